@@ -1,0 +1,39 @@
+"""What a student pays: hard labels, the teacher's softened distribution, or a blend."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def distillation_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float,
+    alpha: float,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Blend hard-label cross-entropy with the teacher's softened distribution; a scalar in nats.
+
+    `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) * CE`. The literature also uses alpha for the other term.
+
+    Args:
+        student_logits, teacher_logits: `(batch, n_emotions)`, same label order; the teacher's detached.
+        targets: `(batch,)` class indices.
+        temperature: > 0; higher gives softer teacher probabilities.
+        alpha: weight of the teacher term in [0, 1]; 0 is plain supervised training.
+        class_weights: `(n_emotions,)`, on the hard term only: the teacher was trained with them already.
+        label_smoothing: on the hard term only, in [0, 1).
+
+    Source: Hinton, Vinyals & Dean (2015), arXiv:1503.02531, section 2.
+    """
+    hard = F.cross_entropy(student_logits, targets, class_weights, label_smoothing=label_smoothing)
+    soft = F.kl_div(
+        F.log_softmax(student_logits / temperature, dim=-1),
+        F.log_softmax(teacher_logits / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    # Soft gradients shrink by 1/T^2; rescale so alpha means the same at every temperature.
+    return (1 - alpha) * hard + alpha * temperature**2 * soft

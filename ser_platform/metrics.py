@@ -1,0 +1,49 @@
+"""How good predictions are: recall-based figures in [0, 1].
+
+Targets and predictions are class indices, `(n,)`. UAR (unweighted average recall) selects models in this field
+because emotions are rarely balanced: Schuller, Steidl & Batliner, "The INTERSPEECH 2009 Emotion Challenge", 2009.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def confusion_matrix(targets: ArrayLike, predictions: ArrayLike, n_classes: int) -> NDArray[np.int64]:
+    """Count utterances by (true class, predicted class): `(n_classes, n_classes)`."""
+    pairs = np.asarray(targets, dtype=np.int64) * n_classes + np.asarray(predictions, dtype=np.int64)
+    return np.bincount(pairs, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
+
+
+def recalls(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the recall of each class, `(n_classes,)`; NaN for a class that the truth lacks."""
+    totals = matrix.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.where(totals > 0, np.diag(matrix) / np.maximum(totals, 1), np.nan)
+
+
+def uar_of(matrix: NDArray[np.int64]) -> float:
+    """Return the mean recall over the classes present in the truth.
+
+    Raises:
+        ValueError: there are no utterances.
+    """
+    if not matrix.sum():
+        raise ValueError("UAR of no utterances is undefined")
+    return float(np.nanmean(recalls(matrix)))
+
+
+def uar(targets: ArrayLike, predictions: ArrayLike, n_classes: int) -> float:
+    """Return the unweighted average recall, over the classes present in the truth."""
+    return uar_of(confusion_matrix(targets, predictions, n_classes))
+
+
+def war(targets: ArrayLike, predictions: ArrayLike) -> float:
+    """Return the weighted average recall, which is the accuracy."""
+    return float(np.mean(np.asarray(targets) == np.asarray(predictions)))
+
+
+def macro_f1_of(matrix: NDArray[np.int64]) -> float:
+    """Return the mean F1 over the classes present in the truth."""
+    correct = np.diag(matrix)
+    f1 = 2 * correct / np.maximum(matrix.sum(axis=0) + matrix.sum(axis=1), 1)
+    return float(f1[matrix.sum(axis=1) > 0].mean())

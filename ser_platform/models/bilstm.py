@@ -1,0 +1,68 @@
+"""Recurrent students over frame features."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from ser_platform.models.masking import AdditiveAttention, mean_and_std
+
+
+class BiLstmEncoder(nn.Module):
+    """Bidirectional LSTM over stacks of `subsample` frames; each direction ends where the clip ends.
+
+    Stacking frames shortens the recurrence, which is what an LSTM's time goes into: Sak, Senior, Rao & Beaufays, 2015,
+    arXiv:1507.06947, section 3.
+    """
+
+    def __init__(self, n_features: int, hidden_size: int, layers: int, subsample: int) -> None:
+        super().__init__()
+        self.subsample = subsample
+        self.lstm = nn.LSTM(n_features * subsample, hidden_size, layers, batch_first=True, bidirectional=True)
+        self.n_outputs = 2 * hidden_size
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `(batch, n_frames, n_features)` to `(batch, n_steps, 2 * hidden_size)` and the number of steps."""
+        missing = -frames.shape[1] % self.subsample
+        stacked = nn.functional.pad(frames, (0, 0, 0, missing)).reshape(
+            frames.shape[0], -1, self.subsample * frames.shape[2]
+        )
+        steps = -(-lengths // self.subsample)
+        packed = pack_padded_sequence(stacked, steps.cpu(), batch_first=True, enforce_sorted=False)
+        outputs, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=stacked.shape[1])
+        return outputs, steps
+
+
+class BiLstm(nn.Module):
+    """BiLSTM, mean and standard deviation over time, linear classifier."""
+
+    def __init__(
+        self, n_features: int, n_emotions: int, *, hidden_size: int, layers: int, dropout: float, subsample: int
+    ) -> None:
+        super().__init__()
+        self.encoder = BiLstmEncoder(n_features, hidden_size, layers, subsample)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * self.encoder.n_outputs, n_emotions))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+        outputs, steps = self.encoder(features, lengths)
+        logits: Tensor = self.classifier(mean_and_std(outputs, steps))
+        return logits
+
+
+class AttentionBiLstm(nn.Module):
+    """BiLSTM, additive attention over time, linear classifier (Mirsamadi, Barsoum & Zhang, ICASSP 2017)."""
+
+    def __init__(
+        self, n_features: int, n_emotions: int, *, hidden_size: int, layers: int, dropout: float, subsample: int
+    ) -> None:
+        super().__init__()
+        self.encoder = BiLstmEncoder(n_features, hidden_size, layers, subsample)
+        self.attention = AdditiveAttention(self.encoder.n_outputs, hidden_size)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.encoder.n_outputs, n_emotions))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+        outputs, steps = self.encoder(features, lengths)
+        weights = self.attention(outputs, steps)
+        logits: Tensor = self.classifier(torch.einsum("bt,btf->bf", weights, outputs))
+        return logits

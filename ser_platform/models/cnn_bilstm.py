@@ -1,0 +1,48 @@
+"""The teacher trained from scratch: 2-D convolutions over (time, frequency), then a BiLSTM over time."""
+
+from torch import Tensor, nn
+
+from ser_platform.models.bilstm import BiLstmEncoder
+from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
+
+
+class ConvBlock(nn.Module):
+    """3 x 3 convolution that halves time and frequency, batch normalisation, ReLU."""
+
+    def __init__(self, n_inputs: int, n_outputs: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(n_inputs, n_outputs, 3, stride=2, padding=1, bias=False)
+        self.normalisation = nn.BatchNorm2d(n_outputs)
+
+    def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a clip's end come out as zero."""
+        outputs = self.normalisation(self.convolution(images)).relu()
+        lengths = (lengths - 1) // 2 + 1
+        # The next convolution would read what batch normalisation put behind the end.
+        return outputs * frame_mask(lengths, outputs.shape[2])[:, None, :, None], lengths
+
+
+class CnnBiLstm(nn.Module):
+    """Three convolutions (time and frequency / 8), BiLSTM with time as recurrence axis, attentive statistics pooling."""
+
+    def __init__(
+        self, n_features: int, n_emotions: int, *, width: int, hidden_size: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        widths = (1, width, 2 * width, 2 * width)
+        self.blocks = nn.ModuleList(ConvBlock(n, m) for n, m in zip(widths, widths[1:], strict=False))
+        n_bands = -(-n_features // 8)
+        self.encoder = BiLstmEncoder(widths[-1] * n_bands, hidden_size, layers, subsample=1)
+        self.attention = AdditiveAttention(self.encoder.n_outputs, hidden_size)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * self.encoder.n_outputs, n_emotions))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+        images = features[:, None]
+        for block in self.blocks:
+            images, lengths = block(images, lengths)
+        frames = images.permute(0, 2, 1, 3).flatten(2)
+        outputs, steps = self.encoder(self.dropout(frames), lengths)
+        logits: Tensor = self.classifier(mean_and_std(outputs, steps, self.attention(outputs, steps)))
+        return logits

@@ -1,0 +1,40 @@
+"""Padding that changes nothing: masks and pooling that see only a clip's own frames.
+
+Lengths are frame counts `(batch,)`; sequences are `(batch, n_frames, n_features)`, padded at the end.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def frame_mask(lengths: Tensor, n_frames: int) -> Tensor:
+    """Return `(batch, n_frames)`, True on a clip's own frames."""
+    return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
+
+
+def mean_and_std(frames: Tensor, lengths: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean and standard deviation over a clip's own frames, `(batch, 2 * n_features)`.
+
+    `weights` `(batch, n_frames)` sum to 1 over a clip's own frames and are 0 beyond (attentive statistics pooling:
+    Okabe, Koshinaka & Shinoda, 2018, arXiv:1803.10963); None weighs all alike.
+    """
+    if weights is None:
+        weights = frame_mask(lengths, frames.shape[1]) / lengths[:, None].to(frames.dtype)
+    mean = torch.einsum("bt,btf->bf", weights, frames)
+    square = torch.einsum("bt,btf->bf", weights, frames.square())
+    std = (square - mean.square()).clamp_min(1e-6).sqrt()
+    return torch.cat([mean, std], dim=1)
+
+
+class AdditiveAttention(nn.Module):
+    """Additive attention over time (Bahdanau, Cho & Bengio, 2015, arXiv:1409.0473); padding gets no weight."""
+
+    def __init__(self, n_features: int, n_hidden: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(n_features, n_hidden)
+        self.score = nn.Linear(n_hidden, 1, bias=False)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Return weights `(batch, n_frames)`."""
+        scores = self.score(torch.tanh(self.hidden(frames))).squeeze(-1)
+        return scores.masked_fill(~frame_mask(lengths, frames.shape[1]), float("-inf")).softmax(dim=1)

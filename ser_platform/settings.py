@@ -1,0 +1,176 @@
+"""Every setting of a training configuration: its dotted name, default, valid values and meaning.
+
+A configuration is a plain dictionary from dotted names to values; search spaces, `--set`, MLflow params and bundles all
+speak it. Folders come from the environment, and are asked for when needed, never at import.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import yaml
+
+from ser_platform.errors import UnknownChoice, UserError
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting. `choices` are the valid values; `low`, `high` the inclusive range of a number."""
+
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+    def checked(self, name: str, value: Any) -> Any:
+        """Return `value` in the default's type.
+
+        Raises:
+            UserError: the value is of another type, out of range or not among the choices.
+        """
+        if isinstance(self.default, tuple):
+            return self._checked_set(name, value)
+        if isinstance(self.default, bool):
+            return self._checked_bool(name, value)
+        if isinstance(self.default, str):
+            return self._checked_choice(name, value)
+        return self._checked_number(name, value)
+
+    def _checked_set(self, name: str, value: Any) -> tuple[str, ...]:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not items:
+            raise UserError(f"{name} must be a list with at least one of {', '.join(self.choices)}; got {value!r}")
+        for item in items:
+            self._checked_choice(name, item)
+        return tuple(choice for choice in self.choices if choice in items)
+
+    def _checked_bool(self, name: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise UserError(f"{name} must be true or false; got {value!r}")
+        return value
+
+    def _checked_choice(self, name: str, value: Any) -> str:
+        if self.choices and value not in self.choices:
+            raise UnknownChoice(name, value, self.choices)
+        return str(value)
+
+    def _checked_number(self, name: str, value: Any) -> int | float:
+        number = _number(value)
+        whole = isinstance(self.default, int)
+        if number is None or (whole and number != int(number)):
+            raise UserError(f"{name} must be {'a whole number' if whole else 'a number'}; got {value!r}")
+        if (self.low is not None and number < self.low) or (self.high is not None and number > self.high):
+            raise UserError(f"{name} must be {self._range()}; got {value!r}")
+        return int(number) if whole else number
+
+    def _range(self) -> str:
+        low = "" if self.low is None else f"at least {self.low:g}"
+        high = "" if self.high is None else f"at most {self.high:g}"
+        return " and ".join(part for part in (low, high) if part)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)  # YAML reads 1e-3 as a string
+    except ValueError:
+        return None
+    return number if number == number and abs(number) != float("inf") else None
+
+
+SETTINGS: dict[str, Setting] = {
+    "data.max_seconds": Setting(3.0, "longest part of a clip that a model sees, in seconds", low=0.2, high=60.0),
+    "data.crop": Setting("centre", "which part of a longer clip is kept", choices=("head", "centre")),
+    "features.sets": Setting(
+        ("log_mel",), "frame features, side by side", choices=("log_mel", "mfcc", "zcr", "rms", "waveform")
+    ),
+    "features.n_mfcc": Setting(20, "how many of the 40 stored MFCC are used", low=1, high=40),
+    "model.name": Setting("cnn_bilstm", "architecture"),
+    "model.hidden_size": Setting(64, "LSTM units in one direction", low=4, high=1024),
+    "model.layers": Setting(1, "stacked LSTM layers", low=1, high=4),
+    "model.width": Setting(24, "channels of the first convolution", low=4, high=256),
+    "model.dropout": Setting(0.3, "dropout before the classifier", low=0.0, high=0.9),
+    "model.subsample": Setting(4, "frames stacked into one LSTM step", low=1, high=16),
+    "augment.masks": Setting(0, "SpecAugment masks in time, and as many over feature columns", low=0, high=8),
+    "train.epochs": Setting(20, "passes over the training clips", low=1, high=10_000),
+    "train.batch_size": Setting(32, "clips in a batch", low=1, high=4096),
+    "train.label_smoothing": Setting(0.1, "probability mass moved off the true class", low=0.0, high=0.9),
+    "train.class_weights": Setting(True, "weigh classes by inverse frequency in training"),
+    "train.patience": Setting(8, "epochs without a better dev UAR before stopping", low=1, high=10_000),
+    "train.max_norm": Setting(5.0, "largest gradient norm", low=1e-3, high=1e6),
+    "optimizer.lr": Setting(2e-3, "peak learning rate of AdamW", low=1e-7, high=1.0),
+    "optimizer.weight_decay": Setting(1e-2, "decoupled weight decay of AdamW", low=0.0, high=10.0),
+    "optimizer.schedule": Setting(
+        "one_cycle", "learning rate over the run", choices=("one_cycle", "cosine", "constant")
+    ),
+    "distill.temperature": Setting(2.0, "softens both distributions of the teacher term", low=0.1, high=100.0),
+    "distill.alpha": Setting(
+        0.0, "weight of the teacher term: alpha T^2 KL + (1 - alpha) CE; 0 is plain training", low=0.0, high=1.0
+    ),
+    "seed": Setting(0, "seeds weights, batches, dropout and masks", low=0, high=2**31 - 1),
+}
+
+
+def resolve(overrides: Mapping[str, Any]) -> Settings:
+    """Return every setting: `overrides` where given, else the default.
+
+    Raises:
+        UserError: a name is unknown or a value invalid.
+    """
+    for name in overrides:
+        if name not in SETTINGS:
+            raise UnknownChoice("setting", name, SETTINGS)
+    return {
+        name: setting.checked(name, overrides[name]) if name in overrides else setting.default
+        for name, setting in SETTINGS.items()
+    }
+
+
+def parse_assignments(assignments: Iterable[str]) -> Settings:
+    """Read `key=value` words; values are YAML, so `features.sets=[log_mel, zcr]` is a list.
+
+    Raises:
+        UserError: a word has no `=`, or its key or value is invalid.
+    """
+    parsed: Settings = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set takes key=value; got {assignment!r}")
+        if name not in SETTINGS:
+            raise UnknownChoice("setting", name, SETTINGS)
+        parsed[name] = SETTINGS[name].checked(name, yaml.safe_load(text))
+    return parsed
+
+
+def as_json(settings: Mapping[str, Any]) -> Settings:
+    """Return `settings` with tuples as lists, as JSON, YAML and MLflow want them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def home() -> Path:
+    """Return the folder of caches: `SER_HOME`, else the user's cache folder."""
+    return Path(os.environ.get("SER_HOME") or platformdirs.user_cache_path("ser")).expanduser().resolve()
+
+
+def corpora_folder() -> Path | None:
+    """Return the folder in which corpora are looked up by name (`SER_CORPORA`), or None."""
+    given = os.environ.get("SER_CORPORA")
+    return Path(given).expanduser().resolve() if given else None
+
+
+def runs_folder() -> Path:
+    """Return `runs/` of the working directory, where study journals lie."""
+    return Path.cwd() / "runs"
+
+
+def slots() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

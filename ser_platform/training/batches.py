@@ -1,0 +1,99 @@
+"""Batches of clips of similar length, in an order that the seed fixes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser_platform.features.normaliser import Normaliser
+from ser_platform.features.store import ViewedFeatures
+
+SORTED_BATCHES = 8  # how many batches' clips are sorted by length together: less padding, order still random
+MASKED_SHARE = 0.15  # of a clip's frames, and of the columns, that one mask covers at most
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What one configuration trains on. Clips are row numbers of the manifest.
+
+    Attributes:
+        features: every clip through the configuration's view.
+        targets: class indices of every clip, `(n_clips,)`.
+        labels: the emotions in the order of the logits.
+        train, dev: clips to train on and to choose the epoch by; without dev, training runs its epochs to the end.
+        teacher_logits: `(n_clips, n_emotions)`, NaN where no teacher labelled a clip; None trains without a teacher.
+    """
+
+    features: ViewedFeatures
+    targets: NDArray[np.int64]
+    labels: tuple[str, ...]
+    train: NDArray[np.int64]
+    dev: NDArray[np.int64] | None
+    teacher_logits: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Features `(batch, n_frames, n_features)`, lengths and targets `(batch,)`, teacher logits `(batch, n_emotions)`."""
+
+    features: Tensor
+    lengths: Tensor
+    targets: Tensor
+    teacher_logits: Tensor | None
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on `device`."""
+        teacher = None if self.teacher_logits is None else self.teacher_logits.to(device)
+        return Batch(self.features.to(device), self.lengths.to(device), self.targets.to(device), teacher)
+
+
+def make_batch(data: TrainingData, clips: NDArray[np.int64], normaliser: Normaliser) -> Batch:
+    """Return the batch of `clips`."""
+    features, lengths = data.features.batch(clips, normaliser)
+    teacher = None if data.teacher_logits is None else torch.from_numpy(data.teacher_logits[clips])
+    return Batch(torch.from_numpy(features), torch.from_numpy(lengths), torch.from_numpy(data.targets[clips]), teacher)
+
+
+def shuffled(
+    clips: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Deal `clips` into batches: random, but with clips of similar length together."""
+    order = rng.permutation(clips)
+    pool = batch_size * SORTED_BATCHES
+    batches: list[NDArray[np.int64]] = []
+    for first in range(0, len(order), pool):
+        part = order[first : first + pool]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += np.array_split(part, max(1, round(len(part) / batch_size)))  # no batch of one clip left over
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def by_length(clips: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield `clips` in batches, shortest first."""
+    order = clips[np.argsort(lengths[clips], kind="stable")]
+    for first in range(0, len(order), batch_size):
+        yield order[first : first + batch_size]
+
+
+def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> None:
+    """Set `n_masks` stretches of time, and as many of columns, of each clip to zero, the column's mean.
+
+    Source: SpecAugment, Park et al. (2019), arXiv:1904.08779; without time warping.
+    """
+    n_clips, _, n_columns = batch.features.shape
+    for row, length in zip(range(n_clips), batch.lengths.tolist(), strict=True):
+        for _ in range(n_masks):
+            first, last = _stretch(length, rng)
+            batch.features[row, first:last] = 0
+            if n_columns > 1:
+                first, last = _stretch(n_columns, rng)
+                batch.features[row, :, first:last] = 0
+
+
+def _stretch(length: int, rng: np.random.Generator) -> tuple[int, int]:
+    width = int(rng.integers(0, max(1, int(MASKED_SHARE * length)) + 1))
+    first = int(rng.integers(0, length - width + 1))
+    return first, first + width
