@@ -146,7 +146,10 @@ def parse_assignments(assignments: Iterable[str]) -> Settings:
             raise UserError(f"--set takes key=value; got {assignment!r}")
         if name not in SETTINGS:
             raise UnknownChoice("setting", name, SETTINGS)
-        parsed[name] = SETTINGS[name].checked(name, yaml.safe_load(text))
+        try:
+            parsed[name] = SETTINGS[name].checked(name, yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise UserError(f"{name}: {text!r} is not YAML") from error
     return parsed
 
 

@@ -1,0 +1,43 @@
+"""The command line: `ser VERB`. Heavy imports happen inside the verbs, so that `--help` answers at once."""
+
+import sys
+
+import typer
+
+from ser_platform.cli import corpora, models, studies, tune, use
+from ser_platform.errors import SerError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Tune, distil and use speech emotion recognition models. Start with: ser tune",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 the input is wrong. Caches lie under SER_HOME, corpora under SER_CORPORA.",
+)
+app.command()(tune.tune)
+app.add_typer(corpora.app, name="corpora")
+app.add_typer(studies.app, name="studies")
+app.add_typer(models.app, name="models")
+app.command()(use.predict)
+app.command()(use.ui)
+
+
+@app.callback()
+def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+    """Tune, distil and use speech emotion recognition models."""
+    global _debug
+    _debug = debug
+
+
+_debug = False
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line and its exit code."""
+    try:
+        app(standalone_mode=True)
+    except SerError as error:
+        if _debug:
+            raise
+        print(f"ser: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

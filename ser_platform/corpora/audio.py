@@ -4,6 +4,7 @@ Nothing is ever replaced by zeros: a file that cannot be used raises `BadAudio` 
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,10 @@ DECODE_POLICY = "mono-mean soxr-HQ 16000 Hz float32 v1"  # part of every cache k
 MIN_SECONDS = 0.1  # shorter holds no syllable
 MAX_SECONDS = 120.0  # longer is a recording, not an utterance
 SILENCE = 1e-4  # peak; -80 dB full scale
+CUT_WAV = re.compile(
+    r"data : (\d+) \(should be (\d+)\)"
+)  # libsndfile notes it, and reads on as if nothing were missing
+STREAMED = 0x7FFFFFFF  # bytes; a WAV written to a pipe declares this much or more, for want of knowing
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,18 @@ def read_audio(path: Path, start_s: float | None = None, end_s: float | None = N
 
 
 def _decode(path: Path, start_s: float | None, end_s: float | None) -> tuple[NDArray[np.float32], int]:
+    if not path.exists():
+        raise BadAudio(path, "no such file")
     try:
         with soundfile.SoundFile(path) as file:
+            if (cut := CUT_WAV.search(file.extra_info)) and int(cut[1]) < STREAMED:
+                raise BadAudio(path, f"is truncated: {cut[2]} of {cut[1]} bytes of audio")
             first = int((start_s or 0) * file.samplerate)
             last = file.frames if end_s is None else min(int(end_s * file.samplerate), file.frames)
             if (last - first) / file.samplerate > MAX_SECONDS:
                 raise BadAudio(path, f"{(last - first) / file.samplerate:.0f} s long; at most {MAX_SECONDS:.0f} s")
             file.seek(min(first, file.frames))
             samples = file.read(max(last - first, 0), dtype="float32", always_2d=True)
-    except FileNotFoundError as error:
-        raise BadAudio(path, "no such file") from error
     except (soundfile.LibsndfileError, OSError) as error:
         raise BadAudio(path, f"cannot be decoded ({getattr(error, 'error_string', error)})") from error
     if len(samples) < last - first:

@@ -1,7 +1,7 @@
 """EmoDB, the Berlin Database of Emotional Speech: 10 actors, 10 German sentences, 535 clips, 7 emotions, 16 kHz.
 
-Burkhardt, Paeschke, Rolfes, Sendlmeier & Weiss, "A database of German emotional speech", Interspeech 2005.
-Licence: CC0-1.0. Source: http://emodb.bilderbar.info. File names, `03a01Fa`: speaker (2), sentence (3), emotion, version.
+Burkhardt, Paeschke, Rolfes, Sendlmeier & Weiss, "A database of German emotional speech", Interspeech 2005. Licence:
+CC0-1.0. Source: http://emodb.bilderbar.info. File names, `03a01Fa`: speaker (2), sentence (3), emotion, version.
 """
 
 import re

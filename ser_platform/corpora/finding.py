@@ -78,4 +78,6 @@ def _recognised(root: Path) -> str:
         # A majority, so that one odd file is named by the adapter instead of hiding the corpus.
         if 2 * sum(map(adapter.recognises, stems)) > len(stems):
             return name
-    raise CorpusError(f"{root}: file names like {stems[0]!r} fit no corpus; say which it is with --as {'|'.join(CORPORA)}")
+    raise CorpusError(
+        f"{root}: file names like {stems[0]!r} fit no corpus; say which it is with --as {'|'.join(CORPORA)}"
+    )

@@ -1,7 +1,7 @@
 """RAVDESS, speech part: 24 actors, 2 English sentences, 1440 clips, 8 emotions, 48 kHz.
 
-Livingstone & Russo, "The Ryerson Audio-Visual Database of Emotional Speech and Song", PLoS ONE 13(5), 2018.
-Licence: CC BY-NC-SA 4.0. Source: https://zenodo.org/records/1188976. The label is in the file name, `03-01-06-01-02-01-12`:
+Livingstone & Russo, "The Ryerson Audio-Visual Database of Emotional Speech and Song", PLoS ONE 13(5), 2018. Licence:
+CC BY-NC-SA 4.0. Source: https://zenodo.org/records/1188976. The label is in the file name, `03-01-06-01-02-01-12`:
 modality, channel, emotion, intensity, sentence, repetition, actor (odd: male, even: female).
 """
 

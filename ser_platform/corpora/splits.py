@@ -112,12 +112,12 @@ def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
     return Split(manifest, rows[~in_dev & ~in_test], rows[in_dev], rows[in_test], seed)
 
 
-def speaker_groups(manifest: Manifest, rows: Indices, n_groups: int, seed: int = 0) -> list[tuple[str, ...]]:
-    """Deal the speakers of `rows` into `n_groups` groups, both sexes in each where there are enough."""
-    order = _balanced_order(manifest.take(rows), np.random.default_rng(seed))
-    size = -(-len(order) // n_groups)
-    chunks = [order[first : first + size] for first in range(0, len(order), size)]
-    return [tuple(sorted(chunk)) for chunk in chunks]
+def training_groups(split: Split) -> list[tuple[str, ...]]:
+    """Deal the training speakers into groups about as large as dev, both sexes in each where there are enough."""
+    train, dev = split.speakers("train"), split.speakers("dev")
+    order = _balanced_order(split.manifest.take(split.train), np.random.default_rng(split.seed))
+    size = -(-len(order) // max(2, round(len(train) / len(dev))))
+    return [tuple(sorted(order[first : first + size])) for first in range(0, len(order), size)]
 
 
 def _emotions_of_speakers(manifest: Manifest) -> dict[str, set[str]]:

@@ -3,6 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from ser_platform.settings import Settings
+from ser_platform.training.batches import Batch
+from ser_platform.training.loop import Loss, hard_label_loss
+
 
 def distillation_loss(
     student_logits: Tensor,
@@ -37,3 +41,23 @@ def distillation_loss(
     )
     # Soft gradients shrink by 1/T^2; rescale so alpha means the same at every temperature.
     return (1 - alpha) * hard + alpha * temperature**2 * soft
+
+
+def student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
+    """Return the loss of a configuration: `distillation_loss`, or the hard-label loss alone where alpha is 0."""
+    if settings["distill.alpha"] == 0:
+        return hard_label_loss(settings, class_weights)
+
+    def loss(logits: Tensor, batch: Batch) -> Tensor:
+        assert batch.teacher_logits is not None, "distill.alpha > 0 needs teacher outputs"
+        return distillation_loss(
+            logits,
+            batch.teacher_logits,
+            batch.targets,
+            temperature=settings["distill.temperature"],
+            alpha=settings["distill.alpha"],
+            class_weights=class_weights,
+            label_smoothing=settings["train.label_smoothing"],
+        )
+
+    return loss

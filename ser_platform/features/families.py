@@ -1,10 +1,11 @@
 """Families of frame features: settings in samples and hertz, from waveform `(n_samples,)` to `(n_frames, n_features)`.
 
-A family's fields and `version` are its cache key: bump `version` when the result changes. All frame families share hop and
-centring, hence frame counts, so that a feature set is columns side by side. Families that use the same spectrum share one STFT.
+A family's fields and `version` are its cache key: bump `version` when the result changes. All frame families share
+hop and centring, hence frame counts, so that a feature set is columns side by side. Families that use the same
+spectrum share one STFT.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import ClassVar, Protocol
@@ -186,7 +187,7 @@ def family_key(name: str, family: Family) -> str:
 
 
 def compute(
-    waveform: NDArray[np.float32], names: Iterable[str], families: dict[str, Callable[[Analysis], Tensor]]
+    waveform: NDArray[np.float32], names: Iterable[str], families: Mapping[str, Callable[[Analysis], Tensor]]
 ) -> dict[str, NDArray[np.float32]]:
     """Return the features of each named family, `(n_frames, n_features)` float32, from one waveform `(n_samples,)`."""
     analysis = Analysis(waveform)

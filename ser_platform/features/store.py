@@ -1,9 +1,10 @@
 """The feature store: every file decoded once, every family computed once, read back memory-mapped.
 
 A family has a folder named by its key; in it lie shards, each the features of some clips, one after another: `X.npy`
-`(rows, n_features)`, `X.sums.npy` `(n_clips, 2, n_features)` and `X.json`. The JSON is written last and renamed into place, so
-a shard is whole or absent, and two processes that extract at once at worst compute a clip twice. Clips are found by the SHA-256
-of their decoded samples; path, size and modification time index it, so an unchanged file is not decoded to learn its hash.
+`(rows, n_features)`, `X.sums.npy` `(n_clips, 2, n_features)` and `X.json`. The JSON is written last and renamed into
+place, so a shard is whole or absent, and two processes that extract at once at worst compute a clip twice. Clips are
+found by the SHA-256 of their decoded samples; path, size and modification time index it, so an unchanged file is not
+decoded to learn its hash.
 """
 
 import json
@@ -102,7 +103,10 @@ def prepare(manifest: Manifest, max_bad: float = 0.05, progress: Progress | None
     good = np.array([row for row in range(len(utterances)) if row not in set_aside], dtype=np.int64)
     found = [known[signatures[row]] for row in good]
     if todo:
-        write_json(index_path, {signatures[row]: [known[signatures[row]].sha256, known[signatures[row]].seconds] for row in good})
+        write_json(
+            index_path,
+            {signatures[row]: [known[signatures[row]].sha256, known[signatures[row]].seconds] for row in good},
+        )
     prepared = manifest.take(good).with_column("audio_sha256", [clip.sha256 for clip in found])
     prepared = prepared.with_column("duration_s", [clip.seconds for clip in found])
     return Prepared(prepared, tuple(set_aside.values()), len(todo) - len(set_aside))
@@ -134,13 +138,20 @@ def _refuse_too_many(set_aside: dict[int, BadAudio], n_files: int, max_bad: floa
 
 def _extract(utterances: list[Utterance], rows: list[int]) -> Iterable[tuple[list[int], list[_Extracted | BadAudio]]]:
     chunks = [rows[first : first + SHARD_CLIPS] for first in range(0, len(rows), SHARD_CLIPS)]
-    clips = [[_Clip(str(utterances[i].path), utterances[i].start_s, utterances[i].end_s) for i in chunk] for chunk in chunks]
+    clips = [
+        [_Clip(str(utterances[i].path), utterances[i].start_s, utterances[i].end_s) for i in chunk] for chunk in chunks
+    ]
     if len(rows) < POOL_PAYS_FROM or slots() == 1:
         for chunk, part in zip(chunks, clips, strict=True):
             yield chunk, extract_shard(part, families_folder())
         return
-    with ProcessPoolExecutor(slots(), mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = {pool.submit(extract_shard, part, families_folder()): chunk for chunk, part in zip(chunks, clips, strict=True)}
+    with ProcessPoolExecutor(
+        slots(), mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        futures = {
+            pool.submit(extract_shard, part, families_folder()): chunk
+            for chunk, part in zip(chunks, clips, strict=True)
+        }
         for future in as_completed(futures):
             yield futures[future], future.result()
 
@@ -186,7 +197,7 @@ def _shards(name: str) -> list[Shard]:
 
 
 def _stored_everywhere() -> set[str]:
-    """Return the hashes of the clips that every family holds: a kill between two families is mended by extracting again."""
+    """Return the hashes of the clips that every family holds; a kill between two families leaves some in one only."""
     held = [{digest for shard in _shards(name) for digest in shard.hashes} for name in FEATURE_SETS]
     return set.intersection(*held)
 
@@ -204,7 +215,9 @@ def verify(hashes: Iterable[str], names: Iterable[str]) -> None:
                 continue
             if not shard.path.exists() or sha256_of(shard.path) != shard.sha256:
                 shard.path.with_suffix(".json").unlink(missing_ok=True)
-                raise WorkFailed(f"stored features {shard.path} were damaged and have been dropped; run the command again")
+                raise WorkFailed(
+                    f"stored features {shard.path} were damaged and have been dropped; run the command again"
+                )
 
 
 class StoredFamily:
@@ -247,15 +260,13 @@ class ViewedFeatures:
 
     def normaliser(self, clips: NDArray[np.int64]) -> Normaliser:
         """Fit the normaliser on whole clips `(n_clips,)` from their stored sums; reads no features."""
-        sums = [
-            self._families[name].sums[clips].sum(axis=0)[:, : self.view.width(name)] for name in self.view.sets
-        ]
+        sums = [self._families[name].sums[clips].sum(axis=0)[:, : self.view.width(name)] for name in self.view.sets]
         totals = np.concatenate(sums, axis=1)
         n_frames = int(self._families[self.view.sets[0]].lengths[clips].sum())
         return Normaliser.from_sums(n_frames, totals[0], totals[1])
 
     def batch(self, clips: NDArray[np.int64], normaliser: Normaliser) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return normalised features `(n_clips, n_frames, n_features)`, zero beyond a clip's end, and lengths `(n_clips,)`."""
+        """Return normalised features `(n_clips, n_frames, n_features)`, zero past a clip's end, and lengths `(n_clips,)`."""
         lengths = self.lengths[clips]
         padded = np.zeros((len(clips), int(lengths.max()), self.view.n_features), dtype=np.float32)
         first = 0

@@ -1,5 +1,9 @@
 """The teacher trained from scratch: 2-D convolutions over (time, frequency), then a BiLSTM over time."""
 
+from itertools import pairwise
+
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from ser_platform.models.bilstm import BiLstmEncoder
@@ -23,14 +27,14 @@ class ConvBlock(nn.Module):
 
 
 class CnnBiLstm(nn.Module):
-    """Three convolutions (time and frequency / 8), BiLSTM with time as recurrence axis, attentive statistics pooling."""
+    """Three convolutions (time and frequency / 8), BiLSTM over time, attentive statistics pooling."""
 
     def __init__(
         self, n_features: int, n_emotions: int, *, width: int, hidden_size: int, layers: int, dropout: float
     ) -> None:
         super().__init__()
         widths = (1, width, 2 * width, 2 * width)
-        self.blocks = nn.ModuleList(ConvBlock(n, m) for n, m in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(ConvBlock(n, m) for n, m in pairwise(widths))
         n_bands = -(-n_features // 8)
         self.encoder = BiLstmEncoder(widths[-1] * n_bands, hidden_size, layers, subsample=1)
         self.attention = AdditiveAttention(self.encoder.n_outputs, hidden_size)

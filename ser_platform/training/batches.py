@@ -37,7 +37,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Batch:
-    """Features `(batch, n_frames, n_features)`, lengths and targets `(batch,)`, teacher logits `(batch, n_emotions)`."""
+    """Features `(batch, n_frames, n_features)`, lengths, targets `(batch,)`, teacher logits `(batch, n_emotions)`."""
 
     features: Tensor
     lengths: Tensor

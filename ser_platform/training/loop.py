@@ -31,7 +31,7 @@ class Diverged(WorkFailed):
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch; losses in nats, UAR, WAR and F1 in [0, 1], NaN without dev clips. `seconds` is training and evaluation."""
+    """One epoch; losses in nats, UAR, WAR, F1 in [0, 1], NaN without dev clips; `seconds` of training and evaluation."""
 
     epoch: int
     train_loss: float
@@ -69,8 +69,8 @@ def hard_label_loss(settings: Settings, weights: Tensor | None) -> Loss:
 class Trainer:
     """Trains one configuration on one set of clips.
 
-    After `epochs()` has run, `best_state` holds the weights of the epoch with the best dev UAR (of the last epoch without dev)
-    and `best_dev_logits` that epoch's logits of the dev clips.
+    After `epochs()` has run, `best_state` holds the weights of the epoch with the best dev UAR (of the last epoch
+    without dev) and `best_dev_logits` that epoch's logits of the dev clips.
     """
 
     def __init__(
@@ -120,7 +120,9 @@ class Trainer:
             yield EpochResult(epoch, train_loss, dev_loss, dev_uar, dev_war, dev_f1, best_uar, best_epoch, seconds)
             if epoch - best_epoch >= self.settings["train.patience"]:
                 return
-            batches = shuffled(self.data.train, self.data.features.lengths, self.settings["train.batch_size"], self._rng)
+            batches = shuffled(
+                self.data.train, self.data.features.lengths, self.settings["train.batch_size"], self._rng
+            )
 
     def logits(self, clips: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the present model's logits `(n_clips, n_emotions)`, in the order of `clips`."""
@@ -146,7 +148,9 @@ class Trainer:
             batch = make_batch(self.data, clips, self.normaliser)
             if self.settings["augment.masks"]:
                 mask_spectra(batch, self.settings["augment.masks"], self._rng)
-            loss = train_step(self.model, batch.to(self.device), self.loss, self.optimizer, self.settings["train.max_norm"])
+            loss = train_step(
+                self.model, batch.to(self.device), self.loss, self.optimizer, self.settings["train.max_norm"]
+            )
             schedule.step()
             total += loss * len(clips)
         mean = float(total) / sum(map(len, batches))
@@ -175,7 +179,7 @@ def train_step(
     """Update `model` on one batch and return the detached loss in nats, a scalar."""
     optimizer.zero_grad(set_to_none=True)
     loss = loss_fn(model(batch.features, batch.lengths), batch)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     optimizer.step()
     return loss.detach()  # .item() here would wait for the GPU at every step

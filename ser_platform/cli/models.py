@@ -1,0 +1,96 @@
+"""`ser models`: registered versions, and which one is in use."""
+
+from typing import Annotated
+
+import typer
+
+from ser_platform.cli.output import console, print_json, table, uar_text
+from ser_platform.errors import PromotionRefused, UserError
+
+app = typer.Typer(no_args_is_help=True, help="Registered models: list, promote, roll back, export.")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List every registered version, newest first."""
+    from ser_platform.tracking import registry
+    from ser_platform.tracking.store import open_client
+
+    models = registry.list_models(open_client())
+    if as_json:
+        print_json([registry.as_json(model) for model in models])
+        return
+    rows = [
+        [
+            model.name,
+            model.version,
+            ", ".join(model.aliases),
+            model.tags.get("corpus", ""),
+            f"{model.metrics.get('dev_uar_new_seeds', float('nan')):.3f}",
+            uar_text(model.metrics, model.tags.get("test_looks", "")),
+            model.tags.get("teacher", "-"),
+        ]
+        for model in models
+    ]
+    columns = ["name", "version", "aliases", "corpus", "dev UAR", "test UAR, 95 % interval", "teacher"]
+    console().print(table("Registered models", columns, rows))
+
+
+@app.command()
+def promote(
+    name: Annotated[str | None, typer.Argument(help="ser-teacher or ser-student.")] = None,
+    version: Annotated[str | None, typer.Option(help="This version instead of the candidate.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Promote both candidates.")] = False,
+    margin: Annotated[float, typer.Option(min=0.0, max=1.0, help="UAR that may be lost.")] = 0.05,
+    force: Annotated[bool, typer.Option("--force", help="Promote in spite of failed gates; needs --reason.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why; recorded on the version.")] = None,
+) -> None:
+    """Make the candidate the champion, if it passes the gates.
+
+    Gates: its digests verify and it predicts; its protocol is the champion's; the paired interval of its gain on the champion's test
+    clips excludes a loss beyond the margin.
+    """
+    from ser_platform.tracking.registry import model_name
+    from ser_platform.tracking.store import open_client
+
+    if (name is None) == (not every):
+        raise UserError("say which model to promote, ser-teacher or ser-student, or --all")
+    if force != (reason is not None):
+        raise UserError("--force and --reason go together")
+    names = [model_name("teacher"), model_name("student")] if name is None else [name]
+    client = open_client()
+    refused = [str(error) for each in names if (error := _promote(client, each, version, margin, reason))]
+    if refused:
+        raise PromotionRefused("; ".join(refused))
+
+
+def _promote(client: object, name: str, version: str | None, margin: float, reason: str | None) -> PromotionRefused | None:
+    """Promote one model; return the refusal, so that the other model gets its turn."""
+    from ser_platform.tracking import promotion, registry
+
+    candidate = registry.find_model(client, f"{name}/{version}" if version else f"{name}@{registry.CANDIDATE}")  # type: ignore[arg-type]
+    champion = registry.find_alias(client, name, registry.CHAMPION)  # type: ignore[arg-type]
+    out = console()
+    if champion is not None and champion.version == candidate.version:
+        out.print(f"{candidate.title} is the champion already", highlight=False)
+        return None
+    gates = promotion.judge(client, candidate, champion, margin)  # type: ignore[arg-type]
+    for gate in gates:
+        out.print(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.detail}", highlight=False)
+    try:
+        promotion.promote(client, candidate, gates, reason)  # type: ignore[arg-type]
+    except PromotionRefused as refusal:
+        return refusal
+    out.print(f"{candidate.title} is the champion now", highlight=False)
+    return None
+
+
+@app.command()
+def rollback(name: Annotated[str, typer.Argument(help="ser-teacher or ser-student.")]) -> None:
+    """Go back to the previous champion."""
+    from ser_platform.tracking import promotion
+    from ser_platform.tracking.store import open_client
+
+    champion = promotion.rollback(open_client(), name)
+    console().print(f"{champion.title} is the champion again", highlight=False)

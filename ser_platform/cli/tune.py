@@ -1,0 +1,131 @@
+"""`ser tune`: search, choose, register."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ser_platform.cli.output import console, table, uar_text
+from ser_platform.errors import UnknownChoice, UserError
+from ser_platform.settings import parse_assignments
+
+if TYPE_CHECKING:
+    from ser_platform.tuning.pipeline import Tuned
+
+DEFAULT_SPACES = ("teacher", "student")
+SPACES_FOLDER = Path("search_spaces")
+DEMO_CONFIRM = (2, 2)  # the demo shows the way; a real corpus gets what the space says
+
+
+def tune(
+    spaces: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SPACE]...", help="Files in search_spaces/, by name or path; default: teacher, then student."),
+    ] = None,
+    corpus: Annotated[str, typer.Option(help="Name (looked up under SER_CORPORA) or folder.")] = "demo",
+    as_name: Annotated[str | None, typer.Option("--as", help="Read the folder as this corpus.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials of each study, in place of the space's budget.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Start no trial after so many minutes.")] = None,
+    confirm: Annotated[
+        str | None, typer.Option(metavar="TRIALSxSEEDS", help="Best trials trained again, and with how many new seeds.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting: it is searched no more.")
+    ] = None,
+    max_bad: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest share of unusable files.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds the choice of dev and test speakers.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last tuning of this folder.")] = False,
+) -> None:
+    """Tune a teacher and distil it into a student: search, train the best again, test once, register.
+
+    With distill.alpha the loss is alpha T^2 KL(teacher || student) + (1 - alpha) CE: alpha weighs the teacher term, 0 is plain
+    training. Runs appear in `ser ui` while they go on; `ser models promote` makes a candidate the champion.
+    """
+    from ser_platform.tuning.display import Display
+    from ser_platform.tuning.pipeline import Plan
+    from ser_platform.tuning.pipeline import tune as run
+
+    if resume:
+        plan = Plan.last()
+    else:
+        plan = Plan(
+            spaces=[str(_space_path(name)) for name in spaces or DEFAULT_SPACES],
+            corpus=corpus,
+            as_name=as_name,
+            trials=trials,
+            minutes=minutes,
+            confirm=_confirm(confirm, corpus),
+            overrides=parse_assignments(set_ or []),
+            max_bad=max_bad,
+            seed=seed,
+        )
+    out = console()
+    try:
+        tuned = run(plan, Display(out))
+    except KeyboardInterrupt:
+        out.print("stopped; what was done is kept. Go on with: ser tune --resume", highlight=False)
+        raise typer.Exit(1) from None
+    _report(tuned)
+
+
+def _space_path(name: str) -> Path:
+    from ser_platform.tuning.space import space_files
+
+    path = Path(name)
+    if path.suffix == ".yaml":
+        return path.resolve()
+    shipped = Path(__file__).resolve().parents[2] / SPACES_FOLDER
+    known = space_files(shipped) | space_files(Path.cwd() / SPACES_FOLDER)
+    if name not in known:
+        raise UnknownChoice("search space", name, [*known, "or a .yaml file"])
+    return known[name].resolve()
+
+
+def _confirm(text: str | None, corpus: str) -> tuple[int, int] | None:
+    if text is None:
+        return DEMO_CONFIRM if corpus == "demo" else None
+    trials, x, seeds = text.partition("x")
+    if not (x and trials.isdigit() and seeds.isdigit() and int(trials) and int(seeds)):
+        raise UserError(f"--confirm takes TRIALSxSEEDS, like 4x3; got {text!r}")
+    return int(trials), int(seeds)
+
+
+def _report(tuned: "Tuned") -> None:
+    out = console()
+    rows = []
+    for outcome in tuned.outcomes:
+        settings = outcome.winner.settings[outcome.winner.median]
+        rows.append(
+            [
+                outcome.role,
+                settings["model.name"] + _distilled(settings),
+                f"{outcome.parameters:,}",
+                f"{outcome.winner.record.score:.3f}",
+                f"{outcome.winner.mean:.3f}",
+                uar_text(outcome.score.metrics, str(outcome.looks)),
+            ]
+        )
+    rows.append(["reference", "linear SVM, pooled features", "-", "-", "-", uar_text(tuned.baseline.metrics)])
+    columns = ["role", "model", "parameters", "dev UAR, best trial", "dev UAR, new seeds", "test UAR, 95 % interval"]
+    out.print(table(f"Leaderboard: {tuned.corpus.name}, protocol {tuned.corpus.split.protocol}", columns, rows))
+    for outcome in tuned.outcomes:
+        counts = outcome.counts
+        out.print(
+            f"{outcome.study}: {counts['complete']} trials complete, {counts['pruned']} stopped early, {counts['failed']} failed;"
+            f" {outcome.wall_seconds:.0f} s, platform efficiency {outcome.efficiency:.2f}",
+            highlight=False,
+        )
+    for outcome in tuned.outcomes:
+        out.print(f"registered {outcome.model.name} version {outcome.model.version} as candidate", highlight=False)
+    out.print(f"{tuned.seconds:.0f} s in all. Next:", highlight=False)
+    for command, why in (
+        ("ser ui", "compare the runs in the MLflow UI"),
+        ("ser models promote --all", "make the candidates the champions"),
+        ("ser predict FILE.wav", "use the champion"),
+    ):
+        out.print(f"  {command:<26} {why}", highlight=False)
+
+
+def _distilled(settings: dict[str, object]) -> str:
+    alpha = settings["distill.alpha"]
+    return f", alpha {alpha:g} T {settings['distill.temperature']:.2g}" if alpha else ""

@@ -1,0 +1,74 @@
+"""`ser predict` and `ser ui`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ser_platform.cli.output import console, print_json, table
+from ser_platform.errors import BadAudio, WorkFailed
+
+
+def predict(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Audio files, or folders of them.")],
+    model: Annotated[
+        str, typer.Option(help="NAME (its champion), NAME@ALIAS or NAME/VERSION of a registered model.")
+    ] = "ser-student",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell the emotion in speech: the most probable one, and the probability of each."""
+    from ser_platform.inference.predictor import Predictor, audio_files
+    from ser_platform.tracking.registry import find_model, load
+    from ser_platform.tracking.store import open_client
+
+    files = audio_files(paths)
+    client = open_client()
+    registered = find_model(client, model)
+    predictor = Predictor(load(client, registered))
+    answers, refused = [], []
+    for path in files:
+        try:
+            prediction = predictor.predict_file(path)
+        except BadAudio as bad:
+            refused.append(bad)
+            continue
+        answers.append(
+            {
+                "path": str(path),
+                "emotion": prediction.emotion,
+                "probabilities": prediction.probabilities,
+                "model": registered.name,
+                "version": registered.version,
+            }
+        )
+    if len(files) == 1 and refused:
+        raise refused[0]
+    if as_json:
+        print_json(answers)
+    elif answers:
+        rows = [[a["path"], a["emotion"], _top(a["probabilities"])] for a in answers]  # type: ignore[arg-type]
+        console().print(table(f"{registered.title}", ["file", "emotion", "probabilities"], rows))
+    for bad in refused:
+        print(f"set aside: {bad}", file=sys.stderr)
+    if refused:
+        raise WorkFailed(f"{len(refused)} of {len(files)} files could not be used")
+
+
+def _top(probabilities: dict[str, float]) -> str:
+    best = sorted(probabilities.items(), key=lambda item: -item[1])
+    return "  ".join(f"{emotion} {probability:.2f}" for emotion, probability in best[:4])
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow UI of this folder's runs, on 127.0.0.1."""
+    from ser_platform.tracking.store import open_client, tracking_uri
+
+    open_client()
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C stops it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri()]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])

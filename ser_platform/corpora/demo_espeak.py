@@ -1,0 +1,204 @@
+"""eSpeak NG read aloud in a process of its own, for the `demo` corpus.
+
+eSpeak NG keeps its pitch flutter and breath noise in C globals, so what it says depends on what it said before. A fresh
+process that speaks a list in order gives the same samples every time, and a crash in C cannot take the caller with it.
+
+The C interface is `speak_lib.h` of eSpeak NG 1.52; commands inside the text are described in its `docs/markup.md`.
+"""
+
+import ctypes
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+ESPEAK_RATE = 22_050  # Hz, of every voice used here
+SEMITONES_PER_PITCH_STEP = 0.24  # eSpeak's pitch scale: 50 steps are an octave (pitch_adjust_tab in intonation.c)
+MIDDLE = 50  # eSpeak's own pitch and pitch range
+PITCH_LIMITS = (0, 99)
+RATE_LIMITS = (80, 450)  # words per minute
+
+_SYNCHRONOUS, _DONT_EXIT = 2, 0x8000
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_UTF8, _BY_CHARACTER = 1, 1
+_EVENT_END, _EVENT_WORD = 0, 1
+_HEADER = struct.Struct("<II")  # samples, words
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence as eSpeak NG shall say it; the tuples hold one figure per word.
+
+    Attributes:
+        voice: language and variant, such as `en-us+f2`.
+        tune: the closing mark, which chooses eSpeak's intonation: `.` falls, `?` rises, `!` and `,` in between.
+        pitch_st: semitones above the voice's own pitch, about -12 to 12.
+        words_per_minute: tempo; 175 is eSpeak's own.
+        pitch_range: ratio of the voice's own range, 0 (monotone) to 2.
+    """
+
+    voice: str
+    words: tuple[str, ...]
+    tune: str
+    pitch_st: tuple[float, ...]
+    words_per_minute: tuple[float, ...]
+    pitch_range: float
+
+    def marked_text(self) -> str:
+        """Return the text with a pitch and a speed command before each word."""
+        commands = [
+            f"\x01{_pitch_step(semitones)}P\x01{_clamp(tempo, RATE_LIMITS)}S"
+            for semitones, tempo in zip(self.pitch_st, self.words_per_minute, strict=True)
+        ]
+        return " ".join(map(str.__add__, commands, self.words)) + self.tune
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What eSpeak NG said: `waveform` (n_samples,) int16 at ESPEAK_RATE, `word_starts` (n_words,) in samples."""
+
+    waveform: np.ndarray
+    word_starts: np.ndarray
+
+
+def speak_in_child(sentences: Sequence[Sentence]) -> Iterator[Speech]:
+    """Yield the speech of every sentence, in order, from a fresh process that ends with the iterator.
+
+    Raises:
+        RuntimeError: the process ended before it had said everything.
+    """
+    with tempfile.TemporaryFile() as requests:
+        requests.write("\n".join(json.dumps(asdict(sentence)) for sentence in sentences).encode())
+        requests.seek(0)
+        # By path and with -P: the child needs this file alone, neither the package nor the caller's __main__.
+        command = [sys.executable, "-P", str(Path(__file__))]
+        with subprocess.Popen(command, stdin=requests, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            try:
+                for _ in sentences:
+                    yield _read_speech(child.stdout)
+            finally:
+                child.kill()  # a caller that stops early is not made to wait for the rest
+
+
+def version() -> str:
+    """Return the version of the eSpeak NG library, such as `1.52.0`; it need not be started for that."""
+    import espeakng_loader
+
+    info = ctypes.CDLL(espeakng_loader.get_library_path()).espeak_Info
+    info.restype = ctypes.c_char_p
+    text: bytes = info(None)
+    return text.decode()
+
+
+def _read_speech(stream: IO[bytes]) -> Speech:
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        raise RuntimeError("the eSpeak NG process ended early; its message is on stderr")
+    n_samples, n_words = _HEADER.unpack(header)
+    waveform = np.frombuffer(stream.read(2 * n_samples), dtype="<i2")
+    word_starts = np.frombuffer(stream.read(4 * n_words), dtype="<i4")
+    return Speech(waveform, word_starts)
+
+
+def _clamp(value: float, limits: tuple[int, int]) -> int:
+    return min(max(round(value), limits[0]), limits[1])
+
+
+def _pitch_step(semitones: float) -> int:
+    return _clamp(MIDDLE + semitones / SEMITONES_PER_PITCH_STEP, PITCH_LIMITS)
+
+
+class _Event(ctypes.Structure):
+    """espeak_EVENT of speak_lib.h."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),  # ms
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_void_p),  # a union of pointer size
+    ]
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+class _ESpeak:
+    """The shared library, started; one per process."""
+
+    def __init__(self) -> None:
+        import espeakng_loader
+
+        self._lib = ctypes.CDLL(espeakng_loader.get_library_path())
+        data = str(espeakng_loader.get_data_path()).encode()
+        rate = self._lib.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT)
+        if rate != ESPEAK_RATE:
+            raise RuntimeError(f"espeak_Initialize gave {rate}, expected {ESPEAK_RATE} Hz; data in {data!r}")
+        self._chunks: list[bytes] = []
+        self._word_starts: list[int] = []
+        self._callback = _Callback(self._receive)  # kept: C calls it after this line
+        self._lib.espeak_SetSynthCallback(self._callback)
+
+    def _receive(
+        self, samples: "ctypes._Pointer[ctypes.c_short]", n_samples: int, events: "ctypes._Pointer[_Event]"
+    ) -> int:
+        if n_samples > 0:
+            self._chunks.append(ctypes.string_at(samples, 2 * n_samples))
+        index = 0
+        while events[index].type != _EVENT_END:
+            if events[index].type == _EVENT_WORD:
+                self._word_starts.append(events[index].sample)
+            index += 1
+        return 0  # go on
+
+    def say(self, sentence: Sentence) -> Speech:
+        """Speak one sentence; the samples also depend on what was said before."""
+        self._chunks.clear()
+        self._word_starts.clear()
+        self._choose_voice(sentence)
+        text = sentence.marked_text().encode()
+        code = self._lib.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, _BY_CHARACTER, 0, _UTF8, None, None)
+        if code != 0:
+            raise RuntimeError(f"espeak_Synth failed with code {code} on {text!r}")
+        waveform = np.frombuffer(b"".join(self._chunks), dtype=np.int16)
+        return Speech(waveform, np.array(self._word_starts, dtype=np.int32))
+
+    def _choose_voice(self, sentence: Sentence) -> None:
+        if self._lib.espeak_SetVoiceByName(sentence.voice.encode()) != 0:
+            raise RuntimeError(f"eSpeak NG has no voice {sentence.voice!r}")
+        settings = {
+            _RATE: _clamp(sentence.words_per_minute[0], RATE_LIMITS),
+            _VOLUME: 100,
+            _PITCH: _pitch_step(sentence.pitch_st[0]),
+            _RANGE: _clamp(MIDDLE * sentence.pitch_range, PITCH_LIMITS),
+        }
+        for parameter, value in settings.items():
+            self._lib.espeak_SetParameter(parameter, value, 0)
+
+
+def _answer(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """Say every sentence (one JSON object a line) and write it as header, samples, word starts (little-endian)."""
+    espeak = _ESpeak()
+    for line in requests:
+        fields = json.loads(line)
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        speech = espeak.say(Sentence(**{**fields, **lists}))
+        answers.write(_HEADER.pack(len(speech.waveform), len(speech.word_starts)))
+        answers.write(speech.waveform.astype("<i2").tobytes())
+        answers.write(speech.word_starts.astype("<i4").tobytes())
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _answer(sys.stdin.buffer, sys.stdout.buffer)

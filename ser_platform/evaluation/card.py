@@ -1,0 +1,50 @@
+"""The model card that travels in a bundle: what the model is, what it was measured on, what it is not for."""
+
+from collections.abc import Mapping
+
+from ser_platform.evaluation.intervals import Interval
+from ser_platform.settings import Settings
+
+
+def model_card(
+    *,
+    role: str,
+    settings: Settings,
+    parameters: int,
+    labels: tuple[str, ...],
+    corpus: str,
+    protocol: str,
+    uar: Interval,
+    looks: int,
+    metrics: Mapping[str, float],
+    teacher: str | None,
+) -> str:
+    """Return the card as Markdown."""
+    distilled = "plain training (alpha 0)"
+    if settings["distill.alpha"] > 0:
+        distilled = (
+            f"distilled from {teacher}: alpha {settings['distill.alpha']:g}, "
+            f"temperature {settings['distill.temperature']:g} (loss = alpha T^2 KL(teacher || student) + (1 - alpha) CE)"
+        )
+    caveat = f", {uar.caveat}" if uar.caveat else ""
+    recalls = "\n".join(
+        f"| {label} | {metrics[f'test_recall_{label}']:.3f} |" for label in labels if f"test_recall_{label}" in metrics
+    )
+    synthetic = (
+        "\nThe corpus `demo` is synthetic speech: the figures say nothing about people.\n" if corpus == "demo" else ""
+    )
+    return f"""# Speech emotion recognition: {role}
+
+{settings["model.name"]}, {parameters:,} parameters, trained on the corpus `{corpus}`; {distilled}.
+Hears mono speech at 16 kHz, up to {settings["data.max_seconds"]:g} s of a clip; tells {", ".join(labels)} apart.
+
+Test UAR {uar.value:.3f} (95 % interval {uar.low:.3f} to {uar.high:.3f}{caveat}); protocol: {protocol};
+look number {looks} at these test clips.
+{synthetic}
+| emotion | recall |
+|---|---|
+{recalls}
+
+Intended for research on acted, emotional speech like its corpus. Not for judging people: acted emotion is not felt
+emotion, and a model does worse on voices, languages and rooms that it was not trained on.
+"""

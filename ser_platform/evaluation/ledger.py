@@ -1,0 +1,34 @@
+"""The test ledger: who has looked at a set of test clips, and how often.
+
+Every look at a test set makes the next figure a little less independent of it, so the count stands beside each test
+figure and a gate divides its level by it. The ledger lies under `SER_HOME`, a JSON line a look, by the fingerprint of
+clips and labels.
+"""
+
+import fcntl
+import json
+import time
+
+from ser_platform.settings import home
+
+
+def record_read(test_fingerprint: str, model_digest: str, what: str) -> int:
+    """Note that a model was scored on the test clips; return how many different models have been."""
+    path = home() / "ledger" / f"{test_fingerprint[:24]}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # two studies may end at once
+        file.seek(0)
+        models = {json.loads(line)["model"] for line in file if line.endswith("\n")}
+        if model_digest not in models:
+            entry = {"model": model_digest, "what": what, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+            file.write(json.dumps(entry) + "\n")
+    return len(models | {model_digest})
+
+
+def reads(test_fingerprint: str) -> int:
+    """Return how many different models were scored on the test clips."""
+    path = home() / "ledger" / f"{test_fingerprint[:24]}.jsonl"
+    if not path.exists():
+        return 0
+    return len({json.loads(line)["model"] for line in path.read_text(encoding="utf-8").splitlines()})

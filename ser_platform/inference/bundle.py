@@ -1,0 +1,173 @@
+"""The bundle: a folder that holds all of a model, and the one artefact that is registered, promoted and served.
+
+`model.safetensors` and `normaliser.safetensors` (numbers), `bundle.json` (what they mean), `README.md` (model card) and
+`MANIFEST.sha256` (the digest of each). Reading checks the digests first and runs no code from the folder: no pickle.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from ser_platform.corpora.audio import SAMPLE_RATE
+from ser_platform.errors import BundleError
+from ser_platform.features.normaliser import Normaliser
+from ser_platform.features.view import FeatureView
+from ser_platform.models import MODELS, build_model
+from ser_platform.settings import Settings, as_json, resolve
+
+FORMAT = 1
+MANIFEST = "MANIFEST.sha256"
+FILES = ("README.md", "bundle.json", "model.safetensors", "normaliser.safetensors")
+HASH_LENGTH = 16  # hex digits of an audio digest kept in a lineage: 64 bits tell a few million clips apart
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Whom a model, and every model before it, was trained and selected on: speakers and audio digests."""
+
+    trained_speakers: tuple[str, ...] = ()
+    trained_audio: tuple[str, ...] = ()
+    selected_speakers: tuple[str, ...] = ()
+    selected_audio: tuple[str, ...] = ()
+
+    def union(self, other: "Lineage") -> "Lineage":
+        """Return the lineage of a model that descends from both."""
+        mine, others = asdict(self), asdict(other)
+        return Lineage(**{name: tuple(sorted({*mine[name], *others[name]})) for name in mine})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model and all that is needed to use and to judge it.
+
+    Attributes:
+        role: "teacher" or "student".
+        temperature: calibration; probabilities are softmax(logits / temperature).
+        protocol: how the corpus was split; "speaker" or, where speakers overlap, a name that says so.
+        metrics: figures in [0, 1].
+        provenance: corpus, fingerprints of manifest, split and test, study, trial, code version.
+    """
+
+    role: str
+    settings: Settings
+    view: FeatureView
+    labels: tuple[str, ...]
+    state: Mapping[str, Tensor]
+    normaliser: Normaliser
+    temperature: float
+    protocol: str
+    metrics: dict[str, float]
+    lineage: Lineage
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def model(self) -> nn.Module:
+        """Return the model with its weights, in evaluation mode."""
+        model = build_model(self.settings, self.view.n_features, len(self.labels))
+        model.load_state_dict(dict(self.state))
+        return model.eval()
+
+    def write(self, folder: Path, card: str) -> str:
+        """Write the bundle into `folder` with the model card `card`; return the digest of its MANIFEST."""
+        folder.mkdir(parents=True, exist_ok=True)
+        contents = {
+            "README.md": card.encode(),
+            "bundle.json": json.dumps(self._description(), indent=1).encode(),
+            "model.safetensors": save_tensors({name: value.contiguous() for name, value in self.state.items()}),
+            "normaliser.safetensors": save_arrays({"mean": self.normaliser.mean, "std": self.normaliser.std}),
+        }
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        lines = [f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in FILES]
+        manifest = "".join(lines).encode()
+        (folder / MANIFEST).write_bytes(manifest)
+        return hashlib.sha256(manifest).hexdigest()
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "role": self.role,
+            "architecture": self.settings["model.name"],
+            "settings": as_json(self.settings),
+            "view": asdict(self.view),
+            "labels": self.labels,
+            "sample_rate": SAMPLE_RATE,
+            "temperature": self.temperature,
+            "protocol": self.protocol,
+            "metrics": self.metrics,
+            "lineage": asdict(self.lineage),
+            "provenance": self.provenance,
+        }
+
+
+def verified_files(folder: Path, digest: str | None = None) -> dict[str, bytes]:
+    """Return the contents of a bundle's files after checking them against MANIFEST, and MANIFEST against `digest`.
+
+    What is checked is what is returned: nothing is read twice.
+
+    Raises:
+        BundleError: a file is missing or altered; names it.
+    """
+    manifest = _read(folder / MANIFEST)
+    found = hashlib.sha256(manifest).hexdigest()
+    if digest is not None and found != digest:
+        raise BundleError(f"{folder / MANIFEST} was altered: its digest is {found[:12]}, registered is {digest[:12]}")
+    listed = dict(
+        reversed(line.split("  ", 1)) for line in manifest.decode("utf-8", "replace").splitlines() if "  " in line
+    )
+    if sorted(listed) != sorted(FILES):
+        raise BundleError(f"{folder / MANIFEST} lists {sorted(listed)}; a bundle has {sorted(FILES)}")
+    contents = {name: _read(folder / name) for name in FILES}
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != listed[name]:
+            raise BundleError(f"{folder / name} was altered: it does not match {MANIFEST}")
+    return contents
+
+
+def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
+    """Read a bundle after verifying it (see `verified_files`).
+
+    Raises:
+        BundleError: the bundle is damaged, altered or of another format.
+    """
+    contents = verified_files(folder, digest)
+    described = json.loads(contents["bundle.json"])
+    if described.get("format") != FORMAT or described["sample_rate"] != SAMPLE_RATE:
+        raise BundleError(
+            f"{folder}: bundle format {described.get('format')!r} is not {FORMAT}, which this version reads"
+        )
+    if described["architecture"] not in MODELS:
+        raise BundleError(
+            f"{folder}: unknown architecture {described['architecture']!r}; known are {', '.join(MODELS)}"
+        )
+    arrays: dict[str, np.ndarray] = load_arrays(contents["normaliser.safetensors"])
+    view = described["view"]
+    return Bundle(
+        role=described["role"],
+        settings=resolve(described["settings"]),
+        view=FeatureView(tuple(view["sets"]), view["n_mfcc"], view["max_seconds"], view["crop"]),
+        labels=tuple(described["labels"]),
+        state=load_tensors(contents["model.safetensors"]),
+        normaliser=Normaliser(arrays["mean"], arrays["std"]),
+        temperature=described["temperature"],
+        protocol=described["protocol"],
+        metrics=described["metrics"],
+        lineage=Lineage(**{name: tuple(values) for name, values in described["lineage"].items()}),
+        provenance=described["provenance"],
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error

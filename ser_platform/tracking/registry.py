@@ -1,0 +1,163 @@
+"""The model registry: `ser-teacher` and `ser-student`, their versions, aliases and digests."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+
+from ser_platform import __version__
+from ser_platform.errors import UserError
+from ser_platform.inference.bundle import Bundle, read_bundle
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+MODEL_PATH = "model"  # in the artefacts of the study's run
+REQUIREMENTS = [f"ser-platform=={__version__}"]
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """One version of a registered model."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures in [0, 1], with the test figures and their interval."""
+        metrics: dict[str, float] = json.loads(self.tags.get("metrics", "{}"))
+        return metrics
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} v{self.version}"
+
+
+def model_name(role: str) -> str:
+    """Return the registered name of a role's models."""
+    return f"ser-{role}"
+
+
+def register(
+    client: MlflowClient, name: str, run_id: str, bundle: Path, digest: str, tags: Mapping[str, str], card: str
+) -> RegisteredModel:
+    """Log a bundle to a run as a pyfunc model, register it as a new version and make that the candidate."""
+    inputs = Schema([ColSpec(DataType.string, "path", required=False), ColSpec(DataType.string, "audio", required=False)])
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / MODEL_PATH
+        mlflow.pyfunc.save_model(
+            str(target),
+            loader_module="ser_platform.tracking.pyfunc",
+            data_path=str(bundle),
+            signature=ModelSignature(inputs=inputs),
+            pip_requirements=REQUIREMENTS,
+        )
+        client.log_artifacts(run_id, str(target), MODEL_PATH)
+    if not client.search_registered_models(f"name = '{name}'"):
+        _create_name(client, name)
+    version = client.create_model_version(
+        name, f"runs:/{run_id}/{MODEL_PATH}", run_id, tags={**tags, "digest": digest}, description=card
+    )
+    client.set_registered_model_alias(name, CANDIDATE, version.version)
+    return find_version(client, name, str(version.version))
+
+
+def _create_name(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another study registered first
+            raise
+
+
+def list_models(client: MlflowClient) -> list[RegisteredModel]:
+    """Return every version of every model, newest first within a name."""
+    names = sorted(model.name for model in client.search_registered_models() if model.name.startswith("ser-"))
+    return [
+        find_version(client, name, str(version.version))
+        for name in names
+        for version in sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: -int(v.version))
+    ]
+
+
+def find_version(client: MlflowClient, name: str, version: str) -> RegisteredModel:
+    """Return a version of a model.
+
+    Raises:
+        UserError: there is no such version.
+    """
+    try:
+        found: ModelVersion = client.get_model_version(name, version)
+    except MlflowException as error:
+        raise UserError(f"no version {version} of {name}; see: ser models list") from error
+    return RegisteredModel(name, str(found.version), tuple(found.aliases), str(found.run_id), dict(found.tags))
+
+
+def find_alias(client: MlflowClient, name: str, alias: str) -> RegisteredModel | None:
+    """Return the version that an alias points to, or None."""
+    try:
+        version = client.get_model_version_by_alias(name, alias).version
+    except MlflowException:
+        return None
+    return find_version(client, name, str(version))
+
+
+def find_model(client: MlflowClient, reference: str) -> RegisteredModel:
+    """Find a model by `NAME` (its champion), `NAME@ALIAS` or `NAME/VERSION`; `models:/` before it is allowed.
+
+    Raises:
+        UserError: there is no such model; says which command makes one.
+    """
+    name, _, rest = reference.removeprefix("models:/").partition("/")
+    name, at, alias = name.partition("@")
+    if rest:
+        return find_version(client, name, rest)
+    if not client.search_registered_models(f"name = '{name}'"):
+        raise UserError(f"no registered model {name!r}; `ser tune` makes ser-teacher and ser-student")
+    found = find_alias(client, name, alias if at else CHAMPION)
+    if found is None:
+        missing = alias if at else CHAMPION
+        raise UserError(f"{name} has no {missing} yet; `ser models promote {name}` makes the candidate the champion")
+    return found
+
+
+def load(client: MlflowClient, model: RegisteredModel) -> Bundle:
+    """Return the bundle of a registered version, verified against the digest it was registered with."""
+    return read_bundle(bundle_folder(client, model), model.tags.get("digest", "missing"))
+
+
+def bundle_folder(client: MlflowClient, model: RegisteredModel) -> Path:
+    """Return the local folder of a registered version's bundle, downloading it where the store is remote."""
+    uri = client.get_model_version_download_uri(model.name, model.version)
+    folder = Path(download_artifacts(artifact_uri=uri))
+    described = next(iter(folder.rglob("bundle.json")), None)
+    if described is None:
+        raise UserError(f"{model.title} has lost its bundle in {uri}")
+    return described.parent
+
+
+def as_json(model: RegisteredModel) -> dict[str, Any]:
+    """Return `{name, version, aliases, metrics, ...}`."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "aliases": list(model.aliases),
+        "metrics": model.metrics,
+        "protocol": model.tags.get("protocol", ""),
+        "corpus": model.tags.get("corpus", ""),
+        "study": model.tags.get("study", ""),
+        "teacher": model.tags.get("teacher"),
+        "digest": model.tags.get("digest", ""),
+    }

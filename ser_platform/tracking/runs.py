@@ -1,0 +1,166 @@
+"""Runs of a study: one parent, one child a trial, written by one thread in batches, off the path of training."""
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from ser_platform.errors import WorkFailed
+from ser_platform.settings import Settings, as_json
+
+EPOCH_METRICS = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar")
+END_METRICS = ("epochs", "train_seconds", "parameters")
+PAUSE = 1.0  # seconds in which events gather into a batch
+STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
+
+
+@dataclass
+class _Pending:
+    metrics: list[Metric] = field(default_factory=list)
+    tags: list[RunTag] = field(default_factory=list)
+    status: str = ""
+    ended: int = 0
+
+
+class StudyRuns:
+    """Writes a study's runs. `start`, `epoch` and `end` only put an event into a queue and return at once."""
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment: str,
+        study: str,
+        tags: Mapping[str, str],
+        trial_tags: Callable[[Settings], Mapping[str, str]] = lambda settings: {},
+    ) -> None:
+        """Open the parent run of `study`, or take it up again where an interrupted study left it."""
+        self._client, self._experiment, self._study, self._tags = client, experiment, study, dict(tags)
+        self._trial_tags = trial_tags
+        self._events: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._pending: dict[int, _Pending] = {}
+        self._failure: MlflowException | None = None
+        self.run_ids = self._existing()
+        self.parent_id = self._open_parent()
+        self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
+        self._thread.start()
+
+    def _existing(self) -> dict[int, str]:
+        """Return the runs that the trials of an interrupted study already have; `create_run` would make twins."""
+        found = self._client.search_runs([self._experiment], f"tags.study = '{self._study}'", max_results=50_000)
+        return {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
+
+    def _open_parent(self) -> str:
+        found = self._client.search_runs([self._experiment], f"tags.study = '{self._study}'", max_results=50_000)
+        for run in found:
+            if "trial" not in run.data.tags:
+                self._client.update_run(run.info.run_id, "RUNNING")
+                return str(run.info.run_id)
+        tags = self._tags | {"study": self._study, "state": "running"}
+        return str(self._client.create_run(self._experiment, tags=tags, run_name=self._study).info.run_id)
+
+    def start(self, number: int, settings: Settings) -> None:
+        """Open the run of a trial."""
+        began = _now()
+        self._events.put(lambda: self._create(number, settings, began))
+
+    def epoch(self, number: int, result: Mapping[str, float]) -> None:
+        """Log the metrics of an epoch."""
+        now, step = _now(), int(result["epoch"])
+        metrics = [Metric(name, result[name], now, step) for name in EPOCH_METRICS if math.isfinite(result[name])]
+        self._events.put(lambda: self._of(number).metrics.extend(metrics))
+
+    def end(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
+        """Close the run of a trial."""
+        now = _now()
+        finals = [Metric(name, float(metrics[name]), now, 0) for name in END_METRICS if name in metrics]
+        tags = [RunTag("state", state)] + ([RunTag("reason", reason[:5000])] if reason else [])
+
+        def write() -> None:
+            pending = self._of(number)
+            pending.metrics += finals
+            pending.tags += tags
+            pending.status, pending.ended = STATUS[state], now
+
+        self._events.put(write)
+
+    def close(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            WorkFailed: the store refused something; the study's journal still holds all.
+        """
+        self._events.put(None)
+        self._thread.join()
+        if self._failure is not None:
+            raise WorkFailed(f"MLflow did not take every run of {self._study}: {self._failure.message}")
+
+    def finish(self, metrics: Mapping[str, float], tags: Mapping[str, str], status: str = "FINISHED") -> None:
+        """Write the study's own figures and close the parent run."""
+        now = _now()
+        self._client.log_batch(
+            self.parent_id,
+            metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items() if math.isfinite(value)],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+        self._client.set_terminated(self.parent_id, status)
+
+    def _of(self, number: int) -> _Pending:
+        return self._pending.setdefault(number, _Pending())
+
+    def _create(self, number: int, settings: Settings, began: int) -> None:
+        if number in self.run_ids:
+            self._client.update_run(self.run_ids[number], "RUNNING")
+            return
+        tags = self._tags | dict(self._trial_tags(settings))
+        tags |= {"study": self._study, "trial": str(number), "state": "running", "mlflow.parentRunId": self.parent_id}
+        name = f"{self._study}/{number}"
+        run = self._client.create_run(self._experiment, start_time=began, tags=tags, run_name=name)
+        self.run_ids[number] = run.info.run_id
+        self._client.log_batch(self.run_ids[number], params=_params(settings))
+
+    def _write(self) -> None:
+        """Take events until the closing None; send what has gathered once a pause has passed."""
+        due = time.monotonic() + PAUSE
+        while True:
+            try:
+                event = self._events.get(timeout=max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                self._flush()
+                due = time.monotonic() + PAUSE
+                continue
+            if event is None:
+                self._flush()
+                return
+            self._attempt(event)
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except MlflowException as error:
+            self._failure = self._failure or error
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, {}
+        for number, entry in pending.items():
+            self._attempt(lambda number=number, entry=entry: self._send(number, entry))  # type: ignore[misc]
+
+    def _send(self, number: int, entry: _Pending) -> None:
+        run_id = self.run_ids[number]
+        for first in range(0, max(len(entry.metrics), 1), 1000):  # MLflow's limit of one batch
+            self._client.log_batch(run_id, metrics=entry.metrics[first : first + 1000], tags=entry.tags)
+        if entry.status:
+            self._client.set_terminated(run_id, entry.status, entry.ended)
+
+
+def _params(settings: Settings) -> list[Param]:
+    return [Param(name, str(value)) for name, value in as_json(settings).items()]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,53 @@
+"""The MLflow store: `MLFLOW_TRACKING_URI`, else SQLite and a folder of artefacts in the working directory."""
+
+import logging
+import os
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from ser_platform.errors import WorkFailed
+
+DATABASE, ARTEFACTS = "mlflow.db", "mlruns"  # MLflow's own defaults, so that a plain `mlflow ui` here finds them
+
+
+def tracking_uri() -> str:
+    """Return where runs are kept; absolute, because Ray changes the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / DATABASE}"
+
+
+def open_client() -> MlflowClient:
+    """Return a client of the store, creating the store when it is missing.
+
+    Raises:
+        WorkFailed: the store cannot be reached.
+    """
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # it would win over the experiment's name without a word
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    uri = tracking_uri()
+    # The pyfunc flavour and model downloads ask the process, not the client, where the store is.
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise WorkFailed(f"the MLflow store {_without_secret(uri)} does not answer: {error.message}") from error
+    return client
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """Return the id of the experiment called `name`, creating it when missing."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    local = "MLFLOW_TRACKING_URI" in os.environ and os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
+    location = (Path.cwd() / ARTEFACTS / name).as_uri() if local else None
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+def _without_secret(uri: str) -> str:
+    """Return a URI without the user and password that it may hold."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -1,0 +1,16 @@
+"""What a configuration's settings mean for data and model."""
+
+from ser_platform.features.view import FeatureView
+from ser_platform.models import architecture, count_parameters
+from ser_platform.settings import Settings
+
+
+def feature_view(settings: Settings) -> FeatureView:
+    """Return the view of a configuration; a model that hears samples takes no frame features."""
+    hears_waveform = architecture(settings["model.name"]).hears_waveform
+    return FeatureView.from_settings(settings, ("waveform",) if hears_waveform else settings["features.sets"])
+
+
+def parameters_of(settings: Settings, n_emotions: int) -> int:
+    """Return how many trainable parameters the configuration's model has."""
+    return count_parameters(settings, feature_view(settings).n_features, n_emotions)

@@ -1,0 +1,131 @@
+"""A study on disk: Optuna's journal of trials and a summary, under `runs/NAME/`. It survives a kill."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+
+from ser_platform.errors import UnknownChoice, WorkFailed
+from ser_platform.files import write_json
+from ser_platform.settings import runs_folder
+
+RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of one study."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the study is and how it stands."""
+        summary: dict[str, Any] = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
+        return summary
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the summary; a kill leaves the old or the new one."""
+        current = self.summary if (self.path / "study.json").exists() else {}
+        write_json(self.path / "study.json", current | changes)
+
+    def open(self, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
+        """Open the journal, creating it when missing. A line torn by a kill is cut first: it would hide all others."""
+        journal = self.path / "journal.log"
+        cut_torn_line(journal)
+        storage = JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal))))
+        return optuna.create_study(
+            storage=storage, study_name=self.name, direction="maximize", sampler=sampler, load_if_exists=True
+        )
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return the trials that the journal holds. Reads a copy: another process may be writing its last line."""
+        journal = self.path / "journal.log"
+        if not journal.exists():
+            return []
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(shutil.copy(journal, folder))
+            cut_torn_line(copy)
+            storage = JournalStorage(JournalFileBackend(str(copy), JournalFileOpenLock(str(copy))))
+            names = [study.study_name for study in storage.get_all_studies()]
+            if self.name not in names:
+                return []  # killed before the first trial
+            return optuna.load_study(study_name=self.name, storage=storage).get_trials(deepcopy=False)
+
+
+def cut_torn_line(journal: Path) -> None:
+    """Remove an unfinished last line from a journal."""
+    if not journal.exists():
+        return
+    with journal.open("rb+") as file:
+        content = file.read()
+        kept = content.rfind(b"\n") + 1
+        if kept != len(content):
+            file.truncate(kept)
+
+
+def new_study(name: str, **summary: Any) -> StudyFolder:
+    """Create the folder of a study; a name that is taken gets a number."""
+    root = runs_folder()
+    candidates = (root / (name if n == 1 else f"{name}-{n}") for n in range(1, 1000))
+    for path in candidates:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        folder = StudyFolder(path)
+        folder.update(
+            name=path.name, state=RUNNING, created=time.strftime("%Y-%m-%dT%H:%M:%S%z"), metrics={}, **summary
+        )
+        return folder
+    raise WorkFailed(f"{root} is full of studies called {name}")
+
+
+def studies() -> list[StudyFolder]:
+    """Return the studies of the working directory, oldest first."""
+    folders = [StudyFolder(path.parent) for path in runs_folder().glob("*/study.json")]
+    return sorted(folders, key=lambda folder: (str(folder.summary["created"]), folder.name))
+
+
+def find_study(name: str) -> StudyFolder:
+    """Return the study called `name`.
+
+    Raises:
+        UnknownChoice: there is none.
+    """
+    found = {folder.name: folder for folder in studies()}
+    if name not in found:
+        raise UnknownChoice("study", name, found)
+    return found[name]
+
+
+def describe_trials(trials: Iterable[FrozenTrial], run_ids: dict[str, str]) -> list[dict[str, Any]]:
+    """Return trials as `{number, state, params, metrics, run_id}`."""
+    return [
+        {
+            "number": trial.number,
+            "state": trial.user_attrs.get("state", trial.state.name.lower()),
+            "params": trial.user_attrs.get("params", trial.params),
+            "metrics": trial.user_attrs.get("metrics", {}),
+            "run_id": run_ids.get(str(trial.number)),
+        }
+        for trial in trials
+    ]
+
+
+def unfinished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that a kill left running."""
+    return [trial for trial in trials if trial.state == TrialState.RUNNING]

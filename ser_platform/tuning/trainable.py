@@ -1,0 +1,101 @@
+"""What runs in a Ray process: one trial under Tune, or one fit as a task. Thin shells around the training loop."""
+
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray import tune
+from torch import Tensor
+
+from ser_platform.distillation.losses import student_loss
+from ser_platform.features.normaliser import Normaliser
+from ser_platform.features.store import ViewedFeatures
+from ser_platform.settings import Settings
+from ser_platform.training.batches import TrainingData
+from ser_platform.training.configuration import feature_view
+from ser_platform.training.loop import EpochResult, Trainer
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A corpus as trials see it: digests and targets of all clips, and which to train on and to choose by.
+
+    Small: the features themselves are memory-mapped by each process from the store.
+    """
+
+    hashes: tuple[str, ...]
+    targets: Rows
+    labels: tuple[str, ...]
+    train: Rows
+    dev: Rows | None
+    teacher_logits: NDArray[np.float32] | None = None
+
+    def data(self, settings: Settings) -> TrainingData:
+        """Return the task through a configuration's view."""
+        features = ViewedFeatures(feature_view(settings), self.hashes)
+        teacher = self.teacher_logits if settings["distill.alpha"] > 0 else None
+        return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher)
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """One training run: `label` are clips whose logits are wanted, `stop_after` ends it after so many epochs."""
+
+    settings: Settings
+    task: Task
+    label: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    stop_after: int | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training run gave: weights, normaliser, the best epoch's dev logits, logits of the clips asked for."""
+
+    state: dict[str, Tensor]
+    normaliser: Normaliser
+    results: list[EpochResult]
+    dev_logits: NDArray[np.float32] | None
+    label_logits: NDArray[np.float32]
+
+    @property
+    def best_dev_uar(self) -> float:
+        return self.results[-1].best_dev_uar
+
+    @property
+    def best_epoch(self) -> int:
+        return self.results[-1].best_epoch
+
+
+def prepare_process(gpus: float) -> torch.device:
+    """Set the process to one thread a slot and return the device that was granted to it, not the one it can see."""
+    torch.set_num_threads(1)  # a reused process keeps whatever the last trial set
+    return torch.device("cuda" if gpus else "cpu")
+
+
+def train_trial(config: dict[str, object], task: Task, gpus: float) -> None:
+    """Run one trial; report after every epoch. `Trainer` seeds: the process is reused, nothing of the last may linger."""
+    settings: Settings = config["settings"]  # type: ignore[assignment]
+    device = prepare_process(gpus)
+    for result in Trainer(settings, task.data(settings), student_loss, device).epochs():
+        tune.report(asdict(result))
+
+
+def fit(job: FitJob, gpus: float = 0.0) -> Fit:
+    """Run one training run to its end and return what it gave."""
+    trainer = Trainer(job.settings, job.task.data(job.settings), student_loss, prepare_process(gpus))
+    results = list(trainer.epochs(job.stop_after))
+    trainer.restore_best()
+    return Fit(trainer.best_state, trainer.normaliser, results, trainer.best_dev_logits, trainer.logits(job.label))
+
+
+def seconds_alone(job: FitJob) -> float:
+    """Return the median seconds of an epoch of this configuration, the first left out: it also warms caches."""
+    trainer = Trainer(job.settings, job.task.data(job.settings), student_loss, prepare_process(0.0))
+    epochs = [result.seconds for result in trainer.epochs(job.stop_after)]
+    return float(np.median(epochs[1:] or epochs))
+
+

@@ -1,0 +1,156 @@
+"""A bundle reads back as what was written, or not at all."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ser_platform.errors import BundleError
+from ser_platform.features.normaliser import Normaliser
+from ser_platform.features.view import FeatureView
+from ser_platform.inference.bundle import FILES, Bundle, Lineage, read_bundle
+from ser_platform.inference.predictor import Predictor
+from ser_platform.models import MODELS, build_model
+from ser_platform.settings import resolve
+
+LABELS = ("neutral", "anger", "sadness")
+
+
+def made_bundle(name: str = "bilstm") -> Bundle:
+    torch.manual_seed(0)
+    settings = resolve({"model.name": name, "model.hidden_size": 8, "model.width": 4})
+    view = FeatureView(("waveform",) if MODELS[name].hears_waveform else ("log_mel", "rms"), 20, 0.8, "centre")
+    rng = np.random.default_rng(0)
+    normaliser = Normaliser(
+        rng.normal(size=view.n_features).astype(np.float32), rng.uniform(1, 2, view.n_features).astype(np.float32)
+    )
+    return Bundle(
+        role="student",
+        settings=settings,
+        view=view,
+        labels=LABELS,
+        state=build_model(settings, view.n_features, len(LABELS)).state_dict(),
+        normaliser=normaliser,
+        temperature=1.3,
+        protocol="speaker",
+        metrics={"dev_uar": 0.5},
+        lineage=Lineage(("made-1",), ("ab",), ("made-2",), ("cd",)),
+        provenance={"corpus": "made"},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "bundle"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_read_gives_the_very_same_probabilities(name, folder, tone):
+    written = made_bundle(name)
+    read = read_bundle(folder, written.write(folder, "card"))
+    clip = tone(300.0, 1.0)
+    np.testing.assert_array_equal(Predictor(read).probabilities(clip), Predictor(written).probabilities(clip))
+
+
+def test_every_field_but_the_weights_reads_back_equal(folder):
+    written = made_bundle()
+    written.write(folder, "card")
+    read = read_bundle(folder)
+    for name in ("role", "settings", "view", "labels", "temperature", "protocol", "metrics", "lineage", "provenance"):
+        assert getattr(read, name) == getattr(written, name)
+    assert read.state.keys() == written.state.keys()
+
+
+def test_a_bundle_is_five_plain_files(folder):
+    made_bundle().write(folder, "card")
+    names = {"MANIFEST.sha256", "README.md", "bundle.json", "model.safetensors", "normaliser.safetensors"}
+    assert {path.name for path in folder.iterdir()} == names
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        assert not content.startswith((b"\x80", b"PK"))  # pickle, and the zip that torch.save wraps around one
+
+
+def test_the_same_bundle_has_the_same_digest(tmp_path):
+    assert made_bundle().write(tmp_path / "a", "card") == made_bundle().write(tmp_path / "b", "card")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_byte_is_refused_and_its_file_named(name, folder):
+    made_bundle().write(folder, "card")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name} was altered"):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize("position", [0, 40, 70])
+def test_a_flipped_byte_in_the_manifest_is_refused(position, folder):
+    digest = made_bundle().write(folder, "card")
+    content = bytearray((folder / "MANIFEST.sha256").read_bytes())
+    content[position] ^= 1
+    (folder / "MANIFEST.sha256").write_bytes(content)
+    with pytest.raises(BundleError):
+        read_bundle(folder)
+    with pytest.raises(BundleError, match="MANIFEST.sha256 was altered"):
+        read_bundle(folder, digest)
+
+
+def test_a_bundle_whose_manifest_was_rewritten_too_is_refused_when_the_digest_is_known(folder):
+    registered = made_bundle().write(folder, "card")
+    replace(made_bundle(), temperature=9.0).write(folder, "card")
+    read_bundle(folder)  # whole in itself
+    with pytest.raises(BundleError, match="MANIFEST.sha256 was altered"):
+        read_bundle(folder, registered)
+
+
+@pytest.mark.parametrize("name", [*FILES, "MANIFEST.sha256"])
+def test_a_missing_file_is_refused_by_name(name, folder):
+    made_bundle().write(folder, "card")
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=f"{name} cannot be read"):
+        read_bundle(folder)
+
+
+def test_a_manifest_that_leaves_out_a_file_is_refused(folder):
+    made_bundle().write(folder, "card")
+    manifest = folder / "MANIFEST.sha256"
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(BundleError, match="README.md"):
+        read_bundle(folder)
+
+
+def with_description(folder: Path, **changes: object) -> None:
+    """Write a bundle that is whole in itself but describes something else."""
+    import hashlib
+
+    made_bundle().write(folder, "card")
+    described = json.loads((folder / "bundle.json").read_text()) | changes
+    (folder / "bundle.json").write_text(json.dumps(described))
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in FILES]
+    (folder / "MANIFEST.sha256").write_text("".join(lines))
+
+
+def test_another_format_is_refused(folder):
+    with_description(folder, format=99)
+    with pytest.raises(BundleError, match="format 99"):
+        read_bundle(folder)
+
+
+def test_an_unknown_architecture_is_refused_naming_the_known(folder):
+    with_description(folder, architecture="resnet")
+    with pytest.raises(BundleError, match="'resnet'.*cnn_bilstm, lite_cnn"):
+        read_bundle(folder)
+
+
+def test_the_lineage_of_a_descendant_holds_both_parents_once():
+    teacher = Lineage(("a", "b"), ("1",), ("c",), ("2",))
+    student = Lineage(("b", "d"), ("1", "3"), (), ("4",))
+    assert teacher.union(student) == Lineage(("a", "b", "d"), ("1", "3"), ("c",), ("2", "4"))
+
+
+def test_the_model_is_in_evaluation_mode():
+    assert not made_bundle().model().training

@@ -1,0 +1,25 @@
+import torch
+
+from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
+
+
+def test_a_mask_is_true_on_a_clips_own_frames():
+    assert frame_mask(torch.tensor([1, 3]), 3).tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_pooling_sees_only_a_clips_own_frames():
+    frames = torch.tensor([[[1.0], [3.0], [99.0]]])
+    pooled = mean_and_std(frames, torch.tensor([2]))
+    torch.testing.assert_close(pooled, torch.tensor([[2.0, 1.0]]))
+
+
+def test_weighted_pooling_is_the_weighted_mean_and_deviation():
+    frames, weights = torch.tensor([[[0.0], [4.0]]]), torch.tensor([[0.25, 0.75]])
+    pooled = mean_and_std(frames, torch.tensor([2]), weights)
+    torch.testing.assert_close(pooled, torch.tensor([[3.0, 3.0**0.5]]))
+
+
+def test_attention_weights_sum_to_one_and_padding_gets_none():
+    weights = AdditiveAttention(4, 3)(torch.randn(2, 5, 4), torch.tensor([2, 5]))
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2))
+    assert weights[0, 2:].tolist() == [0, 0, 0]
