@@ -58,7 +58,9 @@ class Setting:
     def _checked_choice(self, name: str, value: Any) -> str:
         if self.choices and value not in self.choices:
             raise UnknownChoice(name, value, self.choices)
-        return str(value)
+        if not isinstance(value, str):
+            raise UserError(f"{name} must be a word; got {value!r}")
+        return value
 
     def _checked_number(self, name: str, value: Any) -> int | float:
         number = _number(value)

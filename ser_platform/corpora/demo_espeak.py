@@ -1,9 +1,8 @@
 """eSpeak NG read aloud in a process of its own, for the `demo` corpus.
 
-eSpeak NG keeps its pitch flutter and breath noise in C globals, so what it says depends on what it said before. A fresh
-process that speaks a list in order gives the same samples every time, and a crash in C cannot take the caller with it.
-
-The C interface is `speak_lib.h` of eSpeak NG 1.52; commands inside the text are described in its `docs/markup.md`.
+eSpeak NG keeps state between sentences in C globals, so what it says depends on what it said before. A fresh
+process that speaks a list in order gives the same samples every time, and a crash in C cannot take the caller
+with it. The C interface is `speak_lib.h` of eSpeak NG 1.52.
 """
 
 import ctypes
@@ -20,7 +19,7 @@ from typing import IO
 import numpy as np
 
 ESPEAK_RATE = 22_050  # Hz, of every voice used here
-SEMITONES_PER_PITCH_STEP = 0.24  # eSpeak's pitch scale: 50 steps are an octave (pitch_adjust_tab in intonation.c)
+SEMITONES_PER_PITCH_STEP = 0.195  # measured on f2 at steps 25 to 75: 131.6 to 225.2 Hz
 MIDDLE = 50  # eSpeak's own pitch and pitch range
 PITCH_LIMITS = (0, 99)
 RATE_LIMITS = (80, 450)  # words per minute
@@ -38,8 +37,8 @@ class Sentence:
 
     Attributes:
         voice: language and variant, such as `en-us+f2`.
-        tune: the closing mark, which chooses eSpeak's intonation: `.` falls, `?` rises, `!` and `,` in between.
-        pitch_st: semitones above the voice's own pitch, about -12 to 12.
+        tune: the closing mark, which chooses eSpeak's own intonation: one of `. ? ! ,`.
+        pitch_st: semitones above the voice's own pitch, clamped near -9.7 and 9.6.
         words_per_minute: tempo; 175 is eSpeak's own.
         pitch_range: ratio of the voice's own range, 0 (monotone) to 2.
     """
@@ -52,7 +51,10 @@ class Sentence:
     pitch_range: float
 
     def marked_text(self) -> str:
-        """Return the text with a pitch and a speed command before each word."""
+        """Return the text with a pitch and a speed command before each word.
+
+        eSpeak's commands inside the text are control-A, a figure and a letter: P for pitch, S for speed.
+        """
         commands = [
             f"\x01{_pitch_step(semitones)}P\x01{_clamp(tempo, RATE_LIMITS)}S"
             for semitones, tempo in zip(self.pitch_st, self.words_per_minute, strict=True)
@@ -62,7 +64,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Speech:
-    """What eSpeak NG said: `waveform` (n_samples,) int16 at ESPEAK_RATE, `word_starts` (n_words,) in samples."""
+    """What eSpeak NG said: `waveform` (n_samples,) int16 and `word_starts` (n_words,) in samples."""
 
     waveform: np.ndarray
     word_starts: np.ndarray
@@ -131,7 +133,8 @@ class _Event(ctypes.Structure):
     ]
 
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_Samples, _Events = ctypes.POINTER(ctypes.c_short), ctypes.POINTER(_Event)
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, _Samples, ctypes.c_int, _Events)
 
 
 class _ESpeak:
@@ -168,7 +171,8 @@ class _ESpeak:
         self._word_starts.clear()
         self._choose_voice(sentence)
         text = sentence.marked_text().encode()
-        code = self._lib.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, _BY_CHARACTER, 0, _UTF8, None, None)
+        size = ctypes.c_size_t(len(text) + 1)
+        code = self._lib.espeak_Synth(text, size, 0, _BY_CHARACTER, 0, _UTF8, None, None)
         if code != 0:
             raise RuntimeError(f"espeak_Synth failed with code {code} on {text!r}")
         waveform = np.frombuffer(b"".join(self._chunks), dtype=np.int16)
@@ -188,7 +192,7 @@ class _ESpeak:
 
 
 def _answer(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Say every sentence (one JSON object a line) and write it as header, samples, word starts (little-endian)."""
+    """Say every sentence (one JSON object a line); write header, samples, word starts (little-endian)."""
     espeak = _ESpeak()
     for line in requests:
         fields = json.loads(line)

@@ -1,6 +1,6 @@
-"""What eSpeak NG cannot do for the `demo` corpus: pauses, tremor, tilt, loudness over time, breath, room and level.
+"""What eSpeak NG cannot do for the `demo` corpus: pauses, tremor, tilt, loudness contour, breath, room.
 
-Every function maps a mono float waveform (n_samples,) to a new one and draws what is random from the generator given.
+Waveforms are mono float (n_samples,). No function changes its input; what is random comes from the generator.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,10 @@ CEILING = 0.97  # of full scale
 
 
 def insert_pauses(
-    waveform: np.ndarray, starts: Sequence[int], pauses_s: Sequence[float], sample_rate: int
+    waveform: np.ndarray,
+    starts: Sequence[int],
+    pauses_s: Sequence[float],
+    sample_rate: int,
 ) -> np.ndarray:
     """Insert `pauses_s[i]` seconds of silence before sample `starts[i]`, with edges faded over 8 ms."""
     pieces = np.split(waveform, starts)
@@ -34,9 +37,9 @@ def insert_pauses(
 
 
 def shift_pitch(waveform: np.ndarray, semitones: np.ndarray) -> np.ndarray:
-    """Play the waveform faster or slower by `semitones` (n_samples,); formants and tempo move with the pitch."""
+    """Play the waveform faster or slower by `semitones` (n_samples,); formants and tempo move along."""
     speed = 2.0 ** (semitones / 12)
-    finish = np.concatenate([[0.0], np.cumsum(1 / speed)])  # when each input sample is over, in output samples
+    finish = np.concatenate([[0.0], np.cumsum(1 / speed)])  # end of each input sample, in output samples
     times = np.arange(int(finish[-1]))
     positions = np.interp(times, finish, np.arange(len(finish)))
     return map_coordinates(waveform, [positions], order=3, mode="nearest")
@@ -67,18 +70,24 @@ def shape_loudness(waveform: np.ndarray, contour_db: Sequence[float]) -> np.ndar
     return waveform * 10 ** (np.interp(places, np.arange(len(contour_db)), contour_db) / 20)
 
 
-def add_breath(waveform: np.ndarray, breath_db: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+def add_breath(
+    waveform: np.ndarray,
+    breath_db: float,
+    sample_rate: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """Add noise that follows the voice's envelope, `breath_db` below it and without its lowest octaves."""
-    envelope = np.sqrt(np.maximum(fftconvolve(waveform**2, np.hanning(sample_rate // 50), mode="same"), 0))
-    envelope *= 1 / np.sqrt(np.hanning(sample_rate // 50).sum())
+    window = np.hanning(sample_rate // 50)
+    power = fftconvolve(waveform**2, window / window.sum(), mode="same")
+    envelope = np.sqrt(np.maximum(power, 0))  # rounding in the FFT can leave it just below 0
     noise = np.diff(rng.standard_normal(len(waveform) + 1))  # +6 dB per octave
     return waveform + noise * envelope * 10 ** (breath_db / 20)
 
 
-def trim(waveform: np.ndarray, lead: int, tail: int) -> np.ndarray:
-    """Cut the silent edges and leave `lead` and `tail` samples of silence instead."""
+def trim(waveform: np.ndarray) -> np.ndarray:
+    """Cut the silent edges."""
     loud = np.flatnonzero(np.abs(waveform) > np.abs(waveform).max() * 10 ** (SILENCE_DB / 20))
-    return np.pad(waveform[loud[0] : loud[-1] + 1], (lead, tail))
+    return waveform[loud[0] : loud[-1] + 1]
 
 
 def to_sample_rate(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -88,7 +97,7 @@ def to_sample_rate(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def room_response(reverberation_s: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the response of a small room at SAMPLE_RATE: the direct sound, then noise that decays by 60 dB."""
+    """Return a small room's response at SAMPLE_RATE: the direct sound, then noise that decays by 60 dB."""
     times = np.arange(int(reverberation_s * SAMPLE_RATE)) / SAMPLE_RATE
     tail = rng.standard_normal(len(times)) * 10 ** (-3 * times / reverberation_s)
     tail *= 0.25 / np.linalg.norm(tail)  # the room gives back 12 dB less than the mouth
@@ -101,8 +110,13 @@ def in_room(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
     return fftconvolve(waveform, response)[: len(waveform)]
 
 
-def at_level(waveform: np.ndarray, level_db: float, noise_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Scale to `level_db` (RMS of the voiced part, dB of full scale), over noise of `noise_db`; never clips."""
+def at_level(
+    waveform: np.ndarray,
+    level_db: float,
+    noise_db: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Scale to `level_db` (RMS of the sounding part, dBFS) over noise of `noise_db`; never clip."""
     active = np.abs(waveform) > np.abs(waveform).max() * 10 ** (SILENCE_DB / 20)
     scaled = waveform * 10 ** (level_db / 20) / np.sqrt(np.mean(waveform[active] ** 2))
     scaled = scaled + 10 ** (noise_db / 20) * rng.standard_normal(len(waveform))

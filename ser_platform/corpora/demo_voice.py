@@ -1,16 +1,16 @@
 """The `demo` corpus: 384 synthetic clips in RAVDESS's shape, so that a first run needs no download.
 
-eSpeak NG speaks 12 speakers (half of them female) x 8 emotions x 2 sentences x 2 repetitions, 16 kHz mono. It is a toy:
-a score on it says that the platform works, nothing about people.
+eSpeak NG speaks 12 speakers (half of them female) x 8 emotions x 2 sentences x 2 repetitions, 16 kHz mono.
+It is a toy: a score on it says that the platform works, nothing about people.
 
-The rules follow what is reported of acted speech:
-    Banse & Scherer (1996), J. Pers. Soc. Psychol. 70, 614-636: pitch, energy, rate and spectrum of 14 emotions.
-    Burkhardt & Sendlmeier (2000), ISCA Workshop on Speech and Emotion: rules for a synthesiser (contours, tremor, pauses).
-    Juslin & Laukka (2003), Psychol. Bull. 129, 770-814, table 7: cues that 104 studies agree on.
-    Scherer (2003), Speech Communication 40, 227-256, table 2: the same, with vocal effort and jitter.
-Their directions are kept, their sizes are ours. Level cues (mean pitch, rate, loudness, tilt) overlap between emotions
-and differ between speakers; shape over time (contours, tremor, pauses, tempo) is steadier, so that a model which hears
-time has something to gain over pooled statistics.
+The directions of the level cues (pitch, range, rate, loudness, tilt, jitter) follow reviews of acted speech:
+    Banse & Scherer (1996), J. Pers. Soc. Psychol. 70: acoustic profiles of 14 emotions.
+    Burkhardt & Sendlmeier (2000), ISCA Workshop on Speech and Emotion: emotions by rule in a synthesiser.
+    Juslin & Laukka (2003), Psychological Bulletin 129: cues over 104 studies of vocal expression.
+    Scherer (2003), Speech Communication 40: a review, with vocal effort and rate.
+All sizes are ours, and so are most movements over time (loudness contours, where the pauses lie): they are
+larger and steadier than people's. Level cues overlap between emotions and differ between speakers, so that a
+model which hears time has something to gain over pooled statistics.
 """
 
 import importlib.util
@@ -26,7 +26,10 @@ from ser_platform.corpora import demo_espeak, demo_signal
 from ser_platform.errors import CorpusError, MissingExtra
 
 VERSION = 1  # of the recipe: raise it when the clips change
-WORDS = {"01": ("Kids", "are", "talking", "by", "the", "door"), "02": ("Dogs", "are", "sitting", "by", "the", "door")}
+WORDS = {
+    "01": ("Kids", "are", "talking", "by", "the", "door"),
+    "02": ("Dogs", "are", "sitting", "by", "the", "door"),
+}
 REPETITIONS = ("01", "02")
 README = "README.txt"
 
@@ -35,7 +38,7 @@ README = "README.txt"
 class EmotionRule:
     """How an emotion departs from the speaker's own voice.
 
-    Contours are equally spaced points from the first word to the last; only their shape counts, the mean is removed.
+    Contours are equally spaced points from the first word to the last; their mean does not count.
 
     Attributes:
         pitch_st: semitones. pitch_range: ratio. rate: ratio, above 1 is faster. loudness_db: dB.
@@ -44,7 +47,8 @@ class EmotionRule:
         jitter_st: deviation of fast, irregular pitch movement, semitones.
         shimmer_db: the same of loudness, dB.
         tremor_hz, tremor_st, tremor_db: a regular trembling of pitch and loudness; 0 is none.
-        pitch_contour_st, loudness_contour_db, tempo_contour: movement over the utterance; the last one in ratios.
+        pitch_contour_st, loudness_contour_db: movement over the utterance.
+        tempo_contour: the same of tempo, ratios.
         pauses_s: silence before each of the six words, seconds.
         tune: closing mark, which chooses eSpeak's own intonation.
     """
@@ -70,29 +74,36 @@ class EmotionRule:
 EMOTION_RULES = {
     "01": EmotionRule(),  # neutral: the speaker's own voice, with a slight declination
     "02": EmotionRule(  # calm: low, soft, slow; swells and ebbs
-        pitch_st=-1.0, pitch_range=0.8, rate=0.95, loudness_db=-2.0, tilt_db=-0.6, breath_db=-28.0, jitter_st=0.06,
+        pitch_st=-1.0, pitch_range=0.8, rate=0.95, loudness_db=-2.0, tilt_db=-0.6,
+        breath_db=-28.0, jitter_st=0.06,
         pitch_contour_st=(-3.5, 1.0, 3.0, 1.0, -3.5), loudness_contour_db=(-16.0, -4.0, 0.0, -4.0, -16.0),
     ),
     "03": EmotionRule(  # happiness: high, lively, bright; pitch swings from word to word (the "wave model")
         pitch_st=1.5, pitch_range=1.3, rate=1.05, loudness_db=1.5, tilt_db=0.4, tune="!",
-        pitch_contour_st=(5.0, -3.5, 5.0, -3.5, 5.0, -3.0), loudness_contour_db=(4.0, -7.0, 4.0, -7.0, 4.0, -5.0),
+        pitch_contour_st=(5.0, -3.5, 5.0, -3.5, 5.0, -3.0),
+        loudness_contour_db=(4.0, -7.0, 4.0, -7.0, 4.0, -5.0),
     ),
     "04": EmotionRule(  # sadness: low, narrow, slow, soft; sinks, fades and drags
-        pitch_st=-1.0, pitch_range=0.8, rate=0.95, loudness_db=-2.0, tilt_db=-0.5, breath_db=-29.0, jitter_st=0.12,
+        pitch_st=-1.0, pitch_range=0.8, rate=0.95, loudness_db=-2.0, tilt_db=-0.5,
+        breath_db=-29.0, jitter_st=0.12,
         pitch_contour_st=(4.0, 2.0, 0.0, -2.0, -4.0), loudness_contour_db=(6.0, 2.0, -3.0, -7.0, -10.0),
         tempo_contour=(1.2, 1.0, 0.8),
     ),
     "05": EmotionRule(  # anger: loud, pressed, fast; swells, then the pitch is hammered down at the end
-        pitch_st=1.5, pitch_range=1.2, rate=1.05, loudness_db=2.5, tilt_db=0.8, jitter_st=0.13, shimmer_db=0.6, tune="!",
+        pitch_st=1.5, pitch_range=1.2, rate=1.05, loudness_db=2.5, tilt_db=0.8,
+        jitter_st=0.13, shimmer_db=0.6, tune="!",
         pitch_contour_st=(-1.0, 1.0, 3.0, 4.0, -5.0), loudness_contour_db=(-12.0, -6.0, -1.0, 4.0, 7.0),
     ),
     "06": EmotionRule(  # fear: high, hurried, breathless; hesitates, trembles and climbs
-        pitch_st=1.5, pitch_range=0.9, rate=1.05, loudness_db=-0.5, breath_db=-29.0, jitter_st=0.15, shimmer_db=0.6,
+        pitch_st=1.5, pitch_range=0.9, rate=1.05, loudness_db=-0.5,
+        breath_db=-29.0, jitter_st=0.15, shimmer_db=0.6,
         tremor_hz=6.5, tremor_st=1.0, tremor_db=8.0, tune=",",
-        pitch_contour_st=(-2.0, 0.0, 2.0), tempo_contour=(0.85, 1.0, 1.15), pauses_s=(0.0, 0.2, 0.0, 0.0, 0.0, 0.0),
+        pitch_contour_st=(-2.0, 0.0, 2.0), tempo_contour=(0.85, 1.0, 1.15),
+        pauses_s=(0.0, 0.2, 0.0, 0.0, 0.0, 0.0),
     ),
     "07": EmotionRule(  # disgust: low, slow, creaky; broken by pauses, pressed out again at the end
-        pitch_st=-1.0, pitch_range=0.9, rate=1.0, loudness_db=0.5, tilt_db=0.2, jitter_st=0.16, shimmer_db=0.8,
+        pitch_st=-1.0, pitch_range=0.9, rate=1.0, loudness_db=0.5, tilt_db=0.2,
+        jitter_st=0.16, shimmer_db=0.8,
         pitch_contour_st=(3.0, -1.0, -4.0, -1.0, 3.0), loudness_contour_db=(4.0, -4.0, -9.0, -4.0, 4.0),
         pauses_s=(0.0, 0.0, 0.1, 0.0, 0.1, 0.0),
     ),
@@ -172,8 +183,9 @@ class Spread:
     """How much people and takes differ; deviations of normal draws.
 
     Attributes:
-        speaker_strength, take_strength: of how strongly a cue is used, as a ratio, once per speaker and emotion, once
-            per clip. `shape_strength` is the same of everything that moves over time, per clip.
+        speaker_strength: of how strongly a speaker uses a level cue for an emotion, as a ratio.
+        take_strength: the same for one take.
+        shape_strength: the same for one take of everything that moves over time.
         pitch_st, rate, loudness_db, tilt_db: what a clip differs by for no reason of emotion.
     """
 
@@ -194,8 +206,8 @@ SHAPE_CUES = ("pitch_contour_st", "loudness_contour_db", "pauses_s")
 def speak_corpus(root: Path, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Path:
     """Write the 384 clips under `root`, unless they are there already, and return `root`.
 
-    The same seed gives the same bytes. The clips are written beside `root` and moved there when all are done, so a run
-    that is killed leaves nothing that looks finished.
+    The same seed gives the same bytes. The clips are written beside `root` and moved there when all are done,
+    so a run that is killed leaves nothing that looks finished.
 
     Args:
         progress: called with (clips done, clips in all) after every clip.
@@ -230,22 +242,25 @@ def is_spoken(root: Path, seed: int) -> bool:
 def speak_clips(clips: tuple[Clip, ...], seed: int) -> Iterator[np.ndarray]:
     """Yield the waveform of each clip, in order, (n_samples,) float at 16 kHz within [-1, 1].
 
-    A clip's random draws depend on its name and the seed alone; eSpeak's own flutter also on the clips before it.
+    A clip's random draws depend on its name and the seed alone; eSpeak's flutter also on the clips before it.
     """
     rules = [draw_take(clip, seed) for clip in clips]
     sentences = [_sentence(clip, rule) for clip, rule in zip(clips, rules, strict=True)]
     for clip, rule, speech in zip(clips, rules, demo_espeak.speak_in_child(sentences), strict=True):
-        yield _perform(speech, rule, SPEAKERS[clip.actor], _generator(seed, clip, "sound"), _room(clip.actor, seed))
+        waveform = _perform(speech, rule, SPEAKERS[clip.actor], _generator(seed, clip, "sound"))
+        yield _heard(waveform, rule, clip.actor, seed, _generator(seed, clip, "place"))
 
 
 def draw_take(clip: Clip, seed: int) -> EmotionRule:
     """Return the emotion's rule as this speaker uses it in this take."""
     rule = EMOTION_RULES[clip.emotion]
-    habit = _generator(seed, replace(clip, sentence="00", repetition="00"), "habit")  # the same in all four takes
+    # The habit is the same in all four takes, so it must not depend on sentence and repetition.
+    habit = _generator(seed, replace(clip, sentence="00", repetition="00"), "habit")
     take = _generator(seed, clip, "take")
     changes: dict[str, object] = {}
     for cue in LEVEL_CUES:
-        strength = 1 + SPREAD.speaker_strength * habit.standard_normal() + SPREAD.take_strength * take.standard_normal()
+        strength = 1 + SPREAD.speaker_strength * habit.standard_normal()
+        strength += SPREAD.take_strength * take.standard_normal()
         changes[cue] = getattr(rule, cue) * strength + getattr(SPREAD, cue) * take.standard_normal()
     for cue in SHAPE_CUES:
         strength = max(1 + SPREAD.shape_strength * take.standard_normal(), 0.5)
@@ -275,7 +290,8 @@ def _sentence(clip: Clip, rule: EmotionRule) -> demo_espeak.Sentence:
     speaker, words = SPEAKERS[clip.actor], WORDS[clip.sentence]
     pitch = speaker.pitch_st + rule.pitch_st + _centred(rule.pitch_contour_st, len(words))
     pitch -= 12 * np.log2(speaker.formants)
-    tempo = speaker.words_per_minute * rule.rate * (1 + _centred(rule.tempo_contour, len(words))) / speaker.formants
+    tempo = 1 + _centred(rule.tempo_contour, len(words))
+    tempo *= speaker.words_per_minute * rule.rate / speaker.formants
     return demo_espeak.Sentence(
         voice=speaker.voice,
         words=words,
@@ -287,7 +303,10 @@ def _sentence(clip: Clip, rule: EmotionRule) -> demo_espeak.Sentence:
 
 
 def _perform(
-    speech: demo_espeak.Speech, rule: EmotionRule, speaker: Speaker, rng: np.random.Generator, room: np.ndarray
+    speech: demo_espeak.Speech,
+    rule: EmotionRule,
+    speaker: Speaker,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Return eSpeak's speech with everything added that eSpeak cannot do, at 16 kHz."""
     rate = demo_espeak.ESPEAK_RATE
@@ -297,15 +316,30 @@ def _perform(
     voice = demo_signal.add_breath(voice, rule.breath_db, rate, rng)
     voice = demo_signal.tilt_spectrum(voice, rule.tilt_db + speaker.tilt_db, rate)
     voice = demo_signal.to_sample_rate(voice, rate)
-    voice = demo_signal.trim(voice, 0, 0)  # the contour spans the speech, not eSpeak's silence
-    voice = demo_signal.shape_loudness(voice, rule.loudness_contour_db)
+    voice = demo_signal.trim(voice)  # the contour spans the speech, not eSpeak's silence
+    return demo_signal.shape_loudness(voice, rule.loudness_contour_db)
+
+
+def _heard(
+    voice: np.ndarray,
+    rule: EmotionRule,
+    actor: str,
+    seed: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return the speech as the microphone in the speaker's room hears it, with a little silence around it."""
+    speaker = SPEAKERS[actor]
     lead, tail = (rng.uniform(0.06, 0.20, 2) * demo_signal.SAMPLE_RATE).astype(int)
-    voice = demo_signal.in_room(np.pad(voice, (lead, tail)), room)
+    voice = demo_signal.in_room(np.pad(voice, (lead, tail)), _room(actor, seed))
     return demo_signal.at_level(voice, speaker.level_db + rule.loudness_db, speaker.noise_db, rng)
 
 
 def _trembling(
-    voice: np.ndarray, rule: EmotionRule, speaker: Speaker, rate: int, rng: np.random.Generator
+    voice: np.ndarray,
+    rule: EmotionRule,
+    speaker: Speaker,
+    rate: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Return the voice with the speaker's formants and the emotion's tremor, jitter and shimmer."""
     n = len(voice)
@@ -313,7 +347,8 @@ def _trembling(
     jitter = rule.jitter_st * demo_signal.smooth_noise(n, 30.0, rate, rng)
     shimmer = rule.shimmer_db * demo_signal.smooth_noise(n, 30.0, rate, rng)
     louder = 10 ** ((rule.tremor_db * tremor + shimmer) / 20)
-    return demo_signal.shift_pitch(voice * louder, 12 * np.log2(speaker.formants) + rule.tremor_st * tremor + jitter)
+    shift = 12 * np.log2(speaker.formants) + rule.tremor_st * tremor + jitter
+    return demo_signal.shift_pitch(voice * louder, shift)
 
 
 def _refuse_foreign_folder(root: Path) -> None:
@@ -321,7 +356,7 @@ def _refuse_foreign_folder(root: Path) -> None:
         return
     readme = root / README
     if not readme.is_file() or not readme.read_text(encoding="utf-8").startswith(_TITLE):
-        raise CorpusError(f"{root} holds something else than the demo corpus; choose another place or empty it")
+        raise CorpusError(f"{root} holds something else than the demo corpus; choose another folder")
 
 
 def _put_in_place(finished: Path, root: Path, replaced: Path) -> None:
@@ -334,7 +369,8 @@ def _write_clips(root: Path, seed: int, progress: Callable[[int, int], None] | N
     for done, (clip, waveform) in enumerate(zip(CLIPS, speak_clips(CLIPS, seed), strict=True), start=1):
         path = root / clip.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, np.round(waveform * 32767).astype(np.int16), demo_signal.SAMPLE_RATE, subtype="PCM_16")
+        pcm = np.round(waveform * 32767).astype(np.int16)
+        soundfile.write(path, pcm, demo_signal.SAMPLE_RATE, subtype="PCM_16")
         if progress is not None:
             progress(done, len(CLIPS))
 
@@ -344,7 +380,8 @@ _TITLE = "The demo corpus: synthetic speech, not people.\n"
 
 def _readme(seed: int) -> str:
     return (
-        f"{_TITLE}\n{len(CLIPS)} clips with the names of RAVDESS's files, made by ser_platform.corpora.demo_voice.\n"
+        f"{_TITLE}\n{len(CLIPS)} clips with the names of RAVDESS's files.\n"
+        "made by: ser_platform.corpora.demo_voice\n"
         f"recipe version: {VERSION}\nseed: {seed}\n"
     )
 

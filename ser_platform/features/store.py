@@ -8,6 +8,7 @@ decoded to learn its hash.
 """
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,7 +31,8 @@ from ser_platform.features.view import FeatureView
 from ser_platform.files import digest_of, sha256_of, write_json
 from ser_platform.settings import home, slots
 
-SHARD_CLIPS = 64  # what a kill can cost
+SHARD_CLIPS = 64
+INDEX_EVERY_S = 5.0  # seconds of work that a kill can cost
 POOL_PAYS_FROM = 600  # files; below, starting processes costs more than it gains
 
 Progress = Callable[[int, int], None]
@@ -91,22 +93,23 @@ def prepare(manifest: Manifest, max_bad: float = 0.05, progress: Progress | None
     signatures = [_signature(utterance) for utterance in utterances]
     todo = [i for i, key in enumerate(signatures) if key not in known or known[key].sha256 not in stored]
     set_aside: dict[int, BadAudio] = {}
+    noted = time.monotonic()
     for done, (rows, outcomes) in enumerate(_extract(utterances, todo), start=1):
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, BadAudio):
                 set_aside[row] = outcome
             else:
                 known[signatures[row]] = outcome
+        if time.monotonic() - noted >= INDEX_EVERY_S:
+            _write_index(index_path, known, signatures)
+            noted = time.monotonic()
         if progress:
             progress(min(done * SHARD_CLIPS, len(todo)), len(todo))
+    if todo:
+        _write_index(index_path, known, signatures)
     _refuse_too_many(set_aside, len(utterances), max_bad)
     good = np.array([row for row in range(len(utterances)) if row not in set_aside], dtype=np.int64)
     found = [known[signatures[row]] for row in good]
-    if todo:
-        write_json(
-            index_path,
-            {signatures[row]: [known[signatures[row]].sha256, known[signatures[row]].seconds] for row in good},
-        )
     prepared = manifest.take(good).with_column("audio_sha256", [clip.sha256 for clip in found])
     prepared = prepared.with_column("duration_s", [clip.seconds for clip in found])
     return Prepared(prepared, tuple(set_aside.values()), len(todo) - len(set_aside))
@@ -126,6 +129,10 @@ def _read_index(path: Path) -> dict[str, _Extracted]:
     if not path.exists():
         return {}
     return {key: _Extracted(*value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def _write_index(path: Path, known: dict[str, _Extracted], signatures: list[str]) -> None:
+    write_json(path, {key: [known[key].sha256, known[key].seconds] for key in signatures if key in known})
 
 
 def _refuse_too_many(set_aside: dict[int, BadAudio], n_files: int, max_bad: float) -> None:
@@ -266,7 +273,7 @@ class ViewedFeatures:
         return Normaliser.from_sums(n_frames, totals[0], totals[1])
 
     def batch(self, clips: NDArray[np.int64], normaliser: Normaliser) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return normalised features `(n_clips, n_frames, n_features)`, zero past a clip's end, and lengths `(n_clips,)`."""
+        """Return normalised features `(n_clips, n_frames, n_features)`, 0 past a clip's end, and lengths."""
         lengths = self.lengths[clips]
         padded = np.zeros((len(clips), int(lengths.max()), self.view.n_features), dtype=np.float32)
         first = 0

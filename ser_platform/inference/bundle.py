@@ -121,9 +121,8 @@ def verified_files(folder: Path, digest: str | None = None) -> dict[str, bytes]:
     found = hashlib.sha256(manifest).hexdigest()
     if digest is not None and found != digest:
         raise BundleError(f"{folder / MANIFEST} was altered: its digest is {found[:12]}, registered is {digest[:12]}")
-    listed = dict(
-        reversed(line.split("  ", 1)) for line in manifest.decode("utf-8", "replace").splitlines() if "  " in line
-    )
+    lines = manifest.decode("utf-8", "replace").splitlines()
+    listed = {name: checksum for checksum, name in (line.split("  ", 1) for line in lines if "  " in line)}
     if sorted(listed) != sorted(FILES):
         raise BundleError(f"{folder / MANIFEST} lists {sorted(listed)}; a bundle has {sorted(FILES)}")
     contents = {name: _read(folder / name) for name in FILES}

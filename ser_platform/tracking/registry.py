@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +58,15 @@ def register(
     inputs = Schema([ColSpec(DataType.string, "path", required=False), ColSpec(DataType.string, "audio", required=False)])
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / MODEL_PATH
-        mlflow.pyfunc.save_model(
-            str(target),
-            loader_module="ser_platform.tracking.pyfunc",
-            data_path=str(bundle),
-            signature=ModelSignature(inputs=inputs),
-            pip_requirements=REQUIREMENTS,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*input example")  # the signature is given outright
+            mlflow.pyfunc.save_model(
+                str(target),
+                loader_module="ser_platform.tracking.pyfunc",
+                data_path=str(bundle),
+                signature=ModelSignature(inputs=inputs),
+                pip_requirements=REQUIREMENTS,
+            )
         client.log_artifacts(run_id, str(target), MODEL_PATH)
     if not client.search_registered_models(f"name = '{name}'"):
         _create_name(client, name)

@@ -26,6 +26,7 @@ def open_client() -> MlflowClient:
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # it would win over the experiment's name without a word
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bundle is a few hundred kilobytes
     uri = tracking_uri()
     # The pyfunc flavour and model downloads ask the process, not the client, where the store is.
     os.environ["MLFLOW_TRACKING_URI"] = uri

@@ -31,7 +31,7 @@ class Diverged(WorkFailed):
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch; losses in nats, UAR, WAR, F1 in [0, 1], NaN without dev clips; `seconds` of training and evaluation."""
+    """One epoch; losses in nats, UAR, WAR, F1 in [0, 1], NaN without dev clips; `seconds` includes evaluation."""
 
     epoch: int
     train_loss: float

@@ -44,6 +44,7 @@ class StudyFolder:
 
     def open(self, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
         """Open the journal, creating it when missing. A line torn by a kill is cut first: it would hide all others."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal = self.path / "journal.log"
         cut_torn_line(journal)
         storage = JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal))))

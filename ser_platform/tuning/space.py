@@ -160,6 +160,12 @@ class _Reader:
                 raise self.refuse(f"unknown key {key!r} in {name}; choose from: {', '.join(valid)}", name, str(key))
         return section
 
+    def entries(self, name: str) -> list[dict[str, Any]]:
+        entries = self.content.get(name) or []
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise self.refuse(f"{name} must be a list of mappings like - {{metric: ...}}; got {entries!r}", name)
+        return entries
+
     def number(self, section: Mapping[str, Any], name: str, key: str, default: float, low: float) -> float:
         value = section.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < low:
@@ -201,7 +207,7 @@ class _Reader:
         )
 
     def _check_objective(self) -> None:
-        for objective in self.content.get("objective") or [{"metric": "dev_uar"}]:
+        for objective in self.entries("objective") or [{"metric": "dev_uar"}]:
             if objective.get("metric") not in OBJECTIVES:
                 raise self.refuse(
                     f"no trial reports {objective.get('metric')!r}; choose from: {', '.join(OBJECTIVES)}", "objective"
@@ -225,7 +231,7 @@ class _Reader:
 
     def _max_parameters(self) -> int | None:
         limits = []
-        for constraint in self.content.get("constraints") or []:
+        for constraint in self.entries("constraints"):
             if constraint.get("metric") not in CONSTRAINTS or not isinstance(constraint.get("at_most"), int):
                 raise self.refuse(
                     f"a constraint is {{metric: parameters, at_most: N}}; got {constraint}", "constraints"
@@ -300,13 +306,15 @@ class _Reader:
             return tuple(given)
         if domain == "subset":
             smallest = entry.get("min", 1)
-            sizes = range(int(smallest), len(given) + 1)
-            if not isinstance(SETTINGS[name].default, tuple) or smallest < 1 or not sizes:
+            sizes = range(smallest, len(given) + 1) if isinstance(smallest, int) else ()
+            if not isinstance(SETTINGS[name].default, tuple) or not sizes or sizes[0] < 1:
                 raise self.refuse(f"subset of {name} with min {smallest!r} draws nothing valid", "space", name)
             return tuple(JOINER.join(part) for size in sizes for part in itertools.combinations(given, size))
         numbers = [SETTINGS[name].checked(name, value) for value in given]
         if len(numbers) != 2 or any(isinstance(n, str | bool | tuple) for n in numbers) or not numbers[0] < numbers[1]:
             raise self.refuse(f"{domain} of {name} must be [low, high] with low < high; got {given}", "space", name)
+        if isinstance(SETTINGS[name].default, int) and domain != "int":
+            raise self.refuse(f"{name} is a whole number; search it with int or choice, not {domain}", "space", name)
         if domain == "int" and any(number != int(number) for number in numbers):
             raise self.refuse(f"int of {name} must be [low, high] in whole numbers; got {given}", "space", name)
         if domain == "loguniform" and numbers[0] <= 0:

@@ -95,6 +95,16 @@ def test_more_bad_files_than_allowed_are_refused_by_name(few_tones):
     assert str(bad[0]) in str(refusal.value) and str(bad[1]) in str(refusal.value)
 
 
+def test_refused_work_is_not_lost(few_tones):
+    bad = next(iter(manifest_of(few_tones))).path
+    whole = bad.read_bytes()
+    bad.write_bytes(b"")
+    with pytest.raises(CorpusError, match="1 of 9 files"):
+        prepare(manifest_of(few_tones))
+    bad.write_bytes(whole)
+    assert prepare(manifest_of(few_tones)).extracted == 1
+
+
 def test_progress_ends_at_what_there_was_to_do(few_tones):
     told = []
     prepare(manifest_of(few_tones), progress=lambda done, of: told.append((done, of)))
@@ -189,6 +199,7 @@ def test_a_kill_between_two_families_is_mended_by_extracting_again(few_tones):
 
 def test_a_kill_costs_one_shard(few_tones, monkeypatch):
     monkeypatch.setattr(store, "SHARD_CLIPS", 4)
+    monkeypatch.setattr(store, "INDEX_EVERY_S", 0.0)
     extract, calls = store.extract_shard, []
 
     def killed_in_the_third(clips, folder):

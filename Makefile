@@ -1,0 +1,60 @@
+# Every target that needs Python sets up .venv first. `make help` lists the targets.
+
+CORPUS ?= demo
+ARGS ?=
+EXTRAS ?= dev,demo,serve
+
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+STORE = MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tune test check ui promote serve bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Variables: CORPUS=$(CORPUS) (tune), ARGS (tune, test, bench, ui), PYTHON, EXTRAS"
+
+setup: $(INSTALLED) ## Create .venv with all that is needed, when missing or older than pyproject.toml
+
+# The stamp is written last: an interrupted installation does not count, and one whose pip does not run is replaced.
+$(INSTALLED): pyproject.toml
+	@rm -f $@
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip list >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV): a few minutes the first time"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[$(EXTRAS)]'
+	@touch $@
+
+tune: $(INSTALLED) ## Tune a teacher, then a student distilled from it: make tune CORPUS=ravdess ARGS="--minutes 30"
+	$(BIN)/ser tune --corpus "$(CORPUS)" $(ARGS)
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(INSTALLED) ## Check style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: $(INSTALLED) ## Open the MLflow UI on this folder's runs
+	$(BIN)/ser ui $(ARGS)
+
+promote: $(INSTALLED) ## Make the candidates the champions, if they pass the gates
+	$(BIN)/ser models promote --all
+
+serve: $(INSTALLED) ## Serve the champion student over HTTP on 127.0.0.1:5001
+	$(STORE) PATH="$(CURDIR)/$(BIN):$$PATH" mlflow models serve -m models:/ser-student@champion \
+		--env-manager local --host 127.0.0.1 --port 5001
+
+bench: $(INSTALLED) ## Measure how long one prediction takes
+	$(BIN)/python -m tests.benchmarks.predict $(ARGS)
+
+clean: ## Remove build and tool caches; runs/, mlruns/ and mlflow.db stay
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,99 @@
+"""The validated table of a corpus."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ser_platform.corpora.manifest import SCHEMA, Manifest, Utterance
+from ser_platform.errors import CorpusError
+
+FULL = Utterance(
+    "03", Path("/speech/03.wav"), "made", "made-007", "anger", 0.5, 1.25, "male", "de", "strong", "a01", "1",
+    "dialogue, 7", "s1", 'anger;"fear"', 0.75, "ab12",
+)
+BARE = Utterance("04", Path("/speech/04.wav"), "made", "made-008", "neutral")
+
+
+def manifest_of(*utterances: Utterance) -> Manifest:
+    return Manifest.from_utterances(utterances)
+
+
+def table_of(**columns: list) -> pa.Table:
+    row = {"id": ["1"], "path": ["1.wav"], "corpus": ["made"], "speaker": ["made-1"], "emotion": ["anger"]}
+    return pa.table(row | columns)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_what_is_written_reads_back_equal(suffix, tmp_path):
+    written = manifest_of(FULL, BARE)
+    written.write(tmp_path / f"manifest{suffix}")
+    read = Manifest.read(tmp_path / f"manifest{suffix}")
+    assert list(read) == [FULL, BARE]
+    assert read.fingerprint == written.fingerprint
+
+
+def test_a_csv_needs_the_required_columns_only(tmp_path):
+    (tmp_path / "m.csv").write_text("emotion,id,path,corpus,speaker\nanger,01,01.wav,made,made-1\n")
+    assert list(Manifest.read(tmp_path / "m.csv")) == [Utterance("01", Path("01.wav"), "made", "made-1", "anger")]
+
+
+def test_columns_of_others_are_left_out():
+    assert Manifest(table_of(mood=["grim"])).table.column_names == SCHEMA.names
+
+
+def test_the_fingerprint_depends_on_neither_order_nor_paths():
+    moved = [replace(FULL, path=Path("/elsewhere/x.wav")), replace(BARE, path=Path("y.wav"))]
+    assert manifest_of(FULL, BARE).fingerprint == manifest_of(*moved[::-1]).fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"emotion": "fear"}, {"speaker": "made-9"}, {"audio_sha256": "cd"}, {"sex": None}, {"start_s": 0.25}, {"id": "05"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_fingerprint_depends_on_what_an_experiment_depends_on(change):
+    assert manifest_of(replace(FULL, **change), BARE).fingerprint != manifest_of(FULL, BARE).fingerprint
+
+
+def test_an_id_that_occurs_twice_is_refused_by_name():
+    with pytest.raises(CorpusError, match="ids occur twice: 03"):
+        manifest_of(FULL, FULL)
+
+
+def test_an_unknown_emotion_is_refused_naming_the_valid_ones():
+    with pytest.raises(CorpusError, match=r"unknown emotions \['joy'\]; choose from neutral, calm"):
+        manifest_of(replace(FULL, emotion="joy"))
+
+
+@pytest.mark.parametrize("name", ["id", "path", "corpus", "speaker", "emotion"])
+def test_a_missing_column_or_value_is_refused_by_name(name):
+    with pytest.raises(CorpusError, match=f"lacks the column '{name}'; required are id, path"):
+        Manifest(table_of().drop_columns([name]))
+    for nothing in ("", None):
+        with pytest.raises(CorpusError, match=f"rows without '{name}'"):
+            Manifest(table_of(**{name: pa.array([nothing], pa.string())}))
+
+
+def test_labels_are_in_canonical_order_and_targets_are_their_indices():
+    manifest = manifest_of(FULL, BARE)
+    assert manifest.labels == ("neutral", "anger")
+    assert manifest.targets(manifest.labels).tolist() == [1, 0]
+    assert manifest.targets(("anger", "fear", "neutral")).tolist() == [0, 2]
+
+
+def test_rows_are_taken_in_the_order_asked_for():
+    assert list(manifest_of(FULL, BARE).take(np.array([1, 0]))) == [BARE, FULL]
+
+
+def test_a_changed_column_leaves_the_manifest_it_came_from():
+    manifest = manifest_of(FULL, BARE)
+    changed = manifest.with_column("duration_s", [1.0, 2.0])
+    assert [u.duration_s for u in changed] == [1.0, 2.0]
+    assert [u.duration_s for u in manifest] == [0.75, None]
+
+
+def test_speakers_are_sorted():
+    assert manifest_of(BARE, FULL).speakers == ("made-007", "made-008")

@@ -1,0 +1,71 @@
+"""The adapters on the corpora themselves: counts as their publishers give them."""
+
+from collections import Counter
+
+import pytest
+
+from ser_platform.corpora import CORPORA
+from ser_platform.corpora.audio import read_audio
+from ser_platform.corpora.finding import find_corpus, located
+from ser_platform.corpora.splits import split_by_speaker
+
+pytestmark = pytest.mark.corpora
+
+EMODB_CLIPS = {"03": 49, "08": 58, "09": 43, "10": 38, "11": 55, "12": 35, "13": 61, "14": 69, "15": 56, "16": 71}
+EMODB_EMOTIONS = {
+    "anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "neutral": 79, "sadness": 62
+}
+
+
+def manifest_of(name):
+    if located(name) is None:
+        pytest.skip(f"no {name} under SER_CORPORA")
+    return find_corpus(name).manifest()
+
+
+@pytest.mark.parametrize("name", [name for name in CORPORA if name != "demo"])
+def test_a_corpus_is_complete(name):
+    manifest = manifest_of(name)
+    assert (len(manifest), len(manifest.speakers)) == (CORPORA[name].CLIPS, CORPORA[name].SPEAKERS)
+    assert set(manifest.labels) == set(CORPORA[name].EMOTIONS.values())
+
+
+@pytest.mark.parametrize("name", [name for name in CORPORA if name != "demo"])
+def test_the_folder_is_recognised_without_its_name(name):
+    manifest_of(name)
+    assert find_corpus(str(located(name))).name == name
+
+
+def test_emodb_has_its_clips_by_speaker_and_by_emotion():
+    manifest = manifest_of("emodb")
+    assert Counter(manifest.column("speaker")) == {f"emodb-{speaker}": n for speaker, n in EMODB_CLIPS.items()}
+    assert Counter(manifest.column("emotion")) == EMODB_EMOTIONS
+    assert Counter(manifest.column("sex"))["male"] == 49 + 38 + 55 + 35 + 56
+
+
+def test_emodb_speaker_08_has_no_disgust():
+    said = Counter((u.speaker, u.emotion) for u in manifest_of("emodb"))
+    assert said["emodb-08", "disgust"] == 0
+    assert said["emodb-03", "disgust"] == 1
+
+
+def test_ravdess_actors_say_each_emotion_eight_times_and_neutral_four():
+    said = Counter((u.speaker, u.emotion) for u in manifest_of("ravdess"))
+    assert {n for (_, emotion), n in said.items() if emotion == "neutral"} == {4}
+    assert {n for (_, emotion), n in said.items() if emotion != "neutral"} == {8}
+    assert len(said) == 24 * 8
+
+
+@pytest.mark.parametrize("name", ["emodb", "ravdess"])
+@pytest.mark.parametrize("seed", range(5))
+def test_real_speakers_are_split_with_every_emotion_everywhere(name, seed):
+    split = split_by_speaker(manifest_of(name), seed)
+    assert split.gaps == []
+    for part in ("dev", "test"):
+        assert set(split.manifest.column("sex")[split.parts[part]]) == {"male", "female"}
+
+
+@pytest.mark.parametrize("name", ["emodb", "ravdess"])
+def test_every_thirtieth_clip_is_speech_of_plausible_length(name):
+    for utterance in list(manifest_of(name))[::30]:
+        assert 1.0 < read_audio(utterance.path).seconds < 10.0
