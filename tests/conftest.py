@@ -1,7 +1,7 @@
 """What all tests share: caches in a temporary folder, one thread, and a small corpus of tones."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -85,12 +85,12 @@ def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _tones_prepared(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Manifest]]:
+def _tones_prepared(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     home = tmp_path_factory.mktemp("shared-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SER_HOME", str(home))
         manifest = prepare(FoundCorpus("ravdess", tone_corpus).manifest()).manifest
-    yield home, manifest
+    return home, manifest
 
 
 @pytest.fixture

@@ -76,7 +76,10 @@ def test_an_unknown_setting_is_refused_naming_the_valid_ones():
 def test_assignments_are_read_as_yaml():
     words = ["features.sets=[zcr, log_mel]", "train.class_weights=false", "optimizer.lr=1e-4", "seed=7"]
     assert parse_assignments(words) == {
-        "features.sets": ("log_mel", "zcr"), "train.class_weights": False, "optimizer.lr": 1e-4, "seed": 7
+        "features.sets": ("log_mel", "zcr"),
+        "train.class_weights": False,
+        "optimizer.lr": 1e-4,
+        "seed": 7,
     }
 
 

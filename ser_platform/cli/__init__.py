@@ -12,7 +12,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Tune, distil and use speech emotion recognition models. Start with: ser tune",
-    epilog="Exit codes: 0 done, 1 the work failed, 2 the input is wrong. Caches lie under SER_HOME, corpora under SER_CORPORA.",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 wrong input. SER_HOME: caches; SER_CORPORA: where corpora lie.",
 )
 app.command()(tune.tune)
 app.add_typer(corpora.app, name="corpora")

@@ -34,7 +34,7 @@ def list_(as_json: Json = False) -> None:
             str(entry["name"]),
             str(entry["clips"]),
             str(entry["speakers"]),
-            str(len(entry["emotions"])),  # type: ignore[arg-type]
+            str(len(entry["emotions"])),
             str(entry["path"] or ("spoken on first use" if entry["name"] == "demo" else "not found; set SER_CORPORA")),
         ]
         for entry in entries

@@ -1,11 +1,14 @@
 """`ser models`: registered versions, and which one is in use."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ser_platform.cli.output import console, print_json, table, uar_text
 from ser_platform.errors import PromotionRefused, UserError
+
+if TYPE_CHECKING:
+    from ser_platform.tracking.store import Client
 
 app = typer.Typer(no_args_is_help=True, help="Registered models: list, promote, roll back, export.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -48,8 +51,8 @@ def promote(
 ) -> None:
     """Make the candidate the champion, if it passes the gates.
 
-    Gates: its digests verify and it predicts; its protocol is the champion's; the paired interval of its gain on the champion's test
-    clips excludes a loss beyond the margin.
+    Gates: its digests verify and it predicts; its protocol is the champion's; the paired interval of its gain on the
+    champion's test clips excludes a loss beyond the margin.
     """
     from ser_platform.tracking.registry import model_name
     from ser_platform.tracking.store import open_client
@@ -65,21 +68,23 @@ def promote(
         raise PromotionRefused("; ".join(refused))
 
 
-def _promote(client: object, name: str, version: str | None, margin: float, reason: str | None) -> PromotionRefused | None:
+def _promote(
+    client: "Client", name: str, version: str | None, margin: float, reason: str | None
+) -> PromotionRefused | None:
     """Promote one model; return the refusal, so that the other model gets its turn."""
     from ser_platform.tracking import promotion, registry
 
-    candidate = registry.find_model(client, f"{name}/{version}" if version else f"{name}@{registry.CANDIDATE}")  # type: ignore[arg-type]
-    champion = registry.find_alias(client, name, registry.CHAMPION)  # type: ignore[arg-type]
+    candidate = registry.find_model(client, f"{name}/{version}" if version else f"{name}@{registry.CANDIDATE}")
+    champion = registry.find_alias(client, name, registry.CHAMPION)
     out = console()
     if champion is not None and champion.version == candidate.version:
         out.print(f"{candidate.title} is the champion already", highlight=False)
         return None
-    gates = promotion.judge(client, candidate, champion, margin)  # type: ignore[arg-type]
+    gates = promotion.judge(client, candidate, champion, margin)
     for gate in gates:
         out.print(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.detail}", highlight=False)
     try:
-        promotion.promote(client, candidate, gates, reason)  # type: ignore[arg-type]
+        promotion.promote(client, candidate, gates, reason)
     except PromotionRefused as refusal:
         return refusal
     out.print(f"{candidate.title} is the champion now", highlight=False)

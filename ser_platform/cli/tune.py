@@ -22,11 +22,15 @@ DEMO_SETTINGS = {"train.epochs": 12}
 def tune(
     spaces: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SPACE]...", help="Files in search_spaces/, by name or path; default: teacher, then student."),
+        typer.Argument(
+            metavar="[SPACE]...", help="Files in search_spaces/, by name or path; default: teacher, then student."
+        ),
     ] = None,
     corpus: Annotated[str, typer.Option(help="Name (looked up under SER_CORPORA) or folder.")] = "demo",
     as_name: Annotated[str | None, typer.Option("--as", help="Read the folder as this corpus.")] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials of each study, in place of the space's budget.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials of each study, in place of the space's budget.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Start no trial after so many minutes.")] = None,
     confirm: Annotated[
         str | None, typer.Option(metavar="TRIALSxSEEDS", help="Best trials trained again, and with how many new seeds.")
@@ -40,8 +44,8 @@ def tune(
 ) -> None:
     """Tune a teacher and distil it into a student: search, train the best again, test once, register.
 
-    With distill.alpha the loss is alpha T^2 KL(teacher || student) + (1 - alpha) CE: alpha weighs the teacher term, 0 is plain
-    training. Runs appear in `ser ui` while they go on; `ser models promote` makes a candidate the champion.
+    With distill.alpha the loss is alpha T^2 KL(teacher || student) + (1 - alpha) CE: alpha weighs the teacher term,
+    0 is plain training. Runs appear in `ser ui` while they go on; `ser models promote` makes a candidate the champion.
     """
     from ser_platform.tuning.display import Display
     from ser_platform.tuning.pipeline import Plan
@@ -113,7 +117,8 @@ def _report(tuned: "Tuned") -> None:
     for outcome in tuned.outcomes:
         counts = outcome.counts
         out.print(
-            f"{outcome.study}: {counts['complete']} trials complete, {counts['pruned']} stopped early, {counts['failed']} failed;"
+            f"{outcome.study}: {counts['complete']} trials complete, {counts['pruned']} stopped early, "
+            f"{counts['failed']} failed;"
             f" {outcome.wall_seconds:.0f} s, platform efficiency {outcome.efficiency:.2f}",
             highlight=False,
         )

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,8 @@ def predict(
     client = open_client()
     registered = find_model(client, model)
     predictor = Predictor(load(client, registered))
-    answers, refused = [], []
+    answers: list[dict[str, Any]] = []
+    refused: list[BadAudio] = []
     for path in files:
         try:
             prediction = predictor.predict_file(path)
@@ -48,10 +49,10 @@ def predict(
     if as_json:
         print_json(answers)
     elif answers:
-        rows = [[a["path"], a["emotion"], _top(a["probabilities"])] for a in answers]  # type: ignore[arg-type]
+        rows = [[a["path"], a["emotion"], _top(a["probabilities"])] for a in answers]
         console().print(table(f"{registered.title}", ["file", "emotion", "probabilities"], rows))
-    for bad in refused:
-        print(f"set aside: {bad}", file=sys.stderr)
+    for unusable in refused:
+        print(f"set aside: {unusable}", file=sys.stderr)
     if refused:
         raise WorkFailed(f"{len(refused)} of {len(files)} files could not be used")
 

@@ -19,7 +19,9 @@ def record_read(test_fingerprint: str, model_digest: str, what: str) -> int:
     with path.open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # two studies may end at once
         file.seek(0)
-        models = {json.loads(line)["model"] for line in file if line.endswith("\n")}
+        text = file.read()
+        models = _models(text)
+        file.truncate(text.rfind("\n") + 1)  # a line torn by a kill would spoil the one behind it
         if model_digest not in models:
             entry = {"model": model_digest, "what": what, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
             file.write(json.dumps(entry) + "\n")
@@ -31,4 +33,8 @@ def reads(test_fingerprint: str) -> int:
     path = home() / "ledger" / f"{test_fingerprint[:24]}.jsonl"
     if not path.exists():
         return 0
-    return len({json.loads(line)["model"] for line in path.read_text(encoding="utf-8").splitlines()})
+    return len(_models(path.read_text(encoding="utf-8")))
+
+
+def _models(text: str) -> set[str]:
+    return {json.loads(line)["model"] for line in text.splitlines(keepends=True) if line.endswith("\n")}

@@ -38,11 +38,21 @@ def interval_gate(candidate: str, gain: Interval, margin: float) -> Gate:
     if gain.caveat:
         detail += f" ({gain.caveat})"
     if gain.low < -margin:
-        return Gate("UAR", False, f"{candidate} may be {-gain.low:.3f} worse than the champion ({detail}); at most {margin:.3f} is allowed")
-    return Gate("UAR", True, detail + (f"; weak evidence ({gain.n_speakers} speakers)" if gain.n_speakers < MIN_SPEAKERS else ""))
+        return Gate(
+            "UAR",
+            False,
+            f"{candidate} may be {-gain.low:.3f} worse than the champion ({detail}); at most {margin:.3f} is allowed",
+        )
+    return Gate(
+        "UAR",
+        True,
+        detail + (f"; weak evidence ({gain.n_speakers} speakers)" if gain.n_speakers < MIN_SPEAKERS else ""),
+    )
 
 
-def judge(client: MlflowClient, candidate: RegisteredModel, champion: RegisteredModel | None, margin: float = MARGIN) -> list[Gate]:
+def judge(
+    client: MlflowClient, candidate: RegisteredModel, champion: RegisteredModel | None, margin: float = MARGIN
+) -> list[Gate]:
     """Return every gate's outcome."""
     gates = [_digest_gate(client, candidate)]
     if champion is None:
@@ -75,7 +85,9 @@ def _gain(client: MlflowClient, candidate: RegisteredModel, champion: Registered
     clips = sorted(ours)
     if clips != sorted(theirs):
         raise UserError(f"{candidate.title} and {champion.title} list different test clips")
-    emotions = sorted({row["emotion"] for row in ours.values()} | {r["predicted"] for m in (ours, theirs) for r in m.values()})
+    emotions = sorted(
+        {row["emotion"] for row in ours.values()} | {r["predicted"] for m in (ours, theirs) for r in m.values()}
+    )
     index = {emotion: number for number, emotion in enumerate(emotions)}
     truth = np.array([index[ours[clip]["emotion"]] for clip in clips])
     new = np.array([index[ours[clip]["predicted"]] for clip in clips])
@@ -114,7 +126,9 @@ def promote(client: MlflowClient, candidate: RegisteredModel, gates: Sequence[Ga
     note = {
         "promoted_by": getpass.getuser(),
         "promoted_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "promotion_gates": "; ".join(f"{g.name}: {'passed' if g.passed else 'FAILED'} ({g.detail})" for g in gates)[:5000],
+        "promotion_gates": "; ".join(f"{g.name}: {'passed' if g.passed else 'FAILED'} ({g.detail})" for g in gates)[
+            :5000
+        ],
     }
     if failed and reason is not None:
         note["promotion_forced"] = reason

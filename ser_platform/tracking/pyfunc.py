@@ -1,7 +1,8 @@
 """A bundle as an MLflow pyfunc: what `mlflow models serve` and `mlflow.pyfunc.load_model` use.
 
-The logged model holds data only (`loader_module` + `data_path`): none of its code runs, and digests are checked first. Input:
-a table with a column `path` (audio files on the server) or `audio` (base64 of an audio file). Output: one record a row.
+The logged model holds data only (`loader_module` + `data_path`): none of its code runs, digests are checked first.
+Input: a table with a column `path` (audio files on the server) or `audio` (base64 of an audio file). Output: a record
+a row.
 """
 
 import base64

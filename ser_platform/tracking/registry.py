@@ -55,7 +55,9 @@ def register(
     client: MlflowClient, name: str, run_id: str, bundle: Path, digest: str, tags: Mapping[str, str], card: str
 ) -> RegisteredModel:
     """Log a bundle to a run as a pyfunc model, register it as a new version and make that the candidate."""
-    inputs = Schema([ColSpec(DataType.string, "path", required=False), ColSpec(DataType.string, "audio", required=False)])
+    inputs = Schema(
+        [ColSpec(DataType.string, "path", required=False), ColSpec(DataType.string, "audio", required=False)]
+    )
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / MODEL_PATH
         with warnings.catch_warnings():

@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import WorkFailed
 
+Client = MlflowClient
 DATABASE, ARTEFACTS = "mlflow.db", "mlruns"  # MLflow's own defaults, so that a plain `mlflow ui` here finds them
 
 

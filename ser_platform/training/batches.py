@@ -62,10 +62,9 @@ def shuffled(
 ) -> list[NDArray[np.int64]]:
     """Deal `clips` into batches: random, but with clips of similar length together."""
     order = rng.permutation(clips)
-    pool = batch_size * SORTED_BATCHES
+    n_pools = max(1, round(len(order) / (batch_size * SORTED_BATCHES)))
     batches: list[NDArray[np.int64]] = []
-    for first in range(0, len(order), pool):
-        part = order[first : first + pool]
+    for part in np.array_split(order, n_pools):
         part = part[np.argsort(lengths[part], kind="stable")]
         batches += np.array_split(part, max(1, round(len(part) / batch_size)))  # no batch of one clip left over
     return [batches[i] for i in rng.permutation(len(batches))]

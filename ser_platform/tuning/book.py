@@ -1,7 +1,7 @@
 """The book of a study: the one place in the driver where a trial's life is written down.
 
-Everything that happens to a trial passes through here once, and goes on to the journal, the early-stopping rule, the tracker and
-the display.
+Everything that happens to a trial passes through here once, and goes on to the journal, the early-stopping rule, the
+tracker and the display.
 """
 
 import json
@@ -9,16 +9,16 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import optuna
 from optuna.trial import TrialState
 
 from ser_platform.settings import Settings, as_json
+from ser_platform.training.configuration import parameters_of
 from ser_platform.tuning.asha import Asha
 from ser_platform.tuning.journal import unfinished
 from ser_platform.tuning.space import Space
-from ser_platform.training.configuration import parameters_of
 
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
 STATES = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, FAILED: TrialState.FAIL}
@@ -197,8 +197,8 @@ class StudyBook:
         attributes = {"state": record.state, "metrics": record.metrics, "epoch_seconds": record.epoch_seconds}
         for name, value in (attributes | ({"reason": failure} if failure else {})).items():
             storage.set_trial_user_attr(trial_id, name, value)
-        value = record.score if record.state == COMPLETE else None
-        storage.set_trial_state_values(trial_id, STATES[record.state], None if value is None else [value])
+        values = [record.score] if record.state == COMPLETE else None
+        storage.set_trial_state_values(trial_id, STATES[record.state], values)
         self.tracker.end(number, record.state, record.metrics, failure)
 
     def _trial_id(self, number: int) -> int:

@@ -1,4 +1,4 @@
-"""From the best trials to one candidate: train them again with new seeds, on rotated dev speakers where speakers are few.
+"""From the best trials to one candidate: train them again with new seeds, on rotated dev speakers where they are few.
 
 The best of many trials on two dev speakers is mostly luck. Test clips take no part.
 """
@@ -49,7 +49,7 @@ class Confirmed:
 
 
 def dev_rotations(split: Split) -> list[Split]:
-    """Return the splits that new seeds are trained on: other dev speakers where training has few, else the split itself."""
+    """Return the splits for new seeds: other dev speakers where training has few speakers, else the split itself."""
     if len(split.speakers("train")) >= ROTATE_BELOW:
         return [split]
     rotations = []

@@ -1,6 +1,7 @@
 """Training runs outside a search, as Ray tasks: new seeds of the best trials, fold teachers, timing."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import ray
 
@@ -12,7 +13,7 @@ Progress = Callable[[int, int], None]
 
 def fit_all(jobs: Sequence[FitJob], where: Cluster, progress: Progress) -> list[Fit]:
     """Run the jobs on the cluster's slots; return their fits in the order of `jobs`."""
-    task = ray.remote(num_cpus=1, num_gpus=where.gpus, max_retries=2)(fit)
+    task: Any = ray.remote(num_cpus=1, num_gpus=where.gpus, max_retries=2)(fit)
     waiting = [task.remote(job, where.gpus) for job in jobs]
     everything = list(waiting)
     while waiting:
@@ -24,5 +25,5 @@ def fit_all(jobs: Sequence[FitJob], where: Cluster, progress: Progress) -> list[
 
 def time_alone(jobs: Sequence[FitJob]) -> list[float]:
     """Return each job's seconds for an epoch, one after another on one slot with the others idle."""
-    task = ray.remote(num_cpus=1)(seconds_alone)
+    task: Any = ray.remote(num_cpus=1)(seconds_alone)
     return [ray.get(task.remote(job)) for job in jobs]

@@ -114,7 +114,7 @@ def find_study(name: str) -> StudyFolder:
 
 
 def describe_trials(trials: Iterable[FrozenTrial], run_ids: dict[str, str]) -> list[dict[str, Any]]:
-    """Return trials as `{number, state, params, metrics, run_id}`."""
+    """Return the trials that were trained as `{number, state, params, metrics, run_id}`."""
     return [
         {
             "number": trial.number,
@@ -124,6 +124,7 @@ def describe_trials(trials: Iterable[FrozenTrial], run_ids: dict[str, str]) -> l
             "run_id": run_ids.get(str(trial.number)),
         }
         for trial in trials
+        if "parameters" in trial.user_attrs  # others were told without training: too large, or seen before
     ]
 
 

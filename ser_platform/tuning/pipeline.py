@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
-
 from ser_platform import __version__
 from ser_platform.corpora.finding import find_corpus
 from ser_platform.corpora.manifest import Manifest
@@ -24,7 +22,7 @@ from ser_platform.features.store import prepare, verify
 from ser_platform.files import write_json
 from ser_platform.settings import Settings, as_json, runs_folder
 from ser_platform.tracking.registry import CANDIDATE, CHAMPION, find_alias, find_version, load, model_name
-from ser_platform.tracking.store import experiment_id, open_client
+from ser_platform.tracking.store import Client, experiment_id, open_client
 from ser_platform.tuning.cluster import Cluster, cluster
 from ser_platform.tuning.display import Display
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, find_study, new_study
@@ -100,7 +98,7 @@ def tune(plan: Plan, display: Display) -> Tuned:
     """
     began = time.monotonic()
     spaces = plan.read_spaces()
-    opened: list[MlflowClient] = []
+    opened: list[Client] = []
     opening = threading.Thread(target=lambda: opened.append(open_client()), daemon=True)
     opening.start()  # a new SQLite store takes seconds; the corpus is prepared meanwhile
     corpus = prepare_corpus(plan, display)
@@ -124,7 +122,7 @@ def _study(
     path: str,
     space: Space,
     corpus: Corpus,
-    client: MlflowClient,
+    client: Client,
     experiment: str,
     where: Cluster,
     display: Display,
@@ -198,7 +196,7 @@ def _distils(space: Space) -> bool:
     return space.settings({})["distill.alpha"] > 0 if axis is None else max(axis.values) > 0
 
 
-def _require_teacher(spaces: Sequence[Space], client: MlflowClient, corpus: Corpus) -> None:
+def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Corpus) -> None:
     """Refuse a student that distils when no teacher is there and none is tuned before it."""
     for space in spaces:
         if space.role == "teacher":
@@ -207,7 +205,7 @@ def _require_teacher(spaces: Sequence[Space], client: MlflowClient, corpus: Corp
             _teacher(client, corpus)
 
 
-def _teacher(client: MlflowClient, corpus: Corpus) -> Teacher:
+def _teacher(client: Client, corpus: Corpus) -> Teacher:
     """Return the teacher to learn from: of this corpus and split, the candidate before the champion.
 
     Raises:
@@ -218,7 +216,9 @@ def _teacher(client: MlflowClient, corpus: Corpus) -> Teacher:
     fitting = [model for model in found if model.tags.get("split") == corpus.split.fingerprint]
     if not fitting:
         have = ", ".join(f"{model.title} of {model.tags.get('corpus')}" for model in found) or "none at all"
-        raise UserError(f"no {name} for this corpus and split (there is {have}); run: ser tune teacher --corpus {corpus.name}")
+        raise UserError(
+            f"no {name} for this corpus and split (there is {have}); run: ser tune teacher --corpus {corpus.name}"
+        )
     model = find_version(client, name, fitting[0].version)
     return Teacher(model, load(client, model))
 
@@ -230,5 +230,3 @@ def code_version() -> str:
         return __version__
     done = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     return f"{__version__}+{done.stdout.strip()}" if done.returncode == 0 else __version__
-
-

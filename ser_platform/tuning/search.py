@@ -18,7 +18,7 @@ CAPTION = "tune"  # the folder under runs/NAME/ in which Ray keeps its state of 
 
 
 class Unpickled:
-    """Leaves its state out of the pickle that Tune makes of its parts: a study is resumed from its journal, not from Tune's."""
+    """Leaves its state out of the pickle that Tune makes of its parts: a study is resumed from its own journal."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -83,7 +83,7 @@ def search(
 ) -> list[TrialRecord]:
     """Run the trials of a study; return them all, best first."""
     deadline = time.monotonic() + 60 * book.space.minutes
-    resources = {"cpu": 1, "gpu": where.gpus} if where.gpus else {"cpu": 1}
+    resources: dict[str, float] = {"cpu": 1, "gpu": where.gpus} if where.gpus else {"cpu": 1}
     trainable = tune.with_resources(tune.with_parameters(train_trial, task=task, gpus=where.gpus), resources)
     tuner = tune.Tuner(
         trainable,

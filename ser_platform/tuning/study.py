@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import optuna
-from mlflow import MlflowClient
 
 from ser_platform.corpora.splits import Split
 from ser_platform.errors import WorkFailed
@@ -26,6 +25,7 @@ from ser_platform.settings import Settings
 from ser_platform.tracking.promotion import PREDICTIONS
 from ser_platform.tracking.registry import RegisteredModel, model_name, register
 from ser_platform.tracking.runs import StudyRuns
+from ser_platform.tracking.store import Client
 from ser_platform.training.configuration import feature_view, parameters_of
 from ser_platform.tuning.book import COMPLETE, FAILED, PRUNED, StudyBook, TrialRecord
 from ser_platform.tuning.choosing import Confirmed, confirm
@@ -94,7 +94,7 @@ class StudyRun:
         space: Space,
         corpus: Corpus,
         folder: StudyFolder,
-        client: MlflowClient,
+        client: Client,
         experiment: str,
         where: Cluster,
         display: Display,
@@ -131,7 +131,17 @@ class StudyRun:
         self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
         counts = book.counts
         return Outcome(
-            self.folder.name, self.space.role, winner, winner.record.parameters, score, looks, model, counts, wall, efficiency, records
+            self.folder.name,
+            self.space.role,
+            winner,
+            winner.record.parameters,
+            score,
+            looks,
+            model,
+            counts,
+            wall,
+            efficiency,
+            records,
         )
 
     def abandon(self, state: str) -> None:
@@ -248,7 +258,9 @@ class StudyRun:
         if self.teacher is not None and bundle.settings["distill.alpha"] > 0:
             teacher = f"{self.teacher.model.name}/{self.teacher.model.version}"
         fingerprint = self.corpus.split.test_fingerprint
-        looks = record_read(fingerprint, f"{self.folder.name}/{winner.record.number}", f"{self.space.role} of {self.folder.name}")
+        looks = record_read(
+            fingerprint, f"{self.folder.name}/{winner.record.number}", f"{self.space.role} of {self.folder.name}"
+        )
         card = model_card(
             role=self.space.role,
             settings=bundle.settings,
@@ -265,7 +277,10 @@ class StudyRun:
             folder = Path(scratch) / "bundle"
             digest = bundle.write(folder, card)
             self._log_test(score, Path(scratch))
-            tags = {key: bundle.provenance[key] for key in ("corpus", "study", "trial", "test_fingerprint", "manifest", "split")}
+            tags = {
+                key: bundle.provenance[key]
+                for key in ("corpus", "study", "trial", "test_fingerprint", "manifest", "split")
+            }
             tags |= {"protocol": bundle.protocol, "metrics": _json(bundle.metrics), "test_looks": str(looks)}
             if teacher is not None:
                 tags["teacher"] = teacher
@@ -283,7 +298,9 @@ class StudyRun:
             writer = csv.writer(file)
             writer.writerow(["audio_sha256", "id", "speaker", "emotion", "predicted"])
             for utterance, prediction in zip(test, score.predictions, strict=True):
-                writer.writerow([utterance.audio_sha256, utterance.id, utterance.speaker, utterance.emotion, labels[prediction]])
+                writer.writerow(
+                    [utterance.audio_sha256, utterance.id, utterance.speaker, utterance.emotion, labels[prediction]]
+                )
         self.client.log_artifacts(self.runs.parent_id, str(folder), Path(PREDICTIONS).parent.name)
 
     def _figures(

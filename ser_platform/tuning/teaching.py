@@ -1,7 +1,7 @@
-"""Out-of-fold teacher outputs: each training clip is labelled by a teacher that saw neither its speaker nor the dev speakers.
+"""Out-of-fold teacher outputs: a training clip is labelled by a teacher that heard neither its speaker nor dev.
 
-Speakers are dealt into groups, the dev speakers being one. The fold teacher without groups a and b labels a when b is dev, and b
-when a is dev, so rotating dev shares teachers: it needs pairs, not folds times rotations.
+Speakers are dealt into groups, the dev speakers being one. The fold teacher without groups a and b labels a when b is
+dev, and b when a is dev, so rotating dev shares teachers: it needs pairs, not folds times rotations.
 """
 
 import numpy as np

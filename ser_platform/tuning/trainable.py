@@ -1,6 +1,5 @@
 """What runs in a Ray process: one trial under Tune, or one fit as a task. Thin shells around the training loop."""
 
-
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -77,7 +76,7 @@ def prepare_process(gpus: float) -> torch.device:
 
 
 def train_trial(config: dict[str, object], task: Task, gpus: float) -> None:
-    """Run one trial; report after every epoch. `Trainer` seeds: the process is reused, nothing of the last may linger."""
+    """Run one trial; report after every epoch. `Trainer` seeds: in a reused process nothing of the last may linger."""
     settings: Settings = config["settings"]  # type: ignore[assignment]
     device = prepare_process(gpus)
     for result in Trainer(settings, task.data(settings), student_loss, device).epochs():
@@ -97,5 +96,3 @@ def seconds_alone(job: FitJob) -> float:
     trainer = Trainer(job.settings, job.task.data(job.settings), student_loss, prepare_process(0.0))
     epochs = [result.seconds for result in trainer.epochs(job.stop_after)]
     return float(np.median(epochs[1:] or epochs))
-
-

@@ -19,7 +19,7 @@ from ser_platform.errors import CorpusError, MissingExtra
 pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra `demo` (espeakng-loader)")
 
 NAME = re.compile(r"03-01-0[1-8]-01-0[12]-0[12]-(0[1-9]|1[0-2])\.wav")
-FEW = demo_voice.CLIPS[:6]
+UP_TO_A_BREATHY_VOICE = demo_voice.CLIPS[:98]  # actor 04; by default the clock seeds the breath
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +72,14 @@ def test_odd_actors_are_male_and_even_ones_female():
 
 
 def test_same_seed_gives_the_same_waveforms(waveforms):
-    for clip, waveform in zip(FEW, demo_voice.speak_clips(FEW, seed=0), strict=True):
+    clips = UP_TO_A_BREATHY_VOICE
+    for clip, waveform in zip(clips, demo_voice.speak_clips(clips, seed=0), strict=True):
         np.testing.assert_array_equal(np.round(waveform * 32767), waveforms[clip.path.stem] * 32768)
 
 
 def test_other_seed_gives_other_waveforms(waveforms):
-    for clip, waveform in zip(FEW, demo_voice.speak_clips(FEW, seed=1), strict=True):
+    clips = demo_voice.CLIPS[:6]
+    for clip, waveform in zip(clips, demo_voice.speak_clips(clips, seed=1), strict=True):
         known = waveforms[clip.path.stem]
         assert len(waveform) != len(known) or not np.allclose(waveform, known)
 

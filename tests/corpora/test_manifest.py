@@ -11,8 +11,23 @@ from ser_platform.corpora.manifest import SCHEMA, Manifest, Utterance
 from ser_platform.errors import CorpusError
 
 FULL = Utterance(
-    "03", Path("/speech/03.wav"), "made", "made-007", "anger", 0.5, 1.25, "male", "de", "strong", "a01", "1",
-    "dialogue, 7", "s1", 'anger;"fear"', 0.75, "ab12",
+    "03",
+    Path("/speech/03.wav"),
+    "made",
+    "made-007",
+    "anger",
+    0.5,
+    1.25,
+    "male",
+    "de",
+    "strong",
+    "a01",
+    "1",
+    "dialogue, 7",
+    "s1",
+    'anger;"fear"',
+    0.75,
+    "ab12",
 )
 BARE = Utterance("04", Path("/speech/04.wav"), "made", "made-008", "neutral")
 
@@ -51,7 +66,14 @@ def test_the_fingerprint_depends_on_neither_order_nor_paths():
 
 @pytest.mark.parametrize(
     "change",
-    [{"emotion": "fear"}, {"speaker": "made-9"}, {"audio_sha256": "cd"}, {"sex": None}, {"start_s": 0.25}, {"id": "05"}],
+    [
+        {"emotion": "fear"},
+        {"speaker": "made-9"},
+        {"audio_sha256": "cd"},
+        {"sex": None},
+        {"start_s": 0.25},
+        {"id": "05"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_the_fingerprint_depends_on_what_an_experiment_depends_on(change):

@@ -12,9 +12,7 @@ from ser_platform.corpora.splits import split_by_speaker
 pytestmark = pytest.mark.corpora
 
 EMODB_CLIPS = {"03": 49, "08": 58, "09": 43, "10": 38, "11": 55, "12": 35, "13": 61, "14": 69, "15": 56, "16": 71}
-EMODB_EMOTIONS = {
-    "anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "neutral": 79, "sadness": 62
-}
+EMODB_EMOTIONS = {"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "neutral": 79, "sadness": 62}
 
 
 def manifest_of(name):

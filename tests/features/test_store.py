@@ -131,7 +131,9 @@ def test_the_normaliser_is_the_mean_and_deviation_of_the_training_frames(sets, t
     train = np.arange(0, len(tones), 2)
     view = FeatureView(sets, n_mfcc=13, max_seconds=60.0, crop="head")
     normaliser = ViewedFeatures(view, hashes_of(tones)).normaliser(train)
-    frames = np.concatenate([view.of_waveform(read_audio(u.path).waveform) for u in tones.take(train)]).astype(np.float64)
+    frames = np.concatenate([view.of_waveform(read_audio(u.path).waveform) for u in tones.take(train)]).astype(
+        np.float64
+    )
     np.testing.assert_allclose(normaliser.mean, frames.mean(axis=0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(normaliser.std, frames.std(axis=0), rtol=1e-4)
 

@@ -113,7 +113,9 @@ def test_an_unknown_model_is_refused_naming_the_valid_ones():
 def test_the_recurrence_of_cnn_bilstm_runs_over_time(n_frames):
     model = CnnBiLstm(32, 3, width=4, hidden_size=6, layers=1, dropout=0.0).eval()
     seen = {}
-    model.encoder.register_forward_hook(lambda _, given, came: seen.update(steps=came[0].shape[1], width=given[0].shape[2]))
+    model.encoder.register_forward_hook(
+        lambda _, given, came: seen.update(steps=came[0].shape[1], width=given[0].shape[2])
+    )
     model(torch.randn(1, n_frames, 32), torch.tensor([n_frames]))
     assert seen == {"steps": -(-n_frames // 8), "width": 8 * 4}  # channels x bands, eight frames a step
 

@@ -15,7 +15,7 @@ base:
 space:
   model.name:            {choice: [lite_cnn, bilstm, attention_bilstm, cnn_bilstm]}
   model.hidden_size:     {choice: [32, 64, 128], when: {model.name: [bilstm, attention_bilstm, cnn_bilstm]}}
-  features.sets:         {subset: [log_mel, mfcc, zcr, rms], min: 1, when: {model.name: [bilstm, attention_bilstm, cnn_bilstm]}}
+  features.sets:         {subset: [log_mel, mfcc, zcr, rms], min: 1, when: {model.name: [bilstm, attention_bilstm]}}
   data.max_seconds:      {uniform: [1.0, 5.0], step: 0.5}
   distill.temperature:   {loguniform: [1, 8]}
   distill.alpha:         {uniform: [0, 0.95]}
@@ -130,7 +130,9 @@ def test_a_stored_trial_reads_back_as_what_was_drawn(space_of):
 
 
 def test_a_fixed_axis_is_not_stored_and_comes_back(space_of):
-    space = space_of(searching("model.name: {choice: [bilstm]}", "model.layers: {fixed: 2, when: {model.name: bilstm}}"))
+    space = space_of(
+        searching("model.name: {choice: [bilstm]}", "model.layers: {fixed: 2, when: {model.name: bilstm}}")
+    )
     assert draws(space, 1) == [{"model.name": "bilstm", "model.layers": 2}]
     assert space.read({"model.name": "bilstm"}) == {"model.name": "bilstm", "model.layers": 2}
 
@@ -165,7 +167,11 @@ REFUSED = {
     "no role": ("space: {}\n", None, "role must be teacher or student; got None"),
     "an unknown role": ("role: pupil\n", 1, "teacher or student"),
     "an unknown setting": (searching("model.nam: {choice: [bilstm]}"), 3, "unknown key 'model.nam'.*model.name"),
-    "an unknown setting in base": ("role: student\nbase:\n  epochs: 3\n", 3, "unknown key 'epochs' in base.*train.epochs"),
+    "an unknown setting in base": (
+        "role: student\nbase:\n  epochs: 3\n",
+        3,
+        "unknown key 'epochs' in base.*train.epochs",
+    ),
     "a wrong value in base": ("role: student\nbase:\n  train.epochs: 0\n", 3, "train.epochs must be at least 1"),
     "an unknown model": (searching("model.name: {choice: [bilstm, resnet]}"), 3, "'resnet'; choose from: cnn_bilstm"),
     "an unknown model in base": ("role: student\nbase: {model.name: vgg}\n", 2, "'vgg'; choose from: cnn_bilstm"),
@@ -173,7 +179,9 @@ REFUSED = {
     "a bare value": (searching("optimizer.lr: 0.1"), 3, "needs one domain"),
     "two domains": (searching("optimizer.lr: {uniform: [0.1, 0.2], choice: [0.1]}"), 3, "needs one domain"),
     "an unknown key in an axis": (
-        searching("data.max_seconds: {uniform: [1, 5], stepp: 1}"), 3, "unknown key 'stepp' in data.max_seconds.*step"
+        searching("data.max_seconds: {uniform: [1, 5], stepp: 1}"),
+        3,
+        "unknown key 'stepp' in data.max_seconds.*step",
     ),
     "an empty range": (searching("distill.alpha: {uniform: [0.5, 0.5]}"), 3, "low < high"),
     "a range turned round": (searching("distill.alpha: {uniform: [0.9, 0.1]}"), 3, "low < high"),
@@ -183,7 +191,9 @@ REFUSED = {
     "a logarithm of zero": (searching("optimizer.weight_decay: {loguniform: [0, 1]}"), 3, "start above 0"),
     "a broken whole number": (searching("data.max_seconds: {int: [1.5, 3]}"), 3, "whole numbers"),
     "a whole setting from a continuous range": (
-        searching("model.hidden_size: {loguniform: [8, 128]}"), 3, "whole number; search it with int or choice"
+        searching("model.hidden_size: {loguniform: [8, 128]}"),
+        3,
+        "whole number; search it with int or choice",
     ),
     "a step wider than the range": (searching("data.max_seconds: {uniform: [1, 2], step: 3}"), 3, "wider"),
     "a step of nothing": (searching("data.max_seconds: {uniform: [1, 2], step: 0}"), 3, "above 0"),
@@ -194,7 +204,9 @@ REFUSED = {
     "a subset of what is no set": (searching("model.name: {subset: [bilstm, lite_cnn]}"), 3, "draws nothing valid"),
     "an unknown member": (searching("features.sets: {subset: [log_mel, chroma]}"), 3, "'chroma'; choose from: log_mel"),
     "a condition on nothing": (
-        searching("model.layers: {choice: [1, 2], when: {model.name: bilstm}}"), 3, "'model.name' is neither searched nor fixed"
+        searching("model.layers: {choice: [1, 2], when: {model.name: bilstm}}"),
+        3,
+        "'model.name' is neither searched nor fixed",
     ),
     "a condition that is no mapping": (searching("model.layers: {choice: [1], when: bilstm}"), 3, "must be a mapping"),
     "conditions in a circle": (
@@ -205,7 +217,11 @@ REFUSED = {
         None,
         "depends on itself",
     ),
-    "a metric nobody reports": ("role: student\nobjective:\n  - {metric: test_uar}\n", 2, "'test_uar'; choose from: dev_uar"),
+    "a metric nobody reports": (
+        "role: student\nobjective:\n  - {metric: test_uar}\n",
+        2,
+        "'test_uar'; choose from: dev_uar",
+    ),
     "a score to be minimised": ("role: student\nobjective: [{metric: dev_uar, direction: minimize}]\n", 2, "maximize"),
     "an objective without a list": ("role: student\nobjective: dev_uar\n", 2, "dev_uar"),
     "an unknown constraint": ("role: student\nconstraints: [{metric: seconds, at_most: 3}]\n", 2, "parameters"),

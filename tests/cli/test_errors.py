@@ -1,0 +1,99 @@
+"""What a user can get wrong: one clear line on stderr, exit code 2, no traceback."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser_platform import cli
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run `ser` with wrong input; return the one line it says."""
+
+    def run(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["ser", *words])
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 2
+        said = capsys.readouterr().err.strip().splitlines()
+        assert len(said) == 1, said
+        return said[0]
+
+    return run
+
+
+def test_an_unknown_corpus_is_refused_with_the_known_ones(refused) -> None:
+    line = refused("tune", "--corpus", "klingon")
+    assert "'klingon'" in line
+    assert "emodb" in line
+
+
+def test_a_corpus_that_is_not_there_names_the_variable(refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SER_CORPORA", raising=False)
+    assert "SER_CORPORA" in refused("tune", "--corpus", "emodb")
+
+
+def test_an_empty_folder_is_refused(refused, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "holds no audio" in refused("tune", "--corpus", str(tmp_path / "empty"))
+
+
+def test_an_empty_folder_holds_nothing_to_predict(refused, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "holds no audio" in refused("predict", str(tmp_path / "empty"))
+
+
+def test_an_unknown_key_in_a_search_space_is_refused_with_line_and_choices(refused, tmp_path: Path) -> None:
+    space = tmp_path / "mine.yaml"
+    space.write_text("role: student\nspace:\n  optimizer.learning_rate: {choice: [1]}\n")
+    line = refused("tune", str(space))
+    assert f"{space}:3" in line
+    assert "optimizer.lr" in line
+
+
+def test_an_unknown_search_space_is_refused_with_the_known_ones(refused) -> None:
+    line = refused("tune", "professor")
+    assert "teacher" in line
+    assert "student" in line
+
+
+def test_an_unknown_setting_is_refused(refused) -> None:
+    assert "unknown setting 'colour'" in refused("tune", "--set", "colour=red")
+
+
+def test_a_missing_champion_says_how_to_get_one(refused, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "clip.wav", np.sin(np.arange(16_000) * 0.1), 16_000)
+    line = refused("predict", str(tmp_path / "clip.wav"))
+    assert "ser-student" in line
+    assert "ser tune" in line
+
+
+def test_a_file_that_does_not_exist_is_refused(refused) -> None:
+    assert "nowhere.wav: no such file" in refused("predict", "nowhere.wav")
+
+
+def test_too_many_unreadable_files_stop_with_the_list(refused, tone_corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "half-bad"
+    for number, path in enumerate(sorted(tone_corpus.rglob("*.wav"))[:10]):
+        folder.mkdir(exist_ok=True)
+        (folder / path.name).write_bytes(b"no audio" if number < 2 else path.read_bytes())
+    line = refused("corpora", "prepare", str(folder))
+    assert "2 of 10 files cannot be used" in line
+    assert "--max-bad" in line
+
+
+def test_nothing_to_resume_says_so(refused) -> None:
+    assert "nothing to resume" in refused("tune", "--resume")
+
+
+def test_an_unknown_study_is_refused(refused) -> None:
+    assert "unknown study 'x'" in refused("studies", "show", "x")
+
+
+def test_promotion_needs_to_know_which_model(refused) -> None:
+    assert "--all" in refused("models", "promote")

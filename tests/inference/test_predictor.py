@@ -1,0 +1,107 @@
+"""Prediction takes the path that training took, whatever the file's rate and channels."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser_platform.errors import BadAudio, UserError
+from ser_platform.inference.bundle import Bundle, Lineage
+from ser_platform.inference.predictor import Predictor, audio_files
+from ser_platform.settings import resolve
+from ser_platform.training.loop import Trainer
+
+
+def bundle_of(trainer: Trainer, temperature: float = 1.0) -> Bundle:
+    return Bundle(
+        "student",
+        trainer.settings,
+        trainer.data.features.view,
+        trainer.data.labels,
+        trainer.best_state,
+        trainer.normaliser,
+        temperature,
+        "speaker",
+        {},
+        Lineage(),
+    )
+
+
+@pytest.fixture
+def trainer(training_data) -> Trainer:
+    settings = resolve(
+        {
+            "model.name": "bilstm",
+            "model.hidden_size": 16,
+            "train.epochs": 8,
+            "train.batch_size": 8,
+            "optimizer.lr": 0.01,
+        }
+    )
+    trainer = Trainer(settings, training_data(settings))
+    list(trainer.epochs())
+    trainer.restore_best()
+    return trainer
+
+
+def test_a_file_gets_the_logits_that_training_saw(trainer, tones):
+    clips = trainer.data.dev[:6]
+    logits = trainer.logits(clips)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    predictor = Predictor(bundle_of(trainer))
+    for row, utterance in enumerate(tones.take(clips)):
+        prediction = predictor.predict_file(utterance.path)
+        np.testing.assert_allclose(list(prediction.probabilities.values()), expected[row], atol=1e-5)
+
+
+def test_the_emotion_is_the_most_probable_and_probabilities_sum_to_one(trainer, tone):
+    prediction = Predictor(bundle_of(trainer)).predict_waveform(tone(300.0, 0.8))
+    assert prediction.emotion == max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+    assert sum(prediction.probabilities.values()) == pytest.approx(1.0, abs=1e-6)
+    assert tuple(prediction.probabilities) == ("neutral", "happiness", "anger")
+
+
+def test_calibration_softens_without_changing_the_emotion(trainer, tone):
+    plain, soft = (Predictor(bundle_of(trainer, t)).predict_waveform(tone(600.0, 0.8)) for t in (1.0, 4.0))
+    assert plain.emotion == soft.emotion
+    assert max(soft.probabilities.values()) < max(plain.probabilities.values())
+
+
+def test_stereo_at_44100_hz_is_heard_like_mono_at_16_khz(trainer, tone, tmp_path):
+    rng = np.random.default_rng(0)
+    voice = tone(600.0, 0.8, 44_100, 0.3) + rng.normal(0, 1e-3, 35_280)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([voice, voice], axis=1), 44_100)
+    soundfile.write(tmp_path / "mono.wav", tone(600.0, 0.8, level=0.3) + rng.normal(0, 1e-3, 12_800), 16_000)
+    predictor = Predictor(bundle_of(trainer))
+    stereo, mono = (predictor.predict_file(tmp_path / name) for name in ("stereo.wav", "mono.wav"))
+    assert stereo.emotion == mono.emotion == "happiness"
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 10.0])
+def test_very_short_and_long_clips_are_predicted(seconds, trainer, tone):
+    assert np.isfinite(Predictor(bundle_of(trainer)).probabilities(tone(300.0, seconds))).all()
+
+
+def test_a_file_that_is_no_speech_is_refused(trainer, tmp_path):
+    (tmp_path / "noise.wav").write_bytes(b"noise")
+    with pytest.raises(BadAudio, match="cannot be decoded"):
+        Predictor(bundle_of(trainer)).predict_file(tmp_path / "noise.wav")
+
+
+def test_a_folder_stands_for_the_audio_in_it(tmp_path):
+    for name in ("b.wav", "a.FLAC", "deep/c.mp3", "notes.txt"):
+        (tmp_path / "clips" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clips" / name).touch()
+    (tmp_path / "z.ogg").touch()
+    found = audio_files([tmp_path / "z.ogg", tmp_path / "clips"])
+    assert [path.name for path in found] == ["z.ogg", "a.FLAC", "b.wav", "c.mp3"]
+
+
+def test_a_path_that_does_not_exist_is_refused_by_name(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.wav: no such file or folder"):
+        audio_files([tmp_path / "nowhere.wav"])
+
+
+def test_a_folder_without_audio_is_refused(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"holds no audio \(.flac"):
+        audio_files([tmp_path])

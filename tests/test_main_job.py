@@ -1,0 +1,272 @@
+"""The main job with real processes: tune, promote, predict, tune again, be killed and resume."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+SMALL = ["--trials", "3", "--confirm", "1x2", "--set", "train.epochs=2", "--set", "model.hidden_size=8"]
+EMOTIONS = {"neutral", "happiness", "anger"}
+
+
+class Workplace:
+    """A working directory in which `ser` runs as a user would run it."""
+
+    def __init__(self, folder: Path, corpus: Path) -> None:
+        self.folder, self.corpus = folder, corpus
+        removed = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")
+        inherited = {name: value for name, value in os.environ.items() if name not in removed}
+        # Ray would write a token under the real home folder and so change a later `ray start`.
+        self.env = inherited | {"SER_HOME": str(folder / "home"), "RAY_AUTH_MODE": "disabled"}
+        self.ser = [sys.executable, "-c", "from ser_platform.cli import main; main()"]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*self.ser, *words], cwd=self.folder, env=self.env, capture_output=True, text=True)
+
+    def done(self, *words: str) -> str:
+        ended = self.run(*words)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    def tune(self, *words: str) -> str:
+        return self.done("tune", "--corpus", str(self.corpus), *SMALL, *words)
+
+    def runs(self) -> list:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return list(client.search_runs(experiments, max_results=1000))
+
+
+@pytest.fixture(scope="module")
+def tuned(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, str]:
+    """A workplace after its first `ser tune`, champions promoted, and what tuning printed."""
+    place = Workplace(tmp_path_factory.mktemp("tuned"), tone_corpus)
+    said = place.tune()
+    place.done("models", "promote", "--all")
+    return place, said
+
+
+def test_tuning_ends_with_leaderboard_versions_and_next_commands(tuned: tuple[Workplace, str]) -> None:
+    _, said = tuned
+    assert "Leaderboard" in said
+    assert "linear SVM" in said
+    assert "registered ser-teacher version 1" in said
+    assert "registered ser-student version 1" in said
+    assert "ser models promote" in said
+    assert "speakers only" in said, "two test speakers prove little, and it says so"
+
+
+def test_each_study_is_one_parent_run_with_one_child_a_trial(tuned: tuple[Workplace, str]) -> None:
+    place, _ = tuned
+    runs = place.runs()
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    parents = {run.info.run_id: run for run in runs if "trial" not in run.data.tags}
+    assert sorted(run.data.tags["role"] for run in parents.values()) == ["student", "teacher"]
+    for parent in parents:
+        children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
+        assert sorted(run.data.tags["trial"] for run in children) == ["0", "1", "2"]
+        for run in children:
+            assert {"dev_uar", "train_loss", "epochs", "parameters"} <= run.data.metrics.keys()
+            assert run.data.tags["protocol"] == "speaker"
+            assert "distill.alpha" in run.data.params
+    assert all("platform_efficiency" in run.data.metrics for run in parents.values())
+
+
+def test_registered_models_are_listed_as_json(tuned: tuple[Workplace, str]) -> None:
+    place, _ = tuned
+    models = json.loads(place.done("models", "list", "--json"))
+    assert {(model["name"], model["version"]) for model in models} >= {("ser-student", "1"), ("ser-teacher", "1")}
+    first = next(model for model in models if model["name"] == "ser-student" and model["version"] == "1")
+    assert {"champion", "candidate"} >= set(first["aliases"])
+    metrics = first["metrics"]
+    assert 0 <= metrics["test_uar_low"] <= metrics["test_uar"] <= metrics["test_uar_high"] <= 1
+
+
+def test_studies_are_listed_and_shown_as_json(tuned: tuple[Workplace, str]) -> None:
+    place, _ = tuned
+    studies = json.loads(place.done("studies", "list", "--json"))
+    student = next(study for study in studies if study["role"] == "student")
+    assert student["state"] == "finished"
+    shown = json.loads(place.done("studies", "show", student["name"], "--json"))
+    assert {"name", "state", "metrics", "trials"} <= shown.keys()
+    run_ids = {run.info.run_id for run in place.runs()}
+    for trial in shown["trials"]:
+        assert {"number", "state", "params", "metrics", "run_id"} <= trial.keys()
+        assert trial["run_id"] in run_ids
+
+
+def test_the_champion_predicts_with_its_version(tuned: tuple[Workplace, str]) -> None:
+    place, _ = tuned
+    clip = next(place.corpus.rglob("*.wav"))
+    (answer,) = json.loads(place.done("predict", "--json", str(clip)))
+    assert answer["path"] == str(clip)
+    assert (answer["model"], answer["version"]) == ("ser-student", "1")
+    assert set(answer["probabilities"]) == EMOTIONS
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert answer["emotion"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+def test_an_unreadable_file_is_one_line_and_exit_code_2(tuned: tuple[Workplace, str], tmp_path: Path) -> None:
+    place, _ = tuned
+    (tmp_path / "broken.wav").write_bytes(b"RIFF but no audio")
+    ended = place.run("predict", str(tmp_path / "broken.wav"))
+    assert ended.returncode == 2
+    assert ended.stderr.strip().count("\n") == 0
+    assert "broken.wav: cannot be decoded" in ended.stderr
+
+
+def test_the_registered_model_answers_over_http(tuned: tuple[Workplace, str]) -> None:
+    place, _ = tuned
+    clip = next(place.corpus.rglob("*.wav"))
+    (expected,) = json.loads(place.done("predict", "--json", str(clip)))
+    port = "5987"
+    words = ["models", "serve", "-m", "models:/ser-student@champion", "--env-manager", "local", "--port", port]
+    env = place.env | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env["MLFLOW_TRACKING_URI"] = f"sqlite:///{place.folder}/mlflow.db"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *words],
+        cwd=place.folder,
+        env=env,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        audio = base64.b64encode(clip.read_bytes()).decode()
+        body = json.dumps({"dataframe_records": [{"audio": audio}]}).encode()
+        (answer,) = _post(f"http://127.0.0.1:{port}/invocations", body)["predictions"]
+        assert answer["emotion"] == expected["emotion"]
+        for emotion, probability in expected["probabilities"].items():
+            assert answer["probabilities"][emotion] == pytest.approx(probability, abs=1e-6)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _post(url: str, body: bytes) -> dict:
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+def test_an_altered_model_is_refused_by_name(tuned: tuple[Workplace, str], tmp_path: Path) -> None:
+    place, _ = tuned
+    copy = Workplace(tmp_path / "copy", place.corpus)
+    shutil.copytree(place.folder / "runs", copy.folder / "runs")
+    weights = sorted((place.folder / "mlruns").rglob("model.safetensors"))
+    before = {path: path.read_bytes() for path in weights}
+    try:
+        for path, content in before.items():
+            path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        ended = place.run("predict", str(next(place.corpus.rglob("*.wav"))))
+        assert ended.returncode == 2
+        assert "model.safetensors was altered" in ended.stderr
+    finally:
+        for path, content in before.items():
+            path.write_bytes(content)
+
+
+def test_tuning_again_decodes_nothing_and_adds_versions(tuned: tuple[Workplace, str]) -> None:
+    place, _ = tuned
+    said = place.tune()
+    assert "; 0 files decoded" in said
+    assert "registered ser-student version 2" in said
+    ended = place.run("models", "promote", "--all")
+    assert ended.returncode in (0, 1)
+    assert "passed" in ended.stdout
+    if ended.returncode == 1:
+        assert "worse than the champion" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_study_resumes_with_the_same_trials_and_no_run_left_over(tone_corpus: Path, tmp_path: Path) -> None:
+    place = Workplace(tmp_path, tone_corpus)
+    words = [
+        "tune",
+        "teacher",
+        "--corpus",
+        str(tone_corpus),
+        "--trials",
+        "6",
+        "--confirm",
+        "1x1",
+        "--set",
+        "train.epochs=4",
+    ]
+    process = subprocess.Popen(
+        [*place.ser, *words], cwd=tmp_path, env=place.env, stdout=subprocess.PIPE, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not _trials_with_results(tmp_path):
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = _trials_with_results(tmp_path)
+    assert 0 < before < 6, "killed in the middle"
+    said = place.done("tune", "--resume")
+    assert "registered ser-teacher version 1" in said
+    (study,) = json.loads(place.done("studies", "list", "--json"))
+    shown = json.loads(place.done("studies", "show", study["name"], "--json"))
+    assert [trial["number"] for trial in shown["trials"]] == list(range(6))
+    assert {trial["state"] for trial in shown["trials"]} <= {"complete", "pruned"}
+    runs = place.runs()
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert sorted(run.data.tags.get("trial", "parent") for run in runs) == ["0", "1", "2", "3", "4", "5", "parent"]
+    again = place.run("tune", "--resume")
+    assert again.returncode == 2
+    assert "nothing to resume" in again.stderr
+
+
+def _trials_with_results(folder: Path) -> int:
+    from ser_platform.tuning.journal import StudyFolder
+
+    paths = list(folder.glob("runs/*/journal.log"))
+    return sum(bool(trial.intermediate_values) for path in paths for trial in StudyFolder(path.parent).trials())
+
+
+@pytest.mark.slow
+def test_shuffled_labels_land_at_chance(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pytest.importorskip("espeakng_loader", reason="the extra `demo` is not installed")
+    from ser_platform.corpora.demo_voice import speak_corpus
+
+    spoken = speak_corpus(tmp_path / "spoken")
+    shuffled = tmp_path / "shuffled"
+    rng = np.random.default_rng(0)
+    for actor in sorted(path for path in spoken.iterdir() if path.is_dir()):
+        clips = sorted(actor.glob("*.wav"))
+        (shuffled / actor.name).mkdir(parents=True)
+        for source, named in zip(clips, rng.permutation([clip.name for clip in clips]), strict=True):
+            shutil.copy(source, shuffled / actor.name / named)
+    place = Workplace(tmp_path, shuffled)
+    words = ["--trials", "3", "--confirm", "1x2", "--set", "train.epochs=6", "--as", "ravdess"]
+    said = place.done("tune", "--corpus", str(shuffled), *words)
+    models = json.loads(place.done("models", "list", "--json"))
+    assert len(models) == 2, said
+    for model in models:
+        # 64 test clips of 8 emotions: UAR of guesses has mean 0.125 and standard deviation 0.041.
+        assert model["metrics"]["test_uar"] < 0.125 + 3 * 0.041
+    reference = re.search(r"linear SVM.*?(0\.\d+) \[", said)
+    assert reference is not None
+    assert float(reference[1]) < 0.125 + 3 * 0.041

@@ -1,0 +1,17 @@
+import pytest
+
+from ser_platform.models import MODELS, build_model
+from ser_platform.settings import resolve
+from ser_platform.training.configuration import feature_view, parameters_of
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_size_follows_from_its_configuration(name):
+    settings = resolve({"model.name": name, "features.sets": ["log_mel", "mfcc"], "features.n_mfcc": 13})
+    model = build_model(settings, feature_view(settings).n_features, 7)
+    assert parameters_of(settings, 7) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_a_model_that_hears_samples_takes_no_frame_features():
+    assert feature_view(resolve({"model.name": "lite_cnn", "features.sets": ["log_mel"]})).sets == ("waveform",)
+    assert feature_view(resolve({"model.name": "bilstm", "features.sets": ["mfcc"]})).sets == ("mfcc",)
