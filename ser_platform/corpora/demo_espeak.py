@@ -148,7 +148,7 @@ class _ESpeak:
         rate = self._lib.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT)
         if rate != ESPEAK_RATE:
             raise RuntimeError(f"espeak_Initialize gave {rate}, expected {ESPEAK_RATE} Hz; data in {data!r}")
-        self._lib.espeak_ng_SetRandSeed(ctypes.c_long(1))  # the breath of f2, f3 and f5 is seeded by the clock
+        self._lib.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else the clock seeds the breath of f2, f3, f5
         self._chunks: list[bytes] = []
         self._word_starts: list[int] = []
         self._callback = _Callback(self._receive)  # kept: C calls it after this line

@@ -110,8 +110,16 @@ class Manifest:
         return tuple(sorted(self.table.column("speaker").unique().to_pylist()))
 
     def targets(self, labels: tuple[str, ...]) -> NDArray[np.int64]:
-        """Return class indices into `labels`, `(n_utterances,)`."""
-        return pc.index_in(self.table.column("emotion"), pa.array(labels)).to_numpy().astype(np.int64)
+        """Return class indices into `labels`, `(n_utterances,)`.
+
+        Raises:
+            CorpusError: an emotion is not among `labels`.
+        """
+        foreign = set(self.labels).difference(labels)
+        if foreign:
+            raise CorpusError(f"emotions {sorted(foreign)} are not among the labels {', '.join(labels)}")
+        indices: NDArray[np.int64] = pc.index_in(self.table.column("emotion"), pa.array(labels)).to_numpy()
+        return indices.astype(np.int64)
 
     def take(self, indices: NDArray[np.int64]) -> "Manifest":
         """Return the utterances at `indices`, in that order."""

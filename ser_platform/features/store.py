@@ -46,6 +46,17 @@ class Shard:
     hashes: tuple[str, ...]
     lengths: tuple[int, ...]
     sha256: str
+    sums_sha256: str
+
+    @property
+    def sums_path(self) -> Path:
+        return self.path.with_suffix(".sums.npy")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both files are what was written."""
+        pairs = ((self.path, self.sha256), (self.sums_path, self.sums_sha256))
+        return all(path.exists() and sha256_of(path) == digest for path, digest in pairs)
 
 
 @dataclass(frozen=True)
@@ -190,7 +201,12 @@ def _write_shard(folder: Path, hashes: list[str], features: list[NDArray[np.floa
     np.save(data, np.concatenate(features))
     wide = [values.astype(np.float64) for values in features]
     np.save(sums, np.stack([[values.sum(axis=0), (values**2).sum(axis=0)] for values in wide]))
-    entry = {"hashes": hashes, "lengths": [len(values) for values in features], "sha256": sha256_of(data)}
+    entry: dict[str, object] = {
+        "hashes": hashes,
+        "lengths": [len(values) for values in features],
+        "sha256": sha256_of(data),
+    }
+    entry["sums_sha256"] = sha256_of(sums)
     write_json(folder / f"{stem}.json", entry)
 
 
@@ -199,7 +215,8 @@ def _shards(name: str) -> list[Shard]:
     shards = []
     for path in sorted(folder.glob("*.json")):
         entry = json.loads(path.read_text(encoding="utf-8"))
-        shards.append(Shard(path.with_suffix(".npy"), tuple(entry["hashes"]), tuple(entry["lengths"]), entry["sha256"]))
+        digests = entry["sha256"], entry.get("sums_sha256", "")
+        shards.append(Shard(path.with_suffix(".npy"), tuple(entry["hashes"]), tuple(entry["lengths"]), *digests))
     return shards
 
 
@@ -220,7 +237,8 @@ def verify(hashes: Iterable[str], names: Iterable[str]) -> None:
         for shard in _shards(name):
             if wanted.isdisjoint(shard.hashes):
                 continue
-            if not shard.path.exists() or sha256_of(shard.path) != shard.sha256:
+            if not shard.is_whole:
+                open_family.cache_clear()  # may hold what was damaged
                 shard.path.with_suffix(".json").unlink(missing_ok=True)
                 raise WorkFailed(
                     f"stored features {shard.path} were damaged and have been dropped; run the command again"
@@ -242,7 +260,7 @@ class StoredFamily:
             for position, digest in enumerate(shard.hashes):
                 places[digest] = (len(self._arrays), position, int(offsets[position]), shard.lengths[position])
             self._arrays.append(np.load(shard.path, mmap_mode="r", allow_pickle=False))
-            sums.append(np.load(shard.path.with_suffix(".sums.npy"), allow_pickle=False))
+            sums.append(np.load(shard.sums_path, allow_pickle=False))
         missing = wanted - places.keys()
         if missing:
             raise WorkFailed(f"{len(missing)} clips have no stored {name}; run the command again to extract them")

@@ -1,6 +1,7 @@
 """Training runs outside a search, as Ray tasks: new seeds of the best trials, fold teachers, timing."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import ray
@@ -9,6 +10,7 @@ from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.trainable import Fit, FitJob, fit, seconds_alone
 
 Progress = Callable[[int, int], None]
+Counting = Callable[[str], AbstractContextManager[Progress]]  # what is counted -> shows (done, all)
 
 
 def fit_all(jobs: Sequence[FitJob], where: Cluster, progress: Progress) -> list[Fit]:

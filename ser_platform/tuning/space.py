@@ -33,7 +33,7 @@ class Axis:
 
     def applies(self, params: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
         """Tell whether the axis exists beside the values already drawn."""
-        return all(params.get(parent, base.get(parent)) in valid for parent, valid in self.when.items())
+        return all(_meets(params.get(parent, base.get(parent)), valid) for parent, valid in self.when.items())
 
     def draw(self, trial: optuna.Trial) -> Any:
         """Draw a value with Optuna."""
@@ -50,6 +50,11 @@ class Axis:
     def read(self, stored: Any) -> Any:
         """Return the setting's value from what Optuna stored."""
         return stored.split(JOINER) if self.domain == "subset" else stored
+
+
+def _meets(value: Any, valid: tuple[Any, ...]) -> bool:
+    """Tell whether a parent has a valid value; a parent that is a set must contain one."""
+    return not set(value).isdisjoint(valid) if isinstance(value, list | tuple) else value in valid
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ class _Reader:
 
     def number(self, section: Mapping[str, Any], name: str, key: str, default: float, low: float) -> float:
         value = section.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < low:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < float("inf"):
             raise self.refuse(f"{name}.{key} must be a number of at least {low:g}; got {value!r}", name, key)
         return value
 

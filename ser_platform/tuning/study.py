@@ -4,6 +4,7 @@ import csv
 import json
 import statistics
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +32,7 @@ from ser_platform.tuning.book import COMPLETE, FAILED, PRUNED, StudyBook, TrialR
 from ser_platform.tuning.choosing import Confirmed, confirm
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.display import Display, study_line
-from ser_platform.tuning.fits import time_alone
+from ser_platform.tuning.fits import Progress, time_alone
 from ser_platform.tuning.journal import FINISHED, StudyFolder
 from ser_platform.tuning.search import search
 from ser_platform.tuning.space import Space
@@ -119,9 +120,8 @@ class StudyRun:
         """Search, choose, test once, register."""
         book, records, wall = self._search()
         efficiency = self._efficiency(records, wall)
-        with self.display.counting(f"{self.space.name}: best trials again with new seeds") as count:
-            best = records[: self.space.confirm_trials]
-            confirmed = confirm(best, self.corpus.split, self.space.confirm_seeds, self._task, self.where, count)
+        best = records[: self.space.confirm_trials]
+        confirmed = confirm(best, self.corpus.split, self.space.confirm_seeds, self._task, self.where, self._counting)
         winner = confirmed[0]
         bundle = self._bundle(winner)
         score = self._score(bundle)
@@ -190,19 +190,18 @@ class StudyRun:
         if self._fold_teachers is None:
             assert self.teacher is not None, "a space that distils is not run without a teacher"
 
-            def count(done: int, everything: int) -> None:
-                if done == everything:
-                    self.display.say(f"{self.space.name}: {everything} fold teachers labelled clips they had not heard")
-
             self._fold_teachers = FoldTeachers(
                 self.corpus.split,
                 self.teacher.bundle.settings,
                 self.teacher.epochs,
                 self.teacher.model.tags["digest"],
                 self.where,
-                count,
+                self._counting,
             )
         return self._fold_teachers
+
+    def _counting(self, what: str) -> AbstractContextManager[Progress]:
+        return self.display.counting(f"{self.space.name}: {what}")
 
     def _efficiency(self, records: list[TrialRecord], wall: float) -> float:
         """Return platform efficiency: epochs at the speed of one slot alone, over wall seconds times slots.

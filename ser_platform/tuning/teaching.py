@@ -12,7 +12,7 @@ from ser_platform.distillation.outputs import OutputsKey, assemble, read_outputs
 from ser_platform.errors import CorpusError
 from ser_platform.settings import Settings
 from ser_platform.tuning.cluster import Cluster
-from ser_platform.tuning.fits import Progress, fit_all
+from ser_platform.tuning.fits import Counting, fit_all
 from ser_platform.tuning.trainable import FitJob, Task
 
 Groups = tuple[str, ...]
@@ -22,10 +22,10 @@ class FoldTeachers:
     """Labels the training clips of a split, and of its rotations, with teachers of one recipe."""
 
     def __init__(
-        self, split: Split, settings: Settings, stop_after: int, teacher_digest: str, where: Cluster, progress: Progress
+        self, split: Split, settings: Settings, stop_after: int, teacher_digest: str, where: Cluster, counting: Counting
     ) -> None:
         self._split, self._settings, self._stop_after = split, settings, stop_after
-        self._digest, self._where, self._progress = teacher_digest, where, progress
+        self._digest, self._where, self._counting = teacher_digest, where, counting
         manifest = split.manifest
         self._hashes = tuple(manifest.column("audio_sha256"))
         self._labels = manifest.labels
@@ -80,6 +80,8 @@ class FoldTeachers:
         for pair in missing:
             task = Task(self._hashes, self._targets, self._labels, self._kept(*pair), None)
             jobs.append(FitJob(self._settings, task, label=self._rows(*pair), stop_after=self._stop_after))
-        for pair, done in zip(missing, fit_all(jobs, self._where, self._progress), strict=True):
+        with self._counting("fold teachers label clips they have not heard") as progress:
+            fits = fit_all(jobs, self._where, progress)
+        for pair, done in zip(missing, fits, strict=True):
             write_outputs(self._key(*pair), [self._hashes[row] for row in self._rows(*pair)], done.label_logits)
         self.trained += len(missing)

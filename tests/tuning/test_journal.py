@@ -15,6 +15,7 @@ def study_of(n_trials: int) -> StudyFolder:
     for number in range(n_trials):
         trial = study.ask()
         trial.suggest_float("lr", 0, 1)
+        trial.set_user_attr("parameters", 1000)
         trial.report(0.1 * number, 1)
         study.tell(trial, 0.1 * number)
     return folder
@@ -95,3 +96,10 @@ def test_trials_are_described_as_the_command_line_lists_them():
     described = describe_trials(study_of(1).trials(), {"0": "run"})
     assert described[0].keys() == {"number", "state", "params", "metrics", "run_id"}
     assert (described[0]["number"], described[0]["state"], described[0]["run_id"]) == (0, "complete", "run")
+
+
+def test_trials_that_were_told_without_training_are_not_listed():
+    folder = study_of(2)
+    study = folder.open()
+    study.tell(study.ask(), state=optuna.trial.TrialState.PRUNED)  # over the limit of parameters, say
+    assert [trial["number"] for trial in describe_trials(folder.trials(), {})] == [0, 1]
