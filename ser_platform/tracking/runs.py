@@ -44,6 +44,7 @@ class StudyRuns:
         self._trial_tags = trial_tags
         self._events: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._pending: dict[int, _Pending] = {}
+        self._open: set[int] = set()
         self._failure: MlflowException | None = None
         self.run_ids = self._existing()
         self.parent_id = self._open_parent()
@@ -101,8 +102,11 @@ class StudyRuns:
             raise WorkFailed(f"MLflow did not take every run of {self._study}: {self._failure.message}")
 
     def finish(self, metrics: Mapping[str, float], tags: Mapping[str, str], status: str = "FINISHED") -> None:
-        """Write the study's own figures and close the parent run."""
+        """Write the study's own figures, close the parent run and the runs of trials that were cut off."""
         now = _now()
+        for number in sorted(self._open & self.run_ids.keys()):
+            self._client.set_tag(self.run_ids[number], "state", "interrupted")
+            self._client.set_terminated(self.run_ids[number], "KILLED")
         self._client.log_batch(
             self.parent_id,
             metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items() if math.isfinite(value)],
@@ -114,6 +118,7 @@ class StudyRuns:
         return self._pending.setdefault(number, _Pending())
 
     def _create(self, number: int, settings: Settings, began: int) -> None:
+        self._open.add(number)
         if number in self.run_ids:
             self._client.update_run(self.run_ids[number], "RUNNING")
             return
@@ -156,6 +161,7 @@ class StudyRuns:
             self._client.log_batch(run_id, metrics=entry.metrics[first : first + 1000], tags=entry.tags)
         if entry.status:
             self._client.set_terminated(run_id, entry.status, entry.ended)
+            self._open.discard(number)
 
 
 def _params(settings: Settings) -> list[Param]:
