@@ -10,7 +10,7 @@ from ser_platform.errors import PromotionRefused, UserError
 if TYPE_CHECKING:
     from ser_platform.tracking.store import Client
 
-app = typer.Typer(no_args_is_help=True, help="Registered models: list, promote, roll back, export.")
+app = typer.Typer(no_args_is_help=True, help="Registered models: list, promote, roll back.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -83,7 +83,16 @@ class StudyBook:
         epochs = space.settings({})["train.epochs"]
         self._asha = Asha(space.grace_epochs, space.reduction_factor, epochs) if space.asha else None
         self._seen: dict[str, int] = {}
+        if not study.get_trials(deepcopy=False):
+            self._enqueue_architectures()
         self._read_history()
+
+    def _enqueue_architectures(self) -> None:
+        """Have each architecture tried once before the sampler may settle on one; its other settings are drawn."""
+        for axis in self.space.axes:
+            if axis.name == "model.name" and axis.domain == "choice":
+                for name in axis.values:
+                    self.study.enqueue_trial({axis.name: name})
 
     def _read_history(self) -> None:
         """Take over the trials of an interrupted study; those it was killed in are run again under their number."""

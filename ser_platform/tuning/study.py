@@ -155,7 +155,7 @@ class StudyRun:
 
     def _search(self) -> tuple[StudyBook, list[TrialRecord], float]:
         sampler = (
-            optuna.samplers.TPESampler(seed=self.space.sampler_seed, n_startup_trials=max(4, self.space.trials // 3))
+            optuna.samplers.TPESampler(seed=self.space.sampler_seed, n_startup_trials=max(4, self.space.trials // 2))
             if self.space.sampler == "tpe"
             else optuna.samplers.RandomSampler(seed=self.space.sampler_seed)
         )
