@@ -154,10 +154,12 @@ class StudyRun:
         return {str(number): run_id for number, run_id in self.runs.run_ids.items()}
 
     def _search(self) -> tuple[StudyBook, list[TrialRecord], float]:
+        # A resumed study must not draw again what it drew before.
+        seed = self.space.sampler_seed + len(self.folder.trials())
         sampler = (
-            optuna.samplers.TPESampler(seed=self.space.sampler_seed, n_startup_trials=max(4, self.space.trials // 2))
+            optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, self.space.trials // 2))
             if self.space.sampler == "tpe"
-            else optuna.samplers.RandomSampler(seed=self.space.sampler_seed)
+            else optuna.samplers.RandomSampler(seed=seed)
         )
         book = StudyBook(self.space, self.folder.open(sampler), len(self.corpus.labels), self.runs)
         task = self._task(self.corpus.split, self._any_settings())

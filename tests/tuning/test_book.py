@@ -161,7 +161,8 @@ def test_early_stopping_survives_a_kill(space: Space, folder: StudyFolder) -> No
 def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path: Path) -> None:
     path = tmp_path / "four.yaml"
     names = ["cnn_bilstm", "attention_bilstm", "bilstm", "lite_cnn"]
-    path.write_text(f"role: student\nspace: {{model.name: {{choice: {names}}}, seed: {{int: [0, 9]}}}}\nbudget: {{trials: 4}}\n")
+    axes = f"{{model.name: {{choice: {names}}}, seed: {{int: [0, 9]}}}}"
+    path.write_text(f"role: student\nspace: {axes}\nbudget: {{trials: 4}}\n")
     book = open_book(read_space(path), folder)
     records = [book.ask() for _ in names]
     assert sorted(record.settings["model.name"] for record in records if record) == sorted(names)
