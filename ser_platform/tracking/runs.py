@@ -124,7 +124,7 @@ class StudyRuns:
             return
         tags = self._tags | dict(self._trial_tags(settings))
         tags |= {"study": self._study, "trial": str(number), "state": "running", "mlflow.parentRunId": self.parent_id}
-        name = f"{self._study}/{number}"
+        name = f"trial {number}, {settings['model.name']}"  # the study is a tag, and the parent
         run = self._client.create_run(self._experiment, start_time=began, tags=tags, run_name=name)
         self.run_ids[number] = run.info.run_id
         self._client.log_batch(self.run_ids[number], params=_params(settings))
