@@ -119,7 +119,7 @@ def _report(tuned: "Tuned") -> None:
         out.print(
             f"{outcome.study}: {counts['complete']} trials complete, {counts['pruned']} stopped early, "
             f"{counts['failed']} failed;"
-            f" {outcome.wall_seconds:.0f} s, platform efficiency {outcome.efficiency:.2f}",
+            f" {outcome.wall_seconds:.0f} s, {_efficiency(outcome.efficiency)}",
             highlight=False,
         )
     for outcome in tuned.outcomes:
@@ -131,6 +131,10 @@ def _report(tuned: "Tuned") -> None:
         ("ser predict FILE.wav", "use the champion"),
     ):
         out.print(f"  {command:<26} {why}", highlight=False)
+
+
+def _efficiency(value: float) -> str:
+    return f"platform efficiency {value:.2f}" if value == value else "every trial was trained before"
 
 
 def _distilled(settings: dict[str, object]) -> str:

@@ -76,6 +76,7 @@ class StudyBook:
     def __init__(self, space: Space, study: optuna.Study, n_emotions: int, tracker: Tracker) -> None:
         self.space, self.study, self.tracker = space, study, tracker
         self.records: dict[int, TrialRecord] = {}
+        self.asked: set[int] = set()  # in this process; a resumed study has others too
         self.duplicates = 0
         self.over_limit = 0
         self.exhausted = False
@@ -136,6 +137,7 @@ class StudyBook:
         """Return the next trial to train, or None when the budget or the space is used up."""
         if self._restart:
             record = self.records[self._restart.pop(0)]
+            self.asked.add(record.number)
             self.tracker.start(record.number, record.settings)
             return record
         for _ in range(EXHAUSTED_AFTER):
@@ -158,6 +160,7 @@ class StudyBook:
             trial.set_user_attr("params", as_json(params))
             trial.set_user_attr("parameters", parameters)
             record = self._record(trial.number, params, parameters)
+            self.asked.add(record.number)
             self.tracker.start(record.number, settings)
             return record
         self.exhausted = True

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import statistics
 import time
 from contextlib import AbstractContextManager
@@ -119,7 +120,7 @@ class StudyRun:
     def run(self) -> Outcome:
         """Search, choose, test once, register."""
         book, records, wall = self._search()
-        efficiency = self._efficiency(records, wall)
+        efficiency = self._efficiency([record for record in records if record.number in book.asked], wall)
         best = records[: self.space.confirm_trials]
         confirmed = confirm(best, self.corpus.split, self.space.confirm_seeds, self._task, self.where, self._counting)
         winner = confirmed[0]
@@ -208,8 +209,11 @@ class StudyRun:
     def _efficiency(self, records: list[TrialRecord], wall: float) -> float:
         """Return platform efficiency: epochs at the speed of one slot alone, over wall seconds times slots.
 
-        The trials that took longest are timed alone; the others are taken to be slowed by the same ratio.
+        The trials that took longest are timed alone; the others are taken to be slowed by the same ratio. NaN where a
+        resumed study had no trial left to train.
         """
+        if not records:
+            return math.nan
         timed = sorted(records, key=lambda record: -sum(record.epoch_seconds))[:TIMED_TRIALS]
         task = self._task(self.corpus.split, self._any_settings())
         alone = time_alone([FitJob(record.settings, task, stop_after=TIMED_EPOCHS) for record in timed])
@@ -308,7 +312,7 @@ class StudyRun:
         self, book: StudyBook, wall: float, efficiency: float, winner: Confirmed, score: TestScore
     ) -> dict[str, float]:
         counts = book.counts
-        return {
+        figures = {
             "trials_completed": counts[COMPLETE],
             "trials_pruned": counts[PRUNED],
             "trials_failed": counts[FAILED],
@@ -319,6 +323,7 @@ class StudyRun:
             "parameters": winner.record.parameters,
             **score.metrics,
         }
+        return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
 
 
 def lineage_of(split: Split) -> Lineage:
