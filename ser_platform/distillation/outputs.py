@@ -73,13 +73,16 @@ def assemble(
     Raises:
         WorkFailed: a training clip was labelled by no teacher, or by two.
     """
-    logits = np.full((len(hashes), n_emotions), np.nan, dtype=np.float32)
-    row_of = {digest: row for row, digest in enumerate(hashes)}
+    labelled: dict[str, NDArray[np.float32]] = {}
     for fold in outputs:
         for digest, values in fold.items():
-            if not np.isnan(logits[row_of[digest], 0]):
+            if digest in labelled:
                 raise WorkFailed(f"two fold teachers labelled the clip {digest[:12]}")
-            logits[row_of[digest]] = values
+            labelled[digest] = values
+    logits = np.full((len(hashes), n_emotions), np.nan, dtype=np.float32)
+    for row, digest in enumerate(hashes):  # two clips of one speaker may hold the same audio
+        if digest in labelled:
+            logits[row] = labelled[digest]
     if np.isnan(logits[train]).any():
         raise WorkFailed("some training clips were labelled by no teacher")
     return logits
