@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ser_platform.errors import WorkFailed
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -28,6 +30,18 @@ def write_json(path: Path, content: Any) -> None:
     """Replace `path` by `content` as JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        WorkFailed: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WorkFailed(f"{path} is damaged ({error}); remove it") from error
 
 
 def sha256_of(path: Path) -> str:

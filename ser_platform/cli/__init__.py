@@ -41,3 +41,8 @@ def main() -> None:
             raise
         print(f"ser: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that may not be written
+        if _debug:
+            raise
+        print(f"ser: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

@@ -59,6 +59,8 @@ def promote(
 
     if (name is None) == (not every):
         raise UserError("say which model to promote, ser-teacher or ser-student, or --all")
+    if every and version is not None:
+        raise UserError("--version needs the name of one model, not --all")
     if force != (reason is not None):
         raise UserError("--force and --reason go together")
     names = [model_name("teacher"), model_name("student")] if name is None else [name]

@@ -51,6 +51,8 @@ def tune(
     from ser_platform.tuning.pipeline import Plan
     from ser_platform.tuning.pipeline import tune as run
 
+    if len(set(spaces or ())) != len(spaces or ()):
+        raise UserError(f"a search space is given twice: {' '.join(spaces or ())}")
     if resume:
         plan = Plan.last()
     else:

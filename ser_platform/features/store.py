@@ -139,7 +139,10 @@ def _signature(utterance: Utterance) -> str:
 def _read_index(path: Path) -> dict[str, _Extracted]:
     if not path.exists():
         return {}
-    return {key: _Extracted(*value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    try:
+        return {key: _Extracted(*value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}  # a cache: what cannot be read is decoded again
 
 
 def _write_index(path: Path, known: dict[str, _Extracted], signatures: list[str]) -> None:
@@ -214,7 +217,10 @@ def _shards(name: str) -> list[Shard]:
     folder = families_folder() / family_key(name, FEATURE_SETS[name])
     shards = []
     for path in sorted(folder.glob("*.json")):
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            entry = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            continue  # a cache: what cannot be read is extracted again
         digests = entry["sha256"], entry.get("sums_sha256", "")
         shards.append(Shard(path.with_suffix(".npy"), tuple(entry["hashes"]), tuple(entry["lengths"]), *digests))
     return shards
@@ -233,16 +239,17 @@ def verify(hashes: Iterable[str], names: Iterable[str]) -> None:
         WorkFailed: a shard was altered; it is removed, so that the next command extracts it again.
     """
     wanted = set(hashes)
-    for name in names:
-        for shard in _shards(name):
-            if wanted.isdisjoint(shard.hashes):
-                continue
-            if not shard.is_whole:
-                open_family.cache_clear()  # may hold what was damaged
-                shard.path.with_suffix(".json").unlink(missing_ok=True)
-                raise WorkFailed(
-                    f"stored features {shard.path} were damaged and have been dropped; run the command again"
-                )
+    shards = [shard for name in names for shard in _shards(name) if not wanted.isdisjoint(shard.hashes)]
+    damaged = [shard for shard in shards if not shard.is_whole]
+    for shard in damaged:
+        for path in (shard.path.with_suffix(".json"), shard.path, shard.sums_path):  # the JSON first: then it is absent
+            path.unlink(missing_ok=True)
+    if damaged:
+        open_family.cache_clear()  # may hold what was damaged
+        raise WorkFailed(
+            f"{len(damaged)} stored feature files were damaged (first: {damaged[0].path}) and have been dropped; "
+            "run the command again"
+        )
 
 
 class StoredFamily:

@@ -12,11 +12,11 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
-from ser_platform.errors import BundleError, PromotionRefused, UserError
+from ser_platform.errors import PromotionRefused, SerError, UserError
 from ser_platform.evaluation.intervals import MIN_SPEAKERS, Interval, paired_interval
 from ser_platform.evaluation.ledger import reads
 from ser_platform.inference.predictor import Predictor
-from ser_platform.tracking.registry import CHAMPION, PREVIOUS, RegisteredModel, find_alias, load
+from ser_platform.tracking.registry import CHAMPION, PREVIOUS, RegisteredModel, find_alias, find_model, load
 
 MARGIN = 0.05  # UAR; a loss beyond it must be excluded by the interval
 LEVEL = 0.05  # error of the gate, divided by the looks at the test clips
@@ -75,7 +75,7 @@ def _digest_gate(client: MlflowClient, model: RegisteredModel) -> Gate:
         tone = np.sin(np.arange(16_000) * 0.1).astype(np.float32)
         if not np.isfinite(Predictor(bundle).probabilities(tone)).all():
             return Gate("bundle", False, "predicts what is not finite")
-    except BundleError as error:
+    except SerError as error:
         return Gate("bundle", False, str(error))
     return Gate("bundle", True, "digests verify, loads, predicts")
 
@@ -142,8 +142,8 @@ def rollback(client: MlflowClient, name: str) -> RegisteredModel:
     Raises:
         UserError: there is no previous champion.
     """
-    champion, previous = find_alias(client, name, CHAMPION), find_alias(client, name, PREVIOUS)
-    if previous is None or champion is None:
+    champion, previous = find_model(client, f"{name}@{CHAMPION}"), find_alias(client, name, PREVIOUS)
+    if previous is None:
         raise UserError(f"{name} has no previous champion to go back to")
     client.set_registered_model_alias(name, CHAMPION, previous.version)
     client.set_registered_model_alias(name, PREVIOUS, champion.version)

@@ -1,6 +1,7 @@
 """The model registry: `ser-teacher` and `ser-student`, their versions, aliases and digests."""
 
 import json
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
 from ser_platform import __version__
-from ser_platform.errors import UserError
+from ser_platform.errors import UserError, WorkFailed
 from ser_platform.inference.bundle import Bundle, read_bundle
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
@@ -127,6 +128,10 @@ def find_model(client: MlflowClient, reference: str) -> RegisteredModel:
     """
     name, _, rest = reference.removeprefix("models:/").partition("/")
     name, at, alias = name.partition("@")
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise UserError(
+            f"{reference!r} is no model; write NAME, NAME@ALIAS or NAME/VERSION, like ser-student@candidate"
+        )
     if rest:
         return find_version(client, name, rest)
     if not client.search_registered_models(f"name = '{name}'"):
@@ -146,7 +151,10 @@ def load(client: MlflowClient, model: RegisteredModel) -> Bundle:
 def bundle_folder(client: MlflowClient, model: RegisteredModel) -> Path:
     """Return the local folder of a registered version's bundle, downloading it where the store is remote."""
     uri = client.get_model_version_download_uri(model.name, model.version)
-    folder = Path(download_artifacts(artifact_uri=uri))
+    try:
+        folder = Path(download_artifacts(artifact_uri=uri))
+    except (MlflowException, OSError) as error:
+        raise WorkFailed(f"{model.title} has lost its bundle: nothing readable at {uri}") from error
     described = next(iter(folder.rglob("bundle.json")), None)
     if described is None:
         raise UserError(f"{model.title} has lost its bundle in {uri}")

@@ -28,6 +28,8 @@ def open_client() -> MlflowClient:
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bundle is a few hundred kilobytes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # seven, MLflow's own, are minutes of silence
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     uri = tracking_uri()
     # The pyfunc flavour and model downloads ask the process, not the client, where the store is.
     os.environ["MLFLOW_TRACKING_URI"] = uri
@@ -35,7 +37,9 @@ def open_client() -> MlflowClient:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     except MlflowException as error:
-        raise WorkFailed(f"the MLflow store {_without_secret(uri)} does not answer: {error.message}") from error
+        raise WorkFailed(
+            f"the MLflow store {_without_secret(uri)} does not answer: {str(error.message)[:150]}"
+        ) from error
     return client
 
 

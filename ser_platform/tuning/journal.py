@@ -1,6 +1,5 @@
 """A study on disk: Optuna's journal of trials and a summary, under `runs/NAME/`. It survives a kill."""
 
-import json
 import shutil
 import tempfile
 import time
@@ -15,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from ser_platform.errors import UnknownChoice, WorkFailed
-from ser_platform.files import write_json
+from ser_platform.files import read_json, write_json
 from ser_platform.settings import runs_folder
 
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
@@ -34,7 +33,7 @@ class StudyFolder:
     @property
     def summary(self) -> dict[str, Any]:
         """What the study is and how it stands."""
-        summary: dict[str, Any] = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
+        summary: dict[str, Any] = read_json(self.path / "study.json")
         return summary
 
     def update(self, **changes: Any) -> None:

@@ -1,10 +1,9 @@
 """`ser tune`: a corpus, one study after another, a leaderboard; resumable as a whole."""
 
-import json
 import subprocess
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, score_test
 from ser_platform.features import FEATURE_SETS
 from ser_platform.features.store import prepare, verify
-from ser_platform.files import write_json
+from ser_platform.files import read_json, write_json
 from ser_platform.settings import Settings, as_json, runs_folder
 from ser_platform.tracking.registry import CANDIDATE, CHAMPION, find_alias, find_version, load, model_name
 from ser_platform.tracking.store import Client, experiment_id, open_client
@@ -61,10 +60,13 @@ class Plan:
         """
         if not cls.path().exists():
             raise UserError("nothing to resume here; start with: ser tune")
-        content: dict[str, Any] = json.loads(cls.path().read_text(encoding="utf-8"))
-        content["confirm"] = None if content["confirm"] is None else tuple(content["confirm"])
-        plan = cls(**content)
-        if len(plan.studies) == len(plan.spaces) and all(plan.finished(space) for space in plan.spaces):
+        content: dict[str, Any] = read_json(cls.path())
+        try:
+            content["confirm"] = None if content["confirm"] is None else tuple(content["confirm"])
+            plan = cls(**content)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{cls.path()} is of another version; start another tuning with: ser tune") from error
+        if all(plan.finished(space) for space in plan.spaces):
             raise UserError("the last tuning is finished: nothing to resume; start another with: ser tune")
         return plan
 
@@ -98,12 +100,11 @@ def tune(plan: Plan, display: Display) -> Tuned:
     """
     began = time.monotonic()
     spaces = plan.read_spaces()
-    opened: list[Client] = []
-    opening = threading.Thread(target=lambda: opened.append(open_client()), daemon=True)
-    opening.start()  # a new SQLite store takes seconds; the corpus is prepared meanwhile
-    corpus = prepare_corpus(plan, display)
-    opening.join()
-    client = opened[0] if opened else open_client()  # the second call raises what the first met
+    runs_folder().mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(open_client)  # a new SQLite store takes seconds; the corpus is prepared meanwhile
+        corpus = prepare_corpus(plan, display)
+        client = opening.result()
     _require_teacher(spaces, client, corpus)
     plan.save()
     outcomes: list[Outcome] = []

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import yaml
 
-from ser_platform.errors import SpaceError, UserError
+from ser_platform.errors import SpaceError, UnknownChoice, UserError
 from ser_platform.models import MODELS
 from ser_platform.settings import SETTINGS, Settings, resolve
 
@@ -104,6 +104,9 @@ class Space:
         confirm: tuple[int, int] | None = None,
     ) -> "Space":
         """Return the space with settings fixed by the user (they are searched no more) and another budget."""
+        name = overrides.get("model.name")
+        if name is not None and name not in MODELS:
+            raise UnknownChoice("model.name", name, MODELS)
         chosen = replace(
             self,
             base={**self.base, **overrides},
@@ -130,6 +133,8 @@ def read_space(path: Path) -> Space:
         return _Reader(path, text).space()
     except OSError as error:
         raise SpaceError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"{path}: not UTF-8 text") from error
     except yaml.YAMLError as error:
         raise SpaceError(f"{path}: not YAML: {str(error).replace(chr(10), ' ')}") from error
 
@@ -149,6 +154,9 @@ class _Reader:
     def _note_lines(self, node: yaml.Node | None, place: tuple[str, ...]) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
+                if (*place, str(key.value)) in self.lines:
+                    line = key.start_mark.line + 1
+                    raise SpaceError(f"{self.path}:{line}: {key.value!r} stands twice; the first is on another line")
                 self.lines[(*place, str(key.value))] = key.start_mark.line + 1
                 self._note_lines(value, (*place, str(key.value)))
 
@@ -308,7 +316,11 @@ class _Reader:
         for value in given:
             self._check_value("space", name, value, name)
         if domain == "choice":
+            if any(isinstance(value, list) for value in given):
+                raise self.refuse(f"choice of {name} takes single values; use subset for sets", "space", name)
             return tuple(given)
+        if domain == "subset" and "waveform" in given and len(given) > 1:
+            raise self.refuse(f"subset of {name}: waveform has another frame rate and stands alone", "space", name)
         if domain == "subset":
             smallest = entry.get("min", 1)
             sizes = range(smallest, len(given) + 1) if isinstance(smallest, int) else ()

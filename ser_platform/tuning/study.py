@@ -156,7 +156,7 @@ class StudyRun:
 
     def _search(self) -> tuple[StudyBook, list[TrialRecord], float]:
         # A resumed study must not draw again what it drew before.
-        seed = self.space.sampler_seed + len(self.folder.trials())
+        seed = (self.space.sampler_seed + len(self.folder.trials())) % 2**31
         sampler = (
             optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, self.space.trials // 2))
             if self.space.sampler == "tpe"

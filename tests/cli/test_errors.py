@@ -97,3 +97,33 @@ def test_an_unknown_study_is_refused(refused) -> None:
 
 def test_promotion_needs_to_know_which_model(refused) -> None:
     assert "--all" in refused("models", "promote")
+
+
+def test_an_unknown_architecture_is_refused_before_anything_starts(refused, tmp_path: Path) -> None:
+    assert "cnn_bilstm" in refused("tune", "--set", "model.name=perceptron")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_key_that_stands_twice_in_a_space_is_refused(refused, tmp_path: Path) -> None:
+    space = tmp_path / "twice.yaml"
+    space.write_text("role: student\nrole: teacher\n")
+    assert f"{space}:2: 'role' stands twice" in refused("tune", str(space))
+
+
+def test_the_same_space_twice_is_refused(refused) -> None:
+    assert "given twice" in refused("tune", "teacher", "teacher")
+
+
+def test_a_damaged_plan_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tune.json").write_text('{"spaces": [')
+    monkeypatch.setattr(sys, "argv", ["ser", "tune", "--resume"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "tune.json is damaged" in capsys.readouterr().err
+
+
+def test_a_model_name_that_is_none_is_refused(refused, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "clip.wav", np.sin(np.arange(16_000) * 0.1), 16_000)
+    assert "NAME@ALIAS" in refused("predict", "--model", "x'y", str(tmp_path / "clip.wav"))

@@ -250,3 +250,23 @@ def test_the_index_is_plain_json(few_tones):
     prepare(manifest_of(few_tones))
     (index,) = (families_folder().parent / "index").glob("*.json")
     assert len(json.loads(index.read_text())) == 9
+
+
+def test_all_damaged_shards_are_dropped_at_once_and_extracted_again(few_tones, tmp_path):
+    manifest = FoundCorpus("ravdess", few_tones).manifest()
+    hashes = prepare(manifest).manifest.column("audio_sha256")
+    for path in (tmp_path / "ser-home" / "features").rglob("*.npy"):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(WorkFailed, match="dropped"):
+        verify(hashes, FEATURE_SETS)
+    assert prepare(manifest).extracted == 9
+    verify(hashes, FEATURE_SETS)
+
+
+def test_a_damaged_index_is_decoded_again(few_tones, tmp_path):
+    manifest = FoundCorpus("ravdess", few_tones).manifest()
+    prepare(manifest)
+    for path in (tmp_path / "ser-home" / "index").glob("*.json"):
+        path.write_text('{"half')
+    assert prepare(manifest).extracted == 9
