@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import statistics
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ from ser_platform.tuning.space import Space
 from ser_platform.tuning.teaching import FoldTeachers
 from ser_platform.tuning.trainable import FitJob, Task
 
-TIMED_TRIALS, TIMED_EPOCHS = 3, 2
+TIMED_TRIALS, TIMED_EPOCHS = 3, 3
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ class StudyRun:
         timed = sorted(records, key=lambda record: -sum(record.epoch_seconds))[:TIMED_TRIALS]
         task = self._task(self.corpus.split, self._any_settings())
         alone = time_alone([FitJob(record.settings, task, stop_after=TIMED_EPOCHS) for record in timed])
-        together = sum(len(r.epoch_seconds) * statistics.median(r.epoch_seconds) for r in timed)
+        together = sum(sum(record.epoch_seconds) for record in timed)
         ratio = sum(len(r.epoch_seconds) * seconds for r, seconds in zip(timed, alone, strict=True)) / together
         return ratio * sum(sum(record.epoch_seconds) for record in records) / (wall * self.where.slots)
 
