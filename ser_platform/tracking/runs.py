@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import WorkFailed
@@ -46,18 +46,17 @@ class StudyRuns:
         self._pending: dict[int, _Pending] = {}
         self._open: set[int] = set()
         self._failure: MlflowException | None = None
-        self.run_ids = self._existing()
-        self.parent_id = self._open_parent()
+        found = self._found()
+        self.run_ids = {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
+        self.parent_id = self._open_parent(found)
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
 
-    def _existing(self) -> dict[int, str]:
-        """Return the runs that the trials of an interrupted study already have; `create_run` would make twins."""
-        found = self._client.search_runs([self._experiment], f"tags.study = '{self._study}'", max_results=50_000)
-        return {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
+    def _found(self) -> list[Run]:
+        """Return the runs that an interrupted study left; `create_run` would make twins of them."""
+        return list(self._client.search_runs([self._experiment], f"tags.study = '{self._study}'", max_results=50_000))
 
-    def _open_parent(self) -> str:
-        found = self._client.search_runs([self._experiment], f"tags.study = '{self._study}'", max_results=50_000)
+    def _open_parent(self, found: list[Run]) -> str:
         for run in found:
             if "trial" not in run.data.tags:
                 self._client.update_run(run.info.run_id, "RUNNING")
