@@ -1,13 +1,61 @@
-"""The emotions that corpora are labelled with, under one name each.
+"""The one ontology: the emotions that corpora are labelled with, and rules that merge or drop them.
 
 The order is the order of the label set everywhere: targets, logits, confusion matrices, bundles.
 """
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from ser_platform.errors import UnknownChoice
+from ser_platform.errors import UnknownChoice, UserError
 
-EMOTIONS = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise", "boredom")
+EMOTIONS = (
+    "neutral",
+    "calm",
+    "happiness",
+    "sadness",
+    "anger",
+    "fear",
+    "disgust",
+    "surprise",
+    "boredom",
+    "excitement",
+    "frustration",
+    "sarcasm",
+    "contempt",
+)
+
+# What people write in folder names and tables, for the emotion it means.
+SYNONYMS = {
+    "neutrality": "neutral",
+    "calmness": "calm",
+    "happy": "happiness",
+    "joy": "happiness",
+    "joyful": "happiness",
+    "sad": "sadness",
+    "angry": "anger",
+    "fearful": "fear",
+    "afraid": "fear",
+    "scared": "fear",
+    "disgusted": "disgust",
+    "surprised": "surprise",
+    "ps": "surprise",
+    "pleasant surprise": "surprise",
+    "pleasant surprised": "surprise",
+    "bored": "boredom",
+    "excited": "excitement",
+    "frustrated": "frustration",
+    "sarcastic": "sarcasm",
+}
+
+AS_LABELLED, SHARED = "as_labelled", "shared"
+FOUR = ("neutral", "happiness", "sadness", "anger")  # the four that IEMOCAP is usually scored on
+SIX = (*FOUR, "fear", "disgust")  # CREMA-D
+SEVEN = (*SIX, "surprise")  # TESS, SAVEE, MELD
+EIGHT = ("neutral", "calm", *SEVEN[1:])  # RAVDESS
+PRESETS = {"4": FOUR, "6": SIX, "7": SEVEN, "8": EIGHT}
+# A preset takes in what is acted alike. Source: Busso et al. (2008) score IEMOCAP's excitement as happiness.
+MERGED = {"calm": "neutral", "excitement": "happiness"}
 
 
 def label_set(emotions: Iterable[str]) -> tuple[str, ...]:
@@ -20,3 +68,75 @@ def label_set(emotions: Iterable[str]) -> tuple[str, ...]:
     for emotion in sorted(found.difference(EMOTIONS)):
         raise UnknownChoice("emotion", emotion, EMOTIONS)
     return tuple(emotion for emotion in EMOTIONS if emotion in found)
+
+
+def canonical(word: str) -> str:
+    """Return the emotion that a word of any case means: its own name or a synonym.
+
+    Raises:
+        UnknownChoice: the word means none.
+    """
+    plain = re.sub(r"[\s_-]+", " ", word).strip().lower()
+    emotion = SYNONYMS.get(plain, plain)
+    if emotion not in EMOTIONS:
+        raise UnknownChoice("emotion", word, EMOTIONS)
+    return emotion
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """Which emotions count, and as what: the meaning of the setting `data.labels`.
+
+    `text` is a list with commas, read from left to right: a preset (`4`, `6`, `7`, `8`), `shared` (what every corpus
+    of a training has) or `as_labelled` (the default) first, then `calm -> neutral` (merge) or `drop calm`.
+    """
+
+    text: str
+    base: str
+    steps: tuple[tuple[str, str | None], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "LabelRules":
+        """Read the rules.
+
+        Raises:
+            UserError: a word is no preset, no emotion and no rule.
+        """
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        bases = (AS_LABELLED, SHARED, *PRESETS)
+        base = words.pop(0) if words and words[0] in bases else AS_LABELLED
+        return cls(text, base, tuple(_step(word, text) for word in words))
+
+    def mapping(self, corpora: Iterable[Iterable[str]]) -> dict[str, str | None]:
+        """Return what becomes of each emotion that occurs: a label, or None where it is dropped.
+
+        Args:
+            corpora: the emotions that occur in each corpus; `shared` keeps what all of them have after the rules.
+        """
+        present = [set(emotions) for emotions in corpora]
+        mapping = {emotion: self._of(emotion) for emotion in label_set(set().union(*present))}
+        if self.base == SHARED:
+            kept = set.intersection(*({mapping[emotion] for emotion in emotions} for emotions in present))
+            mapping = {emotion: label if label in kept else None for emotion, label in mapping.items()}
+        return mapping
+
+    def _of(self, emotion: str) -> str | None:
+        """Explicit rules go first, so that `8, calm -> neutral` and `4, boredom -> neutral` do what they say."""
+        label: str | None = emotion
+        for source, target in self.steps:
+            label = target if label == source else label
+        if self.base not in PRESETS or label is None:
+            return label
+        preset = PRESETS[self.base]
+        return label if label in preset else MERGED.get(label) if MERGED.get(label) in preset else None
+
+
+def _step(word: str, text: str) -> tuple[str, str | None]:
+    if match := re.fullmatch(r"drop\s+(\w+)", word):
+        return label_set([match[1]])[0], None
+    if match := re.fullmatch(r"(\w+)\s*->\s*(\w+)", word):
+        return label_set([match[1]])[0], label_set([match[2]])[0]
+    raise UserError(
+        f"data.labels {text!r}: {word!r} is no rule; write {AS_LABELLED}, {SHARED}, {', '.join(PRESETS)}, "
+        "then 'calm -> neutral' or 'drop calm', with commas"
+    )

@@ -27,6 +27,16 @@ CUT_WAV = re.compile(
 STREAMED = 0x7FFFFFFF  # bytes; a WAV written to a pipe declares this much or more, for want of knowing
 
 
+def audio_below(root: Path) -> list[Path]:
+    """Return the audio files under `root`, sorted; what systems hide (`._x.wav`, `__MACOSX`) is none."""
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES
+        and not any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
+    )
+
+
 @dataclass(frozen=True)
 class Audio:
     """One decoded clip: waveform `(n_samples,)` at `SAMPLE_RATE`; `sha256` is of the samples as decoded."""

@@ -5,20 +5,31 @@ about how well a model recognises people. `demo_voice` holds the prosody rules a
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePath
 
 from ser_platform.corpora import ravdess
+from ser_platform.corpora.audio import audio_below
 from ser_platform.corpora.demo_voice import VERSION, speak_corpus
-from ser_platform.corpora.manifest import Utterance
+from ser_platform.corpora.facts import Entry, Facts, each
 from ser_platform.settings import home
 
-CLIPS, SPEAKERS = 384, 12
+FACTS = Facts(
+    title="demo, synthetic speech by eSpeak NG",
+    languages=("en",),
+    clips=384,
+    speakers=12,
+    licence="made on your machine; eSpeak NG is GPL-3.0",
+    citation="none: it says nothing about people",
+    homepage="https://github.com/espeak-ng/espeak-ng",
+    how="spoken on first use",
+)
 EMOTIONS = ravdess.EMOTIONS
 
 
-def recognises(stem: str) -> bool:
+def recognises(path: PurePath) -> bool:
     """Return False: a folder of RAVDESS names is RAVDESS, unless `--as demo` says otherwise."""
-    del stem
+    del path
     return False
 
 
@@ -27,6 +38,6 @@ def speak() -> Path:
     return speak_corpus(home() / "corpora" / f"demo-v{VERSION}")
 
 
-def utterances(root: Path) -> Iterator[Utterance]:
-    """Yield every utterance under `root`, ordered by path."""
-    return ravdess.utterances(root, corpus="demo")
+def utterances(root: Path) -> Iterator[Entry]:
+    """Yield what each file under `root` is, ordered by path."""
+    return each(audio_below(root), partial(ravdess.utterance, corpus="demo", channel="speech"))

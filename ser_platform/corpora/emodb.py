@@ -2,51 +2,66 @@
 
 Burkhardt, Paeschke, Rolfes, Sendlmeier & Weiss, "A database of German emotional speech", Interspeech 2005. Licence:
 CC0-1.0. Source: http://emodb.bilderbar.info. File names, `03a01Fa`: speaker (2), sentence (3), emotion, version.
+
+| anger | boredom | disgust | fear | happiness | neutral | sadness |
+|---|---|---|---|---|---|---|
+| 127 | 81 | 46 | 69 | 71 | 79 | 62 |
+
+Men: 03 (49 clips), 10 (38), 11 (55), 12 (35), 15 (56); women: 08 (58), 09 (43), 13 (61), 14 (69), 16 (71).
 """
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio import AUDIO_SUFFIXES
+from ser_platform.corpora.audio import audio_below
+from ser_platform.corpora.facts import Entry, Facts, each
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
-CLIPS, SPEAKERS = 535, 10
+FACTS = Facts(
+    title="EmoDB, Berlin Database of Emotional Speech",
+    languages=("de",),
+    clips=535,
+    speakers=10,
+    licence="CC0-1.0",
+    citation="Burkhardt et al., A database of German emotional speech, Interspeech 2005",
+    homepage="http://emodb.bilderbar.info",
+)
 EMOTIONS = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"}
+AGES = {"03": 31, "08": 34, "09": 21, "10": 32, "11": 26, "12": 30, "13": 32, "14": 35, "15": 25, "16": 31}
 MALE = frozenset({"03", "10", "11", "12", "15"})
-FEMALE = frozenset({"08", "09", "13", "14", "16"})
 NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])")
 
 
-def recognises(stem: str) -> bool:
-    """Tell whether a file name (without suffix) follows the grammar of this corpus."""
-    return NAME.fullmatch(stem) is not None
+def recognises(path: PurePath) -> bool:
+    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
+    return NAME.fullmatch(path.stem) is not None
 
 
-def utterances(root: Path) -> Iterator[Utterance]:
-    """Yield every utterance under `root`, ordered by path.
+def utterances(root: Path) -> Iterator[Entry]:
+    """Yield what each file under `root` is, ordered by path."""
+    return each(audio_below(root), _utterance)
 
-    Raises:
-        CorpusError: a file name is outside the grammar.
-    """
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES):
-        match = NAME.fullmatch(path.stem)
-        if match is None:
-            raise CorpusError(f"{path}: {path.stem!r} is no EmoDB name (like 03a01Fa)")
-        speaker, sentence, letter, version = match.groups()
-        if letter not in EMOTIONS:
-            raise CorpusError(f"{path}: unknown emotion {letter!r}; valid are {', '.join(EMOTIONS)}")
-        if speaker not in MALE | FEMALE:
-            raise CorpusError(f"{path}: unknown speaker {speaker!r}; valid are {', '.join(sorted(MALE | FEMALE))}")
-        yield Utterance(
-            id=path.stem,
-            path=path,
-            corpus="emodb",
-            speaker=f"emodb-{speaker}",
-            emotion=EMOTIONS[letter],
-            sex="male" if speaker in MALE else "female",
-            language="de",
-            sentence=sentence,
-            repetition=version,
-        )
+
+def _utterance(path: Path) -> Utterance:
+    match = NAME.fullmatch(path.stem)
+    if match is None:
+        raise CorpusError(f"{path.stem!r} is no EmoDB name (like 03a01Fa)")
+    speaker, sentence, letter, version = match.groups()
+    if letter not in EMOTIONS:
+        raise CorpusError(f"unknown emotion {letter!r}; valid are {', '.join(EMOTIONS)}")
+    if speaker not in AGES:
+        raise CorpusError(f"unknown speaker {speaker!r}; valid are {', '.join(AGES)}")
+    return Utterance(
+        id=path.stem,
+        path=path,
+        corpus="emodb",
+        speaker=f"emodb-{speaker}",
+        emotion=EMOTIONS[letter],
+        sex="male" if speaker in MALE else "female",
+        age=str(AGES[speaker]),
+        language="de",
+        sentence=sentence,
+        repetition=version,
+    )
