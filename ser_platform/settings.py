@@ -16,6 +16,7 @@ import yaml
 from ser_platform.errors import UnknownChoice, UserError
 
 Settings = dict[str, Any]
+OF_A_STUDY = ("data.labels",)  # the same for every trial: they decide what a study is about
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class Setting:
     def _checked_choice(self, name: str, value: Any) -> str:
         if self.choices and value not in self.choices:
             raise UnknownChoice(name, value, self.choices)
-        if not isinstance(value, str):
+        if isinstance(value, bool) or not isinstance(value, str | int):
             raise UserError(f"{name} must be a word; got {value!r}")
-        return value
+        return str(value)  # YAML reads the preset 7 as a number
 
     def _checked_number(self, name: str, value: Any) -> int | float:
         number = _number(value)
@@ -88,6 +89,9 @@ def _number(value: Any) -> float | None:
 
 
 SETTINGS: dict[str, Setting] = {
+    "data.labels": Setting(
+        "as_labelled", "which emotions count as what: as_labelled, shared, 4, 6, 7 or 8, then rules like 'drop calm'"
+    ),
     "data.max_seconds": Setting(3.0, "longest part of a clip that a model sees, in seconds", low=0.2, high=60.0),
     "data.crop": Setting("centre", "which part of a longer clip is kept", choices=("head", "centre")),
     "features.sets": Setting(

@@ -1,59 +1,108 @@
-"""`ser corpora`: what is there, and is it ready."""
+"""`ser corpora`: what there is, how to get it, is it sound, is it ready."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ser_platform.cli.options import DataOptions, Json, takes_data
 from ser_platform.cli.output import console, print_json, table
 
-app = typer.Typer(no_args_is_help=True, help="Corpora: list them, prepare one.")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+if TYPE_CHECKING:
+    from ser_platform.corpora.splits import Split
+
+app = typer.Typer(no_args_is_help=True, help="Corpora: list them, fetch one, look for what would spoil it, prepare it.")
+FEW_SPEAKERS = 8  # named in a table's cell; more are counted
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List the corpora and where they were found."""
+    """List the corpora: what they are, where they were found, how to get them."""
     from ser_platform.corpora import CORPORA
-    from ser_platform.corpora.finding import located
 
-    entries = [
-        {
-            "name": name,
-            "clips": adapter.CLIPS,
-            "speakers": adapter.SPEAKERS,
-            "emotions": list(adapter.EMOTIONS.values()),
-            "path": str(path) if (path := located(name)) else None,
-        }
-        for name, adapter in CORPORA.items()
-    ]
+    entries = [_described(name) for name in CORPORA]
     if as_json:
         print_json(entries)
         return
     rows = [
         [
-            str(entry["name"]),
-            str(entry["clips"]),
-            str(entry["speakers"]),
-            str(len(entry["emotions"])),
-            str(entry["path"] or ("spoken on first use" if entry["name"] == "demo" else "not found; set SER_CORPORA")),
+            entry["name"],
+            " ".join(entry["languages"]),
+            str(len(entry["emotions"]) or "any"),
+            str(entry["speakers"] or "any"),
+            str(entry["clips"] or "any"),
+            entry["licence"],
+            entry["path"] or f"not found: {entry['how']}",
         ]
         for entry in entries
     ]
-    console().print(table("Corpora", ["name", "clips", "speakers", "emotions", "where"], rows))
+    columns = ["name", "language", "classes", "speakers", "clips", "licence", "where, or how to get it"]
+    console().print(table("Corpora", columns, rows))
+
+
+def _described(name: str) -> dict[str, Any]:
+    from ser_platform.corpora import CORPORA
+    from ser_platform.corpora.finding import located
+    from ser_platform.emotions import label_set
+
+    adapter = CORPORA[name]
+    facts, path = adapter.FACTS, located(name)
+    return {
+        "name": name,
+        "title": facts.title,
+        "languages": list(facts.languages),
+        "clips": facts.clips,
+        "speakers": facts.speakers,
+        "emotions": list(label_set(emotion for emotion in adapter.EMOTIONS.values() if emotion)),
+        "licence": facts.licence,
+        "citation": facts.citation,
+        "homepage": facts.homepage,
+        "path": None if path is None else str(path),
+        "how": f"ser corpora fetch {name}" if facts.archives else facts.how or facts.homepage,
+    }
 
 
 @app.command()
+@takes_data
 def prepare(
-    corpus: Annotated[str, typer.Argument(help="Name or folder.")],
-    as_name: Annotated[str | None, typer.Option("--as", help="Read the folder as this corpus.")] = None,
-    max_bad: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest share of unusable files.")] = 0.05,
+    corpus: Annotated[str, typer.Argument(help="Name or folder; several: ravdess+emodb.")],
+    as_json: Json = False,
+    *,
+    data: DataOptions,
 ) -> None:
-    """Decode a corpus, compute its features once, show its split."""
-    from ser_platform.tuning.display import Display
-    from ser_platform.tuning.pipeline import Plan, prepare_corpus
+    """Decode a corpus, compute its features once, show its split.
+
+    Only new and changed files are decoded; a kill costs seconds of work.
+    """
+    from ser_platform.cli.output import error_console
+    from ser_platform.features.dataset import prepare_dataset
+    from ser_platform.progress import Display
 
     out = console()
-    prepared = prepare_corpus(Plan([], corpus, as_name, max_bad=max_bad), Display(out))
-    split = prepared.split
-    rows = [[part, str(len(rows)), ", ".join(split.speakers(part))] for part, rows in split.parts.items()]
-    out.print(table(f"Split {split.fingerprint[:12]}, protocol {split.protocol}", ["part", "clips", "speakers"], rows))
+    dataset = prepare_dataset(data.data(corpus), Display(error_console() if as_json else out))
+    if as_json:
+        print_json([_split_json(split) for split in dataset.splits])
+        return
+    for split in dataset.splits:
+        _print_split(split)
+
+
+def _split_json(split: "Split") -> dict[str, Any]:
+    return {
+        "protocol": split.protocol_stamp,
+        "fold": split.fold or None,
+        "fingerprint": split.fingerprint,
+        "manifest": split.manifest.fingerprint,
+        "parts": split.summary(),
+        "gaps": split.gaps,
+    }
+
+
+def _print_split(split: "Split") -> None:
+    rows = []
+    for part in split.summary():
+        speakers = part["speakers"]
+        named = ", ".join(speakers) if len(speakers) <= FEW_SPEAKERS else f"{len(speakers)} speakers"
+        counts = [str(count) for count in part["emotions"].values()]
+        rows.append([part["part"], str(part["clips"]), f"{part['minutes']:.1f}", *counts, named])
+    title = f"Split {split.fingerprint[:12]}, protocol {split.protocol_stamp}"
+    console().print(table(title, ["part", "clips", "minutes", *split.manifest.labels, "speakers"], rows))

@@ -14,6 +14,11 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty())
 
 
+def error_console() -> Console:
+    """Return the console of standard error, for progress beside JSON."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 160, soft_wrap=not sys.stderr.isatty())
+
+
 def print_json(content: Any) -> None:
     """Print JSON to standard output."""
     print(json.dumps(content, indent=1))

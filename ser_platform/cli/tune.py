@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ser_platform.cli.options import DataOptions, assignments, takes_data
 from ser_platform.cli.output import console, table, uar_text
 from ser_platform.errors import UnknownChoice, UserError
-from ser_platform.settings import parse_assignments
 
 if TYPE_CHECKING:
     from ser_platform.tuning.pipeline import Tuned
@@ -19,6 +19,7 @@ DEMO_CONFIRM = (2, 2)
 DEMO_SETTINGS = {"train.epochs": 12}
 
 
+@takes_data
 def tune(
     spaces: Annotated[
         list[str] | None,
@@ -26,8 +27,9 @@ def tune(
             metavar="[SPACE]...", help="Files in search_spaces/, by name or path; default: teacher, then student."
         ),
     ] = None,
-    corpus: Annotated[str, typer.Option(help="Name (looked up under SER_CORPORA) or folder.")] = "demo",
-    as_name: Annotated[str | None, typer.Option("--as", help="Read the folder as this corpus.")] = None,
+    corpus: Annotated[
+        str, typer.Option(help="Name (looked up under SER_CORPORA) or folder; several: ravdess+emodb.")
+    ] = "demo",
     trials: Annotated[
         int | None, typer.Option(min=1, help="Trials of each study, in place of the space's budget.")
     ] = None,
@@ -38,16 +40,16 @@ def tune(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting: it is searched no more.")
     ] = None,
-    max_bad: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest share of unusable files.")] = 0.05,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds the choice of dev and test speakers.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the last tuning of this folder.")] = False,
+    *,
+    data: DataOptions,
 ) -> None:
     """Tune a teacher and distil it into a student: search, train the best again, test once, register.
 
     With distill.alpha the loss is alpha T^2 KL(teacher || student) + (1 - alpha) CE: alpha weighs the teacher term,
     0 is plain training. Runs appear in `ser ui` while they go on; `ser models promote` makes a candidate the champion.
     """
-    from ser_platform.tuning.display import Display
+    from ser_platform.progress import Display
     from ser_platform.tuning.pipeline import Plan
     from ser_platform.tuning.pipeline import tune as run
 
@@ -58,14 +60,11 @@ def tune(
     else:
         plan = Plan(
             spaces=[str(_space_path(name)) for name in spaces or DEFAULT_SPACES],
-            corpus=corpus,
-            as_name=as_name,
+            data=data.data(corpus),
             trials=trials,
             minutes=minutes,
             confirm=_confirm(confirm, corpus),
-            overrides=(DEMO_SETTINGS if corpus == "demo" else {}) | parse_assignments(set_ or []),
-            max_bad=max_bad,
-            seed=seed,
+            overrides=(DEMO_SETTINGS if corpus == "demo" else {}) | assignments(set_, data),
         )
     out = console()
     try:
@@ -115,7 +114,7 @@ def _report(tuned: "Tuned") -> None:
         )
     rows.append(["reference", "linear SVM, pooled features", "-", "-", "-", uar_text(tuned.baseline.metrics)])
     columns = ["role", "model", "parameters", "dev UAR, best trial", "dev UAR, new seeds", "test UAR, 95 % interval"]
-    out.print(table(f"Leaderboard: {tuned.corpus.name}, protocol {tuned.corpus.split.protocol}", columns, rows))
+    out.print(table(f"Leaderboard: {tuned.corpus.name}, protocol {tuned.corpus.split.protocol_stamp}", columns, rows))
     for outcome in tuned.outcomes:
         counts = outcome.counts
         out.print(

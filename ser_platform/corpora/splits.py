@@ -1,27 +1,43 @@
-"""Train / dev / test by speaker: a split that leaks cannot be built.
+"""A train / dev / test split: speakers and clips are in one part, or the split says for good that they are not.
 
-Dev chooses, test reports. Each split carries its protocol and fingerprints, which are stamped on runs and models.
+Dev chooses, test reports. Each split carries its protocol and fingerprints, which are stamped on runs and models. How
+splits are made is the business of `protocols`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from ser_platform.corpora.manifest import Manifest
+from ser_platform.corpora.manifest import UNKNOWN, Manifest
 from ser_platform.errors import CorpusError
 from ser_platform.files import digest_of
 
 HELD_OUT_SHARE = 1 / 6  # of the speakers, for dev and for test each
 ATTEMPTS = 500  # shuffles tried for classes covered everywhere
+PARTS = ("train", "dev", "test")
+SPEAKERS_OVERLAP, CLIPS_OVERLAP, SPEAKERS_UNKNOWN = "speakers overlap", "clips overlap", "speakers unknown"
 
 Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of `manifest` for each part. Raises CorpusError when a speaker or a clip is in two of them."""
+    """Row numbers of `manifest` for each part.
+
+    Attributes:
+        seed: what chose dev, and test where the protocol leaves it open.
+        protocol: how it was made, as the user asks for it; `protocol_stamp` adds what leaks.
+        fold: which of several folds, like "2/5"; empty where there is one split.
+        may_leak: what is allowed to be in two parts: SPEAKERS_OVERLAP, CLIPS_OVERLAP, SPEAKERS_UNKNOWN.
+
+    Raises:
+        CorpusError: a speaker or a clip is in two parts, or an emotion has no training clip; names them.
+    """
 
     manifest: Manifest
     train: Indices
@@ -29,56 +45,121 @@ class Split:
     test: Indices
     seed: int
     protocol: str = "speaker"
+    fold: str = ""
+    may_leak: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        for column, what in (("speaker", "speakers"), ("audio_sha256", "the same audio")):
-            self._refuse_shared(column, what)
-        missing = set(self.manifest.labels) - set(self.manifest.column("emotion")[self.train])
+        for leak in self.leaks:
+            if leak not in self.may_leak:
+                raise CorpusError(self._told(leak))
+        codes, emotions = self.manifest.coded("emotion")
+        missing = set(emotions) - {emotions[code] for code in np.unique(codes[self.train])}
         if missing:
             raise CorpusError(f"no training clip of {', '.join(sorted(missing))}; training needs every emotion")
-
-    def _refuse_shared(self, column: str, what: str) -> None:
-        values = self.manifest.column(column)
-        seen: dict[str, str] = {}
-        for part, rows in self.parts.items():
-            for value in {value for value in values[rows] if value is not None}:
-                if seen.setdefault(value, part) != part:
-                    rows_with = np.flatnonzero(values == value)
-                    clips = ", ".join(self.manifest.column("id")[rows_with[:4]])
-                    raise CorpusError(f"{what} in both {seen[value]} and {part}: {value[:24]} ({clips})")
 
     @property
     def parts(self) -> dict[str, Indices]:
         return {"train": self.train, "dev": self.dev, "test": self.test}
 
+    @cached_property
+    def leaks(self) -> tuple[str, ...]:
+        """What is in two parts, or cannot be shown not to be; empty for a split that cannot leak."""
+        found = []
+        if len(self.shared("speaker")):
+            found.append(SPEAKERS_UNKNOWN if self._shares_unknown else SPEAKERS_OVERLAP)
+        if len(self.shared("audio_sha256")):
+            found.append(CLIPS_OVERLAP)
+        return tuple(found)
+
+    @property
+    def protocol_stamp(self) -> str:
+        """The protocol, its fold, and what leaks; stands on every run, figure and bundle."""
+        name = f"{self.protocol} fold {self.fold}" if self.fold else self.protocol
+        return f"{name} ({', '.join(self.leaks)})" if self.leaks else name
+
+    @property
+    def _shares_unknown(self) -> bool:
+        return any(value.endswith(f"-{UNKNOWN}") for value in self.shared("speaker"))
+
+    def shared(self, column: str) -> list[str]:
+        """Return the values of a text column that are in more than one part, sorted."""
+        codes, values = self.manifest.coded(column)
+        parts = np.zeros(len(values), dtype=np.int64)
+        for rows in self.parts.values():
+            present = np.unique(codes[rows])
+            parts[present[present >= 0]] += 1
+        return [values[code] for code in np.flatnonzero(parts > 1)]
+
+    def _told(self, leak: str) -> str:
+        column, what = ("audio_sha256", "the same audio") if leak == CLIPS_OVERLAP else ("speaker", "speakers")
+        values = self.shared(column)
+        value = values[0]
+        codes, names = self.manifest.coded(column)
+        rows = np.flatnonzero(codes == names.index(value))
+        found = [part for part in PARTS if np.isin(rows, self.parts[part]).any()]
+        ids = self.manifest.column("id")
+        clips = ", ".join(next(ids[row] for row in rows if row in self.parts[part]) for part in found)
+        more = f"; and {len(values) - 1} more" if len(values) > 1 else ""
+        return f"{what} in both {found[0]} and {found[1]}: {value[:24]} ({clips}){more}"
+
     def speakers(self, part: str) -> tuple[str, ...]:
         """Return the speakers of `part` ("train", "dev" or "test"), sorted."""
-        return tuple(sorted(set(self.manifest.column("speaker")[self.parts[part]])))
+        codes, names = self.manifest.coded("speaker")
+        return tuple(names[code] for code in np.unique(codes[self.parts[part]]))
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex, of the corpus and of who is where."""
-        assignment = {part: sorted(self.manifest.column("id")[rows]) for part, rows in self.parts.items()}
+        ids = self.manifest.table.column("id")
+        assignment = {part: ids.take(pa.array(rows)).sort().to_pylist() for part, rows in self.parts.items()}
         return digest_of({"manifest": self.manifest.fingerprint, "protocol": self.protocol, "parts": assignment})
 
     @cached_property
     def test_fingerprint(self) -> str:
         """SHA-256, in hex, of the test clips and their labels; the key of the test ledger."""
-        test = self.manifest.take(self.test)
-        return digest_of(sorted(zip(test.column("audio_sha256"), test.column("emotion"), strict=True)))
+        return clips_fingerprint(self.manifest.take(self.test))
 
     @property
     def gaps(self) -> list[str]:
         """Emotions that dev or test lack, in words."""
-        emotions = self.manifest.column("emotion")
-        missing = {part: set(self.manifest.labels) - set(emotions[rows]) for part, rows in self.parts.items()}
-        return [f"{part} has no {', '.join(sorted(lacking))}" for part, lacking in missing.items() if lacking]
+        codes, emotions = self.manifest.coded("emotion")
+        told = []
+        for part, rows in self.parts.items():
+            lacking = sorted(set(emotions) - {emotions[code] for code in np.unique(codes[rows])})
+            if lacking:
+                told.append(f"{part} has no {', '.join(lacking)}")
+        return told
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Return a row a part: clips, minutes (None before the audio was read), speakers, clips by emotion."""
+        rows = []
+        for part, indices in self.parts.items():
+            inside = self.manifest.take(indices)
+            seconds = inside.column("duration_s").astype(np.float64)
+            codes, names = inside.coded("emotion")
+            clips = dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
+            rows.append(
+                {
+                    "part": part,
+                    "clips": len(inside),
+                    "minutes": None if np.isnan(seconds).any() else float(seconds.sum() / 60),
+                    "speakers": list(inside.speakers),
+                    "emotions": {label: clips.get(label, 0) for label in self.manifest.labels},
+                }
+            )
+        return rows
 
     def with_dev(self, dev_speakers: tuple[str, ...]) -> "Split":
         """Return a split with the same test speakers and these dev speakers, the rest of train and dev for training."""
         pool = np.sort(np.concatenate([self.train, self.dev]))
         is_dev = np.isin(self.manifest.column("speaker")[pool], dev_speakers)
-        return Split(self.manifest, pool[~is_dev], pool[is_dev], self.test, self.seed, self.protocol)
+        train, dev = pool[~is_dev], pool[is_dev]
+        return Split(self.manifest, train, dev, self.test, self.seed, self.protocol, self.fold, self.may_leak)
+
+
+def clips_fingerprint(clips: Manifest) -> str:
+    """Return the SHA-256, in hex, of some clips' audio and labels, whatever their order."""
+    return digest_of(sorted(zip(clips.column("audio_sha256"), clips.column("emotion"), strict=True)))
 
 
 def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
@@ -91,14 +172,15 @@ def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
     if len(speakers) < 3:
         raise CorpusError(f"{len(speakers)} speakers; train, dev and test need at least one each")
     n_held_out = min(max(2, round(len(speakers) * HELD_OUT_SHARE)), (len(speakers) - 1) // 2)
-    by_speaker = _emotions_of_speakers(manifest)
-    every = set(manifest.labels)
+    says = manifest.counts("speaker", "emotion") > 0
+    number = {speaker: n for n, speaker in enumerate(speakers)}
+    sexes = sex_of_speakers(manifest)
     rng = np.random.default_rng(seed)
     best: tuple[int, list[str], list[str]] | None = None
     for _ in range(ATTEMPTS):
-        order = _balanced_order(manifest, rng)
+        order = balanced_order(speakers, sexes, rng)
         test, dev, train = order[:n_held_out], order[n_held_out : 2 * n_held_out], order[2 * n_held_out :]
-        lacking = [len(every - set().union(*(by_speaker[s] for s in part))) for part in (train, dev, test)]
+        lacking = [int((~says[[number[s] for s in part]].any(axis=0)).sum()) for part in (train, dev, test)]
         if lacking[0] == 0 and (best is None or sum(lacking) < best[0]):
             best = (sum(lacking), dev, test)
             if sum(lacking) == 0:
@@ -106,33 +188,41 @@ def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
     if best is None:
         raise CorpusError("some emotion is spoken by too few speakers: no speaker-disjoint split leaves all in train")
     _, dev, test = best
-    speaker = manifest.column("speaker")
-    in_dev, in_test = np.isin(speaker, dev), np.isin(speaker, test)
-    rows = np.arange(len(manifest))
-    return Split(manifest, rows[~in_dev & ~in_test], rows[in_dev], rows[in_test], seed)
+    in_dev, in_test = rows_of(manifest, dev), rows_of(manifest, test)
+    rest = np.setdiff1d(np.arange(len(manifest)), np.concatenate([in_dev, in_test]), assume_unique=True)
+    return Split(manifest, rest, in_dev, in_test, seed)
 
 
 def training_groups(split: Split) -> list[tuple[str, ...]]:
     """Deal the training speakers into groups about as large as dev, both sexes in each where there are enough."""
     train, dev = split.speakers("train"), split.speakers("dev")
-    order = _balanced_order(split.manifest.take(split.train), np.random.default_rng(split.seed))
+    inside = split.manifest.take(split.train)
+    order = balanced_order(inside.speakers, sex_of_speakers(inside), np.random.default_rng(split.seed))
     size = -(-len(order) // max(2, round(len(train) / len(dev))))
     return [tuple(sorted(order[first : first + size])) for first in range(0, len(order), size)]
 
 
-def _emotions_of_speakers(manifest: Manifest) -> dict[str, set[str]]:
-    emotions: dict[str, set[str]] = {speaker: set() for speaker in manifest.speakers}
-    for speaker, emotion in zip(manifest.column("speaker"), manifest.column("emotion"), strict=True):
-        emotions[speaker].add(emotion)
-    return emotions
+def rows_of(manifest: Manifest, speakers: Sequence[str]) -> Indices:
+    """Return the rows that `speakers` speak, ascending."""
+    codes, names = manifest.coded("speaker")
+    return np.flatnonzero(np.isin(codes, np.flatnonzero(np.isin(names, speakers))))
 
 
-def _balanced_order(manifest: Manifest, rng: np.random.Generator) -> list[str]:
+def sex_of_speakers(manifest: Manifest) -> dict[str, str]:
+    """Return the sex of each speaker, "unknown" where the corpus does not say."""
+    sexes = manifest.coded("sex")[1]
+    counts = manifest.counts("speaker", "sex")
+    if not len(sexes):
+        return dict.fromkeys(manifest.speakers, UNKNOWN)
+    likely = counts.argmax(axis=1)
+    return {speaker: sexes[likely[n]] if counts[n].any() else UNKNOWN for n, speaker in enumerate(manifest.speakers)}
+
+
+def balanced_order(speakers: Sequence[str], sexes: dict[str, str], rng: np.random.Generator) -> list[str]:
     """Return the speakers shuffled, the sexes taking turns as long as both last."""
-    sexes = dict(zip(manifest.column("speaker"), manifest.column("sex"), strict=True))
     piles: dict[str, list[str]] = {}
-    for speaker in rng.permutation(manifest.speakers):
-        piles.setdefault(str(sexes[speaker]), []).append(str(speaker))
+    for speaker in rng.permutation(np.array(speakers, dtype=str)):
+        piles.setdefault(sexes[speaker], []).append(str(speaker))
     order: list[str] = []
     while any(piles.values()):
         order += [piles[sex].pop() for sex in sorted(piles) if piles[sex]]

@@ -97,11 +97,12 @@ def prepare(manifest: Manifest, max_bad: float = 0.05, progress: Progress | None
     Raises:
         CorpusError: more than `max_bad` of the files are unusable; lists them.
     """
-    index_path = home() / "index" / f"{digest_of([str(path) for path in manifest.column('path')], 24)}.json"
-    known = _read_index(index_path)
     utterances = list(manifest)
-    stored = _stored_everywhere()
     signatures = [_signature(utterance) for utterance in utterances]
+    folders = [str(utterance.path.parent) for utterance in utterances]
+    index = _Index(dict.fromkeys(folders))
+    known = index.known
+    stored = _stored_everywhere()
     todo = [i for i, key in enumerate(signatures) if key not in known or known[key].sha256 not in stored]
     set_aside: dict[int, BadAudio] = {}
     noted = time.monotonic()
@@ -110,14 +111,13 @@ def prepare(manifest: Manifest, max_bad: float = 0.05, progress: Progress | None
             if isinstance(outcome, BadAudio):
                 set_aside[row] = outcome
             else:
-                known[signatures[row]] = outcome
+                index.add(folders[row], signatures[row], outcome)
         if time.monotonic() - noted >= INDEX_EVERY_S:
-            _write_index(index_path, known, signatures)
+            index.write()
             noted = time.monotonic()
         if progress:
             progress(min(done * SHARD_CLIPS, len(todo)), len(todo))
-    if todo:
-        _write_index(index_path, known, signatures)
+    index.write()
     _refuse_too_many(set_aside, len(utterances), max_bad)
     good = np.array([row for row in range(len(utterances)) if row not in set_aside], dtype=np.int64)
     found = [known[signatures[row]] for row in good]
@@ -136,6 +136,32 @@ def _signature(utterance: Utterance) -> str:
     return f"{utterance.path}|{file}|{utterance.start_s}|{utterance.end_s}|{DECODE_POLICY}"
 
 
+class _Index:
+    """What is known of files that were decoded before, a JSON file for each folder of audio.
+
+    By folder, so that a corpus under other rules for labels, or joined to another, is known as well.
+    """
+
+    def __init__(self, folders: Iterable[str]) -> None:
+        self._of = {folder: _read_index(_index_path(folder)) for folder in folders}
+        self._changed: set[str] = set()
+        self.known = {key: value for index in self._of.values() for key, value in index.items()}
+
+    def add(self, folder: str, signature: str, extracted: _Extracted) -> None:
+        self.known[signature] = self._of[folder][signature] = extracted
+        self._changed.add(folder)
+
+    def write(self) -> None:
+        for folder in sorted(self._changed):
+            entries = {key: [value.sha256, value.seconds] for key, value in self._of[folder].items()}
+            write_json(_index_path(folder), entries)
+        self._changed.clear()
+
+
+def _index_path(folder: str) -> Path:
+    return home() / "index" / f"{digest_of(folder, 24)}.json"
+
+
 def _read_index(path: Path) -> dict[str, _Extracted]:
     if not path.exists():
         return {}
@@ -143,10 +169,6 @@ def _read_index(path: Path) -> dict[str, _Extracted]:
         return {key: _Extracted(*value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
     except (ValueError, TypeError, AttributeError):
         return {}  # a cache: what cannot be read is decoded again
-
-
-def _write_index(path: Path, known: dict[str, _Extracted], signatures: list[str]) -> None:
-    write_json(path, {key: [known[key].sha256, known[key].seconds] for key in signatures if key in known})
 
 
 def _refuse_too_many(set_aside: dict[int, BadAudio], n_files: int, max_bad: float) -> None:

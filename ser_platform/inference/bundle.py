@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ser_platform.corpora.audio import SAMPLE_RATE
+from ser_platform.corpora.lineage import Lineage
 from ser_platform.errors import BundleError
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.view import FeatureView
@@ -28,22 +29,6 @@ from ser_platform.settings import Settings, as_json, resolve
 FORMAT = 1
 MANIFEST = "MANIFEST.sha256"
 FILES = ("README.md", "bundle.json", "model.safetensors", "normaliser.safetensors")
-HASH_LENGTH = 16  # hex digits of an audio digest kept in a lineage: 64 bits tell a few million clips apart
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """Whom a model, and every model before it, was trained and selected on: speakers and audio digests."""
-
-    trained_speakers: tuple[str, ...] = ()
-    trained_audio: tuple[str, ...] = ()
-    selected_speakers: tuple[str, ...] = ()
-    selected_audio: tuple[str, ...] = ()
-
-    def union(self, other: "Lineage") -> "Lineage":
-        """Return the lineage of a model that descends from both."""
-        mine, others = asdict(self), asdict(other)
-        return Lineage(**{name: tuple(sorted({*mine[name], *others[name]})) for name in mine})
 
 
 @dataclass(frozen=True)
@@ -69,6 +54,11 @@ class Bundle:
     metrics: dict[str, float]
     lineage: Lineage
     provenance: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ledger_key(self) -> str:
+        """What the test ledger knows the model by: scoring it again is no other look."""
+        return f"{self.provenance.get('study', 'unknown')}/{self.provenance.get('trial', '0')}"
 
     def model(self) -> nn.Module:
         """Return the model with its weights, in evaluation mode."""

@@ -1,64 +1,10 @@
-"""What a person sees while a study runs: a live line on a terminal, a line now and then in a log."""
+"""The line that tells how a study stands."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
-
+from ser_platform.progress import clock
 from ser_platform.tuning.book import COMPLETE, FAILED, PRUNED, RUNNING, StudyBook
-
-REFRESH, LOG_EVERY = 0.25, 15.0  # seconds
-
-
-class Display:
-    """Shows progress; `say` prints a line that stays."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-
-    def say(self, text: str) -> None:
-        """Print a line that stays."""
-        self.console.print(text, highlight=False)
-
-    @contextlib.contextmanager
-    def following(self, line: Callable[[], str]) -> Iterator[Callable[[], None]]:
-        """Show `line()` as it changes; the block calls what is yielded as often as it likes."""
-        shown_at = 0.0
-        if self.console.is_terminal:
-            with Live(Text(line()), console=self.console, refresh_per_second=4, transient=True) as live:
-
-                def show() -> None:
-                    nonlocal shown_at
-                    if time.monotonic() - shown_at > REFRESH:
-                        shown_at = time.monotonic()
-                        live.update(Text(line()))
-
-                yield show
-        else:
-
-            def log() -> None:
-                nonlocal shown_at
-                if time.monotonic() - shown_at > LOG_EVERY:
-                    shown_at = time.monotonic()
-                    self.say(line())
-
-            yield log
-        self.say(line())
-
-    @contextlib.contextmanager
-    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """Show `what DONE/ALL`; the block calls what is yielded with both."""
-        state, began = [0, 0], time.monotonic()
-        with self.following(lambda: f"{what} {state[0]}/{state[1]}  {_clock(time.monotonic() - began)}") as show:
-
-            def count(done: int, everything: int) -> None:
-                state[:] = [done, everything]
-                show()
-
-            yield count
 
 
 def study_line(book: StudyBook, began: float) -> Callable[[], str]:
@@ -77,15 +23,10 @@ def study_line(book: StudyBook, began: float) -> Callable[[], str]:
         best = book.best
         if best is not None:
             parts.append(f"best dev UAR {best.score:.3f} ({best.settings['model.name']}, trial {best.number})")
-        parts.append(_clock(elapsed))
+        parts.append(clock(elapsed))
         if 0 < done < book.space.trials:
             left = min(elapsed / done * (book.space.trials - done), 60 * book.space.minutes - elapsed)
-            parts.append(f"about {_clock(left)} left")
+            parts.append(f"about {clock(left)} left")
         return "  ".join(parts)
 
     return line
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(max(seconds, 0)), 60)
-    return f"{minutes}:{rest:02d}"

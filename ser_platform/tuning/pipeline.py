@@ -1,6 +1,5 @@
 """`ser tune`: a corpus, one study after another, a leaderboard; resumable as a whole."""
 
-import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,25 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ser_platform import __version__
-from ser_platform.corpora.finding import find_corpus
-from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.splits import split_by_speaker
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.evaluation.baseline import svm_predictions
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, score_test
-from ser_platform.features import FEATURE_SETS
-from ser_platform.features.store import prepare, verify
+from ser_platform.features.dataset import DataRequest, Dataset, prepare_dataset
 from ser_platform.files import read_json, write_json
+from ser_platform.progress import Display
 from ser_platform.settings import Settings, as_json, runs_folder
-from ser_platform.tracking.registry import CANDIDATE, CHAMPION, find_alias, find_version, load, model_name
 from ser_platform.tracking.store import Client, experiment_id, open_client
+from ser_platform.tuning.candidate import code_version, find_teacher
 from ser_platform.tuning.cluster import Cluster, cluster
-from ser_platform.tuning.display import Display
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, find_study, new_study
 from ser_platform.tuning.space import Space, read_space
-from ser_platform.tuning.study import Corpus, Outcome, StudyRun, Teacher
+from ser_platform.tuning.study import Outcome, StudyRun
 
 
 @dataclass
@@ -34,14 +28,11 @@ class Plan:
     """What `ser tune` was asked for, and the study that each space has become; kept in `runs/tune.json`."""
 
     spaces: list[str]
-    corpus: str
-    as_name: str | None = None
+    data: DataRequest
     trials: int | None = None
     minutes: float | None = None
     confirm: tuple[int, int] | None = None
     overrides: Settings = field(default_factory=dict)
-    max_bad: float = 0.05
-    seed: int = 0
     studies: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
@@ -49,7 +40,8 @@ class Plan:
         return runs_folder() / "tune.json"
 
     def save(self) -> None:
-        write_json(self.path(), self.__dict__ | {"overrides": as_json(self.overrides)})
+        plain = {"data": self.data.as_json(), "overrides": as_json(self.overrides)}
+        write_json(self.path(), self.__dict__ | plain)
 
     @classmethod
     def last(cls) -> "Plan":
@@ -62,6 +54,7 @@ class Plan:
             raise UserError("nothing to resume here; start with: ser tune")
         content: dict[str, Any] = read_json(cls.path())
         try:
+            content["data"] = DataRequest.from_json(content["data"])
             content["confirm"] = None if content["confirm"] is None else tuple(content["confirm"])
             plan = cls(**content)
         except (KeyError, TypeError) as error:
@@ -86,7 +79,7 @@ class Plan:
 class Tuned:
     """What `ser tune` came to: the studies of this call, and the SVM's score on the same test clips."""
 
-    corpus: Corpus
+    corpus: Dataset
     outcomes: list[Outcome]
     baseline: TestScore
     seconds: float
@@ -103,7 +96,7 @@ def tune(plan: Plan, display: Display) -> Tuned:
     runs_folder().mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(open_client)  # a new SQLite store takes seconds; the corpus is prepared meanwhile
-        corpus = prepare_corpus(plan, display)
+        corpus = prepare_dataset(plan.data.with_labels(_labels(spaces)), display, one_split=True)
         client = opening.result()
     _require_teacher(spaces, client, corpus)
     plan.save()
@@ -122,14 +115,14 @@ def _study(
     plan: Plan,
     path: str,
     space: Space,
-    corpus: Corpus,
+    corpus: Dataset,
     client: Client,
     experiment: str,
     where: Cluster,
     display: Display,
 ) -> Outcome:
     folder = _folder(plan, path, space, corpus)
-    teacher = _teacher(client, corpus) if space.role == "student" and _distils(space) else None
+    teacher = find_teacher(client, corpus) if space.role == "student" and _distils(space) else None
     run = StudyRun(space, corpus, folder, client, experiment, where, display, code_version(), teacher)
     try:
         return run.run()
@@ -141,7 +134,7 @@ def _study(
         raise
 
 
-def _folder(plan: Plan, path: str, space: Space, corpus: Corpus) -> StudyFolder:
+def _folder(plan: Plan, path: str, space: Space, corpus: Dataset) -> StudyFolder:
     """Return the study's folder: the one it was interrupted in, or a new one."""
     if path in plan.studies:
         folder = find_study(plan.studies[path])
@@ -156,35 +149,7 @@ def _folder(plan: Plan, path: str, space: Space, corpus: Corpus) -> StudyFolder:
     return folder
 
 
-def prepare_corpus(plan: Plan, display: Display) -> Corpus:
-    """Find, check, extract and split the plan's corpus."""
-    began = time.monotonic()
-    found = find_corpus(plan.corpus, plan.as_name)
-    return corpus_from(found.name, found.manifest(), display, plan.max_bad, plan.seed, began)
-
-
-def corpus_from(
-    name: str, manifest: Manifest, display: Display, max_bad: float = 0.05, seed: int = 0, began: float | None = None
-) -> Corpus:
-    """Extract and split a manifest."""
-    began = time.monotonic() if began is None else began
-    with display.counting(f"{name}: files decoded") as count:
-        prepared = prepare(manifest, max_bad, count)
-    split = split_by_speaker(prepared.manifest, seed)
-    verify(prepared.manifest.column("audio_sha256"), FEATURE_SETS)
-    display.say(
-        f"{name}: {len(prepared.manifest)} clips, {len(split.manifest.labels)} emotions; "
-        + ", ".join(f"{part} {len(split.speakers(part))} speakers" for part in split.parts)
-        + f"; {prepared.extracted} files decoded in {time.monotonic() - began:.1f} s"
-    )
-    for bad in prepared.set_aside:
-        display.say(f"set aside: {bad}")
-    for gap in split.gaps:
-        display.say(f"note: {gap}; UAR is over the classes that are there")
-    return Corpus(name, split)
-
-
-def score_baseline(corpus: Corpus) -> TestScore:
+def score_baseline(corpus: Dataset) -> TestScore:
     """Score the pooled-feature SVM on the test clips."""
     score = score_test(corpus.split, corpus.labels, svm_predictions(corpus.split))
     record_read(corpus.split.test_fingerprint, "pooled-feature SVM", "reference row of the leaderboard")
@@ -197,37 +162,20 @@ def _distils(space: Space) -> bool:
     return space.settings({})["distill.alpha"] > 0 if axis is None else max(axis.values) > 0
 
 
-def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Corpus) -> None:
+def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset) -> None:
     """Refuse a student that distils when no teacher is there and none is tuned before it."""
     for space in spaces:
         if space.role == "teacher":
             return
         if _distils(space):
-            _teacher(client, corpus)
+            find_teacher(client, corpus)
 
 
-def _teacher(client: Client, corpus: Corpus) -> Teacher:
-    """Return the teacher to learn from: of this corpus and split, the candidate before the champion.
-
-    Raises:
-        UserError: there is none, or it has seen test clips of this split.
-    """
-    name = model_name("teacher")
-    found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
-    fitting = [model for model in found if model.tags.get("split") == corpus.split.fingerprint]
-    if not fitting:
-        have = ", ".join(f"{model.title} of {model.tags.get('corpus')}" for model in found) or "none at all"
+def _labels(spaces: Sequence[Space]) -> str:
+    """Return the rules for labels that the spaces agree on."""
+    rules = {str(space.settings({})["data.labels"]) for space in spaces}
+    if len(rules) > 1:
         raise UserError(
-            f"no {name} for this corpus and split (there is {have}); run: ser tune teacher --corpus {corpus.name}"
+            f"the search spaces disagree on data.labels: {', '.join(sorted(rules))}; give one with --labels"
         )
-    model = find_version(client, name, fitting[0].version)
-    return Teacher(model, load(client, model))
-
-
-def code_version() -> str:
-    """Return the package's version, and the commit where it runs from a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return __version__
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return f"{__version__}+{done.stdout.strip()}" if done.returncode == 0 else __version__
+    return rules.pop()

@@ -11,7 +11,7 @@ import yaml
 
 from ser_platform.errors import SpaceError, UnknownChoice, UserError
 from ser_platform.models import MODELS
-from ser_platform.settings import SETTINGS, Settings, resolve
+from ser_platform.settings import OF_A_STUDY, SETTINGS, Settings, resolve
 
 ROLES = ("teacher", "student")
 DOMAINS = ("choice", "subset", "uniform", "loguniform", "int", "fixed")
@@ -253,7 +253,7 @@ class _Reader:
         return min(limits, default=None)
 
     def _axes(self, base: Settings) -> tuple[Axis, ...]:
-        section = self.section("space", tuple(SETTINGS))
+        section = self.section("space", tuple(name for name in SETTINGS if name not in OF_A_STUDY))
         axes = {name: self._axis(name, entry) for name, entry in section.items()}
         ordered: list[Axis] = []
         for name in axes:

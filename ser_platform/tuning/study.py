@@ -1,37 +1,29 @@
 """One study, from its search space to a registered candidate."""
 
-import csv
-import json
 import math
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
 import optuna
 
 from ser_platform.corpora.splits import Split
 from ser_platform.errors import WorkFailed
-from ser_platform.evaluation.calibration import fit_temperature
-from ser_platform.evaluation.card import model_card
-from ser_platform.evaluation.figures import confusion_figure, recall_figure
-from ser_platform.evaluation.ledger import record_read
-from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
+from ser_platform.evaluation.scoring import TestScore
 from ser_platform.features import FEATURE_SETS
+from ser_platform.features.dataset import Dataset
 from ser_platform.features.families import family_key
-from ser_platform.inference.bundle import HASH_LENGTH, Bundle, Lineage
+from ser_platform.progress import Display
 from ser_platform.settings import Settings
-from ser_platform.tracking.promotion import PREDICTIONS
-from ser_platform.tracking.registry import RegisteredModel, model_name, register
+from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client
-from ser_platform.training.configuration import feature_view, parameters_of
+from ser_platform.training.configuration import feature_view
 from ser_platform.tuning.book import COMPLETE, FAILED, PRUNED, StudyBook, TrialRecord
+from ser_platform.tuning.candidate import Origin, Teacher, pack, score_and_register
 from ser_platform.tuning.choosing import Confirmed, confirm
 from ser_platform.tuning.cluster import Cluster
-from ser_platform.tuning.display import Display, study_line
+from ser_platform.tuning.display import study_line
 from ser_platform.tuning.fits import Progress, time_alone
 from ser_platform.tuning.journal import FINISHED, StudyFolder
 from ser_platform.tuning.search import search
@@ -40,34 +32,6 @@ from ser_platform.tuning.teaching import FoldTeachers
 from ser_platform.tuning.trainable import FitJob, Task
 
 TIMED_TRIALS, TIMED_EPOCHS = 3, 3
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A prepared corpus: its name, its split, and what every task needs of it."""
-
-    name: str
-    split: Split
-
-    @property
-    def hashes(self) -> tuple[str, ...]:
-        return tuple(self.split.manifest.column("audio_sha256"))
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return self.split.manifest.labels
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The registered teacher that a student learns from: its recipe trains the fold teachers."""
-
-    model: RegisteredModel
-    bundle: Bundle
-
-    @property
-    def epochs(self) -> int:
-        return int(self.bundle.provenance["epochs"])
 
 
 @dataclass(frozen=True)
@@ -93,7 +57,7 @@ class StudyRun:
     def __init__(
         self,
         space: Space,
-        corpus: Corpus,
+        corpus: Dataset,
         folder: StudyFolder,
         client: Client,
         experiment: str,
@@ -108,12 +72,12 @@ class StudyRun:
         tags = {
             "role": space.role,
             "corpus": corpus.name,
-            "protocol": split.protocol,
+            "protocol": split.protocol_stamp,
             "manifest": split.manifest.fingerprint,
             "split": split.fingerprint,
             "code_version": code_version,
         }
-        self.runs = StudyRuns(client, experiment, folder.name, tags, _trial_tags)
+        self.runs = StudyRuns(client, experiment, folder.name, tags, trial_tags)
         self._fold_teachers: FoldTeachers | None = None
 
     def run(self) -> Outcome:
@@ -123,9 +87,19 @@ class StudyRun:
         best = records[: self.space.confirm_trials]
         confirmed = confirm(best, self.corpus.split, self.space.confirm_seeds, self._task, self.where, self._counting)
         winner = confirmed[0]
-        bundle = self._bundle(winner)
-        score = self._score(bundle)
-        model, looks = self._register(winner, bundle, score)
+        origin = Origin(
+            self.space.role,
+            self.corpus,
+            self.corpus.split,
+            self.folder.name,
+            winner.record.number,
+            self.code_version,
+            self.teacher,
+        )
+        dev = {"dev_uar_search": winner.record.score, "dev_uar_new_seeds": winner.mean}
+        median = winner.median
+        bundle = pack(origin, winner.fits[median], winner.settings[median], winner.splits[median], winner.epochs, dev)
+        score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
         figures = self._figures(book, wall, efficiency, winner, score)
         self.runs.finish(figures, {"state": FINISHED, "registered": model.title})
         self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
@@ -220,93 +194,6 @@ class StudyRun:
         ratio = sum(len(r.epoch_seconds) * seconds for r, seconds in zip(timed, alone, strict=True)) / together
         return ratio * sum(sum(record.epoch_seconds) for record in records) / (wall * self.where.slots)
 
-    def _bundle(self, winner: Confirmed) -> Bundle:
-        fit, split = winner.fits[winner.median], winner.splits[winner.median]
-        settings = winner.settings[winner.median]
-        manifest, labels = split.manifest, self.corpus.labels
-        assert fit.dev_logits is not None
-        temperature = fit_temperature(fit.dev_logits, manifest.targets(labels)[split.dev])
-        lineage = lineage_of(split)
-        if self.teacher is not None and settings["distill.alpha"] > 0:
-            lineage = lineage.union(self.teacher.bundle.lineage)
-        return Bundle(
-            role=self.space.role,
-            settings=settings,
-            view=feature_view(settings),
-            labels=labels,
-            state=fit.state,
-            normaliser=fit.normaliser,
-            temperature=temperature,
-            protocol=split.protocol,
-            metrics={"dev_uar_search": winner.record.score, "dev_uar_new_seeds": winner.mean},
-            lineage=lineage,
-            provenance={
-                "corpus": self.corpus.name,
-                "manifest": manifest.fingerprint,
-                "split": self.corpus.split.fingerprint,
-                "test_fingerprint": split.test_fingerprint,
-                "study": self.folder.name,
-                "trial": str(winner.record.number),
-                "epochs": str(max(1, winner.epochs)),
-                "code_version": self.code_version,
-            },
-        )
-
-    def _score(self, bundle: Bundle) -> TestScore:
-        test = self.corpus.split.test
-        return score_test(self.corpus.split, bundle.labels, logits_of(bundle, self.corpus.hashes, test).argmax(axis=1))
-
-    def _register(self, winner: Confirmed, bundle: Bundle, score: TestScore) -> tuple[RegisteredModel, int]:
-        bundle.metrics.update(score.metrics)
-        teacher = None
-        if self.teacher is not None and bundle.settings["distill.alpha"] > 0:
-            teacher = f"{self.teacher.model.name}/{self.teacher.model.version}"
-        fingerprint = self.corpus.split.test_fingerprint
-        looks = record_read(
-            fingerprint, f"{self.folder.name}/{winner.record.number}", f"{self.space.role} of {self.folder.name}"
-        )
-        card = model_card(
-            role=self.space.role,
-            settings=bundle.settings,
-            parameters=parameters_of(bundle.settings, len(bundle.labels)),
-            labels=bundle.labels,
-            corpus=self.corpus.name,
-            protocol=bundle.protocol,
-            uar=score.uar,
-            looks=looks,
-            metrics=score.metrics,
-            teacher=teacher,
-        )
-        with TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "bundle"
-            digest = bundle.write(folder, card)
-            self._log_test(score, Path(scratch))
-            tags = {
-                key: bundle.provenance[key]
-                for key in ("corpus", "study", "trial", "test_fingerprint", "manifest", "split")
-            }
-            tags |= {"protocol": bundle.protocol, "metrics": _json(bundle.metrics), "test_looks": str(looks)}
-            if teacher is not None:
-                tags["teacher"] = teacher
-            name = model_name(self.space.role)
-            return register(self.client, name, self.runs.parent_id, folder, digest, tags, card), looks
-
-    def _log_test(self, score: TestScore, scratch: Path) -> None:
-        """Log the test predictions and their figures to the study's run."""
-        folder, labels = scratch / Path(PREDICTIONS).parent, self.corpus.labels
-        title = f"{self.folder.name}: test UAR {score.uar.value:.3f}, protocol {self.corpus.split.protocol}"
-        confusion_figure(score.matrix, labels, title, folder / "confusion_matrix.png")
-        recall_figure(score.matrix, labels, title, folder / "recall.png")
-        test = self.corpus.split.manifest.take(self.corpus.split.test)
-        with (scratch / PREDICTIONS).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["audio_sha256", "id", "speaker", "emotion", "predicted"])
-            for utterance, prediction in zip(test, score.predictions, strict=True):
-                writer.writerow(
-                    [utterance.audio_sha256, utterance.id, utterance.speaker, utterance.emotion, labels[prediction]]
-                )
-        self.client.log_artifacts(self.runs.parent_id, str(folder), Path(PREDICTIONS).parent.name)
-
     def _figures(
         self, book: StudyBook, wall: float, efficiency: float, winner: Confirmed, score: TestScore
     ) -> dict[str, float]:
@@ -325,20 +212,7 @@ class StudyRun:
         return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
 
 
-def lineage_of(split: Split) -> Lineage:
-    """Return who a model was trained and selected on that was trained on `split`."""
-    audio = split.manifest.column("audio_sha256")
-
-    def digests(rows: np.ndarray) -> tuple[str, ...]:
-        return tuple(sorted(digest[:HASH_LENGTH] for digest in audio[rows]))
-
-    return Lineage(split.speakers("train"), digests(split.train), split.speakers("dev"), digests(split.dev))
-
-
-def _trial_tags(settings: Settings) -> dict[str, str]:
+def trial_tags(settings: Settings) -> dict[str, str]:
+    """Return the tags of a trial that its settings decide: the keys of its feature families."""
     sets = feature_view(settings).sets
     return {"features": " ".join(family_key(name, FEATURE_SETS[name]) for name in sets)}
-
-
-def _json(metrics: dict[str, float]) -> str:
-    return json.dumps({name: round(value, 6) for name, value in metrics.items()})

@@ -1,0 +1,92 @@
+"""Lineage: whom a model, and all it descends from, has heard; and the one check that it is not tested on them.
+
+A teacher, an initialisation, a warm start, unlabelled audio or noise that has seen a speaker or a clip of the present
+dev or test makes its figures too good. Whatever has a past goes through `refuse_leak`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ser_platform.corpora.manifest import Manifest
+from ser_platform.corpora.splits import Split
+from ser_platform.errors import CorpusError
+
+HASH_LENGTH = 16  # hex digits of an audio digest that are kept: 64 bits tell a few million clips apart
+NAMED = 4  # clips that a refusal lists
+SAW = "lineage leak"  # what is stamped where a leak was allowed
+
+
+class LineageLeak(CorpusError):
+    """Something in a model's past has heard what it is judged on."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Whom a model, and every model before it, was trained and selected on: speakers and audio digests, sorted."""
+
+    trained_speakers: tuple[str, ...] = ()
+    trained_audio: tuple[str, ...] = ()
+    selected_speakers: tuple[str, ...] = ()
+    selected_audio: tuple[str, ...] = ()
+
+    @classmethod
+    def of_split(cls, split: Split) -> "Lineage":
+        """Return the lineage of a model that is trained on a split's train and selected on its dev."""
+        train, dev = split.manifest.take(split.train), split.manifest.take(split.dev)
+        return cls(train.speakers, _digests(train), dev.speakers, _digests(dev))
+
+    @classmethod
+    def of_clips(cls, clips: Manifest) -> "Lineage":
+        """Return the lineage of what was trained on these clips: unlabelled audio, noise, a corpus as a whole."""
+        return cls(clips.speakers, _digests(clips))
+
+    def union(self, other: "Lineage") -> "Lineage":
+        """Return the lineage of a model that descends from both."""
+        mine, others = asdict(self), asdict(other)
+        return Lineage(**{name: tuple(sorted({*mine[name], *others[name]})) for name in mine})
+
+    def heard(self, clips: Manifest, *, selected: bool = True) -> list[str]:
+        """Return the ids of the clips, or of their speakers' clips, that this past was trained (or selected) on."""
+        speakers, audio = set(self.trained_speakers), set(self.trained_audio)
+        if selected:
+            speakers, audio = speakers.union(self.selected_speakers), audio.union(self.selected_audio)
+        ids = clips.column("id")
+        said = np.isin(clips.column("speaker"), sorted(speakers))
+        digests = clips.column("audio_sha256")
+        same = np.array([bool(digest) and digest[:HASH_LENGTH] in audio for digest in digests], dtype=bool)
+        return [str(clip) for clip in ids[said | same]]
+
+
+def refuse_leak(lineage: Lineage, split: Split, what: str, parts: Sequence[str] = ("dev", "test")) -> None:
+    """Refuse something whose past has heard a speaker or a clip of `parts`.
+
+    Dev may have selected what is judged on dev again, as a study's own trials are; it may not have trained it.
+
+    Args:
+        what: names the culprit in the refusal, like "teacher ser-teacher v3".
+
+    Raises:
+        LineageLeak: names the clips.
+    """
+    for part in parts:
+        clips = split.manifest.take(split.parts[part])
+        refuse_heard(lineage.heard(clips, selected=part == "test"), clips, what, part)
+
+
+def refuse_heard(heard: Iterable[str], clips: Manifest, what: str, part: str) -> None:
+    """Raise LineageLeak where `heard` names any of `clips`; --allow-leak is the way on."""
+    ids = list(heard)
+    if ids:
+        inside = clips.take(np.flatnonzero(np.isin(clips.column("id"), ids)))
+        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        raise LineageLeak(
+            f"{what} has heard {len(ids)} of the {len(clips)} {part} clips or their speakers "
+            f"({', '.join(inside.speakers[:NAMED])}): {', '.join(ids[:NAMED])}{more}; "
+            "--allow-leak goes on and stamps the result"
+        )
+
+
+def _digests(clips: Manifest) -> tuple[str, ...]:
+    return tuple(sorted(digest[:HASH_LENGTH] for digest in clips.column("audio_sha256") if digest))

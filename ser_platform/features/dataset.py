@@ -1,0 +1,136 @@
+"""From what the user asks for to clips whose features are stored, split by a protocol."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ser_platform.corpora.finding import CorpusRequest, gather
+from ser_platform.corpora.manifest import Manifest
+from ser_platform.corpora.protocols import corpora_of, make_splits
+from ser_platform.corpora.splits import Split
+from ser_platform.errors import UserError
+from ser_platform.features import FEATURE_SETS
+from ser_platform.features.store import prepare, verify
+from ser_platform.progress import Display
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Which speech, under which labels, split how.
+
+    Attributes:
+        speech: the corpora and how to read them.
+        protocol: see `corpora.protocols`.
+        fold: 1 for the first of a protocol's folds; None takes all of them.
+        seed: of what the protocol leaves open.
+        allow_leaky_split: whether a split may leak; it is stamped for good.
+        max_bad: largest share of unusable files, in [0, 1].
+    """
+
+    speech: CorpusRequest
+    protocol: str = "speaker"
+    fold: int | None = None
+    seed: int = 0
+    allow_leaky_split: bool = False
+    max_bad: float = 0.05
+
+    def with_labels(self, labels: str) -> "DataRequest":
+        """Return the request under other rules for labels."""
+        return replace(self, speech=replace(self.speech, labels=labels))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; `from_json` reads them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "DataRequest":
+        """Read what `as_json` wrote."""
+        return cls(**{**content, "speech": CorpusRequest(**content["speech"])})
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared corpus, or several: its name, and its splits, one or one a fold."""
+
+    name: str
+    splits: tuple[Split, ...]
+    labels_rule: str = field(default="as_labelled")
+
+    @property
+    def split(self) -> Split:
+        """The only split.
+
+        Raises:
+            UserError: there are several folds.
+        """
+        if len(self.splits) > 1:
+            raise UserError(
+                f"protocol {self.splits[0].protocol!r} makes {len(self.splits)} folds; say which one with --fold"
+            )
+        return self.splits[0]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.splits[0].manifest
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Audio digests, in the order of the manifest."""
+        return tuple(self.manifest.column("audio_sha256"))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+
+def prepare_dataset(request: DataRequest, display: Display, *, one_split: bool = False) -> Dataset:
+    """Find, check, extract and split what is asked for, and tell what was found.
+
+    `one_split` refuses a protocol of several folds where none is chosen.
+
+    Raises:
+        UserError: the request cannot be met; before anything long starts where possible.
+    """
+    began = time.monotonic()
+    corpus = request.speech.corpus or corpora_of(request.protocol)
+    if not corpus:
+        raise UserError("say which corpus, with --corpus NAME_OR_PATH")
+    gathered = gather(replace(request.speech, corpus=corpus))
+    for note in gathered.notes:
+        display.say(f"note: {note}")
+    # What the names already forbid is refused before hours of decoding; audio in two parts shows only afterwards.
+    planned = _folds(gathered.manifest, request)
+    if one_split:
+        _ = Dataset(gathered.name, tuple(planned)).split
+    with display.counting(f"{gathered.name}: files decoded") as count:
+        prepared = prepare(gathered.manifest, request.max_bad, count)
+    splits = _folds(prepared.manifest, request)
+    verify(prepared.manifest.column("audio_sha256"), FEATURE_SETS)
+    for bad in prepared.set_aside:
+        display.say(f"set aside: {bad}")
+    seconds = time.monotonic() - began
+    display.say(f"{_told(gathered.name, splits)}; {prepared.extracted} files decoded in {seconds:.1f} s")
+    for split in splits:
+        for gap in split.gaps:
+            where = f"fold {split.fold}: " if split.fold else ""
+            display.say(f"note: {where}{gap}; UAR is over the classes that are there")
+    return Dataset(gathered.name, tuple(splits), request.speech.labels)
+
+
+def _folds(manifest: Manifest, request: DataRequest) -> list[Split]:
+    splits = make_splits(manifest, request.protocol, request.seed, request.allow_leaky_split)
+    if request.fold is None:
+        return splits
+    if not 1 <= request.fold <= len(splits):
+        raise UserError(f"--fold {request.fold}: protocol {request.protocol!r} makes folds 1 to {len(splits)}")
+    return [splits[request.fold - 1]]
+
+
+def _told(name: str, splits: list[Split]) -> str:
+    first = splits[0]
+    text = f"{name}: {len(first.manifest)} clips, {len(first.manifest.labels)} emotions; protocol "
+    if len(splits) > 1:
+        return text + f"{first.protocol}, {len(splits)} folds, {len(first.manifest.speakers)} speakers"
+    counts = ", ".join(f"{part} {len(first.speakers(part))} speakers" for part in first.parts)
+    return f"{text}{first.protocol_stamp}; {counts}"

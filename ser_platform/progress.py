@@ -1,0 +1,65 @@
+"""What a person sees while work goes on: a live line on a terminal, a line now and then in a log."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+REFRESH, LOG_EVERY = 0.25, 15.0  # seconds
+
+
+class Display:
+    """Shows progress; `say` prints a line that stays."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, highlight=False)
+
+    @contextlib.contextmanager
+    def following(self, line: Callable[[], str]) -> Iterator[Callable[[], None]]:
+        """Show `line()` as it changes; the block calls what is yielded as often as it likes."""
+        shown_at = 0.0
+        if self.console.is_terminal:
+            with Live(Text(line()), console=self.console, refresh_per_second=4, transient=True) as live:
+
+                def show() -> None:
+                    nonlocal shown_at
+                    if time.monotonic() - shown_at > REFRESH:
+                        shown_at = time.monotonic()
+                        live.update(Text(line()))
+
+                yield show
+        else:
+
+            def log() -> None:
+                nonlocal shown_at
+                if time.monotonic() - shown_at > LOG_EVERY:
+                    shown_at = time.monotonic()
+                    self.say(line())
+
+            yield log
+        self.say(line())
+
+    @contextlib.contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Show `what DONE/ALL`; the block calls what is yielded with both."""
+        state, began = [0, 0], time.monotonic()
+        with self.following(lambda: f"{what} {state[0]}/{state[1]}  {clock(time.monotonic() - began)}") as show:
+
+            def count(done: int, everything: int) -> None:
+                state[:] = [done, everything]
+                show()
+
+            yield count
+
+
+def clock(seconds: float) -> str:
+    """Return minutes and seconds, like 2:05."""
+    minutes, rest = divmod(int(max(seconds, 0)), 60)
+    return f"{minutes}:{rest:02d}"

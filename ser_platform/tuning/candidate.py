@@ -1,0 +1,203 @@
+"""From trained weights to a registered candidate: pack the bundle, read the test once, log what it said, register."""
+
+import csv
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ser_platform import __version__
+from ser_platform.corpora.lineage import Lineage, refuse_leak
+from ser_platform.corpora.splits import Split
+from ser_platform.errors import UserError
+from ser_platform.evaluation.calibration import fit_temperature
+from ser_platform.evaluation.card import model_card
+from ser_platform.evaluation.figures import confusion_figure, recall_figure
+from ser_platform.evaluation.ledger import record_read
+from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
+from ser_platform.features.dataset import Dataset
+from ser_platform.inference.bundle import Bundle
+from ser_platform.settings import Settings
+from ser_platform.tracking.promotion import PREDICTIONS
+from ser_platform.tracking.registry import (
+    CANDIDATE,
+    CHAMPION,
+    RegisteredModel,
+    find_alias,
+    find_version,
+    load,
+    model_name,
+    register,
+)
+from ser_platform.tracking.store import Client
+from ser_platform.training.configuration import feature_view, parameters_of
+from ser_platform.tuning.trainable import Fit
+
+PROVENANCE_TAGS = ("corpus", "study", "trial", "test_fingerprint", "manifest", "split")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The registered teacher that a student learns from: its recipe trains the fold teachers."""
+
+    model: RegisteredModel
+    bundle: Bundle
+
+    @property
+    def epochs(self) -> int:
+        return int(self.bundle.provenance["epochs"])
+
+    @property
+    def title(self) -> str:
+        return f"{self.model.name}/{self.model.version}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a candidate comes from.
+
+    Attributes:
+        name: of the study or training; `trial` its number there.
+        split: of the study, by whose test clips candidates are compared; weights may come from a rotation of it.
+    """
+
+    role: str
+    dataset: Dataset
+    split: Split
+    name: str
+    trial: int
+    code_version: str
+    teacher: Teacher | None
+
+
+def find_teacher(client: Client, dataset: Dataset) -> Teacher:
+    """Return the teacher to learn from: of this corpus and split, the candidate before the champion.
+
+    Raises:
+        UserError: there is none, or it has seen test clips of this split.
+    """
+    name = model_name("teacher")
+    found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
+    fitting = [model for model in found if model.tags.get("split") == dataset.split.fingerprint]
+    if not fitting:
+        have = ", ".join(f"{model.title} of {model.tags.get('corpus')}" for model in found) or "none at all"
+        raise UserError(
+            f"no {name} for this corpus, labels and split (there is {have}); "
+            f"run: ser tune teacher --corpus {dataset.name}"
+        )
+    model = find_version(client, name, fitting[0].version)
+    teacher = Teacher(model, load(client, model))
+    # Its recipe is used, not its weights, which rotated dev speakers may have trained: dev is no matter here.
+    refuse_leak(teacher.bundle.lineage, dataset.split, f"teacher {model.title}", parts=("test",))
+    return teacher
+
+
+def code_version() -> str:
+    """Return the package's version, and the commit where it runs from a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return __version__
+    done = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return f"{__version__}+{done.stdout.strip()}" if done.returncode == 0 else __version__
+
+
+def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs: int, dev: dict[str, float]) -> Bundle:
+    """Return the bundle of trained weights, calibrated on dev, without test figures; `dev` are its dev figures."""
+    labels = origin.dataset.labels
+    assert fit.dev_logits is not None
+    temperature = fit_temperature(fit.dev_logits, trained_on.manifest.targets(labels)[trained_on.dev])
+    lineage = Lineage.of_split(trained_on)
+    if origin.teacher is not None and settings["distill.alpha"] > 0:
+        lineage = lineage.union(origin.teacher.bundle.lineage)
+    return Bundle(
+        role=origin.role,
+        settings=settings,
+        view=feature_view(settings),
+        labels=labels,
+        state=fit.state,
+        normaliser=fit.normaliser,
+        temperature=temperature,
+        protocol=origin.split.protocol_stamp,
+        metrics=dict(dev),
+        lineage=lineage,
+        provenance={
+            "corpus": origin.dataset.name,
+            "manifest": origin.split.manifest.fingerprint,
+            "split": origin.split.fingerprint,
+            "split_protocol": origin.split.protocol,
+            "split_seed": str(origin.split.seed),
+            "test_fingerprint": origin.split.test_fingerprint,
+            "study": origin.name,
+            "trial": str(origin.trial),
+            "epochs": str(max(1, epochs)),
+            "code_version": origin.code_version,
+        },
+    )
+
+
+def score_and_register(
+    origin: Origin, bundle: Bundle, client: Client, run_id: str
+) -> tuple[TestScore, RegisteredModel, int]:
+    """Read the test once, log the predictions and their figures to a run, register the bundle as the candidate.
+
+    Returns the score, the registered version, and how many models these test clips have judged so far.
+    """
+    split = origin.split
+    logits = logits_of(bundle, origin.dataset.hashes, split.test)
+    score = score_test(split, bundle.labels, logits.argmax(axis=1))
+    bundle.metrics.update(score.metrics)
+    looks = record_read(split.test_fingerprint, bundle.ledger_key, f"{origin.role} of {origin.name}")
+    card = _card(origin, bundle, score, looks)
+    tags = {name: bundle.provenance[name] for name in PROVENANCE_TAGS}
+    tags |= {"protocol": bundle.protocol, "metrics": rounded(bundle.metrics), "test_looks": str(looks)}
+    if (teacher := _teacher_of(origin, bundle)) is not None:
+        tags["teacher"] = teacher
+    with TemporaryDirectory() as scratch:
+        log_test(client, run_id, origin, score, Path(scratch))
+        folder = Path(scratch) / "bundle"
+        digest = bundle.write(folder, card)
+        model = register(client, model_name(origin.role), run_id, folder, digest, tags, card)
+    return score, model, looks
+
+
+def log_test(client: Client, run_id: str, origin: Origin, score: TestScore, scratch: Path) -> None:
+    """Log the test predictions and their figures to a run."""
+    folder, labels = scratch / Path(PREDICTIONS).parent, origin.dataset.labels
+    title = f"{origin.name}: test UAR {score.uar.value:.3f}, protocol {origin.split.protocol_stamp}"
+    confusion_figure(score.matrix, labels, title, folder / "confusion_matrix.png")
+    recall_figure(score.matrix, labels, title, folder / "recall.png")
+    test = origin.split.manifest.take(origin.split.test)
+    with (scratch / PREDICTIONS).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["audio_sha256", "id", "speaker", "emotion", "predicted"])
+        for utterance, prediction in zip(test, score.predictions, strict=True):
+            writer.writerow(
+                [utterance.audio_sha256, utterance.id, utterance.speaker, utterance.emotion, labels[prediction]]
+            )
+    client.log_artifacts(run_id, str(folder), Path(PREDICTIONS).parent.name)
+
+
+def rounded(metrics: Mapping[str, float]) -> str:
+    """Return figures as JSON with six decimals, as a tag holds them."""
+    return json.dumps({name: round(value, 6) for name, value in metrics.items()})
+
+
+def _teacher_of(origin: Origin, bundle: Bundle) -> str | None:
+    return origin.teacher.title if origin.teacher is not None and bundle.settings["distill.alpha"] > 0 else None
+
+
+def _card(origin: Origin, bundle: Bundle, score: TestScore, looks: int) -> str:
+    return model_card(
+        role=origin.role,
+        settings=bundle.settings,
+        parameters=parameters_of(bundle.settings, len(bundle.labels)),
+        labels=bundle.labels,
+        corpus=origin.dataset.name,
+        protocol=bundle.protocol,
+        uar=score.uar,
+        looks=looks,
+        metrics=score.metrics,
+        teacher=_teacher_of(origin, bundle),
+    )
