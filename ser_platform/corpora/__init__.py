@@ -2,7 +2,19 @@
 
 from types import ModuleType
 
-from ser_platform.corpora import demo, emodb, folder, ravdess, ravdess_song
+from ser_platform.corpora import (
+    crema_d,
+    demo,
+    emodb,
+    esd,
+    folder,
+    hindi,
+    nemo,
+    ravdess,
+    ravdess_song,
+    savee,
+    tess,
+)
 
 # An adapter has FACTS, EMOTIONS (its tokens to emotions, None for what it leaves out), recognises(path within the
 # corpus) and utterances(root). A folder is what the first adapter recognises.
@@ -10,6 +22,12 @@ CORPORA: dict[str, ModuleType] = {
     "demo": demo,
     "ravdess": ravdess,
     "ravdess_song": ravdess_song,
+    "crema_d": crema_d,
+    "tess": tess,
+    "savee": savee,
     "emodb": emodb,
+    "hindi": hindi,
+    "esd": esd,
+    "nemo": nemo,
     "folder": folder,
 }
