@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.audio import audio_below
-from ser_platform.corpora.facts import Entry, Facts, each
+from ser_platform.corpora.facts import Archive, Entry, Facts, each
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
@@ -27,6 +27,7 @@ FACTS = Facts(
     licence="CC0-1.0",
     citation="Burkhardt et al., A database of German emotional speech, Interspeech 2005",
     homepage="http://emodb.bilderbar.info",
+    archives=(Archive("http://emodb.bilderbar.info/download/download.zip", 40_567_066, None),),
 )
 EMOTIONS = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"}
 AGES = {"03": 31, "08": 34, "09": 21, "10": 32, "11": 26, "12": 30, "13": 32, "14": 35, "15": 25, "16": 31}

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.audio import audio_below
-from ser_platform.corpora.facts import Entry, Facts, LeftOut, each
+from ser_platform.corpora.facts import Archive, Entry, Facts, LeftOut, each
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
@@ -24,6 +24,14 @@ FACTS = Facts(
     licence="CC-BY-NC-SA-4.0",
     citation="Livingstone & Russo, The Ryerson Audio-Visual Database of Emotional Speech and Song, PLoS ONE 2018",
     homepage="https://zenodo.org/records/1188976",
+    archives=(
+        Archive(
+            "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
+            208_468_073,
+            "md5:bc696df654c87fed845eb13823edef8a",
+        ),
+    ),
+    how="Audio_Speech_Actors_01-24.zip, for song Audio_Song_Actors_01-24.zip, of https://zenodo.org/records/1188976",
 )
 EMOTIONS = {
     "01": "neutral",
