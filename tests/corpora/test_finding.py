@@ -2,7 +2,8 @@
 
 import pytest
 
-from ser_platform.corpora.finding import find_corpus, located
+from ser_platform.corpora import CORPORA
+from ser_platform.corpora.finding import CorpusRequest, find_corpus, gather, located
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
 
 NAMES = {"ravdess": "03-01-06-01-02-01-12.wav", "emodb": "03a01Fa.wav"}
@@ -72,10 +73,16 @@ def test_one_odd_file_does_not_hide_the_corpus_and_is_named(tmp_path):
 
 
 def test_an_unknown_name_is_refused_naming_the_valid_ones(speech):
-    with pytest.raises(UnknownChoice, match="'emo-db'; choose from: demo, ravdess, emodb"):
+    with pytest.raises(UnknownChoice, match=f"'emo-db'; choose from: {', '.join(CORPORA)}, or an existing folder"):
         find_corpus("emo-db")
-    with pytest.raises(UnknownChoice, match="'emo-db'; choose from: demo, ravdess, emodb"):
+    with pytest.raises(UnknownChoice, match=f"'emo-db'; choose from: {', '.join(CORPORA)}"):
         find_corpus("emodb", as_name="emo-db")
+
+
+def test_many_odd_files_are_named_in_part_and_counted(tmp_path):
+    root = filled(tmp_path / "spoken", *(f"notes{n}.wav" for n in range(7)))
+    with pytest.raises(CorpusError, match=r"notes0\.wav.*notes4\.wav[^;]*; and 2 more, see: ser corpora doctor$"):
+        find_corpus(str(root), as_name="emodb").manifest()
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -90,7 +97,7 @@ def test_an_empty_folder_is_refused_under_its_name_too(speech):
 
 
 def test_names_of_no_corpus_are_refused_with_the_way_out(tmp_path):
-    with pytest.raises(CorpusError, match="'take1' fit no corpus; .*--as"):
+    with pytest.raises(CorpusError, match="'take1' fit no corpus, .*--as demo"):
         find_corpus(str(filled(tmp_path / "spoken", "take1.wav")))
 
 
@@ -106,3 +113,133 @@ def test_a_name_needs_a_place_to_look_it_up(monkeypatch, speech):
     monkeypatch.delenv("SER_CORPORA")
     with pytest.raises(UserError, match="set SER_CORPORA"):
         find_corpus("emodb")
+
+
+# From a request to one manifest
+
+
+@pytest.fixture
+def english_and_german(speech):
+    """SAVEE and EmoDB under `SER_CORPORA`: three clips and two."""
+    filled(speech / "savee" / "DC", "a01.wav", "n01.wav", "su01.wav")
+    filled(speech / "emodb", "03a01Wa.wav", "03a01La.wav")
+    return speech
+
+
+def test_one_corpus_keeps_its_ids(english_and_german):
+    gathered = gather(CorpusRequest("emodb"))
+    assert (gathered.name, list(gathered.manifest.column("id")), gathered.notes) == (
+        "emodb",
+        ["03a01La", "03a01Wa"],
+        (),
+    )
+
+
+def test_joined_corpora_keep_their_speakers_apart_and_their_ids_carry_the_corpus(english_and_german):
+    gathered = gather(CorpusRequest("savee+emodb"))
+    assert gathered.name == "savee+emodb"
+    assert list(gathered.manifest.column("id")) == [
+        "savee/DC_a01",
+        "savee/DC_n01",
+        "savee/DC_su01",
+        "emodb/03a01La",
+        "emodb/03a01Wa",
+    ]
+    assert gathered.manifest.speakers == ("emodb-03", "savee-DC")
+    assert gathered.manifest.corpora == ("emodb", "savee")
+
+
+def test_speakers_of_the_same_number_in_two_corpora_stay_two(speech):
+    filled(speech / "ravdess", "03-01-05-01-01-01-03.wav")
+    filled(speech / "emodb", "03a01Wa.wav")
+    assert gather(CorpusRequest("ravdess+emodb")).manifest.speakers == ("emodb-03", "ravdess-03")
+
+
+def test_an_actor_who_speaks_and_sings_is_one_speaker(speech):
+    filled(speech / "ravdess", "03-01-05-01-01-01-03.wav")
+    filled(speech / "ravdess-song", "03-02-05-01-01-01-03.wav")
+    gathered = gather(CorpusRequest("ravdess+ravdess_song"))
+    assert (len(gathered.manifest), gathered.manifest.speakers) == (2, ("ravdess-03",))
+
+
+def test_paths_can_be_joined_too(english_and_german):
+    gathered = gather(CorpusRequest(f"{english_and_german / 'savee'}+{english_and_german / 'emodb'}"))
+    assert (gathered.name, len(gathered.manifest)) == ("savee+emodb", 5)
+
+
+def test_a_folder_with_a_plus_in_its_name_is_one_corpus(tmp_path):
+    root = filled(tmp_path / "old+new", "03a01Wa.wav")
+    assert gather(CorpusRequest(str(root))).name == "emodb"
+
+
+@pytest.mark.parametrize("corpus", ["emodb+emodb", "emodb+{speech}/emodb"])
+def test_the_same_corpus_twice_is_refused(corpus, english_and_german):
+    with pytest.raises(UserError, match="names a corpus twice"):
+        gather(CorpusRequest(corpus.format(speech=english_and_german)))
+
+
+def test_an_unknown_corpus_of_a_join_is_named(english_and_german):
+    with pytest.raises(UnknownChoice, match="unknown corpus 'emo-db'"):
+        gather(CorpusRequest("savee+emo-db"))
+
+
+def test_label_rules_merge_and_drop_and_say_so(english_and_german):
+    gathered = gather(CorpusRequest("savee+emodb", labels="4, surprise -> happiness"))
+    assert gathered.manifest.labels == ("neutral", "happiness", "anger")
+    assert gathered.notes == (
+        "labels '4, surprise -> happiness': surprise counts as happiness, boredom dropped (1 clips)",
+    )
+
+
+def test_shared_labels_are_those_of_every_corpus(english_and_german):
+    gathered = gather(CorpusRequest("savee+emodb", labels="shared"))
+    assert (gathered.manifest.labels, len(gathered.manifest)) == (("anger",), 2)
+    assert gathered.notes == (
+        "labels 'shared': neutral dropped (1 clips), surprise dropped (1 clips), boredom dropped (1 clips)",
+    )
+
+
+def test_label_rules_that_leave_nothing_are_refused(english_and_german):
+    with pytest.raises(CorpusError, match="no clip is left of anger, boredom after the rules for labels"):
+        gather(CorpusRequest("emodb", labels="drop anger, drop boredom"))
+
+
+def test_files_that_a_corpus_leaves_out_are_counted_by_reason(speech):
+    filled(speech / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
+    filled(speech / "tess" / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
+    filled(speech / "ravdess", "03-01-05-01-01-01-03.wav", "03-02-05-01-01-01-03.wav")
+    gathered = gather(CorpusRequest("tess+ravdess"))
+    assert gathered.notes == ("tess: left out 2 second copy", "ravdess: left out 1 song")
+    assert len(gathered.manifest) == 3
+
+
+def test_a_corpus_of_which_all_is_left_out_says_why(speech):
+    filled(speech / "ravdess", "03-02-05-01-01-01-03.wav")
+    with pytest.raises(CorpusError, match=r"holds no audio of ravdess \(.*\); left out: 1 song"):
+        gather(CorpusRequest("ravdess"))
+
+
+def test_speakers_can_be_taken_from_the_path(speech):
+    filled(speech / "emodb" / "anna", "03a01Wa.wav")
+    filled(speech / "emodb" / "bert", "03a01La.wav")
+    gathered = gather(CorpusRequest("emodb", speaker_from=r"^([^/]+)/"))
+    assert list(gathered.manifest.column("speaker")) == ["emodb-anna", "emodb-bert"]
+
+
+def test_a_path_that_names_no_speaker_is_a_misfit(speech):
+    filled(speech / "emodb", "03a01Wa.wav")
+    with pytest.raises(CorpusError, match=r"03a01Wa\.wav: --speaker-from '\^\(\[a-z\]\+\)/' finds no speaker"):
+        gather(CorpusRequest("emodb", speaker_from="^([a-z]+)/"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(a", "'\\(a' is no regular expression"),
+        ("a+", "'a\\+' must have one group"),
+        ("(a)(b)", "must have one group"),
+    ],
+)
+def test_a_pattern_that_cannot_name_speakers_is_refused(pattern, message, english_and_german):
+    with pytest.raises(UserError, match=f"--speaker-from {message}" if "'" in message else message):
+        gather(CorpusRequest("emodb", speaker_from=pattern))
