@@ -44,13 +44,18 @@ class Display:
                     self.say(line())
 
             yield log
-        self.say(line())
+        if line():
+            self.say(line())
 
     @contextlib.contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """Show `what DONE/ALL`; the block calls what is yielded with both."""
+        """Show `what DONE/ALL`; the block calls what is yielded with both. Nothing is shown of nothing to do."""
         state, began = [0, 0], time.monotonic()
-        with self.following(lambda: f"{what} {state[0]}/{state[1]}  {clock(time.monotonic() - began)}") as show:
+
+        def line() -> str:
+            return f"{what} {state[0]}/{state[1]}  {clock(time.monotonic() - began)}" if state[1] else ""
+
+        with self.following(line) as show:
 
             def count(done: int, everything: int) -> None:
                 state[:] = [done, everything]

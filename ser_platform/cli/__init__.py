@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ser_platform.cli import corpora, models, studies, tune, use
+from ser_platform.cli import corpora, evaluate, models, studies, train, tune, use
 from ser_platform.errors import SerError
 
 app = typer.Typer(
@@ -15,6 +15,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 the work failed, 2 wrong input. SER_HOME: caches; SER_CORPORA: where corpora lie.",
 )
 app.command()(tune.tune)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
 app.add_typer(corpora.app, name="corpora")
 app.add_typer(studies.app, name="studies")
 app.add_typer(models.app, name="models")

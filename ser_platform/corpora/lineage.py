@@ -81,8 +81,9 @@ def refuse_heard(heard: Iterable[str], clips: Manifest, what: str, part: str) ->
     if ids:
         inside = clips.take(np.flatnonzero(np.isin(clips.column("id"), ids)))
         more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        clips_of = "clips" if part == "all" else f"{part} clips"
         raise LineageLeak(
-            f"{what} has heard {len(ids)} of the {len(clips)} {part} clips or their speakers "
+            f"{what} has heard {len(ids)} of the {len(clips)} {clips_of} or their speakers "
             f"({', '.join(inside.speakers[:NAMED])}): {', '.join(ids[:NAMED])}{more}; "
             "--allow-leak goes on and stamps the result"
         )

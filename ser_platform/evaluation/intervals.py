@@ -5,12 +5,13 @@ the interval speaks of these speakers only. Source: Ferrer & Riera, "Confidence 
 learning", 2024.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
-from ser_platform.metrics import uar
+from ser_platform.metrics import confusion_matrix, macro_f1_of, recalls, uar, uar_of, war
 
 MIN_SPEAKERS = 8
 RESAMPLES = 2000
@@ -54,6 +55,49 @@ def paired_interval(
     n_classes = int(max(targets.max(), first.max(), second.max())) + 1
     value = uar(targets, second, n_classes) - uar(targets, first, n_classes)
     return _interval(value, _uars(targets, second, weights) - _uars(targets, first, weights), level, speakers, over)
+
+
+def metric_intervals(
+    targets: NDArray[np.int64],
+    predictions: NDArray[np.int64],
+    speakers: NDArray[np.str_],
+    labels: tuple[str, ...],
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Return `uar`, `war`, `macro_f1` and `recall_EMOTION` of the emotions in the truth, each with its interval.
+
+    All are resampled together, so they belong to the same draws; with clips, recalls have Wilson's interval instead
+    (Wilson, "Probable inference", 1927).
+    """
+    weights, over = _weights(speakers)
+    matrix = confusion_matrix(targets, predictions, len(labels))
+    present = np.flatnonzero(matrix.sum(axis=1))
+    spoken = (targets[:, None] == present).astype(np.float64)
+    said = (predictions[:, None] == present).astype(np.float64)
+    totals, called, hits = weights @ spoken, weights @ said, weights @ (spoken * said)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = np.where(totals > 0, hits / totals, np.nan)
+        f1 = np.where(totals > 0, 2 * hits / (totals + called), np.nan)
+    draws = {
+        "uar": (uar_of(matrix), np.nanmean(recall, axis=1)),
+        "war": (war(targets, predictions), hits.sum(axis=1) / weights.sum(axis=1)),
+        "macro_f1": (macro_f1_of(matrix), np.nanmean(f1, axis=1)),
+    }
+    values = recalls(matrix)
+    for column, emotion in enumerate(present):
+        draws[f"recall_{labels[emotion]}"] = (float(values[emotion]), recall[:, column])
+    found = {
+        name: _interval(value, drawn[np.isfinite(drawn)], level, speakers, over)
+        for name, (value, drawn) in draws.items()
+    }
+    if over == "clips":
+        # A recall is a share of independent clips then; redrawing 13 of 13 would give 13 of 13 for ever.
+        for emotion in present:
+            name = f"recall_{labels[emotion]}"
+            count = binomtest(int(matrix[emotion, emotion]), int(matrix[emotion].sum()))
+            bounds = count.proportion_ci(level, method="wilson")
+            found[name] = replace(found[name], low=float(bounds.low), high=float(bounds.high))
+    return found
 
 
 def _weights(speakers: NDArray[np.str_], seed: int = 0) -> tuple[NDArray[np.float64], str]:

@@ -6,18 +6,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits import Split
-from ser_platform.evaluation.intervals import Interval, uar_interval
+from ser_platform.evaluation.intervals import Interval, metric_intervals
 from ser_platform.features.store import ViewedFeatures
 from ser_platform.inference.bundle import Bundle
-from ser_platform.metrics import confusion_matrix, macro_f1_of, recalls, war
+from ser_platform.metrics import confusion_matrix
 
 BATCH = 64
 
 
 @dataclass(frozen=True)
 class TestScore:
-    """The test clips scored once: `predictions` `(n_test,)`, counts `(n_emotions, n_emotions)`, UAR with interval."""
+    """Test clips scored once.
+
+    Attributes:
+        predictions: classes, `(n_test,)`.
+        matrix: counts by (spoken, predicted), `(n_emotions, n_emotions)`.
+        uar: UAR with its interval; `metrics` the figures as they are logged, `test_` before each name.
+        intervals: every figure by its plain name.
+    """
 
     __test__ = False  # not for pytest
 
@@ -25,6 +33,7 @@ class TestScore:
     matrix: NDArray[np.int64]
     uar: Interval
     metrics: dict[str, float]
+    intervals: dict[str, Interval]
 
 
 def logits_of(bundle: Bundle, hashes: tuple[str, ...], clips: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -40,19 +49,14 @@ def logits_of(bundle: Bundle, hashes: tuple[str, ...], clips: NDArray[np.int64])
 
 def score_test(split: Split, labels: tuple[str, ...], predictions: NDArray[np.int64]) -> TestScore:
     """Score predicted classes of the test clips `(n_test,)`."""
-    test = split.manifest.take(split.test)
-    targets = test.targets(labels)
-    matrix = confusion_matrix(targets, predictions, len(labels))
-    interval = uar_interval(targets, predictions, test.column("speaker"))
-    metrics = {
-        "test_uar": interval.value,
-        "test_uar_low": interval.low,
-        "test_uar_high": interval.high,
-        "test_war": war(targets, predictions),
-        "test_macro_f1": macro_f1_of(matrix),
-        "test_speakers": float(interval.n_speakers),
-    }
-    for label, recall in zip(labels, recalls(matrix), strict=True):
-        if np.isfinite(recall):
-            metrics[f"test_recall_{label}"] = float(recall)
-    return TestScore(predictions, matrix, interval, metrics)
+    return score_clips(split.manifest.take(split.test), labels, predictions)
+
+
+def score_clips(clips: Manifest, labels: tuple[str, ...], predictions: NDArray[np.int64]) -> TestScore:
+    """Score predicted classes of some clips `(n_clips,)`, in their order."""
+    targets = clips.targets(labels)
+    found = metric_intervals(targets, predictions, clips.column("speaker"), labels)
+    uar = found["uar"]
+    metrics = {f"test_{name}": interval.value for name, interval in found.items()}
+    metrics |= {"test_uar_low": uar.low, "test_uar_high": uar.high, "test_speakers": float(uar.n_speakers)}
+    return TestScore(predictions, confusion_matrix(targets, predictions, len(labels)), uar, metrics, found)

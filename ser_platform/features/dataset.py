@@ -1,7 +1,7 @@
 """From what the user asks for to clips whose features are stored, split by a protocol."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -84,6 +84,16 @@ class Dataset:
         return self.manifest.labels
 
 
+@dataclass(frozen=True)
+class PreparedSpeech:
+    """The clips of a request, decoded and their features stored, not split; `extracted` were decoded just now."""
+
+    name: str
+    manifest: Manifest
+    extracted: int
+    seconds: float
+
+
 def prepare_dataset(request: DataRequest, display: Display, *, one_split: bool = False) -> Dataset:
     """Find, check, extract and split what is asked for, and tell what was found.
 
@@ -92,6 +102,31 @@ def prepare_dataset(request: DataRequest, display: Display, *, one_split: bool =
     Raises:
         UserError: the request cannot be met; before anything long starts where possible.
     """
+
+    def check(name: str, manifest: Manifest) -> None:
+        # What the names already forbid is refused before hours of decoding; audio in two parts shows only afterwards.
+        planned = Dataset(name, tuple(folds_of(manifest, request)))
+        if one_split:
+            _ = planned.split
+
+    speech = prepare_speech(request, display, check)
+    splits = folds_of(speech.manifest, request)
+    display.say(f"{_told(speech.name, splits)}; {speech.extracted} files decoded in {speech.seconds:.1f} s")
+    for split in splits:
+        for gap in split.gaps:
+            where = f"fold {split.fold}: " if split.fold else ""
+            display.say(f"note: {where}{gap}; UAR is over the classes that are there")
+    return Dataset(speech.name, tuple(splits), request.speech.labels)
+
+
+def prepare_speech(
+    request: DataRequest, display: Display, check: Callable[[str, Manifest], None] = lambda name, manifest: None
+) -> PreparedSpeech:
+    """Find, check and extract what is asked for; `check` may refuse the manifest before anything is decoded.
+
+    Raises:
+        UserError: the request cannot be met.
+    """
     began = time.monotonic()
     corpus = request.speech.corpus or corpora_of(request.protocol)
     if not corpus:
@@ -99,26 +134,21 @@ def prepare_dataset(request: DataRequest, display: Display, *, one_split: bool =
     gathered = gather(replace(request.speech, corpus=corpus))
     for note in gathered.notes:
         display.say(f"note: {note}")
-    # What the names already forbid is refused before hours of decoding; audio in two parts shows only afterwards.
-    planned = _folds(gathered.manifest, request)
-    if one_split:
-        _ = Dataset(gathered.name, tuple(planned)).split
+    check(gathered.name, gathered.manifest)
     with display.counting(f"{gathered.name}: files decoded") as count:
         prepared = prepare(gathered.manifest, request.max_bad, count)
-    splits = _folds(prepared.manifest, request)
     verify(prepared.manifest.column("audio_sha256"), FEATURE_SETS)
     for bad in prepared.set_aside:
         display.say(f"set aside: {bad}")
-    seconds = time.monotonic() - began
-    display.say(f"{_told(gathered.name, splits)}; {prepared.extracted} files decoded in {seconds:.1f} s")
-    for split in splits:
-        for gap in split.gaps:
-            where = f"fold {split.fold}: " if split.fold else ""
-            display.say(f"note: {where}{gap}; UAR is over the classes that are there")
-    return Dataset(gathered.name, tuple(splits), request.speech.labels)
+    return PreparedSpeech(gathered.name, prepared.manifest, prepared.extracted, time.monotonic() - began)
 
 
-def _folds(manifest: Manifest, request: DataRequest) -> list[Split]:
+def folds_of(manifest: Manifest, request: DataRequest) -> list[Split]:
+    """Return the splits that a request asks for: all folds, or the chosen one.
+
+    Raises:
+        UserError: there is no such split.
+    """
     splits = make_splits(manifest, request.protocol, request.seed, request.allow_leaky_split)
     if request.fold is None:
         return splits

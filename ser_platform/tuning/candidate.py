@@ -72,7 +72,7 @@ class Origin:
     teacher: Teacher | None
 
 
-def find_teacher(client: Client, dataset: Dataset) -> Teacher:
+def find_teacher(client: Client, dataset: Dataset, split: Split) -> Teacher:
     """Return the teacher to learn from: of this corpus and split, the candidate before the champion.
 
     Raises:
@@ -80,7 +80,7 @@ def find_teacher(client: Client, dataset: Dataset) -> Teacher:
     """
     name = model_name("teacher")
     found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
-    fitting = [model for model in found if model.tags.get("split") == dataset.split.fingerprint]
+    fitting = [model for model in found if model.tags.get("split") == split.fingerprint]
     if not fitting:
         have = ", ".join(f"{model.title} of {model.tags.get('corpus')}" for model in found) or "none at all"
         raise UserError(
@@ -90,7 +90,7 @@ def find_teacher(client: Client, dataset: Dataset) -> Teacher:
     model = find_version(client, name, fitting[0].version)
     teacher = Teacher(model, load(client, model))
     # Its recipe is used, not its weights, which rotated dev speakers may have trained: dev is no matter here.
-    refuse_leak(teacher.bundle.lineage, dataset.split, f"teacher {model.title}", parts=("test",))
+    refuse_leak(teacher.bundle.lineage, split, f"teacher {model.title}", parts=("test",))
     return teacher
 
 
@@ -127,6 +127,7 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
             "manifest": origin.split.manifest.fingerprint,
             "split": origin.split.fingerprint,
             "split_protocol": origin.split.protocol,
+            "split_fold": origin.split.fold.partition("/")[0],
             "split_seed": str(origin.split.seed),
             "test_fingerprint": origin.split.test_fingerprint,
             "study": origin.name,

@@ -122,7 +122,7 @@ def _study(
     display: Display,
 ) -> Outcome:
     folder = _folder(plan, path, space, corpus)
-    teacher = find_teacher(client, corpus) if space.role == "student" and _distils(space) else None
+    teacher = find_teacher(client, corpus, corpus.split) if space.role == "student" and _distils(space) else None
     run = StudyRun(space, corpus, folder, client, experiment, where, display, code_version(), teacher)
     try:
         return run.run()
@@ -168,7 +168,7 @@ def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset) -
         if space.role == "teacher":
             return
         if _distils(space):
-            find_teacher(client, corpus)
+            find_teacher(client, corpus, corpus.split)
 
 
 def _labels(spaces: Sequence[Space]) -> str:

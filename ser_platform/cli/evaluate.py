@@ -1,0 +1,134 @@
+"""`ser evaluate`: a finished model on any corpus."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ser_platform.cli.options import DataOptions, Json, takes_data
+from ser_platform.cli.output import console, error_console, print_json, table, uar_text
+
+if TYPE_CHECKING:
+    from ser_platform.evaluation.assessment import Assessment
+    from ser_platform.inference.bundle import Bundle
+
+
+@takes_data
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="NAME (its champion), NAME@ALIAS, NAME/VERSION, or a folder.")
+    ],
+    corpus: Annotated[str, typer.Option(help="Name or folder; several: ravdess+emodb.")],
+    part: Annotated[
+        str | None,
+        typer.Option(help="test, dev or all; default: all where the model has heard nobody of the corpus, else test."),
+    ] = None,
+    allow_leak: Annotated[
+        bool, typer.Option("--allow-leak", help="Score clips that the model has heard; the result is stamped.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write figures, predictions.csv and evaluation.json there.")
+    ] = None,
+    as_json: Json = False,
+    *,
+    data: DataOptions,
+) -> None:
+    """Score a registered version or a bundle on a corpus.
+
+    Emotions are mapped by the model's own rules for labels, or by --labels. A model that has heard a speaker or a clip
+    is refused. On the model's own corpus its own split is taken. Each look at test clips is written to the ledger.
+    """
+    from ser_platform.evaluation.assessment import assess
+    from ser_platform.progress import Display
+
+    title, bundle = _load(model)
+    assessment = assess(
+        bundle,
+        title,
+        data.data(corpus),
+        Display(error_console() if as_json else console()),
+        part=part,
+        labels=data.labels,
+        own_split=data.protocol is None and data.seed is None and data.fold is None,
+        allow_leak=allow_leak,
+    )
+    described = _described(title, bundle, assessment)
+    if out is not None:
+        _write(out, described, bundle, assessment)
+    if as_json:
+        print_json(described)
+    else:
+        _print(title, bundle, assessment)
+        if out is not None:
+            console().print(f"written to {out}", highlight=False)
+
+
+def _load(model: str) -> tuple[str, "Bundle"]:
+    """Return a title and the bundle, of a folder or of a registered version."""
+    from ser_platform.inference.bundle import read_bundle
+
+    folder = Path(model).expanduser()
+    if (folder / "bundle.json").is_file():
+        return folder.name, read_bundle(folder)
+    from ser_platform.tracking.registry import find_model, load
+    from ser_platform.tracking.store import open_client
+
+    client = open_client()
+    registered = find_model(client, model)
+    return registered.title, load(client, registered)
+
+
+def _described(title: str, bundle: "Bundle", assessment: "Assessment") -> dict[str, Any]:
+    score = assessment.score
+    return {
+        "model": title,
+        "corpus": assessment.corpus,
+        "part": assessment.part,
+        "protocol": assessment.protocol,
+        "clips": len(assessment.clips),
+        "speakers": list(assessment.clips.speakers),
+        "labels": list(bundle.labels),
+        "metrics": {
+            name: {"value": interval.value, "low": interval.low, "high": interval.high}
+            for name, interval in score.intervals.items()
+        },
+        "interval_over": score.uar.over,
+        "caveat": score.uar.caveat,
+        "looks": assessment.looks,
+        "confusion_matrix": score.matrix.tolist(),
+    }
+
+
+def _print(title: str, bundle: "Bundle", assessment: "Assessment") -> None:
+    out, score = console(), assessment.score
+    rows = []
+    for number, label in enumerate(bundle.labels):
+        recall = score.intervals.get(f"recall_{label}")
+        told = "-" if recall is None else f"{recall.value:.3f} [{recall.low:.3f}, {recall.high:.3f}]"
+        rows.append([label, *map(str, score.matrix[number]), told])
+    where = f"{title} on {assessment.corpus}, {assessment.part}: {len(assessment.clips)} clips; {assessment.protocol}"
+    out.print(table(where, ["spoken \\ predicted", *bundle.labels, "recall, 95 % interval"], rows))
+    looks = "" if assessment.looks is None else str(assessment.looks)
+    out.print(f"UAR {uar_text(score.metrics, looks)}", highlight=False)
+    for name, what in (("war", "WAR"), ("macro_f1", "macro-F1")):
+        interval = score.intervals[name]
+        out.print(f"{what} {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]", highlight=False)
+
+
+def _write(folder: Path, described: dict[str, Any], bundle: "Bundle", assessment: "Assessment") -> None:
+    from ser_platform.evaluation.figures import confusion_figure, recall_figure
+    from ser_platform.files import write_json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    score, clips = assessment.score, assessment.clips
+    title = f"{described['model']} on {assessment.corpus}: UAR {score.uar.value:.3f}, {assessment.protocol}"
+    confusion_figure(score.matrix, bundle.labels, title, folder / "confusion_matrix.png")
+    recall_figure(score.matrix, bundle.labels, title, folder / "recall.png")
+    write_json(folder / "evaluation.json", described)
+    with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "path", "speaker", "truth", "predicted"])
+        columns = (clips.column(name) for name in ("id", "path", "speaker", "emotion"))
+        predicted = (bundle.labels[prediction] for prediction in score.predictions)
+        writer.writerows(zip(*columns, predicted, strict=True))

@@ -1,0 +1,129 @@
+"""A finished model on any corpus: labels mapped by its rules, its lineage checked, the look written to the ledger."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ser_platform.corpora.finding import gather
+from ser_platform.corpora.lineage import SAW, refuse_heard
+from ser_platform.corpora.manifest import Manifest
+from ser_platform.corpora.splits import clips_fingerprint
+from ser_platform.emotions import SHARED, LabelRules
+from ser_platform.errors import CorpusError, UnknownChoice, UserError
+from ser_platform.evaluation.ledger import record_read
+from ser_platform.evaluation.scoring import TestScore, logits_of, score_clips
+from ser_platform.features.dataset import DataRequest, folds_of, prepare_speech
+from ser_platform.inference.bundle import Bundle
+from ser_platform.progress import Display
+
+PARTS = ("test", "dev", "all")
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """How a model did on some clips.
+
+    Attributes:
+        part: "test" or "dev" of the split, or "all" clips of the corpus.
+        protocol: the split's stamp; with what leaked where that was allowed.
+        looks: how many models these clips have judged, this one among them; None for dev, which chooses anyway.
+    """
+
+    corpus: str
+    part: str
+    protocol: str
+    clips: Manifest
+    score: TestScore
+    looks: int | None
+
+
+def assess(
+    bundle: Bundle,
+    title: str,
+    request: DataRequest,
+    display: Display,
+    *,
+    part: str | None = None,
+    labels: str | None = None,
+    own_split: bool = False,
+    allow_leak: bool = False,
+) -> Assessment:
+    """Score a model on a corpus.
+
+    Args:
+        title: names the model in messages and in the ledger.
+        request: which speech, and how it is split; labels are the model's own unless `labels` says otherwise.
+        part: one of `PARTS`; None takes all clips of a corpus of which the model has heard nobody, else test.
+        own_split: on the corpus that the model was trained on, take its own split instead of the request's.
+        allow_leak: score in spite of what the model has heard, and stamp the result.
+
+    Raises:
+        UserError: the corpus has emotions that the model does not know.
+        LineageLeak: the model has heard these clips or their speakers; names them.
+    """
+    if part is not None and part not in PARTS:
+        raise UnknownChoice("part", part, PARTS)
+    request = request.with_labels(_labels(bundle, request, labels))
+    speech = prepare_speech(request, display, lambda name, manifest: _require_known(bundle, name, manifest))
+    heard = bundle.lineage.heard(speech.manifest)
+    part = part or ("test" if heard else "all")
+    if own_split and part != "all" and speech.name == bundle.provenance.get("corpus"):
+        request = _like_its_own(bundle, request)
+    clips, protocol = _part(speech.manifest, speech.name, request, part)
+    leaks = bundle.lineage.heard(clips, selected=part != "dev")
+    if leaks and not allow_leak:
+        refuse_heard(leaks, clips, title, part)
+    rows = np.arange(len(clips))
+    logits = logits_of(bundle, tuple(clips.column("audio_sha256")), rows)
+    score = score_clips(clips, bundle.labels, logits.argmax(axis=1))
+    what = f"{title} on {speech.name}, {part}"
+    looks = None if part == "dev" else record_read(clips_fingerprint(clips), bundle.ledger_key, what)
+    stamp = f"{protocol} ({SAW}: heard {len(leaks)} of {len(clips)} clips or their speakers)" if leaks else protocol
+    return Assessment(speech.name, part, stamp, clips, score, looks)
+
+
+def _labels(bundle: Bundle, request: DataRequest, labels: str | None) -> str:
+    """Return the rules for labels: the user's, or the model's own; `shared` then means what the model knows."""
+    if labels is not None:
+        return labels
+    own = str(bundle.settings["data.labels"])
+    if LabelRules.parse(own).base != SHARED:
+        return own
+    present = gather(replace(request.speech, labels=own)).manifest.labels
+    return ", ".join([own, *(f"drop {emotion}" for emotion in present if emotion not in bundle.labels)])
+
+
+def _require_known(bundle: Bundle, name: str, manifest: Manifest) -> None:
+    foreign = [label for label in manifest.labels if label not in bundle.labels]
+    if foreign:
+        rules = ", ".join(f"drop {label}" for label in foreign)
+        raise CorpusError(
+            f"{name} has {', '.join(foreign)}, which the model does not know (it tells {', '.join(bundle.labels)} "
+            f"apart); say what becomes of them, like --labels '{rules}'"
+        )
+
+
+def _part(manifest: Manifest, name: str, request: DataRequest, part: str) -> tuple[Manifest, str]:
+    """Return the clips of a part, and the protocol that made it."""
+    if part == "all":
+        return manifest, f"all clips of {name}"
+    splits = folds_of(manifest, request)
+    if len(splits) > 1:
+        raise UserError(f"protocol {request.protocol!r} makes {len(splits)} folds; say which one with --fold")
+    return manifest.take(splits[0].parts[part]), splits[0].protocol_stamp
+
+
+def _like_its_own(bundle: Bundle, request: DataRequest) -> DataRequest:
+    """Return the request under the split that the model was trained on.
+
+    Raises:
+        UserError: that was a file, which only the user can name.
+    """
+    own = bundle.provenance
+    if own["split_protocol"].startswith("fixed"):
+        raise UserError(
+            f"the model's split was {own['split_protocol']} fold {own['split_fold']}; give it with "
+            "--protocol fixed:PATH --fold N, or another --protocol"
+        )
+    fold = int(own["split_fold"]) if own["split_fold"] else None
+    return replace(request, protocol=own["split_protocol"], fold=fold, seed=int(own["split_seed"]))
