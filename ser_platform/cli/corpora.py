@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ser_platform.cli.fetch import fetch
 from ser_platform.cli.options import DataOptions, Json, takes_data
 from ser_platform.cli.output import console, print_json, table
 
@@ -59,6 +60,9 @@ def _described(name: str) -> dict[str, Any]:
         "path": None if path is None else str(path),
         "how": f"ser corpora fetch {name}" if facts.archives else facts.how or facts.homepage,
     }
+
+
+app.command()(fetch)
 
 
 @app.command()

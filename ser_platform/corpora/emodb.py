@@ -27,6 +27,7 @@ FACTS = Facts(
     licence="CC0-1.0",
     citation="Burkhardt et al., A database of German emotional speech, Interspeech 2005",
     homepage="http://emodb.bilderbar.info",
+    # No checksum is published; the size is what the server sends.
     archives=(Archive("http://emodb.bilderbar.info/download/download.zip", 40_567_066, None),),
 )
 EMOTIONS = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"}

@@ -11,9 +11,21 @@ from pathlib import Path, PurePath
 
 from ser_platform.corpora import ravdess
 from ser_platform.corpora.audio import audio_below
-from ser_platform.corpora.facts import Entry, each
+from ser_platform.corpora.facts import Archive, Entry, each
 
-FACTS = replace(ravdess.FACTS, title="RAVDESS, song", clips=1012, speakers=23, archives=())
+FACTS = replace(
+    ravdess.FACTS,
+    title="RAVDESS, song",
+    clips=1012,
+    speakers=23,
+    archives=(
+        Archive(  # size and MD5 as the record's table of files gives them
+            "https://zenodo.org/records/1188976/files/Audio_Song_Actors_01-24.zip?download=1",
+            225_505_317,
+            "md5:5411230427d67a21e18aa4d466e6d1b9",
+        ),
+    ),
+)
 EMOTIONS = {code: ravdess.EMOTIONS[code] for code in ("01", "02", "03", "04", "05", "06")}
 
 

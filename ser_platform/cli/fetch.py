@@ -1,0 +1,187 @@
+"""`ser corpora fetch`: download a corpus after its licence was accepted."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from ser_platform.cli.output import console
+from ser_platform.errors import UnknownChoice, UserError
+
+if TYPE_CHECKING:
+    from ser_platform.corpora.facts import Archive, Facts
+    from ser_platform.corpora.fetching import Fetched
+
+LOG_EVERY = 15.0  # seconds
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus, as in: ser corpora list.")],
+    to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Put it into FOLDER/NAME instead of under SER_CORPORA.")
+    ] = None,
+    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Accept the licence unasked.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Download it again, in place of the one fetched before.")
+    ] = False,
+) -> None:
+    """Download a corpus from its official place: resumes, checks, unpacks.
+
+    What was downloaded before an interruption is kept: the same command goes on with it.
+    """
+    from ser_platform.corpora import CORPORA
+    from ser_platform.corpora.fetching import check_fetchable, fetch_corpus
+    from ser_platform.corpora.finding import fetched_folder
+
+    if name not in CORPORA:
+        raise UnknownChoice("corpus", name, CORPORA)
+    facts: Facts = CORPORA[name].FACTS
+    folder = fetched_folder() if to is None else to.expanduser().resolve()
+    out = console()
+    found = None if again else _found(name, folder, searched=to is None)
+    if found is not None:
+        _say(out, f"{name} is there already: {found} (--again downloads it again)")
+        return
+    check_fetchable(name, facts)
+    _show(out, facts, folder / name)
+    if not accept_licence:
+        _ask(facts)
+    try:
+        with _watcher(out, name) as watcher:
+            fetched = fetch_corpus(name, facts, folder, again=again, watcher=watcher)
+    except KeyboardInterrupt:
+        _say(out, "stopped; what was downloaded is kept. The same command goes on with it")
+        raise typer.Exit(1) from None
+    _tell(out, name, fetched)
+
+
+def _found(name: str, folder: Path, searched: bool) -> Path | None:
+    from ser_platform.corpora.fetching import in_place
+    from ser_platform.corpora.finding import located
+
+    return in_place(name, folder) or (located(name) if searched else None)
+
+
+def _show(out: Console, facts: "Facts", destination: Path) -> None:
+    """Print what would come, from whom, and on what terms."""
+    _say(out, facts.title)
+    rows = [("licence", facts.licence), ("citation", facts.citation), ("homepage", facts.homepage)]
+    rows += [("download", _described(archive)) for archive in facts.archives]
+    for what, text in [*rows, ("destination", str(destination))]:
+        _say(out, f"  {what:<12} {text}")
+
+
+def _described(archive: "Archive") -> str:
+    from ser_platform.corpora.downloading import megabytes
+
+    size = "size unknown" if archive.n_bytes is None else megabytes(archive.n_bytes)
+    check = "no checksum is published" if archive.checksum is None else f"checked by {archive.checksum.split(':')[0]}"
+    return f"{size} from {urlsplit(archive.url).hostname}, {check}"
+
+
+def _ask(facts: "Facts") -> None:
+    """Have the licence accepted.
+
+    Raises:
+        UserError: nobody can be asked, or the answer is no.
+    """
+    if not _somebody_is_there():
+        raise UserError(f"the licence of {facts.title} ({facts.licence}) has to be accepted: add --accept-licence")
+    if not typer.confirm("Do you accept the licence?", default=False):
+        raise UserError(f"nothing was downloaded: the licence of {facts.title} was not accepted")
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _tell(out: Console, name: str, fetched: "Fetched") -> None:
+    from ser_platform.corpora.fetching import RECEIPT
+    from ser_platform.corpora.finding import located
+
+    came = f"{fetched.files:,} files" if fetched.files else "another process has fetched it"
+    _say(out, f"{name} is in {fetched.path}: {came}")
+    for record in fetched.unchecked:
+        secure = "" if record.url.startswith("https:") else ", and the connection was not encrypted"
+        _say(out, f"{record.url}: not checked, as its publisher gives no checksum{secure}")
+        _say(out, f"  sha256 {record.sha256}  kept in {fetched.path / RECEIPT}")
+    corpus = name if located(name) == fetched.path else str(fetched.path)
+    _say(out, "Next:")
+    _say(out, f"  {f'ser corpora doctor {corpus}':<36} look for damaged, silent and double clips")
+    _say(out, f"  {f'ser tune --corpus {corpus}':<36} tune on it")
+
+
+def _say(out: Console, text: str) -> None:
+    out.print(text, highlight=False, markup=False)
+
+
+def _watcher(out: Console, name: str) -> "Bar | Lines":
+    return Bar(out, name) if out.is_terminal else Lines(out, name)
+
+
+class Bar:
+    """A progress bar with bytes, rate and the time left, for a terminal."""
+
+    def __init__(self, out: Console, name: str) -> None:
+        columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self.progress = Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=out)
+        self.name, self.done = name, -1
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        _say(self.progress.console, text)
+
+    def received(self, done: int, total: int | None) -> None:
+        if self.done < 0:
+            self.task = self.progress.add_task(self.name, total=total)
+        if done < self.done or self.done < 0:
+            # A resumed part was not received now: it must not count into the rate.
+            self.progress.reset(self.task, total=total, completed=done)
+        self.progress.update(self.task, total=total, completed=done)
+        self.done = done
+
+
+class Lines:
+    """A line every 15 seconds and one at the end, for a log."""
+
+    def __init__(self, out: Console, name: str) -> None:
+        self.out, self.name = out, name
+        self.done, self.first, self.began, self.shown = -1, 0, 0.0, 0.0
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        _say(self.out, text)
+
+    def received(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if done < self.done or self.done < 0:
+            self.first, self.began, self.shown = done, now, now
+        self.done = done
+        if now - self.shown >= LOG_EVERY or done == total:
+            self.shown = now
+            self.say(f"{self.name}: {self._line(now - self.began, done, total)}")
+
+    def _line(self, seconds: float, done: int, total: int | None) -> str:
+        from ser_platform.corpora.downloading import megabytes
+
+        rate = (done - self.first) / max(seconds, 1e-3)
+        text = megabytes(done) if total is None else f"{megabytes(done)} of {megabytes(total)}"
+        left = "" if total is None or not rate or done == total else f", {(total - done) / rate:.0f} s left"
+        return f"{text}, {megabytes(int(rate))}/s{left}"
