@@ -1,0 +1,66 @@
+"""The sound of an mp4, by way of ffmpeg: MELD comes as video, and libsndfile reads none.
+
+ffmpeg gets the file by absolute path, as mp4 and nothing else, with no other protocol than `file`: whatever a file is
+called or holds, it is decoded and never interpreted. Its rate and channels are kept.
+"""
+
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from ser_platform.errors import BadAudio, UserError
+
+VIDEO_SUFFIXES = frozenset({".mp4"})
+PATIENCE_S = 300  # seconds; hours of sound are decoded in less
+
+
+def require_ffmpeg() -> str:
+    """Return where ffmpeg is.
+
+    Raises:
+        UserError: it is not on PATH.
+    """
+    where = shutil.which("ffmpeg")
+    if where is None:
+        raise UserError("mp4 files, like MELD's, need ffmpeg on PATH: apt-get install ffmpeg, or brew install ffmpeg")
+    return where
+
+
+def decode_video(path: Path, start_s: float, seconds: float) -> tuple[NDArray[np.float32], int]:
+    """Return the sound from `start_s` on, at most `seconds` of it: `(n_samples, n_channels)` and its rate in Hz.
+
+    Raises:
+        BadAudio: there is no sound, or not all of it can be decoded.
+        UserError: ffmpeg is not on PATH.
+    """
+    source = ["-protocol_whitelist", "file", "-f", "mp4", "-i", f"file:{path.absolute()}"]
+    part = ["-map", "0:a:0", "-vn", "-ss", f"{start_s:.6f}", "-t", f"{seconds:.6f}"]
+    # -xerror: a packet that cannot be decoded would be left out, and the rest would move up.
+    quiet = ["-nostdin", "-hide_banner", "-loglevel", "error", "-xerror", "-threads", "1"]
+    command = [require_ffmpeg(), *quiet, *source, *part, "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise BadAudio(path, f"ffmpeg did not end within {PATIENCE_S} s") from error
+    said = done.stderr.decode(errors="replace")
+    if "partial file" in said:
+        raise BadAudio(path, "is truncated: ffmpeg finds a partial file")
+    if done.returncode:
+        if "matches no streams" in said:
+            raise BadAudio(path, "has no sound")
+        first = next((line for line in said.splitlines() if line.strip()), f"exit code {done.returncode}")
+        raise BadAudio(path, f"cannot be decoded (ffmpeg: {first.strip()})")
+    return _samples(done.stdout, path)
+
+
+def _samples(wav: bytes, path: Path) -> tuple[NDArray[np.float32], int]:
+    try:
+        with soundfile.SoundFile(io.BytesIO(wav)) as file:
+            return file.read(dtype="float32", always_2d=True), file.samplerate
+    except soundfile.LibsndfileError as error:  # nothing was decoded: not even a header is written
+        raise BadAudio(path, "has no sound that ffmpeg can decode") from error
