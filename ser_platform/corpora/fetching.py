@@ -45,7 +45,7 @@ def check_fetchable(name: str, facts: Facts) -> None:
         UserError: there is nothing to download; the message says how to get the corpus.
     """
     if not facts.archives:
-        raise UserError(f"{name} is not for download: {facts.how or 'ask its publishers'}; see {facts.homepage}")
+        raise UserError(f"{name} is not downloaded by ser: {facts.how or 'ask its publishers'}; see {facts.homepage}")
 
 
 def in_place(name: str, folder: Path, watcher: Watcher | None = None) -> Path | None:
