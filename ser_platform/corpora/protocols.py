@@ -143,11 +143,16 @@ def _fixed(manifest: Manifest, request: Request) -> list[Split]:
     rows, columns = _read_table(table)
     assigned = _assigned(manifest, table, rows, columns)
     if "split" in columns:
-        if set(assigned) != set(PARTS):
-            raise CorpusError(f"{table}: column 'split' holds {sorted(set(assigned))}; it must be {', '.join(PARTS)}")
+        said = set(assigned.tolist())
+        if said == {"train", "test"}:
+            return [_with_dev_speakers(manifest, request, np.flatnonzero(assigned == "test"), "")]
+        if said != set(PARTS):
+            raise CorpusError(
+                f"{table}: column 'split' holds {', '.join(sorted(said))}; it must be {', '.join(PARTS)}, or without dev"
+            )
         train, dev, test = (np.flatnonzero(assigned == part) for part in PARTS)
         return [request.split(manifest, train, dev, test)]
-    folds = sorted(set(assigned), key=lambda fold: (len(fold), fold))
+    folds = sorted(set(assigned.tolist()), key=lambda fold: (len(fold), fold))
     return [
         _with_dev_speakers(manifest, request, np.flatnonzero(assigned == fold), f"{number}/{len(folds)}")
         for number, fold in enumerate(folds, start=1)

@@ -79,7 +79,7 @@ def test_a_file_that_does_not_exist_is_refused(refused) -> None:
 
 def test_too_many_unreadable_files_stop_with_the_list(refused, tone_corpus: Path, tmp_path: Path) -> None:
     folder = tmp_path / "half-bad"
-    for number, path in enumerate(sorted(tone_corpus.rglob("*.wav"))[:10]):
+    for number, path in enumerate(sorted(tone_corpus.rglob("*.wav"))[::5][:10]):
         folder.mkdir(exist_ok=True)
         (folder / path.name).write_bytes(b"no audio" if number < 2 else path.read_bytes())
     line = refused("corpora", "prepare", str(folder))

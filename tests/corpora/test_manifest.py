@@ -11,23 +11,25 @@ from ser_platform.corpora.manifest import SCHEMA, Manifest, Utterance
 from ser_platform.errors import CorpusError
 
 FULL = Utterance(
-    "03",
-    Path("/speech/03.wav"),
-    "made",
-    "made-007",
-    "anger",
-    0.5,
-    1.25,
-    "male",
-    "de",
-    "strong",
-    "a01",
-    "1",
-    "dialogue, 7",
-    "s1",
-    'anger;"fear"',
-    0.75,
-    "ab12",
+    id="03",
+    path=Path("/speech/03.wav"),
+    corpus="made",
+    speaker="made-007",
+    emotion="anger",
+    start_s=0.5,
+    end_s=1.25,
+    sex="male",
+    age="31",
+    language="de",
+    intensity="strong",
+    sentence="a01",
+    repetition="1",
+    dialogue="dialogue, 7",
+    session="s1",
+    part="dev",
+    votes='anger;"fear"',
+    duration_s=0.75,
+    audio_sha256="ab12",
 )
 BARE = Utterance("04", Path("/speech/04.wav"), "made", "made-008", "neutral")
 
@@ -119,3 +121,37 @@ def test_a_changed_column_leaves_the_manifest_it_came_from():
 
 def test_speakers_are_sorted():
     assert manifest_of(BARE, FULL).speakers == ("made-007", "made-008")
+
+
+def test_words_that_look_like_nothing_stay_words(tmp_path):
+    written = manifest_of(replace(BARE, speaker="made-NA", sentence="null", sex=None))
+    written.write(tmp_path / "m.csv")
+    (read,) = Manifest.read(tmp_path / "m.csv")
+    assert (read.speaker, read.sentence, read.sex) == ("made-NA", "null", None)
+
+
+def test_counts_are_by_two_columns():
+    manifest = manifest_of(BARE, replace(BARE, id="05"), replace(BARE, id="06", speaker="made-001", emotion="anger"))
+    assert manifest.speakers == ("made-001", "made-008")
+    assert manifest.coded("emotion")[1] == ("anger", "neutral")
+    assert manifest.counts("speaker", "emotion").tolist() == [[1, 0], [0, 2]]
+
+
+def test_an_empty_value_has_no_code():
+    codes, values = manifest_of(BARE, replace(BARE, id="05", sex="male")).coded("sex")
+    assert (codes.tolist(), values) == ([-1, 0], ("male",))
+
+
+def test_joined_corpora_keep_ids_apart():
+    joined = Manifest.joined([manifest_of(BARE), manifest_of(replace(BARE, corpus="other", speaker="other-008"))])
+    assert list(joined.column("id")) == ["made/04", "other/04"]
+    assert joined.corpora == ("made", "other")
+
+
+def test_relabelling_renames_and_drops():
+    manifest = manifest_of(FULL, BARE, replace(BARE, id="05", emotion="calm"))
+    changed = manifest.relabelled({"anger": None, "neutral": "neutral", "calm": "neutral"})
+    assert [(u.id, u.emotion) for u in changed] == [("04", "neutral"), ("05", "neutral")]
+    assert changed.fingerprint != manifest.fingerprint
+    with pytest.raises(CorpusError, match="no clip is left of anger, calm, neutral"):
+        manifest.relabelled({"anger": None, "neutral": None, "calm": None})
