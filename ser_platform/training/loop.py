@@ -21,6 +21,7 @@ from ser_platform.training.batches import Batch, TrainingData, by_length, make_b
 
 EVALUATION_BATCH = 64
 WARM_UP = 0.25  # share of the steps in which one_cycle rises
+SHORTEST_CYCLE = 8  # steps; a shorter rise has no length, by which one_cycle would divide
 
 Loss = Callable[[Tensor, Batch], Tensor]
 
@@ -190,8 +191,9 @@ def _schedule(
 ) -> torch.optim.lr_scheduler.LRScheduler:
     name = settings["optimizer.schedule"]
     if name == "one_cycle":  # Smith & Topin, 2018, arXiv:1708.07120
+        total = max(n_steps + 1, SHORTEST_CYCLE)
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings["optimizer.lr"], total_steps=n_steps + 1, pct_start=WARM_UP, cycle_momentum=False
+            optimizer, settings["optimizer.lr"], total_steps=total, pct_start=WARM_UP, cycle_momentum=False
         )
     if name == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)

@@ -181,3 +181,12 @@ def test_a_teacher_is_learnt_from_without_looking_at_the_labels(training_data):
     wrong = np.where(np.isin(np.arange(len(teacher)), data.train), 0, data.targets)  # training labels say nothing
     taught = Trainer(settings, replace(data, targets=wrong, teacher_logits=teacher), student_loss)
     assert list(taught.epochs())[-1].best_dev_uar > 0.8
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_training_of_a_few_steps_ends_well(schedule, epochs, training_data):
+    settings = resolve(
+        {"train.epochs": epochs, "train.batch_size": 4096, "optimizer.schedule": schedule, "model.width": 4}
+    )
+    assert len(list(Trainer(settings, training_data(settings)).epochs())) == epochs

@@ -1,0 +1,140 @@
+"""`ser train` and `ser evaluate` on tones: one fold registers a model, several give a pooled figure."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ser_platform.corpora.finding import CorpusRequest
+from ser_platform.corpora.lineage import LineageLeak
+from ser_platform.errors import CorpusError, UserError
+from ser_platform.evaluation.assessment import assess
+from ser_platform.features.dataset import DataRequest
+from ser_platform.inference.bundle import Bundle
+from ser_platform.metrics import uar
+from ser_platform.progress import Display
+from ser_platform.tracking.registry import find_model, load
+from ser_platform.tracking.store import open_client
+from ser_platform.tuning.train import Trained, chosen_device, train
+
+FAST = {"train.epochs": 3, "model.width": 4, "model.hidden_size": 8, "data.max_seconds": 0.5}
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def display() -> Display:
+    return Display(Console(file=io.StringIO()))
+
+
+def request(corpus: Path, **more) -> DataRequest:
+    return DataRequest(CorpusRequest(str(corpus)), **more)
+
+
+def trained(corpus: Path, overrides: dict | None = None, **more) -> Trained:
+    return train("student", request(corpus, **more), FAST | (overrides or {}), "cpu", display())
+
+
+def candidate() -> Bundle:
+    client = open_client()
+    return load(client, find_model(client, "ser-student@candidate"))
+
+
+def test_one_fold_registers_a_bundle_that_knows_its_labels_split_and_lineage(tones, tone_corpus):
+    result = trained(tone_corpus, {"data.labels": "drop happiness"})
+    assert result.model is not None and result.model.aliases == ("candidate",)
+    bundle = candidate()
+    split = result.dataset.split
+    assert bundle.labels == ("neutral", "anger")
+    assert bundle.settings["data.labels"] == "drop happiness"
+    assert bundle.protocol == "speaker"
+    assert bundle.lineage.trained_speakers == split.speakers("train")
+    assert not {*bundle.lineage.trained_speakers, *bundle.lineage.selected_speakers} & {*split.speakers("test")}
+    assert result.looks == 1
+
+
+def test_a_leaky_split_is_stamped_on_the_bundle_the_version_and_the_run(tones, tone_corpus):
+    result = trained(tone_corpus, protocol="random", allow_leaky_split=True)
+    assert result.model is not None
+    stamp = "random (speakers overlap)"
+    assert candidate().protocol == stamp
+    assert result.model.tags["protocol"] == stamp
+    client = open_client()
+    assert client.get_run(result.model.run_id).data.tags["protocol"] == stamp
+
+
+def test_several_folds_are_pooled_and_nothing_is_registered(tones, tone_corpus):
+    result = trained(tone_corpus, protocol="speaker_kfold:3")
+    client = open_client()
+    assert result.model is None
+    assert client.search_registered_models() == []
+    assert int(result.score.matrix.sum()) == 54  # every clip is tested once
+    (parent,) = [
+        run
+        for run in client.search_runs([client.get_experiment_by_name("ser-ravdess").experiment_id])
+        if "trial" not in run.data.tags
+    ]
+    path = Path(client.download_artifacts(parent.info.run_id, "test/predictions.csv"))
+    rows = np.loadtxt(path, delimiter=",", dtype=str, skiprows=1)
+    labels = list(result.dataset.labels)
+    truth, predicted = ([labels.index(word) for word in rows[:, column]] for column in (3, 4))
+    assert uar(truth, predicted, 3) == pytest.approx(parent.data.metrics["test_uar"])
+    assert set(rows[:, 1]) == {"1/3", "2/3", "3/3"}
+
+
+def test_a_model_is_scored_on_its_own_test_clips_and_the_look_is_not_counted_twice(tones, tone_corpus):
+    result = trained(tone_corpus, protocol="loso", fold=2)
+    found = assess(candidate(), "v1", request(tone_corpus), display(), own_split=True)
+    assert found.part == "test"
+    assert found.clips.speakers == ("ravdess-02",)
+    assert found.score.uar.value == pytest.approx(result.score.uar.value)
+    assert found.looks == 1
+
+
+def test_a_model_is_not_scored_on_speakers_that_it_has_heard(tones, tone_corpus):
+    trained(tone_corpus)
+    with pytest.raises(LineageLeak, match=r"v1 has heard \d+ of the 54 clips or their speakers \(ravdess-0\d"):
+        assess(candidate(), "v1", request(tone_corpus), display(), part="all")
+    allowed = assess(candidate(), "v1", request(tone_corpus), display(), part="all", allow_leak=True)
+    assert "lineage leak: heard" in allowed.protocol
+
+
+def test_emotions_that_a_model_does_not_know_are_refused_with_the_way_out(tones, tone_corpus):
+    trained(tone_corpus, {"data.labels": "drop happiness"})
+    bundle = candidate()
+    with pytest.raises(CorpusError, match="happiness, which the model does not know.*--labels 'drop happiness'"):
+        assess(bundle, "v1", request(tone_corpus), display(), labels="as_labelled")
+    assert assess(bundle, "v1", request(tone_corpus), display()).score.matrix.shape == (2, 2)
+
+
+def test_a_corpus_of_strangers_is_scored_whole(tones, tone_corpus):
+    trained(tone_corpus)
+    strangers = DataRequest(CorpusRequest(str(tone_corpus), as_name="demo"))
+    bundle = candidate()
+    with pytest.raises(LineageLeak):  # other names, the same audio
+        assess(bundle, "v1", strangers, display(), part="all")
+
+
+def test_a_teacher_that_is_missing_is_asked_for_before_training(tones, tone_corpus):
+    with pytest.raises(UserError, match="no ser-teacher for this corpus, labels and split"):
+        trained(tone_corpus, {"distill.alpha": 0.5})
+
+
+def test_a_device_that_is_not_here_is_refused():
+    assert chosen_device("cpu").type == "cpu"
+    with pytest.raises(UserError, match="--device tpu: not here; there is cpu"):
+        chosen_device("tpu")
+
+
+def test_the_figures_of_a_run_are_the_scores(tones, tone_corpus):
+    result = trained(tone_corpus)
+    assert result.model is not None
+    metrics = json.loads(result.model.tags["metrics"])
+    assert metrics["test_uar"] == pytest.approx(result.score.uar.value, abs=1e-6)
+    assert {"test_recall_neutral", "test_war", "test_macro_f1"} <= metrics.keys()
