@@ -14,6 +14,8 @@ from ser_platform.emotions import EMOTIONS
 from ser_platform.errors import CorpusError
 
 DEMOGRAPHICS = '"ActorID","Age","Sex","Race","Ethnicity"\n1001,51,"Male","Asian","-"\n1002,21,"Female","Asian","-"\n'
+MELD_COLUMNS = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
+IEMOCAP_CLIPS = "Session1/sentences/wav/Ses01F_impro01"
 ENGLISH_TABLE = "0011_000001\tThe nine the eggs, I keep.\tNeutral\n0011_000352\tA line without its emotion\n"
 
 
@@ -61,6 +63,28 @@ EXAMPLES = {
     ),
     "emodb": Example(
         {"wav/03a01Fa.wav": ("happiness", "emodb-03", "male"), "wav/16b10Lb.wav": ("boredom", "emodb-16", "female")}
+    ),
+    "meld": Example(
+        {
+            "dev_splits_complete/dia0_utt0.wav": ("surprise", "meld-phoebe", "female"),
+            "train_splits/dia0_utt0.wav": ("neutral", "meld-the-interviewer", None),
+        },
+        {
+            "dev_sent_emo.csv": f"{MELD_COLUMNS}\n1,Oh my God!,Phoebe,surprise,negative,0,0,4,7,,\n",
+            "train_sent_emo.csv": f"{MELD_COLUMNS}\n1,I see.,The Interviewer,neutral,neutral,0,0,8,21,,\n",
+        },
+    ),
+    "iemocap": Example(
+        {
+            f"{IEMOCAP_CLIPS}/Ses01F_impro01_F000.wav": ("neutral", "iemocap-1F", "female"),
+            f"{IEMOCAP_CLIPS}/Ses01F_impro01_M012.wav": ("excitement", "iemocap-1M", "male"),
+        },
+        {
+            "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt": (
+                "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5000, 2.5000, 2.5000]\n"
+                "[66.4200 - 69.3400]\tSes01F_impro01_M012\texc\t[2.5000, 3.0000, 2.5000]\n"
+            )
+        },
     ),
     "hindi": Example(
         {

