@@ -146,13 +146,23 @@ class Manifest:
     def _codes(self) -> dict[str, tuple[NDArray[np.int64], tuple[str, ...]]]:
         return {}
 
-    def counts(self, first: str, second: str) -> NDArray[np.int64]:
-        """Count utterances by two text columns: `(values of first, values of second)`, both as `coded` sorts them."""
-        (rows, row_names), (columns, column_names) = self.coded(first), self.coded(second)
-        known = (rows >= 0) & (columns >= 0)
-        pairs = rows[known] * len(column_names) + columns[known]
-        counted = np.bincount(pairs, minlength=len(row_names) * len(column_names))
-        return counted.reshape(len(row_names), len(column_names)).astype(np.int64)
+    def counts(self, first: str, second: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Count utterances (of `rows`, or all) by two text columns, `(values of first, values of second)`.
+
+        Values are those of the whole manifest, in the order of `coded`.
+        """
+        (ones, one_names), (others, other_names) = self.coded(first), self.coded(second)
+        if rows is not None:
+            ones, others = ones[rows], others[rows]
+        known = (ones >= 0) & (others >= 0)
+        pairs = ones[known] * len(other_names) + others[known]
+        counted = np.bincount(pairs, minlength=len(one_names) * len(other_names))
+        return counted.reshape(len(one_names), len(other_names)).astype(np.int64)
+
+    def present(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which values of a text column occur in `rows`, `(values,)` in the order of `coded`."""
+        codes, values = self.coded(name)
+        return np.bincount(codes[rows] + 1, minlength=len(values) + 1)[1:] > 0
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -148,7 +148,8 @@ def _fixed(manifest: Manifest, request: Request) -> list[Split]:
             return [_with_dev_speakers(manifest, request, np.flatnonzero(assigned == "test"), "")]
         if said != set(PARTS):
             raise CorpusError(
-                f"{table}: column 'split' holds {', '.join(sorted(said))}; it must be {', '.join(PARTS)}, or without dev"
+                f"{table}: column 'split' holds {', '.join(sorted(said))}; "
+                f"it must be {', '.join(PARTS)}, or without dev"
             )
         train, dev, test = (np.flatnonzero(assigned == part) for part in PARTS)
         return [request.split(manifest, train, dev, test)]
@@ -246,20 +247,19 @@ def _with_dev_speakers(manifest: Manifest, request: Request, test: Indices, fold
 
     Of the pairs in the order of a seeded shuffle, the first whose dev lacks the fewest emotions is taken.
     """
-    rest = np.setdiff1d(np.arange(len(manifest)), test)
-    others = manifest.take(rest)
-    if len(others.speakers) <= DEV_SPEAKERS:
-        raise CorpusError(f"{len(others.speakers)} speakers beside the test clips; train and dev need at least 3")
-    emotions = manifest.labels
-    says = others.counts("speaker", "emotion") > 0
-    if says.shape[1] < len(emotions):
-        missing = sorted(set(emotions) - set(others.labels))
+    rest = _others(manifest, test)
+    says = manifest.counts("speaker", "emotion", rest) > 0
+    number = {speaker: n for n, speaker in enumerate(manifest.speakers) if says[n].any()}
+    if len(number) <= DEV_SPEAKERS:
+        raise CorpusError(f"{len(number)} speakers beside the test clips; train and dev need at least 3")
+    missing = sorted(np.array(manifest.coded("emotion")[1])[~says.any(axis=0)].tolist())
+    if missing:
         raise CorpusError(f"no clip of {', '.join(missing)} beside the test clips; training needs every emotion")
-    number = {speaker: n for n, speaker in enumerate(others.speakers)}
-    sexes = sex_of_speakers(others)
+    known = sex_of_speakers(manifest)
+    sexes = {speaker: known[speaker] for speaker in number}
     mixed = len(set(sexes.values())) > 1
     rng = np.random.default_rng([request.seed, *(ord(letter) for letter in fold)])
-    order = balanced_order(others.speakers, sexes, rng)
+    order = balanced_order(tuple(number), sexes, rng)
     spoken = says.sum(axis=0)  # speakers of each emotion
     best: tuple[int, tuple[str, str]] | None = None
     for pair in itertools.combinations(order, DEV_SPEAKERS):
@@ -275,8 +275,16 @@ def _with_dev_speakers(manifest: Manifest, request: Request, test: Indices, fold
                 break
     if best is None:
         raise CorpusError("some emotion is spoken by too few speakers: no two dev speakers leave all of them in train")
-    dev = np.intersect1d(rows_of(manifest, best[1]), rest)
-    return request.split(manifest, np.setdiff1d(rest, dev), dev, test, fold)
+    dev = np.setdiff1d(rows_of(manifest, best[1]), test)
+    return request.split(manifest, _others(manifest, test, dev), dev, test, fold)
+
+
+def _others(manifest: Manifest, *taken: Indices) -> Indices:
+    """Return the rows that are in none of `taken`, ascending."""
+    free = np.ones(len(manifest), dtype=bool)
+    for rows in taken:
+        free[rows] = False
+    return np.flatnonzero(free)
 
 
 def _read_table(path: Path) -> tuple[list[dict[str, str]], set[str]]:

@@ -52,10 +52,9 @@ class Split:
         for leak in self.leaks:
             if leak not in self.may_leak:
                 raise CorpusError(self._told(leak))
-        codes, emotions = self.manifest.coded("emotion")
-        missing = set(emotions) - {emotions[code] for code in np.unique(codes[self.train])}
+        missing = self._lacking(self.train)
         if missing:
-            raise CorpusError(f"no training clip of {', '.join(sorted(missing))}; training needs every emotion")
+            raise CorpusError(f"no training clip of {', '.join(missing)}; training needs every emotion")
 
     @property
     def parts(self) -> dict[str, Indices]:
@@ -83,12 +82,9 @@ class Split:
 
     def shared(self, column: str) -> list[str]:
         """Return the values of a text column that are in more than one part, sorted."""
-        codes, values = self.manifest.coded(column)
-        parts = np.zeros(len(values), dtype=np.int64)
-        for rows in self.parts.values():
-            present = np.unique(codes[rows])
-            parts[present[present >= 0]] += 1
-        return [values[code] for code in np.flatnonzero(parts > 1)]
+        parts = sum(self.manifest.present(column, rows).astype(np.int64) for rows in self.parts.values())
+        values = self.manifest.coded(column)[1]
+        return [values[code] for code in np.flatnonzero(np.asarray(parts) > 1)]
 
     def _told(self, leak: str) -> str:
         column, what = ("audio_sha256", "the same audio") if leak == CLIPS_OVERLAP else ("speaker", "speakers")
@@ -104,8 +100,8 @@ class Split:
 
     def speakers(self, part: str) -> tuple[str, ...]:
         """Return the speakers of `part` ("train", "dev" or "test"), sorted."""
-        codes, names = self.manifest.coded("speaker")
-        return tuple(names[code] for code in np.unique(codes[self.parts[part]]))
+        names = self.manifest.speakers
+        return tuple(names[code] for code in np.flatnonzero(self.manifest.present("speaker", self.parts[part])))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -122,13 +118,12 @@ class Split:
     @property
     def gaps(self) -> list[str]:
         """Emotions that dev or test lack, in words."""
-        codes, emotions = self.manifest.coded("emotion")
-        told = []
-        for part, rows in self.parts.items():
-            lacking = sorted(set(emotions) - {emotions[code] for code in np.unique(codes[rows])})
-            if lacking:
-                told.append(f"{part} has no {', '.join(lacking)}")
-        return told
+        lacking = {part: self._lacking(rows) for part, rows in self.parts.items()}
+        return [f"{part} has no {', '.join(emotions)}" for part, emotions in lacking.items() if emotions]
+
+    def _lacking(self, rows: Indices) -> list[str]:
+        emotions = self.manifest.coded("emotion")[1]
+        return [emotions[code] for code in np.flatnonzero(~self.manifest.present("emotion", rows))]
 
     def summary(self) -> list[dict[str, Any]]:
         """Return a row a part: clips, minutes (None before the audio was read), speakers, clips by emotion."""
@@ -176,21 +171,19 @@ def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
     number = {speaker: n for n, speaker in enumerate(speakers)}
     sexes = sex_of_speakers(manifest)
     rng = np.random.default_rng(seed)
-    best: tuple[int, list[str], list[str]] | None = None
+    best: tuple[int, list[str], list[str], list[str]] | None = None
     for _ in range(ATTEMPTS):
         order = balanced_order(speakers, sexes, rng)
         test, dev, train = order[:n_held_out], order[n_held_out : 2 * n_held_out], order[2 * n_held_out :]
         lacking = [int((~says[[number[s] for s in part]].any(axis=0)).sum()) for part in (train, dev, test)]
         if lacking[0] == 0 and (best is None or sum(lacking) < best[0]):
-            best = (sum(lacking), dev, test)
+            best = (sum(lacking), train, dev, test)
             if sum(lacking) == 0:
                 break
     if best is None:
         raise CorpusError("some emotion is spoken by too few speakers: no speaker-disjoint split leaves all in train")
-    _, dev, test = best
-    in_dev, in_test = rows_of(manifest, dev), rows_of(manifest, test)
-    rest = np.setdiff1d(np.arange(len(manifest)), np.concatenate([in_dev, in_test]), assume_unique=True)
-    return Split(manifest, rest, in_dev, in_test, seed)
+    _, train, dev, test = best
+    return Split(manifest, rows_of(manifest, train), rows_of(manifest, dev), rows_of(manifest, test), seed)
 
 
 def training_groups(split: Split) -> list[tuple[str, ...]]:
@@ -205,7 +198,7 @@ def training_groups(split: Split) -> list[tuple[str, ...]]:
 def rows_of(manifest: Manifest, speakers: Sequence[str]) -> Indices:
     """Return the rows that `speakers` speak, ascending."""
     codes, names = manifest.coded("speaker")
-    return np.flatnonzero(np.isin(codes, np.flatnonzero(np.isin(names, speakers))))
+    return np.flatnonzero(np.isin(names, speakers)[codes])
 
 
 def sex_of_speakers(manifest: Manifest) -> dict[str, str]:

@@ -1,0 +1,127 @@
+"""Preparing a corpus: clips a second on one core and on all, and what a kill costs.
+
+    python -m tests.benchmarks.prepare [--json] [--clips N] [--publish]
+
+Floor of one 3 s clip: 96 kB read, SHA-256 of 192 kB, one STFT of 300 frames, about 400 kB of features written. The kill is
+SIGKILL to the whole process group once half of the clips are done; the next run may decode again only what was done in
+the last seconds before it.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+SAMPLE_RATE, SECONDS, SPEAKERS = 16_000, 3.0, 20
+COMMAND = [sys.executable, "-m", "ser_platform", "corpora", "prepare"]
+
+
+def make(folder: Path, clips: int) -> None:
+    """Write clips of noise under RAVDESS names, which hold everything that a split needs."""
+    rng = np.random.default_rng(0)
+    noise = (rng.normal(0, 0.05, 10 * int(SECONDS * SAMPLE_RATE)) * 32767).astype(np.int16)
+    for number in range(clips):
+        speaker, emotion, take = number % SPEAKERS + 1, number // SPEAKERS % 8 + 1, number // SPEAKERS // 8
+        name = f"03-01-{emotion:02}-01-{take // 100:02}-{take % 100:02}-{speaker:02}.wav"
+        first = int(rng.integers(0, 9 * SECONDS * SAMPLE_RATE))
+        soundfile.write(folder / name, noise[first : first + int(SECONDS * SAMPLE_RATE)], SAMPLE_RATE)
+
+
+@contextmanager
+def preparing(corpus: Path, home: Path, cores: int) -> Iterator[subprocess.Popen[str]]:
+    """Run `ser corpora prepare` on so many cores in a process group of its own."""
+    environment = os.environ | {"SER_HOME": str(home)}
+    affinity = set(sorted(os.sched_getaffinity(0))[:cores])
+    process = subprocess.Popen(
+        [*COMMAND, str(corpus)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, affinity),
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def decoded(text: str) -> int:
+    """Return how many files a finished run says that it decoded."""
+    return next(int(line.rsplit("; ", 1)[1].split()[0]) for line in text.splitlines() if "files decoded in" in line)
+
+
+def prepare(corpus: Path, home: Path, cores: int) -> tuple[float, int]:
+    """Return the seconds of a whole run and how many files it decoded."""
+    began = time.perf_counter()
+    with preparing(corpus, home, cores) as process:
+        text, _ = process.communicate()
+        assert process.returncode == 0, text
+    return time.perf_counter() - began, decoded(text)
+
+
+def stored(home: Path) -> int:
+    """Return how many clips the stored shards of one family hold."""
+    entries = [json.loads(path.read_text()) for path in (home / "features").glob("log_mel*/*.json")]
+    return sum(len(entry["hashes"]) for entry in entries)
+
+
+def kill_half_way(corpus: Path, home: Path, clips: int) -> int:
+    """Kill a run once half of the clips are stored; return how many were."""
+    with preparing(corpus, home, os.cpu_count() or 1):
+        while stored(home) < clips // 2:
+            time.sleep(0.2)
+    return stored(home)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument("--publish", action="store_true", help="write tests/benchmarks/results/prepare.json")
+    parser.add_argument("--clips", type=int, default=4000)
+    options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    result: dict[str, Any] = {"clips": options.clips, "seconds_a_clip": SECONDS, "cores": cores}
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        (root / "corpus").mkdir()
+        make(root / "corpus", options.clips)
+        one, _ = prepare(root / "corpus", root / "one", 1)
+        everything, _ = prepare(root / "corpus", root / "all", cores)
+        again, none = prepare(root / "corpus", root / "all", cores)
+        before = kill_half_way(root / "corpus", root / "killed", options.clips)
+        _, after = prepare(root / "corpus", root / "killed", cores)
+    assert none == 0
+    result |= {
+        "one_core_s": round(one, 2),
+        "all_cores_s": round(everything, 2),
+        "speedup": round(one / everything, 2),
+        "clips_per_s": round(options.clips / everything, 1),
+        "unchanged_s": round(again, 2),
+        "stored_when_killed": before,
+        "decoded_after_kill": after,
+        "decoded_again": before + after - options.clips,
+    }
+    if not options.json:
+        for name, value in result.items():
+            print(f"{name:<20} {value}")
+    if options.publish:
+        (Path(__file__).parent / "results" / "prepare.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
