@@ -1,0 +1,215 @@
+"""From a request to all that the doctor knows of it: what each file is, what was measured, which clips are the same.
+
+Nothing is refused here that a finding can name: files outside the grammar and unreadable ones are kept, with their
+reason.
+"""
+
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from ser_platform.corpora.doctor.fingerprints import Fingerprint
+from ser_platform.corpora.doctor.measures import Measures, measure
+from ser_platform.corpora.doctor.recordings import Recording, recordings
+from ser_platform.corpora.facts import LeftOut, Misfit
+from ser_platform.corpora.finding import JOIN, CorpusRequest, FoundCorpus, find_corpora
+from ser_platform.corpora.manifest import Manifest, Utterance
+from ser_platform.corpora.protocols import make_splits
+from ser_platform.corpora.splits import Split
+from ser_platform.emotions import LabelRules
+from ser_platform.errors import BadAudio, CorpusError, UserError
+from ser_platform.settings import slots
+
+CHUNK = 32  # clips that a process measures at once; a Ctrl-C waits for them
+POOL_PAYS_FROM = 800  # clips; below, starting processes costs more than it gains
+
+Progress = Callable[[int, int], None]
+Outcome = tuple[Measures, Fingerprint] | BadAudio
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A file that is no clip, by its path within the corpus, and why."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The files of a request before any is decoded. `changed` says what the rules for labels merge or drop."""
+
+    name: str
+    roots: tuple[Path, ...]
+    manifest: Manifest
+    misfits: tuple[Odd, ...]
+    repeated: tuple[Odd, ...]
+    left_out: Counter[str]
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the doctor knows.
+
+    Attributes:
+        collected: the files; its manifest has the unreadable ones too.
+        manifest: the clips that can be used, with durations and audio digests.
+        measures: of each of these clips, in their order.
+        unreadable: the other clips, by id.
+        recordings: clips that are one recording; rows of `manifest`.
+        split: the default split by speaker; None where there is none, which `no_split` explains.
+    """
+
+    collected: Collected
+    manifest: Manifest
+    measures: tuple[Measures, ...]
+    unreadable: tuple[Odd, ...]
+    recordings: tuple[Recording, ...]
+    split: Split | None
+    no_split: str
+
+
+def examine(
+    request: CorpusRequest, seed: int = 0, jobs: int | None = None, progress: Progress | None = None
+) -> Examination:
+    """Find, read, measure and compare the clips of a request.
+
+    Args:
+        request: which speech.
+        seed: of the default split.
+        jobs: processes; all cores by default.
+        progress: called with (clips done, clips in all).
+
+    Raises:
+        UserError: a corpus is unknown, missing or without audio.
+    """
+    collected = collect(request)
+    outcomes = measured(list(collected.manifest), jobs or slots(), progress)
+    good = [row for row, outcome in enumerate(outcomes) if not isinstance(outcome, BadAudio)]
+    ids = collected.manifest.column("id")
+    unreadable = tuple(
+        Odd(ids[row], outcome.reason) for row, outcome in enumerate(outcomes) if isinstance(outcome, BadAudio)
+    )
+    found = [outcome for outcome in outcomes if not isinstance(outcome, BadAudio)]
+    measures = tuple(measures for measures, _ in found)
+    manifest = collected.manifest.take(np.array(good, dtype=np.int64))
+    split, no_split = _default_split(manifest, seed)  # before the digests are known: a split refuses copies
+    manifest = manifest.with_column("duration_s", [clip.seconds for clip in measures])
+    manifest = manifest.with_column("audio_sha256", [clip.sha256 for clip in measures])
+    same = recordings([clip.sha256 for clip in measures], [print_ for _, print_ in found])
+    return Examination(collected, manifest, measures, unreadable, same, split, no_split)
+
+
+def collect(request: CorpusRequest) -> Collected:
+    """Find the corpora of a request and read what each file is.
+
+    Raises:
+        UserError: a corpus is unknown, missing or without audio, or the rules for labels leave nothing.
+    """
+    rules = LabelRules.parse(request.labels)
+    found = find_corpora(request)
+    manifests: list[Manifest] = []
+    misfits: list[Odd] = []
+    repeated: list[Odd] = []
+    left_out: Counter[str] = Counter()
+    for corpus in found:
+        utterances: dict[str, Utterance] = {}
+        for entry in corpus.entries():
+            if isinstance(entry, Misfit):
+                misfits.append(Odd(_within(corpus, entry.path, len(found)), entry.reason))
+            elif isinstance(entry, LeftOut):
+                left_out[entry.reason] += 1
+            elif entry.id in utterances:
+                first = _within(corpus, utterances[entry.id].path, len(found))
+                repeated.append(Odd(_within(corpus, entry.path, len(found)), f"has the id of {first}"))
+            else:
+                utterances[entry.id] = entry
+        manifests.append(Manifest.from_utterances(utterances.values()))
+    if not misfits and not any(map(len, manifests)):
+        raise CorpusError("; ".join(f"{corpus.root} holds no audio of {corpus.name}" for corpus in found))
+    joined = manifests[0] if len(manifests) == 1 else Manifest.joined(manifests)
+    joined, changed = _relabelled(joined, rules, manifests)
+    name = JOIN.join(corpus.title for corpus in found)
+    roots = tuple(corpus.root for corpus in found)
+    return Collected(name, roots, joined, tuple(misfits), tuple(repeated), left_out, changed)
+
+
+def _within(corpus: FoundCorpus, path: Path, n_corpora: int) -> str:
+    name = path.relative_to(corpus.root).as_posix() if path.is_relative_to(corpus.root) else str(path)
+    return f"{corpus.title}/{name}" if n_corpora > 1 else name
+
+
+def _relabelled(joined: Manifest, rules: LabelRules, manifests: Sequence[Manifest]) -> tuple[Manifest, tuple[str, ...]]:
+    mapping = rules.mapping(manifest.labels for manifest in manifests)
+    emotions = Counter(joined.column("emotion"))
+    changed = tuple(
+        f"{emotion} dropped ({emotions[emotion]} clips)" if label is None else f"{emotion} counts as {label}"
+        for emotion, label in mapping.items()
+        if label != emotion
+    )
+    return (joined.relabelled(mapping) if changed else joined), changed
+
+
+def _default_split(manifest: Manifest, seed: int) -> tuple[Split | None, str]:
+    try:
+        return make_splits(manifest, "speaker", seed)[0], ""
+    except UserError as error:
+        return None, str(error)
+
+
+def measured(utterances: Sequence[Utterance], jobs: int, progress: Progress | None = None) -> list[Outcome]:
+    """Measure clips, in their order; one that cannot be used gives its refusal."""
+    clips = [(utterance.path, utterance.start_s, utterance.end_s) for utterance in utterances]
+    chunks = [clips[first : first + CHUNK] for first in range(0, len(clips), CHUNK)]
+    outcomes: list[list[Outcome]] = [[] for _ in chunks]
+    done = 0
+    for number, part in _in_processes(chunks, jobs) if jobs > 1 and len(clips) >= POOL_PAYS_FROM else _here(chunks):
+        outcomes[number] = part
+        done += len(part)
+        if progress:
+            progress(done, len(clips))
+    return [outcome for part in outcomes for outcome in part]
+
+
+_Chunk = list[tuple[Path, float | None, float | None]]
+
+
+def _here(chunks: Iterable[_Chunk]) -> Iterator[tuple[int, list[Outcome]]]:
+    for number, chunk in enumerate(chunks):
+        yield number, measure_chunk(chunk)
+
+
+def _in_processes(chunks: Sequence[_Chunk], jobs: int) -> Iterator[tuple[int, list[Outcome]]]:
+    pool = ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=get_context("spawn"), initializer=_leave_interrupts)
+    try:
+        futures = {pool.submit(measure_chunk, chunk): number for number, chunk in enumerate(chunks)}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C only the chunks at work are waited for
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches the whole group of processes; the parent's word ends the work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def measure_chunk(chunk: _Chunk) -> list[Outcome]:
+    """Measure some clips; runs in a process of its own."""
+    outcomes: list[Outcome] = []
+    for path, start_s, end_s in chunk:
+        try:
+            outcomes.append(measure(path, start_s, end_s))
+        except BadAudio as bad:
+            outcomes.append(bad)
+    return outcomes
