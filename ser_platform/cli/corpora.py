@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ser_platform.cli.doctor import doctor
 from ser_platform.cli.fetch import fetch
 from ser_platform.cli.options import DataOptions, Json, takes_data
 from ser_platform.cli.output import console, print_json, table
@@ -63,6 +64,7 @@ def _described(name: str) -> dict[str, Any]:
 
 
 app.command()(fetch)
+app.command()(doctor)
 
 
 @app.command()
