@@ -32,8 +32,9 @@ from ser_platform.files import digest_of, sha256_of, write_json
 from ser_platform.settings import home, slots
 
 SHARD_CLIPS = 64
-INDEX_EVERY_S = 5.0  # seconds of work that a kill can cost
-POOL_PAYS_FROM = 600  # files; below, starting processes costs more than it gains
+INDEX_EVERY_S = 1.0  # seconds of work that a kill can cost, or INDEX_SHARE of the time spent on writing it
+INDEX_SHARE = 0.05
+POOL_PAYS_FROM = 3000  # files; below, starting processes (3 s, for torch) costs more than it gains
 
 Progress = Callable[[int, int], None]
 
@@ -105,16 +106,17 @@ def prepare(manifest: Manifest, max_bad: float = 0.05, progress: Progress | None
     stored = _stored_everywhere()
     todo = [i for i, key in enumerate(signatures) if key not in known or known[key].sha256 not in stored]
     set_aside: dict[int, BadAudio] = {}
-    noted = time.monotonic()
+    due = time.monotonic() + INDEX_EVERY_S
     for done, (rows, outcomes) in enumerate(_extract(utterances, todo), start=1):
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, BadAudio):
                 set_aside[row] = outcome
             else:
                 index.add(folders[row], signatures[row], outcome)
-        if time.monotonic() - noted >= INDEX_EVERY_S:
+        if (began := time.monotonic()) >= due:
             index.write()
-            noted = time.monotonic()
+            ended = time.monotonic()
+            due = ended + max(INDEX_EVERY_S, (ended - began) / INDEX_SHARE)
         if progress:
             progress(min(done * SHARD_CLIPS, len(todo)), len(todo))
     index.write()

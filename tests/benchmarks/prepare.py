@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.prepare [--json] [--clips N] [--publish]
 
-Floor of one 3 s clip: 96 kB read, SHA-256 of 192 kB, one STFT of 300 frames, about 400 kB of features written. The kill is
-SIGKILL to the whole process group once half of the clips are done; the next run may decode again only what was done in
-the last seconds before it.
+Floor of one 3 s clip: 96 kB read, SHA-256 of 192 kB, one STFT of 300 frames, about 400 kB of features written. The kill
+is SIGKILL to the whole process group once half of the clips are done; the next run may decode again only what was done
+in the last seconds before it.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 
 SAMPLE_RATE, SECONDS, SPEAKERS = 16_000, 3.0, 20
-COMMAND = [sys.executable, "-m", "ser_platform", "corpora", "prepare"]
+COMMAND = [sys.executable, "-c", "from ser_platform.cli import main; main()", "corpora", "prepare"]
 
 
 def make(folder: Path, clips: int) -> None:

@@ -216,6 +216,30 @@ def test_a_kill_costs_one_shard(few_tones, monkeypatch):
     assert prepare(manifest_of(few_tones)).extracted == 1
 
 
+@pytest.mark.slow
+def test_several_processes_store_what_one_stores(few_tones, tmp_path, monkeypatch):
+    alone = prepare(manifest_of(few_tones))
+    features = [open_family("log_mel", hashes_of(alone.manifest)).clip(n).copy() for n in range(9)]
+    monkeypatch.setenv("SER_HOME", str(tmp_path / "other-home"))
+    monkeypatch.setattr(store, "POOL_PAYS_FROM", 1)
+    monkeypatch.setattr(store, "SHARD_CLIPS", 3)
+    monkeypatch.setattr(store, "slots", lambda: 2)
+    open_family.cache_clear()
+    (few_tones / "Actor_01" / "03-01-01-01-09-01-01.wav").write_bytes(b"no audio")
+    together = prepare(manifest_of(few_tones), max_bad=0.2)
+    assert list(together.manifest) == list(alone.manifest)
+    assert [Path(bad.path).stem for bad in together.set_aside] == ["03-01-01-01-09-01-01"]
+    for number, values in enumerate(features):
+        np.testing.assert_array_equal(open_family("log_mel", hashes_of(together.manifest)).clip(number), values)
+
+
+def test_other_choices_of_clips_from_a_folder_are_known(few_tones):
+    manifest = manifest_of(few_tones)
+    assert prepare(manifest.take(np.array([0, 3, 5]))).extracted == 3
+    assert prepare(manifest).extracted == 6
+    assert prepare(manifest.take(np.array([8, 1]))).extracted == 0
+
+
 def test_a_torn_shard_is_as_good_as_absent(few_tones):
     """The JSON is written last: data without it are not read."""
     prepare(manifest_of(few_tones))
