@@ -5,7 +5,7 @@ examination to findings; `diagnose` runs them all.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,20 +124,22 @@ def _same_recordings(exam: Examination) -> Iterator[Finding]:
             yield _about_recordings(exam, found, BEWARE, code, what)
 
 
-def _about_recordings(exam: Examination, found: Iterable[Recording], level: str, code: str, what: str) -> Finding:
-    found = list(found)
+def _about_recordings(exam: Examination, found: Sequence[Recording], level: str, code: str, what: str) -> Finding:
     n_exact = sum(recording.is_exact for recording in found)
     kinds = [f"{n} {kind}" for n, kind in ((n_exact, "identical"), (len(found) - n_exact, "nearly identical")) if n]
     text = f"{len(found)} {'recording' if len(found) == 1 else 'recordings'} ({', '.join(kinds)}) {what}"
-    rows = np.array(sorted({row for recording in found for row in recording.rows}))
-    speakers = tuple(sorted(set(exam.manifest.column("speaker")[rows])))
-    details = tuple(_described(exam, recording) for recording in found)
-    return Finding(level, code, text, tuple(exam.manifest.column("id")[rows]), speakers, details)
-
-
-def _described(exam: Examination, recording: Recording) -> str:
     ids, speakers, emotions = (exam.manifest.column(name) for name in ("id", "speaker", "emotion"))
-    clips = " = ".join(f"{ids[row]} ({speakers[row]}, {emotions[row]})" for row in recording.rows)
+    names = {
+        row: f"{ids[row]} ({speakers[row]}, {emotions[row]})"
+        for row in sorted({row for recording in found for row in recording.rows})
+    }
+    details = tuple(_described(recording, names) for recording in found)
+    involved = sorted({speakers[row] for row in names})
+    return Finding(level, code, text, tuple(ids[row] for row in names), tuple(involved), details)
+
+
+def _described(recording: Recording, names: Mapping[int, str]) -> str:
+    clips = " = ".join(names[row] for row in recording.rows)
     if recording.is_exact:
         return f"{clips}: identical"
     worst = max(pair.bit_error_rate for pair in recording.near)
@@ -259,8 +261,8 @@ def _formats(exam: Examination) -> Iterator[Finding]:
         others = [clip.sample_rate != usual for clip in exam.measures]
         listed = ", ".join(f"{n} at {rate} Hz" for rate, n in rates.most_common())
         rows = np.flatnonzero(others)
-        details = tuple(f"{exam.manifest.column('id')[row]}: {exam.measures[row].sample_rate} Hz" for row in rows)
         names = tuple(exam.manifest.column("id")[rows])
+        details = tuple(f"{name}: {exam.measures[row].sample_rate} Hz" for name, row in zip(names, rows, strict=True))
         text = f"mixed sampling rates ({listed}): a model can hear the recorder instead of the emotion"
         yield Finding(BEWARE, "mixed-rates", text, names, details=details)
     elif rates and SAMPLE_RATE not in rates:

@@ -4,6 +4,7 @@ Nothing is refused here that a finding can name: files outside the grammar and u
 reason.
 """
 
+import contextlib
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -190,18 +191,27 @@ def _here(chunks: Iterable[_Chunk]) -> Iterator[tuple[int, list[Outcome]]]:
 
 
 def _in_processes(chunks: Sequence[_Chunk], jobs: int) -> Iterator[tuple[int, list[Outcome]]]:
-    pool = ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=get_context("spawn"), initializer=_leave_interrupts)
+    pool = ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=get_context("spawn"))
     try:
-        futures = {pool.submit(measure_chunk, chunk): number for number, chunk in enumerate(chunks)}
+        with _interrupts_held():
+            futures = {pool.submit(measure_chunk, chunk): number for number, chunk in enumerate(chunks)}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)  # on Ctrl-C only the chunks at work are waited for
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches the whole group of processes; the parent's word ends the work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C, which reaches every process of a terminal: those that are started here never see it.
+
+    The parent gets it when the block ends, and lets them end after the chunk at hand.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def measure_chunk(chunk: _Chunk) -> list[Outcome]:
