@@ -108,10 +108,9 @@ EXAMPLES = {
     ),
     "folder": Example(
         {
-            "one.wav": ("anger", "folder-corpus-ann", "female"),
-            "two/three.wav": ("happiness", "folder-corpus-bob", "male"),
-        },
-        {"metadata.csv": "file_name,emotion,speaker,sex\none.wav,Angry,ann,female\ntwo/three.wav,joy,bob,male\n"},
+            "Angry/one.wav": ("anger", "folder-corpus-unknown", None),
+            "joy/anna/two.flac": ("happiness", "folder-corpus-unknown", None),
+        }
     ),
 }
 GRAMMARS = [name for name in CORPORA if name not in ("demo", "folder")]
