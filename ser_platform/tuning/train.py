@@ -25,7 +25,7 @@ from ser_platform.settings import Settings, resolve, slots
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
-from ser_platform.training.configuration import parameters_of
+from ser_platform.training.configuration import feature_view, parameters_of
 from ser_platform.training.loop import EpochResult, Trainer
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
 from ser_platform.tuning.cluster import cluster
@@ -75,6 +75,7 @@ def train(role: str, data: DataRequest, overrides: Settings, device: str, displa
     """
     began = time.monotonic()
     settings = resolve(STARTS[role] | overrides)
+    feature_view(settings)  # refuses an unknown architecture, and feature sets that do not go together
     where = chosen_device(device)
     dataset = prepare_dataset(data.with_labels(settings["data.labels"]), display)
     client = open_client()
