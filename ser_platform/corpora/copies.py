@@ -1,7 +1,9 @@
 """Copies of a corpus that hold a clip more than once, as popular downloads do."""
 
+import filecmp
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from ser_platform.corpora.facts import Entry, LeftOut, Misfit
 from ser_platform.corpora.manifest import Utterance
@@ -10,7 +12,11 @@ SECOND_COPY = "second copy"
 
 
 def once(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield each clip once: an utterance whose id came before is left out, or is a misfit where it says otherwise."""
+    """Yield each clip once.
+
+    An utterance whose id came before is left out where it is a copy: described alike and, in the same format, of the
+    same bytes. Else it is a misfit: which of the two is meant, nobody can say.
+    """
     first: dict[str, Utterance] = {}
     for entry in entries:
         if not isinstance(entry, Utterance):
@@ -19,7 +25,17 @@ def once(entries: Iterable[Entry]) -> Iterator[Entry]:
         known = first.setdefault(entry.id, entry)
         if known is entry:
             yield entry
-        elif replace(entry, path=known.path) == known:
-            yield LeftOut(entry.path, SECOND_COPY)
-        else:
+        elif replace(entry, path=known.path) != known:
             yield Misfit(entry.path, f"is the clip {entry.id!r} like {known.path}, but described otherwise")
+        elif _differ(entry.path, known.path):
+            yield Misfit(entry.path, f"is the clip {entry.id!r} like {known.path}, but another recording")
+        else:
+            yield LeftOut(entry.path, SECOND_COPY)
+
+
+def _differ(first: Path, second: Path) -> bool:
+    """Tell whether two files of one format hold different bytes; of two formats nobody can say."""
+    try:
+        return first.suffix == second.suffix and not filecmp.cmp(first, second, shallow=False)
+    except OSError:
+        return True  # a broken link is a copy of nothing

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.audio import audio_below
+from ser_platform.corpora.copies import once
 from ser_platform.corpora.facts import Archive, Entry, Facts, each
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
@@ -43,7 +44,7 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path."""
-    return each(audio_below(root), _utterance)
+    return once(each(audio_below(root), _utterance))
 
 
 def _utterance(path: Path) -> Utterance:

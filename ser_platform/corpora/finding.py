@@ -1,5 +1,6 @@
 """From what the user calls a corpus, names or paths, to a manifest."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from ser_platform.corpora import CORPORA, demo, folder
 from ser_platform.corpora.audio import AUDIO_SUFFIXES, audio_below
 from ser_platform.corpora.facts import Entry, LeftOut, Misfit
 from ser_platform.corpora.manifest import Manifest, Utterance, speaker_name
+from ser_platform.corpora.video import VIDEO_SUFFIXES
 from ser_platform.emotions import LabelRules
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
 from ser_platform.settings import corpora_folder, home
@@ -56,7 +58,7 @@ class FoundCorpus:
         adapter = CORPORA[self.name]
         read = adapter.utterances(self.root, self.columns) if self.name == "folder" else adapter.utterances(self.root)
         pattern = _speaker_pattern(self.speaker_from)
-        for entry in read:
+        for entry in map(_writable, read):
             if pattern is not None and isinstance(entry, Utterance):
                 yield _with_speaker(entry, self.root, pattern)
             else:
@@ -117,7 +119,7 @@ def gather(request: CorpusRequest) -> Gathered:
     mapping = rules.mapping(manifest.labels for manifest in manifests)
     emotions = Counter(joined.column("emotion"))
     changed = [
-        f"{emotion} dropped ({emotions[emotion]} clips)" if label is None else f"{emotion} counts as {label}"
+        f"{emotion} dropped (clips: {emotions[emotion]})" if label is None else f"{emotion} counts as {label}"
         for emotion, label in mapping.items()
         if label != emotion
     ]
@@ -202,7 +204,7 @@ def _by_name(name: str) -> Path:
 
 
 def _recognised(root: Path) -> str:
-    paths = [path.relative_to(root) for path in audio_below(root)]
+    paths = [path.relative_to(root) for path in audio_below(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)]
     for name, adapter in CORPORA.items():
         # A majority, so that one odd file is named by the adapter instead of hiding the corpus.
         if name != "folder" and 2 * sum(map(adapter.recognises, paths)) > len(paths):
@@ -215,6 +217,15 @@ def _recognised(root: Path) -> str:
         f"{root}: file names like {paths[0].stem!r} fit no corpus, there is no folder an emotion and no metadata.csv; "
         f"say which corpus it is with --as {'|'.join(CORPORA)}"
     )
+
+
+def _writable(entry: Entry) -> Entry:
+    """Turn an utterance whose file name is not UTF-8 into a misfit: no table could hold its path."""
+    try:
+        str(entry.path).encode()
+    except UnicodeEncodeError:
+        return Misfit(Path(os.fsencode(entry.path).decode(errors="replace")), "its name is not UTF-8; rename the file")
+    return entry
 
 
 def _speaker_pattern(text: str | None) -> re.Pattern[str] | None:
@@ -238,7 +249,7 @@ def _with_speaker(utterance: Utterance, root: Path, pattern: re.Pattern[str]) ->
 
 
 def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    return ", ".join(f"{reason} (files: {count})" for reason, count in counts.most_common())
 
 
 def _suffixes() -> str:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.audio import audio_below
+from ser_platform.corpora.copies import once
 from ser_platform.corpora.facts import Archive, Entry, Facts, LeftOut, each
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
@@ -56,7 +57,7 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path; song is left out."""
-    return each(audio_below(root), partial(utterance, corpus="ravdess", channel="speech"))
+    return once(each(audio_below(root), partial(utterance, corpus="ravdess", channel="speech")))
 
 
 def utterance(path: Path, corpus: str, channel: str, language: str = "en") -> Utterance | LeftOut:

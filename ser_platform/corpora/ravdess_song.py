@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from ser_platform.corpora import ravdess
 from ser_platform.corpora.audio import audio_below
+from ser_platform.corpora.copies import once
 from ser_platform.corpora.facts import Archive, Entry, each
 
 FACTS = replace(
@@ -37,4 +38,4 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path; speech is left out."""
-    return each(audio_below(root), partial(ravdess.utterance, corpus="ravdess_song", channel="song"))
+    return once(each(audio_below(root), partial(ravdess.utterance, corpus="ravdess_song", channel="song")))

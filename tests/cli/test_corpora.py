@@ -47,7 +47,7 @@ def test_prepare_tells_the_split_in_json_and_progress_beside_it(ser, tone_corpus
     assert split["protocol"] == "speaker"
     assert [part["clips"] for part in split["parts"]] == [12, 12, 12]
     assert split["parts"][0]["emotions"] == {"neutral": 6, "anger": 6}
-    assert "happiness dropped (18 clips)" in err
+    assert "happiness dropped (clips: 18)" in err
 
 
 def test_prepare_shows_every_fold(ser, tone_corpus: Path) -> None:

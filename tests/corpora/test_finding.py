@@ -1,5 +1,7 @@
 """A corpus is found by name under SER_CORPORA, or by path and the grammar of its file names."""
 
+import os
+
 import pytest
 
 from ser_platform.corpora import CORPORA
@@ -187,7 +189,7 @@ def test_label_rules_merge_and_drop_and_say_so(english_and_german):
     gathered = gather(CorpusRequest("savee+emodb", labels="4, surprise -> happiness"))
     assert gathered.manifest.labels == ("neutral", "happiness", "anger")
     assert gathered.notes == (
-        "labels '4, surprise -> happiness': surprise counts as happiness, boredom dropped (1 clips)",
+        "labels '4, surprise -> happiness': surprise counts as happiness, boredom dropped (clips: 1)",
     )
 
 
@@ -195,7 +197,7 @@ def test_shared_labels_are_those_of_every_corpus(english_and_german):
     gathered = gather(CorpusRequest("savee+emodb", labels="shared"))
     assert (gathered.manifest.labels, len(gathered.manifest)) == (("anger",), 2)
     assert gathered.notes == (
-        "labels 'shared': neutral dropped (1 clips), surprise dropped (1 clips), boredom dropped (1 clips)",
+        "labels 'shared': neutral dropped (clips: 1), surprise dropped (clips: 1), boredom dropped (clips: 1)",
     )
 
 
@@ -209,13 +211,13 @@ def test_files_that_a_corpus_leaves_out_are_counted_by_reason(speech):
     filled(speech / "tess" / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
     filled(speech / "ravdess", "03-01-05-01-01-01-03.wav", "03-02-05-01-01-01-03.wav")
     gathered = gather(CorpusRequest("tess+ravdess"))
-    assert gathered.notes == ("tess: left out 2 second copy", "ravdess: left out 1 song")
+    assert gathered.notes == ("tess: left out second copy (files: 2)", "ravdess: left out song (files: 1)")
     assert len(gathered.manifest) == 3
 
 
 def test_a_corpus_of_which_all_is_left_out_says_why(speech):
     filled(speech / "ravdess", "03-02-05-01-01-01-03.wav")
-    with pytest.raises(CorpusError, match=r"holds no audio of ravdess \(.*\); left out: 1 song"):
+    with pytest.raises(CorpusError, match=r"holds no audio of ravdess \(.*\); left out: song \(files: 1\)"):
         gather(CorpusRequest("ravdess"))
 
 
@@ -243,3 +245,19 @@ def test_a_path_that_names_no_speaker_is_a_misfit(speech):
 def test_a_pattern_that_cannot_name_speakers_is_refused(pattern, message, english_and_german):
     with pytest.raises(UserError, match=f"--speaker-from {message}" if "'" in message else message):
         gather(CorpusRequest("emodb", speaker_from=pattern))
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_by_name(tmp_path):
+    root = filled(tmp_path / "spoken", NAMES["emodb"], "03a01Nc.wav")
+    broken = os.fsencode(root) + b"/03a01W\xffa.wav"
+    try:
+        open(broken, "wb").close()  # noqa: PTH123 - bytes
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(CorpusError, match="03a01W.a.wav: its name is not UTF-8"):
+        find_corpus(str(root)).manifest()
+
+
+def test_a_folder_of_videos_is_recognised(tmp_path):
+    root = filled(tmp_path / "friends" / "train_splits", "dia0_utt0.mp4", "dia0_utt1.mp4").parent
+    assert find_corpus(str(root)).name == "meld"

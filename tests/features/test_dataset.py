@@ -33,7 +33,7 @@ def test_rules_for_labels_decide_what_is_trained_on(tone_corpus, said):
     dataset = prepare_dataset(request(tone_corpus, "drop happiness"), said[0])
     assert dataset.labels == ("neutral", "anger")
     assert len(dataset.manifest) == 36
-    assert "happiness dropped (18 clips)" in said[1].getvalue()
+    assert "happiness dropped (clips: 18)" in said[1].getvalue()
 
 
 def test_other_rules_and_protocols_decode_nothing_again(tone_corpus, said):

@@ -202,6 +202,7 @@ def test_a_kill_between_two_families_is_mended_by_extracting_again(few_tones):
 def test_a_kill_costs_one_shard(few_tones, monkeypatch):
     monkeypatch.setattr(store, "SHARD_CLIPS", 4)
     monkeypatch.setattr(store, "INDEX_EVERY_S", 0.0)
+    monkeypatch.setattr(store, "INDEX_SHARE", 1e9)  # written after each shard
     extract, calls = store.extract_shard, []
 
     def killed_in_the_third(clips, folder):

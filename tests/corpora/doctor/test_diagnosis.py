@@ -81,8 +81,9 @@ def test_every_file_outside_the_grammar_is_named(healthy, findings):
 def test_a_second_file_with_the_same_id_spoils(healthy, findings):
     (healthy / "more").mkdir()
     soundfile.write(healthy / "more" / "03a01Wa.wav", np.random.default_rng(99).normal(0, 0.1, 16_000), 16_000)
-    found = findings(healthy)["repeated-ids"]
-    assert (found.level, found.details) == (SPOILS, ("more/03a01Wa.wav: has the id of 03a01Wa.wav",))
+    found = findings(healthy)["misfits"]
+    assert found.level == SPOILS
+    assert "is the clip '03a01Wa' like" in found.details[0] and "another recording" in found.details[0]
 
 
 def test_unreadable_files_spoil_only_beyond_the_limit(healthy, findings):
