@@ -30,14 +30,20 @@ def list_(as_json: Json = False) -> None:
             model.version,
             ", ".join(model.aliases),
             model.tags.get("corpus", ""),
-            f"{model.metrics.get('dev_uar_new_seeds', float('nan')):.3f}",
+            model.tags.get("protocol", ""),
+            f"{_dev_uar(model.metrics):.3f}",
             uar_text(model.metrics, model.tags.get("test_looks", "")),
             model.tags.get("teacher", "-"),
         ]
         for model in models
     ]
-    columns = ["name", "version", "aliases", "corpus", "dev UAR", "test UAR, 95 % interval", "teacher"]
+    columns = ["name", "version", "aliases", "corpus", "protocol", "dev UAR", "test UAR, 95 % interval", "teacher"]
     console().print(table("Registered models", columns, rows))
+
+
+def _dev_uar(metrics: dict[str, float]) -> float:
+    """Return the dev UAR that speaks for a model: with new seeds where it was searched, else of its one training."""
+    return metrics.get("dev_uar_new_seeds", metrics.get("dev_uar", float("nan")))
 
 
 @app.command()
@@ -51,8 +57,8 @@ def promote(
 ) -> None:
     """Make the candidate the champion, if it passes the gates.
 
-    Gates: its digests verify and it predicts; its protocol is the champion's; the paired interval of its gain on the
-    champion's test clips excludes a loss beyond the margin.
+    Gates: its digests verify and it predicts; its split does not leak and its protocol is the champion's; the paired
+    interval of its gain on the champion's test clips excludes a loss beyond the margin.
     """
     from ser_platform.tracking.registry import model_name
     from ser_platform.tracking.store import open_client

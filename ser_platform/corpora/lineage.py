@@ -75,8 +75,8 @@ def refuse_leak(lineage: Lineage, split: Split, what: str, parts: Sequence[str] 
         refuse_heard(lineage.heard(clips, selected=part == "test"), clips, what, part)
 
 
-def refuse_heard(heard: Iterable[str], clips: Manifest, what: str, part: str) -> None:
-    """Raise LineageLeak where `heard` names any of `clips`; --allow-leak is the way on."""
+def refuse_heard(heard: Iterable[str], clips: Manifest, what: str, part: str, way_on: str = "") -> None:
+    """Raise LineageLeak where `heard` names any of `clips`; `way_on` tells how to go on in spite of it."""
     ids = list(heard)
     if ids:
         inside = clips.take(np.flatnonzero(np.isin(clips.column("id"), ids)))
@@ -84,8 +84,7 @@ def refuse_heard(heard: Iterable[str], clips: Manifest, what: str, part: str) ->
         clips_of = "clips" if part == "all" else f"{part} clips"
         raise LineageLeak(
             f"{what} has heard {len(ids)} of the {len(clips)} {clips_of} or their speakers "
-            f"({', '.join(inside.speakers[:NAMED])}): {', '.join(ids[:NAMED])}{more}; "
-            "--allow-leak goes on and stamps the result"
+            f"({', '.join(inside.speakers[:NAMED])}): {', '.join(ids[:NAMED])}{more}{way_on}"
         )
 
 

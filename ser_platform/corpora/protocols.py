@@ -17,7 +17,7 @@ import numpy as np
 
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits import (
-    CLIPS_OVERLAP,
+    EVERY_LEAK,
     HELD_OUT_SHARE,
     PARTS,
     SPEAKERS_OVERLAP,
@@ -32,7 +32,6 @@ from ser_platform.corpora.splits import (
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
 
 DEV_SPEAKERS = 2
-EVERY_LEAK = frozenset({SPEAKERS_OVERLAP, CLIPS_OVERLAP, SPEAKERS_UNKNOWN})
 SPELT = ("speaker", "loso", "speaker_kfold:K", "official", "fixed:FILE.csv", "cross_corpus:train=A,test=B", "random")
 
 

@@ -21,6 +21,7 @@ HELD_OUT_SHARE = 1 / 6  # of the speakers, for dev and for test each
 ATTEMPTS = 500  # shuffles tried for classes covered everywhere
 PARTS = ("train", "dev", "test")
 SPEAKERS_OVERLAP, CLIPS_OVERLAP, SPEAKERS_UNKNOWN = "speakers overlap", "clips overlap", "speakers unknown"
+EVERY_LEAK = frozenset({SPEAKERS_OVERLAP, CLIPS_OVERLAP, SPEAKERS_UNKNOWN})
 
 Indices = NDArray[np.int64]
 

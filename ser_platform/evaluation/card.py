@@ -37,7 +37,8 @@ def model_card(
     return f"""# Speech emotion recognition: {role}
 
 {settings["model.name"]}, {parameters:,} parameters, trained on the corpus `{corpus}`; {distilled}.
-Hears mono speech at 16 kHz, up to {settings["data.max_seconds"]:g} s of a clip; tells {", ".join(labels)} apart.
+Hears mono speech at 16 kHz, up to {settings["data.max_seconds"]:g} s of a clip; tells {", ".join(labels)} apart
+(labels: {settings["data.labels"]}).
 
 Test UAR {uar.value:.3f} (95 % interval {uar.low:.3f} to {uar.high:.3f}{caveat}); protocol: {protocol};
 look number {looks} at these test clips.

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
+from ser_platform.corpora.splits import EVERY_LEAK
 from ser_platform.errors import PromotionRefused, SerError, UserError
 from ser_platform.evaluation.intervals import MIN_SPEAKERS, Interval, paired_interval
 from ser_platform.evaluation.ledger import reads
@@ -50,11 +51,17 @@ def interval_gate(candidate: str, gain: Interval, margin: float) -> Gate:
     )
 
 
+def split_gate(protocol: str) -> Gate:
+    """Judge how the candidate was tested, by the stamp that its protocol carries."""
+    leaks = ", ".join(sorted(leak for leak in EVERY_LEAK if leak in protocol))
+    return Gate("split", not leaks, f"{leaks}: its figures say nothing of new people" if leaks else protocol)
+
+
 def judge(
     client: MlflowClient, candidate: RegisteredModel, champion: RegisteredModel | None, margin: float = MARGIN
 ) -> list[Gate]:
     """Return every gate's outcome."""
-    gates = [_digest_gate(client, candidate)]
+    gates = [_digest_gate(client, candidate), split_gate(candidate.tags.get("protocol", ""))]
     if champion is None:
         gates.append(Gate("UAR", True, "first champion: nothing to compare with"))
         return gates

@@ -3,7 +3,7 @@
 import pytest
 
 from ser_platform.evaluation.intervals import Interval
-from ser_platform.tracking.promotion import interval_gate
+from ser_platform.tracking.promotion import interval_gate, split_gate
 
 
 def test_an_interval_that_excludes_the_loss_passes() -> None:
@@ -22,3 +22,9 @@ def test_few_speakers_are_called_weak_evidence(speakers: int, weak: bool) -> Non
     over = "clips" if weak else "speakers"
     gate = interval_gate("ser-student v2", Interval(0.0, 0.0, 0.0, speakers, over), margin=0.05)
     assert ("weak evidence" in gate.detail) == weak
+
+
+def test_a_candidate_whose_split_leaks_is_not_let_through():
+    assert split_gate("speaker_kfold:5 fold 2/5").passed
+    gate = split_gate("random (speakers overlap)")
+    assert not gate.passed and gate.detail.startswith("speakers overlap: ")
