@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,18 +54,34 @@ def audio_below(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[Pa
 
 @dataclass(frozen=True)
 class Audio:
-    """One decoded clip: waveform `(n_samples,)` at `SAMPLE_RATE`; `sha256` is of the samples as decoded."""
+    """One decoded clip, mono: samples `(n_samples,)` at the file's own `sample_rate` in Hz.
 
-    waveform: NDArray[np.float32]
-    sha256: str
+    `sha256` is of the samples as decoded, before they were mixed to mono; empty where they come from no file.
+    """
+
+    samples: NDArray[np.float32]
+    sample_rate: int
+    sha256: str = ""
 
     @property
     def seconds(self) -> float:
-        return len(self.waveform) / SAMPLE_RATE
+        return len(self.samples) / self.sample_rate
+
+    @cached_property
+    def waveform(self) -> NDArray[np.float32]:
+        """The clip at `SAMPLE_RATE`."""
+        return self.at(SAMPLE_RATE)
+
+    def at(self, sample_rate: int) -> NDArray[np.float32]:
+        """Return the clip at another rate in Hz, `(n_samples,)`."""
+        if sample_rate == self.sample_rate:
+            return self.samples
+        resampled = soxr.resample(self.samples, self.sample_rate, sample_rate, quality="HQ")
+        return np.ascontiguousarray(resampled, dtype=np.float32)
 
 
 def read_audio(path: Path, start_s: float | None = None, end_s: float | None = None) -> Audio:
-    """Decode a file (or its part from `start_s` to `end_s`), mix it to mono and resample it.
+    """Decode a file (or its part from `start_s` to `end_s`) and mix it to mono.
 
     Raises:
         BadAudio: the file is unreadable, empty, truncated, not finite, silent, far too short or far too long.
@@ -74,12 +91,11 @@ def read_audio(path: Path, start_s: float | None = None, end_s: float | None = N
     _refuse_no_speech(path, samples, sample_rate)
     digest = hashlib.sha256(f"{sample_rate} {samples.shape}".encode())
     digest.update(np.ascontiguousarray(samples).data)
-    waveform = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
-    if sample_rate != SAMPLE_RATE:
-        waveform = soxr.resample(waveform, sample_rate, SAMPLE_RATE, quality="HQ")
-    if (samples.shape[1] > 1 or sample_rate != SAMPLE_RATE) and _peak(waveform) < SILENCE:
+    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+    audio = Audio(np.ascontiguousarray(mono, dtype=np.float32), sample_rate, digest.hexdigest())
+    if (samples.shape[1] > 1 or sample_rate != SAMPLE_RATE) and _peak(audio.waveform) < SILENCE:
         raise BadAudio(path, f"is silent as mono at {SAMPLE_RATE} Hz: its channels cancel, or all of it is ultrasound")
-    return Audio(np.ascontiguousarray(waveform, dtype=np.float32), digest.hexdigest())
+    return audio
 
 
 def _refuse_no_speech(path: Path, samples: NDArray[np.float32], sample_rate: int) -> None:

@@ -1,11 +1,10 @@
-"""Families of frame features: settings in samples and hertz, from waveform `(n_samples,)` to `(n_frames, n_features)`.
+"""Families of frame features: settings in samples and hertz, from a clip to `(n_frames, n_features)`.
 
-A family's fields and `version` are its cache key: bump `version` when the result changes. All frame families share
-hop and centring, hence frame counts, so that a feature set is columns side by side. Families that use the same
-spectrum share one STFT.
+A family's fields and `version` are its cache key: bump `version` when the result changes. Families of one `Stft` share
+its spectrum, and have the same frames, so that a feature set is columns side by side.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import ClassVar, Protocol
@@ -16,69 +15,89 @@ import torchaudio
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ser_platform.corpora.audio import DECODE_POLICY, SAMPLE_RATE
+from ser_platform.corpora.audio import DECODE_POLICY, SAMPLE_RATE, Audio
 from ser_platform.files import digest_of
 
-HOP_LENGTH = 160  # samples; 10 ms
-WIN_LENGTH = 400  # samples; 25 ms
-N_FFT = 512  # next power of two
 FLOOR = 1e-10  # power; digital silence would give -inf
 
 
 @dataclass(frozen=True)
-class MelSpectrum:
-    """What one STFT of `n_fft` gives; shared between families through `Analysis`."""
+class Stft:
+    """One short-time Fourier transform, centred, zeros beyond the ends; families that name the same one share it."""
 
-    n_fft: int = N_FFT
-    win_length: int = WIN_LENGTH
-    hop_length: int = HOP_LENGTH
-    n_mels: int = 64
+    sample_rate: int = SAMPLE_RATE  # Hz
+    n_fft: int = 512  # samples; next power of two
+    win_length: int = 400  # samples; 25 ms
+    hop_length: int = 160  # samples; 10 ms
+    window: str = "hann"
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds from one frame to the next."""
+        return self.hop_length / self.sample_rate
+
+
+SPEECH = Stft()  # what the frame families share, so that a feature set is columns side by side
 
 
 class Analysis:
-    """One waveform and the spectra already computed of it."""
+    """One clip and what was already computed of it: waveforms by rate, spectra by `Stft`."""
 
-    def __init__(self, waveform: NDArray[np.float32]) -> None:
-        if waveform.ndim != 1:
-            raise ValueError(f"waveform must be mono (n_samples,), got shape {waveform.shape}")
-        self.waveform = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
-        self._log_mels: dict[MelSpectrum, Tensor] = {}
+    def __init__(self, audio: Audio) -> None:
+        if audio.samples.ndim != 1:
+            raise ValueError(f"waveform must be mono (n_samples,), got shape {audio.samples.shape}")
+        self._audio = audio
+        self._waveforms: dict[int, Tensor] = {}
+        self._powers: dict[Stft, Tensor] = {}
+        self._mels: dict[tuple[Stft, int], Tensor] = {}
 
-    def log_mel(self, spectrum: MelSpectrum) -> Tensor:
-        """Return natural-log mel energies `(n_frames, n_mels)`."""
-        if spectrum not in self._log_mels:
-            window, filters = _window(spectrum.win_length), _mel_filters(spectrum.n_fft, spectrum.n_mels)
-            stft = torch.stft(
-                self.waveform,
-                spectrum.n_fft,
-                spectrum.hop_length,
-                spectrum.win_length,
-                window,
+    def waveform(self, sample_rate: int) -> Tensor:
+        """Return the samples `(n_samples,)` at a rate in Hz."""
+        if sample_rate not in self._waveforms:
+            samples = self._audio.waveform if sample_rate == SAMPLE_RATE else self._audio.at(sample_rate)
+            self._waveforms[sample_rate] = torch.from_numpy(samples)
+        return self._waveforms[sample_rate]
+
+    def power(self, stft: Stft) -> Tensor:
+        """Return the power spectrum `(n_frames, n_fft // 2 + 1)`."""
+        if stft not in self._powers:
+            spectrum = torch.stft(
+                self.waveform(stft.sample_rate),
+                stft.n_fft,
+                stft.hop_length,
+                stft.win_length,
+                _window(stft.window, stft.win_length),
                 center=True,
                 pad_mode="constant",  # reflection needs clips longer than half a window
                 return_complex=True,
             )
-            power = torch.view_as_real(stft).square().sum(-1)
-            self._log_mels[spectrum] = (filters @ power).clamp_min(FLOOR).log().T
-        return self._log_mels[spectrum]
+            self._powers[stft] = torch.view_as_real(spectrum).square().sum(-1).T
+        return self._powers[stft]
 
-    def frames(self) -> Tensor:
-        """Return centred frames `(n_frames, WIN_LENGTH)`, as many as the STFT has."""
-        padded = torch.nn.functional.pad(self.waveform, (WIN_LENGTH // 2, WIN_LENGTH // 2))
-        return padded.unfold(0, WIN_LENGTH, HOP_LENGTH)
+    def mel(self, stft: Stft, n_mels: int) -> Tensor:
+        """Return mel energies `(n_frames, n_mels)`."""
+        if (stft, n_mels) not in self._mels:
+            self._mels[stft, n_mels] = self.power(stft) @ _mel_filters(stft.sample_rate, stft.n_fft, n_mels)
+        return self._mels[stft, n_mels]
+
+    def frames(self, stft: Stft) -> Tensor:
+        """Return centred frames `(n_frames, win_length)`, as many as the spectrum has."""
+        half = stft.win_length // 2
+        padded = torch.nn.functional.pad(self.waveform(stft.sample_rate), (half, half))
+        return padded.unfold(0, stft.win_length, stft.hop_length)
 
 
 @lru_cache
-def _window(win_length: int) -> Tensor:
-    return torch.hann_window(win_length)
+def _window(name: str, win_length: int) -> Tensor:
+    return {"hann": torch.hann_window, "hamming": torch.hamming_window}[name](win_length)
 
 
 @lru_cache
-def _mel_filters(n_fft: int, n_mels: int) -> Tensor:
-    bank = torchaudio.functional.melscale_fbanks(
-        n_fft // 2 + 1, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+def _mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
+    """Return Slaney's filters `(n_fft // 2 + 1, n_mels)`."""
+    return torchaudio.functional.melscale_fbanks(
+        n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, norm="slaney", mel_scale="slaney"
     )
-    return bank.T.contiguous()
 
 
 @lru_cache
@@ -87,12 +106,12 @@ def _dct(n_mfcc: int, n_mels: int) -> Tensor:
 
 
 class Family(Protocol):
-    """One kind of feature. `hop_length` is in samples; a column is one feature."""
+    """One kind of feature. `frame_s` is the seconds from one row to the next; a column is one feature."""
 
     version: ClassVar[int]
 
     @property
-    def hop_length(self) -> int: ...
+    def frame_s(self) -> float: ...
 
     @property
     def n_features(self) -> int: ...
@@ -101,13 +120,21 @@ class Family(Protocol):
 
 
 @dataclass(frozen=True)
-class LogMel:
+class _Framed:
+    """A family whose rows are the frames of an `Stft`."""
+
+    stft: Stft = SPEECH
+
+    @property
+    def frame_s(self) -> float:
+        return self.stft.frame_s
+
+
+@dataclass(frozen=True)
+class LogMel(_Framed):
     """Natural-log mel energies, Slaney's mel scale and area normalisation."""
 
-    version: ClassVar[int] = 1
-    n_fft: int = N_FFT  # samples
-    win_length: int = WIN_LENGTH  # samples
-    hop_length: int = HOP_LENGTH  # samples
+    version: ClassVar[int] = 2
     n_mels: int = 64
 
     @property
@@ -115,20 +142,17 @@ class LogMel:
         return self.n_mels
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        return analysis.log_mel(MelSpectrum(self.n_fft, self.win_length, self.hop_length, self.n_mels))
+        return analysis.mel(self.stft, self.n_mels).clamp_min(FLOOR).log()
 
 
 @dataclass(frozen=True)
-class Mfcc:
+class Mfcc(_Framed):
     """Mel-frequency cepstral coefficients: orthonormal DCT-II of the log-mel energies (Davis & Mermelstein, 1980).
 
     All 40 are stored; using fewer is a view.
     """
 
-    version: ClassVar[int] = 1
-    n_fft: int = N_FFT  # samples
-    win_length: int = WIN_LENGTH  # samples
-    hop_length: int = HOP_LENGTH  # samples
+    version: ClassVar[int] = 2
     n_mels: int = 64
     n_mfcc: int = 40
 
@@ -137,47 +161,46 @@ class Mfcc:
         return self.n_mfcc
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        spectrum = MelSpectrum(self.n_fft, self.win_length, self.hop_length, self.n_mels)
-        return analysis.log_mel(spectrum) @ _dct(self.n_mfcc, self.n_mels)
+        return analysis.mel(self.stft, self.n_mels).clamp_min(FLOOR).log() @ _dct(self.n_mfcc, self.n_mels)
 
 
 @dataclass(frozen=True)
-class Zcr:
+class Zcr(_Framed):
     """Share of neighbouring samples in a frame that differ in sign, in [0, 1]."""
 
-    version: ClassVar[int] = 1
-    win_length: int = WIN_LENGTH  # samples
-    hop_length: int = HOP_LENGTH  # samples
+    version: ClassVar[int] = 2
     n_features: int = 1
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        negative = analysis.frames() < 0
+        negative = analysis.frames(self.stft) < 0
         return (negative[:, 1:] != negative[:, :-1]).float().mean(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True)
-class Rms:
+class Rms(_Framed):
     """Natural log of a frame's root mean square; full scale is 0."""
 
-    version: ClassVar[int] = 1
-    win_length: int = WIN_LENGTH  # samples
-    hop_length: int = HOP_LENGTH  # samples
+    version: ClassVar[int] = 2
     n_features: int = 1
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        return 0.5 * analysis.frames().square().mean(dim=1, keepdim=True).clamp_min(FLOOR).log()
+        return 0.5 * analysis.frames(self.stft).square().mean(dim=1, keepdim=True).clamp_min(FLOOR).log()
 
 
 @dataclass(frozen=True)
 class Waveform:
     """The samples themselves, one column."""
 
-    version: ClassVar[int] = 1
-    hop_length: int = 1  # samples
+    version: ClassVar[int] = 2
+    sample_rate: int = SAMPLE_RATE  # Hz
     n_features: int = 1
 
+    @property
+    def frame_s(self) -> float:
+        return 1 / self.sample_rate
+
     def __call__(self, analysis: Analysis) -> Tensor:
-        return analysis.waveform[:, None]
+        return analysis.waveform(self.sample_rate)[:, None]
 
 
 def family_key(name: str, family: Family) -> str:
@@ -186,10 +209,8 @@ def family_key(name: str, family: Family) -> str:
     return f"{name}-{digest_of(content, 12)}"
 
 
-def compute(
-    waveform: NDArray[np.float32], names: Iterable[str], families: Mapping[str, Callable[[Analysis], Tensor]]
-) -> dict[str, NDArray[np.float32]]:
-    """Return the features of each named family, `(n_frames, n_features)` float32, from one waveform `(n_samples,)`."""
-    analysis = Analysis(waveform)
+def compute(audio: Audio, names: Iterable[str], families: Mapping[str, Family]) -> dict[str, NDArray[np.float32]]:
+    """Return the features of each named family, `(n_frames, n_features)` float32, of one clip."""
+    analysis = Analysis(audio)
     with torch.inference_mode():
         return {name: families[name](analysis).numpy() for name in names}

@@ -211,7 +211,7 @@ def extract_shard(clips: Sequence[_Clip], folder: Path) -> list[_Extracted | Bad
         except BadAudio as bad:
             outcomes.append(bad)
             continue
-        for name, values in compute(audio.waveform, FEATURE_SETS, FEATURE_SETS).items():
+        for name, values in compute(audio, FEATURE_SETS, FEATURE_SETS).items():
             features[name].append(values)
         outcomes.append(_Extracted(audio.sha256, audio.seconds))
     hashes = [outcome.sha256 for outcome in outcomes if isinstance(outcome, _Extracted)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio import SAMPLE_RATE
+from ser_platform.corpora.audio import Audio
 from ser_platform.errors import UserError
 from ser_platform.features import FEATURE_SETS
 from ser_platform.features.families import compute
@@ -23,7 +23,7 @@ class FeatureView:
     crop: str  # "head" or "centre"
 
     def __post_init__(self) -> None:
-        if len({FEATURE_SETS[name].hop_length for name in self.sets}) != 1:
+        if len({FEATURE_SETS[name].frame_s for name in self.sets}) != 1:
             raise UserError(f"features.sets {list(self.sets)} differ in frame rate; waveform stands alone")
 
     @classmethod
@@ -32,12 +32,9 @@ class FeatureView:
         return cls(sets, settings["features.n_mfcc"], settings["data.max_seconds"], settings["data.crop"])
 
     @property
-    def hop_length(self) -> int:
-        return FEATURE_SETS[self.sets[0]].hop_length
-
-    @property
     def max_frames(self) -> int:
-        return max(1, int(self.max_seconds * SAMPLE_RATE / self.hop_length))
+        # Rounded first: 3 s of 10 ms frames are 300, whatever 3 / 0.01 is in binary.
+        return max(1, int(round(self.max_seconds / FEATURE_SETS[self.sets[0]].frame_s, 6)))
 
     def width(self, name: str) -> int:
         """Return how many columns of feature set `name` are used."""
@@ -58,6 +55,6 @@ class FeatureView:
         frames = self.frames(len(families[self.sets[0]]))
         return np.concatenate([families[name][frames, : self.width(name)] for name in self.sets], axis=1)
 
-    def of_waveform(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return `(n_frames, n_features)` of a whole clip `(n_samples,)`: the path that prediction takes."""
-        return self.apply(compute(waveform, self.sets, FEATURE_SETS))
+    def of_audio(self, audio: Audio) -> NDArray[np.float32]:
+        """Return `(n_frames, n_features)` of a whole clip: the path that prediction takes."""
+        return self.apply(compute(audio, self.sets, FEATURE_SETS))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio import AUDIO_SUFFIXES, read_audio
+from ser_platform.corpora.audio import AUDIO_SUFFIXES, Audio, read_audio
 from ser_platform.errors import UserError
 from ser_platform.inference.bundle import Bundle
 
@@ -28,17 +28,17 @@ class Predictor:
         self.bundle = bundle
         self._model = bundle.model()
 
-    def probabilities(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return probabilities `(n_emotions,)` for a mono waveform `(n_samples,)` at 16 kHz."""
-        features = self.bundle.normaliser(self.bundle.view.of_waveform(waveform))
+    def probabilities(self, audio: Audio) -> NDArray[np.float32]:
+        """Return probabilities `(n_emotions,)` of a clip."""
+        features = self.bundle.normaliser(self.bundle.view.of_audio(audio))
         with torch.inference_mode():
             logits = self._model(torch.from_numpy(features)[None], torch.tensor([len(features)]))[0]
             probabilities: NDArray[np.float32] = (logits / self.bundle.temperature).softmax(dim=-1).numpy()
         return probabilities
 
-    def predict_waveform(self, waveform: NDArray[np.float32]) -> Prediction:
-        """Predict for a mono waveform `(n_samples,)` at 16 kHz."""
-        probabilities = self.probabilities(waveform)
+    def predict(self, audio: Audio) -> Prediction:
+        """Predict for a clip."""
+        probabilities = self.probabilities(audio)
         named = {label: float(p) for label, p in zip(self.bundle.labels, probabilities, strict=True)}
         return Prediction(self.bundle.labels[int(probabilities.argmax())], named)
 
@@ -48,7 +48,7 @@ class Predictor:
         Raises:
             BadAudio: the file holds no usable speech.
         """
-        return self.predict_waveform(read_audio(path).waveform)
+        return self.predict(read_audio(path))
 
 
 def audio_files(paths: Iterable[Path]) -> list[Path]:

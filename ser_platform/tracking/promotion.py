@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
+from ser_platform.corpora.audio import SAMPLE_RATE, Audio
 from ser_platform.corpora.splits import EVERY_LEAK
 from ser_platform.errors import PromotionRefused, SerError, UserError
 from ser_platform.evaluation.intervals import MIN_SPEAKERS, Interval, paired_interval
@@ -79,7 +80,7 @@ def judge(
 def _digest_gate(client: MlflowClient, model: RegisteredModel) -> Gate:
     try:
         bundle = load(client, model)
-        tone = np.sin(np.arange(16_000) * 0.1).astype(np.float32)
+        tone = Audio(np.sin(np.arange(SAMPLE_RATE) * 0.1).astype(np.float32), SAMPLE_RATE)
         if not np.isfinite(Predictor(bundle).probabilities(tone)).all():
             return Gate("bundle", False, "predicts what is not finite")
     except SerError as error:

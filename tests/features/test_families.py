@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import scipy.fft
 
+from ser_platform.corpora.audio import Audio
 from ser_platform.features import FEATURE_SETS
-from ser_platform.features.families import HOP_LENGTH, LogMel, Mfcc, Rms, Zcr, compute
+from ser_platform.features.families import SPEECH, LogMel, Mfcc, Rms, Zcr, compute
 
-FRAME_FAMILIES = [name for name, family in FEATURE_SETS.items() if family.hop_length == HOP_LENGTH]
+FRAME_FAMILIES = [name for name, family in FEATURE_SETS.items() if family.frame_s == SPEECH.frame_s]
 
 
 def features(name: str, waveform: np.ndarray) -> np.ndarray:
-    return compute(waveform, [name], FEATURE_SETS)[name]
+    return compute(Audio(waveform, 16_000), [name], FEATURE_SETS)[name]
 
 
 def slaney_mel(hertz: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ def test_mfcc_are_the_orthonormal_dct_of_the_log_mel_energies():
 
 def test_fewer_mfcc_are_the_first_of_more():
     waveform = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
-    few = compute(waveform, ["mfcc"], {"mfcc": Mfcc(n_mfcc=13)})["mfcc"]
+    few = compute(Audio(waveform, 16_000), ["mfcc"], {"mfcc": Mfcc(n_mfcc=13)})["mfcc"]
     np.testing.assert_allclose(features("mfcc", waveform)[:, :13], few, atol=1e-5)
 
 
@@ -58,7 +59,7 @@ def test_fewer_mfcc_are_the_first_of_more():
 def test_all_frame_families_have_a_frame_for_every_hop_begun(n_samples):
     waveform = np.random.default_rng(0).normal(0, 0.1, n_samples).astype(np.float32)
     counts = {name: len(features(name, waveform)) for name in FRAME_FAMILIES}
-    assert counts == dict.fromkeys(FRAME_FAMILIES, 1 + n_samples // HOP_LENGTH)
+    assert counts == dict.fromkeys(FRAME_FAMILIES, 1 + n_samples // SPEECH.hop_length)
 
 
 @pytest.mark.parametrize("name", FRAME_FAMILIES)
@@ -79,7 +80,7 @@ def test_features_are_finite_floats_of_the_stated_width(name, tone):
 
 @pytest.mark.parametrize("name", FEATURE_SETS)
 def test_a_family_alone_gives_what_it_gives_beside_the_others(name, tone):
-    together = compute(tone(440.0, 0.5), FEATURE_SETS, FEATURE_SETS)
+    together = compute(Audio(tone(440.0, 0.5), 16_000), FEATURE_SETS, FEATURE_SETS)
     np.testing.assert_array_equal(together[name], features(name, tone(440.0, 0.5)))
 
 

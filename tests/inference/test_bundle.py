@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ser_platform.corpora.audio import Audio
 from ser_platform.errors import BundleError
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.view import FeatureView
@@ -51,7 +52,7 @@ def folder(tmp_path) -> Path:
 def test_what_is_read_gives_the_very_same_probabilities(name, folder, tone):
     written = made_bundle(name)
     read = read_bundle(folder, written.write(folder, "card"))
-    clip = tone(300.0, 1.0)
+    clip = Audio(tone(300.0, 1.0), 16_000)
     np.testing.assert_array_equal(Predictor(read).probabilities(clip), Predictor(written).probabilities(clip))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ser_platform.corpora.audio import Audio
 from ser_platform.errors import BadAudio, UserError
 from ser_platform.inference.bundle import Bundle, Lineage
 from ser_platform.inference.predictor import Predictor, audio_files
@@ -54,14 +55,14 @@ def test_a_file_gets_the_logits_that_training_saw(trainer, tones):
 
 
 def test_the_emotion_is_the_most_probable_and_probabilities_sum_to_one(trainer, tone):
-    prediction = Predictor(bundle_of(trainer)).predict_waveform(tone(300.0, 0.8))
+    prediction = Predictor(bundle_of(trainer)).predict(Audio(tone(300.0, 0.8), 16_000))
     assert prediction.emotion == max(prediction.probabilities, key=prediction.probabilities.__getitem__)
     assert sum(prediction.probabilities.values()) == pytest.approx(1.0, abs=1e-6)
     assert tuple(prediction.probabilities) == ("neutral", "happiness", "anger")
 
 
 def test_calibration_softens_without_changing_the_emotion(trainer, tone):
-    plain, soft = (Predictor(bundle_of(trainer, t)).predict_waveform(tone(600.0, 0.8)) for t in (1.0, 4.0))
+    plain, soft = (Predictor(bundle_of(trainer, t)).predict(Audio(tone(600.0, 0.8), 16_000)) for t in (1.0, 4.0))
     assert plain.emotion == soft.emotion
     assert max(soft.probabilities.values()) < max(plain.probabilities.values())
 
@@ -78,7 +79,7 @@ def test_stereo_at_44100_hz_is_heard_like_mono_at_16_khz(trainer, tone, tmp_path
 
 @pytest.mark.parametrize("seconds", [0.1, 0.2, 10.0])
 def test_very_short_and_long_clips_are_predicted(seconds, trainer, tone):
-    assert np.isfinite(Predictor(bundle_of(trainer)).probabilities(tone(300.0, seconds))).all()
+    assert np.isfinite(Predictor(bundle_of(trainer)).probabilities(Audio(tone(300.0, seconds), 16_000))).all()
 
 
 def test_a_file_that_is_no_speech_is_refused(trainer, tmp_path):
