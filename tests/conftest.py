@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ser_platform.corpora.finding import FoundCorpus
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits import Split, split_by_speaker
-from ser_platform.features.store import ViewedFeatures, open_family, prepare
+from ser_platform.features.store import open_family, prepare
+from ser_platform.features.viewed import ViewedFeatures
 from ser_platform.settings import Settings
 from ser_platform.training.batches import TrainingData
 from ser_platform.training.configuration import feature_view

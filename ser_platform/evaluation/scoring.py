@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits import Split
 from ser_platform.evaluation.intervals import Interval, metric_intervals
-from ser_platform.features.store import ViewedFeatures
+from ser_platform.features.viewed import ViewedFeatures
 from ser_platform.inference.bundle import Bundle
 from ser_platform.metrics import confusion_matrix
 

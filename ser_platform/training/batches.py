@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_platform.features.normaliser import Normaliser
-from ser_platform.features.store import ViewedFeatures
+from ser_platform.features.viewed import ViewedFeatures
 
 SORTED_BATCHES = 8  # how many batches' clips are sorted by length together: less padding, order still random
 MASKED_SHARE = 0.15  # of a clip's frames, and of the columns, that one mask covers at most

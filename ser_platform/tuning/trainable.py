@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ser_platform.distillation.losses import student_loss
 from ser_platform.features.normaliser import Normaliser
-from ser_platform.features.store import ViewedFeatures
+from ser_platform.features.viewed import ViewedFeatures
 from ser_platform.settings import Settings
 from ser_platform.training.batches import TrainingData
 from ser_platform.training.configuration import feature_view

@@ -15,8 +15,9 @@ from ser_platform.corpora.manifest import Manifest, Utterance
 from ser_platform.errors import CorpusError, WorkFailed
 from ser_platform.features import FEATURE_SETS, store
 from ser_platform.features.families import compute, family_key
-from ser_platform.features.store import ViewedFeatures, families_folder, open_family, prepare, verify
+from ser_platform.features.store import families_folder, open_family, prepare, verify
 from ser_platform.features.view import FeatureView
+from ser_platform.features.viewed import ViewedFeatures
 
 VIEW = FeatureView(("log_mel", "mfcc", "zcr", "rms"), n_mfcc=13, max_seconds=0.6, crop="centre")
 
