@@ -1,0 +1,136 @@
+"""The fixed matrices between a spectrum and its features, computed in double precision and kept in single.
+
+They agree with librosa's to the last bit that single precision has; librosa itself would take seconds to import.
+"""
+
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+A0 = 27.5  # Hz
+FILTERS_IN_GROUP = 32
+OCTAVE_CENTRE, OCTAVE_WIDTH = 5.0, 2.0  # octaves over A0: where pitch is heard best, and how far around
+
+
+def _kept(matrix: NDArray[np.float64], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(matrix, dtype=np.float32)).to(device)
+
+
+@lru_cache
+def mel_filters(sample_rate: int, n_fft: int, n_mels: int, device: torch.device) -> tuple[tuple[int, int, Tensor], ...]:
+    """Return triangular filters of equal area on Slaney's mel scale.
+
+    A filter is zero over most bins, so they come in groups of neighbours: the first bin, the bin after the last, and
+    the weights `(last - first, n_filters)`. That is a quarter of the products; sparse matrices would need the spectrum
+    transposed, which takes longer than they save.
+
+    Source: Slaney, Auditory Toolbox (1998): linear to 1 kHz (15 mel), then 27 steps for a factor of 6.4.
+    """
+    top = 3 * (sample_rate / 2) / 200 if sample_rate < 2000 else 15 + 27 * np.log(sample_rate / 2000) / np.log(6.4)
+    mels = np.linspace(0.0, top, n_mels + 2)
+    edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))  # Hz
+    bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    weights = np.maximum(0, np.minimum(rising, falling)) * 2 / (edges[2:] - edges[:-2])
+    groups = []
+    for start in range(0, n_mels, FILTERS_IN_GROUP):
+        group = weights[:, start : start + FILTERS_IN_GROUP]
+        used = np.flatnonzero(group.any(axis=1))
+        first, last = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+        groups.append((first, last, _kept(group[first:last], device)))
+    return tuple(groups)
+
+
+@lru_cache
+def cosines(n_mfcc: int, n_mels: int, device: torch.device) -> Tensor:
+    """Return the first `n_mfcc` rows of the orthonormal DCT-II, transposed: `(n_mels, n_mfcc)`."""
+    band, order = np.arange(n_mels)[:, None] + 0.5, np.arange(n_mfcc)
+    matrix = np.sqrt(2 / n_mels) * np.cos(np.pi / n_mels * band * order)
+    matrix[:, 0] /= np.sqrt(2)
+    return _kept(matrix, device)
+
+
+@lru_cache
+def chroma_filters(sample_rate: int, n_fft: int, device: torch.device) -> Tensor:
+    """Return the weight of each bin for the twelve pitch classes from C on, A4 = 440 Hz, `(n_fft // 2 + 1, 12)`.
+
+    Source: Ellis, Chroma feature analysis and synthesis (2007), as in `librosa.filters.chroma` with tuning 0.
+    """
+    semitones = 12 * np.log2(np.arange(1, n_fft) * sample_rate / n_fft / A0)
+    semitones = np.concatenate(([semitones[0] - 18], semitones))  # 0 Hz: an octave and a half under the next bin
+    widths = np.append(np.maximum(np.diff(semitones), 1.0), 1.0)
+    distance = np.remainder(semitones[:, None] - np.arange(12) + 6, 12) - 6
+    weights = np.exp(-0.5 * (2 * distance / widths[:, None]) ** 2)
+    weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
+    weights *= np.exp(-0.5 * ((semitones / 12 - OCTAVE_CENTRE) / OCTAVE_WIDTH) ** 2)[:, None]
+    return _kept(np.roll(weights, -3, axis=1)[: n_fft // 2 + 1], device)  # from A to C
+
+
+@lru_cache
+def tonal_circles(device: torch.device) -> Tensor:
+    """Return where the twelve pitch classes lie on the circles of fifths, minor thirds and major thirds, `(12, 6)`.
+
+    Source: Harte, Sandler & Gasser (2006), Detecting harmonic change in musical audio.
+    """
+    steps = np.array([7 / 6, 7 / 6, 3 / 2, 3 / 2, 2 / 3, 2 / 3]) * np.arange(12)[:, None]
+    steps[:, ::2] -= 0.5  # a cosine a quarter turn back is a sine
+    return _kept(np.array([1, 1, 1, 1, 0.5, 0.5]) * np.cos(np.pi * steps), device)
+
+
+@lru_cache
+def contrast_bands(
+    sample_rate: int, n_fft: int, n_bands: int, lowest_hz: float, quantile: float
+) -> tuple[tuple[int, int, int], ...]:
+    """Return the first bin, the bin after the last and the bins in a quantile, for each octave band.
+
+    Neighbouring bands share a bin and the top one has all above, as `librosa.feature.spectral_contrast` has it.
+
+    Raises:
+        ValueError: the highest band begins over half of the sample rate.
+    """
+    edges = np.concatenate(([0.0], lowest_hz * 2.0 ** np.arange(n_bands + 1)))
+    if edges[-2] >= sample_rate / 2:
+        raise ValueError(f"contrast band from {edges[-2]:g} Hz is over half of {sample_rate} Hz; use fewer bands")
+    bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
+    bands = []
+    for band, (low, high) in enumerate(pairwise(edges)):
+        inside = np.flatnonzero((bins >= low) & (bins <= high))
+        first = inside[0] - 1 if band else inside[0]
+        last = len(bins) if band == n_bands else inside[-1] + 1
+        size = max(1, int(np.rint(quantile * (last - first))))
+        bands.append((int(first), int(last) if band == n_bands else int(last) - 1, size))
+    return tuple(bands)
+
+
+@lru_cache
+def contrast_means(sizes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """Return what takes the sorted bins of bands, side by side, to the mean of the smallest and of the largest.
+
+    Args:
+        sizes: the bins of each band, and how many of them make a mean.
+
+    Returns:
+        `(n_bins, 2 * n_bands)`; the smallest of all bands come first.
+    """
+    n_bands = len(sizes)
+    weights = np.zeros((sum(n_bins for n_bins, _ in sizes), 2 * n_bands))
+    last = 0
+    for band, (n_bins, size) in enumerate(sizes):
+        first, last = last, last + n_bins
+        weights[first : first + size, band] = 1 / size
+        weights[last - size : last, n_bands + band] = 1 / size
+    return _kept(weights, device)
+
+
+@lru_cache
+def slopes(width: int, order: int, device: torch.device) -> Tensor:
+    """Return the weights `(width,)` whose sum over a window is the `order`-th derivative of the polynomial of that
+    degree that fits it best (Savitzky & Golay, 1964)."""
+    offsets = np.arange(width) - width // 2
+    fit = np.linalg.pinv(np.vander(offsets, order + 1, increasing=True))
+    return _kept(fit[order] * np.prod(np.arange(1, order + 1)), device)
