@@ -1,0 +1,63 @@
+"""Windows of a clip that a model judges one by one: their logits are averaged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Windows of `size` frames that begin `hop` frames apart.
+
+    They cover a clip: the last one ends where the clip ends, so it may begin less than `hop` after the one before. A
+    clip shorter than a window is one window, with zeros behind.
+    """
+
+    size: int
+    hop: int
+
+    def counts(self, lengths: Tensor) -> Tensor:
+        """Return how many windows clips of `lengths` frames `(n_clips,)` have."""
+        return 1 + (-(-(lengths - self.size) // self.hop)).clamp_min(0)
+
+    def places(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the clip of every window and the frame at which it begins, both `(n_windows,)`, clip after clip."""
+        counts = self.counts(lengths)
+        clip_of = torch.repeat_interleave(counts)
+        number = torch.arange(len(clip_of), device=lengths.device) - (counts.cumsum(0) - counts)[clip_of]
+        last = (lengths - self.size).clamp_min(0)
+        return clip_of, (number * self.hop).minimum(last[clip_of])
+
+    def cut(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut a batch into windows.
+
+        Args:
+            features: `(n_clips, n_frames, n_features)`, 0 past a clip's end.
+            lengths: frames of each clip, `(n_clips,)`.
+
+        Returns:
+            Windows `(n_windows, size, n_features)`, the frames of a clip in each, and whose it is, both `(n_windows,)`.
+        """
+        clip_of, first = self.places(lengths)
+        missing = self.size - features.shape[1]
+        padded = torch.nn.functional.pad(features, (0, 0, 0, missing)) if missing > 0 else features
+        frames = first[:, None] + torch.arange(self.size, device=features.device)
+        return padded[clip_of[:, None], frames], lengths.clamp_max(self.size)[clip_of], clip_of
+
+
+def mean_by_clip(values: Tensor, clip_of: Tensor, n_clips: int) -> Tensor:
+    """Average `(n_windows, n_values)` over the windows of each clip; return `(n_clips, n_values)`."""
+    total = values.new_zeros(n_clips, values.shape[1]).index_add(0, clip_of, values)
+    return total / torch.bincount(clip_of, minlength=n_clips)[:, None].to(values.dtype)
+
+
+def averaged_logits(
+    model: Callable[[Tensor, Tensor], Tensor], features: Tensor, lengths: Tensor, chunks: Chunks | None
+) -> Tensor:
+    """Return a model's logits `(n_clips, n_emotions)`: of whole clips, or the mean over their chunks."""
+    if chunks is None:
+        return model(features, lengths)
+    windows, own, clip_of = chunks.cut(features, lengths)
+    return mean_by_clip(model(windows, own), clip_of, len(features))
