@@ -105,6 +105,25 @@ SETTINGS: dict[str, Setting] = {
     "model.dropout": Setting(0.3, "dropout before the classifier", low=0.0, high=0.9),
     "model.subsample": Setting(4, "frames stacked into one LSTM step", low=1, high=16),
     "augment.masks": Setting(0, "SpecAugment masks in time, and as many over feature columns", low=0, high=8),
+    "augment.mixup": Setting(
+        0.0, "alpha of mixup, whose shares are drawn from Beta(alpha, alpha); 0 is off", low=0.0, high=10.0
+    ),
+    "augment.noise_snr_db": Setting(
+        0.0, "white noise at this SNR in dB to 15 dB more, for models that hear samples; 0 is off", low=0.0, high=60.0
+    ),
+    "augment.gain_db": Setting(
+        0.0, "gain of up to so many dB up or down, for models that hear samples; 0 is off", low=0.0, high=30.0
+    ),
+    "augment.time_shift_s": Setting(
+        0.0, "shift of up to so many seconds either way, for models that hear samples; 0 is off", low=0.0, high=10.0
+    ),
+    "augment.crop": Setting(1.0, "least share of a clip that a random crop keeps; 1 is off", low=0.1, high=1.0),
+    "augment.copies": Setting(0, "stored changed copies of each training clip, made by augment.recipe", low=0, high=32),
+    "augment.recipe": Setting(
+        "fourfold",
+        "how copies are made: fourfold is noise, then speed, then pre-emphasis",
+        choices=("fourfold", "threefold_speed", "prosody", "rooms", "channels", "broad"),
+    ),
     "train.epochs": Setting(20, "passes over the training clips", low=1, high=10_000),
     "train.batch_size": Setting(32, "clips in a batch", low=1, high=4096),
     "train.label_smoothing": Setting(0.1, "probability mass moved off the true class", low=0.0, high=0.9),

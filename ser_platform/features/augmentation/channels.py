@@ -1,0 +1,95 @@
+"""What a telephone, a recorder or a messenger leaves of speech: a narrower band, coarser steps, lossy coding.
+
+Length and level stay.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+
+from ser_platform.corpora.audio import MIN_RATE, SAMPLE_RATE, Audio
+from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn, fitted
+
+ROOM = np.float32(4)  # torchaudio clips what its filters give at full scale; a filtered peak may be the higher one
+MU_LAW_STEPS = 256  # 8 bits, ITU-T G.711
+FORMATS = {"mp3": "MPEG_LAYER_III", "ogg": "VORBIS"}
+SMALLEST = 0.99  # libsndfile refuses 1 for MP3
+WRITTEN_AT_ONCE = 4096  # samples; libvorbis keeps a longer block on the stack and dies of it (libsndfile issue 1095)
+
+
+@dataclass(frozen=True)
+class BandLimit(Transform):
+    """Only what lies above `low_hz` (12 dB an octave) and below half of `rate_hz`.
+
+    The defaults are the telephone's band (300 to 3400 Hz, ITU-T G.712) but for a less steep lower edge. A clip whose
+    rate is no higher keeps its upper edge.
+    """
+
+    rate_hz: int = 8_000  # Hz
+    low_hz: float = 300.0  # Hz; 0 leaves the lows alone
+
+    def __post_init__(self) -> None:
+        check_range("rate_hz", (self.rate_hz, self.rate_hz), MIN_RATE, 48_000)
+        check_range("low_hz", (self.low_hz, self.low_hz), 0, self.rate_hz / 4)
+
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        if self.low_hz:
+            scale = ROOM * _over_full_scale(samples)
+            lifted = torchaudio.functional.highpass_biquad(torch.tensor(samples / scale), sample_rate, self.low_hz)
+            samples = lifted.numpy() * scale
+        if sample_rate <= self.rate_hz:
+            return samples
+        narrow = Audio(samples, sample_rate).at(self.rate_hz)
+        return fitted(Audio(narrow, self.rate_hz).at(sample_rate), len(samples))
+
+
+@dataclass(frozen=True)
+class MuLaw(Transform):
+    """Every sample in 8 bits on a logarithmic scale, as telephone exchanges carry it (ITU-T G.711)."""
+
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        scale = _over_full_scale(samples)
+        steps = torchaudio.functional.mu_law_encoding(torch.tensor(samples / scale), MU_LAW_STEPS)
+        decoded: Samples = torchaudio.functional.mu_law_decoding(steps, MU_LAW_STEPS).numpy()
+        return decoded * scale
+
+
+@dataclass(frozen=True)
+class Codec(Transform):
+    """Coded as MP3 or Ogg Vorbis at 16 kHz, with a variable bit rate, and decoded again; neither delays the clip.
+
+    A coder leaves nothing of a clip at the threshold of hearing, which is refused like any silence.
+    """
+
+    format: str = "mp3"
+    compression: Range = (0.3, 0.95)  # libsndfile's scale: 0 sounds best, 0.99 is smallest
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {self.format!r}")
+        check_range("compression", self.compression, 0, SMALLEST)
+
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        scale = _over_full_scale(samples)
+        heard = Audio(samples / scale, sample_rate).at(SAMPLE_RATE)  # MP3 knows nine rates only
+        coded = self._coded(heard, drawn(self.compression, rng))
+        return fitted(Audio(coded, SAMPLE_RATE).at(sample_rate), len(samples)) * scale
+
+    def _coded(self, samples: Samples, compression: float) -> Samples:
+        file = io.BytesIO()
+        how = {"format": self.format.upper(), "subtype": FORMATS[self.format], "compression_level": compression}
+        with soundfile.SoundFile(file, "w", SAMPLE_RATE, 1, **how) as writer:
+            for first in range(0, len(samples), WRITTEN_AT_ONCE):
+                writer.write(samples[first : first + WRITTEN_AT_ONCE])
+        file.seek(0)
+        decoded: Samples = soundfile.read(file, dtype="float32")[0]
+        return decoded
+
+
+def _over_full_scale(samples: Samples) -> np.float32:
+    """Return by how much the peak passes full scale, at least 1: coders clip what does."""
+    return np.float32(max(1.0, float(np.abs(samples).max())))

@@ -1,0 +1,39 @@
+"""Louder, softer, brighter: gain and pre-emphasis."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torchaudio
+
+from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn
+
+
+@dataclass(frozen=True)
+class Gain(Transform):
+    """Another level; a peak may pass full scale."""
+
+    db: Range = (-6.0, 6.0)  # dB
+
+    def __post_init__(self) -> None:
+        check_range("db", self.db, -60, 60)
+
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        return samples * np.float32(10 ** (drawn(self.db, rng) / 20))
+
+
+@dataclass(frozen=True)
+class PreEmphasis(Transform):
+    """`y[n] = x[n] - coefficient * x[n - 1]`: lifts the highs; the level falls, by 20 dB and more for a low voice.
+
+    Source: Rabiner & Schafer (1978), Digital Processing of Speech Signals; 0.97 is HTK's.
+    """
+
+    coefficient: float = 0.97
+
+    def __post_init__(self) -> None:
+        check_range("coefficient", (self.coefficient, self.coefficient), 0, 0.999)
+
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        lifted: Samples = torchaudio.functional.preemphasis(torch.tensor(samples), self.coefficient).numpy()
+        return lifted

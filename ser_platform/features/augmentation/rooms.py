@@ -1,0 +1,60 @@
+"""Speech in a room: convolved with an impulse response that is made, or was measured.
+
+The clip keeps its length (what rings on behind its end is cut) and its level.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torchaudio
+
+from ser_platform.features.augmentation.sounds import SoundFolder
+from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn, rms
+
+
+@dataclass(frozen=True)
+class Reverb(Transform):
+    """A made room: the direct sound, then Gaussian noise that decays exponentially.
+
+    Source: Moorer (1979), "About this reverberation business", Computer Music Journal 3(2).
+    """
+
+    rt60_s: Range = (0.2, 0.8)  # s until the tail has fallen by 60 dB; a living room has 0.4, a lecture hall 1
+    direct_db: Range = (0.0, 12.0)  # dB of the direct sound's energy over the tail's: nearer is more
+
+    def __post_init__(self) -> None:
+        check_range("rt60_s", self.rt60_s, 0.02, 10)
+        check_range("direct_db", self.direct_db, -20, 60)
+
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        rt60_s, direct_db = drawn(self.rt60_s, rng), drawn(self.direct_db, rng)
+        return _in_room(samples, made_response(rt60_s, direct_db, sample_rate, rng))
+
+
+@dataclass(frozen=True)
+class MeasuredRoom(Transform):
+    """One of a folder's impulse responses, from its loudest sample on: the speech comes no later."""
+
+    responses: SoundFolder
+
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        response = self.responses.drawn(sample_rate, rng)
+        return _in_room(samples, response[int(np.abs(response).argmax()) :])
+
+
+def made_response(rt60_s: float, direct_db: float, sample_rate: int, rng: np.random.Generator) -> Samples:
+    """Return an impulse response `(rt60_s * sample_rate,)`: 1, then the tail."""
+    n_samples = max(2, round(rt60_s * sample_rate))
+    decay = 10 ** (-3 * np.arange(n_samples) / sample_rate / rt60_s)  # 60 dB are a factor of 1000
+    tail = rng.standard_normal(n_samples) * decay
+    tail[0] = 0
+    tail *= np.sqrt(10 ** (-direct_db / 10) / np.square(tail).sum())
+    tail[0] = 1
+    return tail.astype(np.float32)
+
+
+def _in_room(samples: Samples, response: Samples) -> Samples:
+    reverberant = torchaudio.functional.fftconvolve(torch.tensor(samples), torch.tensor(response))
+    cut: Samples = reverberant[: len(samples)].numpy()
+    return cut * np.float32(rms(samples) / max(rms(cut), 1e-12))

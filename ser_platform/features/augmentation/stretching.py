@@ -1,0 +1,93 @@
+"""Faster, slower, higher, lower.
+
+Pitch and tempo carry emotion: anger is high and fast, sadness low and slow. Small ranges keep the label true.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+import torchaudio
+
+from ser_platform.corpora.audio import SILENCE
+from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn, fitted, rms
+
+WINDOW_S = 0.032  # s; of the phase vocoder, some pitch periods of any voice
+# torchaudio's kernels grow with both parts of the ratio: 2 semitones at 16 kHz, as its own pitch_shift resamples them,
+# take a kernel of 1 GB. A denominator up to this misses a pitch by 2 cents at most.
+LARGEST_DENOMINATOR = 400
+
+
+@dataclass(frozen=True)
+class Speed(Transform):
+    """Played faster or slower by one of `factors`, as a tape is: pitch and formants move with the tempo.
+
+    Changes the length, to `n_samples / factor` rounded up. Source: Ko, Peddinti, Povey & Khudanpur (2015), "Audio
+    augmentation for speech recognition", Interspeech.
+    """
+
+    factors: tuple[float, ...] = (0.9, 1.1)
+
+    def __post_init__(self) -> None:
+        if not self.factors:
+            raise ValueError("factors must hold at least one")
+        for factor in self.factors:
+            check_range("factors", (factor, factor), 0.5, 2)
+
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        factor = self.factors[int(rng.integers(len(self.factors)))]
+        return _resampled(samples, Fraction(factor).limit_denominator(LARGEST_DENOMINATOR))
+
+
+@dataclass(frozen=True)
+class Tempo(Transform):
+    """Faster (above 1) or slower speech of the same pitch. Changes the length, to `n_samples / rate` rounded.
+
+    Source: the phase vocoder, Flanagan & Golden (1966), Bell System Technical Journal 45; smears onsets a little.
+    """
+
+    rate: Range = (0.9, 1.1)
+
+    def __post_init__(self) -> None:
+        check_range("rate", self.rate, 0.5, 2)
+
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        return _stretched(samples, sample_rate, drawn(self.rate, rng))
+
+
+@dataclass(frozen=True)
+class Pitch(Transform):
+    """Higher or lower speech of the same tempo and length; the formants move with the pitch."""
+
+    semitones: Range = (-2.0, 2.0)
+
+    def __post_init__(self) -> None:
+        check_range("semitones", self.semitones, -12, 12)
+
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        ratio = Fraction(2 ** (drawn(self.semitones, rng) / 12)).limit_denominator(LARGEST_DENOMINATOR)
+        slow = _stretched(samples, sample_rate, 1 / float(ratio))
+        return fitted(_resampled(slow, ratio), len(samples))
+
+
+def _resampled(samples: Samples, factor: Fraction) -> Samples:
+    """Return the samples played `factor` times as fast."""
+    resample = torchaudio.functional.resample
+    resampled: Samples = resample(torch.tensor(samples), factor.numerator, factor.denominator).numpy()
+    return resampled
+
+
+def _stretched(samples: Samples, sample_rate: int, rate: float) -> Samples:
+    """Return the samples `rate` times as fast at the same pitch and level, `(round(n_samples / rate),)`."""
+    hop = max(1, round(WINDOW_S / 4 * sample_rate))
+    n_fft = 4 * hop
+    window = torch.hann_window(n_fft, dtype=torch.float64)  # phases are summed over the clip: float32 would drift
+    padded = torch.nn.functional.pad(torch.tensor(samples, dtype=torch.float64), (0, n_fft))
+    spectrum = torch.stft(padded, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
+    advance = torch.linspace(0, math.pi * hop, n_fft // 2 + 1, dtype=torch.float64)[:, None]
+    stretched = torchaudio.functional.phase_vocoder(spectrum, rate, advance)
+    waveform: Samples = torch.istft(stretched, n_fft, hop, window=window, length=round(len(samples) / rate)).numpy()
+    # Frames whose phases do not quite agree any more cancel a little: about 1 dB.
+    return (waveform * (rms(samples) / max(rms(waveform), SILENCE * rms(samples)))).astype(np.float32)

@@ -1,0 +1,100 @@
+"""What every change to a clip's samples has in common: a key that names it, and what it may never give back.
+
+No transform clips: samples are floats, and a peak may pass full scale. A coder that knows no more than full scale is
+given the clip scaled down, and its result is scaled back.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_platform.corpora.audio import SILENCE
+from ser_platform.errors import BadAudio
+from ser_platform.features.augmentation.sounds import SoundFolder
+from ser_platform.files import digest_of
+
+Samples = NDArray[np.float32]
+Range = tuple[float, float]  # lowest and highest value that is drawn, with the same chance everywhere between
+
+KEY_LENGTH = 32  # hex digits
+
+
+@dataclass(frozen=True)
+class Transform(ABC):
+    """A change to a clip. Fields and `version` are its key: bump `version` when the result changes.
+
+    Ranges are drawn anew at every call, from the generator given; the same generator gives the same samples, to the
+    rounding of the machine's Fourier transforms and, for lossy coders, of the coder's release.
+    """
+
+    version: ClassVar[int] = 1
+
+    @property
+    def key(self) -> str:
+        """A digest of class, fields and version."""
+        values = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        return digest_of({"transform": type(self).__name__, "fields": values, "version": self.version}, KEY_LENGTH)
+
+    def __call__(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        """Map mono samples `(n_samples,)` at a rate in Hz to samples at that rate, as many unless the class says else.
+
+        Raises:
+            ValueError: the samples are not mono float32.
+            BadAudio: what came, or what is left, is silent (80 dB below what came) or not finite.
+        """
+        if samples.ndim != 1 or samples.dtype != np.float32:
+            raise ValueError(f"samples must be mono (n_samples,) float32, got {samples.shape} {samples.dtype}")
+        name = type(self).__name__
+        before = _peak(samples, f"before {name}")
+        changed = np.ascontiguousarray(self._changed(samples, sample_rate, rng), dtype=np.float32)
+        if _peak(changed, f"after {name}") < SILENCE * before:
+            raise BadAudio("clip", f"is silent after {name}")
+        return changed
+
+    @abstractmethod
+    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples: ...
+
+
+def drawn(bounds: Range, rng: np.random.Generator) -> float:
+    """Return a value of a range."""
+    return float(rng.uniform(*bounds))
+
+
+def check_range(what: str, bounds: Range, lowest: float, highest: float) -> None:
+    """Refuse a range whose ends are swapped, no numbers, or beyond what is possible.
+
+    Raises:
+        ValueError: it is.
+    """
+    low, high = bounds
+    if not lowest <= low <= high <= highest:  # NaN compares as false
+        raise ValueError(f"{what} must be (low, high) with {lowest:g} <= low <= high <= {highest:g}; got {bounds}")
+
+
+def rms(samples: Samples) -> float:
+    """Return the root mean square."""
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def fitted(samples: Samples, n_samples: int) -> Samples:
+    """Return the first `n_samples`, zeros behind a shorter clip: what resampling there and back loses or adds."""
+    return np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
+
+
+def _peak(samples: Samples, when: str) -> float:
+    peak = float(np.abs(samples).max()) if len(samples) else 0.0
+    if not 0 < peak < float("inf"):  # NaN compares as false
+        raise BadAudio("clip", f"is {'empty or silent' if peak == 0 else 'not finite'} {when}")
+    return peak
+
+
+def _plain(value: object) -> object:
+    """Return a field as JSON knows it; (15, 30) and (15.0, 30.0) are one range, a folder is what it holds."""
+    if isinstance(value, SoundFolder):
+        return value.digest
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return float(value) if isinstance(value, int | float) else value
