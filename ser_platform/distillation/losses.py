@@ -6,6 +6,7 @@ from torch import Tensor
 from ser_platform.settings import Settings
 from ser_platform.training.batches import Batch
 from ser_platform.training.loop import Loss, hard_label_loss
+from ser_platform.training.losses import cross_entropy
 
 
 def distillation_loss(
@@ -24,7 +25,7 @@ def distillation_loss(
 
     Args:
         student_logits, teacher_logits: `(batch, n_emotions)`, same label order; the teacher's detached.
-        targets: `(batch,)` class indices.
+        targets: `(batch,)` class indices, or probabilities `(batch, n_emotions)`.
         temperature: > 0; higher gives softer teacher probabilities.
         alpha: weight of the teacher term in [0, 1]; 0 is plain supervised training.
         class_weights: `(n_emotions,)`, on the hard term only: the teacher was trained with them already.
@@ -32,7 +33,7 @@ def distillation_loss(
 
     Source: Hinton, Vinyals & Dean (2015), arXiv:1503.02531, section 2.
     """
-    hard = F.cross_entropy(student_logits, targets, class_weights, label_smoothing=label_smoothing)
+    hard = cross_entropy(student_logits, targets, class_weights, label_smoothing)
     soft = F.kl_div(
         F.log_softmax(student_logits / temperature, dim=-1),
         F.log_softmax(teacher_logits / temperature, dim=-1),

@@ -12,7 +12,6 @@ from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.viewed import ViewedFeatures
 
 SORTED_BATCHES = 8  # how many batches' clips are sorted by length together: less padding, order still random
-MASKED_SHARE = 0.15  # of a clip's frames, and of the columns, that one mask covers at most
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,10 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Batch:
-    """Features `(batch, n_frames, n_features)`, lengths, targets `(batch,)`, teacher logits `(batch, n_emotions)`."""
+    """Features `(batch, n_frames, n_features)`, lengths, targets `(batch,)`, teacher logits `(batch, n_emotions)`.
+
+    After mixup, targets are probabilities `(batch, n_emotions)`.
+    """
 
     features: Tensor
     lengths: Tensor
@@ -75,24 +77,3 @@ def by_length(clips: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: 
     order = clips[np.argsort(lengths[clips], kind="stable")]
     for first in range(0, len(order), batch_size):
         yield order[first : first + batch_size]
-
-
-def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> None:
-    """Set `n_masks` stretches of time, and as many of columns, of each clip to zero, the column's mean.
-
-    Source: SpecAugment, Park et al. (2019), arXiv:1904.08779; without time warping.
-    """
-    n_clips, _, n_columns = batch.features.shape
-    for row, length in zip(range(n_clips), batch.lengths.tolist(), strict=True):
-        for _ in range(n_masks):
-            first, last = _stretch(length, rng)
-            batch.features[row, first:last] = 0
-            if n_columns > 1:
-                first, last = _stretch(n_columns, rng)
-                batch.features[row, :, first:last] = 0
-
-
-def _stretch(length: int, rng: np.random.Generator) -> tuple[int, int]:
-    width = int(rng.integers(0, max(1, int(MASKED_SHARE * length)) + 1))
-    first = int(rng.integers(0, length - width + 1))
-    return first, first + width

@@ -17,7 +17,9 @@ from ser_platform.features.normaliser import Normaliser
 from ser_platform.metrics import confusion_matrix, macro_f1_of, uar_of, war
 from ser_platform.models import build_model
 from ser_platform.settings import Settings
-from ser_platform.training.batches import Batch, TrainingData, by_length, make_batch, mask_spectra, shuffled
+from ser_platform.training.augment import Augmenter
+from ser_platform.training.batches import Batch, TrainingData, by_length, make_batch, shuffled
+from ser_platform.training.losses import cross_entropy
 
 EVALUATION_BATCH = 64
 WARM_UP = 0.25  # share of the steps in which one_cycle rises
@@ -62,7 +64,7 @@ def hard_label_loss(settings: Settings, weights: Tensor | None) -> Loss:
     """Return class-weighted cross-entropy with label smoothing."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(logits, batch.targets, weights, label_smoothing=settings["train.label_smoothing"])
+        return cross_entropy(logits, batch.targets, weights, settings["train.label_smoothing"])
 
     return loss
 
@@ -92,6 +94,7 @@ class Trainer:
             self.model.parameters(), lr=settings["optimizer.lr"], weight_decay=settings["optimizer.weight_decay"]
         )
         self._rng = np.random.default_rng(settings["seed"])
+        self._augment = Augmenter(settings, len(data.labels), self.device)
         self.best_state = self._state()
         self.best_dev_logits: NDArray[np.float32] | None = None
 
@@ -146,12 +149,8 @@ class Trainer:
         self.model.train()
         total = torch.zeros((), device=self.device)
         for clips in batches:
-            batch = make_batch(self.data, clips, self.normaliser)
-            if self.settings["augment.masks"]:
-                mask_spectra(batch, self.settings["augment.masks"], self._rng)
-            loss = train_step(
-                self.model, batch.to(self.device), self.loss, self.optimizer, self.settings["train.max_norm"]
-            )
+            batch = self._augment(make_batch(self.data, clips, self.normaliser).to(self.device))
+            loss = train_step(self.model, batch, self.loss, self.optimizer, self.settings["train.max_norm"])
             schedule.step()
             total += loss * len(clips)
         mean = float(total) / sum(map(len, batches))
