@@ -92,12 +92,75 @@ SETTINGS: dict[str, Setting] = {
     "data.labels": Setting(
         "as_labelled", "which emotions count as what: as_labelled, shared, 4, 6, 7 or 8, then rules like 'drop calm'"
     ),
-    "data.max_seconds": Setting(3.0, "longest part of a clip that a model sees, in seconds", low=0.2, high=60.0),
-    "data.crop": Setting("centre", "which part of a longer clip is kept", choices=("head", "centre")),
-    "features.sets": Setting(
-        ("log_mel",), "frame features, side by side", choices=("log_mel", "mfcc", "zcr", "rms", "waveform")
+    "data.max_seconds": Setting(
+        3.0,
+        "longest part of a clip that a model sees, in seconds; features of whole clips ignore it",
+        low=0.2,
+        high=60.0,
     ),
-    "features.n_mfcc": Setting(20, "how many of the 40 stored MFCC are used", low=1, high=40),
+    "data.crop": Setting(
+        "centre",
+        "which part of a longer clip is kept; random draws another in every epoch, and judges by the centre",
+        choices=("head", "centre", "random"),
+    ),
+    "data.skip_s": Setting(
+        0.0, "seconds skipped at the start of every clip, often silence; 0.1 s are always left", low=0.0, high=10.0
+    ),
+    "data.min_seconds": Setting(
+        0.0,
+        "shorter clips are continued up to this, in seconds (see data.pad); 0 leaves each its length",
+        low=0.0,
+        high=60.0,
+    ),
+    "data.pad": Setting(
+        "zeros",
+        "what continues a clip up to data.min_seconds: zeros (each column's mean, once scaled), the clip again "
+        "(repeat), or the clip backwards and forwards (reflect)",
+        choices=("zeros", "repeat", "reflect"),
+    ),
+    "data.trim_db": Setting(
+        0.0,
+        "cut off both ends of a clip what is this many dB under its loudest frame, for instance 30; 0 keeps the ends",
+        low=0.0,
+        high=100.0,
+    ),
+    "data.level_dbfs": Setting(
+        0.0,
+        "bring every clip to this level, in dB under full scale, for instance -20; 0 keeps the levels, which tell of "
+        "anger but also of the microphone",
+        low=-60.0,
+        high=0.0,
+    ),
+    "features.sets": Setting(
+        ("log_mel",),
+        "features, side by side where they have the same frames: families, or the set of a published system",
+        choices=(
+            *("log_mel", "mfcc", "zcr", "rms", "mfcc_delta", "f0", "chroma", "centroid", "bandwidth", "rolloff"),
+            *("flatness", "contrast", "tonnetz", "vector180", "vector184", "vector193", "frames201", "chunks128"),
+            *("egemaps", "compare", "waveform"),
+        ),
+    ),
+    "features.n_mfcc": Setting(20, "how many of the 40 stored MFCC, and of their deltas, are used", low=1, high=40),
+    "features.pool": Setting(
+        "none",
+        "statistics over a clip's frames in place of the frames: one row, for models that hear no order in time",
+        choices=("none", "mean", "mean_std", "mean_std_min_max", "percentiles"),
+    ),
+    "features.chunk": Setting(
+        0,
+        "frames of a chunk: a model hears chunks, and a clip's logits are the mean over its own; 0 hears whole clips",
+        low=0,
+        high=6000,
+    ),
+    "features.chunk_hop": Setting(
+        0, "frames from one chunk to the next; 0 is features.chunk: chunks side by side", low=0, high=6000
+    ),
+    "features.normalise": Setting(
+        "global",
+        "whose mean and deviation scale the features: all training clips' (global), each clip's own (utterance), or "
+        "all clips' of its speaker (speaker; it must know the test speakers' clips, and is stamped on the protocol)",
+        choices=("global", "utterance", "speaker"),
+    ),
     "model.name": Setting("cnn_bilstm", "architecture"),
     "model.hidden_size": Setting(64, "LSTM units in one direction", low=4, high=1024),
     "model.layers": Setting(1, "stacked LSTM layers", low=1, high=4),

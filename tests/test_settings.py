@@ -49,7 +49,7 @@ def test_both_ends_of_a_range_are_valid_and_what_lies_beyond_is_not(name):
         ("train.class_weights", 1, "must be true or false; got 1"),
         ("data.crop", "tail", "unknown data.crop 'tail'; choose from: head, centre"),
         ("features.sets", [], "at least one of log_mel, mfcc, zcr, rms"),
-        ("features.sets", ["log_mel", "chroma"], "'chroma'; choose from: log_mel, mfcc"),
+        ("features.sets", ["log_mel", "timbre"], "'timbre'; choose from: log_mel, mfcc"),
     ],
 )
 def test_a_wrong_value_is_refused(name, value, message):

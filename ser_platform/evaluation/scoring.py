@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits import Split
 from ser_platform.evaluation.intervals import Interval, metric_intervals
+from ser_platform.features.chunks import averaged_logits
 from ser_platform.features.viewed import ViewedFeatures
 from ser_platform.inference.bundle import Bundle
 from ser_platform.metrics import confusion_matrix
@@ -43,7 +44,8 @@ def logits_of(bundle: Bundle, hashes: tuple[str, ...], clips: NDArray[np.int64])
     with torch.inference_mode():
         for first in range(0, len(clips), BATCH):
             part, lengths = features.batch(clips[first : first + BATCH], bundle.normaliser)
-            logits[first : first + BATCH] = model(torch.from_numpy(part), torch.from_numpy(lengths)).numpy()
+            heard = torch.from_numpy(part), torch.from_numpy(lengths)
+            logits[first : first + BATCH] = averaged_logits(model, *heard, bundle.view.chunks).numpy()
     return logits
 
 

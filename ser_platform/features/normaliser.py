@@ -1,26 +1,56 @@
-"""Scaling every column to zero mean and unit variance, fitted on training clips from stored sums."""
+"""Scaling every column to zero mean and unit variance, by statistics of the training clips, the clip or its speaker."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 STD_FLOOR = 1e-5  # a constant column would divide by zero
+GLOBAL, UTTERANCE, SPEAKER = "global", "utterance", "speaker"
+NORMALISATIONS = (GLOBAL, UTTERANCE, SPEAKER)  # whose statistics: all training clips', the clip's own, its speaker's
+
+
+def protocol_note(normalise: str) -> str | None:
+    """Return what a protocol's stamp must add under `features.normalise`, or None where there is nothing to tell.
+
+    Per-speaker statistics rest on all clips of a test speaker, though not on their labels: whoever has a single clip of
+    an unknown voice cannot have them, so figures reached so stand apart.
+    """
+    return "per-speaker normalisation" if normalise == SPEAKER else None
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Mean and standard deviation of each column, both `(n_features,)` float32."""
+    """Mean and standard deviation of each column, both float32: `(n_features,)`, or `(n, n_features)` of n groups."""
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
 
     @classmethod
-    def from_sums(cls, n_frames: int, sums: NDArray[np.float64], squares: NDArray[np.float64]) -> "Normaliser":
-        """Fit from the sum and the sum of squares of `n_frames` frames, each `(n_features,)`."""
-        mean = sums / n_frames
-        variance = np.maximum(squares / n_frames - mean**2, 0.0)
+    def from_sums(
+        cls, n_frames: int | NDArray[np.int64], sums: NDArray[np.float64], squares: NDArray[np.float64]
+    ) -> "Normaliser":
+        """Fit from the sum and the sum of squares of `n_frames` frames: a number and `(n_features,)`, or `(n,)` and
+        `(n, n_features)` for n groups at once.
+        """
+        counts = np.asarray(n_frames)[..., None]
+        mean = sums / counts
+        variance = np.maximum(squares / counts - mean**2, 0.0)
         return cls(mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32))
+
+    @classmethod
+    def side_by_side(cls, parts: Iterable["Normaliser"]) -> "Normaliser":
+        """Join the columns of several."""
+        joined = list(parts)
+        return cls(
+            np.concatenate([part.mean for part in joined], axis=-1),
+            np.concatenate([part.std for part in joined], axis=-1),
+        )
+
+    def take(self, groups: NDArray[np.int64]) -> "Normaliser":
+        """Return the statistics of some groups, in that order."""
+        return Normaliser(self.mean[groups], self.std[groups])
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scale features `(..., n_features)`."""

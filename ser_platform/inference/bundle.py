@@ -139,11 +139,10 @@ def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
             f"{folder}: unknown architecture {described['architecture']!r}; known are {', '.join(MODELS)}"
         )
     arrays: dict[str, np.ndarray] = load_arrays(contents["normaliser.safetensors"])
-    view = described["view"]
     return Bundle(
         role=described["role"],
         settings=resolve(described["settings"]),
-        view=FeatureView(tuple(view["sets"]), view["n_mfcc"], view["max_seconds"], view["crop"]),
+        view=FeatureView.from_json(described["view"]),
         labels=tuple(described["labels"]),
         state=load_tensors(contents["model.safetensors"]),
         normaliser=Normaliser(arrays["mean"], arrays["std"]),

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.audio import AUDIO_SUFFIXES, Audio, read_audio
 from ser_platform.errors import UserError
+from ser_platform.features.chunks import averaged_logits
+from ser_platform.features.viewed import features_of
 from ser_platform.inference.bundle import Bundle
 
 
@@ -30,9 +32,10 @@ class Predictor:
 
     def probabilities(self, audio: Audio) -> NDArray[np.float32]:
         """Return probabilities `(n_emotions,)` of a clip."""
-        features = self.bundle.normaliser(self.bundle.view.of_audio(audio))
+        features = torch.from_numpy(features_of(self.bundle.view, audio, self.bundle.normaliser))[None]
+        lengths = torch.tensor([features.shape[1]])
         with torch.inference_mode():
-            logits = self._model(torch.from_numpy(features)[None], torch.tensor([len(features)]))[0]
+            logits = averaged_logits(self._model, features, lengths, self.bundle.view.chunks)[0]
             probabilities: NDArray[np.float32] = (logits / self.bundle.temperature).softmax(dim=-1).numpy()
         return probabilities
 

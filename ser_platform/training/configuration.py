@@ -6,9 +6,18 @@ from ser_platform.settings import Settings
 
 
 def feature_view(settings: Settings) -> FeatureView:
-    """Return the view of a configuration; a model that hears samples takes no frame features."""
+    """Return the view of a configuration; a model that hears samples takes no frame features.
+
+    Raises:
+        UserError: there is no such model, or the settings contradict each other.
+    """
     hears_waveform = architecture(settings["model.name"]).hears_waveform
     return FeatureView.from_settings(settings, ("waveform",) if hears_waveform else settings["features.sets"])
+
+
+def needed_families(settings: Settings) -> tuple[str, ...]:
+    """Return the feature families that must be stored for a configuration."""
+    return feature_view(settings).needs
 
 
 def parameters_of(settings: Settings, n_emotions: int) -> int:

@@ -2,7 +2,7 @@ import pytest
 
 from ser_platform.models import MODELS, build_model
 from ser_platform.settings import resolve
-from ser_platform.training.configuration import feature_view, parameters_of
+from ser_platform.training.configuration import feature_view, needed_families, parameters_of
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -15,3 +15,8 @@ def test_a_models_size_follows_from_its_configuration(name):
 def test_a_model_that_hears_samples_takes_no_frame_features():
     assert feature_view(resolve({"model.name": "lite_cnn", "features.sets": ["log_mel"]})).sets == ("waveform",)
     assert feature_view(resolve({"model.name": "bilstm", "features.sets": ["mfcc"]})).sets == ("mfcc",)
+
+
+def test_what_must_be_stored_follows_from_a_configuration():
+    assert needed_families(resolve({"model.name": "bilstm", "features.sets": ["mfcc"]})) == ("mfcc",)
+    assert needed_families(resolve({"model.name": "lite_cnn", "data.trim_db": 30})) == ("waveform", "rms")

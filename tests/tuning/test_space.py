@@ -202,7 +202,7 @@ REFUSED = {
     "an empty subset": (searching("features.sets: {subset: [log_mel, zcr], min: 0}"), 3, "min 0"),
     "a min that is no number": (searching("features.sets: {subset: [log_mel, zcr], min: few}"), 3, "min 'few'"),
     "a subset of what is no set": (searching("model.name: {subset: [bilstm, lite_cnn]}"), 3, "draws nothing valid"),
-    "an unknown member": (searching("features.sets: {subset: [log_mel, chroma]}"), 3, "'chroma'; choose from: log_mel"),
+    "an unknown member": (searching("features.sets: {subset: [log_mel, timbre]}"), 3, "'timbre'; choose from: log_mel"),
     "a condition on nothing": (
         searching("model.layers: {choice: [1, 2], when: {model.name: bilstm}}"),
         3,
