@@ -81,13 +81,26 @@ class Analysis:
         """Return the frames of each clip."""
         return [1 + length // stft.hop_length for length in self.lengths(stft.sample_rate)]
 
+    def padded(self, sample_rate: int, frame_length: int) -> Tensor:
+        """Return the samples with zeros at both ends, so that `unfold` gives frames centred on their hop."""
+        half = frame_length // 2
+        key = ("padded", sample_rate, frame_length)
+        ends = (half, frame_length - half)
+        return self._once(key, lambda: torch.nn.functional.pad(self.waveform(sample_rate), ends))
+
     def frames(self, sample_rate: int, frame_length: int, hop_length: int) -> Tensor:
         """Return centred frames `(..., n_frames, frame_length)`, zeros beyond the ends, as many as a spectrum has."""
-        return framed(self.waveform(sample_rate), frame_length, hop_length)
+        return self.framed(self.padded(sample_rate, frame_length), sample_rate, frame_length, hop_length)
+
+    def framed(self, padded: Tensor, sample_rate: int, frame_length: int, hop_length: int) -> Tensor:
+        """Return frames `(..., n_frames, frame_length)` of what was made from `padded` samples."""
+        n_frames = 1 + max(self.lengths(sample_rate)) // hop_length
+        return padded.unfold(-1, frame_length, hop_length)[..., :n_frames, :]
 
     def frame_power(self, sample_rate: int, frame_length: int, hop_length: int) -> Tensor:
         """Return the mean square of each of `frames`, `(..., n_frames, 1)`."""
-        return framed(self.waveform(sample_rate).square(), frame_length, hop_length).mean(-1, keepdim=True)
+        squares = self.padded(sample_rate, frame_length).square()
+        return self.framed(squares, sample_rate, frame_length, hop_length).mean(-1, keepdim=True)
 
     def magnitude(self, stft: Stft) -> Tensor:
         """Return the magnitude spectrum `(..., n_frames, n_bins)`, 0 past a clip's last frame."""
@@ -141,8 +154,8 @@ class Analysis:
 
     def _spectrum(self, stft: Stft) -> Tensor:
         # A window in the middle of n_fft zeros has the magnitudes of the window alone: only the phase differs.
-        samples = self.waveform(stft.sample_rate).to(_precise(self.device))
-        frames = framed(samples, stft.win_length, stft.hop_length)
+        samples = self.padded(stft.sample_rate, stft.win_length).to(_precise(self.device))
+        frames = self.framed(samples, stft.sample_rate, stft.win_length, stft.hop_length)
         window = _window(stft.window, stft.win_length, self.device)
         magnitude = torch.empty((*frames.shape[:-1], stft.n_bins), device=self.device)
         block = frames.shape[-2] if self.device.type != "cpu" else FRAMES_IN_CACHE
@@ -154,13 +167,6 @@ class Analysis:
             # The frames after a clip's last one overlap its end: their level must not count as the clip's.
             magnitude *= self.within(counts)[:, :, None]
         return magnitude
-
-
-def framed(samples: Tensor, frame_length: int, hop_length: int) -> Tensor:
-    """Return centred frames `(..., n_frames, frame_length)` of samples `(..., n_samples)`, zeros beyond the ends."""
-    half = frame_length // 2
-    padded = torch.nn.functional.pad(samples, (half, frame_length - half))
-    return padded.unfold(-1, frame_length, hop_length)[..., : 1 + samples.shape[-1] // hop_length, :]
 
 
 def _magnitude(spectrum: Tensor, out: Tensor) -> None:

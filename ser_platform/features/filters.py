@@ -78,7 +78,7 @@ def tonal_circles(device: torch.device) -> Tensor:
     Source: Harte, Sandler & Gasser (2006), Detecting harmonic change in musical audio.
     """
     steps = np.array([7 / 6, 7 / 6, 3 / 2, 3 / 2, 2 / 3, 2 / 3]) * np.arange(12)[:, None]
-    steps[:, ::2] -= 0.5  # a cosine a quarter turn back is a sine
+    steps = steps - np.array([0.5, 0, 0.5, 0, 0.5, 0])  # a cosine a quarter turn back is a sine
     return _kept(np.array([1, 1, 1, 1, 0.5, 0.5]) * np.cos(np.pi * steps), device)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ser_platform.corpora.audio import SAMPLE_RATE
-from ser_platform.features.analysis import AMIN, Analysis, framed
+from ser_platform.features.analysis import AMIN, Analysis
 from ser_platform.features.family import Framed
 
 ZERO = 1e-10  # amplitude that has no sign
@@ -25,15 +25,15 @@ class Zcr(Framed):
     column_names: ClassVar[tuple[str, ...]] = ("zcr",)
 
     def __call__(self, analysis: Analysis) -> Tensor:
+        rate, frame_length = self.stft.sample_rate, self.stft.win_length
         # In place, 1 for negative and 0 else: a comparison into booleans takes three times as long.
-        negative = analysis.waveform(self.stft.sample_rate).clone().lt_(-ZERO)
-        changes = torch.nn.functional.pad((negative[..., 1:] - negative[..., :-1]).square_(), (1, 0))
-        lengths = analysis.lengths(self.stft.sample_rate)
-        if min(lengths) < max(lengths):
-            changes *= analysis.within(lengths)  # from a clip's last sample to the padding is no change of sign
-        frames = framed(changes, self.stft.win_length, self.stft.hop_length)
-        # A frame's first sample has none before it.
-        return (frames.sum(-1) - frames[..., 0])[..., None] / self.stft.win_length
+        negative = analysis.padded(rate, frame_length).clone().lt_(-ZERO)
+        changes = (negative[..., 1:] - negative[..., :-1]).square_()
+        changes[..., frame_length // 2 - 1] = 0  # from padding to the first sample is no change, nor from the last
+        ends = torch.tensor(analysis.lengths(rate), device=changes.device) + frame_length // 2 - 1
+        changes = changes.view(len(ends), -1).scatter_(1, ends[:, None], 0.0).view(changes.shape)
+        counts = analysis.framed(changes, rate, frame_length - 1, self.stft.hop_length).sum(-1, keepdim=True)
+        return counts / frame_length
 
 
 @dataclass(frozen=True)
