@@ -1,10 +1,11 @@
 """Changes to training batches, made on the device and drawn anew in every step.
 
 Samples are changed first, as a microphone would have heard them; then clips are mixed; masks go on top. Batches are
-normalised already: 0 is a column's mean, and of samples, whose mean is next to nothing, silence. The few numbers that a
+normalised, and 0 behind a clip's end: 0 is a column's mean and, of samples, as good as silence. The few numbers that a
 clip needs are drawn on the CPU, so that a seed gives the same ones on every device; noise is drawn where it is used.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -120,7 +121,8 @@ def crop(batch: Batch, least_share: float, rng: np.random.Generator) -> Batch:
     share = least_share + (1 - least_share) * draws[0]
     lengths = torch.minimum((share * batch.lengths).ceil().long().clamp_min(1), batch.lengths)
     first = (draws[1] * (batch.lengths - lengths + 1)).long()
-    return replace(batch, features=_moved(batch.features, first, lengths, first + lengths), lengths=lengths)
+    margin = math.ceil((1 - least_share) * batch.features.shape[1])
+    return replace(batch, features=_moved(batch.features, first, lengths, margin), lengths=lengths)
 
 
 def shift_in_time(batch: Batch, most: int, rng: np.random.Generator) -> Batch:
@@ -128,18 +130,24 @@ def shift_in_time(batch: Batch, most: int, rng: np.random.Generator) -> Batch:
     shift = _on(batch, rng.integers(-most, most + 1, len(batch.lengths)))
     half = batch.lengths // 2
     first = -torch.maximum(torch.minimum(shift, half), -half)
-    return replace(batch, features=_moved(batch.features, first, batch.lengths, batch.lengths))
+    margin = min(most, batch.features.shape[1] // 2)
+    return replace(batch, features=_moved(batch.features, first, batch.lengths, margin))
 
 
-def _moved(features: Tensor, first: Tensor, lengths: Tensor, end: Tensor) -> Tensor:
-    """Return each clip from frame `first` on, `lengths` of them, 0 where that is before the clip or at `end`."""
+def _moved(features: Tensor, first: Tensor, lengths: Tensor, margin: int) -> Tensor:
+    """Return each clip from frame `first` on, `lengths` of them, both `(batch,)`; 0 outside of the clip.
+
+    `margin` is the largest magnitude of `first`. Windows are cut from a padded copy: an index for every sample would
+    take ten times as long.
+    """
     n_clips, n_frames = features.shape[:2]
-    positions = torch.arange(n_frames, device=features.device)
-    source = positions + first[:, None]
-    inside = (source >= 0) & (source < end[:, None]) & (positions < lengths[:, None])
-    rows = source.clamp(0, n_frames - 1) + n_frames * torch.arange(n_clips, device=features.device)[:, None]
-    moved = features.flatten(0, 1).index_select(0, rows.flatten()).view_as(features)
-    return moved.mul_(inside[:, :, None])
+    windows = F.pad(features, (0, 0, margin, margin)).unfold(1, n_frames, 1)
+    moved = windows[torch.arange(n_clips, device=features.device), first + margin].transpose(1, 2).contiguous()
+    return moved.mul_(_own(lengths, n_frames)[:, :, None])
+
+
+def _own(lengths: Tensor, n_frames: int) -> Tensor:
+    return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
 
 
 def change_gain(batch: Batch, most_db: float, rng: np.random.Generator) -> Batch:
@@ -158,7 +166,7 @@ def add_noise(batch: Batch, snr_db: float, rng: np.random.Generator, generator: 
     samples = batch.features[:, :, 0]
     ratios = rng.uniform(snr_db, snr_db + NOISE_SPAN_DB, len(samples)).astype(np.float32)
     noise = torch.randn(samples.shape, generator=generator, device=samples.device)
-    noise *= torch.arange(samples.shape[1], device=samples.device) < batch.lengths[:, None]
+    noise *= _own(batch.lengths, samples.shape[1])
     noisy = torchaudio.functional.add_noise(samples, noise, _on(batch, ratios), batch.lengths)
     return replace(batch, features=noisy[:, :, None])
 

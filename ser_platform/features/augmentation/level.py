@@ -24,7 +24,7 @@ class Gain(Transform):
 
 @dataclass(frozen=True)
 class PreEmphasis(Transform):
-    """`y[n] = x[n] - coefficient * x[n - 1]`: lifts the highs; the level falls, by 20 dB and more for a low voice.
+    """`y[n] = x[n] - coefficient * x[n - 1]`: lifts the highs; the level falls, of speech by 2 to 13 dB.
 
     Source: Rabiner & Schafer (1978), Digital Processing of Speech Signals; 0.97 is HTK's.
     """
