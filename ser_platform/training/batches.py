@@ -52,9 +52,11 @@ class Batch:
         return Batch(self.features.to(device), self.lengths.to(device), self.targets.to(device), teacher)
 
 
-def make_batch(data: TrainingData, clips: NDArray[np.int64], normaliser: Normaliser) -> Batch:
-    """Return the batch of `clips`."""
-    features, lengths = data.features.batch(clips, normaliser)
+def make_batch(
+    data: TrainingData, clips: NDArray[np.int64], normaliser: Normaliser, *, seed: int = 0, epoch: int | None = None
+) -> Batch:
+    """Return the batch of `clips`; `seed` and `epoch` are of training, which may crop at random."""
+    features, lengths = data.features.batch(clips, normaliser, seed=seed, epoch=epoch)
     teacher = None if data.teacher_logits is None else torch.from_numpy(data.teacher_logits[clips])
     return Batch(torch.from_numpy(features), torch.from_numpy(lengths), torch.from_numpy(data.targets[clips]), teacher)
 

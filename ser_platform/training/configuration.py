@@ -1,5 +1,6 @@
 """What a configuration's settings mean for data and model."""
 
+from ser_platform.errors import UserError
 from ser_platform.features.view import FeatureView
 from ser_platform.models import architecture, count_parameters
 from ser_platform.settings import Settings
@@ -21,5 +22,11 @@ def needed_families(settings: Settings) -> tuple[str, ...]:
 
 
 def parameters_of(settings: Settings, n_emotions: int) -> int:
-    """Return how many trainable parameters the configuration's model has."""
+    """Return how many trainable parameters the configuration's model has.
+
+    Raises:
+        UserError: there is no such model, or the settings contradict each other.
+    """
+    if settings["augment.copies"] and settings["distill.alpha"]:
+        raise UserError("augment.copies and distill.alpha cannot be together yet: no teacher labels copies")
     return count_parameters(settings, feature_view(settings).n_features, n_emotions)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.errors import WorkFailed
+from ser_platform.features.chunks import Chunks, averaged_logits
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.metrics import confusion_matrix, macro_f1_of, uar_of, war
 from ser_platform.models import build_model
@@ -94,6 +95,7 @@ class Trainer:
             self.model.parameters(), lr=settings["optimizer.lr"], weight_decay=settings["optimizer.weight_decay"]
         )
         self._rng = np.random.default_rng(settings["seed"])
+        self._chunks = data.features.view.chunks
         self._augment = Augmenter(settings, len(data.labels), self.device)
         self.best_state = self._state()
         self.best_dev_logits: NDArray[np.float32] | None = None
@@ -136,7 +138,8 @@ class Trainer:
         with torch.inference_mode():
             for part in by_length(clips, self.data.features.lengths, EVALUATION_BATCH):
                 batch = make_batch(self.data, part, self.normaliser).to(self.device)
-                logits[[position[int(clip)] for clip in part]] = self.model(batch.features, batch.lengths).cpu().numpy()
+                found = averaged_logits(self.model, batch.features, batch.lengths, self._chunks)
+                logits[[position[int(clip)] for clip in part]] = found.cpu().numpy()
         return logits
 
     def restore_best(self) -> None:
@@ -149,8 +152,11 @@ class Trainer:
         self.model.train()
         total = torch.zeros((), device=self.device)
         for clips in batches:
-            batch = self._augment(make_batch(self.data, clips, self.normaliser).to(self.device))
-            loss = train_step(self.model, batch, self.loss, self.optimizer, self.settings["train.max_norm"])
+            batch = make_batch(self.data, clips, self.normaliser, seed=self.settings["seed"], epoch=epoch)
+            batch = self._augment(batch.to(self.device))
+            loss = train_step(
+                self.model, batch, self.loss, self.optimizer, self.settings["train.max_norm"], self._chunks
+            )
             schedule.step()
             total += loss * len(clips)
         mean = float(total) / sum(map(len, batches))
@@ -174,11 +180,16 @@ class Trainer:
 
 
 def train_step(
-    model: nn.Module, batch: Batch, loss_fn: Loss, optimizer: torch.optim.Optimizer, max_norm: float
+    model: nn.Module,
+    batch: Batch,
+    loss_fn: Loss,
+    optimizer: torch.optim.Optimizer,
+    max_norm: float,
+    chunks: Chunks | None = None,
 ) -> Tensor:
-    """Update `model` on one batch and return the detached loss in nats, a scalar."""
+    """Update `model` on one batch and return the detached loss in nats, a scalar; `chunks` are judged one by one."""
     optimizer.zero_grad(set_to_none=True)
-    loss = loss_fn(model(batch.features, batch.lengths), batch)
+    loss = loss_fn(averaged_logits(model, batch.features, batch.lengths, chunks), batch)
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     optimizer.step()

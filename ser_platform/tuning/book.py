@@ -14,6 +14,7 @@ from typing import Protocol
 import optuna
 from optuna.trial import TrialState
 
+from ser_platform.errors import UserError
 from ser_platform.settings import Settings, as_json
 from ser_platform.training.configuration import parameters_of
 from ser_platform.tuning.asha import Asha
@@ -79,6 +80,7 @@ class StudyBook:
         self.asked: set[int] = set()  # in this process; a resumed study has others too
         self.duplicates = 0
         self.over_limit = 0
+        self.contradictions = 0
         self.exhausted = False
         self._n_emotions = n_emotions
         epochs = space.settings({})["train.epochs"]
@@ -146,7 +148,13 @@ class StudyBook:
             trial = self.study.ask()
             params = self.space.draw(trial)
             settings = self.space.settings(params)
-            parameters = parameters_of(settings, self._n_emotions)
+            try:
+                parameters = parameters_of(settings, self._n_emotions)
+            except UserError as contradiction:  # like data.min_seconds above data.max_seconds: no clip could be seen
+                trial.set_user_attr("state", f"contradicts itself: {contradiction}")
+                self.study.tell(trial, state=TrialState.PRUNED)
+                self.contradictions += 1
+                continue
             if self.space.max_parameters is not None and parameters > self.space.max_parameters:
                 trial.set_constraint("parameters", parameters - self.space.max_parameters)
                 trial.set_user_attr("state", "over the limit")

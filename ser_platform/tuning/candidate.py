@@ -18,6 +18,7 @@ from ser_platform.evaluation.figures import confusion_figure, recall_figure
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
 from ser_platform.features.dataset import Dataset
+from ser_platform.features.normaliser import protocol_note
 from ser_platform.inference.bundle import Bundle
 from ser_platform.settings import Settings
 from ser_platform.tracking.promotion import PREDICTIONS
@@ -119,7 +120,7 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
         state=fit.state,
         normaliser=fit.normaliser,
         temperature=temperature,
-        protocol=origin.split.protocol_stamp,
+        protocol=stamped(origin.split.protocol_stamp, settings),
         metrics=dict(dev),
         lineage=lineage,
         provenance={
@@ -146,7 +147,7 @@ def score_and_register(
     Returns the score, the registered version, and how many models these test clips have judged so far.
     """
     split = origin.split
-    logits = logits_of(bundle, origin.dataset.hashes, split.test)
+    logits = logits_of(bundle, split.manifest, split.test)
     score = score_test(split, bundle.labels, logits.argmax(axis=1))
     bundle.metrics.update(score.metrics)
     looks = record_read(split.test_fingerprint, bundle.ledger_key, f"{origin.role} of {origin.name}")
@@ -156,17 +157,19 @@ def score_and_register(
     if (teacher := _teacher_of(origin, bundle)) is not None:
         tags["teacher"] = teacher
     with TemporaryDirectory() as scratch:
-        log_test(client, run_id, origin, score, Path(scratch))
+        log_test(client, run_id, origin, bundle.protocol, score, Path(scratch))
         folder = Path(scratch) / "bundle"
         digest = bundle.write(folder, card)
         model = register(client, model_name(origin.role), run_id, folder, digest, tags, card)
     return score, model, looks
 
 
-def log_test(client: Client, run_id: str, origin: Origin, score: TestScore, scratch: Path) -> None:
+def log_test(
+    client: Client, run_id: str, origin: Origin, protocol: str, score: TestScore, scratch: Path
+) -> None:
     """Log the test predictions and their figures to a run."""
     folder, labels = scratch / Path(PREDICTIONS).parent, origin.dataset.labels
-    title = f"{origin.name}: test UAR {score.uar.value:.3f}, protocol {origin.split.protocol_stamp}"
+    title = f"{origin.name}: test UAR {score.uar.value:.3f}, protocol {protocol}"
     confusion_figure(score.matrix, labels, title, folder / "confusion_matrix.png")
     recall_figure(score.matrix, labels, title, folder / "recall.png")
     test = origin.split.manifest.take(origin.split.test)
@@ -178,6 +181,12 @@ def log_test(client: Client, run_id: str, origin: Origin, score: TestScore, scra
                 [utterance.audio_sha256, utterance.id, utterance.speaker, utterance.emotion, labels[prediction]]
             )
     client.log_artifacts(run_id, str(folder), Path(PREDICTIONS).parent.name)
+
+
+def stamped(protocol: str, settings: Settings) -> str:
+    """Return a protocol's stamp with what the settings add to it: statistics of test speakers are no small matter."""
+    note = protocol_note(settings["features.normalise"])
+    return f"{protocol}; {note}" if note else protocol
 
 
 def rounded(metrics: Mapping[str, float]) -> str:

@@ -10,9 +10,11 @@ import optuna
 from ser_platform.corpora.splits import Split
 from ser_platform.errors import WorkFailed
 from ser_platform.evaluation.scoring import TestScore
-from ser_platform.features import FEATURE_SETS
+from ser_platform.features import FAMILIES
+from ser_platform.features.copying import NO_COPIES, CopiedClips, prepare_copies
 from ser_platform.features.dataset import Dataset
 from ser_platform.features.families import family_key
+from ser_platform.features.normaliser import protocol_note
 from ser_platform.progress import Display
 from ser_platform.settings import Settings
 from ser_platform.tracking.registry import RegisteredModel
@@ -24,6 +26,7 @@ from ser_platform.tuning.candidate import Origin, Teacher, pack, score_and_regis
 from ser_platform.tuning.choosing import Confirmed, confirm
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.display import study_line
+from ser_platform.tuning.extraction import copies_of, needed_families
 from ser_platform.tuning.fits import Progress, time_alone
 from ser_platform.tuning.journal import FINISHED, StudyFolder
 from ser_platform.tuning.search import search
@@ -160,7 +163,17 @@ class StudyRun:
         """Return the task of training on `split`, with teacher outputs where the settings ask for them."""
         labels = self.corpus.labels
         teacher = self._teachers().logits(split) if settings["distill.alpha"] > 0 else None
-        return Task(self.corpus.hashes, split.manifest.targets(labels), labels, split.train, split.dev, teacher)
+        targets, speakers = split.manifest.targets(labels), tuple(split.manifest.column("speaker"))
+        copies = self._copies(split)
+        return Task(self.corpus.hashes, targets, labels, split.train, split.dev, speakers, teacher, copies)
+
+    def _copies(self, split: Split) -> CopiedClips:
+        """Return every copy of the training clips that a trial of the space can ask for; made when first needed."""
+        wanted = copies_of(self.space)
+        if not wanted:
+            return NO_COPIES
+        with self._counting("copies of training clips made") as progress:
+            return prepare_copies(split, wanted, needed_families([self.space]), progress)
 
     def _teachers(self) -> FoldTeachers:
         if self._fold_teachers is None:
@@ -215,4 +228,6 @@ class StudyRun:
 def trial_tags(settings: Settings) -> dict[str, str]:
     """Return the tags of a trial that its settings decide: the keys of its feature families."""
     sets = feature_view(settings).sets
-    return {"features": " ".join(family_key(name, FEATURE_SETS[name]) for name in sets)}
+    tags = {"features": " ".join(family_key(name, FAMILIES[name]) for name in sets)}
+    note = protocol_note(settings["features.normalise"])
+    return tags | ({"normalisation": note} if note else {})

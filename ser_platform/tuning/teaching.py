@@ -78,7 +78,7 @@ class FoldTeachers:
             return
         jobs = []
         for pair in missing:
-            task = Task(self._hashes, self._targets, self._labels, self._kept(*pair), None)
+            task = Task(self._hashes, self._targets, self._labels, self._kept(*pair), None, tuple(self._speaker))
             jobs.append(FitJob(self._settings, task, label=self._rows(*pair), stop_after=self._stop_after))
         with self._counting("fold teachers label clips they have not heard") as progress:
             fits = fit_all(jobs, self._where, progress)

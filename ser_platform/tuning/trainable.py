@@ -9,6 +9,7 @@ from ray import tune
 from torch import Tensor
 
 from ser_platform.distillation.losses import student_loss
+from ser_platform.features.copying import NO_COPIES, CopiedClips
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.viewed import ViewedFeatures
 from ser_platform.settings import Settings
@@ -21,7 +22,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Task:
-    """A corpus as trials see it: digests and targets of all clips, and which to train on and to choose by.
+    """A corpus as trials see it: digests, targets and speakers of all clips, and which to train on and to choose by.
 
     Small: the features themselves are memory-mapped by each process from the store.
     """
@@ -31,13 +32,24 @@ class Task:
     labels: tuple[str, ...]
     train: Rows
     dev: Rows | None
+    speakers: tuple[str, ...]
     teacher_logits: NDArray[np.float32] | None = None
+    copies: CopiedClips = NO_COPIES
 
     def data(self, settings: Settings) -> TrainingData:
         """Return the task through a configuration's view."""
-        features = ViewedFeatures(feature_view(settings), self.hashes)
+        view = feature_view(settings)
         teacher = self.teacher_logits if settings["distill.alpha"] > 0 else None
-        return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher)
+        if not settings["augment.copies"]:
+            features = ViewedFeatures(view, self.hashes, self.speakers)
+            return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher)
+        chosen = self.copies.chosen(settings["augment.recipe"], settings["augment.copies"], self.train)
+        originals = self.copies.originals[chosen]
+        hashes = (*self.hashes, *(self.copies.hashes[number] for number in chosen))
+        speakers = (*self.speakers, *(self.speakers[row] for row in originals))
+        targets = np.concatenate([self.targets, self.targets[originals]])
+        train = np.concatenate([self.train, len(self.hashes) + np.arange(len(chosen))])
+        return TrainingData(ViewedFeatures(view, hashes, speakers), targets, self.labels, train, self.dev, teacher)
 
 
 @dataclass(frozen=True)

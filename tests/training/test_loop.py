@@ -129,7 +129,7 @@ class Poisoned:
     def __getattr__(self, name):
         return getattr(self.features, name)
 
-    def batch(self, clips, normaliser):
+    def batch(self, clips, normaliser, **how):
         features, lengths = self.features.batch(clips, normaliser)
         features[0, 0, 0] = np.nan
         return features, lengths
