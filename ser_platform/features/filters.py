@@ -21,6 +21,12 @@ def _kept(matrix: NDArray[np.float64], device: torch.device) -> Tensor:
 
 
 @lru_cache
+def bin_numbers(n_bins: int, device: torch.device) -> Tensor:
+    """Return 0, 1, ... as floats, `(n_bins,)`."""
+    return _kept(np.arange(n_bins, dtype=np.float64), device)
+
+
+@lru_cache
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int, device: torch.device) -> tuple[tuple[int, int, Tensor], ...]:
     """Return triangular filters of equal area on Slaney's mel scale.
 
@@ -105,26 +111,6 @@ def contrast_bands(
         size = max(1, int(np.rint(quantile * (last - first))))
         bands.append((int(first), int(last) if band == n_bands else int(last) - 1, size))
     return tuple(bands)
-
-
-@lru_cache
-def contrast_means(sizes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-    """Return what takes the sorted bins of bands, side by side, to the mean of the smallest and of the largest.
-
-    Args:
-        sizes: the bins of each band, and how many of them make a mean.
-
-    Returns:
-        `(n_bins, 2 * n_bands)`; the smallest of all bands come first.
-    """
-    n_bands = len(sizes)
-    weights = np.zeros((sum(n_bins for n_bins, _ in sizes), 2 * n_bands))
-    last = 0
-    for band, (n_bins, size) in enumerate(sizes):
-        first, last = last, last + n_bins
-        weights[first : first + size, band] = 1 / size
-        weights[last - size : last, n_bands + band] = 1 / size
-    return _kept(weights, device)
 
 
 @lru_cache

@@ -4,15 +4,17 @@ Source: de Cheveigné & Kawahara (2002), YIN, a fundamental frequency estimator 
 2 to 5; the window of a frame is the whole frame, as in `librosa.yin`, with which the frequencies agree.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ser_platform.features.analysis import AMIN, Analysis
+from ser_platform.features.analysis import AMIN, Analysis, magnitude
 from ser_platform.features.family import Framed
 
+FRAMES_IN_CACHE = 128  # frames of 1024, their spectra and their correlations are 3 MB
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -39,12 +41,17 @@ class F0(Framed):
 
     def __call__(self, analysis: Analysis) -> Tensor:
         frames = analysis.frames(self.stft.sample_rate, self.frame_length, self.stft.hop_length)
+        # Silence repeats itself at every lag, but is no voice.
+        power = analysis.frame_power(self.stft.sample_rate, self.frame_length, self.stft.hop_length)
+        block = FRAMES_IN_CACHE if frames.device.type == "cpu" else frames.shape[-2]
+        parts = zip(frames.split(block, dim=-2), (power < AMIN).split(block, dim=-2), strict=True)
+        return torch.cat([self._pitch(part, is_silent) for part, is_silent in parts], dim=-2)
+
+    def _pitch(self, frames: Tensor, is_silent: Tensor) -> Tensor:
         shortest, longest = self.lags
         aperiodicity = normalised_difference(frames, longest)[..., shortest - 1 :]
         lag = first_trough(aperiodicity, self.trough)
         hertz = self.stft.sample_rate / (shortest + lag + _refinement(aperiodicity, lag))
-        # Silence repeats itself at every lag, but is no voice.
-        is_silent = analysis.frame_power(self.stft.sample_rate, self.frame_length, self.stft.hop_length) < AMIN
         at_lag = aperiodicity.gather(-1, lag).masked_fill_(is_silent, 1.0)
         return torch.cat((torch.where(at_lag < self.unvoiced, hertz, 0.0), (1 - at_lag).clamp(0, 1)), dim=-1)
 
@@ -60,25 +67,24 @@ def normalised_difference(frames: Tensor, longest: int) -> Tensor:
         `(..., longest)`, for the lags 1 to `longest`: steps 2 and 3 of YIN.
     """
     size = _fast_length(frames.shape[-1] + longest)  # so many points that no lag wraps around
-    spectrum = torch.fft.rfft(frames, size)
-    power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-    correlation = torch.fft.irfft(power, size)[..., : longest + 1]
+    correlation = torch.fft.irfft(magnitude(torch.fft.rfft(frames, size)).square_(), size)[..., : longest + 1]
     left_behind = frames[..., :longest].square().cumsum(-1)  # energy of the samples that have no partner before them
-    difference = 2 * (correlation[..., :1] - correlation[..., 1:]) - left_behind
-    lags = torch.arange(1, longest + 1, device=frames.device)
-    return difference / (difference.cumsum(-1) / lags + TINY)
+    difference = torch.sub(2 * correlation[..., :1], left_behind).sub_(correlation[..., 1:], alpha=2)
+    lags = torch.arange(1, longest + 1, dtype=torch.float32, device=frames.device)
+    return (difference * lags).div_(difference.cumsum(-1).add_(TINY))
 
 
 def first_trough(aperiodicity: Tensor, threshold: float) -> Tensor:
     """Return the index `(..., 1)` of the first local minimum under `threshold`, else of the smallest value: step 4."""
-    edge = torch.full_like(aperiodicity[..., :1], torch.inf)
-    falls = aperiodicity < torch.cat((edge, aperiodicity[..., :-1]), dim=-1)
-    # Level with the next one is a trough, except at the very start.
-    rises = aperiodicity <= torch.cat((aperiodicity[..., 1:], edge), dim=-1)
-    rises[..., 0] = aperiodicity[..., 0] < aperiodicity[..., 1]
-    found = (falls & rises & (aperiodicity < threshold)).byte()
-    smallest = aperiodicity.argmin(-1, keepdim=True)
-    return torch.where(found.amax(-1, keepdim=True) > 0, found.argmax(-1, keepdim=True), smallest)
+    inside = aperiodicity[..., 1:-1]
+    is_trough = torch.zeros_like(aperiodicity, dtype=torch.bool)
+    is_trough[..., 0] = aperiodicity[..., 0] < aperiodicity[..., 1]
+    is_trough[..., 1:-1] = (inside < aperiodicity[..., :-2]) & (inside <= aperiodicity[..., 2:])
+    is_trough[..., -1] = aperiodicity[..., -1] < aperiodicity[..., -2]
+    index = torch.arange(aperiodicity.shape[-1], device=aperiodicity.device)
+    none = aperiodicity.shape[-1]
+    first = torch.where(is_trough & (aperiodicity < threshold), index, none).amin(-1, keepdim=True)
+    return torch.where(first < none, first, aperiodicity.min(-1, keepdim=True).indices)
 
 
 def _refinement(aperiodicity: Tensor, lag: Tensor) -> Tensor:
@@ -91,12 +97,13 @@ def _refinement(aperiodicity: Tensor, lag: Tensor) -> Tensor:
 
 
 def _fast_length(n_samples: int) -> int:
-    """Return the next length that has no prime factor over 5, which FFTs are fast at."""
+    """Return the next multiple of 64 that has no prime factor over 7, which FFTs are fast at."""
+    length = 64 * math.ceil(n_samples / 64)
     while True:
-        rest = n_samples
-        for factor in (2, 3, 5):
+        rest = length
+        for factor in (2, 3, 5, 7):
             while rest % factor == 0:
                 rest //= factor
         if rest == 1:
-            return n_samples
-        n_samples += 1
+            return length
+        length += 64

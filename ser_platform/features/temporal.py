@@ -26,14 +26,23 @@ class Zcr(Framed):
 
     def __call__(self, analysis: Analysis) -> Tensor:
         rate, frame_length = self.stft.sample_rate, self.stft.win_length
-        # In place, 1 for negative and 0 else: a comparison into booleans takes three times as long.
-        negative = analysis.padded(rate, frame_length).clone().lt_(-ZERO)
-        changes = (negative[..., 1:] - negative[..., :-1]).square_()
-        changes[..., frame_length // 2 - 1] = 0  # from padding to the first sample is no change, nor from the last
-        ends = torch.tensor(analysis.lengths(rate), device=changes.device) + frame_length // 2 - 1
-        changes = changes.view(len(ends), -1).scatter_(1, ends[:, None], 0.0).view(changes.shape)
+        changes = _sign_changes(analysis.padded(rate, frame_length))
+        # From padding to the first sample is no change, nor from the last to padding.
+        before = frame_length // 2 - 1
+        changes[..., before] = 0
+        for clip, length in zip(changes.view(-1, changes.shape[-1]), analysis.lengths(rate), strict=True):
+            clip[before + length] = 0
         counts = analysis.framed(changes, rate, frame_length - 1, self.stft.hop_length).sum(-1, keepdim=True)
         return counts / frame_length
+
+
+def _sign_changes(samples: Tensor) -> Tensor:
+    """Return 1 where a sample's sign is not the next one's, else 0: `(..., n_samples - 1)`."""
+    if samples.device.type == "cpu":  # NumPy compares in a fifth of torch's time
+        negative = samples.numpy() < -ZERO
+        return torch.from_numpy(negative[..., 1:] != negative[..., :-1]).float()
+    on_device = samples < -ZERO
+    return (on_device[..., 1:] != on_device[..., :-1]).float()
 
 
 @dataclass(frozen=True)
