@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ser_platform.corpora.finding import FoundCorpus
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits import Split, split_by_speaker
+from ser_platform.features.dataset import USUAL_SETS
 from ser_platform.features.store import open_family, prepare
 from ser_platform.features.viewed import ViewedFeatures
 from ser_platform.settings import Settings
@@ -90,7 +91,7 @@ def _tones_prepared(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
     home = tmp_path_factory.mktemp("shared-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SER_HOME", str(home))
-        manifest = prepare(FoundCorpus("ravdess", tone_corpus).manifest()).manifest
+        manifest = prepare(FoundCorpus("ravdess", tone_corpus).manifest(), USUAL_SETS).manifest
     return home, manifest
 
 

@@ -1,6 +1,7 @@
 """A finished model on any corpus: labels mapped by its rules, its lineage checked, the look written to the ledger."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -64,7 +65,8 @@ def assess(
     if part is not None and part not in PARTS:
         raise UnknownChoice("part", part, PARTS)
     request = request.with_labels(_labels(bundle, request, labels))
-    speech = prepare_speech(request, display, lambda name, manifest: _require_known(bundle, name, manifest))
+    known = partial(_require_known, bundle)
+    speech = prepare_speech(request, display, known, bundle.view.needs)
     heard = bundle.lineage.heard(speech.manifest)
     part = part or ("test" if heard else "all")
     if own_split and part != "all" and speech.name == bundle.provenance.get("corpus"):
@@ -74,7 +76,7 @@ def assess(
     if leaks and not allow_leak:
         refuse_heard(leaks, clips, title, part, "; --allow-leak goes on and stamps the result")
     rows = np.arange(len(clips))
-    logits = logits_of(bundle, tuple(clips.column("audio_sha256")), rows)
+    logits = logits_of(bundle, clips, rows)
     score = score_clips(clips, bundle.labels, logits.argmax(axis=1))
     what = f"{title} on {speech.name}, {part}"
     looks = None if part == "dev" else record_read(clips_fingerprint(clips), bundle.ledger_key, what)

@@ -1,7 +1,7 @@
 """From what the user asks for to clips whose features are stored, split by a protocol."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,9 +10,17 @@ from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.protocols import corpora_of, make_splits
 from ser_platform.corpora.splits import Split
 from ser_platform.errors import UserError
-from ser_platform.features import FEATURE_SETS
-from ser_platform.features.store import prepare, verify
+from ser_platform.features.extraction import Mapper, on_this_machine
+from ser_platform.features.store import prepare
 from ser_platform.progress import Display
+
+USUAL_SETS = (
+    "log_mel",
+    "mfcc",
+    "zcr",
+    "rms",
+    "waveform",
+)  # what the shipped search spaces and the baseline choose from
 
 
 @dataclass(frozen=True)
@@ -94,10 +102,18 @@ class PreparedSpeech:
     seconds: float
 
 
-def prepare_dataset(request: DataRequest, display: Display, *, one_split: bool = False) -> Dataset:
+def prepare_dataset(
+    request: DataRequest,
+    display: Display,
+    *,
+    one_split: bool = False,
+    names: Iterable[str] = USUAL_SETS,
+    mapper: Mapper = on_this_machine,
+) -> Dataset:
     """Find, check, extract and split what is asked for, and tell what was found.
 
-    `one_split` refuses a protocol of several folds where none is chosen.
+    `one_split` refuses a protocol of several folds where none is chosen; `names` are the feature families to store of
+    every clip, and `mapper` runs the extraction.
 
     Raises:
         UserError: the request cannot be met; before anything long starts where possible.
@@ -109,7 +125,7 @@ def prepare_dataset(request: DataRequest, display: Display, *, one_split: bool =
         if one_split:
             _ = planned.split
 
-    speech = prepare_speech(request, display, check)
+    speech = prepare_speech(request, display, check, names, mapper)
     splits = folds_of(speech.manifest, request)
     display.say(f"{_told(speech.name, splits)}; {speech.extracted} files decoded in {speech.seconds:.1f} s")
     for split in splits:
@@ -120,7 +136,12 @@ def prepare_dataset(request: DataRequest, display: Display, *, one_split: bool =
 
 
 def prepare_speech(
-    request: DataRequest, display: Display, check: Callable[[str, Manifest], None] = lambda name, manifest: None
+    request: DataRequest,
+    display: Display,
+    check: Callable[[str, Manifest], None] = lambda name, manifest: None,
+    names: Iterable[str] = USUAL_SETS,
+    mapper: Mapper = on_this_machine,
+    dtype: str = "float32",
 ) -> PreparedSpeech:
     """Find, check and extract what is asked for; `check` may refuse the manifest before anything is decoded.
 
@@ -136,11 +157,16 @@ def prepare_speech(
         display.say(f"note: {note}")
     check(gathered.name, gathered.manifest)
     with display.counting(f"{gathered.name}: files decoded") as count:
-        prepared = prepare(gathered.manifest, request.max_bad, count)
-    verify(prepared.manifest.column("audio_sha256"), FEATURE_SETS)
+        prepared = prepare(gathered.manifest, names, request.max_bad, count, dtype=dtype, mapper=mapper)
     for bad in prepared.set_aside:
         display.say(f"set aside: {bad}")
     return PreparedSpeech(gathered.name, prepared.manifest, prepared.extracted, time.monotonic() - began)
+
+
+def add_features(dataset: Dataset, names: Iterable[str], display: Display) -> None:
+    """Store more feature families of a dataset's clips, those that a model found later needs."""
+    with display.counting(f"{dataset.name}: files decoded") as count:
+        prepare(dataset.manifest, names, 0.0, count)
 
 
 def folds_of(manifest: Manifest, request: DataRequest) -> list[Split]:

@@ -1,61 +1,43 @@
 """The feature store: every file decoded once, every family computed once, read back memory-mapped.
 
-A family has a folder named by its key; in it lie shards, each the features of some clips, one after another: `X.npy`
-`(rows, n_features)`, `X.sums.npy` `(n_clips, 2, n_features)` and `X.json`. The JSON is written last and renamed into
-place, so a shard is whole or absent, and two processes that extract at once at worst compute a clip twice. Clips are
-found by the SHA-256 of their decoded samples; path, size and modification time index it, so an unchanged file is not
-decoded to learn its hash.
+A family with its parameters and stored dtype has a folder named by their digest; in it lies one part, a memory-mapped
+file with offsets, beside which extraction appends smaller ones until they are put together (`merging`). Clips are found
+by the SHA-256 of their decoded samples, which `index` knows of unchanged files. What is stored can be trusted or is
+extracted again (`parts`), nothing is removed under a process that reads it (`leases`), and `SER_FEATURES_GB` bounds
+what all takes (`budget`).
+
+Processes on other machines read the same files: there `SER_HOME` is a folder on storage that all nodes share.
 """
 
-import json
+import contextlib
 import time
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from multiprocessing import get_context
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio import DECODE_POLICY, read_audio
 from ser_platform.corpora.manifest import Manifest, Utterance
-from ser_platform.errors import BadAudio, CorpusError, WorkFailed
-from ser_platform.features import FEATURE_SETS
-from ser_platform.features.families import compute, family_key
-from ser_platform.files import digest_of, sha256_of, write_json
+from ser_platform.errors import BadAudio, CorpusError, UnknownChoice, WorkFailed
+from ser_platform.features import FAMILIES
+from ser_platform.features.budget import GIGABYTE, keep_within_limit, limit
+from ser_platform.features.extraction import Mapper, Source, folder_of, make_jobs, on_this_machine, stored_in
+from ser_platform.features.index import Decoded, Index, signature
+from ser_platform.features.leases import reading
+from ser_platform.features.merging import NO_SPACE, put_together, remove_leftovers
+from ser_platform.features.parts import DTYPES, Features, Part, parts_in, recorded_parts, sums_of
+from ser_platform.features.uses import note_use
 from ser_platform.settings import home, slots
 
-SHARD_CLIPS = 64
 INDEX_EVERY_S = 1.0  # seconds of work that a kill can cost, or INDEX_SHARE of the time spent on writing it
 INDEX_SHARE = 0.05
-POOL_PAYS_FROM = 3000  # files; below, starting processes (3 s, for torch) costs more than it gains
+ROUNDS = 2  # the second for clips that went, to make room, before it was known that they are needed
+SECONDS = 3.0  # of a clip, where nothing is known of it
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Where the features of some clips lie."""
-
-    path: Path
-    hashes: tuple[str, ...]
-    lengths: tuple[int, ...]
-    sha256: str
-    sums_sha256: str
-
-    @property
-    def sums_path(self) -> Path:
-        return self.path.with_suffix(".sums.npy")
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether both files are what was written."""
-        pairs = ((self.path, self.sha256), (self.sums_path, self.sums_sha256))
-        return all(path.exists() and sha256_of(path) == digest for path, digest in pairs)
 
 
 @dataclass(frozen=True)
@@ -67,108 +49,166 @@ class Prepared:
     extracted: int
 
 
-@dataclass(frozen=True)
-class _Clip:
-    path: str
-    start_s: float | None
-    end_s: float | None
-
-
-@dataclass(frozen=True)
-class _Extracted:
-    sha256: str
-    seconds: float
-
-
 def families_folder() -> Path:
     """Return the folder of the stored features under `SER_HOME`."""
     return home() / "features"
 
 
-def prepare(manifest: Manifest, max_bad: float = 0.05, progress: Progress | None = None) -> Prepared:
-    """Make sure that every family of every clip is stored; return the manifest with durations and audio digests.
+def prepare(
+    manifest: Manifest,
+    names: Iterable[str],
+    max_bad: float = 0.05,
+    progress: Progress | None = None,
+    *,
+    dtype: str = "float32",
+    mapper: Mapper = on_this_machine,
+) -> Prepared:
+    """Make sure that these families of every clip are stored; return the manifest with durations and audio digests.
+
+    A clip that lacks some of them is decoded once, and what is stored of it is not computed again. From here on this
+    process keeps the families from being removed by others.
 
     Args:
         manifest: what to prepare; unusable files are set aside with their reason.
+        names: of `FAMILIES`.
         max_bad: largest share of unusable files, in [0, 1].
         progress: called with (files done, files to do).
+        dtype: in which the features are stored, one of `DTYPES`.
+        mapper: maps `extract` over jobs, here or elsewhere.
 
     Raises:
+        UserError: a name or the dtype is unknown.
         CorpusError: more than `max_bad` of the files are unusable; lists them.
+        WorkFailed: the disk is full, or `SER_FEATURES_GB` is less than what is asked for.
     """
-    utterances = list(manifest)
-    signatures = [_signature(utterance) for utterance in utterances]
-    folders = [str(utterance.path.parent) for utterance in utterances]
-    index = _Index(dict.fromkeys(folders))
-    known = index.known
-    stored = _stored_everywhere()
-    todo = [i for i, key in enumerate(signatures) if key not in known or known[key].sha256 not in stored]
-    set_aside: dict[int, BadAudio] = {}
-    due = time.monotonic() + INDEX_EVERY_S
-    for done, (rows, outcomes) in enumerate(_extract(utterances, todo), start=1):
-        for row, outcome in zip(rows, outcomes, strict=True):
-            if isinstance(outcome, BadAudio):
-                set_aside[row] = outcome
-            else:
-                index.add(folders[row], signatures[row], outcome)
-        if (began := time.monotonic()) >= due:
-            index.write()
-            ended = time.monotonic()
-            due = ended + max(INDEX_EVERY_S, (ended - began) / INDEX_SHARE)
-        if progress:
-            progress(min(done * SHARD_CLIPS, len(todo)), len(todo))
-    index.write()
-    _refuse_too_many(set_aside, len(utterances), max_bad)
-    good = np.array([row for row in range(len(utterances)) if row not in set_aside], dtype=np.int64)
-    found = [known[signatures[row]] for row in good]
+    limit()  # refused before anything is done
+    work = _Preparation(list(manifest), _known(names), _known_dtype(dtype))
+    n_decoded = work.run(mapper, progress)
+    _refuse_too_many(work.set_aside, len(manifest), max_bad)
+    work.finish()
+    good = np.array([row for row in range(len(manifest)) if row not in work.set_aside], dtype=np.int64)
+    found = [work.decoded(row) for row in good]
     prepared = manifest.take(good).with_column("audio_sha256", [clip.sha256 for clip in found])
     prepared = prepared.with_column("duration_s", [clip.seconds for clip in found])
-    return Prepared(prepared, tuple(set_aside.values()), len(todo) - len(set_aside))
+    return Prepared(prepared, tuple(work.set_aside.values()), n_decoded)
 
 
-def _signature(utterance: Utterance) -> str:
-    """Return what identifies an unchanged file: path, size, modification time, segment, and how it is decoded."""
-    try:
-        stat = utterance.path.stat()
-        file = f"{stat.st_size}:{stat.st_mtime_ns}"
-    except OSError:
-        file = "missing"
-    return f"{utterance.path}|{file}|{utterance.start_s}|{utterance.end_s}|{DECODE_POLICY}"
+def _known(names: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(names))
+    for name in names:
+        if name not in FAMILIES:
+            raise UnknownChoice("feature set", name, FAMILIES)
+    return names
 
 
-class _Index:
-    """What is known of files that were decoded before, a JSON file for each folder of audio.
-
-    By folder, so that a corpus under other rules for labels, or joined to another, is known as well.
-    """
-
-    def __init__(self, folders: Iterable[str]) -> None:
-        self._of = {folder: _read_index(_index_path(folder)) for folder in folders}
-        self._changed: set[str] = set()
-        self.known = {key: value for index in self._of.values() for key, value in index.items()}
-
-    def add(self, folder: str, signature: str, extracted: _Extracted) -> None:
-        self.known[signature] = self._of[folder][signature] = extracted
-        self._changed.add(folder)
-
-    def write(self) -> None:
-        for folder in sorted(self._changed):
-            entries = {key: [value.sha256, value.seconds] for key, value in self._of[folder].items()}
-            write_json(_index_path(folder), entries)
-        self._changed.clear()
+def _known_dtype(dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise UnknownChoice("dtype", dtype, DTYPES)
+    return dtype
 
 
-def _index_path(folder: str) -> Path:
-    return home() / "index" / f"{digest_of(folder, 24)}.json"
+class _Preparation:
+    """One call of `prepare`: what is known of its clips, and what is stored of them."""
+
+    def __init__(self, utterances: Sequence[Utterance], names: tuple[str, ...], dtype: str) -> None:
+        self.utterances, self.names, self.dtype, self.root = utterances, names, dtype, families_folder()
+        self.folders = [folder_of(self.root, name, dtype) for name in names]
+        self.signatures = [signature(utterance) for utterance in utterances]
+        self.audio_folders = [str(utterance.path.parent) for utterance in utterances]
+        self.index = Index(dict.fromkeys(self.audio_folders))
+        self.set_aside: dict[int, BadAudio] = {}
+        self._n_done = 0  # clips of the present round
+
+    def decoded(self, row: int) -> Decoded:
+        return self.index.known[self.signatures[row]]
+
+    def run(self, mapper: Mapper, progress: Progress | None) -> int:
+        """Extract what is missing; return how many clips were decoded."""
+        n_decoded = 0
+        for _ in range(ROUNDS):
+            todo = self._todo()
+            if not todo:
+                break
+            refused = len(self.set_aside)
+            with self._room_for(todo):
+                self._extract(todo, mapper, progress)
+            n_decoded += len(todo) - (len(self.set_aside) - refused)
+        return n_decoded
+
+    def finish(self) -> None:
+        """Put together what was extracted, note that it is needed, and hold the store to its limit."""
+        digests = self._digests()
+        with self._room_for([]), ThreadPoolExecutor(slots()) as pool:  # copying and digests need no interpreter
+            list(pool.map(partial(_tidy, digests=digests), self.folders if digests else ()))
+        keep_within_limit(self.root, dict.fromkeys(self.folders, digests))
+
+    def _todo(self) -> list[int]:
+        """Return the rows of clips that some family lacks, or of which nothing is known."""
+        held = [stored_in(folder) for folder in self.folders]
+        known = {key: bytes.fromhex(clip.sha256) for key, clip in self.index.known.items()}
+        return [
+            row
+            for row, key in enumerate(self.signatures)
+            if row not in self.set_aside and (key not in known or any(known[key] not in clips for clips in held))
+        ]
+
+    def _extract(self, todo: list[int], mapper: Mapper, progress: Progress | None) -> None:
+        sources = [Source(str(clip.path), clip.start_s, clip.end_s) for clip in (self.utterances[row] for row in todo)]
+        due, self._n_done = time.monotonic() + INDEX_EVERY_S, 0
+        try:
+            for done in mapper(make_jobs(sources, self.names, self.dtype, self.root)):
+                self._note(todo[done.first : done.first + len(done.outcomes)], done.outcomes)
+                self._n_done += len(done.outcomes)
+                if (began := time.monotonic()) >= due:
+                    self.index.write()
+                    keep_within_limit(self.root, dict.fromkeys(self.folders, self._digests()))
+                    due = time.monotonic() + max(INDEX_EVERY_S, (time.monotonic() - began) / INDEX_SHARE)
+                if progress:
+                    progress(self._n_done, len(todo))
+        finally:
+            self.index.write()
+
+    def _note(self, rows: Sequence[int], outcomes: Sequence[Decoded | BadAudio]) -> None:
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if isinstance(outcome, BadAudio):
+                self.set_aside[row] = outcome
+            else:
+                self.index.add(self.audio_folders[row], self.signatures[row], outcome)
+
+    def _digests(self) -> frozenset[bytes]:
+        """Return the digests of the clips of which something is known by now."""
+        known = self.index.known
+        rows = (row for row in range(len(self.signatures)) if row not in self.set_aside)
+        return frozenset(
+            bytes.fromhex(known[self.signatures[row]].sha256) for row in rows if self.signatures[row] in known
+        )
+
+    @contextlib.contextmanager
+    def _room_for(self, rows: Sequence[int]) -> Iterator[None]:
+        """Say in one line that the disk is full, and how much room the clips of `rows` that are not done need."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            left = [self.utterances[row].duration_s or SECONDS for row in rows[self._n_done :]]
+            gigabytes = sum(_bytes_of(name, self.dtype, seconds) for name in self.names for seconds in left) / GIGABYTE
+            raise WorkFailed(
+                f"no space left for features in {self.root}: {len(left)} clips still need about {gigabytes:.2g} GB; "
+                "make room (ser features gc), or set SER_HOME to a larger disk. What was extracted is kept"
+            ) from error
 
 
-def _read_index(path: Path) -> dict[str, _Extracted]:
-    if not path.exists():
-        return {}
-    try:
-        return {key: _Extracted(*value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, TypeError, AttributeError):
-        return {}  # a cache: what cannot be read is decoded again
+def _tidy(folder: Path, digests: frozenset[bytes]) -> None:
+    put_together(folder)
+    remove_leftovers(folder)
+    note_use(folder, digests)
+
+
+def _bytes_of(name: str, dtype: str, seconds: float) -> float:
+    """Return about how many bytes a family takes of a clip."""
+    family = FAMILIES[name]
+    return (1 + seconds / family.frame_s) * family.n_features * np.dtype(dtype).itemsize
 
 
 def _refuse_too_many(set_aside: dict[int, BadAudio], n_files: int, max_bad: float) -> None:
@@ -179,131 +219,86 @@ def _refuse_too_many(set_aside: dict[int, BadAudio], n_files: int, max_bad: floa
         )
 
 
-def _extract(utterances: list[Utterance], rows: list[int]) -> Iterable[tuple[list[int], list[_Extracted | BadAudio]]]:
-    chunks = [rows[first : first + SHARD_CLIPS] for first in range(0, len(rows), SHARD_CLIPS)]
-    clips = [
-        [_Clip(str(utterances[i].path), utterances[i].start_s, utterances[i].end_s) for i in chunk] for chunk in chunks
-    ]
-    if len(rows) < POOL_PAYS_FROM or slots() == 1:
-        for chunk, part in zip(chunks, clips, strict=True):
-            yield chunk, extract_shard(part, families_folder())
-        return
-    with ProcessPoolExecutor(
-        slots(), mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        futures = {
-            pool.submit(extract_shard, part, families_folder()): chunk
-            for chunk, part in zip(chunks, clips, strict=True)
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-
-
-def extract_shard(clips: Sequence[_Clip], folder: Path) -> list[_Extracted | BadAudio]:
-    """Decode some clips and write one shard of each family; return a digest or a refusal for each clip."""
-    outcomes: list[_Extracted | BadAudio] = []
-    features: dict[str, list[NDArray[np.float32]]] = {name: [] for name in FEATURE_SETS}
-    for clip in clips:
-        try:
-            audio = read_audio(Path(clip.path), clip.start_s, clip.end_s)
-        except BadAudio as bad:
-            outcomes.append(bad)
-            continue
-        for name, values in compute(audio, FEATURE_SETS, FEATURE_SETS).items():
-            features[name].append(values)
-        outcomes.append(_Extracted(audio.sha256, audio.seconds))
-    hashes = [outcome.sha256 for outcome in outcomes if isinstance(outcome, _Extracted)]
-    if hashes:
-        for name, family in FEATURE_SETS.items():
-            _write_shard(folder / family_key(name, family), hashes, features[name])
-    return outcomes
-
-
-def _write_shard(folder: Path, hashes: list[str], features: list[NDArray[np.float32]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = uuid.uuid4().hex
-    data, sums = folder / f"{stem}.npy", folder / f"{stem}.sums.npy"
-    np.save(data, np.concatenate(features))
-    wide = [values.astype(np.float64) for values in features]
-    np.save(sums, np.stack([[values.sum(axis=0), (values**2).sum(axis=0)] for values in wide]))
-    entry: dict[str, object] = {
-        "hashes": hashes,
-        "lengths": [len(values) for values in features],
-        "sha256": sha256_of(data),
-    }
-    entry["sums_sha256"] = sha256_of(sums)
-    write_json(folder / f"{stem}.json", entry)
-
-
-def _shards(name: str) -> list[Shard]:
-    folder = families_folder() / family_key(name, FEATURE_SETS[name])
-    shards = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            continue  # a cache: what cannot be read is extracted again
-        digests = entry["sha256"], entry.get("sums_sha256", "")
-        shards.append(Shard(path.with_suffix(".npy"), tuple(entry["hashes"]), tuple(entry["lengths"]), *digests))
-    return shards
-
-
-def _stored_everywhere() -> set[str]:
-    """Return the hashes of the clips that every family holds; a kill between two families leaves some in one only."""
-    held = [{digest for shard in _shards(name) for digest in shard.hashes} for name in FEATURE_SETS]
-    return set.intersection(*held)
-
-
-def verify(hashes: Iterable[str], names: Iterable[str]) -> None:
-    """Compare the stored features of these clips with their digests.
+class StoredFamily:
+    """One family of some clips, memory-mapped. Clips are numbered in the order of `hashes`.
 
     Raises:
-        WorkFailed: a shard was altered; it is removed, so that the next command extracts it again.
+        WorkFailed: some clips are not stored.
     """
-    wanted = set(hashes)
-    shards = [shard for name in names for shard in _shards(name) if not wanted.isdisjoint(shard.hashes)]
-    damaged = [shard for shard in shards if not shard.is_whole]
-    for shard in damaged:
-        for path in (shard.path.with_suffix(".json"), shard.path, shard.sums_path):  # the JSON first: then it is absent
-            path.unlink(missing_ok=True)
-    if damaged:
-        open_family.cache_clear()  # may hold what was damaged
-        raise WorkFailed(
-            f"{len(damaged)} stored feature files were damaged (first: {damaged[0].path}) and have been dropped; "
-            "run the command again"
-        )
 
-
-class StoredFamily:
-    """One family of some clips, memory-mapped. Clips are numbered in the order of `hashes`."""
-
-    def __init__(self, name: str, hashes: Sequence[str]) -> None:
-        places: dict[str, tuple[int, int, int, int]] = {}
-        wanted = set(hashes)
-        self._arrays: list[NDArray[np.float32]] = []
-        sums: list[NDArray[np.float64]] = []
-        for shard in _shards(name):
-            if wanted.isdisjoint(shard.hashes):
-                continue
-            offsets = np.cumsum([0, *shard.lengths])
-            for position, digest in enumerate(shard.hashes):
-                places[digest] = (len(self._arrays), position, int(offsets[position]), shard.lengths[position])
-            self._arrays.append(np.load(shard.path, mmap_mode="r", allow_pickle=False))
-            sums.append(np.load(shard.sums_path, allow_pickle=False))
-        missing = wanted - places.keys()
+    def __init__(self, name: str, hashes: Sequence[str], dtype: str = "float32") -> None:
+        folder = folder_of(families_folder(), name, dtype)
+        wanted = [bytes.fromhex(digest) for digest in hashes]
+        places: dict[bytes, tuple[Part, int]] = {}
+        with reading(folder):
+            for part in parts_in(folder):
+                if not places.keys() >= set(wanted):
+                    _ = part.data  # mapped now: from here on it may be removed
+                    places = {digest: (part, row) for row, digest in enumerate(part.hashes)} | places
+        missing = set(wanted) - places.keys()
         if missing:
-            raise WorkFailed(f"{len(missing)} clips have no stored {name}; run the command again to extract them")
-        self._places = [places[digest] for digest in hashes]
-        self.lengths = np.array([place[3] for place in self._places], dtype=np.int64)
-        self.sums = np.stack([sums[place[0]][place[1]] for place in self._places])
+            raise WorkFailed(
+                f"{len(missing)} clips have no stored {name} ({dtype}) in {folder}; run the command again to extract "
+                "them. On a cluster SER_HOME must be the same shared folder on every node"
+            )
+        self._places = [places[digest] for digest in wanted]
+        found = [(part.data, part.offsets[row], part.offsets[row + 1]) for part, row in self._places]
+        self._rows = [data[first:last] for data, first, last in found]
+        self._checked = np.zeros(len(wanted), dtype=np.bool_)
+        self.lengths = np.array([len(rows) for rows in self._rows], dtype=np.int64)
 
-    def clip(self, number: int) -> NDArray[np.float32]:
-        """Return the features `(n_frames, n_features)` of a clip, without copying."""
-        shard, _, first, length = self._places[number]
-        return self._arrays[shard][first : first + length]
+    @cached_property
+    def sums(self) -> NDArray[np.float64]:
+        """Sums and sums of squares over each clip's rows, `(n_clips, 2, n_features)`."""
+        known = [part.clip(row).sums for part, row in self._places]
+        return np.stack([sums_of(self.clip(number)) if sums is None else sums for number, sums in enumerate(known)])
+
+    def clip(self, number: int) -> Features:
+        """Return the features `(n_frames, n_features)` of a clip, without copying.
+
+        Raises:
+            WorkFailed: they are not what was written; the part is dropped, so that the next command extracts it again.
+        """
+        if not self._checked[number]:
+            self._check(number)
+        return self._rows[number]
+
+    def _check(self, number: int) -> None:
+        part, row = self._places[number]
+        if not part.clip(row).is_whole:
+            raise _dropped([part])
+        self._checked[number] = True
 
 
-@lru_cache(maxsize=16)
-def open_family(name: str, hashes: tuple[str, ...]) -> StoredFamily:
+@lru_cache(maxsize=64)
+def open_family(name: str, hashes: tuple[str, ...], dtype: str = "float32") -> StoredFamily:
     """Open one family of these clips; a process that runs many trials opens it once."""
-    return StoredFamily(name, hashes)
+    return StoredFamily(name, hashes, dtype)
+
+
+def verify(names: Iterable[str], dtype: str = "float32") -> int:
+    """Read all that is stored of these families and compare it with its digests; return how many bytes that were.
+
+    Raises:
+        WorkFailed: something was altered; it is dropped, so that the next command extracts it again.
+    """
+    n_bytes, damaged = 0, []
+    for folder in (folder_of(families_folder(), name, dtype) for name in _known(names)):
+        with reading(folder, lease=False):
+            parts = recorded_parts(folder)
+            damaged += [part for part in parts if not part.is_sound(thorough=True)]
+            n_bytes += sum(part.n_bytes for part in parts)
+    if damaged:
+        raise _dropped(damaged)
+    return n_bytes
+
+
+def _dropped(damaged: Sequence[Part]) -> WorkFailed:
+    """Drop damaged parts: without its JSON a part is none. Return the error to raise."""
+    for part in damaged:
+        part.path.unlink(missing_ok=True)
+    open_family.cache_clear()  # may hold what was damaged
+    return WorkFailed(
+        f"{len(damaged)} stored feature files were damaged (first: {damaged[0].files[1]}) and have been dropped; "
+        "run the command again"
+    )

@@ -11,13 +11,14 @@ from ser_platform.errors import CorpusError, UserError
 from ser_platform.evaluation.baseline import svm_predictions
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, score_test
-from ser_platform.features.dataset import DataRequest, Dataset, prepare_dataset
+from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.files import read_json, write_json
 from ser_platform.progress import Display
 from ser_platform.settings import Settings, as_json, runs_folder
 from ser_platform.tracking.store import Client, experiment_id, open_client
 from ser_platform.tuning.candidate import code_version, find_teacher
 from ser_platform.tuning.cluster import Cluster, cluster
+from ser_platform.tuning.extraction import mapper, needed_families
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, find_study, new_study
 from ser_platform.tuning.space import Space, read_space
 from ser_platform.tuning.study import Outcome, StudyRun
@@ -96,7 +97,8 @@ def tune(plan: Plan, display: Display) -> Tuned:
     runs_folder().mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(open_client)  # a new SQLite store takes seconds; the corpus is prepared meanwhile
-        corpus = prepare_dataset(plan.data.with_labels(_labels(spaces)), display, one_split=True)
+        request, names = plan.data.with_labels(_labels(spaces)), needed_families(spaces)
+        corpus = prepare_dataset(request, display, one_split=True, names=names, mapper=mapper())
         client = opening.result()
     _require_teacher(spaces, client, corpus)
     plan.save()
@@ -123,6 +125,8 @@ def _study(
 ) -> Outcome:
     folder = _folder(plan, path, space, corpus)
     teacher = find_teacher(client, corpus, corpus.split) if space.role == "student" and _distils(space) else None
+    if teacher is not None:
+        add_features(corpus, teacher.bundle.view.needs, display)
     run = StudyRun(space, corpus, folder, client, experiment, where, display, code_version(), teacher)
     try:
         return run.run()

@@ -19,7 +19,8 @@ from ser_platform.errors import UserError, WorkFailed
 from ser_platform.evaluation.figures import confusion_figure
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, score_clips
-from ser_platform.features.dataset import DataRequest, Dataset, prepare_dataset
+from ser_platform.features.copying import NO_COPIES, prepare_copies
+from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.progress import Display, clock
 from ser_platform.settings import Settings, resolve, slots
 from ser_platform.tracking.registry import RegisteredModel
@@ -29,6 +30,7 @@ from ser_platform.training.configuration import feature_view, parameters_of
 from ser_platform.training.loop import EpochResult, Trainer
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
 from ser_platform.tuning.cluster import cluster
+from ser_platform.tuning.extraction import mapper
 from ser_platform.tuning.study import trial_tags
 from ser_platform.tuning.teaching import FoldTeachers
 from ser_platform.tuning.trainable import Fit, Task
@@ -75,11 +77,13 @@ def train(role: str, data: DataRequest, overrides: Settings, device: str, displa
     """
     began = time.monotonic()
     settings = resolve(STARTS[role] | overrides)
-    feature_view(settings)  # refuses an unknown architecture, and feature sets that do not go together
+    view = feature_view(settings)  # refuses an unknown architecture, and feature sets that do not go together
     where = chosen_device(device)
-    dataset = prepare_dataset(data.with_labels(settings["data.labels"]), display)
+    request = data.with_labels(settings["data.labels"])
+    dataset = prepare_dataset(request, display, names=view.needs, mapper=mapper())
     client = open_client()
     teachers = _teachers(client, dataset, settings)
+    add_features(dataset, [name for teacher in teachers if teacher for name in teacher.bundle.view.needs], display)
     run = _Training(role, dataset, settings, where, client, display, teachers)
     return run.run(began)
 
@@ -197,7 +201,14 @@ class _Training:
                 )
                 logits = folds.logits(split)
         hashes = tuple(manifest.column("audio_sha256"))
-        return Task(hashes, manifest.targets(labels), labels, split.train, split.dev, logits)
+        speakers = tuple(manifest.column("speaker"))
+        copies = NO_COPIES
+        if self.settings["augment.copies"]:
+            wanted = [(self.settings["augment.recipe"], self.settings["augment.copies"])]
+            names = feature_view(self.settings).needs
+            with self.display.counting(f"{self.role}: copies of training clips made") as progress:
+                copies = prepare_copies(split, wanted, names, progress, mapper=mapper())
+        return Task(hashes, manifest.targets(labels), labels, split.train, split.dev, speakers, logits, copies)
 
     def _line(self, what: str, results: list[EpochResult], began: float) -> str:
         epochs, elapsed = self.settings["train.epochs"], clock(time.monotonic() - began)

@@ -1,0 +1,257 @@
+"""A part: the stored features of some clips of one family, in three files that are whole or absent.
+
+`X.npy` holds all rows one after another, `(n_rows, n_features)`; `X.clips.npy` an entry a clip, in the same order:
+digest of the audio, number of rows, CRC-32 of the rows, their sum and sum of squares (not where every clip is one row).
+`X.json` says what they are, with size, modification time and SHA-256 of both; it is written last and renamed into
+place, so without it there is no part.
+
+What is checked when: the format, the sizes and the whole of `X.clips.npy` at every opening; all of `X.npy` where its
+modification time is not the recorded one; the CRC of a clip when a process reads it first. So opening reads no
+features, and no altered byte reaches a model.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import uuid
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_platform.errors import WorkFailed
+from ser_platform.files import digest_of, sha256_of, write_json
+
+FORMAT = 2  # raise it when the files change
+DTYPES = ("float32", "float16")
+DIGEST = 32  # bytes of a SHA-256
+
+Features = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip's features as stored, `(n_rows, n_features)`, with their CRC-32 and, where known, their sums."""
+
+    sha256: bytes
+    values: Features
+    crc: int
+    sums: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(cls, sha256: bytes, features: NDArray[np.float32], dtype: str) -> "Clip":
+        """Convert features to the stored dtype.
+
+        Raises:
+            WorkFailed: they hold numbers too large for it.
+        """
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(features, dtype=dtype)
+        if values.dtype != features.dtype and not np.array_equal(np.isfinite(values), np.isfinite(features)):
+            raise WorkFailed(f"features up to {np.abs(features).max():.3g} do not fit {dtype}; store them as float32")
+        return cls(sha256, values, zlib.crc32(values.data))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the rows are what was written."""
+        return zlib.crc32(self.values.data) == self.crc
+
+
+def sums_of(values: Features) -> NDArray[np.float64]:
+    """Return sums and sums of squares over rows, `(2, n_features)`."""
+    wide = values.astype(np.float64)
+    return np.stack([wide.sum(axis=0), (wide**2).sum(axis=0)])
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a file was when it was written."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, sha256: str) -> "Stamp":
+        stat = path.stat()
+        return cls(stat.st_size, stat.st_mtime_ns, sha256)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The JSON of a part. `about` describes the family."""
+
+    format: int
+    about: dict[str, Any]
+    dtype: str
+    n_rows: int
+    n_features: int
+    n_clips: int
+    data: Stamp
+    clips: Stamp
+
+    @classmethod
+    def read(cls, path: Path) -> "Record | None":
+        """Read a record; None where it is damaged, or of another format."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["record"]["format"] != FORMAT or digest_of(content["record"]) != content["sha256"]:
+                return None
+            stamps = {name: Stamp(**content["record"][name]) for name in ("data", "clips")}
+            return cls(**content["record"] | stamps)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None  # a cache: what cannot be read is extracted again
+
+    def write(self, path: Path) -> None:
+        """Write the record with its digest."""
+        content = asdict(self)
+        write_json(path, {"record": content, "sha256": digest_of(content)})
+
+
+class Part:
+    """A whole part. `path` is its JSON."""
+
+    def __init__(self, path: Path, record: Record) -> None:
+        self.path, self.record = path, record
+
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        """The JSON before what it makes whole."""
+        return self.path, self.path.with_suffix(".npy"), self.path.with_suffix(".clips.npy")
+
+    @property
+    def n_bytes(self) -> int:
+        return self.record.data.size + self.record.clips.size
+
+    @cached_property
+    def table(self) -> NDArray[Any]:
+        """An entry a clip: `sha256`, `rows`, `crc`, and `sums` where clips have several rows."""
+        table: NDArray[Any] = np.load(self.files[2], allow_pickle=False)
+        return table
+
+    @cached_property
+    def hashes(self) -> list[bytes]:
+        return split_digests(self.table["sha256"].tobytes())
+
+    @property
+    def sizes(self) -> dict[bytes, int]:
+        """Bytes of each clip's rows."""
+        row = self.record.n_features * np.dtype(self.record.dtype).itemsize
+        return dict(zip(self.hashes, (self.table["rows"] * row).tolist(), strict=True))
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each clip's rows begin, and where the last ones end: `(n_clips + 1,)`."""
+        return np.concatenate([[0], np.cumsum(self.table["rows"])])
+
+    @cached_property
+    def data(self) -> Features:
+        """All rows `(n_rows, n_features)`, memory-mapped."""
+        shape = (self.record.n_rows, self.record.n_features)
+        head = self.record.data.size - int(np.prod(shape)) * np.dtype(self.record.dtype).itemsize
+        # Not np.load: a damaged header would be believed.
+        return np.memmap(self.files[1], self.record.dtype, "r", head, shape).view(np.ndarray)
+
+    def clip(self, position: int) -> Clip:
+        """Return a clip without copying its rows."""
+        entry = self.table[position]
+        rows = self.data[self.offsets[position] : self.offsets[position + 1]]
+        sums = entry["sums"] if "sums" in (self.table.dtype.names or ()) else None
+        return Clip(self.hashes[position], rows, int(entry["crc"]), sums)
+
+    def is_sound(self, thorough: bool = False) -> bool:
+        """Tell whether the files are what was written; `thorough` reads all of them."""
+        _, data, clips = self.files
+        try:
+            now, was = data.stat(), self.record.data
+            if now.st_size != was.size or sha256_of(clips) != self.record.clips.sha256:
+                return False
+            if now.st_mtime_ns == was.mtime_ns and not thorough:
+                return True
+            return sha256_of(data) == was.sha256
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        """Remove the files; who has them open reads on."""
+        for path in self.files:
+            path.unlink(missing_ok=True)
+
+    def refresh(self) -> "Part":
+        """Note the modification time of data that was found whole, as after a copy, so that it is not read again."""
+        if self.files[1].stat().st_mtime_ns == self.record.data.mtime_ns:
+            return self
+        record = replace(self.record, data=Stamp.of(self.files[1], self.record.data.sha256))
+        with contextlib.suppress(OSError):  # a store that may not be written
+            record.write(self.path)
+        return Part(self.path, record)
+
+
+def split_digests(joined: bytes) -> list[bytes]:
+    """Return digests that were joined to one string of bytes."""
+    return [joined[first : first + DIGEST] for first in range(0, len(joined), DIGEST)]
+
+
+def recorded_parts(folder: Path) -> list[Part]:
+    """Return the parts of a folder by their records, sound or not."""
+    records = [(path, Record.read(path)) for path in sorted(folder.glob("*.json"))]
+    return [Part(path, record) for path, record in records if record is not None]
+
+
+def parts_in(folder: Path) -> list[Part]:
+    """Return the sound parts of a folder, those with most clips first."""
+    sound = [part.refresh() for part in recorded_parts(folder) if part.is_sound()]
+    return sorted(sound, key=lambda part: -part.record.n_clips)
+
+
+def write_part(folder: Path, about: dict[str, Any], clips: Sequence[Clip]) -> Part:
+    """Write clips of one family as a part; at a failure, as of a full disk, nothing of it stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{uuid.uuid4().hex}.json"
+    dtype, n_features = clips[0].values.dtype, clips[0].values.shape[1]
+    table = _table(clips, n_features)
+    n_rows = int(table["rows"].sum())
+    data, index = path.with_suffix(".npy"), path.with_suffix(".clips.npy")
+    try:
+        stamps = (
+            _write_array(data, dtype, (n_rows, n_features), (clip.values for clip in clips)),
+            _write_array(index, table.dtype, table.shape, [table]),
+        )
+        record = Record(FORMAT, about, dtype.name, n_rows, n_features, len(clips), *stamps)
+        record.write(path)
+    except BaseException:
+        for written in (path, data, index):
+            written.unlink(missing_ok=True)
+        raise
+    return Part(path, record)
+
+
+def _table(clips: Sequence[Clip], n_features: int) -> NDArray[Any]:
+    """Return the entries of a part. One row is its own sum: those of thousands of columns would outweigh the data."""
+    fields: list[Any] = [("sha256", f"V{DIGEST}"), ("rows", "<i8"), ("crc", "<u4")]
+    summed = any(len(clip.values) != 1 for clip in clips)
+    table = np.zeros(len(clips), [*fields, ("sums", "<f8", (2, n_features))] if summed else fields)
+    for entry, clip in zip(table, clips, strict=True):
+        entry["sha256"], entry["rows"], entry["crc"] = clip.sha256, len(clip.values), clip.crc
+        if summed:
+            entry["sums"] = sums_of(clip.values) if clip.sums is None else clip.sums
+    return table
+
+
+def _write_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterable[NDArray[Any]]) -> Stamp:
+    """Write an .npy file block by block; unlike `ndarray.tofile`, a full disk says so."""
+    head, digest = io.BytesIO(), hashlib.sha256()
+    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_2_0(head, description)
+    with path.open("wb") as file:
+        for block in (np.frombuffer(head.getvalue(), np.uint8), *blocks):
+            content = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
+            file.write(content)
+            digest.update(content)
+    return Stamp.of(path, digest.hexdigest())

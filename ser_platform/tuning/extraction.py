@@ -1,0 +1,78 @@
+"""Feature extraction on a cluster: each shard of clips is a Ray task; and which features a study can come to need.
+
+Every node reads the audio and reads and writes the feature store by the same paths: `SER_HOME` and the corpora lie on
+storage that all nodes share (NFS 4, or another file system with `flock`), and each node's processes have the same
+`SER_HOME` as the driver. Nothing is copied over the network by Ray but the list of clips and a digest of each.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import ray
+
+from ser_platform.evaluation.baseline import POOLED
+from ser_platform.features.extraction import Done, Job, Mapper, extract, on_this_machine
+from ser_platform.features.loudness import RMS
+from ser_platform.models import architecture
+from ser_platform.settings import resolve
+from ser_platform.tuning.cluster import cluster
+from ser_platform.tuning.space import Space
+
+AHEAD = 2  # tasks a slot that are sent before their turn, so that no slot waits for the driver
+OF_LEVEL = ("data.trim_db", "data.level_dbfs")  # where they are not 0, levels are read beside the feature sets
+
+
+def mapper() -> Mapper:
+    """Return what runs extraction: the cluster at `RAY_ADDRESS` where one is named, else this machine."""
+    return on_cluster if os.environ.get("RAY_ADDRESS") else on_this_machine
+
+
+def on_cluster(jobs: Sequence[Job]) -> Iterator[Done]:
+    """Run the jobs as Ray tasks of one core, joining the cluster where this process has not; results as they come."""
+    if ray.is_initialized():
+        yield from _as_tasks(jobs, int(ray.cluster_resources().get("CPU", 1)))
+        return
+    with cluster() as where:
+        yield from _as_tasks(jobs, where.slots)
+
+
+def _as_tasks(jobs: Sequence[Job], slots: int) -> Iterator[Done]:
+    task: Any = ray.remote(num_cpus=1, max_retries=2, scheduling_strategy="SPREAD")(extract)
+    left = iter(jobs)
+    waiting = [task.remote(job) for job in itertools.islice(left, AHEAD * slots)]
+    while waiting:
+        (ready,), waiting = ray.wait(waiting, num_returns=1)
+        waiting += [task.remote(job) for job in itertools.islice(left, 1)]
+        try:
+            yield ray.get(ready)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error  # a full disk of a node is told as one of this machine
+
+
+def needed_families(spaces: Iterable[Space]) -> tuple[str, ...]:
+    """Return the feature families that any trial of these spaces, and the baseline beside them, can read."""
+    needed = list(POOLED)
+    for space in spaces:
+        hears_waveform = {architecture(name).hears_waveform for name in _options(space, "model.name")}
+        if True in hears_waveform:
+            needed.append("waveform")
+        if False in hears_waveform:
+            needed += [name for sets in _options(space, "features.sets") for name in sets]
+        if any(value for setting in OF_LEVEL for value in _options(space, setting)):
+            needed.append(RMS)
+    return tuple(dict.fromkeys(needed))
+
+
+def copies_of(space: Space) -> list[tuple[str, int]]:
+    """Return the recipes that a trial can take copies from, and the most copies of a clip that it can ask for."""
+    most = max(_options(space, "augment.copies"))
+    return [(recipe, most) for recipe in dict.fromkeys(_options(space, "augment.recipe"))] if most else []
+
+
+def _options(space: Space, setting: str) -> list[Any]:
+    """Return the values of a setting that a trial can have; of a range, its ends."""
+    axis = next((axis for axis in space.axes if axis.name == setting), None)
+    values = [] if axis is None else [resolve({setting: axis.read(value)})[setting] for value in axis.values]
+    return values if axis is not None and not axis.when else [*values, space.settings({})[setting]]
