@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ser_platform.cli import corpora, evaluate, models, studies, train, tune, use
+from ser_platform.cli import corpora, evaluate, features, models, studies, train, tune, use
 from ser_platform.errors import SerError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.command()(tune.tune)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.add_typer(corpora.app, name="corpora")
+app.add_typer(features.app, name="features")
 app.add_typer(studies.app, name="studies")
 app.add_typer(models.app, name="models")
 app.command()(use.predict)
