@@ -240,7 +240,7 @@ def _write_shard(folder: Path, hashes: list[str], features: list[NDArray[np.floa
 def _shards(name: str) -> list[Shard]:
     folder = families_folder() / family_key(name, FEATURE_SETS[name])
     shards = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("[!.]*.json")):  # a name with a dot is being written, or was when a kill came
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:

@@ -6,6 +6,7 @@ predictions of all folds are pooled and scored together, and nothing is register
 
 import csv
 import time
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from ser_platform.corpora.splits import Split
+from ser_platform.corpora.splits import Split, stamp_of
 from ser_platform.distillation.losses import student_loss
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.evaluation.figures import confusion_figure
@@ -119,12 +120,13 @@ class _Training:
     ) -> None:
         self.role, self.dataset, self.settings, self.device = role, dataset, settings, device
         self.client, self.display, self.teachers = client, display, teachers
-        self.name = f"train-{role}-{dataset.name}-{time.strftime('%m%d-%H%M%S')}"
+        # Random letters: two trainings that begin in one second are two, in the store and in the ledger.
+        self.name = f"train-{role}-{dataset.name}-{time.strftime('%y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
         first = dataset.splits[0]
         tags = {
             "role": role,
             "corpus": dataset.name,
-            "protocol": first.protocol_stamp if len(dataset.splits) == 1 else first.protocol,
+            "protocol": stamp_of(dataset.splits),
             "manifest": first.manifest.fingerprint,
             "split": first.fingerprint,
             "code_version": code_version(),
@@ -170,6 +172,7 @@ class _Training:
         began = time.monotonic()
         try:
             with self.display.following(lambda: self._line(what, results, began)) as show:
+                show()
                 for result in trainer.epochs():
                     results.append(result)
                     self.runs.epoch(number, asdict(result))
@@ -222,7 +225,7 @@ class _Training:
         )
         folds = np.repeat([split.fold for split in splits], [len(split.test) for split in splits])
         with TemporaryDirectory() as scratch:
-            title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {splits[0].protocol}"
+            title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {stamp_of(splits)}"
             confusion_figure(score.matrix, labels, title, Path(scratch) / "confusion_matrix.png")
             with (Path(scratch) / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
