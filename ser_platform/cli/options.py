@@ -169,7 +169,7 @@ def takes_data(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def with_options(**given: Any) -> None:
-        chosen = {parameter.name: given.pop(parameter.name) for parameter in shared}
+        chosen: dict[str, Any] = {parameter.name: given.pop(parameter.name) for parameter in shared}
         options = DataOptions(**{name: None if value == [] else value for name, value in chosen.items()})
         verb(**given, data=options)
 
