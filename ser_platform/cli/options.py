@@ -170,7 +170,8 @@ def takes_data(verb: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(verb)
     def with_options(**given: Any) -> None:
         chosen: dict[str, Any] = {parameter.name: given.pop(parameter.name) for parameter in shared}
-        options = DataOptions(**{name: None if value == [] else value for name, value in chosen.items()})
+        chosen["columns"] = chosen["columns"] or None  # Typer may say [] of an option that was not given
+        options = DataOptions(**chosen)
         verb(**given, data=options)
 
     with_options.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
