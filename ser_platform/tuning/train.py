@@ -22,7 +22,7 @@ from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, score_clips
 from ser_platform.features.dataset import DataRequest, Dataset, prepare_dataset
 from ser_platform.progress import Display, clock
-from ser_platform.settings import Settings, resolve, slots
+from ser_platform.settings import Settings, resolve
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
@@ -164,7 +164,7 @@ class _Training:
 
     def _fit(self, number: int, split: Split) -> Fit:
         task = self._task(number, split)
-        torch.set_num_threads(slots())
+        torch.set_num_threads(1)  # models of this size wait for a second thread longer than it computes
         trainer = Trainer(self.settings, task.data(self.settings), student_loss, self.device)
         self.runs.start(number, self.settings)
         results: list[EpochResult] = []
