@@ -103,6 +103,8 @@ class LabelRules:
             UserError: a word is no preset, no emotion and no rule.
         """
         words = [word.strip() for word in text.split(",") if word.strip()]
+        if text.strip() and not words:
+            raise UserError(f"data.labels {text!r} has no rule in it; {AS_LABELLED} takes emotions as they are")
         bases = (AS_LABELLED, SHARED, *PRESETS)
         base = words.pop(0) if words and words[0] in bases else AS_LABELLED
         return cls(text, base, tuple(_step(word, text) for word in words))
@@ -120,6 +122,11 @@ class LabelRules:
             mapping = {emotion: label if label in kept else None for emotion, label in mapping.items()}
         return mapping
 
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The emotions that the rules speak of: the preset's, and those that are merged or dropped."""
+        return label_set([*PRESETS.get(self.base, ()), *(source for source, _ in self.steps)])
+
     def _of(self, emotion: str) -> str | None:
         """Explicit rules go first, so that `8, calm -> neutral` and `4, boredom -> neutral` do what they say."""
         label: str | None = emotion
@@ -133,9 +140,9 @@ class LabelRules:
 
 def _step(word: str, text: str) -> tuple[str, str | None]:
     if match := re.fullmatch(r"drop\s+(\w+)", word):
-        return label_set([match[1]])[0], None
+        return canonical(match[1]), None
     if match := re.fullmatch(r"(\w+)\s*->\s*(\w+)", word):
-        return label_set([match[1]])[0], label_set([match[2]])[0]
+        return canonical(match[1]), canonical(match[2])
     raise UserError(
         f"data.labels {text!r}: {word!r} is no rule; write {AS_LABELLED}, {SHARED}, {', '.join(PRESETS)}, "
         "then 'calm -> neutral' or 'drop calm', with commas"

@@ -3,27 +3,39 @@
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ser_platform.errors import WorkFailed
+from ser_platform.errors import UserError, WorkFailed
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that takes its place when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{path.suffix}")
+    temporary.touch(exist_ok=False)  # not mkstemp, which lets nobody else read what a colleague may
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def expanded(text: str | Path) -> Path:
+    """Return a path that a user wrote, `~` expanded.
+
+    Raises:
+        UserError: there is no such user, or no file can have such a name.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise UserError(f"{str(text)[:100]!r} is no path: {getattr(error, 'strerror', None) or error}") from error
+    return path
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -19,7 +19,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False)
 
     @contextlib.contextmanager
     def following(self, line: Callable[[], str]) -> Iterator[Callable[[], None]]:
@@ -36,14 +36,17 @@ class Display:
 
                 yield show
         else:
+            last = ""
 
             def log() -> None:
-                nonlocal shown_at
-                if time.monotonic() - shown_at > LOG_EVERY:
-                    shown_at = time.monotonic()
-                    self.say(line())
+                nonlocal shown_at, last
+                if time.monotonic() - shown_at > LOG_EVERY and (text := line()):
+                    shown_at, last = time.monotonic(), text
+                    self.say(text)
 
             yield log
+            if line() == last:
+                return
         if line():
             self.say(line())
 
@@ -62,6 +65,11 @@ class Display:
                 show()
 
             yield count
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, like "1 speaker" and "2 speakers"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def clock(seconds: float) -> str:

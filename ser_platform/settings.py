@@ -14,6 +14,7 @@ import platformdirs
 import yaml
 
 from ser_platform.errors import UnknownChoice, UserError
+from ser_platform.files import expanded
 
 Settings = dict[str, Any]
 OF_A_STUDY = ("data.labels",)  # the same for every trial: they decide what a study is about
@@ -248,13 +249,13 @@ def as_json(settings: Mapping[str, Any]) -> Settings:
 
 def home() -> Path:
     """Return the folder of caches: `SER_HOME`, else the user's cache folder."""
-    return Path(os.environ.get("SER_HOME") or platformdirs.user_cache_path("ser")).expanduser().resolve()
+    return expanded(os.environ.get("SER_HOME") or platformdirs.user_cache_path("ser")).resolve()
 
 
 def corpora_folder() -> Path | None:
     """Return the folder in which corpora are looked up by name (`SER_CORPORA`), or None."""
     given = os.environ.get("SER_CORPORA")
-    return Path(given).expanduser().resolve() if given else None
+    return expanded(given).resolve() if given else None
 
 
 def runs_folder() -> Path:

@@ -143,7 +143,14 @@ def test_what_is_no_rule_is_refused_naming_the_forms(text):
         LabelRules.parse(text)
 
 
-@pytest.mark.parametrize("text", ["joy -> happiness", "calm -> joy", "drop joy", "4, drop joy"])
+@pytest.mark.parametrize("text", ["glee -> happiness", "calm -> glee", "drop glee", "4, drop glee"])
 def test_a_rule_about_an_unknown_emotion_is_refused_naming_the_valid_ones(text):
-    with pytest.raises(UnknownChoice, match="unknown emotion 'joy'; choose from: neutral, calm, happiness"):
+    with pytest.raises(UnknownChoice, match="unknown emotion 'glee'; choose from: neutral, calm, happiness"):
         LabelRules.parse(text)
+
+
+def test_rules_understand_the_words_that_folders_may_have():
+    assert LabelRules.parse("joy -> anger, drop sad").mapping([["happiness", "sadness"]]) == {
+        "happiness": "anger",
+        "sadness": None,
+    }

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from ser_platform.cli import corpora, evaluate, features, models, studies, train, tune, use
+from ser_platform.cli.output import one_line
 from ser_platform.errors import SerError
 
 app = typer.Typer(
@@ -42,10 +43,10 @@ def main() -> None:
     except SerError as error:
         if _debug:
             raise
-        print(f"ser: {error}", file=sys.stderr)
+        print(f"ser: {one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that may not be written
         if _debug:
             raise
-        print(f"ser: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        print(f"ser: {one_line(str(error.filename or 'system'))}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)

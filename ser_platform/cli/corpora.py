@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ser_platform.corpora.splits import Split
 
 app = typer.Typer(no_args_is_help=True, help="Corpora: list them, fetch one, look for what would spoil it, prepare it.")
+ALWAYS_THERE = ("demo", "folder")
 FEW_SPEAKERS = 8  # named in a table's cell; more are counted
 
 
@@ -33,9 +34,9 @@ def list_(as_json: Json = False) -> None:
             str(entry["speakers"] or "any"),
             str(entry["clips"] or "any"),
             entry["licence"],
-            entry["path"] or f"not found: {entry['how']}",
+            entry["path"] or (entry["how"] if name in ALWAYS_THERE else f"not found: {entry['how']}"),
         ]
-        for entry in entries
+        for name, entry in zip(CORPORA, entries, strict=True)
     ]
     columns = ["name", "language", "classes", "speakers", "clips", "licence", "where, or how to get it"]
     console().print(table("Corpora", columns, rows))
@@ -70,7 +71,9 @@ app.command()(doctor)
 @app.command()
 @takes_data
 def prepare(
-    corpus: Annotated[str, typer.Argument(help="Name or folder; several: ravdess+emodb.")],
+    corpus: Annotated[
+        str, typer.Argument(help="Name or folder; several: ravdess+emodb. cross_corpus names its own.")
+    ] = "",
     as_json: Json = False,
     *,
     data: DataOptions,

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ser_platform.corpora.doctor.examination import Examination
 
 NAMED = 6  # cases that a finding names on a terminal; the page and the JSON have all
-ALL_NAMED = frozenset({"misfits", "repeated-ids", "unreadable"})  # to be mended file by file
+MANY_NAMED = frozenset({"misfits", "repeated-ids", "unreadable"})  # to be mended file by file
+MANY = 40
 BAR = 40  # columns
 WORD = 16  # letters; cases so short stand in one line
 STYLES = {"spoils": "bold red", "beware": "yellow", "note": "cyan"}
@@ -60,7 +61,7 @@ def doctor(
     with Display(error_console()).counting("listened to") as progress:
         examination = examine(request, seed, jobs, progress)
     findings = diagnose(examination, max_bad)
-    page = html or runs_folder() / f"doctor-{_file_name(examination.collected.name)}.html"
+    page = html or runs_folder() / f"doctor-{_file_name(corpus)}.html"
     write_page(examination, findings, page)
     if as_json:
         print_json({**report(examination, findings), "page": str(page)})
@@ -72,7 +73,8 @@ def doctor(
 
 
 def _file_name(corpus: str) -> str:
-    return re.sub(r"[^\w+-]+", "-", corpus)[:100]
+    """Return a name for the page of what was asked for, so that two folders of one corpus have two pages."""
+    return re.sub(r"[^\w+-]+", "-", corpus).strip("-")[-100:]
 
 
 def _print(exam: "Examination", findings: "list[Finding]", out: "Console") -> None:
@@ -105,7 +107,8 @@ def _print_finding(level: str, finding: "Finding", out: "Console") -> None:
 
     out.print(Text.assemble((f"{level:<7}", STYLES[level]), f" {printable(finding.text)}"))
     cases = finding.details or finding.clips or finding.speakers
-    n_shown = len(cases) if finding.code in ALL_NAMED else min(len(cases), NAMED if level != "note" else 0)
+    most = MANY if finding.code in MANY_NAMED else NAMED if level != "note" else 0
+    n_shown = min(len(cases), most)
     shown = cases[:n_shown]
     if all(len(case) <= WORD for case in shown):
         shown = (", ".join(shown),) if shown else ()

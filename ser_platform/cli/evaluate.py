@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ser_platform.cli.options import DataOptions, Json, takes_data
+from ser_platform.cli.options import Corpora, DataOptions, Json, one_corpus, takes_data
 from ser_platform.cli.output import console, error_console, print_json, table, uar_text
+from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
     from ser_platform.evaluation.assessment import Assessment
@@ -19,7 +20,7 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="NAME (its champion), NAME@ALIAS, NAME/VERSION, or a folder.")
     ],
-    corpus: Annotated[str, typer.Option(help="Name or folder; several: ravdess+emodb.")],
+    corpus: Corpora,
     part: Annotated[
         str | None,
         typer.Option(help="test, dev or all; default: all where the model has heard nobody of the corpus, else test."),
@@ -42,11 +43,13 @@ def evaluate(
     from ser_platform.evaluation.assessment import assess
     from ser_platform.progress import Display
 
+    if out is not None and out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file; give a folder")
     title, bundle = _load(model)
     assessment = assess(
         bundle,
         title,
-        data.data(corpus),
+        data.data(one_corpus(corpus)),
         Display(error_console() if as_json else console()),
         part=part,
         labels=data.labels,
@@ -66,10 +69,11 @@ def evaluate(
 
 def _load(model: str) -> tuple[str, "Bundle"]:
     """Return a title and the bundle, of a folder or of a registered version."""
+    from ser_platform.files import expanded
     from ser_platform.inference.bundle import read_bundle
 
-    folder = Path(model).expanduser()
-    if (folder / "bundle.json").is_file():
+    folder = expanded(model)
+    if folder.is_dir():
         return folder.name, read_bundle(folder)
     from ser_platform.tracking.registry import find_model, load
     from ser_platform.tracking.store import open_client
@@ -107,10 +111,13 @@ def _print(title: str, bundle: "Bundle", assessment: "Assessment") -> None:
         recall = score.intervals.get(f"recall_{label}")
         told = "-" if recall is None else f"{recall.value:.3f} [{recall.low:.3f}, {recall.high:.3f}]"
         rows.append([label, *map(str, score.matrix[number]), told])
-    where = f"{title} on {assessment.corpus}, {assessment.part}: {len(assessment.clips)} clips; {assessment.protocol}"
+    what = f"{title} on {assessment.corpus}, {assessment.part}: {len(assessment.clips)} clips"
+    where = f"{what}; protocol {assessment.protocol}"
     out.print(table(where, ["spoken \\ predicted", *bundle.labels, "recall, 95 % interval"], rows))
     looks = "" if assessment.looks is None else str(assessment.looks)
     out.print(f"UAR {uar_text(score.metrics, looks)}", highlight=False)
+    if len(set(score.predictions)) == 1:
+        out.print(f"note: every clip was called {bundle.labels[score.predictions[0]]}", highlight=False)
     for name, what in (("war", "WAR"), ("macro_f1", "macro-F1")):
         interval = score.intervals[name]
         out.print(f"{what} {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]", highlight=False)
@@ -128,7 +135,9 @@ def _write(folder: Path, described: dict[str, Any], bundle: "Bundle", assessment
     write_json(folder / "evaluation.json", described)
     with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "path", "speaker", "truth", "predicted"])
+        named = [f"p_{label}" for label in bundle.labels]
+        writer.writerow(["id", "path", "speaker", "truth", "predicted", *named])
         columns = (clips.column(name) for name in ("id", "path", "speaker", "emotion"))
         predicted = (bundle.labels[prediction] for prediction in score.predictions)
-        writer.writerows(zip(*columns, predicted, strict=True))
+        for *words, probabilities in zip(*columns, predicted, assessment.probabilities, strict=True):
+            writer.writerow([*words, *(f"{p:.6f}" for p in probabilities)])

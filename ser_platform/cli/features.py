@@ -14,7 +14,10 @@ from ser_platform.cli.show import show
 if TYPE_CHECKING:
     from ser_platform.features.budget import Stored
 
-app = typer.Typer(no_args_is_help=True, help="Stored features: list them, extract more, check them, make room.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Stored features: list them, extract more, check them, make room. SER_FEATURES_GB bounds what they take.",
+)
 app.command()(show)
 DAY = 86_400  # seconds
 

@@ -42,7 +42,9 @@ def fetch(
     if name not in CORPORA:
         raise UnknownChoice("corpus", name, CORPORA)
     facts: Facts = CORPORA[name].FACTS
-    folder = fetched_folder() if to is None else to.expanduser().resolve()
+    from ser_platform.files import expanded
+
+    folder = fetched_folder() if to is None else expanded(to).resolve()
     out = console()
     found = None if again else _found(name, folder, searched=to is None)
     if found is not None:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 SPEECH, SPLIT = "Which speech", "How it is split"  # panels of --help
 
+Corpora = Annotated[
+    list[str],
+    typer.Option(
+        "--corpus", metavar="CORPUS", help="Name or folder; several: ravdess+emodb. cross_corpus names its own."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -131,6 +137,17 @@ def assignments(words: list[str] | None, data: DataOptions) -> Settings:
     return {**parsed, "data.labels": data.labels}
 
 
+def one_corpus(given: list[str]) -> str:
+    """Return what `--corpus` says, "" where it was not given.
+
+    Raises:
+        UserError: it was given twice, of which command lines silently take the last.
+    """
+    if len(given) > 1:
+        raise UserError(f"--corpus is given {len(given)} times; several corpora are joined: --corpus {'+'.join(given)}")
+    return given[0] if given else ""
+
+
 def takes_data(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb with a parameter `data: DataOptions` every option of it, behind its own."""
     hints = get_type_hints(DataOptions, include_extras=True)
@@ -152,7 +169,9 @@ def takes_data(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def with_options(**given: Any) -> None:
-        options = DataOptions(**{parameter.name: given.pop(parameter.name) for parameter in shared})
+        chosen: dict[str, Any] = {parameter.name: given.pop(parameter.name) for parameter in shared}
+        chosen["columns"] = chosen["columns"] or None  # Typer may say [] of an option that was not given
+        options = DataOptions(**chosen)
         verb(**given, data=options)
 
     with_options.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]

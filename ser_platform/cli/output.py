@@ -10,13 +10,18 @@ from rich.table import Table
 
 
 def console() -> Console:
-    """Return the console of standard output; a log that is no terminal gets lines of 160 columns."""
-    return Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty())
+    """Return the console of standard output; a log that is no terminal gets lines of 160 columns.
+
+    Without markup: names come from strangers, and `[/b]` is one.
+    """
+    return Console(markup=False, width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty())
 
 
 def error_console() -> Console:
     """Return the console of standard error, for progress beside JSON."""
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 160, soft_wrap=not sys.stderr.isatty())
+    return Console(
+        stderr=True, markup=False, width=None if sys.stderr.isatty() else 160, soft_wrap=not sys.stderr.isatty()
+    )
 
 
 def print_json(content: Any) -> None:
@@ -40,7 +45,17 @@ def uar_text(metrics: Mapping[str, float], looks: str = "") -> str:
     if "test_uar" not in metrics:
         return "-"
     text = f"{metrics['test_uar']:.3f} [{metrics['test_uar_low']:.3f}, {metrics['test_uar_high']:.3f}]"
-    speakers = int(metrics.get("test_speakers", 0))
-    if 0 < speakers < 8:
-        text += f" these {speakers} speakers only"
+    text += _heard(int(metrics.get("test_speakers", 0)))
     return f"{text}, look {looks}" if looks else text
+
+
+def _heard(speakers: int) -> str:
+    """Tell how many speakers a figure is about; of fewer than eight it says nothing beyond them."""
+    if speakers >= 8:
+        return f", {speakers} speakers"
+    return {0: "", 1: " this speaker only"}.get(speakers, f" these {speakers} speakers only")
+
+
+def one_line(text: str) -> str:
+    """Return text with what no line should hold (newlines, escapes, broken letters) written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

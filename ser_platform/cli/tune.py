@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser_platform.cli.options import DataOptions, assignments, takes_data
+from ser_platform.cli.options import Corpora, DataOptions, assignments, one_corpus, takes_data
 from ser_platform.cli.output import console, table, uar_text
 from ser_platform.errors import UnknownChoice, UserError
 
@@ -27,9 +27,7 @@ def tune(
             metavar="[SPACE]...", help="Files in search_spaces/, by name or path; default: teacher, then student."
         ),
     ] = None,
-    corpus: Annotated[
-        str, typer.Option(help="Name (looked up under SER_CORPORA) or folder; several: ravdess+emodb.")
-    ] = "demo",
+    corpus: Corpora = [],  # noqa: B006 - Typer's way to say that none is needed
     trials: Annotated[
         int | None, typer.Option(min=1, help="Trials of each study, in place of the space's budget.")
     ] = None,
@@ -46,25 +44,31 @@ def tune(
 ) -> None:
     """Tune a teacher and distil it into a student: search, train the best again, test once, register.
 
+    Without --corpus the embedded, synthetic corpus `demo` is taken: it shows the way in five minutes.
+
     With distill.alpha the loss is alpha T^2 KL(teacher || student) + (1 - alpha) CE: alpha weighs the teacher term,
     0 is plain training. Runs appear in `ser ui` while they go on; `ser models promote` makes a candidate the champion.
     """
+    from ser_platform.corpora.protocols import corpora_of
     from ser_platform.progress import Display
     from ser_platform.tuning.pipeline import Plan
     from ser_platform.tuning.pipeline import tune as run
 
     if len(set(spaces or ())) != len(spaces or ()):
         raise UserError(f"a search space is given twice: {' '.join(spaces or ())}")
+    speech = one_corpus(corpus) or ("" if corpora_of(data.protocol or "") else "demo")
+    if resume and (spaces or corpus or trials or minutes or confirm or set_ or data != DataOptions()):
+        raise UserError("--resume goes on with the last tuning as it was asked for; leave the other options out")
     if resume:
         plan = Plan.last()
     else:
         plan = Plan(
             spaces=[str(_space_path(name)) for name in spaces or DEFAULT_SPACES],
-            data=data.data(corpus),
+            data=data.data(speech),
             trials=trials,
             minutes=minutes,
-            confirm=_confirm(confirm, corpus),
-            overrides=(DEMO_SETTINGS if corpus == "demo" else {}) | assignments(set_, data),
+            confirm=_confirm(confirm, speech),
+            overrides=(DEMO_SETTINGS if speech == "demo" else {}) | assignments(set_, data),
         )
     out = console()
     try:
@@ -92,7 +96,7 @@ def _confirm(text: str | None, corpus: str) -> tuple[int, int] | None:
     if text is None:
         return DEMO_CONFIRM if corpus == "demo" else None
     trials, x, seeds = text.partition("x")
-    if not (x and trials.isdigit() and seeds.isdigit() and int(trials) and int(seeds)):
+    if not (x and trials.isdecimal() and seeds.isdecimal() and int(trials) and int(seeds)):
         raise UserError(f"--confirm takes TRIALSxSEEDS, like 4x3; got {text!r}")
     return int(trials), int(seeds)
 

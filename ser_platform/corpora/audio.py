@@ -5,6 +5,7 @@ judged before any audio is read, so that neither a three-hour recording nor a he
 """
 
 import hashlib
+import itertools
 import math
 import os
 import re
@@ -21,9 +22,9 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.containers import mp3_frames, ogg_ends
 from ser_platform.corpora.video import VIDEO_SUFFIXES, decode_video
-from ser_platform.errors import BadAudio
+from ser_platform.errors import BadAudio, CorpusError
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg"})
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"})
 SAMPLE_RATE = 16_000  # Hz; what every model here hears
 DECODE_POLICY = "mono-mean soxr-HQ 16000 Hz float32 v1"  # part of every cache key: change it when the samples change
 MIN_SECONDS = 0.1  # shorter holds no syllable
@@ -43,13 +44,34 @@ PADDED_FRAMES = 4  # by so many frames may the length of an MP3 and its frames d
 
 
 def audio_below(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[Path]:
-    """Return the audio files under `root`, sorted; what systems hide (`._x.wav`, `__MACOSX`) is none."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
-    )
+    """Return the audio files under `root`, sorted; links are followed.
+
+    What systems hide (`._x.wav`, `__MACOSX`) is none.
+
+    Raises:
+        CorpusError: a folder cannot be read, or links go round in a circle.
+    """
+    found: list[Path] = []
+    for folder, folders, files in os.walk(root, onerror=_refuse_unread, followlinks=True):
+        if os.path.realpath(folder) in _above(folder, root):
+            raise CorpusError(f"{folder}: links go round in a circle")
+        folders[:] = [name for name in folders if not _hidden(name)]
+        found += (Path(folder, name) for name in files if not _hidden(name) and Path(name).suffix.lower() in suffixes)
+    return sorted(found)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _above(folder: str, root: Path) -> set[str]:
+    """Return the real places of the folders between `root` and `folder`."""
+    parents = itertools.takewhile(lambda path: path.is_relative_to(root), Path(folder).parents)
+    return {os.path.realpath(parent) for parent in parents}
+
+
+def _refuse_unread(error: OSError) -> None:
+    raise CorpusError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ser_platform.corpora.manifest import Manifest, Utterance, speaker_name
 from ser_platform.corpora.video import VIDEO_SUFFIXES
 from ser_platform.emotions import LabelRules
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
+from ser_platform.files import expanded
 from ser_platform.settings import corpora_folder, home
 
 NAMED = 5  # misfits that an error lists
@@ -82,7 +83,11 @@ class FoundCorpus:
         entries = list(self.entries())
         misfits = [entry for entry in entries if isinstance(entry, Misfit)]
         if misfits:
-            more = f"; and {len(misfits) - NAMED} more, see: ser corpora doctor" if len(misfits) > NAMED else ""
+            more = (
+                f"; and {len(misfits) - NAMED} more, see: ser corpora doctor {self.root}"
+                if len(misfits) > NAMED
+                else ""
+            )
             raise CorpusError("; ".join(map(str, misfits[:NAMED])) + more)
         manifest = Manifest.from_utterances(entry for entry in entries if isinstance(entry, Utterance))
         left_out = Counter(entry.reason for entry in entries if isinstance(entry, LeftOut))
@@ -115,9 +120,14 @@ def gather(request: CorpusRequest) -> Gathered:
         manifests.append(manifest)
         if left_out:
             notes.append(f"{corpus.title}: left out {_listed(left_out)}")
+    for manifest in manifests:
+        _refuse_two_spellings(manifest)
     joined = manifests[0] if len(manifests) == 1 else Manifest.joined(manifests)
     mapping = rules.mapping(manifest.labels for manifest in manifests)
     emotions = Counter(joined.column("emotion"))
+    absent = [emotion for emotion in rules.expected if emotion not in mapping.values() and emotion not in mapping]
+    if absent:
+        notes.append(f"labels {request.labels!r}: no clip of {', '.join(absent)}")
     changed = [
         f"{emotion} dropped (clips: {emotions[emotion]})" if label is None else f"{emotion} counts as {label}"
         for emotion, label in mapping.items()
@@ -132,14 +142,22 @@ def gather(request: CorpusRequest) -> Gathered:
 def find_corpora(request: CorpusRequest) -> list[FoundCorpus]:
     """Find every corpus of a request.
 
+    Of several corpora, `columns` and `speaker_from` are for the folders among them: the others say who speaks.
+
     Raises:
-        UserError: one is unknown, missing or given twice.
+        UserError: one is unknown, missing or given twice, or `columns` are mapped where there is no table.
     """
-    whole = Path(request.corpus).expanduser()
+    whole = expanded(request.corpus)
     texts = [request.corpus] if whole.exists() else request.corpus.split(JOIN)
+    as_name = request.as_name or ("folder" if request.columns and len(texts) == 1 else None)
+    found = [find_corpus(text, as_name) for text in texts]
+    if request.columns and not any(corpus.name == "folder" for corpus in found):
+        raise UserError(f"{request.corpus} has no table whose columns could be mapped; only a folder of one's own has")
     found = [
-        replace(find_corpus(text, request.as_name), speaker_from=request.speaker_from, columns=request.columns)
-        for text in texts
+        replace(corpus, speaker_from=request.speaker_from, columns=request.columns)
+        if len(found) == 1 or corpus.name == "folder"
+        else corpus
+        for corpus in found
     ]
     titles = [corpus.title for corpus in found]
     if len(set(titles)) < len(titles):
@@ -162,7 +180,12 @@ def find_corpus(name_or_path: str, as_name: str | None = None) -> FoundCorpus:
         return FoundCorpus("demo", demo.speak())
     if name_or_path in CORPORA:
         return FoundCorpus(as_name or name_or_path, _by_name(name_or_path))
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
+    own = corpora_folder()
+    if not path.exists() and own is not None and (own / name_or_path).is_dir():
+        path = own / name_or_path
+    if not path.exists() and path.name != name_or_path:
+        raise CorpusError(f"{path}: no such folder")
     if not path.exists():
         raise UnknownChoice("corpus", name_or_path, [*CORPORA, "or an existing folder"])
     if not path.is_dir():
@@ -205,9 +228,12 @@ def _by_name(name: str) -> Path:
 
 def _recognised(root: Path) -> str:
     paths = [path.relative_to(root) for path in audio_below(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)]
+    if folder.has_table(root):
+        return "folder"
     for name, adapter in CORPORA.items():
         # A majority, so that one odd file is named by the adapter instead of hiding the corpus.
         if name != "folder" and 2 * sum(map(adapter.recognises, paths)) > len(paths):
+            _refuse_two_labels(root, name)
             return name
     if folder.recognises_folder(root, paths):
         return "folder"
@@ -217,6 +243,18 @@ def _recognised(root: Path) -> str:
         f"{root}: file names like {paths[0].stem!r} fit no corpus, there is no folder an emotion and no metadata.csv; "
         f"say which corpus it is with --as {'|'.join(CORPORA)}"
     )
+
+
+def _refuse_two_labels(root: Path, name: str) -> None:
+    """Refuse clips whose names say another emotion than the folders that they were sorted into."""
+    for entry in CORPORA[name].utterances(root):
+        if isinstance(entry, Utterance):
+            sorted_as = folder.emotion_above(entry.path.relative_to(root))
+            if sorted_as not in (None, entry.emotion):
+                raise CorpusError(
+                    f"{entry.path}: by its name, which is {name}'s, it is {entry.emotion}, by its folder {sorted_as}; "
+                    f"say which counts: --as {name} or --as folder"
+                )
 
 
 def _writable(entry: Entry) -> Entry:
@@ -241,11 +279,26 @@ def _speaker_pattern(text: str | None) -> re.Pattern[str] | None:
 
 
 def _with_speaker(utterance: Utterance, root: Path, pattern: re.Pattern[str]) -> Utterance | Misfit:
+    if utterance.speaker != speaker_name(utterance.corpus, None):
+        raise UserError(
+            f"--speaker-from is for corpora that do not say who speaks; {utterance.path.name} is by {utterance.speaker}"
+        )
     within = PurePath(utterance.path).relative_to(root).as_posix()
     match = pattern.search(within)
     if match is None or not match[1]:
         return Misfit(utterance.path, f"--speaker-from {pattern.pattern!r} finds no speaker in {within!r}")
     return replace(utterance, speaker=speaker_name(utterance.corpus, match[1]))
+
+
+def _refuse_two_spellings(manifest: Manifest) -> None:
+    """Refuse speakers who differ in case or leading zeros only: one person in two spellings would be in two parts."""
+    known: dict[str, str] = {}
+    for speaker in manifest.speakers:
+        plain = re.sub(r"(?<!\d)0+(?=\d)", "", speaker.casefold()).replace(" ", "")
+        if known.setdefault(plain, speaker) != speaker:
+            raise CorpusError(
+                f"speakers {known[plain]!r} and {speaker!r} seem to be one, spelt in two ways; mend the table"
+            )
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -8,6 +8,7 @@ out. A clip's id is its path in the folder without the suffix, with `#start-end`
 Source: https://huggingface.co/docs/datasets/audio_dataset#audiofolder
 """
 
+import contextlib
 import math
 import os
 import re
@@ -57,6 +58,7 @@ SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "m
 PARTS = {"train": "train", "dev": "dev", "test": "test", "training": "train"} | dict.fromkeys(
     ("validation", "valid", "val", "development"), "dev"
 )
+UNREAD = frozenset({".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".caf", ".au"})
 NUMBER = re.compile(r"[+-]?\d+(\.0*)?")
 
 
@@ -71,9 +73,14 @@ def recognises(path: PurePath) -> bool:
     return False
 
 
+def has_table(root: Path) -> bool:
+    """Tell whether a table of metadata lies in `root` itself: then it counts, whatever the files are called."""
+    return any(path.parent == root for path in tables_below(root))
+
+
 def recognises_folder(root: Path, paths: Sequence[PurePath]) -> bool:
     """Tell whether `root` has a table of metadata, or most of its audio `paths` lie in folders named after emotions."""
-    return bool(tables_below(root)) or 2 * sum(_emotion_above(path) is not None for path in paths) > len(paths)
+    return bool(tables_below(root)) or 2 * sum(emotion_above(path) is not None for path in paths) > len(paths)
 
 
 def utterances(root: Path, columns: Mapping[str, str] | None = None) -> Iterator[Entry]:
@@ -92,11 +99,15 @@ def utterances(root: Path, columns: Mapping[str, str] | None = None) -> Iterator
         raise CorpusError(f"{root} has no table whose columns could be mapped (metadata.csv, .jsonl or .parquet)")
     else:
         yield from _distinct(each(audio_below(root), partial(_in_folder, root=root)), root)
+        yield from (LeftOut(path, f"{path.suffix.lower()} is not read") for path in audio_below(root, UNREAD))
 
 
 def _in_folder(path: Path, root: Path) -> Utterance:
     within = path.relative_to(root)
-    emotion = _emotion_above(within)
+    named = _emotions_above(within)
+    if len(set(named.values())) > 1:  # speakers may be called Joy
+        raise CorpusError(f"lies in folders of two emotions, {' and '.join(named)}; rename one, or write metadata.csv")
+    emotion = emotion_above(within)
     if emotion is None:
         where = f"its folder {within.parent.name!r}" if within.parent.name else f"the folder {root.name!r} itself"
         raise CorpusError(f"neither {where} nor one above is an emotion; valid are {', '.join(VALID)}")
@@ -104,14 +115,18 @@ def _in_folder(path: Path, root: Path) -> Utterance:
     return Utterance(_id(within.with_suffix("")), path, corpus, speaker_name(corpus, None), emotion)
 
 
-def _emotion_above(within: PurePath) -> str | None:
-    """Return the emotion that the nearest folder is named after."""
+def emotion_above(within: PurePath) -> str | None:
+    """Return the emotion that a folder above is named after, the nearest one of several."""
+    return next(iter(_emotions_above(within).values()), None)
+
+
+def _emotions_above(within: PurePath) -> dict[str, str]:
+    """Return the folders above that are named after emotions, nearest first, and the emotions."""
+    found = {}
     for folder in reversed(within.parent.parts):
-        try:
-            return canonical(folder)
-        except UnknownChoice:
-            continue
-    return None
+        with contextlib.suppress(UnknownChoice):
+            found[folder] = canonical(folder)
+    return found
 
 
 def _listed(root: Path, tables: Sequence[Table], mapped: Mapping[str, str]) -> Iterator[Entry]:

@@ -66,7 +66,7 @@ def read_table(path: Path) -> Table:
     read = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}[path.suffix.lower()]
     try:
         columns, rows = read(path)
-    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+    except (OSError, ValueError, OverflowError, csv.Error, pa.ArrowException) as error:
         raise CorpusError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     return Table(path, tuple(columns), rows)
 
@@ -83,24 +83,34 @@ def text_of(value: Any) -> str | None:
 def _read_csv(path: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        return reader.fieldnames or (), list(reader)
+        columns = [name.strip() for name in reader.fieldnames or ()]
+        if twice := [name for name, count in Counter(columns).items() if count > 1]:
+            raise ValueError(f"the column {twice[0]!r} is there twice")
+        reader.fieldnames = columns
+        rows = list(reader)
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():  # a comma too many or too few moves every cell behind it
+            raise ValueError(f"row {number} has not {len(columns)} cells, as the first line has")
+    return columns, rows
 
 
 def _read_jsonl(path: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number}: {error}") from error
             if not isinstance(row, dict):
                 raise ValueError(f"line {number} is no JSON object")
+            json.dumps(row, ensure_ascii=False).encode()  # "\ud800" is JSON, but no text: raises a ValueError
             rows.append(row)
     return list(dict.fromkeys(name for row in rows for name in row)), rows
 
 
 def _read_parquet(path: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
     schema = pa.parquet.read_schema(path)
-    held = [field.name for field in schema if not (pa.types.is_nested(field.type) or pa.types.is_binary(field.type))]
+    odd = (pa.types.is_nested, pa.types.is_binary, pa.types.is_temporal)  # none is a word or a number
+    held = [field.name for field in schema if not any(is_odd(field.type) for is_odd in odd)]
     return held, pa.parquet.read_table(path, columns=held).to_pylist()

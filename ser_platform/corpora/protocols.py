@@ -6,15 +6,15 @@ stamped where its publishers let speakers overlap. A protocol that gives only te
 speakers, of both sexes where there are, chosen by seed to cover every emotion.
 """
 
-import csv
 import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import numpy as np
 
+from ser_platform.corpora.fixed import read_assignment
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits import (
     EVERY_LEAK,
@@ -30,6 +30,7 @@ from ser_platform.corpora.splits import (
     split_by_speaker,
 )
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
+from ser_platform.files import expanded
 
 DEV_SPEAKERS = 2
 SPELT = ("speaker", "loso", "speaker_kfold:K", "official", "fixed:FILE.csv", "cross_corpus:train=A,test=B", "random")
@@ -65,8 +66,7 @@ def make_splits(manifest: Manifest, protocol: str, seed: int = 0, allow_leaky_sp
     Raises:
         UserError: the protocol is unknown or misspelt, does not fit the corpus, or would leak.
     """
-    match = re.fullmatch(r"(\w+)(?:[:(](.+?)\)?)?", protocol.strip())
-    name, argument = (match[1], match[2] or "") if match else (protocol, "")
+    name, argument = _spelt(protocol)
     if name not in PROTOCOLS:
         raise UnknownChoice("protocol", protocol, SPELT)
     if name not in TAKE_ARGUMENT and argument:
@@ -115,10 +115,10 @@ def _loso(manifest: Manifest, request: Request) -> list[Split]:
 def _speaker_kfold(manifest: Manifest, request: Request) -> list[Split]:
     _require_speakers(manifest, request)
     n_speakers = len(manifest.speakers)
-    if not request.argument.isdigit() or not 2 <= int(request.argument) <= n_speakers:
+    if not request.argument.isdecimal() or not 2 <= int(request.argument) <= n_speakers:
         raise UserError(
-            f"speaker_kfold takes the number of folds, 2 to {n_speakers} speakers, like speaker_kfold:5; "
-            f"got {request.argument!r}"
+            f"speaker_kfold takes the number of folds, from 2 to {n_speakers} (speakers), like speaker_kfold:5; "
+            f"got {request.argument or 'none'}"
         )
     rng = np.random.default_rng(request.seed)
     order = balanced_order(manifest.speakers, sex_of_speakers(manifest), rng)
@@ -137,22 +137,19 @@ def _official(manifest: Manifest, request: Request) -> list[Split]:
 
 
 def _fixed(manifest: Manifest, request: Request) -> list[Split]:
-    """A CSV with a column `path` (or `id`), and `test_fold`, or `split` that says train, dev or test."""
-    table = Path(request.argument).expanduser()
-    rows, columns = _read_table(table)
-    assigned = _assigned(manifest, table, rows, columns)
-    if "split" in columns:
-        said = set(assigned.tolist())
-        if said == {"train", "test"}:
-            return [_with_dev_speakers(manifest, request, np.flatnonzero(assigned == "test"), "")]
-        if said != set(PARTS):
-            raise CorpusError(
-                f"{table}: column 'split' holds {', '.join(sorted(said))}; "
-                f"it must be {', '.join(PARTS)}, or without dev"
-            )
+    table = expanded(request.argument)
+    column, assigned = read_assignment(table, manifest)
+    said = set(assigned.tolist())
+    if column == "split" and said == {"train", "test"}:
+        return [_with_dev_speakers(manifest, request, np.flatnonzero(assigned == "test"), "")]
+    if column == "split" and said != set(PARTS):
+        raise CorpusError(
+            f"{table}: column 'split' holds {', '.join(sorted(said))}; it must be {', '.join(PARTS)}, or without dev"
+        )
+    if column == "split":
         train, dev, test = (np.flatnonzero(assigned == part) for part in PARTS)
         return [request.split(manifest, train, dev, test)]
-    folds = sorted(set(assigned.tolist()), key=lambda fold: (len(fold), fold))
+    folds = sorted(said, key=lambda fold: (len(fold), fold))
     return [
         _with_dev_speakers(manifest, request, np.flatnonzero(assigned == fold), f"{number}/{len(folds)}")
         for number, fold in enumerate(folds, start=1)
@@ -160,25 +157,25 @@ def _fixed(manifest: Manifest, request: Request) -> list[Split]:
 
 
 def _cross_corpus(manifest: Manifest, request: Request) -> list[Split]:
-    given = dict(re.findall(r"(train|test)=([^=]+?)(?=,(?:train|test)=|$)", request.argument))
-    if set(given) != {"train", "test"}:
-        raise UserError(f"cross_corpus takes train=A,test=B, like {SPELT[5]}; got {request.argument!r}")
-    codes, names = manifest.coded("corpus")
-    wanted = {side: text.split("+") for side, text in given.items()}
+    wanted = _sides(request.argument)
+    names = manifest.corpora
     for corpus in itertools.chain(*wanted.values()):
         if corpus not in names:
-            raise UnknownChoice("corpus in cross_corpus", corpus, names)
+            raise UserError(
+                f"cross_corpus names {corpus!r}, but the speech is of {', '.join(names)}; "
+                f"give --corpus {'+'.join((*wanted['train'], *wanted['test']))}, or leave it out"
+            )
+    if idle := set(names).difference(wanted["train"], wanted["test"]):
+        raise UserError(f"cross_corpus has {', '.join(sorted(idle))} on neither side; leave it out of --corpus")
     if common := set(wanted["train"]) & set(wanted["test"]):
         raise UserError(f"cross_corpus has {', '.join(sorted(common))} on both sides")
-    chosen = np.flatnonzero(np.isin(np.array(names)[codes], [*wanted["train"], *wanted["test"]]))
-    manifest = manifest.take(chosen)
     is_test = np.isin(manifest.column("corpus"), wanted["test"])
     _require_speakers(manifest.take(np.flatnonzero(~is_test)), request)
     only_test = set(manifest.take(np.flatnonzero(is_test)).labels) - set(manifest.take(np.flatnonzero(~is_test)).labels)
     if only_test:
         raise CorpusError(
-            f"{', '.join(sorted(only_test))} occurs in {given['test']} but not in {given['train']}: choose labels that "
-            "both have, like --labels shared or --labels 6"
+            f"{', '.join(sorted(only_test))} occurs in {'+'.join(wanted['test'])} but not in "
+            f"{'+'.join(wanted['train'])}: choose labels that both have, like --labels shared or --labels 6"
         )
     return [_with_dev_speakers(manifest, request, np.flatnonzero(is_test), "")]
 
@@ -219,9 +216,29 @@ TAKE_ARGUMENT = ("speaker_kfold", "fixed", "cross_corpus")
 
 
 def corpora_of(protocol: str) -> str | None:
-    """Return the corpora that a protocol names itself, joined by `+`; None where it names none."""
-    sides = re.findall(r"(?:train|test)=([^=,)]+)", protocol) if protocol.startswith("cross_corpus") else []
-    return "+".join(sides) if sides else None
+    """Return the corpora that a protocol names itself, joined by `+`; None where it names none.
+
+    Raises:
+        UserError: it is a cross_corpus that is misspelt.
+    """
+    name, argument = _spelt(protocol)
+    return "+".join(itertools.chain(*_sides(argument).values())) if name == "cross_corpus" else None
+
+
+def _spelt(protocol: str) -> tuple[str, str]:
+    """Return a protocol's name and argument; both `speaker_kfold:5` and `speaker_kfold(5)` are understood."""
+    match = re.fullmatch(r"(\w+)(?:[:(](.+?)\)?)?", protocol.strip())
+    return (match[1], match[2] or "") if match else (protocol, "")
+
+
+def _sides(argument: str) -> dict[str, list[str]]:
+    match = re.fullmatch(r"train=([\w.+-]+),\s*test=([\w.+-]+)", argument)
+    if match is None:
+        raise UserError(
+            f"cross_corpus takes names of corpora, train=A,test=B, like {SPELT[5]}; got {argument or 'none'}; "
+            "a folder of one's own is named folder-NAME, its path goes to --corpus"
+        )
+    return {"train": match[1].split("+"), "test": match[2].split("+")}
 
 
 def _require_speakers(manifest: Manifest, request: Request) -> None:
@@ -284,37 +301,3 @@ def _others(manifest: Manifest, *taken: Indices) -> Indices:
     for rows in taken:
         free[rows] = False
     return np.flatnonzero(free)
-
-
-def _read_table(path: Path) -> tuple[list[dict[str, str]], set[str]]:
-    if not path.is_file():
-        raise UserError(f"protocol 'fixed' takes a CSV file, like fixed:splits/emodb.csv; {path} is none")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        rows, columns = list(reader), set(reader.fieldnames or ())
-    if not columns & {"path", "id"} or not columns & {"test_fold", "split"}:
-        raise UserError(f"{path} has the columns {sorted(columns)}; it needs path or id, and test_fold or split")
-    return rows, columns
-
-
-def _assigned(manifest: Manifest, table: Path, rows: list[dict[str, str]], columns: set[str]) -> np.ndarray:
-    """Return what the table says of each clip, `(n_clips,)`."""
-    key, value = "id" if "id" in columns else "path", "split" if "split" in columns else "test_fold"
-    named, clips = [row[key] for row in rows], list(manifest.column(key))
-    if key == "path":
-        named, clips = _comparable(named, clips)
-    said = dict(zip(named, (row[value].strip() for row in rows), strict=True))
-    unknown = [clip for clip in clips if clip not in said]
-    if unknown or len(said) < len(rows):
-        problem = f"{len(unknown)} clips are not in it, like {unknown[0]}" if unknown else f"a {key} is there twice"
-        raise CorpusError(f"{table} does not fit the corpus: {problem}")
-    return np.array([said[clip] for clip in clips])
-
-
-def _comparable(named: list[str], clips: list[str]) -> tuple[list[str], list[str]]:
-    """Cut two lists of paths to what tells their files apart wherever the corpus lies and whatever the format is."""
-    for depth in range(1, 4):
-        cut = [["/".join(PurePath(text).with_suffix("").parts[-depth:]) for text in texts] for texts in (named, clips)]
-        if all(len(set(texts)) == len(texts) for texts in cut):
-            break
-    return cut[0], cut[1]

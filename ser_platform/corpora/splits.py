@@ -4,6 +4,7 @@ Dev chooses, test reports. Each split carries its protocol and fingerprints, whi
 splits are made is the business of `protocols`.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +21,9 @@ from ser_platform.files import digest_of
 HELD_OUT_SHARE = 1 / 6  # of the speakers, for dev and for test each
 ATTEMPTS = 500  # shuffles tried for classes covered everywhere
 PARTS = ("train", "dev", "test")
-SPEAKERS_OVERLAP, CLIPS_OVERLAP, SPEAKERS_UNKNOWN = "speakers overlap", "clips overlap", "speakers unknown"
-EVERY_LEAK = frozenset({SPEAKERS_OVERLAP, CLIPS_OVERLAP, SPEAKERS_UNKNOWN})
+SPEAKERS_OVERLAP, SPEAKERS_UNKNOWN = "speakers overlap", "speakers unknown"
+CLIPS_OVERLAP, CLIPS_DOUBLED = "clips overlap", "clips under two speakers"
+EVERY_LEAK = frozenset({SPEAKERS_OVERLAP, SPEAKERS_UNKNOWN, CLIPS_OVERLAP, CLIPS_DOUBLED})
 
 Indices = NDArray[np.int64]
 
@@ -34,10 +36,11 @@ class Split:
         seed: what chose dev, and test where the protocol leaves it open.
         protocol: how it was made, as the user asks for it; `protocol_stamp` adds what leaks.
         fold: which of several folds, like "2/5"; empty where there is one split.
-        may_leak: what is allowed to be in two parts: SPEAKERS_OVERLAP, CLIPS_OVERLAP, SPEAKERS_UNKNOWN.
+        may_leak: which of `EVERY_LEAK` is allowed.
 
     Raises:
-        CorpusError: a speaker or a clip is in two parts, or an emotion has no training clip; names them.
+        CorpusError: a speaker or a clip is in two parts, a clip has two speakers, or an emotion has no training clip;
+            names them.
     """
 
     manifest: Manifest
@@ -69,7 +72,19 @@ class Split:
             found.append(SPEAKERS_UNKNOWN if self._shares_unknown else SPEAKERS_OVERLAP)
         if len(self.shared("audio_sha256")):
             found.append(CLIPS_OVERLAP)
+        if len(self._doubled):
+            found.append(CLIPS_DOUBLED)
         return tuple(found)
+
+    @cached_property
+    def _doubled(self) -> Indices:
+        """Rows whose audio is another speaker's as well: one of the two is wrong, and the clip would count twice."""
+        audio, _ = self.manifest.coded("audio_sha256")
+        speakers, _ = self.manifest.coded("speaker")
+        order = np.lexsort((speakers, audio))
+        same = (audio[order][1:] == audio[order][:-1]) & (audio[order][1:] >= 0)
+        differ = np.flatnonzero(same & (speakers[order][1:] != speakers[order][:-1]))
+        return np.sort(np.concatenate([order[differ], order[differ + 1]]))
 
     @property
     def protocol_stamp(self) -> str:
@@ -88,6 +103,10 @@ class Split:
         return [values[code] for code in np.flatnonzero(np.asarray(parts) > 1)]
 
     def _told(self, leak: str) -> str:
+        if leak == CLIPS_DOUBLED:
+            doubled = self.manifest.take(self._doubled)
+            named = ", ".join(f"{clip.id} ({clip.speaker})" for clip in itertools.islice(doubled, 4))
+            return f"the same audio under two speakers in {len(doubled)} clips: {named}"
         column, what = ("audio_sha256", "the same audio") if leak == CLIPS_OVERLAP else ("speaker", "speakers")
         values = self.shared(column)
         value = values[0]
@@ -151,6 +170,14 @@ class Split:
         is_dev = np.isin(self.manifest.column("speaker")[pool], dev_speakers)
         train, dev = pool[~is_dev], pool[is_dev]
         return Split(self.manifest, train, dev, self.test, self.seed, self.protocol, self.fold, self.may_leak)
+
+
+def stamp_of(splits: Sequence[Split]) -> str:
+    """Return the protocol of the folds of one corpus, with all that leaks in any of them."""
+    if len(splits) == 1:
+        return splits[0].protocol_stamp
+    leaks = sorted({leak for split in splits for leak in split.leaks})
+    return f"{splits[0].protocol}, {len(splits)} folds" + (f" ({', '.join(leaks)})" if leaks else "")
 
 
 def clips_fingerprint(clips: Manifest) -> str:

@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
 
 from ser_platform.corpora.finding import gather
 from ser_platform.corpora.lineage import SAW, refuse_heard
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.splits import clips_fingerprint
+from ser_platform.corpora.splits import SPEAKERS_UNKNOWN, clips_fingerprint
 from ser_platform.emotions import SHARED, LabelRules
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
 from ser_platform.evaluation.ledger import record_read
@@ -27,7 +29,8 @@ class Assessment:
     Attributes:
         part: "test" or "dev" of the split, or "all" clips of the corpus.
         protocol: the split's stamp; with what leaked where that was allowed.
-        looks: how many models these clips have judged, this one among them; None for dev, which chooses anyway.
+        probabilities: calibrated, `(n_clips, n_emotions)`.
+        looks: how many models these very clips have judged, this one among them; None for dev, which chooses anyway.
     """
 
     corpus: str
@@ -35,6 +38,7 @@ class Assessment:
     protocol: str
     clips: Manifest
     score: TestScore
+    probabilities: NDArray[np.float32]
     looks: int | None
 
 
@@ -54,8 +58,8 @@ def assess(
     Args:
         title: names the model in messages and in the ledger.
         request: which speech, and how it is split; labels are the model's own unless `labels` says otherwise.
-        part: one of `PARTS`; None takes all clips of a corpus of which the model has heard nobody, else test.
-        own_split: on the corpus that the model was trained on, take its own split instead of the request's.
+        part: one of `PARTS`; None takes test, but all clips of a corpus of which the model has heard nobody.
+        own_split: the user asked for no split: on the corpus that the model was trained on, its own is taken.
         allow_leak: score in spite of what the model has heard, and stamp the result.
 
     Raises:
@@ -65,12 +69,17 @@ def assess(
     if part is not None and part not in PARTS:
         raise UnknownChoice("part", part, PARTS)
     request = request.with_labels(_labels(bundle, request, labels))
-    known = partial(_require_known, bundle)
-    speech = prepare_speech(request, display, known, bundle.view.needs)
-    heard = bundle.lineage.heard(speech.manifest)
-    part = part or ("test" if heard else "all")
+    speech = prepare_speech(request, display, partial(_require_known, bundle), bundle.view.needs)
+    if part is None:
+        heard = len(bundle.lineage.heard(speech.manifest))
+        part = "test" if heard or not own_split else "all"
+        if heard:
+            display.say(
+                f"note: {title} has heard {heard} of {len(speech.manifest)} clips or their speakers: "
+                "only the test part of a split is scored"
+            )
     if own_split and part != "all" and speech.name == bundle.provenance.get("corpus"):
-        request = _like_its_own(bundle, request)
+        request = replace(_like_its_own(bundle, request), allow_leaky_split=allow_leak)
     clips, protocol = _part(speech.manifest, speech.name, request, part)
     leaks = bundle.lineage.heard(clips, selected=part != "dev")
     if leaks and not allow_leak:
@@ -81,7 +90,8 @@ def assess(
     what = f"{title} on {speech.name}, {part}"
     looks = None if part == "dev" else record_read(clips_fingerprint(clips), bundle.ledger_key, what)
     stamp = f"{protocol} ({SAW}: heard {len(leaks)} of {len(clips)} clips or their speakers)" if leaks else protocol
-    return Assessment(speech.name, part, stamp, clips, score, looks)
+    probabilities = softmax(logits / bundle.temperature, axis=1)
+    return Assessment(speech.name, part, stamp, clips, score, probabilities, looks)
 
 
 def _labels(bundle: Bundle, request: DataRequest, labels: str | None) -> str:
@@ -108,7 +118,7 @@ def _require_known(bundle: Bundle, name: str, manifest: Manifest) -> None:
 def _part(manifest: Manifest, name: str, request: DataRequest, part: str) -> tuple[Manifest, str]:
     """Return the clips of a part, and the protocol that made it."""
     if part == "all":
-        return manifest, f"all clips of {name}"
+        return manifest, f"all clips of {name}" + (f" ({SPEAKERS_UNKNOWN})" if manifest.unknown_speakers else "")
     splits = folds_of(manifest, request)
     if len(splits) > 1:
         raise UserError(f"protocol {request.protocol!r} makes {len(splits)} folds; say which one with --fold")

@@ -30,10 +30,11 @@ def confusion_figure(matrix: NDArray[np.int64], labels: tuple[str, ...], title: 
 
 
 def recall_figure(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
-    """Draw the recall of each emotion, and chance; write a PNG."""
-    figure = Figure(figsize=(6, 0.8 + 0.4 * len(labels)), layout="constrained")
+    """Draw the recall of each emotion that was spoken, and chance; write a PNG."""
+    spoken = np.flatnonzero(matrix.sum(axis=1))
+    figure = Figure(figsize=(6, 0.8 + 0.4 * len(spoken)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh(labels, np.nan_to_num(recalls(matrix)), color="#4878a8")
+    axes.barh([labels[row] for row in spoken], recalls(matrix)[spoken], color="#4878a8")
     axes.axvline(1 / len(labels), color="black", linestyle=":", label="chance")
     axes.set_xlim(0, 1)
     axes.invert_yaxis()

@@ -30,7 +30,9 @@ class Interval:
     @property
     def caveat(self) -> str:
         """What the interval does not cover, in words; empty where speakers were resampled."""
-        return "" if self.over == "speakers" else f"these {self.n_speakers} speakers only"
+        if self.over == "speakers":
+            return ""
+        return "this speaker only" if self.n_speakers == 1 else f"these {self.n_speakers} speakers only"
 
 
 def uar_interval(
@@ -66,8 +68,8 @@ def metric_intervals(
 ) -> dict[str, Interval]:
     """Return `uar`, `war`, `macro_f1` and `recall_EMOTION` of the emotions in the truth, each with its interval.
 
-    All are resampled together, so they belong to the same draws; with clips, recalls have Wilson's interval instead
-    (Wilson, "Probable inference", 1927).
+    All are resampled together, so they belong to the same draws. Recalls have Wilson's interval instead where clips
+    are resampled, or where all draws agree (Wilson, "Probable inference", 1927).
     """
     weights, over = _weights(speakers)
     matrix = confusion_matrix(targets, predictions, len(labels))
@@ -90,10 +92,10 @@ def metric_intervals(
         name: _interval(value, drawn[np.isfinite(drawn)], level, speakers, over)
         for name, (value, drawn) in draws.items()
     }
-    if over == "clips":
-        # A recall is a share of independent clips then; redrawing 13 of 13 would give 13 of 13 for ever.
-        for emotion in present:
-            name = f"recall_{labels[emotion]}"
+    # Redrawing 13 of 13 gives 13 of 13 for ever. With clips a recall is a share of independent draws anyway.
+    for emotion in present:
+        name = f"recall_{labels[emotion]}"
+        if over == "clips" or found[name].low == found[name].high:
             count = binomtest(int(matrix[emotion, emotion]), int(matrix[emotion].sum()))
             bounds = count.proportion_ci(level, method="wilson")
             found[name] = replace(found[name], low=float(bounds.low), high=float(bounds.high))

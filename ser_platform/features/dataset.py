@@ -8,19 +8,14 @@ from typing import Any
 from ser_platform.corpora.finding import CorpusRequest, gather
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.protocols import corpora_of, make_splits
-from ser_platform.corpora.splits import Split
+from ser_platform.corpora.splits import Split, stamp_of
 from ser_platform.errors import UserError
 from ser_platform.features.extraction import Mapper, on_this_machine
 from ser_platform.features.store import prepare
-from ser_platform.progress import Display
+from ser_platform.progress import Display, counted
 
-USUAL_SETS = (
-    "log_mel",
-    "mfcc",
-    "zcr",
-    "rms",
-    "waveform",
-)  # what the shipped search spaces and the baseline choose from
+# What the shipped search spaces and the baseline choose from.
+USUAL_SETS = ("log_mel", "mfcc", "zcr", "rms", "waveform")
 
 
 @dataclass(frozen=True)
@@ -179,7 +174,8 @@ def folds_of(manifest: Manifest, request: DataRequest) -> list[Split]:
     if request.fold is None:
         return splits
     if not 1 <= request.fold <= len(splits):
-        raise UserError(f"--fold {request.fold}: protocol {request.protocol!r} makes folds 1 to {len(splits)}")
+        has = f"makes folds 1 to {len(splits)}" if len(splits) > 1 else "makes one split, without folds"
+        raise UserError(f"--fold {request.fold}: protocol {request.protocol!r} {has}")
     return [splits[request.fold - 1]]
 
 
@@ -187,6 +183,6 @@ def _told(name: str, splits: list[Split]) -> str:
     first = splits[0]
     text = f"{name}: {len(first.manifest)} clips, {len(first.manifest.labels)} emotions; protocol "
     if len(splits) > 1:
-        return text + f"{first.protocol}, {len(splits)} folds, {len(first.manifest.speakers)} speakers"
-    counts = ", ".join(f"{part} {len(first.speakers(part))} speakers" for part in first.parts)
+        return text + f"{stamp_of(splits)}, {len(first.manifest.speakers)} speakers"
+    counts = ", ".join(f"{part} {counted(len(first.speakers(part)), 'speaker')}" for part in first.parts)
     return f"{text}{first.protocol_stamp}; {counts}"

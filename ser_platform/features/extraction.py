@@ -99,6 +99,16 @@ def make_jobs(sources: Sequence[Source], names: Sequence[str], dtype: str, root:
 
 def extract(job: Job) -> Done:
     """Decode the clips of a job, each once, and store the families that are not stored yet."""
+    with _one_thread():
+        fresh, outcomes = _computed(job)
+    for name, clips in fresh.items():
+        if clips:
+            write_part(folder_of(job.root, name, job.dtype), description(name), list(clips.values()))
+    return Done(job.first, tuple(outcomes))
+
+
+def _computed(job: Job) -> tuple[dict[str, dict[bytes, Clip]], list[Decoded | BadAudio]]:
+    """Return what is to be stored of each family, by digest, and what became of each clip."""
     fresh: dict[str, dict[bytes, Clip]] = {name: {} for name in job.names}
     outcomes: list[Decoded | BadAudio] = []
     for source in job.clips:
@@ -109,15 +119,10 @@ def extract(job: Job) -> Done:
             continue
         digest = bytes.fromhex(audio.sha256)
         wanted = [name for name in job.names if digest not in fresh[name] and digest not in _stored(job, name)]
-        with _one_thread():
-            features = compute(audio, wanted, FAMILIES)
-        for name, values in features.items():
+        for name, values in compute(audio, wanted, FAMILIES).items():
             fresh[name][digest] = Clip.of(digest, values, job.dtype)
         outcomes.append(Decoded(audio.sha256, audio.seconds))
-    for name, clips in fresh.items():
-        if clips:
-            write_part(folder_of(job.root, name, job.dtype), description(name), list(clips.values()))
-    return Done(job.first, tuple(outcomes))
+    return fresh, outcomes
 
 
 @contextlib.contextmanager

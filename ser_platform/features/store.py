@@ -11,7 +11,7 @@ Processes on other machines read the same files: there `SER_HOME` is a folder on
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -136,11 +136,10 @@ class _Preparation:
         return n_decoded
 
     def finish(self) -> None:
-        """Put together what was extracted, note that it is needed, and hold the store to its limit."""
-        digests = self._digests()
-        with self._room_for([]), ThreadPoolExecutor(slots()) as pool:  # copying and digests need no interpreter
-            list(pool.map(partial(_tidy, digests=digests), self.folders if digests else ()))
-        keep_within_limit(self.root, dict.fromkeys(self.folders, digests))
+        """Settle what was extracted."""
+        if digests := self._digests():
+            with self._room_for([]):
+                settle(self.names, digests, self.dtype)
 
     def _todo(self) -> list[int]:
         """Return the rows of clips that some family lacks, or of which nothing is known."""
@@ -197,6 +196,19 @@ class _Preparation:
                 f"no space left for features in {self.root}: {len(left)} clips still need about {gigabytes:.2g} GB; "
                 "make room (ser features gc), or set SER_HOME to a larger disk. What was extracted is kept"
             ) from error
+
+
+def settle(names: Iterable[str], digests: Collection[bytes], dtype: str = "float32") -> None:
+    """Put the parts of families together, note that these clips are needed, and hold the store to its limit.
+
+    Raises:
+        WorkFailed: what may not be removed is more than the limit.
+    """
+    root, needed = families_folder(), frozenset(digests)
+    folders = [folder_of(root, name, dtype) for name in names]
+    with ThreadPoolExecutor(slots()) as pool:  # copying and digests need no interpreter
+        list(pool.map(partial(_tidy, digests=needed), folders))
+    keep_within_limit(root, dict.fromkeys(folders, needed))
 
 
 def _tidy(folder: Path, digests: frozenset[bytes]) -> None:

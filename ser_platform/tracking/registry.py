@@ -107,7 +107,7 @@ def find_version(client: MlflowClient, name: str, version: str) -> RegisteredMod
     try:
         found: ModelVersion = client.get_model_version(name, version)
     except MlflowException as error:
-        raise UserError(f"no version {version} of {name}; see: ser models list") from error
+        raise UserError(f"there is no version {version} of a model {name}; see: ser models list") from error
     return RegisteredModel(name, str(found.version), tuple(found.aliases), str(found.run_id), dict(found.tags))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ser_platform.errors import WorkFailed
+from ser_platform.errors import UserError, WorkFailed
 
 Client = MlflowClient
 DATABASE, ARTEFACTS = "mlflow.db", "mlruns"  # MLflow's own defaults, so that a plain `mlflow ui` here finds them
@@ -23,6 +23,7 @@ def open_client() -> MlflowClient:
 
     Raises:
         WorkFailed: the store cannot be reached.
+        UserError: the working directory, where it is kept, cannot be written.
     """
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # it would win over the experiment's name without a word
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
@@ -31,6 +32,8 @@ def open_client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # seven, MLflow's own, are minutes of silence
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     uri = tracking_uri()
+    if "MLFLOW_TRACKING_URI" not in os.environ and not os.access(Path.cwd(), os.W_OK):
+        raise UserError(f"{Path.cwd()} cannot be written: runs are kept there; go elsewhere or set MLFLOW_TRACKING_URI")
     # The pyfunc flavour and model downloads ask the process, not the client, where the store is.
     os.environ["MLFLOW_TRACKING_URI"] = uri
     try:

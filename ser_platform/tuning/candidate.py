@@ -79,6 +79,7 @@ def find_teacher(client: Client, dataset: Dataset, split: Split) -> Teacher:
     Raises:
         UserError: there is none, or it has seen test clips of this split.
     """
+    refuse_leaky_teaching(split)
     name = model_name("teacher")
     found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
     fitting = [model for model in found if model.tags.get("split") == split.fingerprint]
@@ -93,6 +94,19 @@ def find_teacher(client: Client, dataset: Dataset, split: Split) -> Teacher:
     # Its recipe is used, not its weights, which rotated dev speakers may have trained: dev is no matter here.
     refuse_leak(teacher.bundle.lineage, split, f"teacher {model.title}", parts=("test",))
     return teacher
+
+
+def refuse_leaky_teaching(split: Split) -> None:
+    """Refuse to distil on a split that leaks: fold teachers are kept from speakers, which it does not keep apart.
+
+    Raises:
+        UserError: the split leaks.
+    """
+    if split.leaks:
+        raise UserError(
+            f"a student cannot learn from a teacher under protocol {split.protocol_stamp}: the teacher would hear "
+            "whom it is to label; add --set distill.alpha=0, or take a split by speaker"
+        )
 
 
 def code_version() -> str:
@@ -164,9 +178,7 @@ def score_and_register(
     return score, model, looks
 
 
-def log_test(
-    client: Client, run_id: str, origin: Origin, protocol: str, score: TestScore, scratch: Path
-) -> None:
+def log_test(client: Client, run_id: str, origin: Origin, protocol: str, score: TestScore, scratch: Path) -> None:
     """Log the test predictions and their figures to a run."""
     folder, labels = scratch / Path(PREDICTIONS).parent, origin.dataset.labels
     title = f"{origin.name}: test UAR {score.uar.value:.3f}, protocol {protocol}"

@@ -1,6 +1,7 @@
 """`ser tune`: a corpus, one study after another, a leaderboard; resumable as a whole."""
 
 import time
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from ser_platform.files import read_json, write_json
 from ser_platform.progress import Display
 from ser_platform.settings import Settings, as_json, runs_folder
 from ser_platform.tracking.store import Client, experiment_id, open_client
-from ser_platform.tuning.candidate import code_version, find_teacher
+from ser_platform.tuning.candidate import code_version, find_teacher, refuse_leaky_teaching
 from ser_platform.tuning.cluster import Cluster, cluster
 from ser_platform.tuning.extraction import mapper, needed_families
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, find_study, new_study
@@ -146,7 +147,7 @@ def _folder(plan: Plan, path: str, space: Space, corpus: Dataset) -> StudyFolder
             raise CorpusError(f"{folder.name} cannot be resumed: the corpus or its split has changed since it began")
         folder.update(state=RUNNING)
         return folder
-    name = f"{space.name}-{corpus.name}-{time.strftime('%m%d-%H%M%S')}"
+    name = f"{space.name}-{corpus.name}-{time.strftime('%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
     folder = new_study(name, role=space.role, corpus=corpus.name, space=path, split=corpus.split.fingerprint)
     plan.studies[path] = folder.name
     plan.save()
@@ -167,7 +168,10 @@ def _distils(space: Space) -> bool:
 
 
 def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset) -> None:
-    """Refuse a student that distils when no teacher is there and none is tuned before it."""
+    """Refuse a student that distils where no teacher can be had: none is there or tuned before, or the split leaks."""
+    for space in spaces:
+        if space.role == "student" and _distils(space):
+            refuse_leaky_teaching(corpus.split)
     for space in spaces:
         if space.role == "teacher":
             return

@@ -31,6 +31,7 @@ class FoldTeachers:
         self._labels = manifest.labels
         self._targets = manifest.targets(self._labels)
         self._speaker = manifest.column("speaker")
+        self._pool = np.sort(np.concatenate([split.train, split.dev]))  # test clips are nobody's to learn from
         self._groups = [split.speakers("dev"), *training_groups(split)]
         self.trained = 0
 
@@ -55,7 +56,7 @@ class FoldTeachers:
 
     def _rows(self, *groups: Groups) -> NDArray[np.int64]:
         speakers = [speaker for group in groups for speaker in group]
-        return np.flatnonzero(np.isin(self._speaker, speakers))
+        return self._pool[np.isin(self._speaker[self._pool], speakers)]
 
     def _kept(self, first: Groups, second: Groups) -> NDArray[np.int64]:
         return self._rows(*(group for group in self._groups if group not in (first, second)))

@@ -6,6 +6,7 @@ predictions of all folds are pooled and scored together, and nothing is register
 
 import csv
 import time
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from ser_platform.corpora.splits import Split
+from ser_platform.corpora.splits import Split, stamp_of
 from ser_platform.distillation.losses import student_loss
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.evaluation.figures import confusion_figure
@@ -22,13 +23,13 @@ from ser_platform.evaluation.scoring import TestScore, score_clips
 from ser_platform.features.copying import NO_COPIES, prepare_copies
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.progress import Display, clock
-from ser_platform.settings import Settings, resolve, slots
+from ser_platform.settings import Settings, resolve
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
 from ser_platform.training.configuration import feature_view, parameters_of
 from ser_platform.training.loop import EpochResult, Trainer
-from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
+from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register, stamped
 from ser_platform.tuning.cluster import cluster
 from ser_platform.tuning.extraction import mapper
 from ser_platform.tuning.study import trial_tags
@@ -123,12 +124,13 @@ class _Training:
     ) -> None:
         self.role, self.dataset, self.settings, self.device = role, dataset, settings, device
         self.client, self.display, self.teachers = client, display, teachers
-        self.name = f"train-{role}-{dataset.name}-{time.strftime('%m%d-%H%M%S')}"
+        # Random letters: two trainings that begin in one second are two, in the store and in the ledger.
+        self.name = f"train-{role}-{dataset.name}-{time.strftime('%y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
         first = dataset.splits[0]
         tags = {
             "role": role,
             "corpus": dataset.name,
-            "protocol": first.protocol_stamp if len(dataset.splits) == 1 else first.protocol,
+            "protocol": stamped(stamp_of(dataset.splits), settings),
             "manifest": first.manifest.fingerprint,
             "split": first.fingerprint,
             "code_version": code_version(),
@@ -166,7 +168,7 @@ class _Training:
 
     def _fit(self, number: int, split: Split) -> Fit:
         task = self._task(number, split)
-        torch.set_num_threads(slots())
+        torch.set_num_threads(1)  # models of this size wait for a second thread longer than it computes
         trainer = Trainer(self.settings, task.data(self.settings), student_loss, self.device)
         self.runs.start(number, self.settings)
         results: list[EpochResult] = []
@@ -174,6 +176,7 @@ class _Training:
         began = time.monotonic()
         try:
             with self.display.following(lambda: self._line(what, results, began)) as show:
+                show()
                 for result in trainer.epochs():
                     results.append(result)
                     self.runs.epoch(number, asdict(result))
@@ -233,7 +236,7 @@ class _Training:
         )
         folds = np.repeat([split.fold for split in splits], [len(split.test) for split in splits])
         with TemporaryDirectory() as scratch:
-            title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {splits[0].protocol}"
+            title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {stamp_of(splits)}"
             confusion_figure(score.matrix, labels, title, Path(scratch) / "confusion_matrix.png")
             with (Path(scratch) / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)

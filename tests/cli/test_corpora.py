@@ -61,12 +61,12 @@ def test_prepare_shows_every_fold(ser, tone_corpus: Path) -> None:
     [
         (["--protocol", "random"], "--allow-leaky-split"),
         (["--protocol", "kfold"], "unknown protocol 'kfold'; choose from: speaker, loso"),
-        (["--labels", "drop joy"], "unknown emotion 'joy'; choose from: neutral"),
+        (["--labels", "drop glee"], "unknown emotion 'glee'; choose from: neutral"),
         (["--labels", "9"], "'9' is no rule"),
         (["--labels", "drop neutral, drop anger, drop happiness"], "no clip is left"),
         (["--speaker-from", "("], "is no regular expression"),
         (["--speaker-from", "Actor_.."], "must have one group"),
-        (["--speaker-from", "(nobody)"], "finds no speaker in 'Actor_01/"),
+        (["--speaker-from", "(Actor)"], "is by ravdess-01"),
         (["--speaker-from", "(A)", "--speaker-column", "who"], "give one"),
         (["--column", "emotion"], "--column takes OURS=THEIRS"),
         (["--as", "klingon"], "unknown corpus 'klingon'"),
@@ -89,7 +89,7 @@ def test_what_cannot_be_split_as_asked_is_refused_in_one_line(ser, tone_corpus: 
         (["train", "student", "--labels", "7", "--set", "data.labels=7"], "give one"),
         (["train", "student", "--set", "model.name=resnet", "--corpus", "demo"], "unknown model.name 'resnet'"),
         (["evaluate", "ser-student", "--corpus", "demo"], "no registered model 'ser-student'"),
-        (["evaluate", "ser-student/9", "--corpus", "demo"], "no version 9 of ser-student"),
+        (["evaluate", "ser-student/9", "--corpus", "demo"], "there is no version 9 of a model ser-student"),
     ],
 )
 def test_train_and_evaluate_refuse_in_one_line(ser, words, message, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,3 +98,25 @@ def test_train_and_evaluate_refuse_in_one_line(ser, words, message, monkeypatch:
     lines = [line for line in err.splitlines() if line.startswith("ser: ")]
     assert code == 2 and len(lines) == 1
     assert message in lines[0]
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(ser, tmp_path: Path, tone_corpus: Path) -> None:
+    for number, path in enumerate(sorted(tone_corpus.rglob("*.wav"))):
+        emotion = {"01": "neutral", "03": "joy", "05": "anger"}[path.name[6:8]]
+        target = tmp_path / "own" / f"[b]{path.stem[-2:]}" / emotion / f"{number}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (target.parent / "[bold]bad.wav").write_bytes(b"no audio")
+    code, out, _ = ser("corpora", "prepare", str(tmp_path / "own"), "--speaker-from", "^([^/]+)/")
+    assert code == 0
+    assert "folder-own-[b]01" in out and "[bold]bad.wav" in out
+
+
+def test_resume_takes_no_other_option(ser) -> None:
+    code, _, err = ser("tune", "--resume", "--labels", "6")
+    assert code == 2 and "leave the other options out" in err
+
+
+def test_a_corpus_given_twice_is_refused(ser) -> None:
+    code, _, err = ser("train", "student", "--corpus", "emodb", "--corpus", "ravdess")
+    assert code == 2 and "--corpus emodb+ravdess" in err

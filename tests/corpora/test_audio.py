@@ -19,7 +19,8 @@ from ser_platform.errors import BadAudio
 @pytest.mark.parametrize("suffix", sorted(AUDIO_SUFFIXES))
 def test_every_format_that_is_listed_can_be_read(suffix, tmp_path, tone):
     path = tmp_path / f"clip{suffix}"
-    soundfile.write(path, tone(440.0, 1.0), 16_000)
+    kind = {".opus": ("OGG", "OPUS"), ".aif": ("AIFF", "PCM_16")}.get(suffix, (None, None))
+    soundfile.write(path, tone(440.0, 1.0), 16_000, format=kind[0], subtype=kind[1])
     clip = read_audio(path)
     assert clip.waveform.dtype == np.float32
     assert clip.seconds == pytest.approx(1.0, abs=0.05)  # ogg and mp3 may pad

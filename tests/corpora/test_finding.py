@@ -83,12 +83,14 @@ def test_an_unknown_name_is_refused_naming_the_valid_ones(speech):
 
 def test_many_odd_files_are_named_in_part_and_counted(tmp_path):
     root = filled(tmp_path / "spoken", *(f"notes{n}.wav" for n in range(7)))
-    with pytest.raises(CorpusError, match=r"notes0\.wav.*notes4\.wav[^;]*; and 2 more, see: ser corpora doctor$"):
+    with pytest.raises(
+        CorpusError, match=r"notes0\.wav.*notes4\.wav[^;]*; and 2 more, see: ser corpora doctor .*spoken$"
+    ):
         find_corpus(str(root), as_name="emodb").manifest()
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(CorpusError, match=r"holds no audio \(.flac, .mp3, .ogg, .wav\)"):
+    with pytest.raises(CorpusError, match=r"holds no audio \(.aif, .aiff, .flac, .mp3, .ogg, .opus, .wav\)"):
         find_corpus(str(filled(tmp_path / "empty")))
 
 
@@ -189,6 +191,7 @@ def test_label_rules_merge_and_drop_and_say_so(english_and_german):
     gathered = gather(CorpusRequest("savee+emodb", labels="4, surprise -> happiness"))
     assert gathered.manifest.labels == ("neutral", "happiness", "anger")
     assert gathered.notes == (
+        "labels '4, surprise -> happiness': no clip of sadness",
         "labels '4, surprise -> happiness': surprise counts as happiness, boredom dropped (clips: 1)",
     )
 
@@ -222,16 +225,68 @@ def test_a_corpus_of_which_all_is_left_out_says_why(speech):
 
 
 def test_speakers_can_be_taken_from_the_path(speech):
-    filled(speech / "emodb" / "anna", "03a01Wa.wav")
-    filled(speech / "emodb" / "bert", "03a01La.wav")
-    gathered = gather(CorpusRequest("emodb", speaker_from=r"^([^/]+)/"))
-    assert list(gathered.manifest.column("speaker")) == ["emodb-anna", "emodb-bert"]
+    filled(speech / "own" / "anna" / "anger", "1.wav")
+    filled(speech / "own" / "bert" / "joy", "1.wav")
+    gathered = gather(CorpusRequest("own", speaker_from=r"^([^/]+)/"))
+    assert list(gathered.manifest.column("speaker")) == ["folder-own-anna", "folder-own-bert"]
+
+
+def test_speakers_that_a_corpus_names_are_not_replaced(speech):
+    filled(speech / "emodb", "03a01Wa.wav")
+    with pytest.raises(UserError, match=r"03a01Wa\.wav is by emodb-03"):
+        gather(CorpusRequest("emodb", speaker_from=r"(\w\d\d)[A-Z]"))
+
+
+def test_of_several_corpora_the_pattern_is_for_the_folders(speech):
+    filled(speech / "own" / "anna" / "anger", "1.wav")
+    filled(speech / "emodb", "03a01Wa.wav")
+    gathered = gather(CorpusRequest("own+emodb", speaker_from=r"^([^/]+)/"))
+    assert gathered.manifest.speakers == ("emodb-03", "folder-own-anna")
+
+
+@pytest.mark.parametrize(("one", "other"), [("anna", "Anna"), ("1", "01")])
+def test_a_speaker_spelt_in_two_ways_is_refused(one, other, speech):
+    filled(speech / "own" / one / "anger", "1.wav")
+    filled(speech / "own" / other / "joy", "1.wav")
+    with pytest.raises(CorpusError, match="folder-own-.* and .*folder-own-.* seem to be one"):
+        gather(CorpusRequest("own", speaker_from=r"^([^/]+)/"))
+
+
+def test_clips_whose_folder_says_another_emotion_than_their_name_are_refused(tmp_path):
+    root = filled(tmp_path / "mine" / "sad", NAMES["emodb"]).parent
+    with pytest.raises(CorpusError, match="it is happiness, by its folder sadness; say which counts: --as emodb or"):
+        find_corpus(str(root))
+    assert find_corpus(str(root), as_name="folder").manifest().labels == ("sadness",)
+
+
+def test_a_table_in_the_folder_counts_whatever_the_files_are_called(tmp_path):
+    root = filled(tmp_path / "mine", NAMES["emodb"])
+    (root / "metadata.csv").write_text(f"file_name,emotion\n{NAMES['emodb']},sad\n")
+    assert find_corpus(str(root)).manifest().labels == ("sadness",)
+
+
+def test_columns_are_mapped_only_where_there_is_a_table(speech):
+    filled(speech / "emodb", NAMES["emodb"])
+    filled(speech / "tess", "OAF_back_angry.wav")
+    with pytest.raises(UserError, match="has no table whose columns could be mapped"):
+        gather(CorpusRequest("emodb+tess", columns={"emotion": "label"}))
+
+
+def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
+    elsewhere = filled(tmp_path / "elsewhere", NAMES["emodb"])
+    root = tmp_path / "corpus"
+    root.mkdir()
+    (root / "linked").symlink_to(elsewhere)
+    assert len(find_corpus(str(root)).manifest()) == 1
+    (root / "round").symlink_to(root)
+    with pytest.raises(CorpusError, match="links go round in a circle"):
+        find_corpus(str(root))
 
 
 def test_a_path_that_names_no_speaker_is_a_misfit(speech):
-    filled(speech / "emodb", "03a01Wa.wav")
-    with pytest.raises(CorpusError, match=r"03a01Wa\.wav: --speaker-from '\^\(\[a-z\]\+\)/' finds no speaker"):
-        gather(CorpusRequest("emodb", speaker_from="^([a-z]+)/"))
+    filled(speech / "own" / "anger", "1.wav")
+    with pytest.raises(CorpusError, match=r"1\.wav: --speaker-from '\^\(\[b\]\+\)/' finds no speaker"):
+        gather(CorpusRequest("own", speaker_from="^([b]+)/"))
 
 
 @pytest.mark.parametrize(

@@ -61,12 +61,22 @@ def test_a_clip_has_the_emotion_that_its_folder_is_named_after(root):
         ("Sad", "sadness"),
         ("anna/JOY", "happiness"),
         ("fear/anna/monday", "fear"),
-        ("fear/anna/angry", "anger"),  # the nearest one counts
         ("pleasant_surprise", "surprise"),
     ],
 )
 def test_the_folder_may_lie_at_any_depth_and_be_a_synonym(name, emotion, root):
     assert read_one(filled(root, f"{name}/take1.wav")).emotion == emotion
+
+
+def test_a_clip_under_two_emotions_is_a_misfit_naming_both(root):
+    misfit = read_one(filled(root, "angry/Joy/take1.wav"))
+    assert isinstance(misfit, Misfit) and "folders of two emotions, Joy and angry" in misfit.reason
+    assert read_one(filled(root.parent / "other", "angry/Anger/take1.wav")).emotion == "anger"
+
+
+def test_audio_in_a_format_that_is_not_read_is_left_out_by_name(root):
+    filled(root, "sad/take1.wav", "sad/take2.m4a")
+    assert [entry.reason for entry in folder.utterances(root) if isinstance(entry, LeftOut)] == [".m4a is not read"]
 
 
 @pytest.mark.parametrize("name", ["take1.wav", "happyish/take1.wav"])

@@ -9,6 +9,7 @@ import pytest
 
 from ser_platform.corpora.manifest import Manifest, Utterance, speaker_name
 from ser_platform.corpora.protocols import PROTOCOLS, corpora_of, make_splits
+from ser_platform.corpora.splits import stamp_of
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
 
 EMOTIONS = ("neutral", "anger", "sadness")
@@ -117,7 +118,7 @@ def test_dev_never_takes_an_emotion_away_from_train():
 
 @pytest.mark.parametrize("argument", ["", "1", "7", "x"])
 def test_folds_must_fit_the_speakers(argument):
-    with pytest.raises(UserError, match="speaker_kfold takes the number of folds, 2 to 6 speakers"):
+    with pytest.raises(UserError, match="speaker_kfold takes the number of folds, from 2 to 6"):
         make_splits(corpus(6), f"speaker_kfold:{argument}" if argument else "speaker_kfold")
 
 
@@ -181,7 +182,7 @@ def test_a_fixed_table_that_lets_a_speaker_into_two_parts_is_refused_by_name(tmp
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"clip": "1", "split": "train"}], "needs path or id, and test_fold or split"),
+        ([{"clip": "1", "split": "train"}], "needs id or path and split or test_fold, one of each"),
         ([{"id": "elsewhere", "test_fold": "0"}], "36 clips are not in it, like 00-neutral-0"),
     ],
 )
@@ -195,6 +196,25 @@ def test_a_fixed_table_with_other_words_for_the_parts_is_refused(tmp_path):
     rows = [{"id": u.id, "split": "eval"} for u in manifest]
     with pytest.raises(CorpusError, match="holds eval; it must be train, dev, test"):
         make_splits(manifest, table(tmp_path / "bad.csv", rows))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,test_fold\n{rows}", "does not fit the corpus: 35 clips are not in it"),
+        ("id,test_fold\n{rows}00-neutral-0,1\n", "has 00-neutral-0 twice in column 'id'"),
+        ("id,test_fold\n00-neutral-0\n", "row 1 has not 2 cells"),
+        ("id,test_fold\n00-neutral-0,1,2\n", "row 1 has not 2 cells"),
+        ("id,test_fold\n00-neutral-0,\n", "row 1 has no test_fold"),
+        ("id,test_fold,test_fold\n", "the column 'test_fold' is there twice"),
+        ("id,path,test_fold\n", "it needs id or path and split or test_fold, one of each"),
+        ("id,test_fold\n\xff\n", "cannot be read"),
+    ],
+)
+def test_a_fixed_table_that_is_spoilt_is_refused_with_the_reason(text, message, tmp_path):
+    (tmp_path / "bad.csv").write_bytes(text.replace("{rows}", "00-neutral-0,0\n").encode("latin-1"))
+    with pytest.raises(UserError, match=message):
+        make_splits(corpus(6), f"fixed:{tmp_path / 'bad.csv'}")
 
 
 def test_a_missing_table_is_refused(tmp_path):
@@ -278,9 +298,9 @@ def test_cross_corpus_refuses_an_emotion_that_training_never_hears():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("train=first", "takes train=A,test=B"),
-        ("train=first,test=third", "unknown corpus in cross_corpus 'third'; choose from: first, second"),
-        ("train=first,test=first", "has first on both sides"),
+        ("train=first", "cross_corpus takes names of corpora, train=A,test=B"),
+        ("train=first,test=third", "names 'third', but the speech is of first, second; give --corpus first.third"),
+        ("xx,train=first,test=second", "takes names of corpora"),
     ],
 )
 def test_cross_corpus_needs_two_corpora_that_are_there(argument, message):
@@ -328,3 +348,30 @@ def test_a_split_tells_its_parts_in_a_table():
 
 def test_every_protocol_is_tested_here():
     assert set(PROTOCOLS) == {"speaker", "loso", "speaker_kfold", "official", "fixed", "cross_corpus", "random"}
+
+
+def test_the_same_audio_under_two_speakers_is_refused_even_within_a_part():
+    manifest = corpus(6)
+    digests = manifest.column("audio_sha256").copy()
+    train = make_splits(manifest, "speaker")[0].speakers("train")
+    first, second = (np.flatnonzero(manifest.column("speaker") == speaker)[0] for speaker in train)
+    digests[second] = digests[first]
+    doubled = manifest.with_column("audio_sha256", digests)
+    with pytest.raises(CorpusError, match=r"the same audio under two speakers in 2 clips: .*\(made-0\d\)"):
+        make_splits(doubled, "speaker")
+
+
+def test_folds_carry_the_stamp_of_the_worst_of_them(tmp_path):
+    manifest = corpus(6)
+    rows = [{"id": u.id, "test_fold": str(n % 3)} for n, u in enumerate(manifest)]
+    protocol = table(tmp_path / "leaky.csv", rows)
+    splits = make_splits(manifest, protocol, allow_leaky_split=True)
+    assert stamp_of(splits) == "fixed:leaky.csv, 3 folds (speakers overlap)"
+    assert stamp_of(splits[:1]) == "fixed:leaky.csv fold 1/3 (speakers overlap)"
+    assert stamp_of(make_splits(manifest, "loso")) == "loso, 6 folds"
+
+
+def test_cross_corpus_refuses_a_corpus_on_neither_side():
+    three = Manifest.joined([corpus(6, "first"), corpus(4, "second"), corpus(4, "third")])
+    with pytest.raises(UserError, match="has third on neither side"):
+        make_splits(three, "cross_corpus:train=first,test=second")

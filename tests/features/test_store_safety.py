@@ -81,10 +81,13 @@ def prepared(few_tones: Path) -> Manifest:
 
 
 @contextlib.contextmanager
-def preparing(corpus: Path, home: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that prepares the corpus, a clip a shard, opens a family and waits for a line."""
+def preparing(corpus: Path, home: Path, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Another process that prepares the corpus, a clip a shard, opens a family and waits for a line.
+
+    `before` is run first.
+    """
     environment = os.environ | {"SER_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PREPARE, str(corpus)]
+    command = [sys.executable, "-c", before + PREPARE, str(corpus)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, cwd=home.parent) as process:
         try:
@@ -265,6 +268,33 @@ def test_kill_9_during_extraction_and_again_gives_the_same_bits(prepared, few_to
     again = prepare(manifest_of(few_tones), NAMES).manifest
     assert len(data_of("log_mel")) == 1
     for values, other in zip(before, features_of(again), strict=True):
+        np.testing.assert_array_equal(values, other)
+
+
+DIES = "import os\nfrom ser_platform.features import merging\ndef dies(*given): os.kill(os.getpid(), 9)\n"
+HALF = (
+    "def half(folder, about, clips):\n"
+    "    (folder / 'half.npy').write_bytes(clips[0].values.tobytes())\n"
+    "    dies()\n"
+    "merging.write_part = half\n"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment", [HALF, "merging._remove = dies\n"], ids=["the new file is half written", "the old files still lie there"]
+)
+def test_kill_9_while_parts_are_put_together_and_again_gives_the_same_bits(
+    prepared, few_tones, tmp_path, monkeypatch, moment
+):
+    before = features_of(prepared)
+    home = tmp_path / "killed"
+    with preparing(few_tones, home, DIES + moment) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    monkeypatch.setenv("SER_HOME", str(home))
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 0
+    assert len(data_of("log_mel")) == len(data_of("rms")) == 1
+    for values, other in zip(before, features_of(prepared), strict=True):
         np.testing.assert_array_equal(values, other)
 
 

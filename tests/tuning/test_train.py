@@ -126,6 +126,20 @@ def test_a_teacher_that_is_missing_is_asked_for_before_training(tones, tone_corp
         trained(tone_corpus, {"distill.alpha": 0.5})
 
 
+def test_no_student_learns_from_a_teacher_on_a_split_that_leaks(tones, tone_corpus):
+    with pytest.raises(UserError, match=r"under protocol random \(speakers overlap\).*distill.alpha=0"):
+        trained(tone_corpus, {"distill.alpha": 0.5}, protocol="random", allow_leaky_split=True)
+
+
+def test_the_stamp_of_leaky_folds_is_on_the_run(tones, tone_corpus, tmp_path):
+    rows = [f"{path.name},{number % 3}" for number, path in enumerate(sorted(tone_corpus.rglob("*.wav")))]
+    (tmp_path / "leaky.csv").write_text("path,test_fold\n" + "\n".join(rows) + "\n")
+    trained(tone_corpus, protocol=f"fixed:{tmp_path / 'leaky.csv'}", allow_leaky_split=True)
+    client = open_client()
+    runs = client.search_runs([client.get_experiment_by_name("ser-ravdess").experiment_id])
+    assert {run.data.tags["protocol"] for run in runs} == {"fixed:leaky.csv, 3 folds (speakers overlap)"}
+
+
 def test_a_device_that_is_not_here_is_refused():
     assert chosen_device("cpu").type == "cpu"
     with pytest.raises(UserError, match="--device tpu: not here; there is cpu"):
