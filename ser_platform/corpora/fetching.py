@@ -170,10 +170,12 @@ def _alone(work: Path, watcher: Watcher) -> Iterator[None]:
 def _locked(work: Path, watcher: Watcher) -> IO[str]:
     """Return the open lock file, locked. Waits for another fetch: its corpus will be ours too."""
     while True:
-        work.mkdir(parents=True, exist_ok=True)
         try:
+            work.mkdir(parents=True, exist_ok=True)
             lock = (work / LOCK).open("a")
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
+            if work.exists() and not work.is_dir():
+                raise
             continue  # another fetch ended, and took the folder away in between
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

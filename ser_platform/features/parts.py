@@ -200,9 +200,7 @@ def split_digests(joined: bytes) -> list[bytes]:
 
 def recorded_parts(folder: Path) -> list[Part]:
     """Return the parts of a folder by their records, sound or not."""
-    records = [
-        (path, Record.read(path)) for path in sorted(folder.glob("[!.]*.json"))
-    ]  # a dot: being written, or a kill came
+    records = [(path, Record.read(path)) for path in sorted(folder.glob("[!.]*.json"))]
     return [Part(path, record) for path, record in records if record is not None]
 
 

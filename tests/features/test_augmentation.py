@@ -15,7 +15,7 @@ from ser_platform.corpora.audio import Audio, read_audio
 from ser_platform.corpora.lineage import LineageLeak
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.protocols import make_splits
-from ser_platform.corpora.splits import CLIPS_OVERLAP, SPEAKERS_OVERLAP, Split
+from ser_platform.corpora.splits import EVERY_LEAK, Split
 from ser_platform.errors import BadAudio, CorpusError, UserError, WorkFailed
 from ser_platform.features.augmentation import TRANSFORMS, MeasuredRoom, RecordedNoise
 from ser_platform.features.augmentation.channels import BandLimit, Codec, MuLaw
@@ -417,7 +417,7 @@ def test_a_sound_that_changes_afterwards_is_not_used(sounds, tone):
 
 
 def test_a_folder_without_sounds_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no sounds; valid are files with \.flac"):
+    with pytest.raises(UserError, match=r"no sounds; valid are files with \.aif"):
         SoundFolder.of(tmp_path)
 
 
@@ -543,7 +543,7 @@ def test_a_training_clip_that_is_also_judged_by_gets_no_copy(tones):
     digests[0] = digests[53]
     doubled = tones.with_column("audio_sha256", digests)
     rows = np.arange(54)
-    leaks = frozenset({CLIPS_OVERLAP, SPEAKERS_OVERLAP})
+    leaks = EVERY_LEAK
     split = Split(doubled, rows[:40], rows[40:45], rows[45:], 0, may_leak=leaks)
     assert {copy.row for copy in expand(split, RECIPES["fourfold"], 1)} == set(range(1, 40))
 
