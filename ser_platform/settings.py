@@ -17,7 +17,7 @@ from ser_platform.errors import UnknownChoice, UserError
 from ser_platform.files import expanded
 
 Settings = dict[str, Any]
-OF_A_STUDY = ("data.labels",)  # the same for every trial: they decide what a study is about
+OF_A_STUDY = ("data.labels", "features.dtype")  # the same for every trial: they decide what a study is about
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,9 @@ SETTINGS: dict[str, Setting] = {
         ),
     ),
     "features.n_mfcc": Setting(20, "how many of the 40 stored MFCC, and of their deltas, are used", low=1, high=40),
+    "features.dtype": Setting(
+        "float32", "how features are stored; float16 is half the size, with 3 digits", choices=("float32", "float16")
+    ),
     "features.pool": Setting(
         "none",
         "statistics over a clip's frames in place of the frames: one row, for models that hear no order in time",

@@ -69,7 +69,8 @@ def assess(
     if part is not None and part not in PARTS:
         raise UnknownChoice("part", part, PARTS)
     request = request.with_labels(_labels(bundle, request, labels))
-    speech = prepare_speech(request, display, partial(_require_known, bundle), bundle.view.needs)
+    check, dtype = partial(_require_known, bundle), bundle.settings["features.dtype"]
+    speech = prepare_speech(request, display, check, bundle.view.needs, dtype=dtype)
     if part is None:
         heard = len(bundle.lineage.heard(speech.manifest))
         part = "test" if heard or not own_split else "all"

@@ -14,20 +14,20 @@ POOLED = ("log_mel", "mfcc", "zcr", "rms")
 REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1)  # C, chosen on dev
 
 
-def pooled_features(hashes: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return the mean and standard deviation over frames of every column, `(n_clips, 2 * n_features)`."""
+def pooled_features(hashes: tuple[str, ...], dtype: str = "float32") -> NDArray[np.float64]:
+    """Return the mean and standard deviation over frames of every stored column, `(n_clips, 2 * n_features)`."""
     parts = []
     for name in POOLED:
-        family = open_family(name, hashes)
+        family = open_family(name, hashes, dtype)
         mean, square = (family.sums / family.lengths[:, None, None]).transpose(1, 0, 2)
         parts += [mean, np.sqrt(np.maximum(square - mean**2, 0))]
     return np.concatenate(parts, axis=1)
 
 
-def svm_predictions(split: Split) -> NDArray[np.int64]:
+def svm_predictions(split: Split, dtype: str = "float32") -> NDArray[np.int64]:
     """Train on train, choose C on dev, return the predicted classes of the test clips, `(n_test,)`."""
     labels = split.manifest.labels
-    features = pooled_features(tuple(split.manifest.column("audio_sha256")))
+    features = pooled_features(tuple(split.manifest.column("audio_sha256")), dtype)
     targets = split.manifest.targets(labels)
     best_score, best = -1.0, None
     for c in REGULARISATION:

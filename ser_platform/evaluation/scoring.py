@@ -40,7 +40,8 @@ class TestScore:
 def logits_of(bundle: Bundle, manifest: Manifest, clips: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return logits `(n_clips, n_emotions)` of the stored clips at the rows `clips` of a manifest, in their order."""
     hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
-    features, model = ViewedFeatures(bundle.view, hashes, speakers), bundle.model()
+    features = ViewedFeatures(bundle.view, hashes, speakers, bundle.settings["features.dtype"])
+    model = bundle.model()
     logits = np.empty((len(clips), len(bundle.labels)), dtype=np.float32)
     with torch.inference_mode():
         for first in range(0, len(clips), BATCH):

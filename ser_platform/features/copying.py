@@ -10,8 +10,8 @@ from ser_platform.corpora.splits import Split
 from ser_platform.errors import BadAudio
 from ser_platform.features.augmentation.copies import Copy, expand
 from ser_platform.features.augmentation.recipes import RECIPES
-from ser_platform.features.extraction import Mapper, Source, folder_of, make_jobs, on_this_machine, stored_in
-from ser_platform.features.store import Progress, families_folder
+from ser_platform.features.extraction import Job, Mapper, Source, folder_of, make_jobs, on_this_machine, stored_in
+from ser_platform.features.store import Progress, families_folder, settle
 
 Rows = NDArray[np.int64]
 
@@ -50,6 +50,7 @@ def prepare_copies(
     progress: Progress | None = None,
     *,
     mapper: Mapper = on_this_machine,
+    dtype: str = "float32",
 ) -> CopiedClips:
     """Make sure that copies of a split's training clips are stored; return them.
 
@@ -60,11 +61,13 @@ def prepare_copies(
     A copy of which nothing usable is left is not there: its original is still trained on.
     """
     copies = [(recipe, copy) for recipe, n in wanted for copy in expand(split, RECIPES[recipe], n)]
-    folders = [folder_of(families_folder(), name, "float32") for name in names]
+    folders = [folder_of(families_folder(), name, dtype) for name in names]
     held = [stored_in(folder) for folder in folders]
     todo = [pair for pair in copies if any(bytes.fromhex(pair[1].digest) not in clips for clips in held)]
-    spoilt = _extract(split, todo, names, progress, mapper)
+    jobs = make_jobs(list(_sources(split, todo)), names, dtype, families_folder())
+    spoilt = _extract(jobs, todo, progress, mapper)
     kept = [(recipe, copy) for recipe, copy in copies if copy.digest not in spoilt]
+    settle(names, [bytes.fromhex(copy.digest) for _, copy in kept], dtype)
     return CopiedClips(
         tuple(copy.digest for _, copy in kept),
         np.array([copy.row for _, copy in kept], dtype=np.int64),
@@ -73,13 +76,11 @@ def prepare_copies(
     )
 
 
-def _extract(
-    split: Split, todo: list[tuple[str, Copy]], names: Sequence[str], progress: Progress | None, mapper: Mapper
-) -> set[str]:
+def _extract(jobs: Sequence[Job], todo: list[tuple[str, Copy]], progress: Progress | None, mapper: Mapper) -> set[str]:
     """Store copies; return the digests of those of which nothing usable is left."""
     spoilt: set[str] = set()
     n_done = 0
-    for done in mapper(make_jobs(list(_sources(split, todo)), names, "float32", families_folder())):
+    for done in mapper(jobs):
         for (_, copy), outcome in zip(todo[done.first : done.first + len(done.outcomes)], done.outcomes, strict=True):
             if isinstance(outcome, BadAudio):
                 spoilt.add(copy.digest)

@@ -104,11 +104,12 @@ def prepare_dataset(
     one_split: bool = False,
     names: Iterable[str] = USUAL_SETS,
     mapper: Mapper = on_this_machine,
+    dtype: str = "float32",
 ) -> Dataset:
     """Find, check, extract and split what is asked for, and tell what was found.
 
     `one_split` refuses a protocol of several folds where none is chosen; `names` are the feature families to store of
-    every clip, and `mapper` runs the extraction.
+    every clip, as `dtype`, and `mapper` runs the extraction.
 
     Raises:
         UserError: the request cannot be met; before anything long starts where possible.
@@ -120,7 +121,7 @@ def prepare_dataset(
         if one_split:
             _ = planned.split
 
-    speech = prepare_speech(request, display, check, names, mapper)
+    speech = prepare_speech(request, display, check, names, mapper, dtype)
     splits = folds_of(speech.manifest, request)
     display.say(f"{_told(speech.name, splits)}; {speech.extracted} files decoded in {speech.seconds:.1f} s")
     for split in splits:
@@ -158,10 +159,10 @@ def prepare_speech(
     return PreparedSpeech(gathered.name, prepared.manifest, prepared.extracted, time.monotonic() - began)
 
 
-def add_features(dataset: Dataset, names: Iterable[str], display: Display) -> None:
+def add_features(dataset: Dataset, names: Iterable[str], dtype: str, display: Display) -> None:
     """Store more feature families of a dataset's clips, those that a model found later needs."""
     with display.counting(f"{dataset.name}: files decoded") as count:
-        prepare(dataset.manifest, names, 0.0, count)
+        prepare(dataset.manifest, names, 0.0, count, dtype=dtype)
 
 
 def folds_of(manifest: Manifest, request: DataRequest) -> list[Split]:

@@ -21,12 +21,21 @@ def needed_families(settings: Settings) -> tuple[str, ...]:
     return feature_view(settings).needs
 
 
+def refuse_contradictions(settings: Settings) -> None:
+    """Refuse settings that cannot be together.
+
+    Raises:
+        UserError: names them.
+    """
+    if settings["augment.copies"] and settings["distill.alpha"]:
+        raise UserError("augment.copies and distill.alpha cannot be together yet: no teacher labels copies")
+
+
 def parameters_of(settings: Settings, n_emotions: int) -> int:
     """Return how many trainable parameters the configuration's model has.
 
     Raises:
         UserError: there is no such model, or the settings contradict each other.
     """
-    if settings["augment.copies"] and settings["distill.alpha"]:
-        raise UserError("augment.copies and distill.alpha cannot be together yet: no teacher labels copies")
+    refuse_contradictions(settings)
     return count_parameters(settings, feature_view(settings).n_features, n_emotions)

@@ -98,8 +98,9 @@ def tune(plan: Plan, display: Display) -> Tuned:
     runs_folder().mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(open_client)  # a new SQLite store takes seconds; the corpus is prepared meanwhile
-        request, names = plan.data.with_labels(_labels(spaces)), needed_families(spaces)
-        corpus = prepare_dataset(request, display, one_split=True, names=names, mapper=mapper())
+        request, names = plan.data.with_labels(_agreed(spaces, "data.labels")), needed_families(spaces)
+        dtype = _agreed(spaces, "features.dtype")
+        corpus = prepare_dataset(request, display, one_split=True, names=names, mapper=mapper(), dtype=dtype)
         client = opening.result()
     _require_teacher(spaces, client, corpus)
     plan.save()
@@ -111,7 +112,7 @@ def tune(plan: Plan, display: Display) -> Tuned:
                 display.say(f"{space.name}: finished before ({plan.studies[path]})")
                 continue
             outcomes.append(_study(plan, path, space, corpus, client, experiment, where, display))
-    return Tuned(corpus, outcomes, score_baseline(corpus), time.monotonic() - began)
+    return Tuned(corpus, outcomes, score_baseline(corpus, dtype), time.monotonic() - began)
 
 
 def _study(
@@ -127,7 +128,8 @@ def _study(
     folder = _folder(plan, path, space, corpus)
     teacher = find_teacher(client, corpus, corpus.split) if space.role == "student" and _distils(space) else None
     if teacher is not None:
-        add_features(corpus, teacher.bundle.view.needs, display)
+        bundle = teacher.bundle
+        add_features(corpus, bundle.view.needs, bundle.settings["features.dtype"], display)
     run = StudyRun(space, corpus, folder, client, experiment, where, display, code_version(), teacher)
     try:
         return run.run()
@@ -154,9 +156,9 @@ def _folder(plan: Plan, path: str, space: Space, corpus: Dataset) -> StudyFolder
     return folder
 
 
-def score_baseline(corpus: Dataset) -> TestScore:
+def score_baseline(corpus: Dataset, dtype: str) -> TestScore:
     """Score the pooled-feature SVM on the test clips."""
-    score = score_test(corpus.split, corpus.labels, svm_predictions(corpus.split))
+    score = score_test(corpus.split, corpus.labels, svm_predictions(corpus.split, dtype))
     record_read(corpus.split.test_fingerprint, "pooled-feature SVM", "reference row of the leaderboard")
     return score
 
@@ -179,11 +181,10 @@ def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset) -
             find_teacher(client, corpus, corpus.split)
 
 
-def _labels(spaces: Sequence[Space]) -> str:
-    """Return the rules for labels that the spaces agree on."""
-    rules = {str(space.settings({})["data.labels"]) for space in spaces}
-    if len(rules) > 1:
-        raise UserError(
-            f"the search spaces disagree on data.labels: {', '.join(sorted(rules))}; give one with --labels"
-        )
-    return rules.pop()
+def _agreed(spaces: Sequence[Space], setting: str) -> str:
+    """Return what the spaces agree on where a tuning has one of it."""
+    values = {str(space.settings({})[setting]) for space in spaces}
+    if len(values) > 1:
+        told = "; ".join(sorted(values))
+        raise UserError(f"the search spaces disagree on {setting} ({told}); give --set {setting}=...")
+    return values.pop()

@@ -173,7 +173,8 @@ class StudyRun:
         if not wanted:
             return NO_COPIES
         with self._counting("copies of training clips made") as progress:
-            return prepare_copies(split, wanted, needed_families([self.space]), progress)
+            dtype = self.space.settings({})["features.dtype"]
+            return prepare_copies(split, wanted, needed_families([self.space]), progress, dtype=dtype)
 
     def _teachers(self) -> FoldTeachers:
         if self._fold_teachers is None:

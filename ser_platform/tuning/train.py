@@ -27,7 +27,7 @@ from ser_platform.settings import Settings, resolve
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
-from ser_platform.training.configuration import feature_view, parameters_of
+from ser_platform.training.configuration import feature_view, parameters_of, refuse_contradictions
 from ser_platform.training.loop import EpochResult, Trainer
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register, stamped
 from ser_platform.tuning.cluster import cluster
@@ -79,12 +79,15 @@ def train(role: str, data: DataRequest, overrides: Settings, device: str, displa
     began = time.monotonic()
     settings = resolve(STARTS[role] | overrides)
     view = feature_view(settings)  # refuses an unknown architecture, and feature sets that do not go together
+    refuse_contradictions(settings)
     where = chosen_device(device)
     request = data.with_labels(settings["data.labels"])
-    dataset = prepare_dataset(request, display, names=view.needs, mapper=mapper())
+    dtype = settings["features.dtype"]
+    dataset = prepare_dataset(request, display, names=view.needs, mapper=mapper(), dtype=dtype)
     client = open_client()
     teachers = _teachers(client, dataset, settings)
-    add_features(dataset, [name for teacher in teachers if teacher for name in teacher.bundle.view.needs], display)
+    for bundle in (teacher.bundle for teacher in teachers if teacher):
+        add_features(dataset, bundle.view.needs, bundle.settings["features.dtype"], display)
     run = _Training(role, dataset, settings, where, client, display, teachers)
     return run.run(began)
 
@@ -210,7 +213,8 @@ class _Training:
             wanted = [(self.settings["augment.recipe"], self.settings["augment.copies"])]
             names = feature_view(self.settings).needs
             with self.display.counting(f"{self.role}: copies of training clips made") as progress:
-                copies = prepare_copies(split, wanted, names, progress, mapper=mapper())
+                dtype = self.settings["features.dtype"]
+                copies = prepare_copies(split, wanted, names, progress, mapper=mapper(), dtype=dtype)
         return Task(hashes, manifest.targets(labels), labels, split.train, split.dev, speakers, logits, copies)
 
     def _line(self, what: str, results: list[EpochResult], began: float) -> str:

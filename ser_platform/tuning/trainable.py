@@ -38,10 +38,10 @@ class Task:
 
     def data(self, settings: Settings) -> TrainingData:
         """Return the task through a configuration's view."""
-        view = feature_view(settings)
+        view, dtype = feature_view(settings), settings["features.dtype"]
         teacher = self.teacher_logits if settings["distill.alpha"] > 0 else None
         if not settings["augment.copies"]:
-            features = ViewedFeatures(view, self.hashes, self.speakers)
+            features = ViewedFeatures(view, self.hashes, self.speakers, dtype)
             return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher)
         chosen = self.copies.chosen(settings["augment.recipe"], settings["augment.copies"], self.train)
         originals = self.copies.originals[chosen]
@@ -49,7 +49,8 @@ class Task:
         speakers = (*self.speakers, *(self.speakers[row] for row in originals))
         targets = np.concatenate([self.targets, self.targets[originals]])
         train = np.concatenate([self.train, len(self.hashes) + np.arange(len(chosen))])
-        return TrainingData(ViewedFeatures(view, hashes, speakers), targets, self.labels, train, self.dev, teacher)
+        features = ViewedFeatures(view, hashes, speakers, dtype)
+        return TrainingData(features, targets, self.labels, train, self.dev, teacher)
 
 
 @dataclass(frozen=True)

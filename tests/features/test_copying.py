@@ -28,10 +28,10 @@ def test_copies_are_made_of_training_clips_alone_and_only_once(split):
         seen.append(sum(len(job.clips) for job in jobs))
         return on_this_machine(jobs)
 
-    copies = prepare_copies(split, [("fourfold", 2)], ["log_mel"], mapper=counting)
+    copies = prepare_copies(split, [("rooms", 2)], ["log_mel"], mapper=counting)
     assert set(copies.originals) == set(split.train)
     assert len(copies.hashes) == 2 * len(split.train) == seen[0]
-    prepare_copies(split, [("fourfold", 2)], ["log_mel"], mapper=counting)
+    prepare_copies(split, [("rooms", 2)], ["log_mel"], mapper=counting)
     assert seen[1] == 0
 
 

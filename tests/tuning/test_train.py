@@ -152,3 +152,25 @@ def test_the_figures_of_a_run_are_the_scores(tones, tone_corpus):
     metrics = json.loads(result.model.tags["metrics"])
     assert metrics["test_uar"] == pytest.approx(result.score.uar.value, abs=1e-6)
     assert {"test_recall_neutral", "test_war", "test_macro_f1"} <= metrics.keys()
+
+
+def test_half_precision_features_give_the_same_model_within_their_digits(tones, tone_corpus):
+    full = trained(tone_corpus)
+    half = trained(tone_corpus, {"features.dtype": "float16"})
+    assert half.score.uar.value == pytest.approx(full.score.uar.value, abs=0.1)
+    assert candidate().settings["features.dtype"] == "float16"
+    found = assess(candidate(), "v2", request(tone_corpus), display(), own_split=True)
+    assert found.score.uar.value == pytest.approx(half.score.uar.value)
+
+
+def test_normalisation_by_speaker_is_stamped(tones, tone_corpus):
+    result = trained(tone_corpus, {"features.normalise": "speaker"})
+    assert result.model is not None
+    assert result.model.tags["protocol"] == candidate().protocol == "speaker; per-speaker normalisation"
+
+
+def test_copies_of_training_clips_are_trained_on(tones, tone_corpus):
+    result = trained(tone_corpus, {"augment.copies": 1, "augment.recipe": "fourfold"})
+    assert result.model is not None
+    with pytest.raises(UserError, match=r"augment.copies and distill.alpha cannot be together"):
+        trained(tone_corpus, {"augment.copies": 1, "distill.alpha": 0.5})
