@@ -10,6 +10,7 @@ import typer
 from ser_platform.cli.options import DataOptions, Json
 from ser_platform.cli.output import console, error_console, print_json, table
 from ser_platform.cli.show import show
+from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
     from ser_platform.features.budget import Stored
@@ -117,7 +118,15 @@ def extract(
 
 
 def _names(sets: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (sets or "").split(",") if name.strip())
+    """Return the sets that `--sets` names, none where it was not given.
+
+    Raises:
+        UserError: it was given, and names none.
+    """
+    names = tuple(name.strip() for name in (sets or "").split(",") if name.strip())
+    if sets is not None and not names:
+        raise UserError(f"--sets {sets!r} names no feature set; write them with commas, like log_mel,f0")
+    return names
 
 
 @app.command()

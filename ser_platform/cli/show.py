@@ -30,6 +30,8 @@ def show(
     png = out or runs_folder() / f"features-{file.stem}.png"
     if png.suffix.lower() != ".png":
         raise UserError(f"--out {png}: the figure is a PNG; give a name that ends in .png")
+    if png.is_dir() or (png.parent.exists() and not png.parent.is_dir()):
+        raise UserError(f"--out {png}: is no place for a file")
     audio = read_audio(file)
 
     from ser_platform.features.figure import ShownClip, clip_figure  # seconds of imports: a wrong file is told first

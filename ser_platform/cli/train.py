@@ -43,12 +43,10 @@ def train(
 
 
 def _report(trained: "Trained") -> None:
-    from ser_platform.corpora.splits import stamp_of
-
     out = console()
     splits, intervals = trained.dataset.splits, trained.score.intervals
     pooled = len(splits) > 1
-    protocol = stamp_of(splits)
+    protocol = trained.protocol
     recalls = {name: value for name, value in intervals.items() if name.startswith("recall_")}
     rows = [
         [name.removeprefix("recall_"), f"{value.value:.3f}", f"[{value.low:.3f}, {value.high:.3f}]"]

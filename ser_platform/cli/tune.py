@@ -143,5 +143,7 @@ def _efficiency(value: float) -> str:
 
 
 def _distilled(settings: dict[str, object]) -> str:
+    """Return what a row of the leaderboard has to say of a model beside its name."""
     alpha = settings["distill.alpha"]
-    return f", alpha {alpha:g} T {settings['distill.temperature']:.2g}" if alpha else ""
+    taught = f", alpha {alpha:g} T {settings['distill.temperature']:.2g}" if alpha else ""
+    return taught + (", per-speaker normalisation" if settings["features.normalise"] == "speaker" else "")

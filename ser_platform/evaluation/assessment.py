@@ -18,6 +18,7 @@ from ser_platform.evaluation.scoring import TestScore, logits_of, score_clips
 from ser_platform.features.dataset import DataRequest, folds_of, prepare_speech
 from ser_platform.inference.bundle import Bundle
 from ser_platform.progress import Display
+from ser_platform.training.configuration import stamped
 
 PARTS = ("test", "dev", "all")
 
@@ -81,7 +82,8 @@ def assess(
             )
     if own_split and part != "all" and speech.name == bundle.provenance.get("corpus"):
         request = replace(_like_its_own(bundle, request), allow_leaky_split=allow_leak)
-    clips, protocol = _part(speech.manifest, speech.name, request, part)
+    clips, split_protocol = _part(speech.manifest, speech.name, request, part)
+    protocol = stamped(split_protocol, bundle.settings)
     leaks = bundle.lineage.heard(clips, selected=part != "dev")
     if leaks and not allow_leak:
         refuse_heard(leaks, clips, title, part, "; --allow-leak goes on and stamps the result")

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_platform.corpora.splits import Split
-from ser_platform.errors import BadAudio
+from ser_platform.errors import BadAudio, WorkFailed
 from ser_platform.features.augmentation.copies import Copy, expand
 from ser_platform.features.augmentation.recipes import RECIPES
 from ser_platform.features.extraction import Job, Mapper, Source, folder_of, make_jobs, on_this_machine, stored_in
+from ser_platform.features.merging import NO_SPACE
 from ser_platform.features.store import Progress, families_folder, settle
 
 Rows = NDArray[np.int64]
@@ -65,7 +66,15 @@ def prepare_copies(
     held = [stored_in(folder) for folder in folders]
     todo = [pair for pair in copies if any(bytes.fromhex(pair[1].digest) not in clips for clips in held)]
     jobs = make_jobs(list(_sources(split, todo)), names, dtype, families_folder())
-    spoilt = _extract(jobs, todo, progress, mapper)
+    try:
+        spoilt = _extract(jobs, todo, progress, mapper)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise WorkFailed(
+            f"no space left for copies in {families_folder()}; make room (ser features gc), set SER_HOME to a larger "
+            "disk, or ask for fewer augment.copies. What was made is kept"
+        ) from error
     kept = [(recipe, copy) for recipe, copy in copies if copy.digest not in spoilt]
     settle(names, [bytes.fromhex(copy.digest) for _, copy in kept], dtype)
     return CopiedClips(

@@ -1,6 +1,7 @@
 """What a configuration's settings mean for data and model."""
 
 from ser_platform.errors import UserError
+from ser_platform.features.normaliser import protocol_note
 from ser_platform.features.view import FeatureView
 from ser_platform.models import architecture, count_parameters
 from ser_platform.settings import Settings
@@ -19,6 +20,12 @@ def feature_view(settings: Settings) -> FeatureView:
 def needed_families(settings: Settings) -> tuple[str, ...]:
     """Return the feature families that must be stored for a configuration."""
     return feature_view(settings).needs
+
+
+def stamped(protocol: str, settings: Settings) -> str:
+    """Return a protocol's stamp with what the settings add to it: statistics of test speakers are no small matter."""
+    note = protocol_note(settings["features.normalise"])
+    return f"{protocol}; {note}" if note else protocol
 
 
 def refuse_contradictions(settings: Settings) -> None:

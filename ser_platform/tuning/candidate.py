@@ -18,7 +18,6 @@ from ser_platform.evaluation.figures import confusion_figure, recall_figure
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
 from ser_platform.features.dataset import Dataset
-from ser_platform.features.normaliser import protocol_note
 from ser_platform.inference.bundle import Bundle
 from ser_platform.settings import Settings
 from ser_platform.tracking.promotion import PREDICTIONS
@@ -33,7 +32,7 @@ from ser_platform.tracking.registry import (
     register,
 )
 from ser_platform.tracking.store import Client
-from ser_platform.training.configuration import feature_view, parameters_of
+from ser_platform.training.configuration import feature_view, parameters_of, stamped
 from ser_platform.tuning.trainable import Fit
 
 PROVENANCE_TAGS = ("corpus", "study", "trial", "test_fingerprint", "manifest", "split")
@@ -193,12 +192,6 @@ def log_test(client: Client, run_id: str, origin: Origin, protocol: str, score: 
                 [utterance.audio_sha256, utterance.id, utterance.speaker, utterance.emotion, labels[prediction]]
             )
     client.log_artifacts(run_id, str(folder), Path(PREDICTIONS).parent.name)
-
-
-def stamped(protocol: str, settings: Settings) -> str:
-    """Return a protocol's stamp with what the settings add to it: statistics of test speakers are no small matter."""
-    note = protocol_note(settings["features.normalise"])
-    return f"{protocol}; {note}" if note else protocol
 
 
 def rounded(metrics: Mapping[str, float]) -> str:

@@ -53,7 +53,12 @@ def _as_tasks(jobs: Sequence[Job], slots: int) -> Iterator[Done]:
 
 def needed_families(spaces: Iterable[Space]) -> tuple[str, ...]:
     """Return the feature families that any trial of these spaces, and the baseline beside them, can read."""
-    needed = list(POOLED)
+    return tuple(dict.fromkeys((*POOLED, *heard_families(spaces))))
+
+
+def heard_families(spaces: Iterable[Space]) -> tuple[str, ...]:
+    """Return the feature families that any trial of these spaces can read."""
+    needed: list[str] = []
     for space in spaces:
         hears_waveform = {architecture(name).hears_waveform for name in _options(space, "model.name")}
         if True in hears_waveform:

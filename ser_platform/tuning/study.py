@@ -26,7 +26,7 @@ from ser_platform.tuning.candidate import Origin, Teacher, pack, score_and_regis
 from ser_platform.tuning.choosing import Confirmed, confirm
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.display import study_line
-from ser_platform.tuning.extraction import copies_of, needed_families
+from ser_platform.tuning.extraction import copies_of, heard_families, mapper
 from ser_platform.tuning.fits import Progress, time_alone
 from ser_platform.tuning.journal import FINISHED, StudyFolder
 from ser_platform.tuning.search import search
@@ -174,7 +174,8 @@ class StudyRun:
             return NO_COPIES
         with self._counting("copies of training clips made") as progress:
             dtype = self.space.settings({})["features.dtype"]
-            return prepare_copies(split, wanted, needed_families([self.space]), progress, dtype=dtype)
+            names = heard_families([self.space])
+            return prepare_copies(split, wanted, names, progress, mapper=mapper(), dtype=dtype)
 
     def _teachers(self) -> FoldTeachers:
         if self._fold_teachers is None:

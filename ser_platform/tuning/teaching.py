@@ -24,6 +24,9 @@ class FoldTeachers:
     def __init__(
         self, split: Split, settings: Settings, stop_after: int, teacher_digest: str, where: Cluster, counting: Counting
     ) -> None:
+        # Copies are made of a split's training clips, fold teachers train on dev speakers too: they go without, and the
+        # key of their outputs says so.
+        settings = settings | {"augment.copies": 0}
         self._split, self._settings, self._stop_after = split, settings, stop_after
         self._digest, self._where, self._counting = teacher_digest, where, counting
         manifest = split.manifest

@@ -27,9 +27,9 @@ from ser_platform.settings import Settings, resolve
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
-from ser_platform.training.configuration import feature_view, parameters_of, refuse_contradictions
+from ser_platform.training.configuration import feature_view, parameters_of, refuse_contradictions, stamped
 from ser_platform.training.loop import EpochResult, Trainer
-from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register, stamped
+from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
 from ser_platform.tuning.cluster import cluster
 from ser_platform.tuning.extraction import mapper
 from ser_platform.tuning.study import trial_tags
@@ -64,6 +64,11 @@ class Trained:
     looks: int
     model: RegisteredModel | None
     seconds: float
+
+    @property
+    def protocol(self) -> str:
+        """The stamp of all its folds, and what the settings add to it."""
+        return stamped(stamp_of(self.dataset.splits), self.settings)
 
 
 def train(role: str, data: DataRequest, overrides: Settings, device: str, display: Display) -> Trained:
@@ -240,7 +245,8 @@ class _Training:
         )
         folds = np.repeat([split.fold for split in splits], [len(split.test) for split in splits])
         with TemporaryDirectory() as scratch:
-            title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {stamp_of(splits)}"
+            protocol = stamped(stamp_of(splits), self.settings)
+            title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {protocol}"
             confusion_figure(score.matrix, labels, title, Path(scratch) / "confusion_matrix.png")
             with (Path(scratch) / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)

@@ -43,6 +43,7 @@ class Task:
         if not settings["augment.copies"]:
             features = ViewedFeatures(view, self.hashes, self.speakers, dtype)
             return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher)
+        assert self.copies is not NO_COPIES, "copies are asked for, but none were prepared"
         chosen = self.copies.chosen(settings["augment.recipe"], settings["augment.copies"], self.train)
         originals = self.copies.originals[chosen]
         hashes = (*self.hashes, *(self.copies.hashes[number] for number in chosen))

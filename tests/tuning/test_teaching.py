@@ -88,3 +88,14 @@ def test_dev_speakers_rotate_where_training_has_few_speakers(split: Split) -> No
     rotations = choosing.dev_rotations(split)
     assert all(rotation.speakers("dev") != split.speakers("dev") for rotation in rotations)
     assert all(rotation.speakers("test") == split.speakers("test") for rotation in rotations)
+
+
+def test_fold_teachers_of_a_recipe_with_copies_go_without_and_their_key_says_so(
+    split: Split, jobs: list[FitJob]
+) -> None:
+    copied = SETTINGS | {"augment.copies": 2}
+    kept = teaching.FoldTeachers(
+        split, copied, 3, "b", Cluster(1, 0.0), lambda what: nullcontext(lambda done, everything: None)
+    )
+    kept.logits(split)
+    assert jobs and all(job.settings["augment.copies"] == 0 for job in jobs)

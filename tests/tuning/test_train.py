@@ -166,7 +166,9 @@ def test_half_precision_features_give_the_same_model_within_their_digits(tones, 
 def test_normalisation_by_speaker_is_stamped(tones, tone_corpus):
     result = trained(tone_corpus, {"features.normalise": "speaker"})
     assert result.model is not None
-    assert result.model.tags["protocol"] == candidate().protocol == "speaker; per-speaker normalisation"
+    stamp = "speaker; per-speaker normalisation"
+    assert result.model.tags["protocol"] == candidate().protocol == result.protocol == stamp
+    assert assess(candidate(), "v1", request(tone_corpus), display(), own_split=True).protocol == stamp
 
 
 def test_copies_of_training_clips_are_trained_on(tones, tone_corpus):
