@@ -1,16 +1,22 @@
 """From what the user asks for to clips whose features are stored, split by a protocol."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from ser_platform.corpora.audio import SAMPLE_RATE, read_audio
 from ser_platform.corpora.finding import CorpusRequest, gather
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.protocols import corpora_of, make_splits
 from ser_platform.corpora.splits import Split, stamp_of
-from ser_platform.errors import UserError
+from ser_platform.errors import BadAudio, UserError
+from ser_platform.features import FAMILIES
 from ser_platform.features.extraction import Mapper, on_this_machine
+from ser_platform.features.families import exceeds
 from ser_platform.features.store import prepare
 from ser_platform.progress import Display, counted
 
@@ -156,7 +162,22 @@ def prepare_speech(
         prepared = prepare(gathered.manifest, names, request.max_bad, count, dtype=dtype, mapper=mapper)
     for bad in prepared.set_aside:
         display.say(f"set aside: {bad}")
+    for warning in _empty_bands(prepared.manifest, names):
+        display.say(f"note: {warning}")
     return PreparedSpeech(gathered.name, prepared.manifest, prepared.extracted, time.monotonic() - began)
+
+
+def _empty_bands(manifest: Manifest, names: Iterable[str]) -> Iterator[str]:
+    """Yield what to know of families whose bands lie above what the first clip of each corpus holds."""
+    asked = [FAMILIES[name] for name in names]
+    if all(exceeds(family, SAMPLE_RATE) is None for family in asked):
+        return
+    codes, corpora = manifest.coded("corpus")
+    for number, corpus in enumerate(corpora):
+        (first,) = manifest.take(np.flatnonzero(codes == number)[:1])
+        with contextlib.suppress(BadAudio):  # gone by now, which is no matter: its features are stored
+            rate = read_audio(first.path, first.start_s, first.end_s).sample_rate
+            yield from (f"{corpus}: {told}" for family in asked if (told := exceeds(family, rate)))
 
 
 def add_features(dataset: Dataset, names: Iterable[str], dtype: str, display: Display) -> None:

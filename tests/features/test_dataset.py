@@ -72,3 +72,11 @@ def test_a_protocol_may_name_its_corpora_itself(said, monkeypatch):
     monkeypatch.delenv("SER_CORPORA", raising=False)
     with pytest.raises(UserError, match="emodb is not here"):
         prepare_dataset(DataRequest(CorpusRequest(""), protocol="cross_corpus:train=emodb,test=ravdess"), said[0])
+
+
+def test_bands_above_what_a_corpus_holds_are_told_of(tone_corpus, said):
+    prepare_dataset(request(tone_corpus), said[0], names=["vector184"])
+    assert "note: ravdess: " in said[1].getvalue() and "8000" in said[1].getvalue().replace(",", "").replace(" ", "")
+    said[1].truncate(0)
+    prepare_dataset(request(tone_corpus), said[0], names=["log_mel"])
+    assert "note" not in said[1].getvalue()
