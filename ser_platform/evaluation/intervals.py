@@ -35,16 +35,6 @@ class Interval:
         return "this speaker only" if self.n_speakers == 1 else f"these {self.n_speakers} speakers only"
 
 
-def uar_interval(
-    targets: NDArray[np.int64], predictions: NDArray[np.int64], speakers: NDArray[np.str_], level: float = 0.95
-) -> Interval:
-    """Return the UAR with its bootstrap percentile interval; arrays are `(n_clips,)`."""
-    weights, over = _weights(speakers)
-    resampled = _uars(targets, predictions, weights)
-    value = uar(targets, predictions, int(max(targets.max(), predictions.max())) + 1)
-    return _interval(value, resampled, level, speakers, over)
-
-
 def paired_interval(
     targets: NDArray[np.int64],
     first: NDArray[np.int64],

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,6 @@ class Dataset:
 
     name: str
     splits: tuple[Split, ...]
-    labels_rule: str = field(default="as_labelled")
 
     @property
     def split(self) -> Split:
@@ -134,7 +133,7 @@ def prepare_dataset(
         for gap in split.gaps:
             where = f"fold {split.fold}: " if split.fold else ""
             display.say(f"note: {where}{gap}; UAR is over the classes that are there")
-    return Dataset(speech.name, tuple(splits), request.speech.labels)
+    return Dataset(speech.name, tuple(splits))
 
 
 def prepare_speech(
