@@ -2,7 +2,7 @@
 
 CORPUS ?= demo
 ARGS ?=
-EXTRAS ?= dev,demo,serve
+EXTRAS ?= dev,demo,lora,serve
 
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)

@@ -171,6 +171,34 @@ SETTINGS: dict[str, Setting] = {
     "model.width": Setting(24, "channels of the first convolution", low=4, high=256),
     "model.dropout": Setting(0.3, "dropout before the classifier", low=0.0, high=0.9),
     "model.subsample": Setting(4, "frames stacked into one LSTM step", low=1, high=16),
+    "model.backbone": Setting(
+        "whisper-base-encoder",
+        "pretrained speech encoder: a folder's name under SER_PRETRAINED, a path, or a name of the Hugging Face hub",
+    ),
+    "model.tuning": Setting(
+        "frozen",
+        "what of the encoder is trained: nothing (frozen; its outputs are computed once and stored), its last "
+        "model.tuned_layers layers (top), all of it (full), or low-rank adapters (lora)",
+        choices=("frozen", "top", "full", "lora"),
+    ),
+    "model.tuned_layers": Setting(2, "encoder layers that are trained under model.tuning top", low=1, high=48),
+    "model.lora_rank": Setting(8, "rank of the adapters under model.tuning lora", low=1, high=256),
+    "model.pooling": Setting(
+        "statistics",
+        "how encoder frames become one vector: mean and deviation of every layer (statistics), or attentive statistics "
+        "of the weighted layer sum (attention)",
+        choices=("statistics", "attention"),
+    ),
+    "model.head_size": Setting(128, "hidden units of the classifier on a pretrained encoder", low=4, high=4096),
+    "model.adversary": Setting(
+        0.0,
+        "weight of the adversary that must not tell languages apart (gradient reversal); 0 is off",
+        low=0.0,
+        high=10.0,
+    ),
+    "model.checkpointing": Setting(
+        False, "compute encoder activations again in the backward pass: less memory, a third more time"
+    ),
     "augment.masks": Setting(0, "SpecAugment masks in time, and as many over feature columns", low=0, high=8),
     "augment.mixup": Setting(
         0.0, "alpha of mixup, whose shares are drawn from Beta(alpha, alpha); 0 is off", low=0.0, high=10.0
@@ -197,10 +225,32 @@ SETTINGS: dict[str, Setting] = {
     "train.class_weights": Setting(True, "weigh classes by inverse frequency in training"),
     "train.patience": Setting(8, "epochs without a better dev UAR before stopping", low=1, high=10_000),
     "train.max_norm": Setting(5.0, "largest gradient norm", low=1e-3, high=1e6),
+    "train.precision": Setting(
+        "float32",
+        "numbers of the forward pass on CUDA; bf16 and fp16 are half the memory; on CPU and MPS only float32",
+        choices=("float32", "bf16", "fp16"),
+    ),
+    "train.accumulate": Setting(1, "parts a batch is computed in: less memory, the same gradient", low=1, high=1024),
+    "train.auto_batch": Setting(False, "lower the size of these parts until a batch fits into memory"),
+    "train.sampling": Setting(
+        "natural",
+        "training clips of an epoch: all (natural), as many of every class with repeats (balanced), or as many of "
+        "every class as the rarest has (undersampled)",
+        choices=("natural", "balanced", "undersampled"),
+    ),
     "optimizer.lr": Setting(2e-3, "peak learning rate of AdamW", low=1e-7, high=1.0),
     "optimizer.weight_decay": Setting(1e-2, "decoupled weight decay of AdamW", low=0.0, high=10.0),
     "optimizer.schedule": Setting(
-        "one_cycle", "learning rate over the run", choices=("one_cycle", "cosine", "constant")
+        "one_cycle",
+        "learning rate over the run; warmup_cosine rises over optimizer.warmup, then falls",
+        choices=("one_cycle", "cosine", "warmup_cosine", "constant"),
+    ),
+    "optimizer.warmup": Setting(0.1, "share of the steps in which warmup_cosine rises", low=0.0, high=0.9),
+    "optimizer.backbone_lr": Setting(
+        0.02, "learning rate of a pretrained encoder's last layer, as a share of optimizer.lr", low=0.0, high=1.0
+    ),
+    "optimizer.layer_decay": Setting(
+        0.9, "learning rate of an encoder layer, as a share of that of the layer above it", low=0.1, high=1.0
     ),
     "distill.temperature": Setting(2.0, "softens both distributions of the teacher term", low=0.1, high=100.0),
     "distill.alpha": Setting(

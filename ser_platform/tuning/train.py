@@ -28,7 +28,8 @@ from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
 from ser_platform.training.configuration import feature_view, parameters_of, refuse_contradictions, stamped
-from ser_platform.training.loop import EpochResult, Trainer
+from ser_platform.training.loop import EpochResult
+from ser_platform.training.trainers import make_trainer
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
 from ser_platform.tuning.cluster import cluster
 from ser_platform.tuning.extraction import mapper
@@ -177,7 +178,7 @@ class _Training:
     def _fit(self, number: int, split: Split) -> Fit:
         task = self._task(number, split)
         torch.set_num_threads(1)  # models of this size wait for a second thread longer than it computes
-        trainer = Trainer(self.settings, task.data(self.settings), student_loss, self.device)
+        trainer = make_trainer(self.settings, task.data(self.settings), student_loss, self.device)
         self.runs.start(number, self.settings)
         results: list[EpochResult] = []
         what = f"{self.role} fold {split.fold}" if split.fold else self.role

@@ -15,7 +15,8 @@ from ser_platform.features.viewed import ViewedFeatures
 from ser_platform.settings import Settings
 from ser_platform.training.batches import TrainingData
 from ser_platform.training.configuration import feature_view
-from ser_platform.training.loop import EpochResult, Trainer
+from ser_platform.training.loop import EpochResult
+from ser_platform.training.trainers import make_trainer
 
 Rows = NDArray[np.int64]
 
@@ -90,16 +91,16 @@ def prepare_process(gpus: float) -> torch.device:
 
 
 def train_trial(config: dict[str, object], task: Task, gpus: float) -> None:
-    """Run one trial; report after every epoch. `Trainer` seeds: in a reused process nothing of the last may linger."""
+    """Run one trial; report after every epoch. Trainers seed: in a reused process nothing of the last may linger."""
     settings: Settings = config["settings"]  # type: ignore[assignment]
     device = prepare_process(gpus)
-    for result in Trainer(settings, task.data(settings), student_loss, device).epochs():
+    for result in make_trainer(settings, task.data(settings), student_loss, device).epochs():
         tune.report(asdict(result))
 
 
 def fit(job: FitJob, gpus: float = 0.0) -> Fit:
     """Run one training run to its end and return what it gave."""
-    trainer = Trainer(job.settings, job.task.data(job.settings), student_loss, prepare_process(gpus))
+    trainer = make_trainer(job.settings, job.task.data(job.settings), student_loss, prepare_process(gpus))
     results = list(trainer.epochs(job.stop_after))
     trainer.restore_best()
     return Fit(trainer.best_state, trainer.normaliser, results, trainer.best_dev_logits, trainer.logits(job.label))
@@ -107,5 +108,5 @@ def fit(job: FitJob, gpus: float = 0.0) -> Fit:
 
 def seconds_alone(job: FitJob) -> float:
     """Return the least seconds of an epoch: the first also warms caches, and what else the machine does only adds."""
-    trainer = Trainer(job.settings, job.task.data(job.settings), student_loss, prepare_process(0.0))
+    trainer = make_trainer(job.settings, job.task.data(job.settings), student_loss, prepare_process(0.0))
     return min(result.seconds for result in trainer.epochs(job.stop_after))

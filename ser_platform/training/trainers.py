@@ -1,0 +1,38 @@
+"""Which trainer a configuration takes: the one place that tells models trained by gradients from those that are not."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser_platform.features.normaliser import Normaliser
+from ser_platform.settings import Settings
+from ser_platform.training.batches import TrainingData
+from ser_platform.training.loop import EpochResult, Loss, Trainer, hard_label_loss
+
+
+class Training(Protocol):
+    """One configuration on one set of clips, trained by iterating over `epochs()`; see `Trainer`."""
+
+    normaliser: Normaliser
+    best_state: dict[str, Tensor]
+    best_dev_logits: NDArray[np.float32] | None
+
+    def epochs(self, stop_after: int | None = None) -> Iterator[EpochResult]: ...
+
+    def logits(self, clips: NDArray[np.int64]) -> NDArray[np.float32]: ...
+
+    def restore_best(self) -> None: ...
+
+
+def make_trainer(
+    settings: Settings,
+    data: TrainingData,
+    make_loss: Callable[[Settings, Tensor | None], Loss] = hard_label_loss,
+    device: torch.device | None = None,
+) -> Training:
+    """Return what trains the model of `settings`."""
+    return Trainer(settings, data, make_loss, device)
