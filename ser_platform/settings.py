@@ -166,11 +166,24 @@ SETTINGS: dict[str, Setting] = {
         choices=("global", "utterance", "speaker"),
     ),
     "model.name": Setting("cnn_bilstm", "architecture"),
-    "model.hidden_size": Setting(64, "LSTM units in one direction", low=4, high=1024),
-    "model.layers": Setting(1, "stacked LSTM layers", low=1, high=4),
-    "model.width": Setting(24, "channels of the first convolution", low=4, high=256),
+    "model.hidden_size": Setting(
+        0,
+        "units of the (recurrent) hidden layers, in one direction; 0 is the architecture's own size",
+        low=0,
+        high=1024,
+    ),
+    "model.layers": Setting(0, "stacked layers or blocks; 0 is the architecture's own number", low=0, high=16),
+    "model.width": Setting(0, "channels of the first convolution; 0 is the architecture's own width", low=0, high=256),
     "model.dropout": Setting(0.3, "dropout before the classifier", low=0.0, high=0.9),
-    "model.subsample": Setting(4, "frames stacked into one LSTM step", low=1, high=16),
+    "model.subsample": Setting(0, "frames stacked into one step; 0 is the architecture's own number", low=0, high=16),
+    "model.chunk": Setting(
+        0, "frames of the chunks into which chunk_cnn_lstm cuts a clip; 0 is the published 128", low=0, high=6000
+    ),
+    "model.norm": Setting(
+        "batch",
+        "normalisation of convolutional and dense models: batch, or layer, which is the same on any number of workers",
+        choices=("batch", "layer"),
+    ),
     "model.backbone": Setting(
         "whisper-base-encoder",
         "pretrained speech encoder: a folder's name under SER_PRETRAINED, a path, or a name of the Hugging Face hub",

@@ -3,33 +3,55 @@
 Padding changes no logit of any model.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from ser_platform.errors import UnknownChoice
 from ser_platform.models.bilstm import AttentionBiLstm, BiLstm
+from ser_platform.models.chunk_cnn_lstm import ChunkCnnLstm
 from ser_platform.models.cnn_bilstm import CnnBiLstm
+from ser_platform.models.cnn_bilstm_vector import CnnBiLstmVector
+from ser_platform.models.conformer import Conformer
+from ser_platform.models.gru import Gru
 from ser_platform.models.lite_cnn import LiteCnn
+from ser_platform.models.mlp import Mlp
+from ser_platform.models.separable_cnn import SeparableCnn
+from ser_platform.models.stacked_bilstm import StackedAttentionBiLstm, StackedBiLstm
 from ser_platform.settings import Settings
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model class, the `model.*` settings it takes, and whether it hears samples or frame features."""
+    """A model class, its `model.*` settings, sizes apart, and whether it hears samples or frame features.
+
+    `sizes` are the architecture's own, the published ones: what a setting that is 0 stands for.
+    """
 
     build: type[nn.Module]
     settings: tuple[str, ...]
+    sizes: Mapping[str, int] = field(default_factory=dict)
     hears_waveform: bool = False
 
 
-RECURRENT = ("hidden_size", "layers", "dropout", "subsample")
+PLAIN, NORMED = ("dropout",), ("dropout", "norm")
+BILSTM = {"hidden_size": 256, "layers": 1, "subsample": 1}
+STACKED = {"hidden_size": 256, "layers": 2, "subsample": 1}
 MODELS: dict[str, Architecture] = {
-    "cnn_bilstm": Architecture(CnnBiLstm, ("width", "hidden_size", "layers", "dropout")),
-    "lite_cnn": Architecture(LiteCnn, ("width", "dropout"), hears_waveform=True),
-    "bilstm": Architecture(BiLstm, RECURRENT),
-    "attention_bilstm": Architecture(AttentionBiLstm, RECURRENT),
+    "cnn_bilstm": Architecture(CnnBiLstm, NORMED, {"width": 24, "hidden_size": 64, "layers": 1}),
+    "lite_cnn": Architecture(LiteCnn, NORMED, {"width": 24}, hears_waveform=True),
+    "bilstm": Architecture(BiLstm, PLAIN, BILSTM),
+    "attention_bilstm": Architecture(AttentionBiLstm, PLAIN, BILSTM),
+    "stacked_bilstm": Architecture(StackedBiLstm, PLAIN, STACKED),
+    "stacked_attention_bilstm": Architecture(StackedAttentionBiLstm, PLAIN, STACKED),
+    "gru": Architecture(Gru, PLAIN, {"hidden_size": 128, "layers": 2, "subsample": 1}),
+    "chunk_cnn_lstm": Architecture(ChunkCnnLstm, NORMED, {"width": 16, "hidden_size": 64, "layers": 1, "chunk": 128}),
+    "conformer": Architecture(Conformer, NORMED, {"hidden_size": 48, "layers": 2, "subsample": 4}),
+    "separable_cnn": Architecture(SeparableCnn, NORMED, {"width": 16}),
+    "mlp": Architecture(Mlp, NORMED, {"hidden_size": 128, "layers": 2}),
+    "cnn_bilstm_vector": Architecture(CnnBiLstmVector, NORMED, {"width": 64, "hidden_size": 128, "layers": 2}),
 }
 
 
@@ -44,10 +66,20 @@ def architecture(name: str) -> Architecture:
     return MODELS[name]
 
 
+def with_sizes(settings: Settings) -> Settings:
+    """Return `settings` with the architecture's own size wherever one that it takes is 0."""
+    own = architecture(settings["model.name"]).sizes
+    return {**settings, **{f"model.{name}": settings[f"model.{name}"] or size for name, size in own.items()}}
+
+
 def build_model(settings: Settings, n_features: int, n_emotions: int) -> nn.Module:
-    """Build the model that `settings` describe, with random weights."""
-    chosen = architecture(settings["model.name"])
-    arguments = {name: settings[f"model.{name}"] for name in chosen.settings}
+    """Build the model that `settings` describe, with random weights.
+
+    Raises:
+        UserError: there is no such model, or its sizes cannot be.
+    """
+    chosen, sized = architecture(settings["model.name"]), with_sizes(settings)
+    arguments = {name: sized[f"model.{name}"] for name in (*chosen.sizes, *chosen.settings)}
     return chosen.build(n_features, n_emotions, **arguments)
 
 

@@ -1,4 +1,4 @@
-"""Recurrent students over frame features."""
+"""Recurrent models over frame features: LSTMs in both directions, GRUs in one."""
 
 import torch
 from torch import Tensor, nn
@@ -7,12 +7,31 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from ser_platform.models.masking import AdditiveAttention, mean_and_std
 
 
-class BiLstmEncoder(nn.Module):
-    """Bidirectional LSTM over stacks of `subsample` frames; each direction ends where the clip ends.
+def stack_frames(frames: Tensor, lengths: Tensor, subsample: int) -> tuple[Tensor, Tensor]:
+    """Return stacks of `subsample` frames, `(batch, n_steps, subsample * n_features)`, and how many each clip has.
 
     Stacking frames shortens the recurrence, which is what an LSTM's time goes into: Sak, Senior, Rao & Beaufays, 2015,
     arXiv:1507.06947, section 3.
     """
+    missing = -frames.shape[1] % subsample
+    padded = nn.functional.pad(frames, (0, 0, 0, missing))
+    return padded.reshape(frames.shape[0], -1, subsample * frames.shape[2]), -(-lengths // subsample)
+
+
+def packed(recurrent: nn.Module, sequences: Tensor, lengths: Tensor) -> Tensor:
+    """Return the outputs of a recurrent layer that begins and ends where each clip does; zero beyond."""
+    given = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    outputs: Tensor = pad_packed_sequence(recurrent(given)[0], batch_first=True, total_length=sequences.shape[1])[0]
+    return outputs
+
+
+def last_step(outputs: Tensor, steps: Tensor) -> Tensor:
+    """Return a clip's own last output, `(batch, n_outputs)`."""
+    return outputs[torch.arange(len(outputs), device=outputs.device), steps - 1]
+
+
+class BiLstmEncoder(nn.Module):
+    """Bidirectional LSTM over stacks of `subsample` frames; each direction ends where the clip ends."""
 
     def __init__(self, n_features: int, hidden_size: int, layers: int, subsample: int) -> None:
         super().__init__()
@@ -22,18 +41,16 @@ class BiLstmEncoder(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, n_frames, n_features)` to `(batch, n_steps, 2 * hidden_size)` and the number of steps."""
-        missing = -frames.shape[1] % self.subsample
-        stacked = nn.functional.pad(frames, (0, 0, 0, missing)).reshape(
-            frames.shape[0], -1, self.subsample * frames.shape[2]
-        )
-        steps = -(-lengths // self.subsample)
-        packed = pack_padded_sequence(stacked, steps.cpu(), batch_first=True, enforce_sorted=False)
-        outputs, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=stacked.shape[1])
-        return outputs, steps
+        stacked, steps = stack_frames(frames, lengths, self.subsample)
+        return packed(self.lstm, stacked, steps), steps
 
 
 class BiLstm(nn.Module):
-    """BiLSTM, mean and standard deviation over time, linear classifier."""
+    """BiLSTM, mean and standard deviation over time, linear classifier.
+
+    Its own sizes are those of the recurrent networks on `frames201` (see `stacked_bilstm.py`): 256 units, one layer,
+    every frame a step. Those put a dense layer behind the last step, in place of statistics over all steps.
+    """
 
     def __init__(
         self, n_features: int, n_emotions: int, *, hidden_size: int, layers: int, dropout: float, subsample: int
@@ -50,7 +67,10 @@ class BiLstm(nn.Module):
 
 
 class AttentionBiLstm(nn.Module):
-    """BiLSTM, additive attention over time, linear classifier (Mirsamadi, Barsoum & Zhang, ICASSP 2017)."""
+    """BiLSTM, additive attention over time, linear classifier (Mirsamadi, Barsoum & Zhang, ICASSP 2017).
+
+    Its own sizes are those of `BiLstm`.
+    """
 
     def __init__(
         self, n_features: int, n_emotions: int, *, hidden_size: int, layers: int, dropout: float, subsample: int

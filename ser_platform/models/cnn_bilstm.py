@@ -7,21 +7,22 @@ from torch import Tensor, nn
 
 from ser_platform.models.bilstm import BiLstmEncoder
 from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
+from ser_platform.models.normalisation import normalisation
 
 
 class ConvBlock(nn.Module):
-    """3 x 3 convolution that halves time and frequency, batch normalisation, ReLU."""
+    """3 x 3 convolution that halves time and frequency, normalisation, ReLU."""
 
-    def __init__(self, n_inputs: int, n_outputs: int) -> None:
+    def __init__(self, n_inputs: int, n_outputs: int, norm: str) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(n_inputs, n_outputs, 3, stride=2, padding=1, bias=False)
-        self.normalisation = nn.BatchNorm2d(n_outputs)
+        self.normalisation = normalisation(norm, n_outputs, 2)
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a clip's end come out as zero."""
         outputs = self.normalisation(self.convolution(images)).relu()
         lengths = (lengths - 1) // 2 + 1
-        # The next convolution would read what batch normalisation put behind the end.
+        # The next convolution would read what normalisation put behind the end.
         return outputs * frame_mask(lengths, outputs.shape[2])[:, None, :, None], lengths
 
 
@@ -29,11 +30,12 @@ class CnnBiLstm(nn.Module):
     """Three convolutions (time and frequency / 8), BiLSTM over time, attentive statistics pooling."""
 
     def __init__(
-        self, n_features: int, n_emotions: int, *, width: int, hidden_size: int, layers: int, dropout: float
+        self, n_features: int, n_emotions: int, *, width: int, hidden_size: int, layers: int, dropout: float, norm: str
     ) -> None:
         super().__init__()
         widths = (1, width, 2 * width, 2 * width)
-        self.blocks = nn.ModuleList(ConvBlock(n, m) for n, m in pairwise(widths)).to(memory_format=torch.channels_last)
+        blocks = [ConvBlock(n, m, norm) for n, m in pairwise(widths)]
+        self.blocks = nn.ModuleList(blocks).to(memory_format=torch.channels_last)
         n_bands = -(-n_features // 8)
         self.encoder = BiLstmEncoder(widths[-1] * n_bands, hidden_size, layers, subsample=1)
         self.attention = AdditiveAttention(self.encoder.n_outputs, hidden_size)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from ser_platform.models.masking import frame_mask, mean_and_std
+from ser_platform.models.normalisation import normalisation
 
 STEM_KERNEL, STEM_STRIDE = 128, 16  # samples; 8 ms and 1 ms at 16 kHz
 KERNEL = 9  # frames
@@ -10,9 +11,9 @@ STRIDES = (4, 2, 2)
 
 
 class MaskedConv(nn.Module):
-    """One-dimensional convolution, batch normalisation, ReLU; zero beyond a clip's end."""
+    """One-dimensional convolution, normalisation, ReLU; zero beyond a clip's end."""
 
-    def __init__(self, n_inputs: int, n_outputs: int, kernel: int, stride: int, *, separable: bool) -> None:
+    def __init__(self, n_inputs: int, n_outputs: int, kernel: int, stride: int, norm: str, *, separable: bool) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
         padding = kernel // 2
@@ -21,7 +22,7 @@ class MaskedConv(nn.Module):
             self.convolution: nn.Module = nn.Sequential(depthwise, nn.Conv1d(n_inputs, n_outputs, 1, bias=False))
         else:
             self.convolution = nn.Conv1d(n_inputs, n_outputs, kernel, stride, padding, bias=False)
-        self.normalisation = nn.BatchNorm1d(n_outputs)
+        self.normalisation = normalisation(norm, n_outputs)
 
     def forward(self, sequences: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, n_frames)` and lengths."""
@@ -33,12 +34,12 @@ class MaskedConv(nn.Module):
 class LiteCnn(nn.Module):
     """Depthwise separable CNN on samples `(batch, n_samples, 1)`; `width` sets its size."""
 
-    def __init__(self, n_features: int, n_emotions: int, *, width: int, dropout: float) -> None:
+    def __init__(self, n_features: int, n_emotions: int, *, width: int, dropout: float, norm: str) -> None:
         super().__init__()
         widths = (width, 2 * width, 3 * width, 3 * width)
-        stem = MaskedConv(n_features, width, STEM_KERNEL, STEM_STRIDE, separable=False)
+        stem = MaskedConv(n_features, width, STEM_KERNEL, STEM_STRIDE, norm, separable=False)
         body = [
-            MaskedConv(n, m, KERNEL, stride, separable=True)
+            MaskedConv(n, m, KERNEL, stride, norm, separable=True)
             for n, m, stride in zip(widths, widths[1:], STRIDES, strict=False)
         ]
         self.layers = nn.ModuleList([stem, *body])

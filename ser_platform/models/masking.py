@@ -12,6 +12,12 @@ def frame_mask(lengths: Tensor, n_frames: int) -> Tensor:
     return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
 
 
+def own_mean(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Return the mean over a clip's own frames, `(batch, n_features)`; of a single frame, the frame."""
+    weights = frame_mask(lengths, frames.shape[1]) / lengths[:, None].to(frames.dtype)
+    return torch.einsum("bt,btf->bf", weights, frames)
+
+
 def mean_and_std(frames: Tensor, lengths: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean and standard deviation over a clip's own frames, `(batch, 2 * n_features)`.
 

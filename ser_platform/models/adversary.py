@@ -1,0 +1,51 @@
+"""Language adversary: what tells languages apart is unlearned by reversing its gradient.
+
+Source: Ganin & Lempitsky (2015), arXiv:1409.7495, section 3.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _ReversedGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.weight * gradients[0], None
+
+
+def reversed_gradient(x: Tensor, weight: float) -> Tensor:
+    """Return `x`; the gradient that comes back through it is multiplied by `-weight`."""
+    reversed_: Tensor = _ReversedGradient.apply(x, weight)
+    return reversed_
+
+
+class Adversary(nn.Module):
+    """Tells a clip's language from its embedding; its loss makes the embedding's maker hide the language.
+
+    Train it by adding its cross-entropy on language labels to the loss of the emotions: it learns to tell languages,
+    and what lies before it learns the opposite, `weight` times as strongly.
+    """
+
+    def __init__(self, n_inputs: int, n_languages: int, n_hidden: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_languages))
+
+    def forward(self, embeddings: Tensor, weight: float) -> Tensor:
+        """Map embeddings `(batch, n_inputs)` to logits `(batch, n_languages)`; `weight` is the reversal's, >= 0."""
+        logits: Tensor = self.layers(reversed_gradient(embeddings, weight))
+        return logits
+
+
+def reversal_weight(progress: float, gamma: float = 10.0) -> float:
+    """Return the weight at a share `progress` in [0, 1] of the training: from 0 to nearly 1.
+
+    The adversary's first guesses are noise, and reversing them would only disturb (section 4 of the source).
+    """
+    return float(2 / (1 + torch.exp(torch.tensor(-gamma * progress))) - 1)

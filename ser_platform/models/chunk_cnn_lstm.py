@@ -1,0 +1,94 @@
+"""A convolutional network on each chunk of a clip, a BiLSTM over the chunks, attention."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ser_platform.models.bilstm import packed
+from ser_platform.models.masking import frame_mask
+from ser_platform.models.normalisation import normalisation
+
+POOLS = (2, 4, 4)
+
+
+class PooledBlock(nn.Module):
+    """3 x 3 convolution, normalisation, ReLU, max pooling over time and frequency, dropout."""
+
+    def __init__(self, n_inputs: int, n_outputs: int, pool: int, dropout: float, norm: str) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(n_inputs, n_outputs, 3, padding=1)
+        self.normalisation = normalisation(norm, n_outputs, 2)
+        # Rounding up: frames and bands that do not fill a window are pooled too.
+        self.pool = nn.MaxPool2d(pool, ceil_mode=True)
+        self.factor = pool
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a chunk's end come out as zero."""
+        outputs = self.normalisation(self.convolution(images)).relu()
+        outputs = self.pool(outputs * frame_mask(lengths, outputs.shape[2])[:, None, :, None])
+        return self.dropout(outputs), -(-lengths // self.factor)
+
+
+class ChunkCnnLstm(nn.Module):
+    """Time-distributed CNN, BiLSTM over chunks, linear attention, classifier.
+
+    Data-Science-kosta/Speech-Emotion-Classification-with-PyTorch, "stacked CNN with attention LSTM": chunks of 128
+    frames every 64, of 128 mel bands (`chunks128`); 16, 32 and 64 channels pooled by 2, 4 and 4; 64 LSTM units in each
+    direction. There a chunk that the clip does not fill is left out; here its own frames count, so that none is lost.
+    There the attention's scores have a bias, which softmax takes away again.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_emotions: int,
+        *,
+        width: int,
+        hidden_size: int,
+        layers: int,
+        dropout: float,
+        chunk: int,
+        norm: str,
+    ) -> None:
+        super().__init__()
+        self.chunk, self.hop = chunk, max(1, chunk // 2)
+        widths = (1, width, 2 * width, 4 * width)
+        blocks = [PooledBlock(n, m, pool, dropout, norm) for (n, m), pool in zip(pairwise(widths), POOLS, strict=True)]
+        self.blocks = nn.ModuleList(blocks).to(memory_format=torch.channels_last)
+        n_frames, n_bands = chunk, n_features
+        for pool in POOLS:
+            n_frames, n_bands = -(-n_frames // pool), -(-n_bands // pool)
+        self.lstm = nn.LSTM(widths[-1] * n_frames * n_bands, hidden_size, layers, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Linear(2 * hidden_size, 1, bias=False)
+        self.classifier = nn.Linear(2 * hidden_size, n_emotions)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+        embedded, n_chunks = self._embedded(features, lengths)
+        outputs = self.dropout(packed(self.lstm, embedded, n_chunks))
+        scores = self.score(outputs).squeeze(2)
+        weights = scores.masked_fill(~frame_mask(n_chunks, outputs.shape[1]), float("-inf")).softmax(dim=1)
+        logits: Tensor = self.classifier(torch.einsum("bt,btf->bf", weights, outputs))
+        return logits
+
+    def _embedded(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `(batch, n_chunks, n_embedding)`, zero where a clip has no chunk, and the chunks of each clip."""
+        n_chunks = 1 + -(-(lengths - self.chunk).clamp_min(0) // self.hop)
+        most = int(n_chunks.max())
+        n_frames = (most - 1) * self.hop + self.chunk
+        padded = F.pad(features[:, :n_frames], (0, 0, 0, max(0, n_frames - features.shape[1])))
+        chunks = padded.unfold(1, self.chunk, self.hop).transpose(2, 3)  # (batch, chunks, frames, features)
+        own = frame_mask(n_chunks, most)  # chunks of padding alone cost no convolution
+        begins = torch.arange(most, device=lengths.device) * self.hop
+        inside = (lengths[:, None] - begins).clamp(max=self.chunk)[own]
+        images = chunks[own][:, None].contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            images, inside = block(images, inside)
+        found = images.flatten(1)
+        embedded = found.new_zeros(len(features), most, found.shape[1])
+        embedded[own] = found
+        return embedded, n_chunks

@@ -1,0 +1,32 @@
+"""A GRU over frame features (Cho et al., 2014, arXiv:1406.1078)."""
+
+from torch import Tensor, nn
+
+from ser_platform.models.bilstm import last_step, packed, stack_frames
+
+
+class Gru(nn.Module):
+    """Stacked GRU in one direction, its last state, two dense layers, classifier.
+
+    Sizes are those of the recurrent recogniser in x4nth055/emotion-recognition-using-speech, whose cell is a choice:
+    two layers of 128 units, two dense layers of 128 units, dropout 0.3. There the recurrence has a single step, one
+    vector a clip, and the dense layers no activation; here it runs over frames and they have ReLU.
+    """
+
+    def __init__(
+        self, n_features: int, n_emotions: int, *, hidden_size: int, layers: int, dropout: float, subsample: int
+    ) -> None:
+        super().__init__()
+        self.subsample = subsample
+        between = dropout if layers > 1 else 0.0
+        self.gru = nn.GRU(n_features * subsample, hidden_size, layers, batch_first=True, dropout=between)
+        dense = [
+            part for _ in range(2) for part in (nn.Dropout(dropout), nn.Linear(hidden_size, hidden_size), nn.ReLU())
+        ]
+        self.classifier = nn.Sequential(*dense, nn.Dropout(dropout), nn.Linear(hidden_size, n_emotions))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+        stacked, steps = stack_frames(features, lengths, self.subsample)
+        logits: Tensor = self.classifier(last_step(packed(self.gru, stacked, steps), steps))
+        return logits

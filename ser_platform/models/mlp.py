@@ -1,0 +1,31 @@
+"""A multi-layer perceptron on one vector a clip: pooled statistics or functionals."""
+
+from torch import Tensor, nn
+
+from ser_platform.models.masking import own_mean
+from ser_platform.models.normalisation import normalisation
+
+
+class Mlp(nn.Module):
+    """Dense layers, each half as wide as the one before, with normalisation, ReLU and dropout.
+
+    Its own sizes, 128 and 64 units, are those of the student that a public distillation of the `cnn_bilstm_vector`
+    teacher trains on the same vectors (`vector184`). Where a clip has several frames, their mean is the vector: give it
+    rows by `features.pool`, or by a set of functionals.
+    """
+
+    def __init__(
+        self, n_features: int, n_emotions: int, *, hidden_size: int, layers: int, dropout: float, norm: str
+    ) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        n_inputs, width = n_features, hidden_size
+        for _ in range(layers):
+            parts += [nn.Linear(n_inputs, width), normalisation(norm, width), nn.ReLU(), nn.Dropout(dropout)]
+            n_inputs, width = width, max(1, width // 2)
+        self.layers = nn.Sequential(*parts, nn.Linear(n_inputs, n_emotions))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+        logits: Tensor = self.layers(own_mean(features, lengths))
+        return logits
