@@ -19,8 +19,8 @@ class CnnBiLstmVector(nn.Module):
 
     Sizes and order of the layers are those of a public PyTorch implementation, which comes without a paper: 184
     features (`vector184`, means over a clip), kernels of 3, two layers of 128 LSTM units in each direction, dropout
-    0.3. As there, the backward direction is read at the last step, which is its first: its recurrent weights in the last
-    layer never learn. Where a clip has several frames, their mean is the vector.
+    0.3. As there, the backward direction is read at the last step, which is its first: its recurrent weights in the
+    last layer never learn. Where a clip has several frames, their mean is the vector.
 
     Raises:
         UserError: there are fewer than 4 features.
@@ -31,7 +31,8 @@ class CnnBiLstmVector(nn.Module):
     ) -> None:
         if n_features < LEAST_FEATURES:
             raise UserError(
-                f"model.name cnn_bilstm_vector reads along the features and needs {LEAST_FEATURES}; got {n_features}"
+                f"model.name cnn_bilstm_vector reads along the features and needs at least {LEAST_FEATURES} of them; "
+                f"got {n_features}"
             )
         super().__init__()
         parts: list[nn.Module] = []
