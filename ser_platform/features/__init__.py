@@ -1,5 +1,6 @@
 """Frame features: families, the store that computes each once, views over it, and normalisation."""
 
+from ser_platform.features.encoded import encoded_family
 from ser_platform.features.family import Delta, Family
 from ser_platform.features.pitch import F0
 from ser_platform.features.presets import PRESETS
@@ -33,5 +34,23 @@ FEATURE_SETS: dict[str, Family] = {
     "waveform": Waveform(),
 }
 
+
+class Families(dict[str, Family]):
+    """Families by name; those of pretrained encoders are found when asked for, and not listed.
+
+    `NAME@DIGEST.statistics` and `NAME@DIGEST.frames` are of the encoder `NAME`; without a digest, of the one that is
+    there now. Asking for one of an encoder that is not there raises a UserError.
+    """
+
+    def __missing__(self, name: str) -> Family:
+        found = encoded_family(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and encoded_family(name) is not None)
+
+
 # Everything that has a name. What is in FEATURE_SETS is stored of every clip, the rest when asked for.
-FAMILIES: dict[str, Family] = {name: preset.family for name, preset in PRESETS.items()} | FEATURE_SETS
+FAMILIES = Families({name: preset.family for name, preset in PRESETS.items()} | FEATURE_SETS)

@@ -24,7 +24,7 @@ from ser_platform.corpora.audio import Audio, read_audio
 from ser_platform.errors import BadAudio
 from ser_platform.features import FAMILIES
 from ser_platform.features.augmentation.recipes import RECIPES
-from ser_platform.features.families import compute, family_key
+from ser_platform.features.families import compute, family_key, label_of
 from ser_platform.features.index import Decoded
 from ser_platform.features.leases import reading
 from ser_platform.features.parts import Clip, parts_in, write_part
@@ -140,7 +140,8 @@ def description(name: str) -> dict[str, object]:
     """Return what a part says of its family."""
     family = FAMILIES[name]
     parameters = asdict(family)  # type: ignore[call-overload]
-    return {"family": name, "kind": type(family).__name__, "version": family.version, "parameters": parameters}
+    kind, label = type(family).__name__, label_of(name, family)
+    return {"family": label, "kind": kind, "version": family.version, "parameters": parameters}
 
 
 def _stored(job: Job, name: str) -> frozenset[bytes]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.audio import DECODE_POLICY, Audio
 from ser_platform.features.analysis import LIBROSA, SPEECH, Analysis, Stft
+from ser_platform.features.encoded import Encoded
 from ser_platform.features.family import Delta, Family, Framed, Stack
 from ser_platform.features.functionals import Functionals
 from ser_platform.features.pitch import F0
@@ -58,12 +59,19 @@ __all__ = [
     "compute_batch",
     "exceeds",
     "family_key",
+    "label_of",
 ]
 
 
 def family_key(name: str, family: Family) -> str:
     """Return the cache address of a family: its name and a digest of what it is made of and of the decode policy."""
-    return f"{name}-{digest_of({'family': _made_of(family), 'decode': DECODE_POLICY}, 12)}"
+    made = digest_of({"family": _made_of(family), "decode": DECODE_POLICY}, 12)
+    return f"{label_of(name, family)}-{made}"
+
+
+def label_of(name: str, family: Family) -> str:
+    """Return what a family is called in a cache: an encoder's the same however it was spelled."""
+    return family.label if isinstance(family, Encoded) else name
 
 
 def _made_of(value: Any) -> Any:

@@ -1,0 +1,229 @@
+"""What is known of a pretrained encoder, and its making: a module with random weights, or with the pretrained ones."""
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedConfig
+from transformers.models.auto.feature_extraction_auto import feature_extractor_class_from_name
+from transformers.utils import logging as transformers_logging
+
+from ser_platform.encoders.other import OwnStates
+from ser_platform.encoders.states import SpeechEncoder
+from ser_platform.encoders.waveform import WaveformStates
+from ser_platform.encoders.whisper import WhisperStates
+from ser_platform.errors import UserError
+
+PIN = 12  # hex digits of a digest that stand behind a name
+WHISPER = "whisper"
+WAVEFORM = ("wav2vec2", "hubert", "wavlm")
+# What would change a pass from one time to the next, or mask what the model hears: augmentation is done elsewhere.
+STEADY = {
+    "layerdrop": 0.0,
+    "encoder_layerdrop": 0.0,
+    "mask_time_prob": 0.0,
+    "mask_feature_prob": 0.0,
+    "apply_spec_augment": False,
+}
+ABBREVIATED = {torch.float16: "F16", torch.bfloat16: "BF16"}
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A pretrained speech encoder.
+
+    Attributes:
+        name: as it is spelled in `model.backbone`, without a digest.
+        digest: SHA-256 of its weights and its description, 64 hex digits.
+        described: the content of `config.json`.
+        preprocessor: the content of `preprocessor_config.json`, {} where there is none.
+        folder: where its weights lie as `transformers` keeps them, None where they do not.
+        weights: those of its body, in the dtype they were published in; None where they are in `folder`, or unknown.
+    """
+
+    name: str
+    digest: str
+    described: Mapping[str, Any] = field(repr=False)
+    preprocessor: Mapping[str, Any] = field(repr=False)
+    folder: Path | None = None
+    weights: Mapping[str, Tensor] | None = field(default=None, repr=False)
+
+    @property
+    def pin(self) -> str:
+        """The digits that tell these weights from others."""
+        return self.digest[:PIN]
+
+    @property
+    def pinned(self) -> str:
+        """The spelling that names these very weights."""
+        return f"{self.name}@{self.pin}"
+
+    @property
+    def label(self) -> str:
+        """The pinned spelling without the path, safe in file names."""
+        return f"{Path(self.name).name}@{self.pin}"
+
+    @property
+    def has_weights(self) -> bool:
+        return self.folder is not None or self.weights is not None
+
+    @property
+    def kind(self) -> str:
+        """The kind of model, as `transformers` calls it: whisper, wav2vec2, hubert, wavlm, ..."""
+        return str(self.described["model_type"])
+
+    @cached_property
+    def config(self) -> PreTrainedConfig:
+        known = {name: value for name, value in self.described.items() if name != "model_type"}
+        return AutoConfig.for_model(self.kind, **{**known, **{k: v for k, v in STEADY.items() if k in known}})
+
+    @property
+    def n_states(self) -> int:
+        """How many hidden states a frame has: what enters the first layer, and what leaves each."""
+        return int(self.config.num_hidden_layers) + 1
+
+    @property
+    def width(self) -> int:
+        """How many numbers a hidden state has."""
+        return int(self.config.hidden_size)
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate in Hz at which it hears."""
+        return int(self.preprocessor.get("sampling_rate", 16_000))
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds from one frame to the next; infinite where its frames do not follow from the samples."""
+        if self.kind == WHISPER:
+            return 2 * int(self.preprocessor.get("hop_length", 160)) / self.sample_rate
+        strides = getattr(self.config, "conv_stride", None)
+        return math.prod(strides) / self.sample_rate if strides else math.inf
+
+    @cached_property
+    def n_parameters(self) -> int:
+        """How many parameters its body has; allocates no weights."""
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in self._body().parameters())
+
+    def skeleton(self) -> SpeechEncoder:
+        """Return the module with random weights, in evaluation mode: a state is to follow."""
+        return self._wrapped(self._body())
+
+    def load(self) -> SpeechEncoder:
+        """Return the module with the pretrained weights, float32, in evaluation mode; each call returns another.
+
+        Raises:
+            UserError: the weights are not here, or not all of them.
+        """
+        if self.weights is not None:
+            made = self.skeleton()
+            made.body.load_state_dict({name: value.float() for name, value in self.weights.items()})
+            return made
+        if self.folder is None:
+            raise UserError(
+                f"the weights of {self.pinned} are not here: put the model into SER_PRETRAINED, or name another with "
+                "model.backbone"
+            )
+        return self._wrapped(self._read(self.folder))
+
+    def body_weights(self) -> dict[str, Tensor]:
+        """Return the weights of the body in the dtype they were published in: what a bundle keeps."""
+        if self.weights is not None:
+            return dict(self.weights)
+        dtype = self._published_dtype()
+        return {name: value.to(dtype) for name, value in self.load().body.state_dict().items()}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a bundle says of the encoder; `from_json` reads it."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "config": dict(self.described),
+            "preprocessor": dict(self.preprocessor),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], weights: Mapping[str, Tensor] | None) -> "Encoder":
+        """Read what `as_json` wrote."""
+        return cls(content["name"], content["digest"], content["config"], content["preprocessor"], weights=weights)
+
+    def renamed(self, name: str) -> "Encoder":
+        """Return the encoder under the name that it was asked for by."""
+        return self if name == self.name else replace(self, name=name)
+
+    def _body(self) -> nn.Module:
+        if self.kind not in AutoModelForAudioClassification._model_mapping._model_mapping:
+            raise UserError(f"{self.name} is a {self.kind}, which transformers cannot classify audio with")
+        with _quiet():
+            return _body_of(AutoModelForAudioClassification.from_config(self.config)).eval()
+
+    def _read(self, folder: Path) -> nn.Module:
+        with _quiet():
+            model, told = AutoModelForAudioClassification.from_pretrained(
+                folder,
+                config=self.config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        body = _body_of(model)
+        prefix = next(name for name, module in model.named_modules() if module is body) + "."
+        lacking = sorted(name for name in told["missing_keys"] if name.startswith(prefix))
+        if lacking:
+            raise UserError(f"{folder} holds no weights of {', '.join(lacking[:3])} and so on ({len(lacking)} in all)")
+        return body.eval()
+
+    def _wrapped(self, body: nn.Module) -> SpeechEncoder:
+        if self.kind == WHISPER:
+            made: SpeechEncoder = WhisperStates(body, self.preprocessor)
+        elif self.kind in WAVEFORM:
+            made = WaveformStates(body, self.preprocessor)
+        else:
+            made = OwnStates(body, self._extractor())
+        return made.eval()
+
+    def _extractor(self) -> Any:
+        kind = self.preprocessor.get("feature_extractor_type")
+        found = feature_extractor_class_from_name(kind) if kind else None
+        if found is None:
+            raise UserError(f"{self.name} has no preprocessor_config.json that names a feature extractor")
+        return found.from_dict(dict(self.preprocessor))
+
+    def _published_dtype(self) -> torch.dtype:
+        """Return the dtype of the weight files where it is a half one throughout, else float32."""
+        assert self.folder is not None
+        kinds = set()
+        for path in self.folder.glob("*.safetensors"):
+            with safe_open(path, "pt") as file:
+                kinds |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no mapping
+        return next((dtype for dtype, name in ABBREVIATED.items() if kinds == {name}), torch.float32)
+
+
+def _body_of(model: Any) -> nn.Module:
+    """Return what stands below a model's classifier."""
+    body: nn.Module = model.encoder if model.config.model_type == WHISPER else model.base_model
+    return body
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep `transformers` from telling of the classifier that is thrown away."""
+    before, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+        if bar:
+            transformers_logging.enable_progress_bar()

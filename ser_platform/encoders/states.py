@@ -1,0 +1,68 @@
+"""What an encoder gives: the hidden states of every layer, of each clip what it has alone."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class SpeechEncoder(nn.Module, ABC):
+    """A pretrained body that hears samples. `body` holds all of its weights, `layers` are its transformer layers.
+
+    States are the input of the first layer and the output of each; the last one has passed the final normalisation.
+    """
+
+    body: nn.Module
+
+    @property
+    @abstractmethod
+    def layers(self) -> nn.ModuleList: ...
+
+    @abstractmethod
+    def frame_counts(self, lengths: Tensor) -> Tensor:
+        """Return how many frames clips of `lengths` samples have, both `(batch,)`."""
+
+    @abstractmethod
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map samples `(batch, n_samples)`, 0 past a clip's end, to `(batch, n_frames, n_states, width)` and frames.
+
+        A clip has in a batch what it has alone, up to rounding; past its last frame the states mean nothing.
+        """
+
+
+def is_ragged(counts: Tensor) -> bool:
+    """Tell whether the clips of a batch differ in length, so that some are padded."""
+    return bool((counts != counts[0]).any())
+
+
+def own(counts: Tensor, size: int) -> Tensor:
+    """Return `(batch, size)`, True on what is a clip's own."""
+    return torch.arange(size, device=counts.device) < counts[:, None]
+
+
+def padded_to(waveforms: Tensor, least: int) -> Tensor:
+    """Return samples `(batch, n_samples)` with zeros behind, `least` samples at least."""
+    return nn.functional.pad(waveforms, (0, max(0, least - waveforms.shape[1])))
+
+
+def recorded(run: Callable[[], Tensor], layers: Iterable[nn.Module]) -> list[Tensor]:
+    """Return the input of the first of `layers`, the output of each, and in place of the last what `run` returns."""
+    states: list[Tensor] = []
+
+    def before(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        states.append(arguments[0])
+
+    def behind(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        states.append(output[0] if isinstance(output, tuple) else output)
+
+    listed = list(layers)
+    hooks = [listed[0].register_forward_pre_hook(before)]
+    hooks += [layer.register_forward_hook(behind) for layer in listed]
+    try:
+        last = run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [*states[:-1], last]
