@@ -18,6 +18,7 @@ def distillation_loss(
     alpha: float,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
+    whole_targets: Tensor | None = None,
 ) -> Tensor:
     """Blend hard-label cross-entropy with the teacher's softened distribution; a scalar in nats.
 
@@ -30,16 +31,17 @@ def distillation_loss(
         alpha: weight of the teacher term in [0, 1]; 0 is plain supervised training.
         class_weights: `(n_emotions,)`, on the hard term only: the teacher was trained with them already.
         label_smoothing: on the hard term only, in [0, 1).
+        whole_targets: of the whole batch, where the clips are a part of one; the losses of its parts add up to its own.
 
     Source: Hinton, Vinyals & Dean (2015), arXiv:1503.02531, section 2.
     """
-    hard = cross_entropy(student_logits, targets, class_weights, label_smoothing)
+    hard = cross_entropy(student_logits, targets, class_weights, label_smoothing, whole_targets)
     soft = F.kl_div(
         F.log_softmax(student_logits / temperature, dim=-1),
         F.log_softmax(teacher_logits / temperature, dim=-1),
-        reduction="batchmean",
+        reduction="sum",
         log_target=True,
-    )
+    ) / len(targets if whole_targets is None else whole_targets)
     # Soft gradients shrink by 1/T^2; rescale so alpha means the same at every temperature.
     return (1 - alpha) * hard + alpha * temperature**2 * soft
 
@@ -59,6 +61,7 @@ def student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
             alpha=settings["distill.alpha"],
             class_weights=class_weights,
             label_smoothing=settings["train.label_smoothing"],
+            whole_targets=batch.whole_targets,
         )
 
     return loss

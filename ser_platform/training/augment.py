@@ -28,20 +28,24 @@ STREAM = 0xA46  # augmentation draws from a stream of its own: without it, batch
 
 
 class Augmenter:
-    """What a configuration does to its training batches; with every setting off it hands on the batch it was given."""
+    """What a configuration does to its training batches; with every setting off it hands on the batch it was given.
+
+    What it does next follows from the states of `rng` and of `noise`, whose draws are made on the device.
+    """
 
     def __init__(self, settings: Settings, n_emotions: int, device: torch.device) -> None:
-        self._rng = np.random.default_rng([STREAM, settings["seed"]])
+        self.rng = np.random.default_rng([STREAM, settings["seed"]])
+        self.noise = torch.Generator(device).manual_seed(settings["seed"] ^ STREAM)
         self._changes: list[Callable[[Batch], Batch]] = []
         if architecture(settings["model.name"]).hears_waveform:
-            self._change_samples(settings, device)
+            self._change_samples(settings)
         if settings["augment.crop"] < 1:
-            self._changes.append(partial(crop, least_share=settings["augment.crop"], rng=self._rng))
+            self._changes.append(partial(crop, least_share=settings["augment.crop"], rng=self.rng))
         if settings["augment.mixup"]:
             how = {"alpha": settings["augment.mixup"], "temperature": settings["distill.temperature"]}
-            self._changes.append(partial(mixup, n_emotions=n_emotions, rng=self._rng, **how))
+            self._changes.append(partial(mixup, n_emotions=n_emotions, rng=self.rng, **how))
         if settings["augment.masks"]:
-            self._changes.append(partial(mask_spectra, n_masks=settings["augment.masks"], rng=self._rng))
+            self._changes.append(partial(mask_spectra, n_masks=settings["augment.masks"], rng=self.rng))
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch, changed; the one given is left as it is."""
@@ -49,16 +53,15 @@ class Augmenter:
             batch = change(batch)
         return batch
 
-    def _change_samples(self, settings: Settings, device: torch.device) -> None:
+    def _change_samples(self, settings: Settings) -> None:
         if settings["augment.gain_db"]:
-            self._changes.append(partial(change_gain, most_db=settings["augment.gain_db"], rng=self._rng))
+            self._changes.append(partial(change_gain, most_db=settings["augment.gain_db"], rng=self.rng))
         if settings["augment.time_shift_s"]:
             most = round(settings["augment.time_shift_s"] / FEATURE_SETS["waveform"].frame_s)
-            self._changes.append(partial(shift_in_time, most=most, rng=self._rng))
+            self._changes.append(partial(shift_in_time, most=most, rng=self.rng))
         if settings["augment.noise_snr_db"]:
-            generator = torch.Generator(device).manual_seed(settings["seed"] ^ STREAM)
-            how = {"snr_db": settings["augment.noise_snr_db"], "generator": generator}
-            self._changes.append(partial(add_noise, rng=self._rng, **how))
+            how = {"snr_db": settings["augment.noise_snr_db"], "generator": self.noise}
+            self._changes.append(partial(add_noise, rng=self.rng, **how))
 
 
 def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> Batch:

@@ -38,18 +38,28 @@ class TrainingData:
 class Batch:
     """Features `(batch, n_frames, n_features)`, lengths, targets `(batch,)`, teacher logits `(batch, n_emotions)`.
 
-    After mixup, targets are probabilities `(batch, n_emotions)`.
+    After mixup, targets are probabilities `(batch, n_emotions)`. `whole_targets` are those of all clips of the batch of
+    which this is a part, None where it is the whole: losses are divided by the whole, so that parts add up to it.
     """
 
     features: Tensor
     lengths: Tensor
     targets: Tensor
     teacher_logits: Tensor | None
+    whole_targets: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
         teacher = None if self.teacher_logits is None else self.teacher_logits.to(device)
         return Batch(self.features.to(device), self.lengths.to(device), self.targets.to(device), teacher)
+
+    def part(self, rows: NDArray[np.int64]) -> "Batch":
+        """Return the clips `rows`, at least one, of this whole batch, padded no further than the longest of them."""
+        chosen = torch.from_numpy(rows).to(self.features.device)
+        lengths = self.lengths[chosen]
+        teacher = None if self.teacher_logits is None else self.teacher_logits[chosen]
+        features = self.features[chosen, : int(lengths.max())]
+        return Batch(features, lengths, self.targets[chosen], teacher, self.targets)
 
 
 def make_batch(
@@ -72,6 +82,13 @@ def shuffled(
         part = part[np.argsort(lengths[part], kind="stable")]
         batches += np.array_split(part, max(1, round(len(part) / batch_size)))  # no batch of one clip left over
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def batch_sizes(n_clips: int, batch_size: int) -> list[int]:
+    """Return how many clips there are in each batch that `shuffled` makes of `n_clips`, in no particular order."""
+    n_pools = max(1, round(n_clips / (batch_size * SORTED_BATCHES)))
+    pools = [len(pool) for pool in np.array_split(range(n_clips), n_pools)]
+    return [len(b) for pool in pools for b in np.array_split(range(pool), max(1, round(pool / batch_size)))]
 
 
 def by_length(clips: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:

@@ -3,8 +3,8 @@
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,40 +12,41 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ser_platform.errors import WorkFailed
+from ser_platform.errors import UserError, WorkFailed
 from ser_platform.features.chunks import Chunks, averaged_logits
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.metrics import confusion_matrix, macro_f1_of, uar_of, war
 from ser_platform.models import build_model
-from ser_platform.settings import Settings
+from ser_platform.models.groups import parameter_groups
+from ser_platform.settings import Settings, as_json
 from ser_platform.training.augment import Augmenter
-from ser_platform.training.batches import Batch, TrainingData, by_length, make_batch, shuffled
+from ser_platform.training.batches import Batch, TrainingData, batch_sizes, by_length, make_batch, shuffled
+from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.losses import cross_entropy
+from ser_platform.training.memory import OutOfMemory, is_out_of_memory, out_of_memory, parts_that_fit
+from ser_platform.training.parallel import ALONE, Group, dealt, sum_gradients, take_first_workers
+from ser_platform.training.precision import FLOAT32, Precision, precision_of
+from ser_platform.training.results import EpochResult as EpochResult
+from ser_platform.training.sampling import sampled
+from ser_platform.training.schedules import make_schedule
+from ser_platform.training.states import (
+    fingerprint,
+    named,
+    optimizer_state,
+    random_state,
+    restore_optimizer,
+    restore_random,
+    results_as_json,
+    results_from_json,
+)
 
 EVALUATION_BATCH = 64
-WARM_UP = 0.25  # share of the steps in which one_cycle rises
-SHORTEST_CYCLE = 8  # steps; a shorter rise has no length, by which one_cycle would divide
 
 Loss = Callable[[Tensor, Batch], Tensor]
 
 
 class Diverged(WorkFailed):
     """The loss is no longer a number."""
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One epoch; losses in nats, UAR, WAR, F1 in [0, 1], NaN without dev clips; `seconds` includes evaluation."""
-
-    epoch: int
-    train_loss: float
-    dev_loss: float
-    dev_uar: float
-    dev_war: float
-    dev_macro_f1: float
-    best_dev_uar: float
-    best_epoch: int
-    seconds: float
 
 
 def seed_everything(seed: int) -> None:
@@ -65,16 +66,23 @@ def hard_label_loss(settings: Settings, weights: Tensor | None) -> Loss:
     """Return class-weighted cross-entropy with label smoothing."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
-        return cross_entropy(logits, batch.targets, weights, settings["train.label_smoothing"])
+        smoothing = settings["train.label_smoothing"]
+        return cross_entropy(logits, batch.targets, weights, smoothing, batch.whole_targets)
 
     return loss
 
 
 class Trainer:
-    """Trains one configuration on one set of clips.
+    """Trains one configuration on one set of clips, alone or as one worker of a group.
 
-    After `epochs()` has run, `best_state` holds the weights of the epoch with the best dev UAR (of the last epoch
-    without dev) and `best_dev_logits` that epoch's logits of the dev clips.
+    In a group, make it, iterate over `epochs()` and ask for `logits` on every worker: they wait for each other. Every
+    worker gets the same results. `train.batch_size` is the whole batch, of which each computes its share.
+
+    Attributes:
+        results: the epochs so far.
+        best_state: weights of the epoch with the best dev UAR (of the last epoch without dev), once `epochs()` has run.
+        best_dev_logits: that epoch's logits of the dev clips.
+        accumulate: parts that a worker's share of a batch is computed in; what `train.auto_batch` finds is here.
     """
 
     def __init__(
@@ -83,86 +91,212 @@ class Trainer:
         data: TrainingData,
         make_loss: Callable[[Settings, Tensor | None], Loss] = hard_label_loss,
         device: torch.device | None = None,
+        group: Group = ALONE,
     ) -> None:
         seed_everything(settings["seed"])
-        self.settings, self.data = settings, data
+        self.settings, self.data, self.group = settings, data, group
         self.device = device or torch.device("cpu")
+        self.precision = precision_of(settings, self.device)
+        self.accumulate: int = settings["train.accumulate"]
         self.normaliser: Normaliser = data.features.normaliser(data.train)
         self.model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
-        weights = class_weights(data.targets[data.train], len(data.labels)).to(self.device)
+        take_first_workers(
+            self.model.state_dict().values(), group
+        )  # processors differ in the last bits of what a seed gives
+        clips = self._sampled(epoch=1)
+        self._sizes = batch_sizes(len(clips), settings["train.batch_size"])
+        weights = class_weights(data.targets[clips], len(data.labels)).to(self.device)
         self.loss = make_loss(settings, weights if settings["train.class_weights"] else None)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings["optimizer.lr"], weight_decay=settings["optimizer.weight_decay"]
-        )
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, settings))
+        self.schedule = make_schedule(self.optimizer, settings, settings["train.epochs"] * len(self._sizes))
         self._rng = np.random.default_rng(settings["seed"])
         self._chunks = data.features.view.chunks
         self._augment = Augmenter(settings, len(data.labels), self.device)
+        self.results: list[EpochResult] = []
         self.best_state = self._state()
         self.best_dev_logits: NDArray[np.float32] | None = None
 
     def epochs(self, stop_after: int | None = None) -> Iterator[EpochResult]:
         """Train, yielding after each epoch; ends early when dev UAR has not risen for `train.patience` epochs.
 
-        `stop_after` ends the run before `train.epochs` without changing the schedule.
+        After `resume` these are the epochs still to come. `stop_after` ends the run before `train.epochs` without
+        changing the schedule.
 
         Raises:
             Diverged: the loss is no longer a number.
+            OutOfMemory: a batch does not fit; names its size and what to lower.
         """
         n_epochs = self.settings["train.epochs"]
-        batches = shuffled(self.data.train, self.data.features.lengths, self.settings["train.batch_size"], self._rng)
-        schedule = _schedule(self.optimizer, self.settings, n_epochs * len(batches))
-        best = (-1.0, -math.inf)
-        best_uar, best_epoch = math.nan, 0
-        for epoch in range(1, min(n_epochs, stop_after or n_epochs) + 1):
-            began = time.perf_counter()
-            train_loss = self._train(batches, schedule, epoch)
-            dev_loss, dev_uar, dev_war, dev_f1, logits = self._evaluate()
-            if logits is None:
-                best_epoch, self.best_state = epoch, self._state()
-            elif (dev_uar, -dev_loss) > best:
-                best, best_uar, best_epoch = (dev_uar, -dev_loss), dev_uar, epoch
-                self.best_state, self.best_dev_logits = self._state(), logits
-            seconds = time.perf_counter() - began
-            yield EpochResult(epoch, train_loss, dev_loss, dev_uar, dev_war, dev_f1, best_uar, best_epoch, seconds)
-            if epoch - best_epoch >= self.settings["train.patience"]:
-                return
-            batches = shuffled(
-                self.data.train, self.data.features.lengths, self.settings["train.batch_size"], self._rng
-            )
+        if self.settings["train.auto_batch"] and not self.results:
+            self._find_accumulate()
+        while len(self.results) < min(n_epochs, stop_after or n_epochs) and not self._is_exhausted():
+            self.results.append(self._epoch(len(self.results) + 1))
+            yield self.results[-1]
 
     def logits(self, clips: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the present model's logits `(n_clips, n_emotions)`, in the order of `clips`."""
+        """Return the present model's logits `(n_clips, n_emotions)`, in the order of `clips`.
+
+        They are computed in float32 whatever `train.precision` is, as they will be in use.
+        """
         self.model.eval()
-        position = {int(clip): row for row, clip in enumerate(clips)}
-        logits = np.empty((len(clips), len(self.data.labels)), dtype=np.float32)
+        lengths = self.data.features.lengths[clips]
+        logits = np.zeros((len(clips), len(self.data.labels)), dtype=np.float32)
+        share = dealt(lengths, self.group.size, least=1)[self.group.rank]
         with torch.inference_mode():
-            for part in by_length(clips, self.data.features.lengths, EVALUATION_BATCH):
-                batch = make_batch(self.data, part, self.normaliser).to(self.device)
+            for rows in by_length(share, lengths, EVALUATION_BATCH):
+                batch = make_batch(self.data, clips[rows], self.normaliser).to(self.device)
                 found = averaged_logits(self.model, batch.features, batch.lengths, self._chunks)
-                logits[[position[int(clip)] for clip in part]] = found.cpu().numpy()
-        return logits
+                logits[rows] = found.cpu().numpy()
+        return self.group.sum(torch.from_numpy(logits)).numpy()  # every row is zero but on one worker
 
     def restore_best(self) -> None:
         """Put the best epoch's weights into the model."""
         self.model.load_state_dict(self.best_state)
 
-    def _train(
-        self, batches: list[NDArray[np.int64]], schedule: torch.optim.lr_scheduler.LRScheduler, epoch: int
-    ) -> float:
+    def checkpoint(self) -> Checkpoint:
+        """Return how the training stands after the last epoch; worker 0's is enough to resume all."""
+        moments, groups = optimizer_state(self.optimizer)
+        generators, states = random_state(self.device)
+        tensors = {
+            **named("model", self._state()),
+            **named("best", self.best_state),
+            **named("optimizer", moments),
+            **named("random", {**generators, "noise": self._augment.noise.get_state()}),
+        }
+        if self.best_dev_logits is not None:
+            tensors["best_dev_logits"] = torch.from_numpy(self.best_dev_logits)
+        description = {
+            "settings": as_json(self.settings),
+            "data": fingerprint(self.data),
+            "device": self.device.type,
+            "results": results_as_json(self.results),
+            "accumulate": self.accumulate,
+            "groups": groups,
+            "schedule": self.schedule.state_dict(),
+            "scaler": None if self.precision.scaler is None else self.precision.scaler.state_dict(),
+            "random": states,
+            "batches": self._rng.bit_generator.state,
+            "augment": self._augment.rng.bit_generator.state,
+        }
+        return Checkpoint(tensors, description)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from `checkpoint`: what follows is what would have followed it, bit for bit on the same machine.
+
+        Raises:
+            UserError: it is of other settings or other clips; names them.
+        """
+        kept = checkpoint.description
+        self._refuse_another(kept)
+        self.model.load_state_dict(checkpoint.under("model"))
+        self.best_state = checkpoint.under("best")
+        logits = checkpoint.tensors.get("best_dev_logits")
+        self.best_dev_logits = None if logits is None else logits.numpy()
+        self.results = results_from_json(kept["results"])
+        self.accumulate = kept["accumulate"]
+        restore_optimizer(self.optimizer, checkpoint.under("optimizer"), kept["groups"])
+        self.schedule.load_state_dict(kept["schedule"])
+        if self.precision.scaler is not None:
+            self.precision.scaler.load_state_dict(kept["scaler"])
+        self._rng.bit_generator.state = kept["batches"]
+        self._augment.rng.bit_generator.state = kept["augment"]
+        if kept["device"] == self.device.type:  # kinds of devices draw by different generators
+            self._augment.noise.set_state(checkpoint.tensors["random.noise"])
+        restore_random(self.device, checkpoint.under("random"), kept["random"])
+
+    def _refuse_another(self, kept: dict[str, Any]) -> None:
+        here, there = as_json(self.settings), kept["settings"]
+        differing = [name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)]
+        if differing:
+            told = ", ".join(f"{name} is {there.get(name)} there and {here.get(name)} here" for name in differing)
+            raise UserError(f"the checkpoint is of other settings: {told}")
+        if kept["data"] != fingerprint(self.data):
+            raise UserError("the checkpoint is of other training or dev clips")
+
+    def _is_exhausted(self) -> bool:
+        return bool(self.results) and len(self.results) - self.results[-1].best_epoch >= self.settings["train.patience"]
+
+    def _sampled(self, epoch: int) -> NDArray[np.int64]:
+        how = self.settings["train.sampling"]
+        return sampled(self.data.train, self.data.targets, how, seed=self.settings["seed"], epoch=epoch)
+
+    def _epoch(self, epoch: int) -> EpochResult:
+        began = time.perf_counter()
+        train_loss = self._train(epoch)
+        take_first_workers(self.model.buffers(), self.group)
+        dev_loss, dev_uar, dev_war, dev_f1, logits = self._evaluate()
+        best = self.results[self.results[-1].best_epoch - 1] if self.results else None
+        if best is None or logits is None or (dev_uar, -dev_loss) > (best.dev_uar, -best.dev_loss):
+            best_uar, best_epoch = dev_uar, epoch
+            self.best_state, self.best_dev_logits = self._state(), logits
+        else:
+            best_uar, best_epoch = best.dev_uar, best.epoch
+        seconds = time.perf_counter() - began
+        return EpochResult(epoch, train_loss, dev_loss, dev_uar, dev_war, dev_f1, best_uar, best_epoch, seconds)
+
+    def _train(self, epoch: int) -> float:
+        if self.group.rank > 0:  # dropout: not worker 0's, and nothing that a checkpoint would have to keep
+            torch.manual_seed(_mixed(self.settings["seed"], self.group.rank, epoch))
+        lengths, size = self.data.features.lengths, self.settings["train.batch_size"]
+        batches = shuffled(self._sampled(epoch), lengths, size, self._rng)
         self.model.train()
         total = torch.zeros((), device=self.device)
-        for clips in batches:
-            batch = make_batch(self.data, clips, self.normaliser, seed=self.settings["seed"], epoch=epoch)
-            batch = self._augment(batch.to(self.device))
-            loss = train_step(
-                self.model, batch, self.loss, self.optimizer, self.settings["train.max_norm"], self._chunks
-            )
-            schedule.step()
-            total += loss * len(clips)
-        mean = float(total) / sum(map(len, batches))
+        clips = batches[0]
+        try:
+            for clips in batches:
+                total += self._step(clips, epoch, self.group) * len(clips)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._too_large(clips) from error
+        mean = float(self.group.sum(total)) / sum(map(len, batches))
         if not math.isfinite(mean):
             raise Diverged(f"loss is {mean} in epoch {epoch}; lower optimizer.lr ({self.settings['optimizer.lr']:g})")
         return mean
+
+    def _step(self, clips: NDArray[np.int64], epoch: int, group: Group) -> Tensor:
+        """Update the model on the batch of `clips`; return this worker's part of their mean loss."""
+        batch = make_batch(self.data, clips, self.normaliser, seed=self.settings["seed"], epoch=epoch)
+        parts = self._parts(self._augment(batch.to(self.device)), self.data.features.lengths[clips])
+        max_norm = self.settings["train.max_norm"]
+        loss = train_step(self.model, parts, self.loss, self.optimizer, max_norm, self._chunks, self.precision, group)
+        self.schedule.step()
+        return loss
+
+    def _parts(self, batch: Batch, lengths: NDArray[np.int64]) -> Iterator[Batch]:
+        """Yield this worker's share of a batch, in parts; nothing where it has no clip."""
+        if self.group.size == self.accumulate == 1:
+            yield batch
+            return
+        share = dealt(lengths, self.group.size)[self.group.rank]
+        for part in dealt(lengths[share], self.accumulate):
+            if len(part):
+                yield batch.part(share[part])
+
+    def _find_accumulate(self) -> None:
+        """Raise `accumulate` until the longest clips fit on every worker; nothing else is changed."""
+        clips, lengths = self.data.train, self.data.features.lengths
+        longest = clips[np.argsort(-lengths[clips], kind="stable")[: max(self._sizes)]]
+        before = self.checkpoint()
+
+        def attempt(n_parts: int) -> None:
+            self.accumulate = n_parts
+            self.model.train()
+            try:
+                self._step(longest, 1, ALONE)
+            finally:
+                self.optimizer.zero_grad(set_to_none=True)
+
+        found = parts_that_fit(attempt, self.accumulate, max(1, len(longest) // 2), self.group)
+        if found is None:
+            raise self._too_large(longest)
+        self.resume(before)
+        self.accumulate = found
+
+    def _too_large(self, clips: NDArray[np.int64]) -> OutOfMemory:
+        features = self.data.features
+        seconds = None if features.view.is_pooled else float(features.lengths[clips].max() * features.view.frame_s)
+        return out_of_memory(self.settings, self.device, len(clips), seconds, self.accumulate)
 
     def _evaluate(self) -> tuple[float, float, float, float, NDArray[np.float32] | None]:
         dev = self.data.dev
@@ -181,30 +315,31 @@ class Trainer:
 
 def train_step(
     model: nn.Module,
-    batch: Batch,
+    parts: Iterable[Batch],
     loss_fn: Loss,
     optimizer: torch.optim.Optimizer,
     max_norm: float,
     chunks: Chunks | None = None,
+    precision: Precision = FLOAT32,
+    group: Group = ALONE,
 ) -> Tensor:
-    """Update `model` on one batch and return the detached loss in nats, a scalar; `chunks` are judged one by one."""
+    """Update `model` on one batch and return the detached loss in nats, a scalar: this worker's part of it.
+
+    `parts` are this worker's share of the batch, none where it has no clip; `chunks` are judged one by one.
+    """
     optimizer.zero_grad(set_to_none=True)
-    loss = loss_fn(averaged_logits(model, batch.features, batch.lengths, chunks), batch)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-    optimizer.step()
-    return loss.detach()  # .item() here would wait for the GPU at every step
+    total = torch.zeros((), device=next(model.parameters()).device)
+    for part in parts:
+        with precision.forward():
+            logits = averaged_logits(model, part.features, part.lengths, chunks)
+        loss = loss_fn(logits.float(), part)
+        precision.backward(loss)
+        total += loss.detach()  # .item() here would wait for the GPU at every step
+    sum_gradients(model.parameters(), group)
+    precision.step(optimizer, model.parameters(), max_norm)
+    return total
 
 
-def _schedule(
-    optimizer: torch.optim.Optimizer, settings: Settings, n_steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    name = settings["optimizer.schedule"]
-    if name == "one_cycle":  # Smith & Topin, 2018, arXiv:1708.07120
-        total = max(n_steps + 1, SHORTEST_CYCLE)
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings["optimizer.lr"], total_steps=total, pct_start=WARM_UP, cycle_momentum=False
-        )
-    if name == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+def _mixed(*numbers: int) -> int:
+    """Return one seed made of several."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

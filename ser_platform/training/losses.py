@@ -4,7 +4,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None, label_smoothing: float) -> Tensor:
+def cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    class_weights: Tensor | None,
+    label_smoothing: float,
+    whole_targets: Tensor | None = None,
+) -> Tensor:
     """Return the class-weighted cross-entropy in nats, a scalar.
 
     Args:
@@ -13,9 +19,17 @@ def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None,
             what the indices give.
         class_weights: `(n_emotions,)`; None weighs all alike.
         label_smoothing: probability mass that is spread over all classes, in [0, 1).
+        whole_targets: of the whole batch of which the clips are a part; the losses of its parts add up to its loss,
+            which the mean over each part's own weights would miss by several percent. None: they are the whole.
     """
-    if targets.ndim == 1:
+    if targets.ndim == 1 and whole_targets is None:
         return F.cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing)
     total = F.cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing)
-    # torch would divide by the clips here, where it divides by their weights when it is given indices.
-    return total / (len(targets) if class_weights is None else (targets @ class_weights).sum())
+    # torch would divide probabilities by the clips, where it divides by their weights when it is given indices.
+    return total / _weight(targets if whole_targets is None else whole_targets, class_weights)
+
+
+def _weight(targets: Tensor, class_weights: Tensor | None) -> Tensor | int:
+    if class_weights is None:
+        return len(targets)
+    return (class_weights[targets] if targets.ndim == 1 else targets @ class_weights).sum()

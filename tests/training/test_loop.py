@@ -91,10 +91,10 @@ def test_logits_come_in_the_order_of_the_clips_asked_for(training_data):
 
 
 def test_training_ends_when_patience_does(training_data):
-    settings = resolve(QUICK | {"train.epochs": 50, "train.patience": 2, "optimizer.lr": 1e-7})
-    results = list(Trainer(settings, training_data(settings)).epochs())
-    assert len(results) < 50
-    assert results[-1].epoch - results[-1].best_epoch == 2
+    settings = resolve(QUICK | {"train.epochs": 50, "train.patience": 2})
+    trainer = Trainer(settings, training_data(settings))
+    trainer.logits = lambda clips: np.zeros((len(clips), 3), np.float32)  # no epoch is better than the first
+    assert [result.epoch for result in trainer.epochs()] == [1, 2, 3]
 
 
 def test_a_run_cut_short_is_the_beginning_of_the_whole_run(training_data):

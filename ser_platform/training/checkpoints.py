@@ -1,0 +1,78 @@
+"""A training as it stands after an epoch, in a folder of safetensors and JSON: nothing is ever unpickled.
+
+`checkpoint.json` says what there is, and names the file of tensors with its digest. Tensors are written first, under a
+name of their own, so a kill at any moment leaves the old checkpoint or the new one.
+"""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ser_platform.errors import WorkFailed
+from ser_platform.files import digest_of, read_json, sha256_of, write_json
+
+FORMAT = 1
+DESCRIPTION = "checkpoint.json"
+TENSORS = "tensors-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What `Trainer.resume` goes on from: `tensors` on the CPU by dotted name, and the rest in terms of JSON."""
+
+    tensors: dict[str, Tensor]
+    description: dict[str, Any]
+
+    @property
+    def epoch(self) -> int:
+        """The epochs that are done."""
+        return len(self.description["results"])
+
+    def under(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors whose names begin with `name` and a dot, by what follows it."""
+        prefix = f"{name}."
+        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+
+def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write `checkpoint` into `folder`, in place of the one that is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = folder / f"{TENSORS}{uuid.uuid4().hex[:16]}.safetensors"
+    save_file({name: value.contiguous() for name, value in checkpoint.tensors.items()}, tensors)
+    content = {
+        "format": FORMAT,
+        "tensors": tensors.name,
+        "sha256": sha256_of(tensors),
+        "description": checkpoint.description,
+    }
+    write_json(folder / DESCRIPTION, {**content, "digest": digest_of(content)})
+    for old in set(folder.glob(f"{TENSORS}*")) - {tensors}:
+        old.unlink()
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read the checkpoint in `folder`, after checking it against its digests.
+
+    Raises:
+        WorkFailed: there is none, or it is damaged or of another format; names the file.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise WorkFailed(f"{folder} holds no checkpoint ({DESCRIPTION} is missing)")
+    content = read_json(path)
+    if not isinstance(content, dict) or content.pop("digest", None) != digest_of(content):
+        raise WorkFailed(f"{path} is damaged: it does not match its digest; remove {folder} to begin anew")
+    if content["format"] != FORMAT:
+        raise WorkFailed(f"{path}: checkpoint format {content['format']!r} is not {FORMAT}, which this version reads")
+    tensors = folder / content["tensors"]
+    if not tensors.is_file() or sha256_of(tensors) != content["sha256"]:
+        raise WorkFailed(f"{tensors} is missing or damaged: {DESCRIPTION} has another digest; remove {folder}")
+    try:
+        return Checkpoint(load_file(tensors), content["description"])
+    except SafetensorError as error:
+        raise WorkFailed(f"{tensors} cannot be read: {error}") from error

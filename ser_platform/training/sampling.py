@@ -1,0 +1,26 @@
+"""Which training clips an epoch goes through: `train.sampling`."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+STREAM = 0x5A3  # sampling draws from a stream of its own: the batches of natural sampling are the same without it
+
+
+def sampled(
+    clips: NDArray[np.int64], targets: NDArray[np.int64], how: str, *, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """Return the clips of an epoch, as many in every one.
+
+    Args:
+        clips: all training clips.
+        targets: class indices of every clip of the manifest.
+        how: natural takes all; balanced as many of every class as keep the epoch's length, those of rare classes more
+            than once and of frequent ones not all; undersampled as many of every class as the rarest has.
+        seed, epoch: decide which are taken.
+    """
+    if how == "natural":
+        return clips
+    rng = np.random.default_rng([STREAM, seed, epoch])
+    by_class = [clips[targets[clips] == target] for target in np.unique(targets[clips])]
+    each = min(map(len, by_class)) if how == "undersampled" else -(-len(clips) // len(by_class))
+    return np.concatenate([np.resize(rng.permutation(own), each) for own in by_class])

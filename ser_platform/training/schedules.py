@@ -1,0 +1,34 @@
+"""The learning rate over a run, `optimizer.schedule`; parameter groups keep their rates' proportions."""
+
+import math
+from functools import partial
+
+import torch
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
+
+from ser_platform.settings import Settings
+
+WARM_UP = 0.25  # share of the steps in which one_cycle rises
+SHORTEST_CYCLE = 8  # steps; a shorter rise has no length, by which one_cycle would divide
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, settings: Settings, n_steps: int) -> LRScheduler:
+    """Return what sets the learning rates of `optimizer` over `n_steps`, from the peak rates that its groups have."""
+    name = settings["optimizer.schedule"]
+    if name == "one_cycle":  # Smith & Topin, 2018, arXiv:1708.07120
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        total = max(n_steps + 1, SHORTEST_CYCLE)
+        return OneCycleLR(optimizer, peaks, total_steps=total, pct_start=WARM_UP, cycle_momentum=False)
+    if name == "cosine":
+        return CosineAnnealingLR(optimizer, n_steps)
+    if name == "warmup_cosine":
+        rise = settings["optimizer.warmup"] * n_steps
+        return LambdaLR(optimizer, partial(_warmup_cosine, rise=rise, n_steps=n_steps))
+    return ConstantLR(optimizer, factor=1.0)
+
+
+def _warmup_cosine(step: int, rise: float, n_steps: int) -> float:
+    """Return the share of the peak rate at `step`, counted from 0: a straight rise over `rise` steps, half a cosine."""
+    if step < rise:
+        return (step + 1) / (rise + 1)  # 0 would leave out the first step
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1.0, n_steps - rise))))
