@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -152,6 +152,11 @@ class Trainer:
     def restore_best(self) -> None:
         """Put the best epoch's weights into the model."""
         self.model.load_state_dict(self.best_state)
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Begin with these weights, of every parameter and buffer, in place of random ones."""
+        self.model.load_state_dict(state)
+        self.best_state = self._state()
 
     def checkpoint(self) -> Checkpoint:
         """Return how the training stands after the last epoch; worker 0's is enough to resume all."""
