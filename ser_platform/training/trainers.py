@@ -12,6 +12,7 @@ from ser_platform.features.normaliser import Normaliser
 from ser_platform.settings import Settings
 from ser_platform.training.batches import TrainingData
 from ser_platform.training.loop import EpochResult, Loss, Trainer, hard_label_loss
+from ser_platform.training.parallel import ALONE, Group
 
 
 class Training(Protocol):
@@ -33,6 +34,7 @@ def make_trainer(
     data: TrainingData,
     make_loss: Callable[[Settings, Tensor | None], Loss] = hard_label_loss,
     device: torch.device | None = None,
+    group: Group = ALONE,
 ) -> Training:
-    """Return what trains the model of `settings`."""
-    return Trainer(settings, data, make_loss, device)
+    """Return what trains the model of `settings`, as one worker of `group`."""
+    return Trainer(settings, data, make_loss, device, group)
