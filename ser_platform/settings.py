@@ -212,6 +212,32 @@ SETTINGS: dict[str, Setting] = {
     "model.checkpointing": Setting(
         False, "compute encoder activations again in the backward pass: less memory, a third more time"
     ),
+    "model.c": Setting(
+        0.0,
+        "how much a wrong training clip costs support vector machines and logistic regression, against a wide margin; "
+        "0 takes the best of a few by cross-validation over the training speakers",
+        low=0.0,
+        high=1e6,
+    ),
+    "model.gamma": Setting(
+        0.0,
+        "width of the kernels of svm_rbf and svm_poly: gamma; 0 is 1 / (columns x their variance)",
+        low=0.0,
+        high=1e3,
+    ),
+    "model.degree": Setting(3, "degree of the kernel of svm_poly", low=1, high=8),
+    "model.trees": Setting(100, "trees of forest, bagging and adaboost, rounds of boosting", low=1, high=5000),
+    "model.depth": Setting(
+        0, "most levels of a tree; 0 is no limit, and 3 where trees are boosted (adaboost, boosting)", low=0, high=100
+    ),
+    "model.leaf": Setting(1, "fewest training clips in a leaf of a tree", low=1, high=1000),
+    "model.learning_rate": Setting(0.1, "share of a tree that adaboost and boosting add", low=1e-4, high=10.0),
+    "model.neighbours": Setting(
+        5,
+        "nearest training clips that vote in knn, which train.sampling can balance but class weights cannot",
+        low=1,
+        high=500,
+    ),
     "augment.masks": Setting(0, "SpecAugment masks in time, and as many over feature columns", low=0, high=8),
     "augment.mixup": Setting(
         0.0, "alpha of mixup, whose shares are drawn from Beta(alpha, alpha); 0 is off", low=0.0, high=10.0

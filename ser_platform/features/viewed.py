@@ -48,7 +48,7 @@ class ViewedClips:
     def __init__(self, view: FeatureView, families: Mapping[str, Clips], speakers: Sequence[str] | None = None) -> None:
         self.view = view
         self._families = families
-        self._speakers = speakers
+        self.speakers = speakers
         n_frames = np.minimum.reduce([families[name].lengths for name in view.sets])
         self._first, part = view.part(n_frames, self._loudness.sounding(view.trim_db) if view.trim_db else None)
         self._kept = np.minimum(part, view.max_frames)
@@ -129,9 +129,9 @@ class ViewedClips:
     @cached_property
     def _by_speaker(self) -> tuple[Rows, Normaliser]:
         """The speaker's number of each clip, and the statistics of all clips of each speaker, whatever their label."""
-        if self._speakers is None:
+        if self.speakers is None:
             raise UserError("features.normalise speaker: who speaks must be known; take global or utterance")
-        speaker_of = np.unique(np.asarray(self._speakers), return_inverse=True)[1]
+        speaker_of = np.unique(np.asarray(self.speakers), return_inverse=True)[1]
         order = np.argsort(speaker_of, kind="stable")
         starts = np.flatnonzero(np.diff(speaker_of[order], prepend=-1))
         parts = []

@@ -12,6 +12,15 @@ from torch import nn
 from ser_platform.errors import UnknownChoice
 from ser_platform.models.bilstm import AttentionBiLstm, BiLstm
 from ser_platform.models.chunk_cnn_lstm import ChunkCnnLstm
+from ser_platform.models.classical import (
+    LinearScores,
+    Neighbours,
+    Perceptron,
+    PolynomialMachine,
+    RbfMachine,
+    TreeScores,
+    TreeVotes,
+)
 from ser_platform.models.cnn_bilstm import CnnBiLstm
 from ser_platform.models.cnn_bilstm_vector import CnnBiLstmVector
 from ser_platform.models.conformer import Conformer
@@ -39,7 +48,7 @@ class Architecture:
 PLAIN, NORMED = ("dropout",), ("dropout", "norm")
 BILSTM = {"hidden_size": 256, "layers": 1, "subsample": 1}
 STACKED = {"hidden_size": 256, "layers": 2, "subsample": 1}
-MODELS: dict[str, Architecture] = {
+NEURAL: dict[str, Architecture] = {
     "cnn_bilstm": Architecture(CnnBiLstm, NORMED, {"width": 24, "hidden_size": 64, "layers": 1}),
     "lite_cnn": Architecture(LiteCnn, NORMED, {"width": 24}, hears_waveform=True),
     "bilstm": Architecture(BiLstm, PLAIN, BILSTM),
@@ -53,6 +62,21 @@ MODELS: dict[str, Architecture] = {
     "mlp": Architecture(Mlp, NORMED, {"hidden_size": 128, "layers": 2}),
     "cnn_bilstm_vector": Architecture(CnnBiLstmVector, NORMED, {"width": 64, "hidden_size": 128, "layers": 2}),
 }
+# Fitted at once by scikit-learn: training/estimators.py.
+CLASSICAL: dict[str, Architecture] = {
+    "svm_linear": Architecture(LinearScores, ()),
+    "svm_rbf": Architecture(RbfMachine, ()),
+    "svm_poly": Architecture(PolynomialMachine, ("degree",)),
+    "tree": Architecture(TreeVotes, ()),
+    "forest": Architecture(TreeVotes, ()),
+    "bagging": Architecture(TreeVotes, ()),
+    "adaboost": Architecture(TreeScores, ()),
+    "boosting": Architecture(TreeScores, ()),
+    "knn": Architecture(Neighbours, ("neighbours",)),
+    "mlp_sklearn": Architecture(Perceptron, (), {"hidden_size": 64}),
+    "logistic": Architecture(LinearScores, ()),
+}
+MODELS = NEURAL | CLASSICAL
 
 
 def architecture(name: str) -> Architecture:
@@ -84,7 +108,10 @@ def build_model(settings: Settings, n_features: int, n_emotions: int) -> nn.Modu
 
 
 def count_parameters(settings: Settings, n_features: int, n_emotions: int) -> int:
-    """Return how many trainable parameters the model has; allocates no weights."""
+    """Return how many trainable parameters the model has; allocates no weights.
+
+    0 where the training clips decide it: kernels, trees and neighbours have none before they are fitted.
+    """
     with torch.device("meta"):
         model = build_model(settings, n_features, n_emotions)
     return sum(parameter.numel() for parameter in model.parameters())

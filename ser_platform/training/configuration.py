@@ -1,10 +1,15 @@
 """What a configuration's settings mean for data and model."""
 
+from collections.abc import Mapping
+
+from torch import Tensor
+
 from ser_platform.errors import UserError
 from ser_platform.features.normaliser import protocol_note
 from ser_platform.features.view import FeatureView
 from ser_platform.models import architecture, count_parameters
 from ser_platform.settings import Settings
+from ser_platform.training.fitting import refuse_unfit
 
 
 def feature_view(settings: Settings) -> FeatureView:
@@ -36,13 +41,17 @@ def refuse_contradictions(settings: Settings) -> None:
     """
     if settings["augment.copies"] and settings["distill.alpha"]:
         raise UserError("augment.copies and distill.alpha cannot be together yet: no teacher labels copies")
+    refuse_unfit(settings)
 
 
-def parameters_of(settings: Settings, n_emotions: int) -> int:
+def parameters_of(settings: Settings, n_emotions: int, state: Mapping[str, Tensor] | None = None) -> int:
     """Return how many trainable parameters the configuration's model has.
+
+    Of kernels, trees and neighbours it is how many numbers the fit `state` holds; 0 before there is one.
 
     Raises:
         UserError: there is no such model, or the settings contradict each other.
     """
     refuse_contradictions(settings)
-    return count_parameters(settings, feature_view(settings).n_features, n_emotions)
+    parameters = count_parameters(settings, feature_view(settings).n_features, n_emotions)
+    return sum(tensor.numel() for tensor in (state or {}).values()) if parameters == 0 else parameters

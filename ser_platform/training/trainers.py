@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_platform.features.normaliser import Normaliser
+from ser_platform.models import CLASSICAL
 from ser_platform.settings import Settings
 from ser_platform.training.batches import TrainingData
 from ser_platform.training.loop import EpochResult, Loss, Trainer, hard_label_loss
@@ -37,4 +38,8 @@ def make_trainer(
     group: Group = ALONE,
 ) -> Training:
     """Return what trains the model of `settings`, as one worker of `group`."""
+    if settings["model.name"] in CLASSICAL:
+        from ser_platform.training.classical import ClassicalTrainer  # scikit-learn takes a second that others save
+
+        return ClassicalTrainer(settings, data)
     return Trainer(settings, data, make_loss, device, group)

@@ -21,7 +21,7 @@ from ser_platform.emotions import EMOTIONS
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.inference.bundle import Bundle, read_bundle
 from ser_platform.inference.predictor import Predictor
-from ser_platform.models import MODELS, build_model
+from ser_platform.models import NEURAL, build_model
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.configuration import feature_view
 
@@ -63,7 +63,7 @@ def main() -> None:
         clip = Path(scratch) / "clip.wav"
         noise = np.random.default_rng(0).normal(0, 0.1, int(SECONDS * SAMPLE_RATE))
         soundfile.write(clip, noise, SAMPLE_RATE, subtype="PCM_16")
-        for name in MODELS:
+        for name in NEURAL:
             sets = (
                 ["log_mel", "mfcc", "zcr", "rms"] if name.endswith("bilstm") and name != "cnn_bilstm" else ["log_mel"]
             )

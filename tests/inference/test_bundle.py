@@ -14,7 +14,7 @@ from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.view import FeatureView
 from ser_platform.inference.bundle import FILES, Bundle, Lineage, read_bundle
 from ser_platform.inference.predictor import Predictor
-from ser_platform.models import MODELS, build_model
+from ser_platform.models import MODELS, NEURAL, build_model
 from ser_platform.settings import resolve
 
 LABELS = ("neutral", "anger", "sadness")
@@ -48,7 +48,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / "bundle"
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NEURAL)
 def test_what_is_read_gives_the_very_same_probabilities(name, folder, tone):
     written = made_bundle(name)
     read = read_bundle(folder, written.write(folder, "card"))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.errors import UnknownChoice
-from ser_platform.models import MODELS, architecture, build_model, count_parameters, with_sizes
+from ser_platform.models import MODELS, NEURAL, architecture, build_model, count_parameters, with_sizes
 from ser_platform.models.cnn_bilstm import CnnBiLstm
 from ser_platform.models.normalisation import NORMS
 from ser_platform.settings import SETTINGS, Settings, resolve
@@ -69,7 +69,7 @@ def trained(name: str, norm: str = "batch") -> nn.Module:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NEURAL)
 def test_padding_changes_no_logit(name, norm):
     model = trained(name, norm)
     features, lengths = padded_batch(name)
@@ -81,7 +81,7 @@ def test_padding_changes_no_logit(name, norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NEURAL)
 def test_the_clips_beside_it_change_no_logit(name, norm):
     model = trained(name, norm)
     features, lengths = padded_batch(name)
@@ -91,7 +91,7 @@ def test_the_clips_beside_it_change_no_logit(name, norm):
         torch.testing.assert_close(model(features, lengths)[0], model(others, lengths)[0], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NEURAL)
 def test_gradient_reaches_every_parameter(name):
     torch.manual_seed(0)
     model = build_model(small(name), n_features(name), N_EMOTIONS)
@@ -101,7 +101,7 @@ def test_gradient_reaches_every_parameter(name):
     assert without == UNTRAINED.get(name, [])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NEURAL)
 def test_gradient_is_finite_where_a_clip_has_one_frame(name):
     model = build_model(small(name), n_features(name), N_EMOTIONS)
     length = 1600 if MODELS[name].hears_waveform else 1
@@ -110,13 +110,13 @@ def test_gradient_is_finite_where_a_clip_has_one_frame(name):
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NEURAL)
 def test_one_row_of_logits_for_each_clip(name):
     features, lengths = padded_batch(name)
     assert trained(name)(features, lengths).shape == (len(lengths), N_EMOTIONS)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NEURAL)
 def test_parameters_are_counted_without_building(name):
     settings = small(name)
     model = build_model(settings, n_features(name), N_EMOTIONS)
@@ -130,7 +130,7 @@ def test_a_bilstm_has_as_many_parameters_as_the_formula_says():
     assert count_parameters(settings, 64, 7) == lstm + (4 * 16 * 7 + 7)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NEURAL)
 def test_an_architecture_has_its_published_size_by_default(name):
     width, parameters = PARAMETERS[name]
     assert count_parameters(resolve({"model.name": name}), width, 7) == parameters

@@ -1,11 +1,11 @@
 import pytest
 
-from ser_platform.models import MODELS, build_model
+from ser_platform.models import NEURAL, build_model
 from ser_platform.settings import resolve
 from ser_platform.training.configuration import feature_view, needed_families, parameters_of
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NEURAL)
 def test_a_models_size_follows_from_its_configuration(name):
     settings = resolve({"model.name": name, "features.sets": ["log_mel", "mfcc"], "features.n_mfcc": 13})
     model = build_model(settings, feature_view(settings).n_features, 7)

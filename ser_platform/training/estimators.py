@@ -1,0 +1,277 @@
+"""scikit-learn's estimators for classical models, and what they have learnt as the tensors of `models.classical`."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+from torch import Tensor
+
+from ser_platform.models import with_sizes
+from ser_platform.settings import Settings
+
+Rows = NDArray[np.float32]  # scaled features, (n_clips, n_features)
+Classes = NDArray[np.int64]
+State = dict[str, Tensor]
+
+ABSENT = -10.0  # logit of a class without a training clip, which a teacher of some speakers can lack
+WEAK = 3  # levels of AdaBoost's trees where model.depth leaves it open: full trees have nothing left to boost
+# Of the rows and columns that a tree of `boosting` sees: Friedman (2002), Stochastic gradient boosting.
+SUBSAMPLE, COLUMNS = 0.7, "sqrt"
+STEPS = {"svm_linear": 5000, "logistic": 1000, "mlp_sklearn": 300}
+
+
+def fit(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.float64], n_emotions: int) -> State:
+    """Fit the model of `settings` and return it as tensors.
+
+    Args:
+        settings: `model.c` above 0 where the model takes it.
+        rows, targets, weights: of the training clips; k-NN cannot weigh them.
+        n_emotions: classes in all; of some there may be no clip.
+    """
+    name = settings["model.name"]
+    if name == "knn":
+        return {"clips": torch.from_numpy(rows), "classes": torch.from_numpy(targets.astype(np.int32))}
+    return STATES[name](fitted(settings, rows, targets, weights), n_emotions)
+
+
+def fitted(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.float64]) -> Any:
+    """Return scikit-learn's estimator, fitted."""
+    estimator = ESTIMATORS[settings["model.name"]](with_sizes(settings), rows)
+    with warnings.catch_warnings():
+        # Where a solver stops at its limit the model is what it is then; dev clips tell what that is worth.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(rows, targets, sample_weight=weights)
+
+
+def _svm(kernel: str) -> Callable[[Settings, Rows], Any]:
+    def make(settings: Settings, rows: Rows) -> Any:
+        # coef0: the polynomial kernel has all lower degrees too.
+        return SVC(
+            kernel=kernel,
+            C=settings["model.c"],
+            gamma=settings["model.gamma"] or 1 / (rows.shape[1] * float(rows.var())),
+            degree=settings["model.degree"],
+            coef0=1.0,
+        )
+
+    return make
+
+
+def _tree(settings: Settings, otherwise: int | None = None) -> Any:
+    return DecisionTreeClassifier(
+        max_depth=settings["model.depth"] or otherwise,
+        min_samples_leaf=settings["model.leaf"],
+        random_state=settings["seed"],
+    )
+
+
+def _forest(settings: Settings) -> Any:
+    return RandomForestClassifier(
+        settings["model.trees"],
+        max_depth=settings["model.depth"] or None,
+        min_samples_leaf=settings["model.leaf"],
+        random_state=settings["seed"],
+    )
+
+
+def _adaboost(settings: Settings) -> Any:
+    return AdaBoostClassifier(
+        _tree(settings, otherwise=WEAK),
+        n_estimators=settings["model.trees"],
+        learning_rate=settings["model.learning_rate"],
+        random_state=settings["seed"],
+    )
+
+
+def _boosting(settings: Settings) -> Any:
+    """Return exact gradient boosting on samples of rows and columns.
+
+    Histograms of the columns, the other way, pay from ten thousand clips on: a thousand clips of 170 columns took them
+    ten times as long.
+    """
+    return GradientBoostingClassifier(
+        n_estimators=settings["model.trees"],
+        learning_rate=settings["model.learning_rate"],
+        max_depth=settings["model.depth"] or WEAK,
+        min_samples_leaf=settings["model.leaf"],
+        subsample=SUBSAMPLE,
+        max_features=COLUMNS,
+        init="zero",
+        random_state=settings["seed"],
+    )
+
+
+def _perceptron(settings: Settings) -> Any:
+    return MLPClassifier(
+        (settings["model.hidden_size"],),
+        alpha=settings["optimizer.weight_decay"],
+        learning_rate_init=settings["optimizer.lr"],
+        max_iter=STEPS["mlp_sklearn"],
+        random_state=settings["seed"],
+    )
+
+
+ESTIMATORS: dict[str, Callable[[Settings, Rows], Any]] = {
+    "svm_linear": lambda s, _: LinearSVC(C=s["model.c"], max_iter=STEPS["svm_linear"], random_state=s["seed"]),
+    "svm_rbf": _svm("rbf"),
+    "svm_poly": _svm("poly"),
+    "tree": lambda s, _: _tree(s),
+    "forest": lambda s, _: _forest(s),
+    "bagging": lambda s, _: BaggingClassifier(_tree(s), n_estimators=s["model.trees"], random_state=s["seed"]),
+    "adaboost": lambda s, _: _adaboost(s),
+    "boosting": lambda s, _: _boosting(s),
+    "mlp_sklearn": lambda s, _: _perceptron(s),
+    "logistic": lambda s, _: LogisticRegression(C=s["model.c"], max_iter=STEPS["logistic"]),
+}
+
+
+def _single(values: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
+
+def _placed(values: NDArray[Any], classes: Classes, n_emotions: int, absent: float = 0.0) -> NDArray[np.float64]:
+    """Return values `(..., n_classes)` in the columns of their classes, `(..., n_emotions)`."""
+    placed = np.full((*values.shape[:-1], n_emotions), absent)
+    placed[..., classes] = values
+    return placed
+
+
+def _both(values: NDArray[Any]) -> NDArray[Any]:
+    """Return what stands for two classes in columns, `(..., 2)`, from a score for the second, `(..., 1)`."""
+    return np.concatenate([-values, values], axis=-1) / 2 if values.shape[-1] == 1 else values
+
+
+def _dense(coefficients: NDArray[Any], intercepts: NDArray[Any], classes: Classes, n: int) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a layer from `(n_inputs, n_scores)` and `(n_scores,)`."""
+    weight = _placed(_both(coefficients), classes, n)
+    return _single(weight.T), _single(_placed(_both(intercepts), classes, n, ABSENT))
+
+
+def _linear_state(estimator: Any, n_emotions: int) -> State:
+    weight, bias = _dense(estimator.coef_.T, estimator.intercept_, estimator.classes_, n_emotions)
+    return {"layer.weight": weight, "layer.bias": bias}
+
+
+def _perceptron_state(estimator: Any, n_emotions: int) -> State:
+    (first, last), (shift, intercepts) = estimator.coefs_, estimator.intercepts_
+    weight, bias = _dense(last, intercepts, estimator.classes_, n_emotions)
+    return {
+        "hidden.weight": _single(first.T),
+        "hidden.bias": _single(shift),
+        "output.weight": weight,
+        "output.bias": bias,
+    }
+
+
+def _kernel_state(estimator: Any, n_emotions: int) -> State:
+    """Return support vectors and what each adds to the distance of every pair of classes.
+
+    libsvm keeps a vector's coefficient against each other class in one row a class, its own left out.
+    """
+    classes, dual = estimator.classes_, estimator.dual_coef_
+    starts = np.cumsum([0, *estimator.n_support_])
+    sign = -1 if len(classes) == 2 else 1  # scikit-learn turns the only pair round
+    pairs = {(int(a), int(b)): n for n, (a, b) in enumerate(zip(*np.triu_indices(n_emotions, 1), strict=True))}
+    coefficients = np.zeros((len(estimator.support_vectors_), len(pairs)))
+    # A class without a clip loses against every other.
+    intercepts = np.array([float(a in classes or b not in classes) * 2 - 1 for a, b in pairs])
+    for number, (i, j) in enumerate(zip(*np.triu_indices(len(classes), 1), strict=True)):
+        pair = pairs[int(classes[i]), int(classes[j])]
+        of_i, of_j = slice(starts[i], starts[i + 1]), slice(starts[j], starts[j + 1])
+        coefficients[of_i, pair], coefficients[of_j, pair] = sign * dual[j - 1, of_i], sign * dual[i, of_j]
+        intercepts[pair] = sign * estimator.intercept_[number]
+    return {
+        "support": _single(estimator.support_vectors_),
+        "coefficients": _single(coefficients),
+        "intercepts": _single(intercepts),
+        "gamma": torch.tensor(estimator.gamma, dtype=torch.float32),
+    }
+
+
+def _forest_state(trees: list[Any], values: list[NDArray[Any]], offset: NDArray[Any]) -> State:
+    """Return trees as one table of nodes; `values` are those of each tree's nodes, `(n_nodes, n_emotions)`."""
+    starts = np.cumsum([0, *(tree.node_count for tree in trees)])
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("feature", "threshold", "left", "right")}
+    for start, tree in zip(starts, trees, strict=False):
+        is_leaf = tree.children_left < 0
+        itself = np.arange(tree.node_count)
+        columns["feature"].append(np.where(is_leaf, 0, tree.feature))
+        columns["threshold"].append(np.where(is_leaf, 0.0, tree.threshold))
+        columns["left"].append(start + np.where(is_leaf, itself, tree.children_left))
+        columns["right"].append(start + np.where(is_leaf, itself, tree.children_right))
+    table = {name: np.concatenate(parts) for name, parts in columns.items()}
+    table |= {"roots": starts[:-1], "depth": np.array(max(tree.max_depth for tree in trees))}
+    state = {name: torch.from_numpy(column.astype(np.int32)) for name, column in table.items() if name != "threshold"}
+    # Rows are float32: at most the threshold is at most the next float32 below it.
+    threshold = table["threshold"].astype(np.float32)
+    above = threshold > table["threshold"]
+    threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
+    return state | {
+        "threshold": _single(threshold),
+        "values": _single(np.concatenate(values)),
+        "offset": _single(offset),
+    }
+
+
+def _votes_state(trees: list[Any], classes: Classes, n_emotions: int) -> State:
+    """Return trees of which each gives the shares of classes in the leaf; the mean counts."""
+    values = []
+    for tree in trees:
+        counts = tree.tree_.value[:, 0]
+        own = classes[tree.classes_.astype(np.int64)]  # a tree numbers the classes that it has seen
+        values.append(_placed(counts / counts.sum(axis=1, keepdims=True) / len(trees), own, n_emotions))
+    return _forest_state([tree.tree_ for tree in trees], values, np.zeros(n_emotions))
+
+
+def _tree_state(estimator: Any, n_emotions: int) -> State:
+    return _votes_state([estimator], np.arange(n_emotions), n_emotions)
+
+
+def _ensemble_state(estimator: Any, n_emotions: int) -> State:
+    return _votes_state(list(estimator.estimators_), estimator.classes_, n_emotions)
+
+
+def _adaboost_state(estimator: Any, n_emotions: int) -> State:
+    """Return weighted trees; logits are f / (K - 1) of Zhu, Zou, Rosset & Hastie (2009), Multi-class AdaBoost."""
+    classes, others = estimator.classes_, len(estimator.classes_) - 1
+    values = []
+    for tree, weight in zip(estimator.estimators_, estimator.estimator_weights_, strict=False):
+        said = np.eye(len(tree.classes_))[tree.tree_.value[:, 0].argmax(axis=1)]
+        votes = _placed(said, np.searchsorted(classes, tree.classes_), len(classes))
+        values.append(_placed(weight * (votes - (1 - votes) / others) / others, classes, n_emotions))
+    offset = _placed(np.zeros(len(classes)), classes, n_emotions, ABSENT)
+    return _forest_state([tree.tree_ for tree in estimator.estimators_], values, offset)
+
+
+def _boosting_state(estimator: Any, n_emotions: int) -> State:
+    classes, n_scores = estimator.classes_, estimator.estimators_.shape[1]
+    trees, values = [], []
+    for number, tree in enumerate(estimator.estimators_.ravel()):
+        score = np.eye(n_scores)[number % n_scores]
+        added = _both(estimator.learning_rate * tree.tree_.value[:, 0] * score)
+        trees.append(tree.tree_)
+        values.append(_placed(added, classes, n_emotions))
+    return _forest_state(trees, values, _placed(np.zeros(len(classes)), classes, n_emotions, ABSENT))
+
+
+STATES: dict[str, Callable[[Any, int], State]] = {
+    "svm_linear": _linear_state,
+    "svm_rbf": _kernel_state,
+    "svm_poly": _kernel_state,
+    "tree": _tree_state,
+    "forest": _ensemble_state,
+    "bagging": _ensemble_state,
+    "adaboost": _adaboost_state,
+    "boosting": _boosting_state,
+    "mlp_sklearn": _perceptron_state,
+    "logistic": _linear_state,
+}

@@ -1,0 +1,62 @@
+"""What a model that is fitted at once can take: one row a clip, and nothing that changes from step to step."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ser_platform.errors import UserError
+from ser_platform.features import FAMILIES
+from ser_platform.features.pooling import NO_POOL
+from ser_platform.models import CLASSICAL
+from ser_platform.settings import SETTINGS, Settings
+
+# Whole clips as means and deviations of the usual sets; the one row of a functional set is taken as it is.
+START: Settings = {
+    "features.sets": ("log_mel", "mfcc", "zcr", "rms"),
+    "features.n_mfcc": 40,
+    "data.max_seconds": 60.0,
+    "train.epochs": 1,
+}
+POOL = "mean_std"
+OF_STEPS = ("masks", "mixup", "noise_snr_db", "gain_db", "time_shift_s", "crop")
+
+
+def start_of_classical(overrides: Mapping[str, Any]) -> Settings:
+    """Return where a classical model starts from; nothing for other models."""
+    if overrides.get("model.name") not in CLASSICAL:
+        return {}
+    sets = overrides.get("features.sets", START["features.sets"])
+    return START if _has_rows(sets) else START | {"features.pool": POOL}
+
+
+def refuse_unfit(settings: Settings) -> None:
+    """Refuse settings that a classical model cannot follow; other models are none of its business.
+
+    Raises:
+        UserError: names the setting and what to set.
+    """
+    name = settings["model.name"]
+    if name not in CLASSICAL:
+        return
+    if settings["distill.alpha"]:
+        raise UserError(
+            f"model.name {name} is fitted to classes, not to a teacher's probabilities, so distill.alpha "
+            f"{settings['distill.alpha']:g} cannot be; set it to 0 (as a teacher it serves well)"
+        )
+    if settings["features.chunk"]:
+        raise UserError(f"model.name {name} hears one row of a clip, no chunks; set features.chunk to 0")
+    if settings["features.pool"] == NO_POOL and not _has_rows(settings["features.sets"]):
+        raise UserError(
+            f"model.name {name} hears one row of a clip, features.sets {list(settings['features.sets'])} has frames; "
+            f"set features.pool to {POOL}"
+        )
+    for setting in (f"augment.{name}" for name in OF_STEPS):
+        if settings[setting] != SETTINGS[setting].default:
+            raise UserError(
+                f"model.name {name} is fitted once, and {setting} draws anew in every step; leave it at "
+                f"{SETTINGS[setting].default:g}, and take augment.copies"
+            )
+
+
+def _has_rows(sets: Any) -> bool:
+    return all(math.isinf(FAMILIES[name].frame_s) for name in sets if name in FAMILIES)
