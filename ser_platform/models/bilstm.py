@@ -1,33 +1,10 @@
-"""Recurrent models over frame features: LSTMs in both directions, GRUs in one."""
+"""Bidirectional LSTMs over frame features."""
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ser_platform.models.masking import AdditiveAttention, mean_and_std
-
-
-def stack_frames(frames: Tensor, lengths: Tensor, subsample: int) -> tuple[Tensor, Tensor]:
-    """Return stacks of `subsample` frames, `(batch, n_steps, subsample * n_features)`, and how many each clip has.
-
-    Stacking frames shortens the recurrence, which is what an LSTM's time goes into: Sak, Senior, Rao & Beaufays, 2015,
-    arXiv:1507.06947, section 3.
-    """
-    missing = -frames.shape[1] % subsample
-    padded = nn.functional.pad(frames, (0, 0, 0, missing))
-    return padded.reshape(frames.shape[0], -1, subsample * frames.shape[2]), -(-lengths // subsample)
-
-
-def packed(recurrent: nn.Module, sequences: Tensor, lengths: Tensor) -> Tensor:
-    """Return the outputs of a recurrent layer that begins and ends where each clip does; zero beyond."""
-    given = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    outputs: Tensor = pad_packed_sequence(recurrent(given)[0], batch_first=True, total_length=sequences.shape[1])[0]
-    return outputs
-
-
-def last_step(outputs: Tensor, steps: Tensor) -> Tensor:
-    """Return a clip's own last output, `(batch, n_outputs)`."""
-    return outputs[torch.arange(len(outputs), device=outputs.device), steps - 1]
+from ser_platform.models.recurrent import recur, stack_frames
 
 
 class BiLstmEncoder(nn.Module):
@@ -42,7 +19,7 @@ class BiLstmEncoder(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, n_frames, n_features)` to `(batch, n_steps, 2 * hidden_size)` and the number of steps."""
         stacked, steps = stack_frames(frames, lengths, self.subsample)
-        return packed(self.lstm, stacked, steps), steps
+        return recur(self.lstm, stacked, steps), steps
 
 
 class BiLstm(nn.Module):

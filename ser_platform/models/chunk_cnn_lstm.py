@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser_platform.models.bilstm import packed
 from ser_platform.models.masking import frame_mask
 from ser_platform.models.normalisation import normalisation
+from ser_platform.models.recurrent import recur
 
 POOLS = (2, 4, 4)
 
@@ -69,7 +69,7 @@ class ChunkCnnLstm(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
         embedded, n_chunks = self._embedded(features, lengths)
-        outputs = self.dropout(packed(self.lstm, embedded, n_chunks))
+        outputs = self.dropout(recur(self.lstm, embedded, n_chunks))
         scores = self.score(outputs).squeeze(2)
         weights = scores.masked_fill(~frame_mask(n_chunks, outputs.shape[1]), float("-inf")).softmax(dim=1)
         logits: Tensor = self.classifier(torch.einsum("bt,btf->bf", weights, outputs))

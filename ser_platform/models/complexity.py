@@ -1,8 +1,9 @@
 """What a model costs: parameters, multiply-accumulates, bytes on disk, latency on one core."""
 
+import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +11,12 @@ from typing import Any
 import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ser_platform.models import build_model, count_parameters
 from ser_platform.settings import Settings
 
 WARM_UP, RUNS = 5, 30
-GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}
 
 
 @dataclass(frozen=True)
@@ -57,26 +56,13 @@ def complexity(settings: Settings, n_features: int, n_emotions: int, n_frames: i
 def count_macs(model: nn.Module, *inputs: Tensor) -> int:
     """Return the multiply-accumulates of one forward pass of `model`.
 
-    torch's counter sees a recurrent layer's products on some machines and not on others, where they are one fused
-    operation. What it saw inside of one is therefore taken out, and the formula put in.
+    A GRU, and an LSTM where the machine has no fused kernel, are products that torch's counter sees; the fused kernel
+    and the attention of CPUs are added to what it knows.
     """
-    recurrent = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.RNNBase)}
-    found: list[int] = []
-    hooks = [
-        layer.register_forward_hook(lambda layer, given, _: found.append(_recurrent_macs(layer, given[0])))
-        for layer in recurrent.values()
-    ]
-    counter = FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION)
-    try:
-        with torch.no_grad(), counter:
-            model(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    counts = counter.get_flop_counts()
-    root = type(model).__name__
-    seen = sum(sum(counts.get(f"{root}.{name}".rstrip("."), {}).values()) for name in recurrent)
-    return (counter.get_total_flops() - seen) // 2 + sum(found)
+    counter = FlopCounterMode(display=False, custom_mapping=CPU_KERNELS)
+    with torch.no_grad(), counter:
+        model(*inputs)
+    return counter.get_total_flops() // 2
 
 
 def latency_ms(model: nn.Module, *inputs: Tensor) -> float:
@@ -102,23 +88,19 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _recurrent_macs(layer: nn.RNNBase, given: Tensor | PackedSequence) -> int:
-    """Return gates x (inputs + units) x units for every step, layer and direction."""
-    # Unpacked, the first two dimensions are batch and time, in whichever order.
-    steps = len(given.data) if isinstance(given, PackedSequence) else given.shape[0] * given.shape[1]
-    directions = 2 if layer.bidirectional else 1
-    gates = next(number for kind, number in GATES.items() if isinstance(layer, kind))
-    macs, n_inputs = 0, layer.input_size
-    for _ in range(layer.num_layers):
-        macs += directions * gates * layer.hidden_size * (n_inputs + layer.hidden_size)
-        n_inputs = directions * layer.hidden_size
-    return steps * macs
+def _lstm_flops(steps: Sequence[int], inputs: Sequence[int], units: Sequence[int], *_: Any, **__: Any) -> int:
+    """Count one layer, one direction: `steps` `(n_steps, batch, n_inputs)`, weights `(4 * n_units, ...)`."""
+    return 2 * steps[0] * steps[1] * (math.prod(inputs) + math.prod(units))
 
 
-def _attention_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    flops: int = sdpa_flop(query, key, value)
+def _attention_flops(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, out_shape: Any = None, **__: Any
+) -> int:
+    flops: int = sdpa_flop_count(query, key, value)
     return flops
 
 
-# The counter knows the attention kernels of GPUs only.
-CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+CPU_KERNELS = {
+    torch.ops.aten.mkldnn_rnn_layer: _lstm_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+}

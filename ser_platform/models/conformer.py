@@ -4,9 +4,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ser_platform.errors import UserError
-from ser_platform.models.bilstm import stack_frames
 from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
 from ser_platform.models.normalisation import normalisation
+from ser_platform.models.recurrent import stack_frames
 
 HEADS = 4
 KERNEL = 15  # steps; 0.6 s of 4 frames of 10 ms

@@ -8,8 +8,9 @@ LSTM's outputs and weighs them by additive attention with as many hidden units a
 import torch
 from torch import Tensor, nn
 
-from ser_platform.models.bilstm import BiLstmEncoder, last_step
+from ser_platform.models.bilstm import BiLstmEncoder
 from ser_platform.models.masking import AdditiveAttention
+from ser_platform.models.recurrent import last_step
 
 
 def dense_head(n_inputs: int, n_hidden: int, n_emotions: int, dropout: float) -> nn.Sequential:
