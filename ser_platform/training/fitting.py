@@ -16,6 +16,8 @@ START: Settings = {
     "features.n_mfcc": 40,
     "data.max_seconds": 60.0,
     "train.epochs": 1,
+    "model.hidden_size": 0,
+    "optimizer.lr": 1e-3,
 }
 POOL = "mean_std"
 OF_STEPS = ("masks", "mixup", "noise_snr_db", "gain_db", "time_shift_s", "crop")

@@ -207,7 +207,7 @@ def _card(origin: Origin, bundle: Bundle, score: TestScore, looks: int) -> str:
     return model_card(
         role=origin.role,
         settings=bundle.settings,
-        parameters=parameters_of(bundle.settings, len(bundle.labels)),
+        parameters=parameters_of(bundle.settings, len(bundle.labels), bundle.state),
         labels=bundle.labels,
         corpus=origin.dataset.name,
         protocol=bundle.protocol,

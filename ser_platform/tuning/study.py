@@ -20,7 +20,7 @@ from ser_platform.settings import Settings
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client
-from ser_platform.training.configuration import feature_view
+from ser_platform.training.configuration import feature_view, parameters_of
 from ser_platform.tuning.book import COMPLETE, FAILED, PRUNED, StudyBook, TrialRecord
 from ser_platform.tuning.candidate import Origin, Teacher, pack, score_and_register
 from ser_platform.tuning.choosing import Confirmed, confirm
@@ -103,7 +103,8 @@ class StudyRun:
         median = winner.median
         bundle = pack(origin, winner.fits[median], winner.settings[median], winner.splits[median], winner.epochs, dev)
         score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
-        figures = self._figures(book, wall, efficiency, winner, score)
+        parameters = parameters_of(bundle.settings, len(bundle.labels), bundle.state)
+        figures = self._figures(book, wall, efficiency, winner, score) | {"parameters": float(parameters)}
         self.runs.finish(figures, {"state": FINISHED, "registered": model.title})
         self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
         counts = book.counts
@@ -111,7 +112,7 @@ class StudyRun:
             self.folder.name,
             self.space.role,
             winner,
-            winner.record.parameters,
+            parameters,
             score,
             looks,
             model,
@@ -221,7 +222,6 @@ class StudyRun:
             "platform_efficiency": efficiency,
             "dev_uar": winner.record.score,
             "dev_uar_new_seeds": winner.mean,
-            "parameters": winner.record.parameters,
             **score.metrics,
         }
         return {name: float(value) for name, value in figures.items() if math.isfinite(value)}

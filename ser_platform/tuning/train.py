@@ -28,6 +28,7 @@ from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
 from ser_platform.training.configuration import feature_view, parameters_of, refuse_contradictions, stamped
+from ser_platform.training.fitting import start_of_classical
 from ser_platform.training.loop import EpochResult
 from ser_platform.training.trainers import make_trainer
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
@@ -83,7 +84,7 @@ def train(role: str, data: DataRequest, overrides: Settings, device: str, displa
         UserError: the request cannot be met.
     """
     began = time.monotonic()
-    settings = resolve(STARTS[role] | overrides)
+    settings = resolve(STARTS[role] | start_of_classical(overrides) | overrides)
     view = feature_view(settings)  # refuses an unknown architecture, and feature sets that do not go together
     refuse_contradictions(settings)
     where = chosen_device(device)
@@ -166,7 +167,7 @@ class _Training:
             score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
         else:
             score, looks = self._pool(fits)
-        parameters = parameters_of(self.settings, len(self.dataset.labels))
+        parameters = parameters_of(self.settings, len(self.dataset.labels), fits[0].state)
         figures = {"dev_uar": dev_uar, "parameters": float(parameters), **score.metrics}
         registered = {} if model is None else {"registered": model.title}
         self.runs.finish(figures, {"state": "finished", **registered})
