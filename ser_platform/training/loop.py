@@ -272,11 +272,13 @@ class Trainer:
         """Yield this worker's share of a batch, in parts; nothing where it has no clip."""
         if self.group.size == self.accumulate == 1:
             yield batch
-            return
+        else:
+            yield from map(batch.part, self._rows(lengths))
+
+    def _rows(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return the rows of a batch in each part of this worker's share of it, `lengths` being its clips' frames."""
         share = dealt(lengths, self.group.size)[self.group.rank]
-        for part in dealt(lengths[share], self.accumulate):
-            if len(part):
-                yield batch.part(share[part])
+        return [share[part] for part in dealt(lengths[share], self.accumulate) if len(part)]
 
     def _find_accumulate(self) -> None:
         """Raise `accumulate` until the longest clips fit on every worker; nothing else is changed."""

@@ -1,0 +1,88 @@
+"""One of two processes that train together; the first also trains alone, and writes down how both went.
+
+    python one_of_two_workers.py RANK FOLDER
+
+FOLDER holds `data.npz`, what is trained on, and `runs.json`, the settings of each run; `records-RANK.json` is written.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ser_platform.distillation.losses import student_loss
+from ser_platform.features.viewed import ViewedFeatures
+from ser_platform.settings import Settings, resolve
+from ser_platform.training.batches import TrainingData
+from ser_platform.training.configuration import feature_view
+from ser_platform.training.loop import Trainer
+from ser_platform.training.parallel import ALONE, Group, Workers
+
+CPU = torch.device("cpu")
+
+
+class Watched(Trainer):
+    """A trainer that keeps its part of every step's loss; `memory` is how many clips fit into it."""
+
+    memory = 10_000
+
+    def _step(self, clips, epoch, group):
+        lengths = self.data.features.lengths[clips]
+        if max(map(len, self._rows(lengths)), default=0) > self.memory:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        loss = super()._step(clips, epoch, group)
+        if group is self.group:  # otherwise it only tries what fits
+            self.losses.append(loss)
+        return loss
+
+
+def training_data(settings: Settings, arrays: dict[str, np.ndarray]) -> TrainingData:
+    features = ViewedFeatures(feature_view(settings), tuple(arrays["hashes"].tolist()))
+    teacher = arrays["teacher"] if settings["distill.alpha"] else None
+    labels = tuple(arrays["labels"].tolist())
+    return TrainingData(features, arrays["targets"], labels, arrays["train"], arrays["dev"], teacher)
+
+
+def record(settings: Settings, data: TrainingData, group: Group, memory: int) -> dict[str, object]:
+    """Return the gradient of the first step, the loss of every one, and what the epochs ended with."""
+    trainer = Watched(settings, data, student_loss, CPU, group)
+    trainer.losses, trainer.memory, first = [], memory, []
+
+    def keep(optimizer, *_):
+        if not trainer.losses:
+            first[:] = [p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]
+
+    trainer.optimizer.register_step_pre_hook(keep)
+    results = list(trainer.epochs())
+    return {
+        "gradient": torch.cat(first).tolist(),
+        "losses": group.sum(torch.stack(trainer.losses)).tolist(),
+        "dev_uar": [result.dev_uar for result in results],
+        "train_loss": [result.train_loss for result in results],
+        "logits": trainer.logits(data.dev).tolist(),
+        "weights": torch.cat([value.double().flatten() for value in trainer.model.state_dict().values()]).tolist(),
+        "accumulate": trainer.accumulate,
+    }
+
+
+def main(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    with np.load(folder / "data.npz") as file:
+        arrays = dict(file)
+    records = {}
+    for name, run in json.loads((folder / "runs.json").read_text()).items():
+        memory = run.pop("memory", [10_000, 10_000])[rank]
+        settings = resolve(run)
+        data = training_data(settings, arrays)
+        records[name] = {"together": record(settings, data, Workers(CPU), memory)}
+        if rank == 0:
+            records[name]["alone"] = record(settings, data, ALONE, 10_000)
+    (folder / f"records-{rank}.json").write_text(json.dumps(records))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
