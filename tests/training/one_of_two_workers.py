@@ -16,6 +16,7 @@ from ser_platform.distillation.losses import student_loss
 from ser_platform.features.viewed import ViewedFeatures
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.batches import TrainingData
+from ser_platform.training.checkpoints import read_checkpoint, write_checkpoint
 from ser_platform.training.configuration import feature_view
 from ser_platform.training.loop import Trainer
 from ser_platform.training.parallel import ALONE, Group, Workers
@@ -45,8 +46,11 @@ def training_data(settings: Settings, arrays: dict[str, np.ndarray]) -> Training
     return TrainingData(features, arrays["targets"], labels, arrays["train"], arrays["dev"], teacher)
 
 
-def record(settings: Settings, data: TrainingData, group: Group, memory: int) -> dict[str, object]:
-    """Return the gradient of the first step, the loss of every one, and what the epochs ended with."""
+def record(settings: Settings, data: TrainingData, group: Group, memory: int, folder: Path) -> dict[str, object]:
+    """Return the gradient of the first step, the loss of every one, and what the epochs ended with.
+
+    The first worker's checkpoint of the first epoch is left in `folder`.
+    """
     trainer = Watched(settings, data, student_loss, CPU, group)
     trainer.losses, trainer.memory, first = [], memory, []
 
@@ -55,16 +59,32 @@ def record(settings: Settings, data: TrainingData, group: Group, memory: int) ->
             first[:] = [p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]
 
     trainer.optimizer.register_step_pre_hook(keep)
-    results = list(trainer.epochs())
+    results = []
+    for result in trainer.epochs():
+        results.append(result)
+        if group.rank == 0 and result.epoch == 1:
+            write_checkpoint(trainer.checkpoint(), folder)
     return {
         "gradient": torch.cat(first).tolist(),
         "losses": group.sum(torch.stack(trainer.losses)).tolist(),
         "dev_uar": [result.dev_uar for result in results],
         "train_loss": [result.train_loss for result in results],
         "logits": trainer.logits(data.dev).tolist(),
-        "weights": torch.cat([value.double().flatten() for value in trainer.model.state_dict().values()]).tolist(),
+        "weights": weights_of(trainer),
         "accumulate": trainer.accumulate,
     }
+
+
+def weights_of(trainer: Trainer) -> list[float]:
+    return torch.cat([value.double().flatten() for value in trainer.model.state_dict().values()]).tolist()
+
+
+def resumed_weights(settings: Settings, data: TrainingData, group: Group, folder: Path) -> list[float]:
+    """Return what a training ends with that goes on from the first worker's checkpoint."""
+    trainer = Trainer(settings, data, student_loss, CPU, group)
+    trainer.resume(read_checkpoint(folder))
+    list(trainer.epochs())
+    return weights_of(trainer)
 
 
 def main(rank: int, folder: Path) -> None:
@@ -73,13 +93,17 @@ def main(rank: int, folder: Path) -> None:
     with np.load(folder / "data.npz") as file:
         arrays = dict(file)
     records = {}
-    for name, run in json.loads((folder / "runs.json").read_text()).items():
+    for number, (name, run) in enumerate(json.loads((folder / "runs.json").read_text()).items()):
         memory = run.pop("memory", [10_000, 10_000])[rank]
         settings = resolve(run)
         data = training_data(settings, arrays)
-        records[name] = {"together": record(settings, data, Workers(CPU), memory)}
+        kept, workers = folder / f"together-{number}", Workers(CPU)
+        records[name] = {
+            "together": record(settings, data, workers, memory, kept),
+            "resumed": resumed_weights(settings, data, workers, kept),
+        }
         if rank == 0:
-            records[name]["alone"] = record(settings, data, ALONE, 10_000)
+            records[name]["alone"] = record(settings, data, ALONE, 10_000, folder / f"alone-{number}")
     (folder / f"records-{rank}.json").write_text(json.dumps(records))
     torch.distributed.destroy_process_group()
 

@@ -107,6 +107,12 @@ def test_all_workers_have_the_same_weights_and_figures(run, records):
         assert first[name] == second[name], name
 
 
+@pytest.mark.parametrize("run", RUNS | OTHERS)
+def test_two_workers_go_on_from_the_firsts_checkpoint_as_if_nothing_had_been(run, records):
+    for record in records:
+        assert record[run]["resumed"] == record[run]["together"]["weights"]
+
+
 def test_parts_that_only_one_worker_needs_are_taken_by_all(records):
     # Batches of up to 12 clips are 6 a worker, of which the second has room for 3.
     assert [record["no memory on the second"]["together"]["accumulate"] for record in records] == [2, 2]
