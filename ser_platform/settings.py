@@ -5,6 +5,7 @@ speak it. Folders come from the environment, and are asked for when needed, neve
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,15 @@ OF_A_STUDY = ("data.labels", "features.dtype")  # the same for every trial: they
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. `choices` are the valid values; `low`, `high` the inclusive range of a number."""
+    """One setting. `choices` are the valid values; `low`, `high` the inclusive range of a number.
+
+    Beside its choices a set can hold words that match `pattern`, which whoever uses them checks.
+    """
 
     default: Any
     help: str
     choices: tuple[str, ...] = ()
+    pattern: str | None = None
     low: float | None = None
     high: float | None = None
 
@@ -48,9 +53,11 @@ class Setting:
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not items:
             raise UserError(f"{name} must be a list with at least one of {', '.join(self.choices)}; got {value!r}")
+        others = [item for item in dict.fromkeys(items) if self.pattern and re.fullmatch(self.pattern, str(item))]
         for item in items:
-            self._checked_choice(name, item)
-        return tuple(choice for choice in self.choices if choice in items)
+            if item not in others:
+                self._checked_choice(name, item)
+        return (*(choice for choice in self.choices if choice in items), *others)
 
     def _checked_bool(self, name: str, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -134,12 +141,14 @@ SETTINGS: dict[str, Setting] = {
     ),
     "features.sets": Setting(
         ("log_mel",),
-        "features, side by side where they have the same frames: families, or the set of a published system",
+        "features, side by side where they have the same frames: families, or the set of a published system; or what "
+        "a pretrained encoder makes of a clip, ENCODER.statistics (one row) or ENCODER.frames",
         choices=(
             *("log_mel", "mfcc", "zcr", "rms", "mfcc_delta", "f0", "chroma", "centroid", "bandwidth", "rolloff"),
             *("flatness", "contrast", "tonnetz", "vector180", "vector184", "vector193", "frames201", "chunks128"),
             *("egemaps", "compare", "waveform"),
         ),
+        pattern=r".+\.(statistics|frames)",
     ),
     "features.n_mfcc": Setting(20, "how many of the 40 stored MFCC, and of their deltas, are used", low=1, high=40),
     "features.dtype": Setting(
@@ -161,9 +170,10 @@ SETTINGS: dict[str, Setting] = {
     ),
     "features.normalise": Setting(
         "global",
-        "whose mean and deviation scale the features: all training clips' (global), each clip's own (utterance), or "
-        "all clips' of its speaker (speaker; it must know the test speakers' clips, and is stamped on the protocol)",
-        choices=("global", "utterance", "speaker"),
+        "whose mean and deviation scale the features: all training clips' (global), each clip's own (utterance), all "
+        "clips' of its speaker (speaker; it must know the test speakers' clips, and is stamped on the protocol), or "
+        "nobody's (none; under global an encoder that is tuned hears its samples so too)",
+        choices=("global", "utterance", "speaker", "none"),
     ),
     "model.name": Setting("cnn_bilstm", "architecture"),
     "model.hidden_size": Setting(

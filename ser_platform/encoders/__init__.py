@@ -1,7 +1,7 @@
 """Pretrained speech encoders: found by name, known by the digest of their weights, run at a clip's own length."""
 
 from ser_platform.encoders.encoder import Encoder
-from ser_platform.encoders.finding import encoders_here, find_encoder, pinned_name, remember
+from ser_platform.encoders.finding import encoders_here, find_encoder, keep, pinned_name, remember
 from ser_platform.encoders.states import SpeechEncoder
 
-__all__ = ["Encoder", "SpeechEncoder", "encoders_here", "find_encoder", "pinned_name", "remember"]
+__all__ = ["Encoder", "SpeechEncoder", "encoders_here", "find_encoder", "keep", "pinned_name", "remember"]

@@ -1,4 +1,8 @@
-"""What is known of a pretrained encoder, and its making: a module with random weights, or with the pretrained ones."""
+"""What is known of a pretrained encoder, and its making: a module with random weights, or with the pretrained ones.
+
+`transformers` takes a second to import, which a process that only reads stored states would pay for nothing: it is
+imported where a module is made.
+"""
 
 import contextlib
 import logging
@@ -7,20 +11,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedConfig
-from transformers.models.auto.feature_extraction_auto import feature_extractor_class_from_name
-from transformers.utils import logging as transformers_logging
 
 from ser_platform.encoders.other import OwnStates
 from ser_platform.encoders.states import SpeechEncoder
 from ser_platform.encoders.waveform import WaveformStates
 from ser_platform.encoders.whisper import WhisperStates
 from ser_platform.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 PIN = 12  # hex digits of a digest that stand behind a name
 WHISPER = "whisper"
@@ -81,19 +85,27 @@ class Encoder:
         return str(self.described["model_type"])
 
     @cached_property
-    def config(self) -> PreTrainedConfig:
+    def config(self) -> "PreTrainedConfig":
+        """The description as `transformers` has it, without what changes a pass from one time to the next."""
+        from transformers import AutoConfig
+
         known = {name: value for name, value in self.described.items() if name != "model_type"}
         return AutoConfig.for_model(self.kind, **{**known, **{k: v for k, v in STEADY.items() if k in known}})
 
     @property
     def n_states(self) -> int:
         """How many hidden states a frame has: what enters the first layer, and what leaves each."""
-        return int(self.config.num_hidden_layers) + 1
+        return self._size("encoder_layers", "num_hidden_layers") + 1
 
     @property
     def width(self) -> int:
         """How many numbers a hidden state has."""
-        return int(self.config.hidden_size)
+        return self._size("d_model", "hidden_size")
+
+    def _size(self, *names: str) -> int:
+        """Return the first of these sizes that the description has, else what it is by default."""
+        given = next((self.described[name] for name in names if name in self.described), None)
+        return int(getattr(self.config, names[-1]) if given is None else given)
 
     @property
     def sample_rate(self) -> int:
@@ -105,7 +117,7 @@ class Encoder:
         """Seconds from one frame to the next; infinite where its frames do not follow from the samples."""
         if self.kind == WHISPER:
             return 2 * int(self.preprocessor.get("hop_length", 160)) / self.sample_rate
-        strides = getattr(self.config, "conv_stride", None)
+        strides = self.described.get("conv_stride")
         return math.prod(strides) / self.sample_rate if strides else math.inf
 
     @cached_property
@@ -161,12 +173,16 @@ class Encoder:
         return self if name == self.name else replace(self, name=name)
 
     def _body(self) -> nn.Module:
+        from transformers import AutoModelForAudioClassification
+
         if self.kind not in AutoModelForAudioClassification._model_mapping._model_mapping:
             raise UserError(f"{self.name} is a {self.kind}, which transformers cannot classify audio with")
         with _quiet():
             return _body_of(AutoModelForAudioClassification.from_config(self.config)).eval()
 
     def _read(self, folder: Path) -> nn.Module:
+        from transformers import AutoModelForAudioClassification
+
         with _quiet():
             model, told = AutoModelForAudioClassification.from_pretrained(
                 folder,
@@ -193,6 +209,8 @@ class Encoder:
         return made.eval()
 
     def _extractor(self) -> Any:
+        from transformers.models.auto.feature_extraction_auto import feature_extractor_class_from_name
+
         kind = self.preprocessor.get("feature_extractor_type")
         found = feature_extractor_class_from_name(kind) if kind else None
         if found is None:
@@ -218,6 +236,8 @@ def _body_of(model: Any) -> nn.Module:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep `transformers` from telling of the classifier that is thrown away."""
+    from transformers.utils import logging as transformers_logging
+
     before, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()

@@ -9,8 +9,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -41,10 +39,11 @@ def find_encoder(spelled: str) -> Encoder:
     known = _remembered.get(pin[:PIN])
     if known is not None and known.digest.startswith(pin):
         return known.renamed(name)
-    kept = _read_kept(pin)
-    if kept is not None:
-        return _noted(kept).renamed(name)
-    found = _looked_up(name)
+    # Not from the hub what a model brought with it: the hub may not be there.
+    found = _in_folders(name)
+    if found is None or not found.digest.startswith(pin):
+        kept = _read_kept(pin)
+        found = kept.renamed(name) if kept is not None else found or _looked_up(name)
     if not found.digest.startswith(pin):
         raise UserError(
             f"the weights of {name} have changed: they are {found.pin}, asked for is {pin[:PIN]}; name them as they "
@@ -113,16 +112,22 @@ def _pretrained_folder() -> Path | None:
 
 
 def _looked_up(name: str) -> Encoder:
+    found = _in_folders(name)
+    if found is not None:
+        return found
+    if HUB_NAME.fullmatch(name):
+        return _described(name, _from_hub(name))
+    raise UserError(f"no encoder {name!r}: {_told_of_here()}, a path, or a name of the hub like openai/whisper-base")
+
+
+def _in_folders(name: str) -> Encoder | None:
+    """Return the encoder called `name` under `SER_PRETRAINED`, or at the path `name`."""
     root = _pretrained_folder()
     if root is not None and (root / name / CONFIG).is_file():
         return _described(name, root / name)
     path = expanded(name)
-    if path.is_dir():
-        # Absolute: other processes run in other folders.
-        return _described(str(path.resolve()), path.resolve())
-    if HUB_NAME.fullmatch(name):
-        return _described(name, _from_hub(name))
-    raise UserError(f"no encoder {name!r}: {_told_of_here()}, a path, or a name of the hub like openai/whisper-base")
+    # Absolute: other processes run in other folders.
+    return _described(str(path.resolve()), path.resolve()) if path.is_dir() else None
 
 
 def _told_of_here() -> str:
@@ -134,10 +139,13 @@ def _told_of_here() -> str:
 
 def _from_hub(name: str) -> Path:
     """Return the folder of a model of the hub: as cached, else after downloading its safetensors."""
+    from huggingface_hub import snapshot_download  # late: see `encoder`
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
     for local in (True, False):
         try:
             folder = Path(snapshot_download(name, allow_patterns=list(WANTED), local_files_only=local))
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
             if not local:
                 said = str(error).strip().splitlines()[0]
                 raise UserError(

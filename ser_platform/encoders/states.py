@@ -20,6 +20,11 @@ class SpeechEncoder(nn.Module, ABC):
     @abstractmethod
     def layers(self) -> nn.ModuleList: ...
 
+    @property
+    def last(self) -> list[nn.Module]:
+        """What comes behind the last layer."""
+        return []
+
     @abstractmethod
     def frame_counts(self, lengths: Tensor) -> Tensor:
         """Return how many frames clips of `lengths` samples have, both `(batch,)`."""

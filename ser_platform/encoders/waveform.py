@@ -38,6 +38,12 @@ class WaveformStates(SpeechEncoder):
     def layers(self) -> nn.ModuleList:
         return cast(nn.ModuleList, cast(Any, self.body).encoder.layers)
 
+    @property
+    def last(self) -> list[nn.Module]:
+        """The final normalisation of those models that have one; in others each layer ends with its own."""
+        body = cast(Any, self.body)
+        return [body.encoder.layer_norm] if getattr(body.config, "do_stable_layer_norm", False) else []
+
     def frame_counts(self, lengths: Tensor) -> Tensor:
         """Return how many frames clips of `lengths` samples have, both `(batch,)`."""
         counts = lengths.clamp_min(self.least)

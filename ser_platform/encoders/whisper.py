@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.audio_utils import mel_filter_bank
 
 from ser_platform.encoders.states import SpeechEncoder, is_ragged, own
 
@@ -28,6 +27,8 @@ class WhisperStates(SpeechEncoder):
     """
 
     def __init__(self, body: nn.Module, preprocessor: Mapping[str, Any]) -> None:
+        from transformers.audio_utils import mel_filter_bank  # late: see `encoder`
+
         super().__init__()
         self.body = body
         self.n_fft = int(preprocessor.get("n_fft", 400))
@@ -51,6 +52,11 @@ class WhisperStates(SpeechEncoder):
     @property
     def layers(self) -> nn.ModuleList:
         return cast(nn.ModuleList, self.body.layers)
+
+    @property
+    def last(self) -> list[nn.Module]:
+        """The final normalisation."""
+        return [cast(nn.Module, self.body.layer_norm)]
 
     def frame_counts(self, lengths: Tensor) -> Tensor:
         """Return how many frames clips of `lengths` samples have, both `(batch,)`: one every 20 ms."""

@@ -14,10 +14,12 @@ from typing import Any
 
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.features import FAMILIES
+from ser_platform.features.encoded import family_described
 from ser_platform.features.extraction import folder_of
+from ser_platform.features.families import family_key
 from ser_platform.features.leases import LOCKS, in_use, reading
 from ser_platform.features.merging import put_together, remove_leftovers
-from ser_platform.features.parts import DTYPES, parts_in
+from ser_platform.features.parts import DTYPES, parts_in, recorded_parts
 from ser_platform.features.uses import Use, uses_of
 
 GIGABYTE = 10**9
@@ -77,8 +79,26 @@ def listing(root: Path) -> list[Stored]:
 
 
 def _readable(root: Path) -> set[Path]:
-    """Return the folders that this version can read, there or not."""
-    return {folder_of(root, name, dtype) for name in FAMILIES for dtype in DTYPES}
+    """Return the folders that this version can read, there or not; of encoders, those that are there.
+
+    An encoder's family is known by its description, so that it stays when the encoder is not at hand.
+    """
+    encoded = {folder for folder in folders_in(root) if _is_encoded(folder)}
+    return {folder_of(root, name, dtype) for name in FAMILIES for dtype in DTYPES} | encoded
+
+
+def _is_encoded(folder: Path) -> bool:
+    for part in recorded_parts(folder):
+        family = family_described(part.record.about)
+        if family is not None:
+            return folder.name == f"{family_key('', family)}-{part.record.dtype}"
+    return False
+
+
+def readable_folders(root: Path) -> list[Path]:
+    """Return the folders that are there and that this version can read."""
+    readable = _readable(root)
+    return [folder for folder in folders_in(root) if folder in readable]
 
 
 def _stored(folder: Path, readable: bool) -> Stored:

@@ -5,7 +5,7 @@ encoder. The encoder is told by the digest of its weights, which is part of the 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder
+from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, keep
 from ser_platform.errors import UserError
 from ser_platform.features.analysis import Analysis
 from ser_platform.features.family import Family
@@ -149,15 +149,21 @@ def encoded_name(backbone: str, kind: str) -> str:
     return f"{find_encoder(backbone).pinned}.{kind}"
 
 
+def is_encoded(name: str) -> bool:
+    """Tell whether a family's name is `ENCODER.KIND`; whether there is such an encoder is not asked."""
+    spelled, _, kind = name.rpartition(".")
+    return bool(spelled) and kind in KINDS
+
+
 def encoded_family(name: str) -> Family | None:
     """Return the family called `ENCODER.KIND`, None where the name is no such one.
 
     Raises:
         UserError: there is no such encoder, or it has no such family.
     """
-    spelled, _, kind = name.rpartition(".")
-    if not spelled or kind not in KINDS:
+    if not is_encoded(name):
         return None
+    spelled, _, kind = name.rpartition(".")
     return _family(kind, find_encoder(spelled).label, spelled)
 
 
@@ -176,6 +182,13 @@ def family_described(about: Mapping[str, Any]) -> Family | None:
         return kind(**about["parameters"])
     except (TypeError, KeyError):
         return None  # of another version
+
+
+def keep_encoders(names: Iterable[str]) -> None:
+    """Have other processes of this `SER_HOME` find the encoders of these families that came with a model."""
+    for name in names:
+        if is_encoded(name):
+            keep(find_encoder(name.rpartition(".")[0]))
 
 
 @lru_cache(maxsize=2)

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 STD_FLOOR = 1e-5  # a constant column would divide by zero
-GLOBAL, UTTERANCE, SPEAKER = "global", "utterance", "speaker"
-NORMALISATIONS = (GLOBAL, UTTERANCE, SPEAKER)  # whose statistics: all training clips', the clip's own, its speaker's
+GLOBAL, UTTERANCE, SPEAKER, NONE = "global", "utterance", "speaker", "none"
+# Whose statistics: all training clips', the clip's own, its speaker's; or nothing is scaled.
+NORMALISATIONS = (GLOBAL, UTTERANCE, SPEAKER, NONE)
 
 
 def protocol_note(normalise: str) -> str | None:
@@ -38,6 +39,11 @@ class Normaliser:
         mean = sums / counts
         variance = np.maximum(squares / counts - mean**2, 0.0)
         return cls(mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32))
+
+    @classmethod
+    def neutral(cls, n_features: int) -> "Normaliser":
+        """Return one that changes nothing."""
+        return cls(np.zeros(n_features, dtype=np.float32), np.ones(n_features, dtype=np.float32))
 
     @classmethod
     def side_by_side(cls, parts: Iterable["Normaliser"]) -> "Normaliser":

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from ser_platform.corpora.manifest import Manifest, Utterance
 from ser_platform.errors import BadAudio, CorpusError, UnknownChoice, WorkFailed
 from ser_platform.features import FAMILIES
-from ser_platform.features.budget import GIGABYTE, keep_within_limit, limit
+from ser_platform.features.budget import GIGABYTE, keep_within_limit, limit, readable_folders
+from ser_platform.features.encoded import keep_encoders
 from ser_platform.features.extraction import Mapper, Source, folder_of, make_jobs, on_this_machine, stored_in
 from ser_platform.features.index import Decoded, Index, signature
 from ser_platform.features.leases import reading
@@ -82,7 +83,9 @@ def prepare(
         WorkFailed: the disk is full, or `SER_FEATURES_GB` is less than what is asked for.
     """
     limit()  # refused before anything is done
-    work = _Preparation(list(manifest), _known(names), _known_dtype(dtype))
+    names = _known(names)
+    keep_encoders(names)
+    work = _Preparation(list(manifest), names, _known_dtype(dtype))
     n_decoded = work.run(mapper, progress)
     _refuse_too_many(work.set_aside, len(manifest), max_bad)
     work.finish()
@@ -288,14 +291,19 @@ def open_family(name: str, hashes: tuple[str, ...], dtype: str = "float32") -> S
     return StoredFamily(name, hashes, dtype)
 
 
-def verify(names: Iterable[str], dtype: str = "float32") -> int:
-    """Read all that is stored of these families and compare it with its digests; return how many bytes that were.
+def verify(names: Iterable[str] | None = None) -> int:
+    """Read all that is stored, or all of these families, and compare it with its digests; return how many bytes.
 
     Raises:
         WorkFailed: something was altered; it is dropped, so that the next command extracts it again.
     """
+    root = families_folder()
+    if names is None:
+        folders = readable_folders(root)
+    else:
+        folders = [folder_of(root, name, dtype) for name in _known(names) for dtype in DTYPES]
     n_bytes, damaged = 0, []
-    for folder in (folder_of(families_folder(), name, dtype) for name in _known(names)):
+    for folder in folders:
         with reading(folder, lease=False):
             parts = recorded_parts(folder)
             damaged += [part for part in parts if not part.is_sound(thorough=True)]

@@ -14,7 +14,7 @@ from ser_platform.errors import UserError
 from ser_platform.features import FAMILIES
 from ser_platform.features.families import compute
 from ser_platform.features.loudness import LN_OF_DB, RMS, Loudness
-from ser_platform.features.normaliser import GLOBAL, SPEAKER, UTTERANCE, Normaliser
+from ser_platform.features.normaliser import GLOBAL, NONE, SPEAKER, UTTERANCE, Normaliser
 from ser_platform.features.pooling import OF_SUMS, pool, pool_sums
 from ser_platform.features.store import open_family
 from ser_platform.features.view import FeatureView
@@ -124,7 +124,7 @@ class ViewedClips:
         if self.view.normalise == SPEAKER:
             speaker_of, by_speaker = self._by_speaker
             return by_speaker.take(speaker_of[clips])
-        return normaliser
+        return Normaliser.neutral(self.view.n_features) if self.view.normalise == NONE else normaliser
 
     @cached_property
     def _by_speaker(self) -> tuple[Rows, Normaliser]:

@@ -1,12 +1,15 @@
 """The bundle: a folder that holds all of a model, and the one artefact that is registered, promoted and served.
 
 `model.safetensors` and `normaliser.safetensors` (numbers), `bundle.json` (what they mean), `README.md` (model card) and
-`MANIFEST.sha256` (the digest of each). Reading checks the digests first and runs no code from the folder: no pickle.
+`MANIFEST.sha256` (the digest of each). A model that hears what a frozen pretrained encoder makes of a clip brings that
+encoder with it, `encoder.safetensors`, in the dtype it was published in; one whose encoder was tuned has all weights in
+`model.safetensors`. So a bundle predicts wherever it is. Reading checks the digests first and runs no code from the
+folder: no pickle.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,15 +23,19 @@ from torch import Tensor, nn
 
 from ser_platform.corpora.audio import SAMPLE_RATE
 from ser_platform.corpora.lineage import Lineage
+from ser_platform.encoders import Encoder, find_encoder, remember
+from ser_platform.encoders.encoder import PIN
 from ser_platform.errors import BundleError
+from ser_platform.features.encoded import is_encoded
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.view import FeatureView
-from ser_platform.models import MODELS, build_model
+from ser_platform.models import MODELS, PRETRAINED, build_model
 from ser_platform.settings import Settings, as_json, resolve
 
 FORMAT = 1
 MANIFEST = "MANIFEST.sha256"
 FILES = ("README.md", "bundle.json", "model.safetensors", "normaliser.safetensors")
+ENCODER = "encoder.safetensors"  # only where a frozen encoder is needed
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,26 @@ class Bundle:
 
     def model(self) -> nn.Module:
         """Return the model with its weights, in evaluation mode."""
-        model = build_model(self.settings, self.view.n_features, len(self.labels))
+        model = build_model(self.settings, self.view.n_features, len(self.labels), weights=False)
         model.load_state_dict(dict(self.state))
         return model.eval()
+
+    @property
+    def frozen_encoders(self) -> tuple[Encoder, ...]:
+        """The encoders whose states the model hears.
+
+        Raises:
+            UserError: one of them is not here.
+        """
+        spelled = dict.fromkeys(name.rpartition(".")[0] for name in self.view.sets if is_encoded(name))
+        return tuple(find_encoder(name) for name in spelled)
+
+    @property
+    def tuned_encoders(self) -> tuple[Encoder, ...]:
+        """The encoder that is part of the model, if any: its weights are the model's own."""
+        if self.settings["model.name"] not in PRETRAINED or self.frozen_encoders:
+            return ()
+        return (find_encoder(self.settings["model.backbone"]),)
 
     def write(self, folder: Path, card: str) -> str:
         """Write the bundle into `folder` with the model card `card`; return the digest of its MANIFEST."""
@@ -75,14 +99,22 @@ class Bundle:
             "model.safetensors": save_tensors({name: value.contiguous() for name, value in self.state.items()}),
             "normaliser.safetensors": save_arrays({"mean": self.normaliser.mean, "std": self.normaliser.std}),
         }
+        if self.frozen_encoders:
+            weights = {
+                f"{encoder.pin}.{name}": value.contiguous()
+                for encoder in self.frozen_encoders
+                for name, value in encoder.body_weights().items()
+            }
+            contents[ENCODER] = save_tensors(weights)
         for name, content in contents.items():
             (folder / name).write_bytes(content)
-        lines = [f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in FILES]
+        lines = [f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents)]
         manifest = "".join(lines).encode()
         (folder / MANIFEST).write_bytes(manifest)
         return hashlib.sha256(manifest).hexdigest()
 
     def _description(self) -> dict[str, Any]:
+        encoders = (*self.frozen_encoders, *self.tuned_encoders)
         return {
             "format": FORMAT,
             "role": self.role,
@@ -96,6 +128,7 @@ class Bundle:
             "metrics": self.metrics,
             "lineage": asdict(self.lineage),
             "provenance": self.provenance,
+            **({"encoders": [encoder.as_json() for encoder in encoders]} if encoders else {}),
         }
 
 
@@ -113,9 +146,9 @@ def verified_files(folder: Path, digest: str | None = None) -> dict[str, bytes]:
         raise BundleError(f"{folder / MANIFEST} was altered: its digest is {found[:12]}, registered is {digest[:12]}")
     lines = manifest.decode("utf-8", "replace").splitlines()
     listed = {name: checksum for checksum, name in (line.split("  ", 1) for line in lines if "  " in line)}
-    if sorted(listed) != sorted(FILES):
+    if sorted(listed) not in (sorted(FILES), sorted((*FILES, ENCODER))):
         raise BundleError(f"{folder / MANIFEST} lists {sorted(listed)}; a bundle has {sorted(FILES)}")
-    contents = {name: _read(folder / name) for name in FILES}
+    contents = {name: _read(folder / name) for name in listed}
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != listed[name]:
             raise BundleError(f"{folder / name} was altered: it does not match {MANIFEST}")
@@ -138,6 +171,7 @@ def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
         raise BundleError(
             f"{folder}: unknown architecture {described['architecture']!r}; known are {', '.join(MODELS)}"
         )
+    _remember_encoders(described.get("encoders", ()), contents.get(ENCODER))
     arrays: dict[str, np.ndarray] = load_arrays(contents["normaliser.safetensors"])
     return Bundle(
         role=described["role"],
@@ -152,6 +186,15 @@ def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
         lineage=Lineage(**{name: tuple(values) for name, values in described["lineage"].items()}),
         provenance=described["provenance"],
     )
+
+
+def _remember_encoders(described: Sequence[Mapping[str, Any]], content: bytes | None) -> None:
+    """Let this process find the encoders of a bundle, wherever it came from."""
+    tensors = load_tensors(content) if content else {}
+    for encoder in described:
+        prefix = f"{encoder['digest'][:PIN]}."
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        remember(Encoder.from_json(encoder, own or None))
 
 
 def _read(path: Path) -> bytes:

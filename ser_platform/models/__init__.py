@@ -27,6 +27,7 @@ from ser_platform.models.conformer import Conformer
 from ser_platform.models.gru import Gru
 from ser_platform.models.lite_cnn import LiteCnn
 from ser_platform.models.mlp import Mlp
+from ser_platform.models.pretrained import Pretrained
 from ser_platform.models.separable_cnn import SeparableCnn
 from ser_platform.models.stacked_bilstm import StackedAttentionBiLstm, StackedBiLstm
 from ser_platform.settings import Settings
@@ -76,7 +77,17 @@ CLASSICAL: dict[str, Architecture] = {
     "mlp_sklearn": Architecture(Perceptron, (), {"hidden_size": 64}),
     "logistic": Architecture(LinearScores, ()),
 }
-MODELS = NEURAL | CLASSICAL
+# A classifier on a pretrained encoder, which `model.backbone` names. What it hears depends on `model.tuning`.
+PRETRAINED: dict[str, Architecture] = {
+    "pretrained": Architecture(
+        Pretrained,
+        (
+            *("backbone", "tuning", "tuned_layers", "lora_rank", "checkpointing"),
+            *("pooling", "head_size", "dropout", "adversary"),
+        ),
+    ),
+}
+MODELS = NEURAL | PRETRAINED | CLASSICAL
 
 
 def architecture(name: str) -> Architecture:
@@ -96,14 +107,18 @@ def with_sizes(settings: Settings) -> Settings:
     return {**settings, **{f"model.{name}": settings[f"model.{name}"] or size for name, size in own.items()}}
 
 
-def build_model(settings: Settings, n_features: int, n_emotions: int) -> nn.Module:
-    """Build the model that `settings` describe, with random weights.
+def build_model(settings: Settings, n_features: int, n_emotions: int, *, weights: bool = True) -> nn.Module:
+    """Build the model that `settings` describe, with random weights but for those of a pretrained encoder.
+
+    Without `weights` these are random too: a state is to follow, which has them.
 
     Raises:
         UserError: there is no such model, or its sizes cannot be.
     """
     chosen, sized = architecture(settings["model.name"]), with_sizes(settings)
     arguments = {name: sized[f"model.{name}"] for name in (*chosen.sizes, *chosen.settings)}
+    if settings["model.name"] in PRETRAINED:
+        arguments["weights"] = weights
     return chosen.build(n_features, n_emotions, **arguments)
 
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_platform.features import FEATURE_SETS
-from ser_platform.models import architecture
 from ser_platform.settings import Settings
 from ser_platform.training.batches import Batch
+from ser_platform.training.configuration import hears_waveform
 
 MASKED_PERCENT = 15  # of a clip's frames, and of the columns, that one mask covers at most
 NOISE_SPAN_DB = 15.0  # dB from the lowest to the highest signal-to-noise ratio that is drawn
@@ -37,7 +37,7 @@ class Augmenter:
         self.rng = np.random.default_rng([STREAM, settings["seed"]])
         self.noise = torch.Generator(device).manual_seed(settings["seed"] ^ STREAM)
         self._changes: list[Callable[[Batch], Batch]] = []
-        if architecture(settings["model.name"]).hears_waveform:
+        if hears_waveform(settings):
             self._change_samples(settings)
         if settings["augment.crop"] < 1:
             self._changes.append(partial(crop, least_share=settings["augment.crop"], rng=self.rng))

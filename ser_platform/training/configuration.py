@@ -4,22 +4,81 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ser_platform.encoders import find_encoder, pinned_name
 from ser_platform.errors import UserError
-from ser_platform.features.normaliser import protocol_note
+from ser_platform.features.encoded import FRAMES, STATISTICS, encoded_name, is_encoded
+from ser_platform.features.normaliser import GLOBAL, NONE, protocol_note
 from ser_platform.features.view import FeatureView
-from ser_platform.models import architecture, count_parameters
+from ser_platform.models import PRETRAINED, architecture, count_parameters
+from ser_platform.models.pretrained import ATTENTION, FROZEN
 from ser_platform.settings import Settings
 from ser_platform.training.fitting import refuse_unfit
 
+SAMPLES = ("waveform",)
+
 
 def feature_view(settings: Settings) -> FeatureView:
-    """Return the view of a configuration; a model that hears samples takes no frame features.
+    """Return the view of a configuration.
+
+    An encoder that is tuned hears samples as they are: their mean and deviation over all clips are none of its own.
 
     Raises:
-        UserError: there is no such model, or the settings contradict each other.
+        UserError: there is no such model or encoder, or the settings contradict each other.
     """
-    hears_waveform = architecture(settings["model.name"]).hears_waveform
-    return FeatureView.from_settings(settings, ("waveform",) if hears_waveform else settings["features.sets"])
+    sets = heard_sets(settings)
+    if settings["model.name"] in PRETRAINED and sets == SAMPLES and settings["features.normalise"] == GLOBAL:
+        settings = settings | {"features.normalise": NONE}
+    return FeatureView.from_settings(settings, sets)
+
+
+def heard_sets(settings: Settings) -> tuple[str, ...]:
+    """Return the feature sets of a configuration: samples, the states of a frozen encoder, or `features.sets`.
+
+    Raises:
+        UserError: there is no such model or encoder.
+    """
+    if hears_waveform(settings):
+        return SAMPLES
+    if settings["model.name"] in PRETRAINED:
+        kind = FRAMES if settings["model.pooling"] == ATTENTION else STATISTICS
+        return (encoded_name(settings["model.backbone"], kind),)
+    return tuple(pinned_set(name) for name in settings["features.sets"])
+
+
+def hears_waveform(settings: Settings) -> bool:
+    """Tell whether a configuration's model hears samples.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    chosen = architecture(settings["model.name"])
+    return settings["model.tuning"] != FROZEN if settings["model.name"] in PRETRAINED else chosen.hears_waveform
+
+
+def pinned(settings: Settings) -> Settings:
+    """Return `settings` with every encoder that they ask for named by the digest of its weights.
+
+    What is trained, logged and stored then says which weights it means, and means no others later.
+
+    Raises:
+        UserError: there is no such encoder, or its weights are not those that the settings name.
+    """
+    named: Settings = {"features.sets": tuple(pinned_set(name) for name in settings["features.sets"])}
+    if settings["model.name"] in PRETRAINED:
+        named["model.backbone"] = pinned_name(settings["model.backbone"])
+    return settings | named
+
+
+def pinned_set(name: str) -> str:
+    """Return a feature set's name, with the digest of its encoder where it is of one.
+
+    Raises:
+        UserError: there is no such encoder.
+    """
+    if not is_encoded(name):
+        return name
+    spelled, _, kind = name.rpartition(".")
+    return encoded_name(spelled, kind)
 
 
 def needed_families(settings: Settings) -> tuple[str, ...]:
@@ -45,7 +104,7 @@ def refuse_contradictions(settings: Settings) -> None:
 
 
 def parameters_of(settings: Settings, n_emotions: int, state: Mapping[str, Tensor] | None = None) -> int:
-    """Return how many trainable parameters the configuration's model has.
+    """Return how many parameters a prediction of the configuration's model goes through, a frozen encoder's included.
 
     Of kernels, trees and neighbours it is how many numbers the fit `state` holds; 0 before there is one.
 
@@ -53,5 +112,9 @@ def parameters_of(settings: Settings, n_emotions: int, state: Mapping[str, Tenso
         UserError: there is no such model, or the settings contradict each other.
     """
     refuse_contradictions(settings)
-    parameters = count_parameters(settings, feature_view(settings).n_features, n_emotions)
-    return sum(tensor.numel() for tensor in (state or {}).values()) if parameters == 0 else parameters
+    view = feature_view(settings)
+    parameters = count_parameters(settings, view.n_features, n_emotions)
+    if parameters == 0:
+        parameters = sum(tensor.numel() for tensor in (state or {}).values())
+    encoders = {name.rpartition(".")[0] for name in view.sets if is_encoded(name)}
+    return parameters + sum(find_encoder(encoder).n_parameters for encoder in encoders)

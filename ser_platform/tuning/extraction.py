@@ -15,12 +15,13 @@ import ray
 from ser_platform.evaluation.baseline import POOLED
 from ser_platform.features.extraction import Done, Job, Mapper, extract, on_this_machine
 from ser_platform.features.loudness import RMS
-from ser_platform.models import architecture
-from ser_platform.settings import resolve
+from ser_platform.settings import Settings, resolve
+from ser_platform.training.configuration import heard_sets
 from ser_platform.tuning.cluster import cluster
 from ser_platform.tuning.space import Space
 
 AHEAD = 2  # tasks a slot that are sent before their turn, so that no slot waits for the driver
+OF_HEARING = ("model.name", "features.sets", "model.backbone", "model.tuning", "model.pooling")
 OF_LEVEL = ("data.trim_db", "data.level_dbfs")  # where they are not 0, levels are read beside the feature sets
 
 
@@ -60,14 +61,17 @@ def heard_families(spaces: Iterable[Space]) -> tuple[str, ...]:
     """Return the feature families that any trial of these spaces can read."""
     needed: list[str] = []
     for space in spaces:
-        hears_waveform = {architecture(name).hears_waveform for name in _options(space, "model.name")}
-        if True in hears_waveform:
-            needed.append("waveform")
-        if False in hears_waveform:
-            needed += [name for sets in _options(space, "features.sets") for name in sets]
+        needed += [name for settings in _hearing(space) for name in heard_sets(settings)]
         if any(value for setting in OF_LEVEL for value in _options(space, setting)):
             needed.append(RMS)
     return tuple(dict.fromkeys(needed))
+
+
+def _hearing(space: Space) -> Iterator[Settings]:
+    """Yield the settings that decide what a trial's model hears, every combination that there can be."""
+    options = [_options(space, setting) for setting in OF_HEARING]
+    for values in itertools.product(*options):
+        yield resolve(dict(zip(OF_HEARING, values, strict=True)))
 
 
 def copies_of(space: Space) -> list[tuple[str, int]]:

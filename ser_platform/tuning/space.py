@@ -12,6 +12,7 @@ import yaml
 from ser_platform.errors import SpaceError, UnknownChoice, UserError
 from ser_platform.models import MODELS
 from ser_platform.settings import OF_A_STUDY, SETTINGS, Settings, resolve
+from ser_platform.training.configuration import pinned
 
 ROLES = ("teacher", "student")
 DOMAINS = ("choice", "subset", "uniform", "loguniform", "int", "fixed")
@@ -93,8 +94,8 @@ class Space:
         return params
 
     def settings(self, params: Mapping[str, Any]) -> Settings:
-        """Return every setting of a configuration."""
-        return resolve({**self.base, **params})
+        """Return every setting of a configuration, encoders named by the digest of their weights."""
+        return pinned(resolve({**self.base, **params}))
 
     def with_overrides(
         self,

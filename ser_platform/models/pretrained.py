@@ -1,0 +1,220 @@
+"""A pretrained speech encoder and a classifier on its hidden states: the encoder frozen, tuned in part, or in whole.
+
+Under `model.tuning frozen` the model is the classifier alone: it hears the states of all layers, computed once and
+stored. Otherwise it hears samples.
+"""
+
+from collections.abc import MutableMapping
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder
+from ser_platform.errors import MissingExtra, UserError
+from ser_platform.models.adversary import Adversary
+from ser_platform.models.masking import AdditiveAttention, mean_and_std
+from ser_platform.settings import Settings
+
+FROZEN, TOP, FULL, LORA = "frozen", "top", "full", "lora"
+STATISTICS, ATTENTION = "statistics", "attention"
+MOST_LANGUAGES = 16  # that the adversary has logits for; those of languages that no clip speaks are never right
+LORA_SCALE = 2  # alpha over rank, at every rank
+BASE, DOWN, UP = "base_layer.weight", "lora_A.default.weight", "lora_B.default.weight"  # names that peft gives
+
+
+class Head(nn.Module):
+    """A weighted sum of an encoder's states, one weight a layer, pooled over time and classified.
+
+    Pooling is mean and standard deviation over a clip's own frames (`statistics`), or both weighted by attention
+    (`attention`: Okabe, Koshinaka & Shinoda, 2018, arXiv:1803.10963). The weighted sum is that of ELMo and SUPERB:
+    Peters et al., 2018, arXiv:1802.05365; Yang et al., 2021, arXiv:2105.01051.
+    """
+
+    def __init__(
+        self, n_states: int, width: int, n_emotions: int, *, pooling: str, head_size: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.zeros(n_states))
+        self.attention = AdditiveAttention(width, head_size) if pooling == ATTENTION else None
+        self.hidden = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, head_size), nn.ReLU())
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(head_size, n_emotions))
+
+    def of_statistics(self, statistics: Tensor) -> Tensor:
+        """Map means and deviations of all states, `(batch, 2, n_states, width)`, to embeddings `(batch, head_size)`."""
+        mixed = torch.einsum("bpsw,s->bpw", statistics, self.mix.softmax(dim=0))
+        embeddings: Tensor = self.hidden(mixed.flatten(1))
+        return embeddings
+
+    def of_frames(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Map states `(batch, n_frames, n_states, width)` and lengths to embeddings `(batch, head_size)`."""
+        if self.attention is None:
+            pooled = mean_and_std(states.flatten(2), lengths)
+            return self.of_statistics(pooled.unflatten(1, (2, *states.shape[2:])))
+        mixed = torch.einsum("btsw,s->btw", states, self.mix.softmax(dim=0))
+        embeddings: Tensor = self.hidden(mean_and_std(mixed, lengths, self.attention(mixed, lengths)))
+        return embeddings
+
+
+class Pretrained(nn.Module):
+    """The classifier of a pretrained encoder, and unless that is frozen the encoder itself.
+
+    `encoder` is None where it is frozen. Parts of it that are not trained stay in evaluation mode.
+
+    Args:
+        n_features: columns that the model sees: the encoder's stored states, or one, the samples.
+        weights: whether a tuned encoder begins with its pretrained weights; False leaves them random, for a state
+            that is to follow, which may have adapters: they are merged into the weights they adapt.
+
+    Raises:
+        UserError: there is no such encoder, or it has fewer layers than are to be tuned.
+        MissingExtra: adapters are to be trained and `peft` is not installed.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_emotions: int,
+        *,
+        backbone: str,
+        tuning: str,
+        tuned_layers: int,
+        lora_rank: int,
+        pooling: str,
+        head_size: int,
+        dropout: float,
+        adversary: float,
+        checkpointing: bool,
+        weights: bool = True,
+    ) -> None:
+        super().__init__()
+        found = find_encoder(backbone)
+        self.shape = (found.n_states, found.width)
+        self.pooling, self._reversal = pooling, adversary
+        self.head = Head(*self.shape, n_emotions, pooling=pooling, head_size=head_size, dropout=dropout)
+        self.adversary = Adversary(head_size, MOST_LANGUAGES) if adversary else None
+        self.encoder: SpeechEncoder | None = None
+        self.language_logits: Tensor | None = None
+        self._tuned: list[nn.Module] = []
+        if tuning != FROZEN:
+            self._tune(found, tuning, tuned_layers, lora_rank, checkpointing, weights)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map states or samples, `(batch, n_frames, n_features)`, and lengths to logits `(batch, n_emotions)`."""
+        embeddings = self._embedded(features, lengths)
+        if self.adversary is not None and self.training:
+            self.language_logits = self.adversary(embeddings, self._reversal)
+        logits: Tensor = self.head.classifier(embeddings)
+        return logits
+
+    def _embedded(self, features: Tensor, lengths: Tensor) -> Tensor:
+        if self.encoder is not None:
+            states, counts = self.encoder(features[:, :, 0], lengths)
+            # Stored states are scaled by statistics of the training clips; states that move, each frame by its own.
+            return self.head.of_frames(F.layer_norm(states, states.shape[-1:]), counts)
+        if self.pooling == STATISTICS:
+            return self.head.of_statistics(features[:, 0].unflatten(1, (2, *self.shape)))
+        return self.head.of_frames(features.unflatten(2, self.shape), lengths)
+
+    def train(self, mode: bool = True) -> "Pretrained":
+        """Set the mode of what is trained; the rest of the encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.encoder is not None:
+            self.encoder.eval()
+            for module in self._tuned if mode else ():
+                module.train()
+        return self
+
+    def parameter_groups(self, settings: Settings) -> list[dict[str, Any]]:
+        """Return a group of the classifier and one of every encoder layer that is trained, from the last one down.
+
+        A layer learns `optimizer.layer_decay` times as fast as the one above it, the last one `optimizer.backbone_lr`
+        times as fast as the classifier (discriminative fine-tuning: Howard & Ruder, 2018, arXiv:1801.06146). Biases and
+        normalisations are not decayed.
+        """
+        depths: dict[int, list[nn.Parameter]] = {}
+        for parameter, depth in self._depths():
+            depths.setdefault(depth, []).append(parameter)
+        lr, share, decay = (settings[f"optimizer.{name}"] for name in ("lr", "backbone_lr", "layer_decay"))
+        rates = {depth: lr if depth < 0 else lr * share * decay**depth for depth in depths}
+        groups = []
+        for depth in sorted(depths):
+            for decayed in (True, False):
+                chosen = [parameter for parameter in depths[depth] if (parameter.ndim > 1) == decayed]
+                weight_decay = settings["optimizer.weight_decay"] if decayed else 0.0
+                if chosen:
+                    groups.append({"params": chosen, "lr": rates[depth], "weight_decay": weight_decay})
+        return groups
+
+    def _depths(self) -> list[tuple[nn.Parameter, int]]:
+        """Return every trained parameter with how far it lies below the encoder's last layer; -1 is the classifier."""
+        below: dict[int, int] = {}
+        if self.encoder is not None:
+            layers = self.encoder.layers
+            for number, layer in enumerate(layers):
+                below |= {id(parameter): len(layers) - 1 - number for parameter in layer.parameters()}
+            below |= {id(parameter): 0 for module in self.encoder.last for parameter in module.parameters()}
+            below = {id(parameter): len(layers) for parameter in self.encoder.parameters()} | below
+        return [(parameter, below.get(id(parameter), -1)) for parameter in self.parameters() if parameter.requires_grad]
+
+    def _tune(
+        self, found: Encoder, tuning: str, tuned_layers: int, rank: int, checkpointing: bool, weights: bool
+    ) -> None:
+        is_empty = torch.empty(0).is_meta or not weights  # on the meta device nothing has values
+        encoder = found.skeleton() if is_empty else found.load()
+        fixed = {id(parameter) for parameter in encoder.parameters() if not parameter.requires_grad}
+        encoder.requires_grad_(False)
+        if tuning == LORA:
+            self._tuned = list(encoder.layers)
+            if weights:
+                _adapt(encoder, found.kind, rank)
+            else:
+                self.register_load_state_dict_pre_hook(_merge_adapters)
+        elif tuning == TOP:
+            if tuned_layers > len(encoder.layers):
+                raise UserError(
+                    f"model.tuned_layers {tuned_layers}: {found.name} has {len(encoder.layers)} layers; take "
+                    "model.tuning full for all of it"
+                )
+            self._tuned = [*encoder.layers[-tuned_layers:], *encoder.last]
+        else:
+            self._tuned = [encoder]
+        for module in self._tuned if tuning != LORA else ():
+            for parameter in module.parameters():
+                parameter.requires_grad_(id(parameter) not in fixed)
+        if checkpointing:
+            _recompute(encoder)
+        self.encoder = encoder
+
+
+def _adapt(encoder: SpeechEncoder, kind: str, rank: int) -> None:
+    """Put trainable low-rank adapters on the linear maps of every layer (Hu et al., 2022, arXiv:2106.09685)."""
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ModuleNotFoundError as error:
+        raise MissingExtra("lora", "peft") from error
+    names = {module: name for name, module in encoder.body.named_modules() if isinstance(module, nn.Linear)}
+    inside = [names[m] for layer in encoder.layers for m in layer.modules() if isinstance(m, nn.Linear)]
+    # WavLM's attention reads the weights of its projections itself and would pass their adapters by.
+    targets = [name for name in inside if kind != "wavlm" or ".attention." not in name]
+    config = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=targets)
+    inject_adapter_in_model(config, encoder.body)
+
+
+def _merge_adapters(module: nn.Module, state: MutableMapping[str, Any], prefix: str, *rest: Any) -> None:
+    """Add what adapters learnt to the weights they adapt: prediction needs neither them nor `peft`."""
+    for name in [name for name in state if name.endswith(BASE)]:
+        stem = name.removesuffix(BASE)
+        up, down = state.pop(stem + UP), state.pop(stem + DOWN)
+        state[stem + "weight"] = state.pop(name) + LORA_SCALE * up @ down
+        if stem + "base_layer.bias" in state:
+            state[stem + "bias"] = state.pop(stem + "base_layer.bias")
+
+
+def _recompute(encoder: SpeechEncoder) -> None:
+    """Have layers in training forget their activations and compute them again in the backward pass."""
+    body = cast(Any, encoder.body)
+    if not body.supports_gradient_checkpointing:
+        raise UserError(f"model.checkpointing: {type(body).__name__} cannot compute its activations again")
+    body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
