@@ -24,7 +24,7 @@ from ser_platform.training.batches import Batch, TrainingData, batch_sizes, by_l
 from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.losses import cross_entropy
 from ser_platform.training.memory import OutOfMemory, is_out_of_memory, out_of_memory, parts_that_fit
-from ser_platform.training.parallel import ALONE, Group, dealt, sum_gradients, take_first_workers
+from ser_platform.training.parallel import ALONE, Group, dealt, least_share, sum_gradients, take_first_workers
 from ser_platform.training.precision import FLOAT32, Precision, precision_of
 from ser_platform.training.results import EpochResult as EpochResult
 from ser_platform.training.sampling import sampled
@@ -103,6 +103,7 @@ class Trainer:
         take_first_workers(
             self.model.state_dict().values(), group
         )  # processors differ in the last bits of what a seed gives
+        self._least = least_share(self.model)
         clips = self._sampled(epoch=1)
         self._sizes = batch_sizes(len(clips), settings["train.batch_size"])
         weights = class_weights(data.targets[clips], len(data.labels)).to(self.device)
@@ -141,7 +142,7 @@ class Trainer:
         self.model.eval()
         lengths = self.data.features.lengths[clips]
         logits = np.zeros((len(clips), len(self.data.labels)), dtype=np.float32)
-        share = dealt(lengths, self.group.size, least=1)[self.group.rank]
+        share = dealt(lengths, self.group.size)[self.group.rank]
         with torch.inference_mode():
             for rows in by_length(share, lengths, EVALUATION_BATCH):
                 batch = make_batch(self.data, clips[rows], self.normaliser).to(self.device)
@@ -277,8 +278,8 @@ class Trainer:
 
     def _rows(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Return the rows of a batch in each part of this worker's share of it, `lengths` being its clips' frames."""
-        share = dealt(lengths, self.group.size)[self.group.rank]
-        return [share[part] for part in dealt(lengths[share], self.accumulate) if len(part)]
+        share = dealt(lengths, self.group.size, self._least)[self.group.rank]
+        return [share[part] for part in dealt(lengths[share], self.accumulate, self._least) if len(part)]
 
     def _find_accumulate(self) -> None:
         """Raise `accumulate` until the longest clips fit on every worker; nothing else is changed."""
@@ -294,7 +295,7 @@ class Trainer:
             finally:
                 self.optimizer.zero_grad(set_to_none=True)
 
-        found = parts_that_fit(attempt, self.accumulate, max(1, len(longest) // 2), self.group)
+        found = parts_that_fit(attempt, self.accumulate, len(longest), self.group)
         if found is None:
             raise self._too_large(longest)
         self.resume(before)

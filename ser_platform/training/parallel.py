@@ -67,11 +67,16 @@ class Workers:
         return total.to(values.device)
 
 
-def dealt(lengths: NDArray[np.int64], n_shares: int, least: int = 2) -> list[NDArray[np.int64]]:
+def least_share(model: nn.Module) -> int:
+    """Return how many clips `model` must be given at once in training: batch normalisation knows no single one."""
+    return 2 if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()) else 1
+
+
+def dealt(lengths: NDArray[np.int64], n_shares: int, least: int = 1) -> list[NDArray[np.int64]]:
     """Deal clips of `lengths` frames `(n_clips,)` into `n_shares`; return the positions in each, in order.
 
     From long to short they go out to and fro, so that shares are alike in clips, in frames and in the longest clip. A
-    share holds at least `least` clips, or none where the clips do not suffice: batch normalisation knows no single one.
+    share holds at least `least` clips (see `least_share`), or none where the clips do not suffice.
     """
     filled = min(n_shares, max(1, len(lengths) // least))
     turn = np.arange(len(lengths)) % (2 * filled)
@@ -95,9 +100,9 @@ def sum_gradients(parameters: Iterable[nn.Parameter], group: Group) -> None:
 
 
 def take_first_workers(tensors: Iterable[Tensor], group: Group) -> None:
-    """Put worker 0's numbers into `tensors`, which every worker has in the same order; whole numbers are left."""
+    """Put worker 0's numbers into `tensors`, which every worker has in the same order; masks are no numbers, and left."""
     if group.size == 1:
         return
     for tensor in tensors:
-        if tensor.is_floating_point():
+        if tensor.dtype != torch.bool:
             tensor.copy_(group.sum(tensor if group.rank == 0 else torch.zeros_like(tensor)))

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from ser_platform.corpora.splits import split_by_speaker
-from ser_platform.training.parallel import ALONE, dealt, sum_gradients
+from ser_platform.models import build_model
+from ser_platform.settings import resolve
+from ser_platform.training.parallel import ALONE, dealt, least_share, sum_gradients
 
 # No dropout, and no statistics of a batch: what is left is the same on one worker and on two, up to rounding.
 PLAIN = {
@@ -33,7 +35,7 @@ RUNS = {
     "a teacher and mixup": {"augment.mixup": 0.4, "distill.alpha": 0.6},
     "chunks": {"features.chunk": 20, "features.chunk_hop": 10},
     "parts": {"train.accumulate": 2, "train.batch_size": 12, "train.epochs": 5},
-    "batches too small for two": {"train.batch_size": 2, "train.epochs": 1},
+    "batches too small for two": {"train.batch_size": 1, "train.epochs": 1},
     "samples with noise": {
         "model.name": "lite_cnn",
         "model.width": 4,
@@ -45,6 +47,7 @@ RUNS = {
 }
 OTHERS = {
     "batch statistics": {"model.name": "cnn_bilstm", "model.width": 4, "model.dropout": 0.3},
+    "batch statistics of few": {"model.name": "cnn_bilstm", "model.width": 4, "train.batch_size": 2, "train.epochs": 1},
     "no memory on the second": {"train.auto_batch": True, "train.batch_size": 12, "memory": [10_000, 3]},
 }
 
@@ -120,11 +123,17 @@ def test_parts_that_only_one_worker_needs_are_taken_by_all(records):
 
 @pytest.mark.parametrize("n_clips", [0, 1, 2, 3, 7, 32, 33])
 @pytest.mark.parametrize("n_shares", [1, 2, 3, 8])
-def test_shares_hold_every_clip_once_and_never_a_single_one(n_clips, n_shares):
-    shares = dealt(np.random.default_rng(0).integers(50, 300, n_clips), n_shares)
+@pytest.mark.parametrize("least", [1, 2])
+def test_shares_hold_every_clip_once_and_none_too_few(n_clips, n_shares, least):
+    shares = dealt(np.random.default_rng(0).integers(50, 300, n_clips), n_shares, least)
     assert len(shares) == n_shares
     assert sorted(np.concatenate(shares)) == list(range(n_clips))
-    assert n_clips < 2 or 1 not in map(len, shares)
+    assert all(len(share) >= min(least, n_clips) for share in shares if len(share))
+
+
+@pytest.mark.parametrize(("name", "least"), [("bilstm", 1), ("cnn_bilstm", 2)])
+def test_batch_normalisation_is_never_given_a_single_clip(name, least):
+    assert least_share(build_model(resolve({"model.name": name}), 20, 3)) == least
 
 
 def test_shares_are_alike_in_clips_in_frames_and_in_the_longest():
