@@ -19,6 +19,7 @@ from ser_platform.settings import Settings
 from ser_platform.training.batches import TrainingData
 from ser_platform.training.estimators import Classes, Rows, fit, fitted
 from ser_platform.training.fitting import refuse_unfit
+from ser_platform.training.loop import Diverged
 from ser_platform.training.results import EpochResult
 from ser_platform.training.sampling import sampled
 
@@ -55,6 +56,7 @@ class ClassicalTrainer:
         """Fit, and yield the one epoch that this is; losses are cross-entropies of the logits, not calibrated.
 
         Raises:
+            Diverged: the model's numbers are none any more.
             UserError: `model.c` is to be chosen by cross-validation, and training clips have one speaker or none named.
         """
         began = time.perf_counter()
@@ -95,7 +97,10 @@ class ClassicalTrainer:
         rows, targets = self._rows(clips), targets[clips]
         if settings["model.name"] in CHOICES_OF_C and settings["model.c"] == 0:
             settings = settings | {"model.c": chosen_c(settings, rows, targets, self._speakers(clips))}
-        return fit(settings, rows, targets, weights_of(settings, targets), len(self.data.labels))
+        state = fit(settings, rows, targets, weights_of(settings, targets), len(self.data.labels))
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+            raise Diverged(f"{settings['model.name']} diverged; lower {_pace(settings)}")
+        return state
 
     def _rows(self, clips: NDArray[np.int64]) -> Rows:
         """Return scaled features `(n_clips, n_features)`."""
@@ -113,6 +118,12 @@ class ClassicalTrainer:
 
     def _loss(self, logits: NDArray[np.float32], clips: NDArray[np.int64]) -> float:
         return F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(self.data.targets[clips])).item()
+
+
+def _pace(settings: Settings) -> str:
+    """Return the setting that decides how far a step goes, with its value."""
+    name = "optimizer.lr" if settings["model.name"] == "mlp_sklearn" else "model.learning_rate"
+    return f"{name} ({settings[name]:g})"
 
 
 def weights_of(settings: Settings, targets: Classes) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 
+from ser_platform.errors import WorkFailed
 from ser_platform.models import with_sizes
 from ser_platform.settings import Settings
 
@@ -44,12 +45,22 @@ def fit(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.fl
 
 
 def fitted(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.float64]) -> Any:
-    """Return scikit-learn's estimator, fitted."""
+    """Return scikit-learn's estimator, fitted.
+
+    Raises:
+        WorkFailed: trees as small as those of `model.depth` tell nothing apart that AdaBoost could build on.
+    """
     estimator = ESTIMATORS[settings["model.name"]](with_sizes(settings), rows)
     with warnings.catch_warnings():
         # Where a solver stops at its limit the model is what it is then; dev clips tell what that is worth.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return estimator.fit(rows, targets, sample_weight=weights)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # a model that diverges is told of by its numbers
+                return estimator.fit(rows, targets, sample_weight=weights)
+        except ValueError as error:
+            if "worse than random" not in str(error):
+                raise
+            raise WorkFailed(f"{settings['model.name']}: {error}; raise model.depth") from error
 
 
 def _svm(kernel: str) -> Callable[[Settings, Rows], Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.ensemble import AdaBoostClassifier
 from sklearn.metrics import balanced_accuracy_score, log_loss
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -15,7 +16,7 @@ from ser_platform.corpora.audio import Audio
 from ser_platform.corpora.lineage import Lineage
 from ser_platform.corpora.splits import Split
 from ser_platform.distillation.losses import student_loss
-from ser_platform.errors import BundleError, UserError
+from ser_platform.errors import BundleError, UserError, WorkFailed
 from ser_platform.features.viewed import ViewedFeatures
 from ser_platform.inference.bundle import Bundle, read_bundle
 from ser_platform.inference.predictor import Predictor
@@ -28,6 +29,7 @@ from ser_platform.training.classical import ClassicalTrainer, chosen_c, weights_
 from ser_platform.training.configuration import feature_view, parameters_of, refuse_contradictions
 from ser_platform.training.estimators import fit, fitted
 from ser_platform.training.fitting import start_of_classical
+from ser_platform.training.loop import Diverged
 from ser_platform.training.trainers import Training, make_trainer
 
 N_FEATURES = 8
@@ -241,6 +243,22 @@ def test_c_cannot_be_chosen_where_nobody_is_named(training_data):
     settings = resolve(QUICK | {"model.name": "svm_linear", "model.c": 0})
     with pytest.raises(UserError, match="over the training speakers, of whom there are 0; set model.c"):
         list(ClassicalTrainer(settings, training_data(settings)).epochs())
+
+
+def test_boosting_that_runs_away_ends_with_what_to_lower(data_of, monkeypatch):
+    monkeypatch.setattr(classical, "fit", lambda *_: {"values": torch.tensor([1.0, float("inf")])})
+    with pytest.raises(Diverged, match=r"boosting diverged; lower model.learning_rate \(2\)"):
+        trained(data_of, model__name="boosting", model__learning_rate=2.0)
+
+
+def test_trees_too_small_for_adaboost_are_told_of(monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("BaseClassifier in AdaBoostClassifier ensemble is worse than random, ensemble can not be fit.")
+
+    monkeypatch.setattr(AdaBoostClassifier, "fit", refuse)
+    rows, targets, _ = made(3)
+    with pytest.raises(WorkFailed, match="adaboost: .* worse than random.*; raise model.depth"):
+        fitted(resolve({"model.name": "adaboost"}), rows, targets, np.ones(len(rows)))
 
 
 def test_more_neighbours_than_clips_are_refused(data_of):
