@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from ser_platform.corpora.finding import FoundCorpus
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits import Split, split_by_speaker
+from ser_platform.encoders import finding
+from ser_platform.features import encoded
 from ser_platform.features.dataset import USUAL_SETS
 from ser_platform.features.store import open_family, prepare
 from ser_platform.features.viewed import ViewedFeatures
@@ -37,6 +40,77 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pretrained encoders with random weights: 2 layers of width 32, of every kind. Read only."""
+    root = tmp_path_factory.mktemp("pretrained")
+    torch.manual_seed(0)
+    for name, (model, extractor) in tiny_models().items():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.1)
+        model.save_pretrained(root / name)
+        extractor.save_pretrained(root / name)
+    return root
+
+
+def tiny_models() -> dict[str, tuple[Any, Any]]:
+    """Return a model and its feature extractor of each kind; with group and with layer normalisation where there are
+    both.
+    """
+    import transformers as t
+
+    size = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+    convolutions = {"conv_dim": (16, 16, 16), "conv_kernel": (10, 8, 4), "conv_stride": (5, 8, 8)}
+    positions = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "num_feat_extract_layers": 3}
+    of_samples = size | convolutions | positions
+    layered = of_samples | {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+    hears = t.Wav2Vec2FeatureExtractor(do_normalize=True)
+    whisper = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
+    tokens = {"vocab_size": 9, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    whispers = t.WhisperConfig(**whisper, **tokens)
+    spectra = {"max_length": 64, "num_mel_bins": 32}
+    spectrogram = t.ASTForAudioClassification(t.ASTConfig(**size, **spectra))
+    return {
+        "tiny-whisper": (t.WhisperForAudioClassification(whispers), t.WhisperFeatureExtractor()),
+        "tiny-wav2vec2": (t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(**of_samples)), hears),
+        "tiny-wav2vec2-layered": (t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(**layered)), hears),
+        "tiny-hubert": (t.HubertForSequenceClassification(t.HubertConfig(**of_samples)), hears),
+        "tiny-wavlm": (t.WavLMForSequenceClassification(t.WavLMConfig(**of_samples)), hears),
+        "tiny-wavlm-layered": (t.WavLMForSequenceClassification(t.WavLMConfig(**layered)), hears),
+        "tiny-spectrogram": (
+            t.ASTForAudioClassification(t.ASTConfig(**size, **spectra)),
+            t.ASTFeatureExtractor(**spectra),
+        ),
+    }
+
+
+@pytest.fixture
+def pretrained(tiny_encoders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of tiny encoders, which is `SER_PRETRAINED`, for a process that knows none of them yet."""
+    monkeypatch.setenv("SER_PRETRAINED", str(tiny_encoders))
+    forget_encoders(monkeypatch)
+    return tiny_encoders
+
+
+def forget_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be as a new process, which remembers no encoder."""
+    monkeypatch.setattr(finding, "_remembered", {})
+    for cache in (encoded._family, encoded._listening):
+        cache.cache_clear()
+
+
+@pytest.fixture
+def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Be as a new process, on a machine without encoders."""
+
+    def forgotten() -> None:
+        monkeypatch.delenv("SER_PRETRAINED", raising=False)
+        forget_encoders(monkeypatch)
+
+    return forgotten
 
 
 @pytest.fixture(autouse=True)
