@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser_platform.models.masking import frame_mask
+from ser_platform.models.masking import frame_mask, relu_inside
 from ser_platform.models.normalisation import normalisation
 from ser_platform.models.recurrent import recur
 
@@ -27,9 +27,8 @@ class PooledBlock(nn.Module):
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a chunk's end come out as zero."""
-        outputs = self.normalisation(self.convolution(images)).relu()
-        outputs = self.pool(outputs * frame_mask(lengths, outputs.shape[2])[:, None, :, None])
-        return self.dropout(outputs), -(-lengths // self.factor)
+        outputs = relu_inside(self.normalisation(self.convolution(images)), lengths)
+        return self.dropout(self.pool(outputs)), -(-lengths // self.factor)
 
 
 class ChunkCnnLstm(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.models.bilstm import BiLstmEncoder
-from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
+from ser_platform.models.masking import AdditiveAttention, mean_and_std, relu_inside
 from ser_platform.models.normalisation import normalisation
 
 
@@ -20,10 +20,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a clip's end come out as zero."""
-        outputs = self.normalisation(self.convolution(images)).relu()
         lengths = (lengths - 1) // 2 + 1
-        # The next convolution would read what normalisation put behind the end.
-        return outputs * frame_mask(lengths, outputs.shape[2])[:, None, :, None], lengths
+        return relu_inside(self.normalisation(self.convolution(images)), lengths), lengths
 
 
 class CnnBiLstm(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ser_platform.models.masking import frame_mask, mean_and_std
+from ser_platform.models.masking import mean_and_std, relu_inside
 from ser_platform.models.normalisation import normalisation
 
 STEM_KERNEL, STEM_STRIDE = 128, 16  # samples; 8 ms and 1 ms at 16 kHz
@@ -26,9 +26,8 @@ class MaskedConv(nn.Module):
 
     def forward(self, sequences: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, n_frames)` and lengths."""
-        outputs = self.normalisation(self.convolution(sequences)).relu()
         lengths = (lengths + 2 * (self.kernel // 2) - self.kernel) // self.stride + 1
-        return outputs * frame_mask(lengths, outputs.shape[2])[:, None], lengths
+        return relu_inside(self.normalisation(self.convolution(sequences)), lengths), lengths
 
 
 class LiteCnn(nn.Module):

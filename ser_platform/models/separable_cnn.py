@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
+from ser_platform.models.masking import AdditiveAttention, mean_and_std, relu_inside
 from ser_platform.models.normalisation import normalisation
 
 # Channels in multiples of the width, stride in time, stride in frequency. A block that changes neither is residual.
@@ -33,9 +33,8 @@ class SeparableBlock(nn.Module):
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a clip's end come out as zero."""
         outputs = self.normalisation(self.pointwise(self.depthwise(images)))
-        outputs = (outputs + images if self.is_residual else outputs).relu()
         lengths = halved(lengths, self.stride)
-        return outputs * frame_mask(lengths, outputs.shape[2])[:, None, :, None], lengths
+        return relu_inside(outputs.add_(images) if self.is_residual else outputs, lengths), lengths
 
 
 class SeparableCnn(nn.Module):
@@ -64,9 +63,8 @@ class SeparableCnn(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
-        images = self.normalisation(self.stem(features[:, None])).relu()
         lengths = halved(lengths, 2)
-        images = images * frame_mask(lengths, images.shape[2])[:, None, :, None]
+        images = relu_inside(self.normalisation(self.stem(features[:, None])), lengths)
         for block in self.blocks:
             images, lengths = block(images, lengths)
         frames = self.embedding(self.over_bands(images).squeeze(3).transpose(1, 2)).relu()
