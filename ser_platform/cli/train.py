@@ -6,7 +6,7 @@ import typer
 
 from ser_platform.cli.options import Corpora, DataOptions, assignments, one_corpus, takes_data
 from ser_platform.cli.output import console, table, uar_text
-from ser_platform.errors import UnknownChoice
+from ser_platform.errors import UnknownChoice, UserError
 
 if TYPE_CHECKING:
     from ser_platform.tuning.train import Trained
@@ -16,10 +16,37 @@ ROLES = ("teacher", "student")
 
 @takes_data
 def train(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="teacher or student.")],
+    role: Annotated[str | None, typer.Argument(metavar="ROLE", help="teacher or student.")] = None,
     corpus: Corpora = [],  # noqa: B006 - Typer's way to say that none is needed
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a setting.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Train on N workers of the Ray cluster at RAY_ADDRESS, else of this machine: a GPU each (cuda), or "
+            "CPU cores. They share each batch, so the result is that of one. Without it this process trains alone, "
+            "which suits small models: starting workers takes about 20 s.",
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Start from the weights of NAME@ALIAS, NAME/VERSION (models:/ before it is allowed) or a bundle's "
+            "folder, and take over its architecture and features. Of other labels, the rows that both know are kept.",
+        ),
+    ] = None,
+    allow_leak: Annotated[
+        bool,
+        typer.Option("--allow-leak", help="Start from a model that has heard dev or test; all that comes is stamped."),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the last training of this folder; other options may be repeated or left out."
+        ),
+    ] = False,
     *,
     data: DataOptions,
 ) -> None:
@@ -29,16 +56,43 @@ def train(
     predictions are scored together, and nothing is registered; --fold N trains and registers one.
     A student learns from the registered teacher of this corpus, labels and split with --set distill.alpha=0.5 (the
     weight of the teacher's term); 0, the default, is plain training.
+    Every train.checkpoint_every epochs the training is kept under runs/: where a worker dies, all go on from there, and
+    --resume does after a kill or Ctrl-C.
 
     Examples: ser train student --corpus ravdess+emodb --labels 7; ser train student --protocol
-    cross_corpus:train=ravdess,test=emodb --labels 6; ser train teacher --corpus emodb --protocol loso
+    cross_corpus:train=ravdess,test=emodb --labels 6; ser train teacher --corpus emodb --protocol loso; ser train
+    teacher --corpus emodb --workers 2; ser train --resume; ser train teacher --corpus emodb --init
+    ser-teacher@champion
     """
-    if role not in ROLES:
-        raise UnknownChoice("role", role, ROLES)
     from ser_platform.progress import Display
-    from ser_platform.tuning.train import train as run
+    from ser_platform.tuning.train import carry_out
+    from ser_platform.tuning.training_plan import TrainingPlan
 
-    trained = run(role, data.data(one_corpus(corpus)), assignments(set_, data), device, Display(console()))
+    if role is None and not resume:
+        raise UserError("say what to train: ser train teacher, or ser train student")
+    if role not in (*ROLES, None):
+        raise UnknownChoice("role", role, ROLES)
+    fixed = assignments(set_, data)
+    asked = TrainingPlan(role or "", data.data(one_corpus(corpus)), fixed, device, workers, init, allow_leak)
+    plan = asked
+    if resume:
+        plan = TrainingPlan.last()
+        spoken = {
+            "role": role is not None,
+            "data": bool(corpus) or data != DataOptions(),
+            "overrides": bool(fixed),
+            "init": init is not None,
+            "allow_leak": allow_leak,
+        }
+        plan.refuse_another(asked, {name for name, is_given in spoken.items() if not is_given})
+        plan.workers = plan.workers if workers is None else workers
+        plan.device = plan.device if device == "auto" else device
+    out = console()
+    try:
+        trained = carry_out(plan, Display(out))
+    except KeyboardInterrupt:
+        out.print("stopped; what was done is kept. Go on with: ser train --resume", highlight=False)
+        raise typer.Exit(1) from None
     _report(trained)
 
 

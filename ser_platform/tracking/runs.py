@@ -48,6 +48,7 @@ class StudyRuns:
         self._failure: MlflowException | None = None
         found = self._found()
         self.run_ids = {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
+        self._ended = {int(run.data.tags["trial"]) for run in found if "trial" in run.data.tags and _is_complete(run)}
         self.parent_id = self._open_parent(found)
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
@@ -63,6 +64,18 @@ class StudyRuns:
                 return str(run.info.run_id)
         tags = self._tags | {"study": self._study, "state": "running"}
         return str(self._client.create_run(self._experiment, tags=tags, run_name=self._study).info.run_id)
+
+    def has_ended(self, number: int) -> bool:
+        """Tell whether an interrupted study had written all of a trial."""
+        return number in self._ended
+
+    def logged_epochs(self, number: int) -> set[int]:
+        """Return the epochs of a trial that an interrupted study had written: they are not to be written twice."""
+        run_id = self.run_ids.get(number)
+        if run_id is None:
+            return set()
+        histories = (self._client.get_metric_history(run_id, name) for name in EPOCH_METRICS)
+        return {metric.step for history in histories for metric in history}
 
     def start(self, number: int, settings: Settings) -> None:
         """Open the run of a trial."""
@@ -161,6 +174,10 @@ class StudyRuns:
         if entry.status:
             self._client.set_terminated(run_id, entry.status, entry.ended)
             self._open.discard(number)
+
+
+def _is_complete(run: Run) -> bool:
+    return bool(run.info.status == "FINISHED" and run.data.tags.get("state") == "complete")
 
 
 def _params(settings: Settings) -> list[Param]:

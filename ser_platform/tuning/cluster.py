@@ -31,10 +31,16 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Join the cluster at `RAY_ADDRESS` or start one on this machine; leave it at the end."""
+    """Join the cluster at `RAY_ADDRESS` or start one on this machine; leave it at the end.
+
+    Inside another such block this is the same cluster, which the outer block leaves.
+    """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     import ray
 
+    if ray.is_initialized():
+        yield _offered()
+        return
     logging.getLogger("ray").setLevel(logging.ERROR)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
@@ -47,9 +53,15 @@ def cluster() -> Iterator[Cluster]:
             logging_level=logging.ERROR,
         )
     try:
-        available = ray.cluster_resources()
-        cpus, gpus = int(available.get("CPU", 1)), available.get("GPU", 0)
-        share = GPU_SHARE if gpus else 0.0
-        yield Cluster(min(cpus, int(gpus / share)) if gpus else cpus, share)
+        yield _offered()
     finally:
         ray.shutdown()
+
+
+def _offered() -> Cluster:
+    import ray
+
+    available = ray.cluster_resources()
+    cpus, gpus = int(available.get("CPU", 1)), available.get("GPU", 0)
+    share = GPU_SHARE if gpus else 0.0
+    return Cluster(min(cpus, int(gpus / share)) if gpus else cpus, share)

@@ -4,39 +4,47 @@ One fold gives a model: scored once on its test clips and registered as the cand
 predictions of all folds are pooled and scored together, and nothing is registered.
 """
 
+import contextlib
 import csv
+import shutil
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 
 from ser_platform.corpora.splits import Split, stamp_of
-from ser_platform.distillation.losses import student_loss
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.evaluation.figures import confusion_figure
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, score_clips
 from ser_platform.features.copying import NO_COPIES, prepare_copies
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
+from ser_platform.inference.bundle import Bundle
+from ser_platform.models import CLASSICAL
 from ser_platform.progress import Display, clock
-from ser_platform.settings import Settings, resolve
+from ser_platform.settings import Settings, resolve, slots
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
-from ser_platform.training.configuration import feature_view, parameters_of, refuse_contradictions, stamped
+from ser_platform.training.configuration import feature_view, parameters_of, pinned, refuse_contradictions, stamped
 from ser_platform.training.fitting import start_of_classical
-from ser_platform.training.loop import EpochResult
-from ser_platform.training.trainers import make_trainer
+from ser_platform.training.pretraining import start_of_pretrained
+from ser_platform.training.results import EpochResult
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
 from ser_platform.tuning.cluster import cluster
+from ser_platform.tuning.distributed import Team, fit_together, form_team, is_heavy, refuse_workers
 from ser_platform.tuning.extraction import mapper
+from ser_platform.tuning.keeping import FitFolder, kept_fit
 from ser_platform.tuning.study import trial_tags
 from ser_platform.tuning.teaching import FoldTeachers
-from ser_platform.tuning.trainable import Fit, Task
+from ser_platform.tuning.trainable import Fit, FitJob, Task
+from ser_platform.tuning.training_plan import TrainingPlan
+from ser_platform.tuning.transfer import Ancestor, find_ancestor
 
 # Where a role starts from; --set changes any of it.
 STARTS: dict[str, Settings] = {
@@ -66,37 +74,105 @@ class Trained:
     looks: int
     model: RegisteredModel | None
     seconds: float
-
-    @property
-    def protocol(self) -> str:
-        """The stamp of all its folds, and what the settings add to it."""
-        return stamped(stamp_of(self.dataset.splits), self.settings)
+    protocol: str  # the stamp of all its folds, and what settings and initial weights add to it
 
 
-def train(role: str, data: DataRequest, overrides: Settings, device: str, display: Display) -> Trained:
-    """Train one configuration on every fold that is asked for.
+@dataclass
+class _Epochs:
+    """The epochs of a fold, and which of them the store has."""
 
-    Args:
-        overrides: settings in place of the role's.
-        device: one of `DEVICES`; this process has the machine, so `auto` takes a GPU that it sees.
+    results: list[EpochResult]
+    logged: set[int]
+
+
+def train(role: str, data: DataRequest, overrides: Settings, device: str, display: Display, **how: Any) -> Trained:
+    """Train one configuration on every fold that is asked for: `carry_out` of a new `TrainingPlan`."""
+    return carry_out(TrainingPlan(role, data, overrides, device, **how), display)
+
+
+def carry_out(plan: TrainingPlan, display: Display) -> Trained:
+    """Begin a training, or go on with one that was cut off.
+
+    Without workers this process has the machine, so the device `auto` takes a GPU that it sees.
 
     Raises:
-        UserError: the request cannot be met.
+        UserError: the request cannot be met; before anything is trained.
     """
     began = time.monotonic()
-    settings = resolve(STARTS[role] | start_of_classical(overrides) | overrides)
+    if plan.workers is not None:
+        refuse_workers(plan.workers, plan.device)
+    device = chosen_device(plan.device) if plan.workers is None else None
+    client = open_client() if plan.init else None
+    ancestor = find_ancestor(client, plan.init) if client and plan.init else None
+    settings = _settings(plan, ancestor)
     view = feature_view(settings)  # refuses an unknown architecture, and feature sets that do not go together
     refuse_contradictions(settings)
-    where = chosen_device(device)
-    request = data.with_labels(settings["data.labels"])
+    request = plan.data.with_labels(settings["data.labels"])
     dtype = settings["features.dtype"]
     dataset = prepare_dataset(request, display, names=view.needs, mapper=mapper(), dtype=dtype)
-    client = open_client()
+    client = client or open_client()
     teachers = _teachers(client, dataset, settings)
     for bundle in (teacher.bundle for teacher in teachers if teacher):
         add_features(dataset, bundle.view.needs, bundle.settings["features.dtype"], display)
-    run = _Training(role, dataset, settings, where, client, display, teachers)
-    return run.run(began)
+    begin = _Beginning(ancestor, dataset, settings, plan.allow_leak)
+    if ancestor is not None:
+        display.say(ancestor.told(dataset.labels))
+    plan.refuse_changed(_facts(dataset, teachers, ancestor))
+    with contextlib.nullcontext() if plan.workers is None else cluster():
+        team = None if plan.workers is None else form_team(plan.workers, plan.device, settings)
+        # Random letters: two trainings that begin in one second are two, in the store and in the ledger.
+        plan.name = plan.name or f"train-{plan.role}-{dataset.name}-{_now()}-{uuid.uuid4().hex[:4]}"
+        with plan.alone():
+            plan.save()
+            return _Training(plan, dataset, settings, device, team, client, display, teachers, begin).run(began)
+
+
+def _settings(plan: TrainingPlan, ancestor: Ancestor | None) -> Settings:
+    """Return all settings: the user's, else the ancestor's own, else the role's and architecture's."""
+    taken = {} if ancestor is None else ancestor.settings
+    named = taken | plan.overrides
+    settings = pinned(resolve(STARTS[plan.role] | start_of_classical(named) | start_of_pretrained(named) | named))
+    if plan.workers is not None and settings["model.name"] in CLASSICAL:
+        raise UserError(f"model.name {settings['model.name']} is fitted at once, by one process; leave --workers out")
+    if ancestor is not None:
+        ancestor.refuse_unfit(settings)
+    return settings
+
+
+def _facts(dataset: Dataset, teachers: list[Teacher | None], ancestor: Ancestor | None) -> dict[str, Any]:
+    """Return what must be the same when a training goes on."""
+    return {
+        "split": [split.fingerprint for split in dataset.splits],
+        "teacher": [teacher.title if teacher else "" for teacher in teachers],
+        "init": "" if ancestor is None else ancestor.title,
+    }
+
+
+def _now() -> str:
+    return time.strftime("%y%m%d-%H%M%S")
+
+
+class _Beginning:
+    """The weights that every fold starts from, and what comes with them; nothing where there is no ancestor."""
+
+    def __init__(self, ancestor: Ancestor | None, dataset: Dataset, settings: Settings, allow_leak: bool) -> None:
+        self.ancestor, self.state, self.stamp = ancestor, None, ""
+        if ancestor is None:
+            return
+        self.state = ancestor.state(settings, dataset.labels)
+        heard = sum(ancestor.leak(split, allow_leak) for split in dataset.splits)
+        self.stamp = ancestor.stamp(heard) if heard else ""
+
+    def passed_on(self, bundle: Bundle) -> Bundle:
+        """Return the bundle of what has begun so: it descends from the ancestor, and has its stamp."""
+        if self.ancestor is None:
+            return bundle
+        return replace(
+            bundle,
+            protocol=bundle.protocol + self.stamp,
+            lineage=bundle.lineage.union(self.ancestor.bundle.lineage),
+            provenance=bundle.provenance | {"init": self.ancestor.title},
+        )
 
 
 def chosen_device(name: str) -> torch.device:
@@ -124,26 +200,29 @@ class _Training:
 
     def __init__(
         self,
-        role: str,
+        plan: TrainingPlan,
         dataset: Dataset,
         settings: Settings,
-        device: torch.device,
+        device: torch.device | None,
+        team: Team | None,
         client: Client,
         display: Display,
         teachers: list[Teacher | None],
+        begin: _Beginning,
     ) -> None:
-        self.role, self.dataset, self.settings, self.device = role, dataset, settings, device
-        self.client, self.display, self.teachers = client, display, teachers
-        # Random letters: two trainings that begin in one second are two, in the store and in the ledger.
-        self.name = f"train-{role}-{dataset.name}-{time.strftime('%y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+        self.plan, self.role, self.name = plan, plan.role, plan.name
+        self.dataset, self.settings, self.device, self.team = dataset, settings, device, team
+        self.client, self.display, self.teachers, self.begin = client, display, teachers, begin
+        self.protocol = stamped(stamp_of(dataset.splits), settings) + begin.stamp
         first = dataset.splits[0]
         tags = {
-            "role": role,
+            "role": self.role,
             "corpus": dataset.name,
-            "protocol": stamped(stamp_of(dataset.splits), settings),
+            "protocol": self.protocol,
             "manifest": first.manifest.fingerprint,
             "split": first.fingerprint,
             "code_version": code_version(),
+            **({} if begin.ancestor is None else {"init": begin.ancestor.title}),
         }
         self.runs = StudyRuns(client, experiment_id(client, f"ser-{dataset.name}"), self.name, tags, trial_tags)
 
@@ -152,9 +231,10 @@ class _Training:
             fits = [self._fit(number, split) for number, split in enumerate(self.dataset.splits)]
             self.runs.close()
             return self._finish(fits, began)
-        except BaseException:
+        except BaseException as ended:
             self.runs.close()
-            self.runs.finish({}, {"state": "failed"}, "FAILED")
+            state = "interrupted" if isinstance(ended, KeyboardInterrupt) else "failed"
+            self.runs.finish({}, {"state": state}, "KILLED" if state == "interrupted" else "FAILED")
             raise
 
     def _finish(self, fits: list[Fit], began: float) -> Trained:
@@ -163,7 +243,7 @@ class _Training:
         if len(fits) == 1:
             fit, split, settings = fits[0], self.dataset.split, self.settings
             origin = Origin(self.role, self.dataset, split, self.name, 0, code_version(), self.teachers[0])
-            bundle = pack(origin, fit, settings, split, fit.best_epoch, {"dev_uar": dev_uar})
+            bundle = self.begin.passed_on(pack(origin, fit, settings, split, fit.best_epoch, {"dev_uar": dev_uar}))
             score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
         else:
             score, looks = self._pool(fits)
@@ -171,33 +251,69 @@ class _Training:
         figures = {"dev_uar": dev_uar, "parameters": float(parameters), **score.metrics}
         registered = {} if model is None else {"registered": model.title}
         self.runs.finish(figures, {"state": "finished", **registered})
+        self.plan.finished = True
+        self.plan.save()
+        shutil.rmtree(self.plan.folder)  # the weights are in the registry, the epochs in the store
         seconds = time.monotonic() - began
         return Trained(
-            self.name, self.role, self.dataset, self.settings, parameters, dev_uar, score, looks, model, seconds
+            self.name,
+            self.role,
+            self.dataset,
+            self.settings,
+            parameters,
+            dev_uar,
+            score,
+            looks,
+            model,
+            seconds,
+            self.protocol,
         )
 
     def _fit(self, number: int, split: Split) -> Fit:
-        task = self._task(number, split)
-        torch.set_num_threads(1)  # models of this size wait for a second thread longer than it computes
-        trainer = make_trainer(self.settings, task.data(self.settings), student_loss, self.device)
+        """Train a fold, from where it was cut off; one that has ended is not trained again."""
+        folder = self.plan.fold(number)
+        fit = folder.fit
+        if fit is not None and self.runs.has_ended(number):
+            return fit
         self.runs.start(number, self.settings)
-        results: list[EpochResult] = []
-        what = f"{self.role} fold {split.fold}" if split.fold else self.role
-        began = time.monotonic()
+        epochs = _Epochs(folder.results, self.runs.logged_epochs(number))
         try:
-            with self.display.following(lambda: self._line(what, results, began)) as show:
-                show()
-                for result in trainer.epochs():
-                    results.append(result)
-                    self.runs.epoch(number, asdict(result))
-                    show()
+            fit = fit or self._trained(number, split, folder, epochs)
         except WorkFailed as failure:
             self.runs.end(number, "failed", {}, str(failure))
             raise
-        seconds = sum(result.seconds for result in results)
-        self.runs.end(number, "complete", {"epochs": len(results), "train_seconds": seconds}, "")
-        trainer.restore_best()
-        return Fit(trainer.best_state, trainer.normaliser, results, trainer.best_dev_logits, trainer.logits(split.test))
+        self._log(number, epochs, folder.results)
+        seconds = sum(result.seconds for result in fit.results)
+        self.runs.end(number, "complete", {"epochs": len(fit.results), "train_seconds": seconds}, "")
+        return fit
+
+    def _trained(self, number: int, split: Split, folder: FitFolder, epochs: "_Epochs") -> Fit:
+        job = FitJob(self.settings, self._task(number, split), split.test, start=self.begin.state)
+        what = f"{self.role} fold {split.fold}" if split.fold else self.role
+        if epochs.results:
+            self.display.say(f"{what}: goes on after epoch {folder.epochs_kept} of {self.settings['train.epochs']}")
+        began = time.monotonic()
+        with self.display.following(lambda: self._line(what, epochs.results, began)) as show:
+            show()
+
+            def look() -> None:
+                self._log(number, epochs, folder.results)
+                show()
+
+            if self.team is not None:
+                return fit_together(job, folder, self.team, look)
+            assert self.device is not None
+            # Small models wait for a second thread longer than it computes.
+            torch.set_num_threads(slots() if is_heavy(self.settings) else 1)
+            return kept_fit(job, folder, self.device, told=lambda result: look())
+
+    def _log(self, number: int, epochs: "_Epochs", results: list[EpochResult]) -> None:
+        """Log the epochs that the store does not have: one is logged once, however often it was trained."""
+        epochs.results = results
+        for result in results:
+            if result.epoch not in epochs.logged:
+                epochs.logged.add(result.epoch)
+                self.runs.epoch(number, asdict(result))
 
     def _task(self, number: int, split: Split) -> Task:
         manifest, labels = split.manifest, self.dataset.labels
@@ -247,8 +363,7 @@ class _Training:
         )
         folds = np.repeat([split.fold for split in splits], [len(split.test) for split in splits])
         with TemporaryDirectory() as scratch:
-            protocol = stamped(stamp_of(splits), self.settings)
-            title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {protocol}"
+            title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {self.protocol}"
             confusion_figure(score.matrix, labels, title, Path(scratch) / "confusion_matrix.png")
             with (Path(scratch) / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)

@@ -1,5 +1,6 @@
 """What runs in a Ray process: one trial under Tune, or one fit as a task. Thin shells around the training loop."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -57,12 +58,19 @@ class Task:
 
 @dataclass(frozen=True)
 class FitJob:
-    """One training run: `label` are clips whose logits are wanted, `stop_after` ends it after so many epochs."""
+    """One training run.
+
+    Attributes:
+        label: clips whose logits are wanted.
+        stop_after: ends it after so many epochs.
+        start: weights to start from; None draws them by the seed.
+    """
 
     settings: Settings
     task: Task
     label: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     stop_after: int | None = None
+    start: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
