@@ -282,7 +282,10 @@ SETTINGS: dict[str, Setting] = {
     "train.accumulate": Setting(1, "parts a batch is computed in: less memory, the same gradient", low=1, high=1024),
     "train.auto_batch": Setting(False, "lower the size of these parts until a batch fits into memory"),
     "train.checkpoint_every": Setting(
-        1, "epochs from one checkpoint of ser train to the next; a kill loses the epochs since the last", low=1, high=1000
+        1,
+        "epochs from one checkpoint of ser train to the next; a kill loses the epochs since the last",
+        low=1,
+        high=1000,
     ),
     "train.sampling": Setting(
         "natural",
