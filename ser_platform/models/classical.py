@@ -32,7 +32,10 @@ class OfRows(nn.Module):
 
 
 class LinearScores(OfRows):
-    """One hyperplane a class: a linear support vector machine's distances, or logistic regression's logits."""
+    """One hyperplane a class: logistic regression's logits, or a linear support vector machine's distances.
+
+    These are in units of their deviation over the training clips.
+    """
 
     def __init__(self, n_features: int, n_emotions: int) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ Classes = NDArray[np.int64]
 State = dict[str, Tensor]
 
 ABSENT = -10.0  # logit of a class without a training clip, which a teacher of some speakers can lack
+LEAST_DISTANCE = 1e-6  # where all clips lie as far from the planes of svm_linear
 WEAK = 3  # levels of AdaBoost's trees where model.depth leaves it open: full trees have nothing left to boost
 # Of the rows and columns that a tree of `boosting` sees: Friedman (2002), Stochastic gradient boosting.
 SUBSAMPLE, COLUMNS = 0.7, "sqrt"
@@ -41,7 +42,12 @@ def fit(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.fl
     name = settings["model.name"]
     if name == "knn":
         return {"clips": torch.from_numpy(rows), "classes": torch.from_numpy(targets.astype(np.int32))}
-    return STATES[name](fitted(settings, rows, targets, weights), n_emotions)
+    estimator = fitted(settings, rows, targets, weights)
+    if name == "svm_linear":
+        # The penalty decides how large distances are, a hundredfold; logits should not be as flat or steep as that.
+        unit = max(float(estimator.decision_function(rows).std()), LEAST_DISTANCE)
+        estimator.coef_, estimator.intercept_ = estimator.coef_ / unit, estimator.intercept_ / unit
+    return STATES[name](estimator, n_emotions)
 
 
 def fitted(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.float64]) -> Any:

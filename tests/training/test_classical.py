@@ -69,6 +69,8 @@ def test_the_tensors_say_what_scikit_learn_says(name, n_emotions):
         estimator = fitted(settings, rows, targets, weights_of(settings, targets))
     if name.startswith("svm"):
         distances = estimator.decision_function(others)
+        if name == "svm_linear":
+            distances = distances / estimator.decision_function(rows).std()
         expected = np.stack([-distances, distances], axis=1) / 2 if n_emotions == 2 else distances
         np.testing.assert_allclose(logits, expected, atol=1e-4)
     elif name in ("adaboost", "boosting", "mlp_sklearn", "logistic"):
@@ -78,6 +80,13 @@ def test_the_tensors_say_what_scikit_learn_says(name, n_emotions):
     else:
         shares = np.maximum(estimator.predict_proba(others), LEAST_SHARE)
         np.testing.assert_allclose(np.exp(logits), shares, atol=1e-6)
+
+
+@pytest.mark.parametrize("c", [1e-5, 1e-2])
+def test_the_penalty_of_a_linear_svm_does_not_decide_how_steep_its_logits_are(c):
+    rows, targets, _ = made(5)
+    logits = logits_of(resolve({"model.name": "svm_linear", "model.c": c}), rows, targets, 5, rows)
+    assert logits.std() == pytest.approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
