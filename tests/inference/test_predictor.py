@@ -33,6 +33,7 @@ def trainer(training_data) -> Trainer:
         {
             "model.name": "bilstm",
             "model.hidden_size": 16,
+            "model.subsample": 4,
             "train.epochs": 8,
             "train.batch_size": 8,
             "optimizer.lr": 0.01,
