@@ -263,8 +263,8 @@ class Trainer:
     def _step(self, clips: NDArray[np.int64], epoch: int, group: Group) -> Tensor:
         """Update the model on the batch of `clips`; return this worker's part of their mean loss."""
         batch = make_batch(self.data, clips, self.normaliser, seed=self.settings["seed"], epoch=epoch)
-        parts = self._parts(self._augment(batch.to(self.device)), self.data.features.lengths[clips])
-        max_norm = self.settings["train.max_norm"]
+        batch = self._augment(batch.to(self.device))  # in place of the batch as read, which need not stay
+        parts, max_norm = self._parts(batch, self.data.features.lengths[clips]), self.settings["train.max_norm"]
         loss = train_step(self.model, parts, self.loss, self.optimizer, max_norm, self._chunks, self.precision, group)
         self.schedule.step()
         return loss

@@ -100,7 +100,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], group: Group) -> None:
 
 
 def take_first_workers(tensors: Iterable[Tensor], group: Group) -> None:
-    """Put worker 0's numbers into `tensors`, which every worker has in the same order; masks are no numbers, and left."""
+    """Put worker 0's numbers into `tensors`, which all have in the same order; masks are no numbers, and left."""
     if group.size == 1:
         return
     for tensor in tensors:
