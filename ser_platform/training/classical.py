@@ -31,6 +31,7 @@ CHOICES_OF_C: dict[str, tuple[float, ...]] = {
     "svm_poly": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
     "logistic": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
 }
+LINEAR = ("svm_linear", "logistic")
 ROWS_AT_ONCE = 256  # clips that are judged together: trees look up a node of each for every one
 
 
@@ -120,6 +121,17 @@ class ClassicalTrainer:
         return F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(self.data.targets[clips])).item()
 
 
+def _turned(rows: Rows) -> Rows:
+    """Return the rows in the axes that they span, `(n_clips, n_clips)`: all products of two rows stay what they are.
+
+    A quadratic penalty does not know the axes, so a linear model judges the same; it is fitted on as many columns as
+    clips, which for the 6373 columns of ComParE is a fraction.
+    """
+    left, lengths, _ = np.linalg.svd(rows, full_matrices=False)
+    turned: Rows = left * lengths
+    return turned
+
+
 def _pace(settings: Settings) -> str:
     """Return the setting that decides how far a step goes, with its value."""
     name = "optimizer.lr" if settings["model.name"] == "mlp_sklearn" else "model.learning_rate"
@@ -139,6 +151,8 @@ def chosen_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequenc
 
     Rows are scaled by all training clips, which choosing among penalties is indifferent to.
     """
+    if settings["model.name"] in LINEAR and rows.shape[1] > len(rows):
+        rows = _turned(rows)
     folds = list(GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers))
     scores = {}
     for c in CHOICES_OF_C[settings["model.name"]]:

@@ -240,6 +240,19 @@ def test_the_smallest_penalty_that_is_best_on_unheard_training_speakers_is_chose
     assert chosen_c(resolve({"model.name": "svm_linear"}), rows, targets, [f"s{n}" for n in speakers]) == chosen
 
 
+@pytest.mark.parametrize("name", ["svm_linear", "logistic"])
+def test_wide_rows_are_turned_for_the_choice_and_judged_the_same(name):
+    rng = np.random.default_rng(0)
+    targets = np.arange(40) % 3
+    wide = (rng.normal(size=(40, 200)) + 3 * np.eye(3, 200)[targets]).astype(np.float32)
+    turned = classical._turned(wide)
+    assert turned.shape == (40, 40)
+    settings, weights = resolve({"model.name": name, "model.c": 0.01}), np.ones(30)
+    of_wide, of_turned = (fitted(settings, rows[:30], targets[:30], weights) for rows in (wide, turned))
+    scores = of_wide.decision_function(wide[30:])
+    np.testing.assert_allclose(of_turned.decision_function(turned[30:]), scores, atol=0.02 * scores.std())
+
+
 def test_c_is_chosen_where_it_is_0_and_kept_where_it_is_not(data_of, monkeypatch):
     asked = []
     monkeypatch.setattr(classical, "chosen_c", lambda settings, *_: asked.append(settings) or 0.1)
