@@ -19,6 +19,7 @@ from ser_platform.metrics import confusion_matrix, macro_f1_of, uar_of, war
 from ser_platform.models import build_model
 from ser_platform.models.groups import parameter_groups
 from ser_platform.settings import Settings, as_json
+from ser_platform.training.adversary import language_loss
 from ser_platform.training.augment import Augmenter
 from ser_platform.training.batches import Batch, TrainingData, batch_sizes, by_length, make_batch, shuffled
 from ser_platform.training.checkpoints import Checkpoint
@@ -28,6 +29,7 @@ from ser_platform.training.parallel import ALONE, Group, dealt, least_share, sum
 from ser_platform.training.precision import FLOAT32, Precision, precision_of
 from ser_platform.training.results import EpochResult as EpochResult
 from ser_platform.training.sampling import sampled
+from ser_platform.training.scaling import fit_scale
 from ser_platform.training.schedules import make_schedule
 from ser_platform.training.states import (
     fingerprint,
@@ -100,6 +102,7 @@ class Trainer:
         self.accumulate: int = settings["train.accumulate"]
         self.normaliser: Normaliser = data.features.normaliser(data.train)
         self.model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
+        fit_scale(self.model, data, self.normaliser, self.device)
         take_first_workers(
             self.model.state_dict().values(), group
         )  # processors differ in the last bits of what a seed gives
@@ -138,16 +141,26 @@ class Trainer:
         """Return the present model's logits `(n_clips, n_emotions)`, in the order of `clips`.
 
         They are computed in float32 whatever `train.precision` is, as they will be in use.
+
+        Raises:
+            OutOfMemory: so many clips do not fit; names what to lower.
         """
         self.model.eval()
         lengths = self.data.features.lengths[clips]
         logits = np.zeros((len(clips), len(self.data.labels)), dtype=np.float32)
-        share = dealt(lengths, self.group.size)[self.group.rank]
-        with torch.inference_mode():
-            for rows in by_length(share, lengths, EVALUATION_BATCH):
-                batch = make_batch(self.data, clips[rows], self.normaliser).to(self.device)
-                found = averaged_logits(self.model, batch.features, batch.lengths, self._chunks)
-                logits[rows] = found.cpu().numpy()
+        rows = share = dealt(lengths, self.group.size)[self.group.rank]
+        # Without gradients at least twice as many fit as in a part of a training batch.
+        size = max(1, min(EVALUATION_BATCH, 2 * self.settings["train.batch_size"] // self.accumulate))
+        try:
+            with torch.inference_mode():
+                for rows in by_length(share, lengths, size):
+                    batch = make_batch(self.data, clips[rows], self.normaliser).to(self.device)
+                    found = averaged_logits(self.model, batch.features, batch.lengths, self._chunks)
+                    logits[rows] = found.cpu().numpy()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._too_large(clips[rows], n_parts=1) from error
         return self.group.sum(torch.from_numpy(logits)).numpy()  # every row is zero but on one worker
 
     def restore_best(self) -> None:
@@ -254,7 +267,7 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise self._too_large(clips) from error
+            raise self._too_large(clips, self.accumulate) from error
         mean = float(self.group.sum(total)) / sum(map(len, batches))
         if not math.isfinite(mean):
             raise Diverged(f"loss is {mean} in epoch {epoch}; lower optimizer.lr ({self.settings['optimizer.lr']:g})")
@@ -297,14 +310,14 @@ class Trainer:
 
         found = parts_that_fit(attempt, self.accumulate, len(longest), self.group)
         if found is None:
-            raise self._too_large(longest)
+            raise self._too_large(longest, self.accumulate)
         self.resume(before)
         self.accumulate = found
 
-    def _too_large(self, clips: NDArray[np.int64]) -> OutOfMemory:
+    def _too_large(self, clips: NDArray[np.int64], n_parts: int) -> OutOfMemory:
         features = self.data.features
         seconds = None if features.view.is_pooled else float(features.lengths[clips].max() * features.view.frame_s)
-        return out_of_memory(self.settings, self.device, len(clips), seconds, self.accumulate)
+        return out_of_memory(self.settings, self.device, len(clips), seconds, n_parts)
 
     def _evaluate(self) -> tuple[float, float, float, float, NDArray[np.float32] | None]:
         dev = self.data.dev
@@ -340,7 +353,7 @@ def train_step(
     for part in parts:
         with precision.forward():
             logits = averaged_logits(model, part.features, part.lengths, chunks)
-        loss = loss_fn(logits.float(), part)
+        loss = loss_fn(logits.float(), part) + language_loss(model, part)
         precision.backward(loss)
         total += loss.detach()  # .item() here would wait for the GPU at every step
     sum_gradients(model.parameters(), group)

@@ -71,6 +71,20 @@ def test_what_auto_batch_finds_gives_what_asking_for_it_gives(training_data):
         assert torch.equal(own, same)
 
 
+def test_clips_to_judge_that_do_not_fit_are_told_too_and_parts_make_them_fewer(training_data):
+    def refuse(module, arguments):
+        if not module.training and len(arguments[0]) > 4:
+            raise torch.OutOfMemoryError(CUDA)
+
+    trainer = trainer_of(training_data, 9, torch.OutOfMemoryError(CUDA))
+    trainer.model.register_forward_pre_hook(refuse)
+    with pytest.raises(OutOfMemory, match="with a batch of 18 clips, .*, computed at once; raise train.accumulate"):
+        losses(trainer)
+    trainer = trainer_of(training_data, 9, torch.OutOfMemoryError(CUDA), **{"train.accumulate": 4})
+    trainer.model.register_forward_pre_hook(refuse)
+    assert len(losses(trainer)) == 2
+
+
 def test_auto_batch_gives_up_where_not_even_one_clip_fits(training_data):
     trainer = trainer_of(training_data, 0, torch.OutOfMemoryError(CUDA), **{"train.auto_batch": True})
     with pytest.raises(OutOfMemory, match="computed in 9 parts; lower train.batch_size"):
