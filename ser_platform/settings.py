@@ -206,10 +206,20 @@ SETTINGS: dict[str, Setting] = {
     ),
     "model.tuned_layers": Setting(2, "encoder layers that are trained under model.tuning top", low=1, high=48),
     "model.lora_rank": Setting(8, "rank of the adapters under model.tuning lora", low=1, high=256),
+    "model.states": Setting(
+        "middle",
+        "layers of a pretrained encoder that are heard: all, or those between the first third and the last (middle; "
+        "of an encoder that is tuned the last one too)",
+        choices=("middle", "all"),
+    ),
+    "model.mixing": Setting(
+        "stacked",
+        "how these layers are joined: side by side (stacked), or added with one learnt weight each (weighted)",
+        choices=("stacked", "weighted"),
+    ),
     "model.pooling": Setting(
         "statistics",
-        "how encoder frames become one vector: mean and deviation of every layer (statistics), or attentive statistics "
-        "of the weighted layer sum (attention)",
+        "how encoder frames become one vector: their mean and deviation (statistics), or both weighted by attention",
         choices=("statistics", "attention"),
     ),
     "model.head_size": Setting(128, "hidden units of the classifier on a pretrained encoder", low=4, high=4096),

@@ -80,10 +80,7 @@ def tiny_models() -> dict[str, tuple[Any, Any]]:
         "tiny-hubert": (t.HubertForSequenceClassification(t.HubertConfig(**of_samples)), hears),
         "tiny-wavlm": (t.WavLMForSequenceClassification(t.WavLMConfig(**of_samples)), hears),
         "tiny-wavlm-layered": (t.WavLMForSequenceClassification(t.WavLMConfig(**layered)), hears),
-        "tiny-spectrogram": (
-            t.ASTForAudioClassification(t.ASTConfig(**size, **spectra)),
-            t.ASTFeatureExtractor(**spectra),
-        ),
+        "tiny-spectrogram": (spectrogram, t.ASTFeatureExtractor(**spectra)),
     }
 
 

@@ -31,6 +31,7 @@ class WhisperStates(SpeechEncoder):
 
         super().__init__()
         self.body = body
+        cast(Any, body).embed_positions.requires_grad_(False)  # sinusoids, which loading takes for weights
         self.n_fft = int(preprocessor.get("n_fft", 400))
         self.hop_length = int(preprocessor.get("hop_length", 160))
         config = cast(Any, body).config

@@ -4,47 +4,62 @@ Under `model.tuning frozen` the model is the classifier alone: it hears the stat
 stored. Otherwise it hears samples.
 """
 
-from collections.abc import MutableMapping
+import warnings
+from collections.abc import Iterable, MutableMapping
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder
 from ser_platform.errors import MissingExtra, UserError
 from ser_platform.models.adversary import Adversary
-from ser_platform.models.masking import AdditiveAttention, mean_and_std
+from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
 from ser_platform.settings import Settings
 
 FROZEN, TOP, FULL, LORA = "frozen", "top", "full", "lora"
 STATISTICS, ATTENTION = "statistics", "attention"
+STACKED, WEIGHTED = "stacked", "weighted"
+MIDDLE, ALL = "middle", "all"
+LEAST_VARIANCE = 1e-10
 MOST_LANGUAGES = 16  # that the adversary has logits for; those of languages that no clip speaks are never right
 LORA_SCALE = 2  # alpha over rank, at every rank
 BASE, DOWN, UP = "base_layer.weight", "lora_A.default.weight", "lora_B.default.weight"  # names that peft gives
 
 
-class Head(nn.Module):
-    """A weighted sum of an encoder's states, one weight a layer, pooled over time and classified.
+def states_of(which: str, n_states: int, tuning: str) -> range:
+    """Return the states that a classifier takes of all `n_states`.
 
-    Pooling is mean and standard deviation over a clip's own frames (`statistics`), or both weighted by attention
-    (`attention`: Okabe, Koshinaka & Shinoda, 2018, arXiv:1803.10963). The weighted sum is that of ELMo and SUPERB:
-    Peters et al., 2018, arXiv:1802.05365; Yang et al., 2021, arXiv:2105.01051.
+    The first layers are near the sound, and the last one is made for words: what lies between carries the emotion. Of
+    an encoder that is tuned the last state is taken too, or what is trained of it would not be heard.
+    """
+    if which == ALL:
+        return range(n_states)
+    return range(n_states // 3, n_states - 1 if tuning == FROZEN else n_states)
+
+
+class Head(nn.Module):
+    """Hidden states, pooled over time and classified.
+
+    States stand side by side (`stacked`), each with weights of its own, or are added with one learnt weight a layer
+    (`weighted`: ELMo and SUPERB; Peters et al., 2018, arXiv:1802.05365; Yang et al., 2021, arXiv:2105.01051). Pooling
+    is mean and standard deviation over a clip's own frames (`statistics`), or both weighted by attention (`attention`:
+    Okabe, Koshinaka & Shinoda, 2018, arXiv:1803.10963).
     """
 
     def __init__(
-        self, n_states: int, width: int, n_emotions: int, *, pooling: str, head_size: int, dropout: float
+        self, n_states: int, width: int, n_emotions: int, *, mixing: str, pooling: str, head_size: int, dropout: float
     ) -> None:
         super().__init__()
-        self.mix = nn.Parameter(torch.zeros(n_states))
-        self.attention = AdditiveAttention(width, head_size) if pooling == ATTENTION else None
-        self.hidden = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, head_size), nn.ReLU())
+        self.mix = nn.Parameter(torch.zeros(n_states)) if mixing == WEIGHTED else None
+        n_mixed = width if mixing == WEIGHTED else n_states * width
+        self.attention = AdditiveAttention(n_mixed, head_size) if pooling == ATTENTION else None
+        self.hidden = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * n_mixed, head_size), nn.ReLU())
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(head_size, n_emotions))
 
     def of_statistics(self, statistics: Tensor) -> Tensor:
-        """Map means and deviations of all states, `(batch, 2, n_states, width)`, to embeddings `(batch, head_size)`."""
-        mixed = torch.einsum("bpsw,s->bpw", statistics, self.mix.softmax(dim=0))
-        embeddings: Tensor = self.hidden(mixed.flatten(1))
+        """Map means and deviations of the states, `(batch, 2, n_states, width)`, to embeddings `(batch, head_size)`."""
+        embeddings: Tensor = self.hidden(self._mixed(statistics).flatten(1))
         return embeddings
 
     def of_frames(self, states: Tensor, lengths: Tensor) -> Tensor:
@@ -52,9 +67,13 @@ class Head(nn.Module):
         if self.attention is None:
             pooled = mean_and_std(states.flatten(2), lengths)
             return self.of_statistics(pooled.unflatten(1, (2, *states.shape[2:])))
-        mixed = torch.einsum("btsw,s->btw", states, self.mix.softmax(dim=0))
+        mixed = self._mixed(states)
         embeddings: Tensor = self.hidden(mean_and_std(mixed, lengths, self.attention(mixed, lengths)))
         return embeddings
+
+    def _mixed(self, states: Tensor) -> Tensor:
+        """Map `(..., n_states, width)` to one vector: `(..., width)` of their weighted sum, or all of them."""
+        return states.flatten(-2) if self.mix is None else self.mix.softmax(dim=0) @ states
 
 
 class Pretrained(nn.Module):
@@ -81,6 +100,8 @@ class Pretrained(nn.Module):
         tuning: str,
         tuned_layers: int,
         lora_rank: int,
+        states: str,
+        mixing: str,
         pooling: str,
         head_size: int,
         dropout: float,
@@ -92,12 +113,19 @@ class Pretrained(nn.Module):
         found = find_encoder(backbone)
         self.shape = (found.n_states, found.width)
         self.pooling, self._reversal = pooling, adversary
-        self.head = Head(*self.shape, n_emotions, pooling=pooling, head_size=head_size, dropout=dropout)
+        taken = states_of(states, found.n_states, tuning)
+        self._taken = slice(taken.start, taken.stop)
+        how: dict[str, Any] = {"mixing": mixing, "pooling": pooling, "head_size": head_size, "dropout": dropout}
+        self.head = Head(len(taken), found.width, n_emotions, **how)
         self.adversary = Adversary(head_size, MOST_LANGUAGES) if adversary else None
         self.encoder: SpeechEncoder | None = None
         self.language_logits: Tensor | None = None
         self._tuned: list[nn.Module] = []
         if tuning != FROZEN:
+            self.mean: Tensor
+            self.std: Tensor
+            self.register_buffer("mean", torch.zeros(len(taken), found.width))
+            self.register_buffer("std", torch.ones(len(taken), found.width))
             self._tune(found, tuning, tuned_layers, lora_rank, checkpointing, weights)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
@@ -110,12 +138,39 @@ class Pretrained(nn.Module):
 
     def _embedded(self, features: Tensor, lengths: Tensor) -> Tensor:
         if self.encoder is not None:
-            states, counts = self.encoder(features[:, :, 0], lengths)
-            # Stored states are scaled by statistics of the training clips; states that move, each frame by its own.
-            return self.head.of_frames(F.layer_norm(states, states.shape[-1:]), counts)
+            states, counts = self._heard(features, lengths)
+            return self.head.of_frames((states - self.mean) / self.std, counts)
         if self.pooling == STATISTICS:
-            return self.head.of_statistics(features[:, 0].unflatten(1, (2, *self.shape)))
-        return self.head.of_frames(features.unflatten(2, self.shape), lengths)
+            return self.head.of_statistics(features[:, 0].unflatten(1, (2, *self.shape))[:, :, self._taken])
+        return self.head.of_frames(features.unflatten(2, self.shape)[:, :, self._taken], lengths)
+
+    def _heard(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states that the classifier takes of samples `(batch, n_samples, 1)`, and how many frames."""
+        assert self.encoder is not None
+        states, counts = self.encoder(samples[:, :, 0], lengths)
+        return states[:, :, self._taken], counts
+
+    @torch.no_grad()
+    def fit_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Take over the mean and deviation of every number of the states, by which they are scaled from now on.
+
+        Stored states are scaled by statistics of the training clips; those of an encoder that is tuned by what they
+        were when it began. A few numbers of Whisper's states are a hundred times as large as the others.
+
+        Args:
+            batches: samples `(batch, n_samples, 1)` and lengths `(batch,)` of some training clips.
+        """
+        if self.encoder is None:
+            return
+        count, total = 0, torch.zeros_like(self.mean, dtype=torch.float64)
+        squares = total.clone()
+        for samples, lengths in batches:
+            states, counts = self._heard(samples, lengths)
+            frames = states[frame_mask(counts, states.shape[1])].double()
+            count, total, squares = count + len(frames), total + frames.sum(dim=0), squares + frames.square().sum(dim=0)
+        mean = total / count
+        self.mean.copy_(mean)
+        self.std.copy_((squares / count - mean.square()).clamp_min(LEAST_VARIANCE).sqrt())
 
     def train(self, mode: bool = True) -> "Pretrained":
         """Set the mode of what is trained; the rest of the encoder stays in evaluation mode."""
@@ -217,4 +272,6 @@ def _recompute(encoder: SpeechEncoder) -> None:
     body = cast(Any, encoder.body)
     if not body.supports_gradient_checkpointing:
         raise UserError(f"model.checkpointing: {type(body).__name__} cannot compute its activations again")
-    body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of a name that all releases of transformers 5 have
+        body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

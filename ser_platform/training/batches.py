@@ -1,7 +1,7 @@
 """Batches of clips of similar length, in an order that the seed fixes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class TrainingData:
         labels: the emotions in the order of the logits.
         train, dev: clips to train on and to choose the epoch by; without dev, training runs its epochs to the end.
         teacher_logits: `(n_clips, n_emotions)`, NaN where no teacher labelled a clip; None trains without a teacher.
+        languages: a number for the language of every clip, `(n_clips,)`; None where no adversary is to tell them apart.
     """
 
     features: ViewedFeatures
@@ -32,6 +33,7 @@ class TrainingData:
     train: NDArray[np.int64]
     dev: NDArray[np.int64] | None
     teacher_logits: NDArray[np.float32] | None = None
+    languages: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ class Batch:
     targets: Tensor
     teacher_logits: Tensor | None
     whole_targets: Tensor | None = None
+    languages: Tensor | None = None  # `(batch,)`
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
-        teacher = None if self.teacher_logits is None else self.teacher_logits.to(device)
-        return Batch(self.features.to(device), self.lengths.to(device), self.targets.to(device), teacher)
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return replace(self, **moved)
 
     def part(self, rows: NDArray[np.int64]) -> "Batch":
         """Return the clips `rows`, at least one, of this whole batch, padded no further than the longest of them."""
@@ -59,7 +62,8 @@ class Batch:
         lengths = self.lengths[chosen]
         teacher = None if self.teacher_logits is None else self.teacher_logits[chosen]
         features = self.features[chosen, : int(lengths.max())]
-        return Batch(features, lengths, self.targets[chosen], teacher, self.targets)
+        languages = None if self.languages is None else self.languages[chosen]
+        return Batch(features, lengths, self.targets[chosen], teacher, self.targets, languages)
 
 
 def make_batch(
@@ -68,7 +72,9 @@ def make_batch(
     """Return the batch of `clips`; `seed` and `epoch` are of training, which may crop at random."""
     features, lengths = data.features.batch(clips, normaliser, seed=seed, epoch=epoch)
     teacher = None if data.teacher_logits is None else torch.from_numpy(data.teacher_logits[clips])
-    return Batch(torch.from_numpy(features), torch.from_numpy(lengths), torch.from_numpy(data.targets[clips]), teacher)
+    languages = None if data.languages is None else torch.from_numpy(data.languages[clips])
+    targets = torch.from_numpy(data.targets[clips])
+    return Batch(torch.from_numpy(features), torch.from_numpy(lengths), targets, teacher, languages=languages)
 
 
 def shuffled(

@@ -55,6 +55,11 @@ def hears_waveform(settings: Settings) -> bool:
     return settings["model.tuning"] != FROZEN if settings["model.name"] in PRETRAINED else chosen.hears_waveform
 
 
+def has_adversary(settings: Settings) -> bool:
+    """Tell whether the model is to hide which language a clip speaks."""
+    return settings["model.name"] in PRETRAINED and settings["model.adversary"] > 0
+
+
 def pinned(settings: Settings) -> Settings:
     """Return `settings` with every encoder that they ask for named by the digest of its weights.
 
@@ -100,6 +105,10 @@ def refuse_contradictions(settings: Settings) -> None:
     """
     if settings["augment.copies"] and settings["distill.alpha"]:
         raise UserError("augment.copies and distill.alpha cannot be together yet: no teacher labels copies")
+    if has_adversary(settings):
+        for setting in ("features.chunk", "augment.mixup"):
+            if settings[setting]:
+                raise UserError(f"model.adversary and {setting} cannot be together: it hears one language, of a clip")
     refuse_unfit(settings)
 
 

@@ -11,15 +11,18 @@ from ser_platform.settings import Settings
 FROZEN_START: Settings = {
     "features.dtype": "float16",
     "data.max_seconds": 60.0,
-    "train.epochs": 40,
-    "train.patience": 40,
-    "optimizer.lr": 1e-3,
+    "model.dropout": 0.5,
+    "train.epochs": 20,
+    "train.patience": 20,
+    "optimizer.lr": 5e-4,
+    "optimizer.weight_decay": 0.1,
 }
 TUNED_START: Settings = {
     "data.max_seconds": 12.0,
     "train.epochs": 12,
     "train.patience": 6,
     "train.batch_size": 16,
+    "model.dropout": 0.5,
     "optimizer.lr": 1e-3,
     "optimizer.schedule": "warmup_cosine",
 }

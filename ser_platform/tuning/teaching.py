@@ -34,6 +34,7 @@ class FoldTeachers:
         self._labels = manifest.labels
         self._targets = manifest.targets(self._labels)
         self._speaker = manifest.column("speaker")
+        self._languages = tuple(manifest.column("language"))
         self._pool = np.sort(np.concatenate([split.train, split.dev]))  # test clips are nobody's to learn from
         self._groups = [split.speakers("dev"), *training_groups(split)]
         self.trained = 0
@@ -82,7 +83,8 @@ class FoldTeachers:
             return
         jobs = []
         for pair in missing:
-            task = Task(self._hashes, self._targets, self._labels, self._kept(*pair), None, tuple(self._speaker))
+            kept, speakers = self._kept(*pair), tuple(self._speaker)
+            task = Task(self._hashes, self._targets, self._labels, kept, None, speakers, languages=self._languages)
             jobs.append(FitJob(self._settings, task, label=self._rows(*pair), stop_after=self._stop_after))
         with self._counting("fold teachers label clips they have not heard") as progress:
             fits = fit_all(jobs, self._where, progress)

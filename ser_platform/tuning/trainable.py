@@ -14,8 +14,9 @@ from ser_platform.features.copying import NO_COPIES, CopiedClips
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.viewed import ViewedFeatures
 from ser_platform.settings import Settings
+from ser_platform.training.adversary import language_codes
 from ser_platform.training.batches import TrainingData
-from ser_platform.training.configuration import feature_view
+from ser_platform.training.configuration import feature_view, has_adversary
 from ser_platform.training.loop import EpochResult
 from ser_platform.training.trainers import make_trainer
 
@@ -26,7 +27,8 @@ Rows = NDArray[np.int64]
 class Task:
     """A corpus as trials see it: digests, targets and speakers of all clips, and which to train on and to choose by.
 
-    Small: the features themselves are memory-mapped by each process from the store.
+    `languages` are asked by a language adversary only. Small: the features themselves are memory-mapped by each process
+    from the store.
     """
 
     hashes: tuple[str, ...]
@@ -37,14 +39,16 @@ class Task:
     speakers: tuple[str, ...]
     teacher_logits: NDArray[np.float32] | None = None
     copies: CopiedClips = NO_COPIES
+    languages: tuple[str | None, ...] = ()
 
     def data(self, settings: Settings) -> TrainingData:
         """Return the task through a configuration's view."""
         view, dtype = feature_view(settings), settings["features.dtype"]
         teacher = self.teacher_logits if settings["distill.alpha"] > 0 else None
+        languages = language_codes(self.languages, self.train) if has_adversary(settings) else None
         if not settings["augment.copies"]:
             features = ViewedFeatures(view, self.hashes, self.speakers, dtype)
-            return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher)
+            return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher, languages)
         assert self.copies is not NO_COPIES, "copies are asked for, but none were prepared"
         chosen = self.copies.chosen(settings["augment.recipe"], settings["augment.copies"], self.train)
         originals = self.copies.originals[chosen]
@@ -53,7 +57,9 @@ class Task:
         targets = np.concatenate([self.targets, self.targets[originals]])
         train = np.concatenate([self.train, len(self.hashes) + np.arange(len(chosen))])
         features = ViewedFeatures(view, hashes, speakers, dtype)
-        return TrainingData(features, targets, self.labels, train, self.dev, teacher)
+        if languages is not None:
+            languages = np.concatenate([languages, languages[originals]])
+        return TrainingData(features, targets, self.labels, train, self.dev, teacher, languages)
 
 
 @dataclass(frozen=True)
