@@ -103,9 +103,8 @@ class Trainer:
         self.normaliser: Normaliser = data.features.normaliser(data.train)
         self.model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
         fit_scale(self.model, data, self.normaliser, self.device)
-        take_first_workers(
-            self.model.state_dict().values(), group
-        )  # processors differ in the last bits of what a seed gives
+        # What a seed gives differs in the last bits from one kind of processor to another.
+        take_first_workers(self.model.state_dict().values(), group)
         self._least = least_share(self.model)
         clips = self._sampled(epoch=1)
         self._sizes = batch_sizes(len(clips), settings["train.batch_size"])
