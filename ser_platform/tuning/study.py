@@ -27,7 +27,7 @@ from ser_platform.tuning.choosing import Confirmed, confirm
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.display import study_line
 from ser_platform.tuning.extraction import copies_of, heard_families, mapper
-from ser_platform.tuning.fits import Progress, time_alone
+from ser_platform.tuning.fits import Finalists, Progress, time_alone
 from ser_platform.tuning.journal import FINISHED, StudyFolder
 from ser_platform.tuning.search import search
 from ser_platform.tuning.space import Space
@@ -88,7 +88,8 @@ class StudyRun:
         book, records, wall = self._search()
         efficiency = self._efficiency([record for record in records if record.number in book.asked], wall)
         best = records[: self.space.confirm_trials]
-        confirmed = confirm(best, self.corpus.split, self.space.confirm_seeds, self._task, self.where, self._counting)
+        finalists = Finalists(self.space.role, self.where, self.folder.path / "finalists", self.space.workers)
+        confirmed = confirm(best, self.corpus.split, self.space.confirm_seeds, self._task, finalists, self._counting)
         winner = confirmed[0]
         origin = Origin(
             self.space.role,
@@ -101,12 +102,16 @@ class StudyRun:
         )
         dev = {"dev_uar_search": winner.record.score, "dev_uar_new_seeds": winner.mean}
         median = winner.median
-        bundle = pack(origin, winner.fits[median], winner.settings[median], winner.splits[median], winner.epochs, dev)
+        settings, split = winner.settings[median], winner.splits[median]
+        with self._counting("final fit on workers of Ray Train") as progress:
+            fit = finalists.final(FitJob(settings, self._task(split, settings)), winner.fits[median], progress)
+        bundle = pack(origin, fit, settings, split, winner.epochs, dev)
         score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
         parameters = parameters_of(bundle.settings, len(bundle.labels), bundle.state)
         figures = self._figures(book, wall, efficiency, winner, score) | {"parameters": float(parameters)}
         self.runs.finish(figures, {"state": FINISHED, "registered": model.title})
         self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
+        finalists.clear()
         counts = book.counts
         return Outcome(
             self.folder.name,
