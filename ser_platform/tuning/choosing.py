@@ -12,8 +12,7 @@ from ser_platform.corpora.splits import Split, training_groups
 from ser_platform.errors import CorpusError
 from ser_platform.settings import Settings
 from ser_platform.tuning.book import TrialRecord
-from ser_platform.tuning.cluster import Cluster
-from ser_platform.tuning.fits import Counting, fit_all
+from ser_platform.tuning.fits import Counting, Finalists
 from ser_platform.tuning.trainable import Fit, FitJob, Task
 
 ROTATE_BELOW = 12  # training speakers
@@ -62,7 +61,7 @@ def dev_rotations(split: Split) -> list[Split]:
 
 
 def confirm(
-    best: Sequence[TrialRecord], split: Split, seeds: int, task_of: TaskOf, where: Cluster, counting: Counting
+    best: Sequence[TrialRecord], split: Split, seeds: int, task_of: TaskOf, finalists: Finalists, counting: Counting
 ) -> list[Confirmed]:
     """Train each of `best` again with `seeds` new seeds; return them by mean dev UAR, best first."""
     rotations = dev_rotations(split)
@@ -73,7 +72,7 @@ def confirm(
             settings = record.settings | {"seed": FIRST_NEW_SEED + number}
             jobs.append(FitJob(settings, task_of(on, settings)))
     with counting("best trials again with new seeds") as progress:
-        fits = fit_all(jobs, where, progress)
+        fits = finalists.fits(jobs, progress)
     confirmed = []
     for place, record in enumerate(best):
         part = slice(place * seeds, (place + 1) * seeds)

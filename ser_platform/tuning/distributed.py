@@ -8,16 +8,17 @@ process: the two resume each other, and nothing is unpickled.
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
 import torch
+from ray import tune
 from ray.train.torch import TorchConfig
-from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig  # which `ray.train` names, by a switch
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
@@ -25,8 +26,9 @@ from ser_platform.errors import SerError, UserError, WorkFailed
 from ser_platform.settings import Settings, slots
 from ser_platform.training.parallel import ALONE, Group, Workers
 from ser_platform.training.results import EpochResult
+from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.keeping import FitFolder, kept_fit
-from ser_platform.tuning.trainable import Fit, FitJob
+from ser_platform.tuning.trainable import Fit, FitJob, Task
 
 RESTARTS = 3  # of all workers, where one has died
 PATIENCE_S = 1800  # of a worker that waits for another
@@ -104,12 +106,42 @@ def offered_workers() -> int:
     return int(ray.cluster_resources().get("GPU", 0)) or len(_nodes())
 
 
+def trial_team(workers: int, where: Cluster) -> tuple[Team, int]:
+    """Return the team of a study's trial, and how many such trials the cluster trains at once.
+
+    Raises:
+        UserError: it has no place for one; tells how many workers there can be.
+    """
+    places = round(where.slots * where.gpus) if where.gpus else where.slots
+    if workers > places:
+        raise UserError(f"resources.workers {workers}: the cluster has slots for {places}")
+    return Team(workers, "cuda" if where.gpus else "cpu"), places // workers
+
+
+def train_trial_together(config: dict[str, Any], task: Task, team: Team, folder: Path) -> None:
+    """Run one trial of a study as a Ray Train run; report after every epoch.
+
+    Epochs come from the trial's folder, not through Ray's `TuneReportCallback`: its queue is an actor more, and holds
+    Ray Train's controller up until Tune has taken what is in it.
+    """
+    place, told = FitFolder(folder / str(config["number"])), 0
+
+    def report() -> None:
+        nonlocal told
+        for result in place.results[told:]:
+            told += 1
+            tune.report(asdict(result))
+
+    place.clear()  # of an interrupted study, whose unfinished trials begin anew
+    fit_together(FitJob(config["settings"], task), place, team, report)
+    place.clear()
+
+
 def fit_together(
     job: FitJob,
     folder: FitFolder,
     team: Team,
     waiting: Callable[[], None] = lambda: None,
-    callbacks: Sequence[UserCallback] = (),
 ) -> Fit:
     """Run one training run on a team, from the folder's last checkpoint where there is one; return what it gave.
 
@@ -133,7 +165,6 @@ def fit_together(
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=RESTARTS),
             worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(team.cpus)}},
-            callbacks=list(callbacks),
         ),
     )
     failure = _run(trainer, waiting)

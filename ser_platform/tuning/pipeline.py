@@ -19,6 +19,7 @@ from ser_platform.settings import Settings, as_json, runs_folder
 from ser_platform.tracking.store import Client, experiment_id, open_client
 from ser_platform.tuning.candidate import code_version, find_teacher, refuse_leaky_teaching
 from ser_platform.tuning.cluster import Cluster, cluster
+from ser_platform.tuning.distributed import trial_team
 from ser_platform.tuning.extraction import mapper, needed_families
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, find_study, new_study
 from ser_platform.tuning.space import Space, read_space
@@ -107,6 +108,9 @@ def tune(plan: Plan, display: Display) -> Tuned:
     outcomes: list[Outcome] = []
     experiment = experiment_id(client, f"ser-{corpus.name}")
     with cluster() as where:
+        for space in spaces:
+            if space.workers:
+                trial_team(space.workers, where)  # refuses more workers than there are places
         for path, space in zip(plan.spaces, spaces, strict=True):
             if plan.finished(path):
                 display.say(f"{space.name}: finished before ({plan.studies[path]})")

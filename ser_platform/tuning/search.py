@@ -8,9 +8,11 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from ser_platform.tuning.book import StudyBook, TrialRecord
+from ser_platform.tuning.book import RUNNING, StudyBook, TrialRecord
 from ser_platform.tuning.cluster import Cluster
+from ser_platform.tuning.distributed import train_trial_together, trial_team
 from ser_platform.tuning.journal import StudyFolder
+from ser_platform.tuning.keeping import FitFolder
 from ser_platform.tuning.trainable import Task, train_trial
 
 Shown = Callable[[], None]
@@ -48,15 +50,23 @@ class BookSearcher(Unpickled, Searcher):
 
 
 class BookScheduler(Unpickled, FIFOScheduler):
-    """Passes every result, end and failure to the book, and its decisions to Tune."""
+    """Passes every result, end and failure to the book, and its decisions to Tune.
 
-    def __init__(self, book: StudyBook, shown: Shown) -> None:
+    A trial of several workers is asked to end (`stop`), by which it gives their places back: Tune would kill it.
+    """
+
+    def __init__(self, book: StudyBook, shown: Shown, stop: Callable[[int], None] | None = None) -> None:
         super().__init__()
-        self._book, self._shown = book, shown
+        self._book, self._shown, self._stop = book, shown, stop
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        stopped = "epoch" in result and self._book.epoch(trial.config["number"], result)
+        number = trial.config["number"]
+        is_open = self._book.records[number].state == RUNNING  # one that was asked to end may tell an epoch more
+        stopped = is_open and "epoch" in result and self._book.epoch(number, result)
         self._shown()
+        if stopped and self._stop is not None:
+            self._stop(number)
+            return TrialScheduler.CONTINUE
         return TrialScheduler.STOP if stopped else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -81,21 +91,35 @@ def _reason(error: Any) -> str:
 def search(
     book: StudyBook, task: Task, where: Cluster, folder: StudyFolder, shown: Shown = lambda: None
 ) -> list[TrialRecord]:
-    """Run the trials of a study; return them all, best first."""
+    """Run the trials of a study; return them all, best first.
+
+    Raises:
+        UserError: the cluster has no place for a trial's workers.
+    """
     deadline = time.monotonic() + 60 * book.space.minutes
-    resources: dict[str, float] = {"cpu": 1, "gpu": where.gpus} if where.gpus else {"cpu": 1}
-    trainable = tune.with_resources(tune.with_parameters(train_trial, task=task, gpus=where.gpus), resources)
+    trials = FitFolder(folder.path / "trials")
+    resources: dict[str, float]
+    if book.space.workers:
+        team, at_once = trial_team(book.space.workers, where)
+        function = tune.with_parameters(train_trial_together, task=task, team=team, folder=trials.path)
+        resources = {"memory": 1}  # a byte: Tune knows no trial without resources, and its workers have theirs
+    else:
+        at_once = where.slots
+        function = tune.with_parameters(train_trial, task=task, gpus=where.gpus)
+        resources = {"cpu": 1, "gpu": where.gpus} if where.gpus else {"cpu": 1}
+    stop = (lambda number: FitFolder(trials.path / str(number)).stop()) if book.space.workers else None
     tuner = tune.Tuner(
-        trainable,
+        tune.with_resources(function, resources),
         tune_config=tune.TuneConfig(
             search_alg=BookSearcher(book, deadline),
-            scheduler=BookScheduler(book, shown),
+            scheduler=BookScheduler(book, shown, stop),
             num_samples=-1,
-            max_concurrent_trials=where.slots,
+            max_concurrent_trials=at_once,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(storage_path=str(folder.path), name=f"{CAPTION}-{time.time_ns():x}", verbose=0),
     )
     tuner.fit()
+    trials.clear()
     scored = [record for record in book.records.values() if record.scores]
     return sorted(scored, key=lambda record: (-record.score, record.parameters))

@@ -16,7 +16,18 @@ from ser_platform.training.configuration import pinned
 
 ROLES = ("teacher", "student")
 DOMAINS = ("choice", "subset", "uniform", "loguniform", "int", "fixed")
-SECTIONS = ("role", "base", "space", "objective", "constraints", "budget", "confirm", "sampler", "scheduler")
+SECTIONS = (
+    "role",
+    "base",
+    "space",
+    "objective",
+    "constraints",
+    "budget",
+    "confirm",
+    "sampler",
+    "scheduler",
+    "resources",
+)
 OBJECTIVES = ("dev_uar",)
 CONSTRAINTS = ("parameters",)
 JOINER = "+"  # a subset is stored as one categorical value, "log_mel+zcr"
@@ -60,7 +71,10 @@ def _meets(value: Any, valid: tuple[Any, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Space:
-    """A search space. `max_parameters` is checked before training; `confirm` = (best trials, seeds each)."""
+    """A search space. `max_parameters` is checked before training; `confirm` = (best trials, seeds each).
+
+    `workers` train each trial together, under Ray Train; 0 trains it in one process.
+    """
 
     name: str
     role: str
@@ -76,6 +90,7 @@ class Space:
     grace_epochs: int
     reduction_factor: int
     asha: bool
+    workers: int = 0
 
     def draw(self, trial: optuna.Trial) -> Settings:
         """Draw one configuration's searched settings; parents come before the axes that depend on them."""
@@ -199,6 +214,7 @@ class _Reader:
         confirm = self.section("confirm", ("trials", "seeds"))
         sampler = self.section("sampler", ("name", "seed"))
         scheduler = self.section("scheduler", ("name", "grace_epochs", "reduction_factor"))
+        resources = self.section("resources", ("workers",))
         if sampler.get("name", "tpe") not in ("tpe", "random"):
             raise self.refuse(f"unknown sampler {sampler['name']!r}; choose from: tpe, random", "sampler", "name")
         if scheduler.get("name", "asha") not in ("asha", "none"):
@@ -218,7 +234,16 @@ class _Reader:
             grace_epochs=int(self.number(scheduler, "scheduler", "grace_epochs", 3, 1)),
             reduction_factor=int(self.number(scheduler, "scheduler", "reduction_factor", 3, 2)),
             asha=scheduler.get("name", "asha") == "asha",
+            workers=self._workers(resources),
         )
+
+    def _workers(self, resources: Mapping[str, Any]) -> int:
+        workers = resources.get("workers", 0)
+        if "workers" in resources and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+            raise self.refuse(
+                f"resources.workers must be a whole number of at least 1; got {workers!r}", "resources", "workers"
+            )
+        return int(workers)
 
     def _check_objective(self) -> None:
         for objective in self.entries("objective") or [{"metric": "dev_uar"}]:

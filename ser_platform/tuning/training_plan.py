@@ -122,11 +122,14 @@ class TrainingPlan:
             yield
 
 
-def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    """Return nested mappings as one, in terms of JSON; the inner name is the one that the user knows."""
+def _flat(content: dict[str, Any], before: str = "--") -> dict[str, Any]:
+    """Return nested mappings as one, in terms of JSON: settings under their names, the rest as options."""
     flat: dict[str, Any] = {}
     for name, value in content.items():
-        flat |= _flat(value) if isinstance(value, dict) else {name: list(value) if isinstance(value, tuple) else value}
+        if isinstance(value, dict):
+            flat |= _flat(value, "" if name == "overrides" else "--")
+        else:
+            flat[before + name] = list(value) if isinstance(value, tuple) else value
     return flat
 
 
