@@ -208,9 +208,18 @@ SETTINGS: dict[str, Setting] = {
     "model.lora_rank": Setting(8, "rank of the adapters under model.tuning lora", low=1, high=256),
     "model.states": Setting(
         "middle",
-        "layers of a pretrained encoder that are heard: all, or those between the first third and the last (middle; "
-        "of an encoder that is tuned the last one too)",
+        "hidden states of a pretrained encoder that are heard: all, or without what enters the first layer and what "
+        "leaves the last (middle; of an encoder that is tuned the last one too)",
         choices=("middle", "all"),
+    ),
+    "model.classifier": Setting(
+        "mlp",
+        "classifier on a pretrained encoder: ridge regression, fitted at once on statistics of a frozen encoder "
+        "(ridge), or a hidden layer that is trained (mlp)",
+        choices=("ridge", "mlp"),
+    ),
+    "model.ridge": Setting(
+        0.2, "penalty of the ridge regression, against the mean square of a clip's columns", low=1e-6, high=1e6
     ),
     "model.mixing": Setting(
         "stacked",
@@ -219,10 +228,13 @@ SETTINGS: dict[str, Setting] = {
     ),
     "model.pooling": Setting(
         "statistics",
-        "how encoder frames become one vector: their mean and deviation (statistics), or both weighted by attention",
+        "how encoder frames become one row: mean and deviation of all and of the loud ones (statistics), or both "
+        "weighted by attention",
         choices=("statistics", "attention"),
     ),
-    "model.head_size": Setting(128, "hidden units of the classifier on a pretrained encoder", low=4, high=4096),
+    "model.head_size": Setting(
+        128, "hidden units of the classifier on a pretrained encoder, where it has any (mlp)", low=4, high=4096
+    ),
     "model.adversary": Setting(
         0.0,
         "weight of the adversary that must not tell languages apart (gradient reversal); 0 is off",
@@ -286,7 +298,7 @@ SETTINGS: dict[str, Setting] = {
     "train.max_norm": Setting(5.0, "largest gradient norm", low=1e-3, high=1e6),
     "train.precision": Setting(
         "float32",
-        "numbers of the forward pass on CUDA; bf16 and fp16 are half the memory; on CPU and MPS only float32",
+        "numbers of the forward pass; bf16 (CUDA, CPU) and fp16 (CUDA) are half the memory; MPS has only float32",
         choices=("float32", "bf16", "fp16"),
     ),
     "train.accumulate": Setting(1, "parts a batch is computed in: less memory, the same gradient", low=1, high=1024),

@@ -2,6 +2,15 @@
 
 from ser_platform.encoders.encoder import Encoder
 from ser_platform.encoders.finding import encoders_here, find_encoder, keep, pinned_name, remember
-from ser_platform.encoders.states import SpeechEncoder
+from ser_platform.encoders.states import SpeechEncoder, loud_frames
 
-__all__ = ["Encoder", "SpeechEncoder", "encoders_here", "find_encoder", "keep", "pinned_name", "remember"]
+__all__ = [
+    "Encoder",
+    "SpeechEncoder",
+    "encoders_here",
+    "find_encoder",
+    "keep",
+    "loud_frames",
+    "pinned_name",
+    "remember",
+]

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+FLOOR = 1e-10  # power, -100 dB under full scale
+LOUD_DB = 30.0  # speech lies within, pauses and breath below
+
 
 class SpeechEncoder(nn.Module, ABC):
     """A pretrained body that hears samples. `body` holds all of its weights, `layers` are its transformer layers.
@@ -50,6 +53,19 @@ def own(counts: Tensor, size: int) -> Tensor:
 def padded_to(waveforms: Tensor, least: int) -> Tensor:
     """Return samples `(batch, n_samples)` with zeros behind, `least` samples at least."""
     return nn.functional.pad(waveforms, (0, max(0, least - waveforms.shape[1])))
+
+
+def loud_frames(samples: Tensor, n_frames: int, hop: int) -> Tensor:
+    """Return which of a clip's frames are within `LOUD_DB` of its loudest one, `(n_frames,)`, at least one.
+
+    Args:
+        samples: of the clip, `(n_samples,)`.
+        hop: samples from one frame to the next; levels are smoothed over three frames.
+    """
+    held = nn.functional.pad(samples, (0, max(0, n_frames * hop - len(samples))))[: n_frames * hop]
+    levels = 10 * held.view(n_frames, hop).square().mean(dim=1).add(FLOOR).log10()
+    smooth = nn.functional.pad(levels[None, None], (1, 1), mode="replicate")[0, 0].unfold(0, 3, 1).mean(dim=1)
+    return smooth > smooth.max() - LOUD_DB
 
 
 def recorded(run: Callable[[], Tensor], layers: Iterable[nn.Module]) -> list[Tensor]:

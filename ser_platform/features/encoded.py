@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, keep
+from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, keep, loud_frames
 from ser_platform.errors import UserError
 from ser_platform.features.analysis import Analysis
 from ser_platform.features.family import Family
 
 STATISTICS, FRAMES = "statistics", "frames"
+BLOCKS = ("mean", "std", "loud_mean", "loud_std")  # of EncoderStatistics
 LEAST_VARIANCE = 1e-10  # of a state that is the same in every frame
 
 
@@ -67,8 +68,11 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncoderStatistics(Encoded):
-    """One row a clip: the mean over its frames of every number of every hidden state, then their deviations."""
+    """One row a clip: the mean over its frames of every number of every hidden state, then their deviations; then both
+    over its loud frames alone, those within 30 dB of its loudest one: without pauses, whose share is the speaker's.
+    """
 
+    version: ClassVar[int] = 2
     kind: ClassVar[str] = STATISTICS
 
     @property
@@ -77,22 +81,35 @@ class EncoderStatistics(Encoded):
 
     @property
     def n_features(self) -> int:
-        return 2 * self.n_states * self.width
+        return len(BLOCKS) * self.n_states * self.width
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        return (*self._columns("mean_"), *self._columns("std_"))
+        return tuple(name for block in BLOCKS for name in self._columns(f"{block}_"))
 
     def rows(self, analysis: Analysis) -> list[int]:
         return [1] * len(analysis.clips)
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        rows = []
-        for states, count in zip(*self._states(analysis), strict=True):
-            frames = states[: int(count)].flatten(1)
-            variance, mean = torch.var_mean(frames, dim=0, correction=0)
-            rows.append(torch.cat([mean, variance.clamp_min(LEAST_VARIANCE).sqrt()])[None])
+        waveforms, lengths = analysis.waveform(self.sample_rate), analysis.lengths(self.sample_rate)
+        rows = [
+            self._row(states[:count].flatten(1), samples[:length])
+            for states, count, samples, length in zip(
+                *self._states(analysis), waveforms if analysis.is_batch else waveforms[None], lengths, strict=True
+            )
+        ]
         return torch.stack(rows) if analysis.is_batch else rows[0]
+
+    def _row(self, frames: Tensor, samples: Tensor) -> Tensor:
+        loud = frames
+        if math.isfinite(self.hop_s):
+            loud = frames[loud_frames(samples, len(frames), round(self.hop_s * self.sample_rate))]
+        return torch.cat([*_mean_and_std(frames), *_mean_and_std(loud)])[None]
+
+
+def _mean_and_std(frames: Tensor) -> tuple[Tensor, Tensor]:
+    variance, mean = torch.var_mean(frames, dim=0, correction=0)
+    return mean, variance.clamp_min(LEAST_VARIANCE).sqrt()
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ PRETRAINED: dict[str, Architecture] = {
         Pretrained,
         (
             *("backbone", "tuning", "tuned_layers", "lora_rank", "checkpointing"),
-            *("states", "mixing", "pooling", "head_size", "dropout", "adversary"),
+            *("states", "classifier", "mixing", "pooling", "head_size", "dropout", "adversary"),
         ),
     ),
 }

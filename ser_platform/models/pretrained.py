@@ -4,6 +4,7 @@ Under `model.tuning frozen` the model is the classifier alone: it hears the stat
 stored. Otherwise it hears samples.
 """
 
+import math
 import warnings
 from collections.abc import Iterable, MutableMapping
 from typing import Any, cast
@@ -11,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder
+from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, loud_frames
 from ser_platform.errors import MissingExtra, UserError
 from ser_platform.models.adversary import Adversary
 from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
@@ -20,6 +21,7 @@ from ser_platform.settings import Settings
 FROZEN, TOP, FULL, LORA = "frozen", "top", "full", "lora"
 STATISTICS, ATTENTION = "statistics", "attention"
 STACKED, WEIGHTED = "stacked", "weighted"
+MLP, RIDGE = "mlp", "ridge"
 MIDDLE, ALL = "middle", "all"
 LEAST_VARIANCE = 1e-10
 MOST_LANGUAGES = 16  # that the adversary has logits for; those of languages that no clip speaks are never right
@@ -30,12 +32,12 @@ BASE, DOWN, UP = "base_layer.weight", "lora_A.default.weight", "lora_B.default.w
 def states_of(which: str, n_states: int, tuning: str) -> range:
     """Return the states that a classifier takes of all `n_states`.
 
-    The first layers are near the sound, and the last one is made for words: what lies between carries the emotion. Of
-    an encoder that is tuned the last state is taken too, or what is trained of it would not be heard.
+    What enters the first layer is near the sound, and the last layer is made for words: what lies between carries the
+    emotion. Of an encoder that is tuned the last state is taken too, or what is trained of it would not be heard.
     """
     if which == ALL:
         return range(n_states)
-    return range(n_states // 3, n_states - 1 if tuning == FROZEN else n_states)
+    return range(1, n_states - 1 if tuning == FROZEN else n_states)
 
 
 class Head(nn.Module):
@@ -43,33 +45,52 @@ class Head(nn.Module):
 
     States stand side by side (`stacked`), each with weights of its own, or are added with one learnt weight a layer
     (`weighted`: ELMo and SUPERB; Peters et al., 2018, arXiv:1802.05365; Yang et al., 2021, arXiv:2105.01051). Pooling
-    is mean and standard deviation over a clip's own frames (`statistics`), or both weighted by attention (`attention`:
-    Okabe, Koshinaka & Shinoda, 2018, arXiv:1803.10963).
+    is mean and standard deviation over all frames of a clip and over its loud ones (`statistics`), or both over all,
+    weighted by attention (`attention`: Okabe, Koshinaka & Shinoda, 2018, arXiv:1803.10963). The classifier is linear
+    (`ridge`, after how it is fitted) or has a hidden layer (`mlp`).
     """
 
     def __init__(
-        self, n_states: int, width: int, n_emotions: int, *, mixing: str, pooling: str, head_size: int, dropout: float
+        self,
+        n_states: int,
+        width: int,
+        n_emotions: int,
+        *,
+        classifier: str,
+        mixing: str,
+        pooling: str,
+        head_size: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.mix = nn.Parameter(torch.zeros(n_states)) if mixing == WEIGHTED else None
         n_mixed = width if mixing == WEIGHTED else n_states * width
         self.attention = AdditiveAttention(n_mixed, head_size) if pooling == ATTENTION else None
-        self.hidden = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * n_mixed, head_size), nn.ReLU())
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(head_size, n_emotions))
+        n_pooled = (2 if pooling == ATTENTION else 4) * n_mixed
+        self.n_embedded = n_pooled if classifier == RIDGE else head_size
+        if classifier == RIDGE:
+            self.hidden: nn.Module = nn.Identity()
+            self.classifier: nn.Module = nn.Linear(n_pooled, n_emotions, bias=False)
+        else:
+            self.hidden = nn.Sequential(nn.Dropout(dropout), nn.Linear(n_pooled, head_size), nn.ReLU())
+            self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(head_size, n_emotions))
 
     def of_statistics(self, statistics: Tensor) -> Tensor:
-        """Map means and deviations of the states, `(batch, 2, n_states, width)`, to embeddings `(batch, head_size)`."""
-        embeddings: Tensor = self.hidden(self._mixed(statistics).flatten(1))
-        return embeddings
+        """Map the four statistics of the states, `(batch, 4, n_states, width)`, to pooled rows `(batch, n_pooled)`."""
+        return self._mixed(statistics).flatten(1)
 
-    def of_frames(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """Map states `(batch, n_frames, n_states, width)` and lengths to embeddings `(batch, head_size)`."""
+    def of_frames(self, states: Tensor, lengths: Tensor, loud: Tensor | None) -> Tensor:
+        """Map states `(batch, n_frames, n_states, width)` and lengths to pooled rows `(batch, n_pooled)`.
+
+        `loud` `(batch, n_frames)` tells the loud frames; attention does not ask for them.
+        """
         if self.attention is None:
-            pooled = mean_and_std(states.flatten(2), lengths)
-            return self.of_statistics(pooled.unflatten(1, (2, *states.shape[2:])))
+            assert loud is not None
+            flat, weights = states.flatten(2), loud / loud.sum(dim=1, keepdim=True)
+            pooled = torch.stack([mean_and_std(flat, lengths), mean_and_std(flat, lengths, weights)], dim=1)
+            return self.of_statistics(pooled.view(len(states), 4, *states.shape[2:]))
         mixed = self._mixed(states)
-        embeddings: Tensor = self.hidden(mean_and_std(mixed, lengths, self.attention(mixed, lengths)))
-        return embeddings
+        return mean_and_std(mixed, lengths, self.attention(mixed, lengths))
 
     def _mixed(self, states: Tensor) -> Tensor:
         """Map `(..., n_states, width)` to one vector: `(..., width)` of their weighted sum, or all of them."""
@@ -101,6 +122,7 @@ class Pretrained(nn.Module):
         tuned_layers: int,
         lora_rank: int,
         states: str,
+        classifier: str,
         mixing: str,
         pooling: str,
         head_size: int,
@@ -115,9 +137,16 @@ class Pretrained(nn.Module):
         self.pooling, self._reversal = pooling, adversary
         taken = states_of(states, found.n_states, tuning)
         self._taken = slice(taken.start, taken.stop)
-        how: dict[str, Any] = {"mixing": mixing, "pooling": pooling, "head_size": head_size, "dropout": dropout}
+        self._hop = round(found.frame_s * found.sample_rate) if math.isfinite(found.frame_s) else None
+        how: dict[str, Any] = {
+            "classifier": classifier,
+            "mixing": mixing,
+            "pooling": pooling,
+            "head_size": head_size,
+            "dropout": dropout,
+        }
         self.head = Head(len(taken), found.width, n_emotions, **how)
-        self.adversary = Adversary(head_size, MOST_LANGUAGES) if adversary else None
+        self.adversary = Adversary(self.head.n_embedded, MOST_LANGUAGES) if adversary else None
         self.encoder: SpeechEncoder | None = None
         self.language_logits: Tensor | None = None
         self._tuned: list[nn.Module] = []
@@ -130,25 +159,38 @@ class Pretrained(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map states or samples, `(batch, n_frames, n_features)`, and lengths to logits `(batch, n_emotions)`."""
-        embeddings = self._embedded(features, lengths)
+        embeddings = self.embeddings(features, lengths)
         if self.adversary is not None and self.training:
             self.language_logits = self.adversary(embeddings, self._reversal)
         logits: Tensor = self.head.classifier(embeddings)
         return logits
 
-    def _embedded(self, features: Tensor, lengths: Tensor) -> Tensor:
+    def embeddings(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map states or samples and lengths to what the last layer classifies, `(batch, n_embedded)`."""
+        embeddings: Tensor = self.head.hidden(self._pooled(features, lengths))
+        return embeddings
+
+    def _pooled(self, features: Tensor, lengths: Tensor) -> Tensor:
         if self.encoder is not None:
             states, counts = self._heard(features, lengths)
-            return self.head.of_frames((states - self.mean) / self.std, counts)
+            loud = self._loud(features[:, :, 0], lengths, counts) if self.pooling == STATISTICS else None
+            return self.head.of_frames((states - self.mean) / self.std, counts, loud)
         if self.pooling == STATISTICS:
-            return self.head.of_statistics(features[:, 0].unflatten(1, (2, *self.shape))[:, :, self._taken])
-        return self.head.of_frames(features.unflatten(2, self.shape)[:, :, self._taken], lengths)
+            return self.head.of_statistics(features[:, 0].unflatten(1, (4, *self.shape))[:, :, self._taken])
+        return self.head.of_frames(features.unflatten(2, self.shape)[:, :, self._taken], lengths, None)
 
     def _heard(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states that the classifier takes of samples `(batch, n_samples, 1)`, and how many frames."""
         assert self.encoder is not None
         states, counts = self.encoder(samples[:, :, 0], lengths)
         return states[:, :, self._taken], counts
+
+    def _loud(self, samples: Tensor, lengths: Tensor, counts: Tensor) -> Tensor:
+        """Return `(batch, n_frames)`, 1 on the loud frames of each clip, else 0."""
+        loud = samples.new_zeros(len(samples), int(counts.max()))
+        for row, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
+            loud[row, :count] = 1.0 if self._hop is None else loud_frames(samples[row, :length], count, self._hop)
+        return loud
 
     @torch.no_grad()
     def fit_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from ser_platform.errors import UserError
 from ser_platform.features import FAMILIES
 from ser_platform.features.pooling import NO_POOL
-from ser_platform.models import CLASSICAL
+from ser_platform.models import CLASSICAL, PRETRAINED
+from ser_platform.models.pretrained import FROZEN, RIDGE, STACKED, STATISTICS
 from ser_platform.settings import SETTINGS, Settings
 
 # Whole clips as means and deviations of the usual sets; the one row of a functional set is taken as it is.
@@ -20,6 +21,12 @@ START: Settings = {
     "optimizer.lr": 1e-3,
 }
 POOL = "mean_std"
+OF_RIDGE = {
+    "model.tuning": FROZEN,
+    "model.pooling": STATISTICS,
+    "model.mixing": STACKED,
+    "model.adversary": 0.0,
+}
 OF_STEPS = ("masks", "mixup", "noise_snr_db", "gain_db", "time_shift_s", "crop")
 
 
@@ -31,15 +38,33 @@ def start_of_classical(overrides: Mapping[str, Any]) -> Settings:
     return START if _has_rows(sets) else START | {"features.pool": POOL}
 
 
+def has_ridge(settings: Mapping[str, Any]) -> bool:
+    """Tell whether a configuration's model is a pretrained encoder under ridge regression."""
+    return settings["model.name"] in PRETRAINED and settings["model.classifier"] == RIDGE
+
+
+def is_fitted(settings: Mapping[str, Any]) -> bool:
+    """Tell whether a configuration's model is fitted at once, by one process."""
+    return settings["model.name"] in CLASSICAL or has_ridge(settings)
+
+
 def refuse_unfit(settings: Settings) -> None:
-    """Refuse settings that a classical model cannot follow; other models are none of its business.
+    """Refuse settings that a model that is fitted at once cannot follow; other models are none of its business.
 
     Raises:
         UserError: names the setting and what to set.
     """
-    name = settings["model.name"]
-    if name not in CLASSICAL:
+    if not is_fitted(settings):
         return
+    name = settings["model.name"]
+    if has_ridge(settings):
+        name = f"{name} with model.classifier {RIDGE}"
+        for setting, valid in OF_RIDGE.items():
+            if settings[setting] != valid:
+                raise UserError(
+                    f"model.classifier {RIDGE} is solved on a frozen encoder's statistics, and {setting} is "
+                    f"{settings[setting]}; set it to {valid}, or model.classifier to mlp"
+                )
     if settings["distill.alpha"]:
         raise UserError(
             f"model.name {name} is fitted to classes, not to a teacher's probabilities, so distill.alpha "
@@ -47,7 +72,7 @@ def refuse_unfit(settings: Settings) -> None:
         )
     if settings["features.chunk"]:
         raise UserError(f"model.name {name} hears one row of a clip, no chunks; set features.chunk to 0")
-    if settings["features.pool"] == NO_POOL and not _has_rows(settings["features.sets"]):
+    if not has_ridge(settings) and settings["features.pool"] == NO_POOL and not _has_rows(settings["features.sets"]):
         raise UserError(
             f"model.name {name} hears one row of a clip, features.sets {list(settings['features.sets'])} has frames; "
             f"set features.pool to {POOL}"

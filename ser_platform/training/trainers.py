@@ -12,6 +12,7 @@ from ser_platform.features.normaliser import Normaliser
 from ser_platform.models import CLASSICAL
 from ser_platform.settings import Settings
 from ser_platform.training.batches import TrainingData
+from ser_platform.training.fitting import has_ridge
 from ser_platform.training.loop import EpochResult, Loss, Trainer, hard_label_loss
 from ser_platform.training.parallel import ALONE, Group
 
@@ -38,6 +39,10 @@ def make_trainer(
     group: Group = ALONE,
 ) -> Training:
     """Return what trains the model of `settings`, as one worker of `group`."""
+    if has_ridge(settings):
+        from ser_platform.training.ridge import RidgeTrainer
+
+        return RidgeTrainer(settings, data)
     if settings["model.name"] in CLASSICAL:
         from ser_platform.training.classical import ClassicalTrainer  # scikit-learn takes a second that others save
 

@@ -12,7 +12,6 @@ from ser_platform import __version__
 from ser_platform.corpora.lineage import Lineage, refuse_leak
 from ser_platform.corpora.splits import Split
 from ser_platform.errors import UserError
-from ser_platform.evaluation.calibration import fit_temperature
 from ser_platform.evaluation.card import model_card
 from ser_platform.evaluation.figures import confusion_figure, recall_figure
 from ser_platform.evaluation.ledger import record_read
@@ -32,6 +31,7 @@ from ser_platform.tracking.registry import (
     register,
 )
 from ser_platform.tracking.store import Client
+from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.configuration import feature_view, parameters_of, stamped
 from ser_platform.tuning.trainable import Fit
 

@@ -2,7 +2,8 @@
 
 Ray Train starts the workers, joins them by gloo (CPU) or nccl (CUDA) and starts all again where one dies. What the run
 goes on from, what it tells and what it gave lie in its folder (`keeping.FitFolder`), as they do for a run of one
-process: the two resume each other, and nothing is unpickled.
+process: the two resume each other, and nothing is unpickled. Nothing is told through `ray.train.report`, which has all
+workers wait until Ray Train's controller looks, half a second an epoch.
 """
 
 import logging
@@ -25,7 +26,6 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ser_platform.errors import SerError, UserError, WorkFailed
 from ser_platform.settings import Settings, slots
 from ser_platform.training.parallel import ALONE, Group, Workers
-from ser_platform.training.results import EpochResult
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.keeping import FitFolder, kept_fit
 from ser_platform.tuning.trainable import Fit, FitJob, Task
@@ -217,14 +217,10 @@ def _work(config: dict[str, Any]) -> None:
     group: Group = Workers(device) if team.size > 1 else ALONE
     job: FitJob = ray.get(config["job"][0])
     try:
-        kept_fit(job, folder, device, group, _report)
+        kept_fit(job, folder, device, group)
     except SerError as error:
         folder.fail(error)
         raise
-
-
-def _report(result: EpochResult) -> None:
-    ray.train.report(asdict(result))
 
 
 def _cores_each(workers: int) -> int:

@@ -171,7 +171,8 @@ class StudyRun:
         teacher = self._teachers().logits(split) if settings["distill.alpha"] > 0 else None
         targets, speakers = split.manifest.targets(labels), tuple(split.manifest.column("speaker"))
         copies = self._copies(split)
-        return Task(self.corpus.hashes, targets, labels, split.train, split.dev, speakers, teacher, copies)
+        languages = tuple(split.manifest.column("language"))
+        return Task(self.corpus.hashes, targets, labels, split.train, split.dev, speakers, teacher, copies, languages)
 
     def _copies(self, split: Split) -> CopiedClips:
         """Return every copy of the training clips that a trial of the space can ask for; made when first needed."""

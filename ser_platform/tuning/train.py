@@ -25,14 +25,13 @@ from ser_platform.evaluation.scoring import TestScore, score_clips
 from ser_platform.features.copying import NO_COPIES, prepare_copies
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.inference.bundle import Bundle
-from ser_platform.models import CLASSICAL
 from ser_platform.progress import Display, clock
 from ser_platform.settings import Settings, resolve, slots
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
 from ser_platform.training.configuration import feature_view, parameters_of, pinned, refuse_contradictions, stamped
-from ser_platform.training.fitting import start_of_classical
+from ser_platform.training.fitting import is_fitted, start_of_classical
 from ser_platform.training.pretraining import start_of_pretrained
 from ser_platform.training.results import EpochResult
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
@@ -131,8 +130,9 @@ def _settings(plan: TrainingPlan, ancestor: Ancestor | None) -> Settings:
     """Return all settings: the user's, else the ancestor's own, else the role's and architecture's."""
     taken = {} if ancestor is None else ancestor.settings
     named = taken | plan.overrides
-    settings = pinned(resolve(STARTS[plan.role] | start_of_classical(named) | start_of_pretrained(named) | named))
-    if plan.workers is not None and settings["model.name"] in CLASSICAL:
+    start = start_of_classical(named) | start_of_pretrained(named, steps=plan.workers is not None)
+    settings = pinned(resolve(STARTS[plan.role] | start | named))
+    if plan.workers is not None and is_fitted(settings):
         raise UserError(f"model.name {settings['model.name']} is fitted at once, by one process; leave --workers out")
     if ancestor is not None:
         ancestor.refuse_unfit(settings)
@@ -338,7 +338,8 @@ class _Training:
             with self.display.counting(f"{self.role}: copies of training clips made") as progress:
                 dtype = self.settings["features.dtype"]
                 copies = prepare_copies(split, wanted, names, progress, mapper=mapper(), dtype=dtype)
-        return Task(hashes, manifest.targets(labels), labels, split.train, split.dev, speakers, logits, copies)
+        targets, languages = manifest.targets(labels), tuple(manifest.column("language"))
+        return Task(hashes, targets, labels, split.train, split.dev, speakers, logits, copies, languages)
 
     def _line(self, what: str, results: list[EpochResult], began: float) -> str:
         epochs, elapsed = self.settings["train.epochs"], clock(time.monotonic() - began)

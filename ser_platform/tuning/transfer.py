@@ -12,11 +12,12 @@ from ser_platform.corpora.splits import Split
 from ser_platform.errors import UserError
 from ser_platform.files import expanded
 from ser_platform.inference.bundle import Bundle, read_bundle
-from ser_platform.models import CLASSICAL, build_model, with_sizes
+from ser_platform.models import build_model, with_sizes
 from ser_platform.settings import Settings
 from ser_platform.tracking.registry import find_model, load
 from ser_platform.tracking.store import Client
 from ser_platform.training.configuration import feature_view
+from ser_platform.training.fitting import is_fitted
 from ser_platform.training.loop import seed_everything
 
 # What weights are of: taken over, and refused where the user asks for another.
@@ -51,7 +52,7 @@ class Ancestor:
         Raises:
             UserError: names what differs.
         """
-        if settings["model.name"] in CLASSICAL:
+        if is_fitted(settings):
             raise UserError(f"--init {self.title}: model.name {settings['model.name']} is fitted at once, from nothing")
         theirs, ours = with_sizes(self.bundle.settings), with_sizes(settings)
         differing = [name for name in self.settings if name not in OPEN and theirs[name] != ours[name]]
