@@ -1,0 +1,62 @@
+"""What a user can get wrong about `ser train`: one clear line on stderr, exit code 2, before anything is decoded."""
+
+import sys
+
+import pytest
+
+from ser_platform import cli
+from ser_platform.corpora.finding import CorpusRequest
+from ser_platform.features.dataset import DataRequest
+from ser_platform.settings import slots
+from ser_platform.tuning.training_plan import TrainingPlan
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run `ser train` with wrong input; return the one line it says."""
+
+    def run(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["ser", "train", *words])
+        for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        (line,) = captured.err.strip().splitlines()
+        return str(line)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--workers", "0"], "--workers 0: at least 1 worker"),
+        (["--workers", str(slots() + 1)], f"this machine has slots for {slots()} (CPU cores)"),
+        (["--workers", "2", "--device", "mps"], "mps has one worker"),
+        (["--workers", "1", "--set", "model.name=svm_linear"], "svm_linear is fitted at once"),
+        (["--init", "ser-teacher@champion"], "no registered model 'ser-teacher'"),
+        (["--init", "."], "holds no bundle"),
+        (["--resume"], "nothing to resume here; start with: ser train"),
+    ],
+)
+def test_a_wrong_option_is_refused(refused, words: list[str], told: str) -> None:
+    assert told in refused("teacher", "--corpus", "demo", *words)
+
+
+def test_who_is_to_be_trained_must_be_said(refused) -> None:
+    assert "ser train teacher, or ser train student" in refused()
+    assert "unknown role 'professor'" in refused("professor")
+
+
+def test_resume_refuses_another_command_and_a_finished_training(refused) -> None:
+    plan = TrainingPlan("teacher", DataRequest(CorpusRequest("demo")), {"seed": 1}, name="train-teacher-demo")
+    plan.save()
+    assert "train-teacher-demo as it began: seed was 1, not 2" in refused("--resume", "--set", "seed=2")
+    assert "--role was teacher, not student" in refused("student", "--resume")
+    assert "--corpus was demo, not emodb" in refused("--resume", "--corpus", "emodb")
+    plan.finished = True
+    plan.save()
+    assert "is finished: nothing to resume" in refused("teacher", "--resume")
