@@ -37,13 +37,15 @@ def find_encoder(spelled: str) -> Encoder:
         return _noted(_looked_up(spelled))
     name, pin = given["name"], given["pin"]
     known = _remembered.get(pin[:PIN])
-    if known is not None and known.digest.startswith(pin):
+    if known is not None and not known.digest.startswith(pin):
+        known = None
+    if known is not None and known.has_weights:
         return known.renamed(name)
     # Not from the hub what a model brought with it: the hub may not be there.
     found = _in_folders(name)
     if found is None or not found.digest.startswith(pin):
-        kept = _read_kept(pin)
-        found = kept.renamed(name) if kept is not None else found or _looked_up(name)
+        brought = _read_kept(pin) or known
+        found = brought.renamed(name) if brought is not None else found or _looked_up(name)
     if not found.digest.startswith(pin):
         raise UserError(
             f"the weights of {name} have changed: they are {found.pin}, asked for is {pin[:PIN]}; name them as they "

@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForAudioClassification
 
 from ser_platform.corpora.audio import Audio
-from ser_platform.errors import BundleError
+from ser_platform.errors import BundleError, UserError
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.view import FeatureView
-from ser_platform.inference.bundle import FILES, Bundle, Lineage, read_bundle
+from ser_platform.inference.bundle import ENCODER, FILES, MANIFEST, Bundle, Lineage, read_bundle
 from ser_platform.inference.predictor import Predictor
 from ser_platform.models import MODELS, NEURAL, build_model
 from ser_platform.settings import resolve
+from ser_platform.training.configuration import feature_view, pinned
 
 LABELS = ("neutral", "anger", "sadness")
 
@@ -155,3 +158,85 @@ def test_the_lineage_of_a_descendant_holds_both_parents_once():
 
 def test_the_model_is_in_evaluation_mode():
     assert not made_bundle().model().training
+
+
+TINY = "tiny-whisper"
+
+
+def bundle_of_encoder(**model: object) -> Bundle:
+    """A bundle of a classifier on the tiny encoder."""
+    torch.manual_seed(0)
+    chosen = {"model.name": "pretrained", "model.backbone": TINY, "model.tuned_layers": 1, "model.head_size": 8}
+    settings = pinned(resolve(chosen | {f"model.{name}": value for name, value in model.items()}))
+    view = feature_view(settings)
+    normaliser = Normaliser(np.zeros(view.n_features, np.float32), np.full(view.n_features, 0.5, np.float32))
+    state = build_model(settings, view.n_features, len(LABELS)).state_dict()
+    return replace(made_bundle(), settings=settings, view=view, normaliser=normaliser, state=state)
+
+
+FROZEN = ({"classifier": "ridge"}, {"pooling": "attention"}, {"adversary": 0.5})
+TUNED = ({"tuning": "top"}, {"tuning": "full"}, {"tuning": "lora"})
+
+
+@pytest.mark.parametrize("model", [*FROZEN, *TUNED], ids=str)
+def test_a_pretrained_model_predicts_where_there_is_no_encoder(model, folder, pretrained, forget, tone):
+    written, clip = bundle_of_encoder(**model), Audio(tone(300.0, 1.0), 16_000)
+    probabilities = Predictor(written).probabilities(clip)
+    digest = written.write(folder, "card")
+    forget()
+    np.testing.assert_allclose(Predictor(read_bundle(folder, digest)).probabilities(clip), probabilities, atol=1e-6)
+
+
+def test_a_bundle_that_was_read_without_its_encoder_at_hand_is_written_whole(tmp_path, pretrained, forget):
+    digest = bundle_of_encoder().write(tmp_path / "first", "card")
+    forget()
+    assert read_bundle(tmp_path / "first").write(tmp_path / "second", "card") == digest
+
+
+def test_a_frozen_encoder_is_kept_in_the_dtype_it_was_published_in(folder, pretrained, tmp_path, monkeypatch):
+    model = AutoModelForAudioClassification.from_pretrained(pretrained / TINY).half()
+    model.save_pretrained(tmp_path / "halves" / TINY)
+    monkeypatch.setenv("SER_PRETRAINED", str(tmp_path / "halves"))
+    bundle_of_encoder().write(folder, "card")
+    assert {str(value.dtype) for value in load_file(folder / ENCODER).values()} == {"torch.float16"}
+
+
+def test_what_every_bundle_lists_is_five_files_and_six_with_a_frozen_encoder(tmp_path, pretrained):
+    bundle_of_encoder().write(tmp_path / "frozen", "card")
+    bundle_of_encoder(tuning="full").write(tmp_path / "tuned", "card")
+    names = {part: {path.name for path in (tmp_path / part).iterdir()} for part in ("frozen", "tuned")}
+    assert names["tuned"] == {MANIFEST, *FILES} and names["frozen"] == {MANIFEST, ENCODER, *FILES}
+
+
+def test_an_altered_encoder_is_refused(folder, pretrained):
+    bundle_of_encoder().write(folder, "card")
+    content = bytearray((folder / ENCODER).read_bytes())
+    content[-1] ^= 1
+    (folder / ENCODER).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{ENCODER} was altered"):
+        read_bundle(folder)
+
+
+def test_an_encoder_that_was_taken_out_is_missed(folder, pretrained):
+    bundle_of_encoder().write(folder, "card")
+    (folder / ENCODER).unlink()
+    with pytest.raises(BundleError, match=f"{ENCODER} cannot be read"):
+        read_bundle(folder)
+
+
+def test_the_weights_of_a_tuned_encoder_are_none_to_train_another_from(folder, pretrained, forget):
+    written = bundle_of_encoder(tuning="full")
+    written.write(folder, "card")
+    forget()
+    read_bundle(folder).model()
+    with pytest.raises(UserError, match="are not here"):
+        build_model(written.settings, written.view.n_features, len(LABELS))
+
+
+def test_a_tuned_model_that_was_read_hides_no_encoder_that_is_there(folder, pretrained, forget, monkeypatch):
+    written = bundle_of_encoder(tuning="full")
+    written.write(folder, "card")
+    forget()
+    read_bundle(folder).model()
+    monkeypatch.setenv("SER_PRETRAINED", str(pretrained))
+    build_model(written.settings, written.view.n_features, len(LABELS))
