@@ -25,7 +25,7 @@ from ser_platform.evaluation.scoring import TestScore, score_clips
 from ser_platform.features.copying import NO_COPIES, prepare_copies
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.inference.bundle import Bundle
-from ser_platform.progress import Display, clock
+from ser_platform.progress import Display, clock, counted
 from ser_platform.settings import Settings, resolve, slots
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
@@ -344,7 +344,8 @@ class _Training:
     def _line(self, what: str, results: list[EpochResult], began: float) -> str:
         epochs, elapsed = self.settings["train.epochs"], clock(time.monotonic() - began)
         if not results:
-            return f"{what}: epoch 0/{epochs}"
+            on = "" if self.team is None else f"  {counted(self.team.size, 'worker')} on {self.team.device}  {elapsed}"
+            return f"{what}: epoch 0/{epochs}{on}"
         last = results[-1]
         return (
             f"{what}: epoch {last.epoch}/{epochs}  train loss {last.train_loss:.3f}  dev loss {last.dev_loss:.3f}  "
