@@ -9,7 +9,7 @@ from ser_platform.errors import UserError
 from ser_platform.features.encoded import FRAMES, STATISTICS, encoded_name, is_encoded
 from ser_platform.features.normaliser import GLOBAL, NONE, protocol_note
 from ser_platform.features.view import FeatureView
-from ser_platform.models import PRETRAINED, architecture, count_parameters
+from ser_platform.models import PRETRAINED, architecture, count_parameters, with_sizes
 from ser_platform.models.pretrained import ATTENTION, FROZEN
 from ser_platform.settings import Settings
 from ser_platform.training.fitting import refuse_unfit
@@ -61,9 +61,10 @@ def has_adversary(settings: Settings) -> bool:
 
 
 def pinned(settings: Settings) -> Settings:
-    """Return `settings` with every encoder that they ask for named by the digest of its weights.
+    """Return `settings` with every encoder that they ask for named by the digest of its weights, and sizes that are 0
+    by the architecture's own.
 
-    What is trained, logged and stored then says which weights it means, and means no others later.
+    What is trained, logged and stored then says what it means, and means nothing else later.
 
     Raises:
         UserError: there is no such encoder, or its weights are not those that the settings name.
@@ -71,7 +72,7 @@ def pinned(settings: Settings) -> Settings:
     named: Settings = {"features.sets": tuple(pinned_set(name) for name in settings["features.sets"])}
     if settings["model.name"] in PRETRAINED:
         named["model.backbone"] = pinned_name(settings["model.backbone"])
-    return settings | named
+    return with_sizes(settings | named)
 
 
 def pinned_set(name: str) -> str:

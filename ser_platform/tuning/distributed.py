@@ -28,7 +28,7 @@ from ser_platform.settings import Settings, slots
 from ser_platform.training.parallel import ALONE, Group, Workers
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.keeping import FitFolder, kept_fit
-from ser_platform.tuning.trainable import Fit, FitJob, Task
+from ser_platform.tuning.trainable import Fit, FitJob, Task, use_threads
 
 RESTARTS = 3  # of all workers, where one has died
 PATIENCE_S = 1800  # of a worker that waits for another
@@ -212,7 +212,7 @@ def _work(config: dict[str, Any]) -> None:
     if folder.failure is not None:
         return  # started again for a failure that would come again
     team: Team = config["team"]
-    torch.set_num_threads(team.cpus)
+    use_threads(team.cpus)
     device = ray.train.torch.get_device() if team.device == "cuda" else torch.device(team.device)
     group: Group = Workers(device) if team.size > 1 else ALONE
     job: FitJob = ray.get(config["job"][0])

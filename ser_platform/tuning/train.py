@@ -31,31 +31,20 @@ from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
 from ser_platform.training.configuration import feature_view, parameters_of, pinned, refuse_contradictions, stamped
-from ser_platform.training.fitting import is_fitted, start_of_classical
-from ser_platform.training.pretraining import start_of_pretrained
+from ser_platform.training.fitting import is_fitted
 from ser_platform.training.results import EpochResult
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
 from ser_platform.tuning.cluster import cluster
 from ser_platform.tuning.distributed import Team, fit_together, form_team, is_heavy, refuse_workers
 from ser_platform.tuning.extraction import mapper
 from ser_platform.tuning.keeping import FitFolder, kept_fit
+from ser_platform.tuning.starts import start_of
 from ser_platform.tuning.study import trial_tags
 from ser_platform.tuning.teaching import FoldTeachers
-from ser_platform.tuning.trainable import Fit, FitJob, Task
+from ser_platform.tuning.trainable import Fit, FitJob, Task, use_threads
 from ser_platform.tuning.training_plan import TrainingPlan
 from ser_platform.tuning.transfer import Ancestor, find_ancestor
 
-# Where a role starts from; --set changes any of it.
-STARTS: dict[str, Settings] = {
-    "teacher": {"train.epochs": 24, "train.patience": 10},
-    "student": {
-        "model.width": 12,
-        "model.hidden_size": 48,
-        "train.epochs": 30,
-        "train.patience": 10,
-        "optimizer.lr": 4e-3,
-    },
-}
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -130,8 +119,7 @@ def _settings(plan: TrainingPlan, ancestor: Ancestor | None) -> Settings:
     """Return all settings: the user's, else the ancestor's own, else the role's and architecture's."""
     taken = {} if ancestor is None else ancestor.settings
     named = taken | plan.overrides
-    start = start_of_classical(named) | start_of_pretrained(named, steps=plan.workers is not None)
-    settings = pinned(resolve(STARTS[plan.role] | start | named))
+    settings = pinned(resolve(start_of(plan.role, named, steps=plan.workers is not None) | named))
     if plan.workers is not None and is_fitted(settings):
         raise UserError(f"model.name {settings['model.name']} is fitted at once, by one process; leave --workers out")
     if ancestor is not None:
@@ -304,7 +292,7 @@ class _Training:
                 return fit_together(job, folder, self.team, look)
             assert self.device is not None
             # Small models wait for a second thread longer than it computes.
-            torch.set_num_threads(slots() if is_heavy(self.settings) else 1)
+            use_threads(slots() if is_heavy(self.settings) else 1)
             return kept_fit(job, folder, self.device, told=lambda result: look())
 
     def _log(self, number: int, epochs: "_Epochs", results: list[EpochResult]) -> None:

@@ -98,9 +98,18 @@ class Fit:
         return self.results[-1].best_epoch
 
 
+def use_threads(number: int) -> None:
+    """Have this process compute on so many threads, and take numbers too small for full precision as 0.
+
+    Recurrent layers come by many of these, each of which costs a CPU a hundred times an ordinary product.
+    """
+    torch.set_num_threads(number)
+    torch.set_flush_denormal(True)
+
+
 def prepare_process(gpus: float) -> torch.device:
     """Set the process to one thread a slot and return the device that was granted to it, not the one it can see."""
-    torch.set_num_threads(1)  # a reused process keeps whatever the last trial set
+    use_threads(1)  # a reused process keeps whatever the last trial set
     return torch.device("cuda" if gpus else "cpu")
 
 

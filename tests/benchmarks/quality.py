@@ -1,0 +1,296 @@
+"""How good models are on real speech: the reference folds of EmoDB and RAVDESS, each recipe run once.
+
+    python -m tests.benchmarks.quality [ROW ...] [--corpus emodb|ravdess] [--fold K] [--json]
+
+A row is a recipe of `RECIPES` on a corpus. Its test predictions of all folds and seeds are pooled and scored together;
+they stand in `results/quality/`, from which the figure can be computed again. Recipes were decided on dev speakers
+inside the folds' training speakers; nothing here chooses. A recipe that says `refit` has a fixed number of epochs and
+trains on train and dev speakers together.
+
+A fold that is done is not done again: stop it and start it as you like. A recipe that was changed starts over, and
+`outer_runs` counts how often the folds have been run for a row. `--fold K` trains one fold again and compares it with
+what is published; it writes nothing.
+"""
+
+import argparse
+import csv
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from ser_platform.corpora.finding import CorpusRequest
+from ser_platform.corpora.splits import Split, stamp_of
+from ser_platform.errors import UnknownChoice, UserError
+from ser_platform.evaluation.intervals import Interval, metric_intervals
+from ser_platform.features.copying import NO_COPIES, prepare_copies
+from ser_platform.features.dataset import DataRequest, Dataset, prepare_dataset
+from ser_platform.files import digest_of, replacing, write_json
+from ser_platform.metrics import uar
+from ser_platform.progress import Display
+from ser_platform.settings import Settings, as_json, corpora_folder, resolve
+from ser_platform.training.configuration import feature_view, parameters_of, pinned, stamped
+from ser_platform.tuning.starts import start_of
+from ser_platform.tuning.trainable import FitJob, Task, fit
+
+RESULTS = Path(__file__).parent / "results"
+PUBLISHED = RESULTS / "quality.json"
+COLUMNS = ("path", "fold", "seed", "truth", "predicted")
+CORPORA = ("emodb", "ravdess")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a row trains. `seeds` are those of training; `refit` trains on train and dev speakers, without dev."""
+
+    role: str
+    settings: Settings
+    seeds: tuple[int, ...] = (0, 1, 2)
+    refit: bool = False
+    start: str = "teacher"
+
+    def resolved(self, seed: int) -> Settings:
+        """Return every setting of a run."""
+        return pinned(resolve(start_of(self.start, self.settings) | self.settings | {"seed": seed}))
+
+    @property
+    def digest(self) -> str:
+        """What tells this recipe from another under the same name."""
+        runs = [as_json(self.resolved(seed)) for seed in self.seeds]
+        return digest_of({"runs": runs, "refit": self.refit}, 12)
+
+
+# Layers, statistics, penalty and copies were decided on dev speakers inside the folds' training speakers.
+FROZEN: Settings = {"model.name": "pretrained", "augment.copies": 2, "augment.recipe": "threefold_speed"}
+SVM: Settings = {"model.name": "svm_linear"}
+RECIPES: dict[str, Recipe] = {
+    "whisper_base": Recipe("teacher", FROZEN | {"model.backbone": "whisper-base-encoder"}, seeds=(0,), refit=True),
+    "whisper_tiny_en": Recipe(
+        "teacher", FROZEN | {"model.backbone": "whisper-tiny.en-encoder"}, seeds=(0,), refit=True
+    ),
+    "cnn_bilstm": Recipe("teacher", {"model.name": "cnn_bilstm"}, seeds=(0,)),
+    "egemaps_svm": Recipe("reference", SVM | {"features.sets": ("egemaps",)}, seeds=(0,), refit=True),
+    "compare_svm": Recipe("reference", SVM | {"features.sets": ("compare",)}, seeds=(0,), refit=True),
+}
+
+
+@dataclass
+class Row:
+    """A recipe on a corpus: the predictions made so far, by (fold, seed), and the minutes they took."""
+
+    name: str
+    corpus: str
+    recipe: Recipe
+    predictions: dict[tuple[str, int], list[dict[str, str]]] = field(default_factory=dict)
+    minutes: float = 0.0
+    outer_runs: int = 1
+
+    @property
+    def path(self) -> Path:
+        """The CSV of its predictions."""
+        return RESULTS / "quality" / f"{self.corpus}-{self.name}.csv"
+
+    @classmethod
+    def begun(cls, name: str, corpus: str) -> "Row":
+        """Return the row as far as it was done before; from the start where its recipe is another now."""
+        row = cls(name, corpus, RECIPES[name])
+        before = next((old for old in published() if (old["row"], old["corpus"]) == (name, corpus)), None)
+        if before is None:
+            return row
+        if before["recipe"] != row.recipe.digest:
+            row.outer_runs = before["outer_runs"] + 1
+            return row
+        row.minutes, row.outer_runs = before["minutes"], before["outer_runs"]
+        with row.path.open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                row.predictions.setdefault((line["fold"], int(line["seed"])), []).append(line)
+        return row
+
+    def add(self, split: Split, seed: int, predicted: NDArray[np.int64], labels: tuple[str, ...]) -> None:
+        """Take in the test predictions of a fold and seed."""
+        self.predictions[split.fold, seed] = told(split, seed, predicted, labels)
+
+    def write(self) -> None:
+        """Write all predictions so far."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            for key in sorted(self.predictions):
+                writer.writerows(self.predictions[key])
+
+    def interval(self, dataset: Dataset) -> Interval:
+        """Return the pooled UAR; with several seeds, a clip counts once for each."""
+        lines = [line for part in self.predictions.values() for line in part]
+        speaker_of = dict(zip(paths_of(dataset), dataset.manifest.column("speaker"), strict=True))
+        truth, predicted = ([dataset.labels.index(line[key]) for line in lines] for key in ("truth", "predicted"))
+        speakers = np.array([speaker_of[line["path"]] for line in lines])
+        return metric_intervals(np.array(truth), np.array(predicted), speakers, dataset.labels)["uar"]
+
+    def as_json(self, dataset: Dataset) -> dict[str, Any]:
+        """Return the row as it is published."""
+        settings, found = self.recipe.resolved(self.recipe.seeds[0]), self.interval(dataset)
+        return {
+            "row": self.name,
+            "corpus": self.corpus,
+            "role": self.recipe.role,
+            "model": settings["model.name"],
+            "distilled": settings["distill.alpha"] > 0,
+            "parameters": parameters_of(settings, len(dataset.labels)),
+            "uar": round(found.value, 4),
+            "uar_low": round(found.low, 4),
+            "uar_high": round(found.high, 4),
+            "protocol": stamped(stamp_of(dataset.splits), settings).replace(f"{corpora_folder()}/", ""),
+            "normalisation": settings["features.normalise"],
+            "trained_on": "train and dev speakers, fixed epochs"
+            if self.recipe.refit
+            else "train speakers, best dev epoch",
+            "seeds": len(self.recipe.seeds),
+            "folds": len({fold for fold, _ in self.predictions}),
+            "outer_runs": self.outer_runs,
+            "minutes": round(self.minutes, 1),
+            "predictions": f"quality/{self.path.name}",
+            "recipe": self.recipe.digest,
+        }
+
+
+def told(split: Split, seed: int, predicted: NDArray[np.int64], labels: tuple[str, ...]) -> list[dict[str, str]]:
+    """Return the lines of a fold."""
+    clips = split.manifest.take(split.test)
+    names = [labels[number] for number in predicted]
+    return [
+        {"path": relative(path), "fold": split.fold, "seed": str(seed), "truth": truth, "predicted": name}
+        for path, truth, name in zip(clips.column("path"), clips.column("emotion"), names, strict=True)
+    ]
+
+
+def relative(path: str) -> str:
+    """Return a clip's path within the folder of corpora."""
+    root = corpora_folder()
+    assert root is not None
+    return Path(path).relative_to(root).as_posix()
+
+
+def paths_of(dataset: Dataset) -> list[str]:
+    """Return the paths of all clips, as published."""
+    return [relative(path) for path in dataset.manifest.column("path")]
+
+
+def published() -> list[dict[str, Any]]:
+    """Return the rows of the last published result."""
+    return json.loads(PUBLISHED.read_text(encoding="utf-8"))["rows"] if PUBLISHED.exists() else []
+
+
+def publish(row: dict[str, Any]) -> None:
+    """Put a row in the place of the one before."""
+    others = [old for old in published() if (old["row"], old["corpus"]) != (row["row"], row["corpus"])]
+    write_json(PUBLISHED, {"rows": sorted([*others, row], key=lambda one: (one["corpus"], one["role"], one["row"]))})
+
+
+def predictions_of(dataset: Dataset, split: Split, recipe: Recipe, seed: int) -> NDArray[np.int64]:
+    """Train on a fold and return the classes of its test clips, `(n_test,)`."""
+    manifest, settings = split.manifest, recipe.resolved(seed)
+    if recipe.refit:
+        heard = np.sort(np.concatenate([split.train, split.dev]))
+        split = replace(split, train=heard, dev=np.empty(0, dtype=np.int64))
+    copies = NO_COPIES
+    if settings["augment.copies"]:
+        wanted = [(settings["augment.recipe"], settings["augment.copies"])]
+        copies = prepare_copies(split, wanted, feature_view(settings).needs, dtype=settings["features.dtype"])
+    task = Task(
+        dataset.hashes,
+        manifest.targets(dataset.labels),
+        dataset.labels,
+        split.train,
+        split.dev if len(split.dev) else None,
+        tuple(manifest.column("speaker")),
+        copies=copies,
+    )
+    return fit(FitJob(settings, task, label=split.test)).label_logits.argmax(axis=1)
+
+
+def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
+    """Return a corpus on its reference folds, the features of a recipe stored."""
+    root = corpora_folder()
+    if root is None:
+        raise SystemExit("say where the corpora lie: SER_CORPORA")
+    settings = recipe.resolved(recipe.seeds[0])
+    request = DataRequest(CorpusRequest(corpus), protocol=f"fixed:{root / 'splits' / corpus}.csv")
+    return prepare_dataset(request, display, names=feature_view(settings).needs, dtype=settings["features.dtype"])
+
+
+def missing(row: Row, dataset: Dataset) -> Iterator[tuple[Split, int]]:
+    """Yield the folds and seeds that are still to do."""
+    for split in dataset.splits:
+        for seed in row.recipe.seeds:
+            if (split.fold, seed) not in row.predictions:
+                yield split, seed
+
+
+def run(name: str, corpus: str, display: Display) -> dict[str, Any]:
+    """Do what is left of a row, writing after each fold and seed; return it."""
+    began = time.monotonic()
+    row = Row.begun(name, corpus)
+    dataset = dataset_of(corpus, row.recipe, display)
+    for split, seed in missing(row, dataset):
+        predicted = predictions_of(dataset, split, row.recipe, seed)
+        row.add(split, seed, predicted, dataset.labels)
+        now = time.monotonic()
+        row.minutes, began = row.minutes + (now - began) / 60, now
+        row.write()
+        publish(row.as_json(dataset))
+        fold_uar = uar(split.manifest.targets(dataset.labels)[split.test], predicted, len(dataset.labels))
+        display.say(f"{corpus} {name}: fold {split.fold}, seed {seed}: UAR {fold_uar:.3f}, {60 * row.minutes:.0f} s")
+    return row.as_json(dataset)
+
+
+def repeat(name: str, corpus: str, fold: int, display: Display) -> None:
+    """Train one fold again and tell how many predictions are those published."""
+    row = Row.begun(name, corpus)
+    dataset = dataset_of(corpus, row.recipe, display)
+    if not 1 <= fold <= len(dataset.splits):
+        raise UserError(f"--fold {fold}: {corpus} has the folds 1 to {len(dataset.splits)}")
+    split = dataset.splits[fold - 1]
+    for seed in row.recipe.seeds:
+        now = told(split, seed, predictions_of(dataset, split, row.recipe, seed), dataset.labels)
+        before = row.predictions.get((split.fold, seed))
+        right = sum(line["truth"] == line["predicted"] for line in now)
+        same = "not published" if before is None else f"{sum(map(dict.__eq__, now, before))} as published"
+        display.say(f"{corpus} {name}: fold {split.fold}, seed {seed}: {right} of {len(now)} right; {same}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"default: all of {', '.join(RECIPES)}")
+    parser.add_argument("--corpus", choices=CORPORA, help="default: both")
+    parser.add_argument("--fold", type=int, help="train one fold again and compare; writes nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    options = parser.parse_args()
+    display = Display(Console(quiet=options.json))
+    rows = []
+    for name in options.rows or RECIPES:
+        if name not in RECIPES:
+            raise UnknownChoice("row", name, RECIPES)
+        for corpus in (options.corpus,) if options.corpus else CORPORA:
+            if options.fold is not None:
+                repeat(name, corpus, options.fold, display)
+            else:
+                rows.append(run(name, corpus, display))
+    if not options.json:
+        for row in rows:
+            spread = f"[{row['uar_low']:.3f}, {row['uar_high']:.3f}]"
+            print(f"{row['corpus']:<8} {row['row']:<24} UAR {row['uar']:.3f} {spread}  {row['minutes']:.1f} min")
+    print(json.dumps({"rows": rows or published()}))
+
+
+if __name__ == "__main__":
+    main()
