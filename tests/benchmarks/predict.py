@@ -24,7 +24,7 @@ from ser_platform.inference.bundle import Bundle, read_bundle
 from ser_platform.inference.predictor import Predictor
 from ser_platform.models import NEURAL, build_model
 from ser_platform.settings import Settings, resolve
-from ser_platform.training.configuration import feature_view
+from ser_platform.training.configuration import feature_view, parameters_of
 
 SECONDS = 3.0
 WARM_UP = 20
