@@ -1,5 +1,6 @@
 """`ser tune`: search, choose, register."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,11 @@ from ser_platform.cli.output import console, table, uar_text
 from ser_platform.errors import UnknownChoice, UserError
 
 if TYPE_CHECKING:
+    from ser_platform.settings import Settings
     from ser_platform.tuning.pipeline import Tuned
 
 DEFAULT_SPACES = ("teacher", "student")
+ON_ENCODER = ("teacher_pretrained", "student")  # the default where a pretrained encoder is at hand
 SPACES_FOLDER = Path("search_spaces")
 # The demo shows the way in five minutes; a real corpus gets what the space says.
 DEMO_CONFIRM = (2, 2)
@@ -24,7 +27,9 @@ def tune(
     spaces: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SPACE]...", help="Files in search_spaces/, by name or path; default: teacher, then student."
+            metavar="[SPACE]...",
+            help="Files in search_spaces/, by name or path; default: teacher, then student; the teacher on a "
+            "pretrained encoder where one is at hand (SER_PRETRAINED, or the Hugging Face hub).",
         ),
     ] = None,
     corpus: Corpora = [],  # noqa: B006 - Typer's way to say that none is needed
@@ -62,13 +67,15 @@ def tune(
     if resume:
         plan = Plan.last()
     else:
+        fixed = assignments(set_, data)
+        names, encoder = (spaces, {}) if spaces else _default_spaces(fixed)
         plan = Plan(
-            spaces=[str(_space_path(name)) for name in spaces or DEFAULT_SPACES],
+            spaces=[str(_space_path(name)) for name in names],
             data=data.data(speech),
             trials=trials,
             minutes=minutes,
             confirm=_confirm(confirm, speech),
-            overrides=(DEMO_SETTINGS if speech == "demo" else {}) | assignments(set_, data),
+            overrides=(DEMO_SETTINGS if speech == "demo" else {}) | encoder | fixed,
         )
     out = console()
     try:
@@ -77,6 +84,19 @@ def tune(
         out.print("stopped; what was done is kept. Go on with: ser tune --resume", highlight=False)
         raise typer.Exit(1) from None
     _report(tuned)
+
+
+def _default_spaces(fixed: "Settings") -> "tuple[Sequence[str], Settings]":
+    """Return the spaces to tune where none is named, and the encoder of the teacher, if any.
+
+    Who fixes an architecture or what it is trained on tunes that.
+    """
+    from ser_platform.encoders import encoder_at_hand, pinned_name
+
+    if "model.backbone" in fixed:
+        return ON_ENCODER, {}
+    found = None if {"model.name", "features.sets"} & fixed.keys() else encoder_at_hand()
+    return (DEFAULT_SPACES, {}) if found is None else (ON_ENCODER, {"model.backbone": pinned_name(found)})
 
 
 def _space_path(name: str) -> Path:

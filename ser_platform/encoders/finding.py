@@ -9,11 +9,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import requests
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from ser_platform.encoders.encoder import PIN, Encoder
+from ser_platform.encoders.encoder import PIN, WHISPER, Encoder
 from ser_platform.errors import UserError
 from ser_platform.files import digest_of, expanded, read_json, replacing, sha256_of, write_json
 from ser_platform.settings import home
@@ -22,6 +23,8 @@ PINNED = re.compile(rf"(?P<name>.+)@(?P<pin>[0-9a-f]{{{PIN},64}})")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 CONFIG, PREPROCESSOR, KEPT, WEIGHTS = "config.json", "preprocessor_config.json", "encoder.json", "encoder.safetensors"
 WANTED = (CONFIG, PREPROCESSOR, "model*.safetensors", "*.safetensors.index.json")
+OF_HUB = "openai/whisper-base"
+HUB_PATIENCE_S = 3.0
 
 _remembered: dict[str, Encoder] = {}  # by pin
 
@@ -81,6 +84,34 @@ def encoders_here() -> list[str]:
     if folder is None or not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if (path / CONFIG).is_file() and _weight_files(path))
+
+
+def encoder_at_hand() -> str | None:
+    """Return the encoder that a teacher is made of where none is named, None where there is none.
+
+    That is a Whisper under `SER_PRETRAINED`, one of size base before others, or Whisper base of the hub, as cached or
+    where the hub answers within seconds.
+    """
+    here = [name for name in encoders_here() if find_encoder(name).kind == WHISPER]
+    if here:
+        return min(here, key=lambda name: ("base" not in name, name))
+    return OF_HUB if _hub_has(OF_HUB) else None
+
+
+def _hub_has(name: str) -> bool:
+    """Tell whether the hub, or its cache on this machine, has a model."""
+    from huggingface_hub import constants, try_to_load_from_cache  # late: see `encoder`
+
+    if isinstance(try_to_load_from_cache(name, "model.safetensors"), str):
+        return True
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        # Not through huggingface_hub, which tries again for half a minute.
+        answer = requests.head(f"{constants.ENDPOINT}/{name}/resolve/main/{CONFIG}", timeout=HUB_PATIENCE_S)
+    except requests.RequestException:
+        return False
+    return answer.ok
 
 
 def keep(encoder: Encoder) -> None:
