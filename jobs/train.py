@@ -3,8 +3,8 @@
     ray job submit --address http://HEAD:8265 -- python /shared/ser/jobs/train.py teacher --workers 4 --device cuda \
         --corpus /shared/speech/emodb --set model.name=pretrained --set model.tuning=full
 
-Without --workers the training takes a worker for each GPU of the cluster, and one a node where it has none. The job starts in
-the working directory: run it there again with `--resume`, and a training that was cut off goes on. Runs go to
+Without --workers the training takes a worker for each GPU of the cluster, and one a node where it has none. The job
+starts in the working directory: run it there again with `--resume`, and a training that was cut off goes on. Runs go to
 MLFLOW_TRACKING_URI when it is set, else to `mlflow.db` in that directory.
 """
 
