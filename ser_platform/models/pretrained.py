@@ -204,11 +204,11 @@ class Pretrained(nn.Module):
         """
         if self.encoder is None:
             return
-        count, total = 0, torch.zeros_like(self.mean, dtype=torch.float64)
+        count, total = 0, torch.zeros(self.mean.shape, dtype=torch.float64)  # on the CPU: MPS has no double precision
         squares = total.clone()
         for samples, lengths in batches:
             states, counts = self._heard(samples, lengths)
-            frames = states[frame_mask(counts, states.shape[1])].double()
+            frames = states[frame_mask(counts, states.shape[1])].cpu().double()
             count, total, squares = count + len(frames), total + frames.sum(dim=0), squares + frames.square().sum(dim=0)
         mean = total / count
         self.mean.copy_(mean)
