@@ -79,16 +79,9 @@ class Head(nn.Module):
         """Map the four statistics of the states, `(batch, 4, n_states, width)`, to pooled rows `(batch, n_pooled)`."""
         return self._mixed(statistics).flatten(1)
 
-    def of_frames(self, states: Tensor, lengths: Tensor, loud: Tensor | None) -> Tensor:
-        """Map states `(batch, n_frames, n_states, width)` and lengths to pooled rows `(batch, n_pooled)`.
-
-        `loud` `(batch, n_frames)` tells the loud frames; attention does not ask for them.
-        """
-        if self.attention is None:
-            assert loud is not None
-            flat, weights = states.flatten(2), loud / loud.sum(dim=1, keepdim=True)
-            pooled = torch.stack([mean_and_std(flat, lengths), mean_and_std(flat, lengths, weights)], dim=1)
-            return self.of_statistics(pooled.view(len(states), 4, *states.shape[2:]))
+    def of_frames(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Map states `(batch, n_frames, n_states, width)` and lengths to pooled rows `(batch, n_pooled)`."""
+        assert self.attention is not None, "statistics are pooled before states are mixed"
         mixed = self._mixed(states)
         return mean_and_std(mixed, lengths, self.attention(mixed, lengths))
 
@@ -153,8 +146,9 @@ class Pretrained(nn.Module):
         if tuning != FROZEN:
             self.mean: Tensor
             self.std: Tensor
-            self.register_buffer("mean", torch.zeros(len(taken), found.width))
-            self.register_buffer("std", torch.ones(len(taken), found.width))
+            heard = (4, len(taken), found.width) if pooling == STATISTICS else (len(taken), found.width)
+            self.register_buffer("mean", torch.zeros(heard))
+            self.register_buffer("std", torch.ones(heard))
             self._tune(found, tuning, tuned_layers, lora_rank, checkpointing, weights)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
@@ -172,32 +166,41 @@ class Pretrained(nn.Module):
 
     def _pooled(self, features: Tensor, lengths: Tensor) -> Tensor:
         if self.encoder is not None:
-            states, counts = self._heard(features, lengths)
-            loud = self._loud(features[:, :, 0], lengths, counts) if self.pooling == STATISTICS else None
-            return self.head.of_frames((states - self.mean) / self.std, counts, loud)
-        if self.pooling == STATISTICS:
-            return self.head.of_statistics(features[:, 0].unflatten(1, (4, *self.shape))[:, :, self._taken])
-        return self.head.of_frames(features.unflatten(2, self.shape)[:, :, self._taken], lengths, None)
+            heard, counts = self._heard(features[:, :, 0], lengths)
+            scaled = (heard - self.mean) / self.std
+        elif self.pooling == STATISTICS:
+            scaled, counts = features[:, 0].unflatten(1, (4, *self.shape))[:, :, self._taken], lengths
+        else:
+            scaled, counts = features.unflatten(2, self.shape)[:, :, self._taken], lengths
+        return self.head.of_statistics(scaled) if self.pooling == STATISTICS else self.head.of_frames(scaled, counts)
 
     def _heard(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the states that the classifier takes of samples `(batch, n_samples, 1)`, and how many frames."""
+        """Return what is stored of a frozen encoder, of samples `(batch, n_samples)`, and how many frames each has.
+
+        That is statistics `(batch, 4, n_states, width)`, or states `(batch, n_frames, n_states, width)`.
+        """
         assert self.encoder is not None
-        states, counts = self.encoder(samples[:, :, 0], lengths)
-        return states[:, :, self._taken], counts
+        states, counts = self.encoder(samples, lengths)
+        states = states[:, :, self._taken].float()
+        if self.pooling == ATTENTION:
+            return states, counts
+        own, loud = (frame_mask(counts, states.shape[1]), self._loud(samples, lengths, counts))
+        return torch.cat([_mean_and_std(states, own), _mean_and_std(states, loud)], dim=1), counts
 
     def _loud(self, samples: Tensor, lengths: Tensor, counts: Tensor) -> Tensor:
-        """Return `(batch, n_frames)`, 1 on the loud frames of each clip, else 0."""
-        loud = samples.new_zeros(len(samples), int(counts.max()))
+        """Return which frames of each clip are loud, `(batch, n_frames)`."""
+        loud = torch.zeros(len(samples), int(counts.max()), dtype=torch.bool, device=samples.device)
         for row, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
-            loud[row, :count] = 1.0 if self._hop is None else loud_frames(samples[row, :length], count, self._hop)
+            loud[row, :count] = True if self._hop is None else loud_frames(samples[row, :length], count, self._hop)
         return loud
 
     @torch.no_grad()
     def fit_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Take over the mean and deviation of every number of the states, by which they are scaled from now on.
+        """Take over mean and deviation of everything that is heard of a tuned encoder, by which it is scaled from now.
 
-        Stored states are scaled by statistics of the training clips; those of an encoder that is tuned by what they
-        were when it began. A few numbers of Whisper's states are a hundred times as large as the others.
+        What is stored of a frozen encoder is scaled by all training clips; this does the same with what a tuned one
+        gives when it begins, so that at its beginning it is the frozen one. A few numbers of Whisper's states are a
+        hundred times as large as the others.
 
         Args:
             batches: samples `(batch, n_samples, 1)` and lengths `(batch,)` of some training clips.
@@ -207,9 +210,9 @@ class Pretrained(nn.Module):
         count, total = 0, torch.zeros(self.mean.shape, dtype=torch.float64)  # on the CPU: MPS has no double precision
         squares = total.clone()
         for samples, lengths in batches:
-            states, counts = self._heard(samples, lengths)
-            frames = states[frame_mask(counts, states.shape[1])].cpu().double()
-            count, total, squares = count + len(frames), total + frames.sum(dim=0), squares + frames.square().sum(dim=0)
+            heard, counts = self._heard(samples[:, :, 0], lengths)
+            rows = (heard if self.pooling == STATISTICS else heard[frame_mask(counts, heard.shape[1])]).cpu().double()
+            count, total, squares = count + len(rows), total + rows.sum(dim=0), squares + rows.square().sum(dim=0)
         mean = total / count
         self.mean.copy_(mean)
         self.std.copy_((squares / count - mean.square()).clamp_min(LEAST_VARIANCE).sqrt())
@@ -283,6 +286,18 @@ class Pretrained(nn.Module):
         if checkpointing:
             _recompute(encoder)
         self.encoder = encoder
+
+
+def _mean_and_std(states: Tensor, taken: Tensor) -> Tensor:
+    """Return mean and deviation of states `(batch, n_frames, n_states, width)` over the frames that are `taken`.
+
+    `taken` is `(batch, n_frames)`; `(batch, 2, n_states, width)` comes back. In two passes and without products that
+    mixed precision would round: deviations are small beside some means.
+    """
+    weights = (taken / taken.sum(dim=1, keepdim=True))[:, :, None, None]
+    mean = (weights * states).sum(dim=1)
+    variance = (weights * (states - mean[:, None]).square()).sum(dim=1)
+    return torch.stack([mean, variance.clamp_min(LEAST_VARIANCE).sqrt()], dim=1)
 
 
 def _adapt(encoder: SpeechEncoder, kind: str, rank: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.training.batches import TrainingData, by_length, make_batch
 
-CLIPS = 64  # whose frames are enough for a mean and a deviation of each number
+CLIPS = 256  # enough for a mean and a deviation of each number
 BATCH = 8
 
 
