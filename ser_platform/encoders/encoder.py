@@ -7,14 +7,14 @@ imported where a module is made.
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ser_platform.encoders.other import OwnStates
@@ -86,11 +86,20 @@ class Encoder:
 
     @cached_property
     def config(self) -> "PreTrainedConfig":
-        """The description as `transformers` has it, without what changes a pass from one time to the next."""
+        """The description as `transformers` has it, without what changes a pass from one time to the next.
+
+        Raises:
+            UserError: `transformers` knows no such kind of model, or not with such sizes.
+        """
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
         known = {name: value for name, value in self.described.items() if name != "model_type"}
-        return AutoConfig.for_model(self.kind, **{**known, **{k: v for k, v in STEADY.items() if k in known}})
+        self._refuse_other_kinds()
+        try:
+            return AutoConfig.for_model(self.kind, **{**known, **{k: v for k, v in STEADY.items() if k in known}})
+        except (StrictDataclassError, TypeError, ValueError) as error:
+            raise UserError(f"{self.name}: its config.json describes no {self.kind} ({_last_line(error)})") from error
 
     @property
     def n_states(self) -> int:
@@ -105,7 +114,7 @@ class Encoder:
     def _size(self, *names: str) -> int:
         """Return the first of these sizes that the description has, else what it is by default."""
         given = next((self.described[name] for name in names if name in self.described), None)
-        return int(getattr(self.config, names[-1]) if given is None else given)
+        return given if isinstance(given, int) else int(getattr(self.config, names[-1]))
 
     @property
     def sample_rate(self) -> int:
@@ -172,31 +181,47 @@ class Encoder:
         """Return the encoder under the name that it was asked for by."""
         return self if name == self.name else replace(self, name=name)
 
-    def _body(self) -> nn.Module:
+    def _refuse_other_kinds(self) -> None:
         from transformers import AutoModelForAudioClassification
 
         if self.kind not in AutoModelForAudioClassification._model_mapping._model_mapping:
             raise UserError(f"{self.name} is a {self.kind}, which transformers cannot classify audio with")
+
+    def _body(self) -> nn.Module:
+        from transformers import AutoModelForAudioClassification
+
+        config = self.config
         with _quiet():
-            return _body_of(AutoModelForAudioClassification.from_config(self.config)).eval()
+            return _body_of(AutoModelForAudioClassification.from_config(config)).eval()
 
     def _read(self, folder: Path) -> nn.Module:
         from transformers import AutoModelForAudioClassification
 
-        with _quiet():
-            model, told = AutoModelForAudioClassification.from_pretrained(
-                folder,
-                config=self.config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
+        config = self.config
+        try:
+            with _quiet():
+                model, told = AutoModelForAudioClassification.from_pretrained(
+                    folder,
+                    config=config,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    ignore_mismatched_sizes=True,  # else `transformers` prints a table, and says nothing of it
+                    output_loading_info=True,
+                )
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"the weights in {folder} cannot be read: {_last_line(error)}") from error
         body = _body_of(model)
         prefix = next(name for name, module in model.named_modules() if module is body) + "."
         lacking = sorted(name for name in told["missing_keys"] if name.startswith(prefix))
         if lacking:
             raise UserError(f"{folder} holds no weights of {', '.join(lacking[:3])} and so on ({len(lacking)} in all)")
+        if others := [found for found in told["mismatched_keys"] if found[0].startswith(prefix)]:
+            name, theirs, ours = others[0]
+            raise UserError(
+                f"the weights in {folder} are not of the sizes that its config.json gives: {name} is {_sizes(theirs)}, "
+                f"not {_sizes(ours)} ({len(others)} such in all)"
+            )
         return body.eval()
 
     def _wrapped(self, body: nn.Module) -> SpeechEncoder:
@@ -231,6 +256,16 @@ def _body_of(model: Any) -> nn.Module:
     """Return what stands below a model's classifier."""
     body: nn.Module = model.encoder if model.config.model_type == WHISPER else model.base_model
     return body
+
+
+def _last_line(error: Exception) -> str:
+    """Return what an error of `transformers` comes down to, which may have told of many lines before."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
+
+
+def _sizes(shape: Iterable[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 @contextlib.contextmanager

@@ -123,11 +123,36 @@ def test_a_damaged_configuration_is_refused(own, content):
         find_encoder(NAME)
 
 
-def test_a_model_that_classifies_no_audio_is_refused(own):
+@pytest.mark.parametrize("kind", ["bert", "frobnicate"])
+@pytest.mark.parametrize("made", ["skeleton", "load"])
+def test_a_model_that_classifies_no_audio_is_refused(own, kind, made):
     path = own / NAME / "config.json"
-    path.write_text(json.dumps({"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2}))
-    with pytest.raises(UserError, match="is a bert, which transformers cannot classify audio with"):
-        find_encoder(NAME).skeleton()
+    path.write_text(json.dumps({"model_type": kind, "hidden_size": 32, "num_hidden_layers": 2}))
+    with pytest.raises(UserError, match=f"is a {kind}, which transformers cannot classify audio with"):
+        getattr(find_encoder(NAME), made)()
+
+
+@pytest.mark.parametrize("size", [0, 0.5])
+def test_weights_of_which_a_part_is_missing_are_refused_in_one_line(own, size):
+    path = own / NAME / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * size)])
+    with pytest.raises(UserError, match=r"the weights in .* cannot be read: [^\n]+$"):
+        find_encoder(NAME).load()
+
+
+def test_weights_of_other_sizes_than_described_are_refused_not_drawn_at_random(own):
+    path = own / NAME / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "encoder_ffn_dim": 96}))
+    with pytest.raises(UserError, match=r"fc1.bias is 64, not 96|fc1.weight is 64 x 32, not 96 x 32"):
+        find_encoder(NAME).load()
+
+
+def test_a_size_that_is_no_number_is_refused(own):
+    path = own / NAME / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "d_model": "many"}))
+    with pytest.raises(UserError, match=r"config.json describes no whisper .*'many'"):
+        _ = find_encoder(NAME).width
 
 
 def test_an_encoder_that_came_with_a_model_is_found_by_the_processes_this_one_starts(own, forget):
