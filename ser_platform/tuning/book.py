@@ -83,7 +83,7 @@ class StudyBook:
         self.contradictions = 0
         self.exhausted = False
         self._n_emotions = n_emotions
-        epochs = space.settings({})["train.epochs"]
+        epochs = space.fixed("train.epochs")
         self._asha = Asha(space.grace_epochs, space.reduction_factor, epochs) if space.asha else None
         self._seen: dict[str, int] = {}
         if not study.get_trials(deepcopy=False):

@@ -18,7 +18,7 @@ from ser_platform.features.loudness import RMS
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.configuration import heard_sets
 from ser_platform.tuning.cluster import cluster
-from ser_platform.tuning.space import Space
+from ser_platform.tuning.space import Axis, Space
 
 AHEAD = 2  # tasks a slot that are sent before their turn, so that no slot waits for the driver
 OF_HEARING = ("model.name", "features.sets", "model.backbone", "model.tuning", "model.pooling")
@@ -69,9 +69,16 @@ def heard_families(spaces: Iterable[Space]) -> tuple[str, ...]:
 
 def _hearing(space: Space) -> Iterator[Settings]:
     """Yield the settings that decide what a trial's model hears, every combination that there can be."""
-    options = [_options(space, setting) for setting in OF_HEARING]
-    for values in itertools.product(*options):
-        yield resolve(dict(zip(OF_HEARING, values, strict=True)))
+    drawn: list[Settings] = [{}]
+    for axis in (axis for axis in space.axes if axis.name in OF_HEARING):  # parents come first
+        decided = all(parent in OF_HEARING or parent in space.base for parent in axis.when)
+        values = _values(axis)
+        with_it = [params for params in drawn if not decided or axis.applies(params, space.base)]
+        without = [params for params in drawn if axis.when and not (decided and axis.applies(params, space.base))]
+        drawn = [params | {axis.name: value} for params in with_it for value in values] + without
+    rest = {setting: space.fixed(setting) for setting in OF_HEARING}
+    for params in drawn:
+        yield resolve(rest | params)
 
 
 def copies_of(space: Space) -> list[tuple[str, int]]:
@@ -83,5 +90,10 @@ def copies_of(space: Space) -> list[tuple[str, int]]:
 def _options(space: Space, setting: str) -> list[Any]:
     """Return the values of a setting that a trial can have; of a range, its ends."""
     axis = next((axis for axis in space.axes if axis.name == setting), None)
-    values = [] if axis is None else [resolve({setting: axis.read(value)})[setting] for value in axis.values]
-    return values if axis is not None and not axis.when else [*values, space.settings({})[setting]]
+    values = [] if axis is None else _values(axis)
+    return values if axis is not None and not axis.when else [*values, space.fixed(setting)]
+
+
+def _values(axis: Axis) -> list[Any]:
+    """Return the values that an axis can have; of a range, its ends."""
+    return [resolve({axis.name: axis.read(value)})[axis.name] for value in axis.values]

@@ -170,7 +170,7 @@ def score_baseline(corpus: Dataset, dtype: str) -> TestScore:
 def _distils(space: Space) -> bool:
     """Tell whether any configuration of a space learns from a teacher."""
     axis = next((axis for axis in space.axes if axis.name == "distill.alpha"), None)
-    return space.settings({})["distill.alpha"] > 0 if axis is None else max(axis.values) > 0
+    return space.fixed("distill.alpha") > 0 if axis is None else max(axis.values) > 0
 
 
 def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset) -> None:
@@ -187,7 +187,7 @@ def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset) -
 
 def _agreed(spaces: Sequence[Space], setting: str) -> str:
     """Return what the spaces agree on where a tuning has one of it."""
-    values = {str(space.settings({})[setting]) for space in spaces}
+    values = {str(space.fixed(setting)) for space in spaces}
     if len(values) > 1:
         told = "; ".join(sorted(values))
         raise UserError(f"the search spaces disagree on {setting} ({told}); give --set {setting}=...")

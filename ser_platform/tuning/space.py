@@ -108,6 +108,10 @@ class Space:
                 params[axis.name] = axis.values[0]
         return params
 
+    def fixed(self, setting: str) -> Any:
+        """Return the value of a setting in the trials in which no axis gives it."""
+        return resolve(self.base)[setting]
+
     def settings(self, params: Mapping[str, Any]) -> Settings:
         """Return every setting of a configuration, encoders named by the digest of their weights."""
         return pinned(resolve({**self.base, **params}))

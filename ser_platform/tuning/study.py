@@ -16,7 +16,7 @@ from ser_platform.features.dataset import Dataset
 from ser_platform.features.families import family_key
 from ser_platform.features.normaliser import protocol_note
 from ser_platform.progress import Display
-from ser_platform.settings import Settings
+from ser_platform.settings import Settings, resolve
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client
@@ -162,7 +162,7 @@ class StudyRun:
     def _any_settings(self) -> Settings:
         """Return settings that ask for teacher outputs when any trial of the space can."""
         axis = next((axis for axis in self.space.axes if axis.name == "distill.alpha"), None)
-        settings = self.space.settings({})
+        settings = resolve(self.space.base)
         return settings if axis is None else settings | {"distill.alpha": max(axis.values)}
 
     def _task(self, split: Split, settings: Settings) -> Task:
@@ -180,7 +180,7 @@ class StudyRun:
         if not wanted:
             return NO_COPIES
         with self._counting("copies of training clips made") as progress:
-            dtype = self.space.settings({})["features.dtype"]
+            dtype = self.space.fixed("features.dtype")
             names = heard_families([self.space])
             return prepare_copies(split, wanted, names, progress, mapper=mapper(), dtype=dtype)
 

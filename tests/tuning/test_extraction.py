@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ser_platform.encoders import pinned_name
 from ser_platform.features.extraction import on_this_machine
 from ser_platform.tuning.extraction import mapper, needed_families, on_cluster
 from ser_platform.tuning.space import Space, read_space
@@ -136,6 +137,28 @@ def test_an_axis_that_does_not_always_apply_leaves_the_base_value_possible(tmp_p
         "base: {features.sets: [chroma]}\n"
         "space:\n  model.name: {choice: [bilstm, cnn_bilstm]}\n"
         "  features.sets: {choice: [f0, zcr], when: {model.name: bilstm}}\n"
+    )
+    assert needed(tmp_path, text) == BASELINE | {"chroma", "f0"}
+
+
+ENCODERS = (
+    "space:\n  model.name: {choice: [bilstm, pretrained]}\n"
+    "  model.backbone: {choice: [tiny-whisper, tiny-wavlm], when: {model.name: pretrained}}\n"
+)
+
+
+def test_an_axis_of_encoders_does_not_ask_for_the_default_encoder(tmp_path, pretrained):
+    searched = space(tmp_path, f"base: {{features.sets: [f0]}}\n{ENCODERS}")
+    heard = {f"{pinned_name(name)}.statistics" for name in ("tiny-whisper", "tiny-wavlm")}
+    assert set(needed_families([searched])) == BASELINE | heard | {"f0"}
+    assert searched.fixed("data.labels") == "as_labelled"
+
+
+def test_an_axis_under_a_parent_that_decides_no_hearing_may_be_there_or_not(tmp_path):
+    text = (
+        "base: {features.sets: [chroma]}\n"
+        "space:\n  train.sampling: {choice: [natural, balanced]}\n"
+        "  features.sets: {choice: [f0, zcr], when: {train.sampling: balanced}}\n"
     )
     assert needed(tmp_path, text) == BASELINE | {"chroma", "f0"}
 
