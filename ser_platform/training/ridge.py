@@ -17,6 +17,7 @@ from ser_platform.training.sampling import sampled
 
 Weights = NDArray[np.float32]
 WEIGHT = "head.classifier.weight"
+LOWEST = 0.01  # temperature: scores of least squares lie close together
 
 
 class RidgeTrainer(ClassicalTrainer):
@@ -37,7 +38,7 @@ class RidgeTrainer(ClassicalTrainer):
         scores = np.empty((len(rows), len(self.data.labels)), dtype=np.float32)
         for train, held_out in GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers):
             scores[held_out] = rows[held_out] @ self._solve(rows[train], targets[train]).T
-        return {WEIGHT: torch.from_numpy(weight / np.float32(fit_temperature(scores, targets)))}
+        return {WEIGHT: torch.from_numpy(weight / np.float32(fit_temperature(scores, targets, LOWEST)))}
 
     def _embedded(self, clips: NDArray[np.int64]) -> Rows:
         """Return what the classifier judges of clips, `(n_clips, n_columns)`."""
