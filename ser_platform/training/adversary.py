@@ -1,6 +1,7 @@
 """The adversary's part of the loss: a model that has one is paid for hiding which language a clip speaks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from ser_platform.models.pretrained import MOST_LANGUAGES, Pretrained
 from ser_platform.training.batches import Batch
 
 
-def language_codes(languages: Sequence[str | None], train: NDArray[np.int64]) -> NDArray[np.int64]:
+def language_codes(languages: Sequence[str | None] | NDArray[Any], train: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return a number for the language of every clip, `(n_clips,)`.
 
     Args:
