@@ -55,7 +55,14 @@ def model_name(role: str) -> str:
 def register(
     client: MlflowClient, name: str, run_id: str, bundle: Path, digest: str, tags: Mapping[str, str], card: str
 ) -> RegisteredModel:
-    """Log a bundle to a run as a pyfunc model, register it as a new version and make that the candidate."""
+    """Log a bundle to a run as a pyfunc model, register it as a new version and make that the candidate.
+
+    A bundle that the run has registered already, before a kill, is no new version.
+    """
+    for known in client.search_model_versions(f"name = '{name}'"):
+        if known.run_id == run_id and known.tags.get("digest") == digest:
+            client.set_registered_model_alias(name, CANDIDATE, known.version)
+            return find_version(client, name, str(known.version))
     inputs = Schema(
         [ColSpec(DataType.string, "path", required=False), ColSpec(DataType.string, "audio", required=False)]
     )

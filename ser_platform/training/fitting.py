@@ -48,6 +48,11 @@ def is_fitted(settings: Mapping[str, Any]) -> bool:
     return settings["model.name"] in CLASSICAL or has_ridge(settings)
 
 
+def what_is_fitted(settings: Mapping[str, Any]) -> str:
+    """Return the setting that has a configuration's model fitted at once."""
+    return "model.classifier ridge" if has_ridge(settings) else f"model.name {settings['model.name']}"
+
+
 def refuse_unfit(settings: Settings) -> None:
     """Refuse settings that a model that is fitted at once cannot follow; other models are none of its business.
 

@@ -108,6 +108,11 @@ class Trainer:
         self._least = least_share(self.model)
         clips = self._sampled(epoch=1)
         self._sizes = batch_sizes(len(clips), settings["train.batch_size"])
+        if data.features.view.is_pooled and min(self._sizes) < self._least:
+            raise UserError(
+                f"train.batch_size {settings['train.batch_size']} leaves a batch of one row of {len(clips)} training "
+                "clips, and batch normalisation needs two; raise it, or set model.norm to layer"
+            )
         weights = class_weights(data.targets[clips], len(data.labels)).to(self.device)
         self.loss = make_loss(settings, weights if settings["train.class_weights"] else None)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model, settings))

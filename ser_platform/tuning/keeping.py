@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ser_platform.distillation.losses import student_loss
-from ser_platform.errors import SerError, WorkFailed
+from ser_platform.errors import SerError, UserError, WorkFailed
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.files import read_json, write_json
 from ser_platform.settings import Settings
@@ -93,11 +93,11 @@ class FitFolder:
     def failure(self) -> str | None:
         """Why the run cannot go on, None where it can."""
         path = self.path / "failure.json"
-        return str(read_json(path)) if path.exists() else None
+        return str(read_json(path)["reason"]) if path.exists() else None
 
     def fail(self, error: SerError) -> None:
         """Write down why the run cannot go on: started again it would fail again."""
-        write_json(self.path / "failure.json", str(error))
+        write_json(self.path / "failure.json", {"reason": str(error), "by_user": isinstance(error, UserError)})
 
     def forget_failure(self) -> None:
         """Let the run be tried again."""
@@ -107,10 +107,10 @@ class FitFolder:
         """Raise what `fail` wrote down.
 
         Raises:
-            WorkFailed: the run could not go on.
+            UserError, WorkFailed: the run could not go on, by whose hand that is mended.
         """
         if (reason := self.failure) is not None:
-            raise WorkFailed(reason)
+            raise UserError(reason) if read_json(self.path / "failure.json")["by_user"] else WorkFailed(reason)
 
     def stop(self) -> None:
         """Ask the run to end after its present epoch."""

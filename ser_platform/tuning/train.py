@@ -6,7 +6,6 @@ predictions of all folds are pooled and scored together, and nothing is register
 
 import contextlib
 import csv
-import shutil
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
@@ -30,8 +29,17 @@ from ser_platform.settings import Settings, resolve, slots
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
-from ser_platform.training.configuration import feature_view, parameters_of, pinned, refuse_contradictions, stamped
-from ser_platform.training.fitting import is_fitted
+from ser_platform.training.adversary import language_codes
+from ser_platform.training.configuration import (
+    feature_view,
+    has_adversary,
+    parameters_of,
+    pinned,
+    refuse_contradictions,
+    stamped,
+)
+from ser_platform.training.fitting import is_fitted, what_is_fitted
+from ser_platform.training.precision import precision_of
 from ser_platform.training.results import EpochResult
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
 from ser_platform.tuning.cluster import cluster
@@ -95,9 +103,12 @@ def carry_out(plan: TrainingPlan, display: Display) -> Trained:
     settings = _settings(plan, ancestor)
     view = feature_view(settings)  # refuses an unknown architecture, and feature sets that do not go together
     refuse_contradictions(settings)
+    if device is not None:
+        precision_of(settings, device)
     request = plan.data.with_labels(settings["data.labels"])
     dtype = settings["features.dtype"]
     dataset = prepare_dataset(request, display, names=view.needs, mapper=mapper(), dtype=dtype)
+    _refuse_untrainable(settings, dataset)
     client = client or open_client()
     teachers = _teachers(client, dataset, settings)
     for bundle in (teacher.bundle for teacher in teachers if teacher):
@@ -108,11 +119,18 @@ def carry_out(plan: TrainingPlan, display: Display) -> Trained:
     plan.refuse_changed(_facts(dataset, teachers, ancestor))
     with contextlib.nullcontext() if plan.workers is None else cluster():
         team = None if plan.workers is None else form_team(plan.workers, plan.device, settings)
+        if team is not None and team.device != "cuda":  # what a GPU can do its worker knows
+            precision_of(settings, torch.device(team.device))
         # Random letters: two trainings that begin in one second are two, in the store and in the ledger.
         plan.name = plan.name or f"train-{plan.role}-{dataset.name}-{_now()}-{uuid.uuid4().hex[:4]}"
         with plan.alone():
             plan.save()
-            return _Training(plan, dataset, settings, device, team, client, display, teachers, begin).run(began)
+            try:
+                return _Training(plan, dataset, settings, device, team, client, display, teachers, begin).run(began)
+            except UserError:
+                if not any(plan.fold(number).results for number in range(len(dataset.splits))):
+                    plan.end()  # refused before its first epoch, as it would be again
+                raise
 
 
 def _settings(plan: TrainingPlan, ancestor: Ancestor | None) -> Settings:
@@ -121,10 +139,22 @@ def _settings(plan: TrainingPlan, ancestor: Ancestor | None) -> Settings:
     named = taken | plan.overrides
     settings = pinned(resolve(start_of(plan.role, named, steps=plan.workers is not None) | named))
     if plan.workers is not None and is_fitted(settings):
-        raise UserError(f"model.name {settings['model.name']} is fitted at once, by one process; leave --workers out")
+        raise UserError(f"{what_is_fitted(settings)} is fitted at once, by one process; leave --workers out")
     if ancestor is not None:
         ancestor.refuse_unfit(settings)
     return settings
+
+
+def _refuse_untrainable(settings: Settings, dataset: Dataset) -> None:
+    """Refuse what the model cannot be, or cannot be trained on, before anything is logged or a worker started.
+
+    Raises:
+        UserError: names the setting.
+    """
+    parameters_of(settings, len(dataset.labels))
+    if has_adversary(settings):
+        for split in dataset.splits:
+            language_codes(tuple(split.manifest.column("language")), split.train)
 
 
 def _facts(dataset: Dataset, teachers: list[Teacher | None], ancestor: Ancestor | None) -> dict[str, Any]:
@@ -239,9 +269,7 @@ class _Training:
         figures = {"dev_uar": dev_uar, "parameters": float(parameters), **score.metrics}
         registered = {} if model is None else {"registered": model.title}
         self.runs.finish(figures, {"state": "finished", **registered})
-        self.plan.finished = True
-        self.plan.save()
-        shutil.rmtree(self.plan.folder)  # the weights are in the registry, the epochs in the store
+        self.plan.end()  # the weights are in the registry, the epochs in the store
         seconds = time.monotonic() - began
         return Trained(
             self.name,

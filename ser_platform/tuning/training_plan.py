@@ -1,6 +1,7 @@
-"""What `ser train` was asked for, kept in `runs/train.json`, so that a training which was cut off can go on."""
+"""What `ser train` was asked for, kept in the training's folder, so that one which was cut off can go on."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from ser_platform.files import read_json, write_json
 from ser_platform.settings import Settings, as_json, runs_folder
 from ser_platform.tuning.keeping import FitFolder
 
+PLAN = "training.json"
+WORK = "train"  # of which one process at a time does a training's
 FREE = ("workers", "device")  # what may be another when a training goes on: it decides where, not what
 OWN = ("name", "facts", "finished")  # the plan's, no option of the user
 
@@ -41,12 +44,15 @@ class TrainingPlan:
     facts: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
 
-    @staticmethod
-    def path() -> Path:
-        return runs_folder() / "train.json"
-
     def save(self) -> None:
-        write_json(self.path(), self.as_json())
+        """Write the plan into the training's folder; it is the last one of the working directory from now on."""
+        write_json(self.folder / PLAN, self.as_json())
+
+    def end(self) -> None:
+        """Remove the training's folder: nothing of it is to go on."""
+        self.finished = True
+        self.save()  # a kill while the folder is removed leaves no half of a training
+        shutil.rmtree(self.folder)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -54,21 +60,30 @@ class TrainingPlan:
 
     @classmethod
     def last(cls) -> "TrainingPlan":
-        """Return the last plan of the working directory.
+        """Return the plan of the working directory's training that was cut off last.
 
         Raises:
-            UserError: there is none, or it is finished.
+            UserError: there is none, or another process goes on with it.
         """
-        if not cls.path().exists():
+        written = sorted(runs_folder().glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        left = [plan for plan in map(cls._read, written) if not plan.finished]
+        if not left:
             raise UserError("nothing to resume here; start with: ser train teacher --corpus NAME")
-        content = read_json(cls.path())
+        for plan in left:
+            with alone(plan.folder, WORK) as mine:
+                if mine:
+                    return plan
+        raise UserError(f"{left[0].name} is being trained by another process, and no other training was cut off here")
+
+    @classmethod
+    def _read(cls, path: Path) -> "TrainingPlan":
+        content = read_json(path)
         try:
-            plan = cls(**{**content, "data": DataRequest.from_json(content["data"])})
+            return cls(**{**content, "data": DataRequest.from_json(content["data"])})
         except (KeyError, TypeError) as error:
-            raise UserError(f"{cls.path()} is of another version; start another training with: ser train") from error
-        if plan.finished:
-            raise UserError(f"{plan.name} is finished: nothing to resume; start another training with: ser train")
-        return plan
+            raise UserError(
+                f"{path} is of another version; remove {path.parent} and start another training with: ser train"
+            ) from error
 
     def refuse_another(self, asked: "TrainingPlan", left_out: set[str]) -> None:
         """Refuse to go on as `asked` where that is another training; options in `left_out` are as they were.
@@ -82,9 +97,7 @@ class TrainingPlan:
         )
         differing = [name for name in sorted(here | there) if here.get(name) != there.get(name)]
         if differing:
-            told = "; ".join(
-                f"{name} was {_shown(there.get(name))}, not {_shown(here.get(name))}" for name in differing
-            )
+            told = "; ".join(f"{name} was {_shown(there.get(name))}, is {_shown(here.get(name))}" for name in differing)
             raise UserError(f"--resume goes on with {self.name} as it began: {told}; leave these options out")
 
     def refuse_changed(self, facts: dict[str, Any]) -> None:
@@ -116,7 +129,7 @@ class TrainingPlan:
         Raises:
             UserError: another one does.
         """
-        with alone(self.folder, "train") as mine:
+        with alone(self.folder, WORK) as mine:
             if not mine:
                 raise UserError(f"{self.name} is being trained by another process")
             yield

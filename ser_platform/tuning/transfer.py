@@ -17,7 +17,7 @@ from ser_platform.settings import Settings
 from ser_platform.tracking.registry import find_model, load
 from ser_platform.tracking.store import Client
 from ser_platform.training.configuration import feature_view
-from ser_platform.training.fitting import is_fitted
+from ser_platform.training.fitting import is_fitted, what_is_fitted
 from ser_platform.training.loop import seed_everything
 
 # What weights are of: taken over, and refused where the user asks for another.
@@ -53,7 +53,7 @@ class Ancestor:
             UserError: names what differs.
         """
         if is_fitted(settings):
-            raise UserError(f"--init {self.title}: model.name {settings['model.name']} is fitted at once, from nothing")
+            raise UserError(f"--init {self.title}: {what_is_fitted(settings)} is fitted at once, from nothing")
         theirs, ours = with_sizes(self.bundle.settings), with_sizes(settings)
         differing = [name for name in self.settings if name not in OPEN and theirs[name] != ours[name]]
         if differing:

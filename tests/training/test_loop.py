@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ser_platform.errors import UserError
 from ser_platform.settings import resolve
 from ser_platform.training.batches import TrainingData
 from ser_platform.training.loop import Diverged, EpochResult, Trainer, class_weights, hard_label_loss
@@ -49,6 +50,13 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit(name, training_data):
     assert figures(results) == figures(again)
     for weights, same in zip(first.best_state.values(), second.best_state.values(), strict=True):
         assert torch.equal(weights, same)
+
+
+def test_batches_of_one_row_are_refused_where_batch_normalisation_needs_two(training_data):
+    how = {"model__name": "mlp", "features__pool": "mean_std", "train__batch_size": 1, "train__epochs": 1}
+    with pytest.raises(UserError, match=r"train.batch_size 1 leaves a batch of one row .* model.norm to layer"):
+        trained(training_data, **how)
+    assert len(trained(training_data, model__norm="layer", **how)[1]) == 1
 
 
 def test_another_seed_gives_another_run(training_data):

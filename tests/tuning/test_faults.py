@@ -160,7 +160,7 @@ def test_a_killed_training_is_resumed_by_the_same_command(
     assert "goes on after epoch" in ended.stdout
     assert "registered ser-student version 1" in ended.stdout
     place.assert_each_epoch_once()
-    assert [path.name for path in (tmp_path / "runs").iterdir() if not path.name.startswith(".")] == ["train.json"]
+    assert not [path for path in (tmp_path / "runs").iterdir() if not path.name.startswith(".")]
     again = place.run("train", "--resume")
     assert again.returncode == 2
     assert "nothing to resume" in again.stderr

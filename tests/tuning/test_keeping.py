@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ser_platform.corpora.splits import Split
-from ser_platform.errors import WorkFailed
+from ser_platform.errors import UserError, WorkFailed
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.parallel import ALONE
 from ser_platform.training.results import EpochResult
@@ -90,6 +90,9 @@ def test_why_a_run_cannot_go_on_is_told_until_it_is_tried_again(tmp_path: Path) 
     folder.raise_failure()
     folder.fail(WorkFailed("out of memory"))
     with pytest.raises(WorkFailed, match="out of memory"):
+        folder.raise_failure()
+    folder.fail(UserError("model.tuned_layers 40"))
+    with pytest.raises(UserError, match="model.tuned_layers 40"):  # exit code 2, on workers as in this process
         folder.raise_failure()
     folder.forget_failure()
     folder.raise_failure()

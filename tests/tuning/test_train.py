@@ -18,7 +18,8 @@ from ser_platform.metrics import uar
 from ser_platform.progress import Display
 from ser_platform.tracking.registry import find_model, load
 from ser_platform.tracking.store import open_client
-from ser_platform.tuning.train import Trained, chosen_device, train
+from ser_platform.tuning.train import Trained, carry_out, chosen_device, train
+from ser_platform.tuning.training_plan import TrainingPlan
 
 FAST = {"train.epochs": 3, "model.width": 4, "model.hidden_size": 8, "data.max_seconds": 0.5}
 pytestmark = pytest.mark.slow
@@ -67,6 +68,36 @@ def test_a_leaky_split_is_stamped_on_the_bundle_the_version_and_the_run(tones, t
     assert result.model.tags["protocol"] == stamp
     client = open_client()
     assert client.get_run(result.model.run_id).data.tags["protocol"] == stamp
+
+
+def cut_off(plan: TrainingPlan) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_kill_after_registration_registers_no_second_version(tones, tone_corpus, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingPlan, "end", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tone_corpus)
+    again = carry_out(TrainingPlan.last(), display())
+    assert again.model is not None and again.model.version == "1"
+    assert len(open_client().search_model_versions("name = 'ser-student'")) == 1
+    assert again.looks == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"train.precision": "fp16"}, "fp16 is not available on cpu"),
+        ({"model.name": "mlp", "features.pool": "mean", "train.batch_size": 1}, "leaves a batch of one row"),
+    ],
+)
+def test_a_training_that_is_refused_does_not_take_the_place_of_one_that_was_cut_off(tones, tone_corpus, wrong, told):
+    earlier = TrainingPlan("student", request(tone_corpus), name="train-student-cut-off")
+    earlier.save()
+    with pytest.raises(UserError, match=told):
+        trained(tone_corpus, wrong)
+    assert TrainingPlan.last().name == earlier.name
 
 
 def test_several_folds_are_pooled_and_nothing_is_registered(tones, tone_corpus):
