@@ -60,6 +60,7 @@ def promote(
     Gates: its digests verify and it predicts; its split does not leak and its protocol is the champion's; the paired
     interval of its gain on the champion's test clips excludes a loss beyond the margin.
     """
+    from ser_platform.tracking import registry
     from ser_platform.tracking.registry import model_name
     from ser_platform.tracking.store import open_client
 
@@ -71,6 +72,8 @@ def promote(
         raise UserError("--force and --reason go together")
     names = [model_name("teacher"), model_name("student")] if name is None else [name]
     client = open_client()
+    if every:
+        names = [each for each in names if registry.find_alias(client, each, registry.CANDIDATE)] or names
     refused = [str(error) for each in names if (error := _promote(client, each, version, margin, reason))]
     if refused:
         raise PromotionRefused("; ".join(refused))

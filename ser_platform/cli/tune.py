@@ -129,7 +129,7 @@ def _report(tuned: "Tuned") -> None:
         rows.append(
             [
                 outcome.role,
-                settings["model.name"] + _distilled(settings),
+                settings["model.name"] + _distilled(settings) + _untaught(outcome.role, settings),
                 f"{outcome.parameters:,}",
                 f"{outcome.winner.record.score:.3f}",
                 f"{outcome.winner.mean:.3f}",
@@ -162,8 +162,14 @@ def _efficiency(value: float) -> str:
     return f"platform efficiency {value:.2f}" if value == value else "every trial was trained before"
 
 
+def _untaught(role: str, settings: dict[str, object]) -> str:
+    return ", alpha 0: no teacher" if role == "student" and not settings["distill.alpha"] else ""
+
+
 def _distilled(settings: dict[str, object]) -> str:
     """Return what a row of the leaderboard has to say of a model beside its name."""
     alpha = settings["distill.alpha"]
     taught = f", alpha {alpha:g} T {settings['distill.temperature']:.2g}" if alpha else ""
+    if settings["model.name"] == "pretrained":
+        taught = f", {str(settings['model.backbone']).partition('@')[0]}"
     return taught + (", per-speaker normalisation" if settings["features.normalise"] == "speaker" else "")

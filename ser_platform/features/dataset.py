@@ -15,6 +15,7 @@ from ser_platform.corpora.protocols import corpora_of, make_splits
 from ser_platform.corpora.splits import Split, stamp_of
 from ser_platform.errors import BadAudio, UserError
 from ser_platform.features import FAMILIES
+from ser_platform.features.encoded import is_encoded
 from ser_platform.features.extraction import Mapper, on_this_machine
 from ser_platform.features.families import exceeds
 from ser_platform.features.store import prepare
@@ -157,7 +158,7 @@ def prepare_speech(
     for note in gathered.notes:
         display.say(f"note: {note}")
     check(gathered.name, gathered.manifest)
-    with display.counting(f"{gathered.name}: files decoded") as count:
+    with display.counting(f"{gathered.name}: files {_done_to_them(names)}") as count:
         prepared = prepare(gathered.manifest, names, request.max_bad, count, dtype=dtype, mapper=mapper)
     for bad in prepared.set_aside:
         display.say(f"set aside: {bad}")
@@ -179,9 +180,15 @@ def _empty_bands(manifest: Manifest, names: Iterable[str]) -> Iterator[str]:
             yield from (f"{corpus}: {told}" for family in asked if (told := exceeds(family, rate)))
 
 
+def _done_to_them(names: Iterable[str]) -> str:
+    """Return what takes the time where these families are computed."""
+    encoders = sorted({name.partition("@")[0] for name in names if is_encoded(name)})
+    return f"decoded, heard by {' and '.join(encoders)}" if encoders else "decoded"
+
+
 def add_features(dataset: Dataset, names: Iterable[str], dtype: str, display: Display) -> None:
     """Store more feature families of a dataset's clips, those that a model found later needs."""
-    with display.counting(f"{dataset.name}: files decoded") as count:
+    with display.counting(f"{dataset.name}: files {_done_to_them(names)}") as count:
         prepare(dataset.manifest, names, 0.0, count, dtype=dtype)
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ser_platform.models import PRETRAINED
-from ser_platform.models.pretrained import FROZEN, MLP, RIDGE
+from ser_platform.models.pretrained import ATTENTION, FROZEN, MLP, RIDGE
 from ser_platform.settings import Settings
 from ser_platform.training.fitting import OF_RIDGE
 
 # Whole clips: what is kept of them was computed of all of them.
-FROZEN_START: Settings = {"features.dtype": "float16", "data.max_seconds": 60.0}
+FROZEN_START: Settings = {"data.max_seconds": 60.0}
+FRAMES_START: Settings = {"features.dtype": "float16"}  # every state of every frame is much to keep
 RIDGE_START: Settings = FROZEN_START | {"model.classifier": RIDGE, "train.epochs": 1}
 MLP_START: Settings = FROZEN_START | {
     "model.classifier": MLP,
@@ -45,4 +46,5 @@ def start_of_pretrained(overrides: Mapping[str, Any], *, steps: bool = False) ->
         overrides.get(name, valid) != valid for name, valid in OF_RIDGE.items()
     )
     classifier = overrides.get("model.classifier", MLP if steps or by_gradients else RIDGE)
-    return RIDGE_START if classifier == RIDGE else MLP_START
+    kept = FRAMES_START if overrides.get("model.pooling") == ATTENTION else {}
+    return kept | (RIDGE_START if classifier == RIDGE else MLP_START)

@@ -70,7 +70,12 @@ class Recipe:
 
 
 # Layers, statistics, penalty and copies were decided on dev speakers inside the folds' training speakers.
-FROZEN: Settings = {"model.name": "pretrained", "augment.copies": 2, "augment.recipe": "threefold_speed"}
+FROZEN: Settings = {
+    "model.name": "pretrained",
+    "features.dtype": "float16",
+    "augment.copies": 2,
+    "augment.recipe": "threefold_speed",
+}
 SVM: Settings = {"model.name": "svm_linear"}
 RECIPES: dict[str, Recipe] = {
     "whisper_base": Recipe("teacher", FROZEN | {"model.backbone": "whisper-base-encoder"}, seeds=(0,), refit=True),
