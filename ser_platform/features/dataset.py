@@ -123,6 +123,8 @@ def prepare_dataset(
 
     def check(name: str, manifest: Manifest) -> None:
         # What the names already forbid is refused before hours of decoding; audio in two parts shows only afterwards.
+        if len(manifest.labels) < 2:
+            raise UserError(f"{name} has one emotion ({', '.join(manifest.labels)}): there is nothing to tell apart")
         planned = Dataset(name, tuple(folds_of(manifest, request)))
         if one_split:
             _ = planned.split

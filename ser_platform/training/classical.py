@@ -150,10 +150,19 @@ def chosen_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequenc
     """Return the `model.c` with the best UAR, pooled over folds of the training speakers.
 
     Rows are scaled by all training clips, which choosing among penalties is indifferent to.
+
+    Raises:
+        UserError: without the clips of a fold there is but one class.
     """
     if settings["model.name"] in LINEAR and rows.shape[1] > len(rows):
         rows = _turned(rows)
     folds = list(GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers))
+    if any(len(np.unique(targets[train])) < 2 for train, _ in folds):
+        raise UserError(
+            f"model.c 0 is chosen by cross-validation over the training speakers, and without one of them the "
+            f"{len(rows)} clips that train.sampling {settings['train.sampling']} takes are of one class; set model.c, "
+            "for instance to 0.01"
+        )
     scores = {}
     for c in CHOICES_OF_C[settings["model.name"]]:
         predicted = np.empty_like(targets)

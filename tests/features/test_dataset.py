@@ -36,6 +36,11 @@ def test_rules_for_labels_decide_what_is_trained_on(tone_corpus, said):
     assert "happiness dropped (clips: 18)" in said[1].getvalue()
 
 
+def test_speech_of_one_emotion_is_refused(tone_corpus, said):
+    with pytest.raises(UserError, match=r"ravdess has one emotion \(anger\): there is nothing to tell apart"):
+        prepare_dataset(request(tone_corpus, "drop happiness, drop neutral"), said[0])
+
+
 def test_other_rules_and_protocols_decode_nothing_again(tone_corpus, said):
     prepare_dataset(request(tone_corpus), said[0])
     said[1].truncate(0)

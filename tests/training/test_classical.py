@@ -240,6 +240,12 @@ def test_the_smallest_penalty_that_is_best_on_unheard_training_speakers_is_chose
     assert chosen_c(resolve({"model.name": "svm_linear"}), rows, targets, [f"s{n}" for n in speakers]) == chosen
 
 
+def test_c_cannot_be_chosen_where_a_speaker_is_all_there_is_of_the_other_class():
+    rows, targets = np.eye(3, dtype=np.float32), np.array([0, 1, 1])
+    with pytest.raises(UserError, match=r"the 3 clips that train.sampling natural takes are of one class; set model.c"):
+        chosen_c(resolve({"model.name": "svm_linear"}), rows, targets, ["a", "b", "c"])
+
+
 @pytest.mark.parametrize("name", ["svm_linear", "logistic"])
 def test_wide_rows_are_turned_for_the_choice_and_judged_the_same(name):
     rng = np.random.default_rng(0)
