@@ -216,7 +216,7 @@ class Encoder:
         lacking = sorted(name for name in told["missing_keys"] if name.startswith(prefix))
         if lacking:
             raise UserError(f"{folder} holds no weights of {', '.join(lacking[:3])} and so on ({len(lacking)} in all)")
-        if others := [found for found in told["mismatched_keys"] if found[0].startswith(prefix)]:
+        if others := sorted(found for found in told["mismatched_keys"] if found[0].startswith(prefix)):
             name, theirs, ours = others[0]
             raise UserError(
                 f"the weights in {folder} are not of the sizes that its config.json gives: {name} is {_sizes(theirs)}, "
