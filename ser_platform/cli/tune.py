@@ -100,7 +100,7 @@ def _default_spaces(fixed: "Settings") -> "tuple[Sequence[str], Settings]":
 
 
 def _space_path(name: str) -> Path:
-    from ser_platform.tuning.space import space_files
+    from ser_platform.tuning.space_file import space_files
 
     path = Path(name)
     if path.suffix == ".yaml":

@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 from ser_platform.errors import UserError
 from ser_platform.settings import Settings, as_json
 from ser_platform.training.configuration import parameters_of
-from ser_platform.tuning.asha import Asha
 from ser_platform.tuning.journal import unfinished
 from ser_platform.tuning.space import Space
+from ser_platform.tuning.stopping import make_stopping
 
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
 STATES = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, FAILED: TrialState.FAIL}
@@ -83,8 +83,7 @@ class StudyBook:
         self.contradictions = 0
         self.exhausted = False
         self._n_emotions = n_emotions
-        epochs = space.fixed("train.epochs")
-        self._asha = Asha(space.grace_epochs, space.reduction_factor, epochs) if space.asha else None
+        self._stopping = make_stopping(space)
         self._seen: dict[str, int] = {}
         if not study.get_trials(deepcopy=False):
             self._enqueue_architectures()
@@ -114,8 +113,7 @@ class StudyBook:
         for number in [n for n in self._restart if n not in self.records]:
             self.study.tell(number, state=TrialState.FAIL)
             self._restart.remove(number)
-        if self._asha:
-            self._asha.replay((r.number, r.scores) for r in self.records.values() if r.number not in self._restart)
+        self._stopping.replay((r.number, r.scores) for r in self.records.values() if r.number not in self._restart)
 
     def _record(self, number: int, params: Settings, parameters: int) -> TrialRecord:
         record = TrialRecord(number, params, self.space.settings(params), parameters)
@@ -143,7 +141,7 @@ class StudyBook:
             self.tracker.start(record.number, record.settings)
             return record
         for _ in range(EXHAUSTED_AFTER):
-            if len(self.records) >= self.space.trials:
+            if len(self.records) >= self.space.budget.trials:
                 return None
             trial = self.study.ask()
             params = self.space.draw(trial)
@@ -155,8 +153,9 @@ class StudyBook:
                 self.study.tell(trial, state=TrialState.PRUNED)
                 self.contradictions += 1
                 continue
-            if self.space.max_parameters is not None and parameters > self.space.max_parameters:
-                trial.set_constraint("parameters", parameters - self.space.max_parameters)
+            excess = max((limit.excess(parameters) for limit in self.space.constraints), default=0)
+            if excess > 0:
+                trial.set_constraint("parameters", excess)
                 trial.set_user_attr("state", "over the limit")
                 self.study.tell(trial, state=TrialState.PRUNED)
                 self.over_limit += 1
@@ -199,7 +198,7 @@ class StudyBook:
         storage, trial_id = self.study._storage, self._trial_id(number)
         storage.set_trial_intermediate_value(trial_id, epoch, score)
         self.tracker.epoch(number, result)
-        stopped = self._asha is not None and self._asha.stops(number, epoch, score)
+        stopped = self._stopping.stops(number, epoch, score)
         if stopped:
             record.state = PRUNED
         return stopped

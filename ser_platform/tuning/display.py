@@ -14,7 +14,7 @@ def study_line(book: StudyBook, began: float) -> Callable[[], str]:
         counts, elapsed = book.counts, time.monotonic() - began
         done = counts[COMPLETE] + counts[PRUNED] + counts[FAILED]
         parts = [
-            f"{book.space.name}: {done}/{book.space.trials} trials",
+            f"{book.space.name}: {done}/{book.space.budget.trials} trials",
             f"{counts[RUNNING]} running",
             f"{counts[PRUNED]} stopped early",
         ]
@@ -24,8 +24,8 @@ def study_line(book: StudyBook, began: float) -> Callable[[], str]:
         if best is not None:
             parts.append(f"best dev UAR {best.score:.3f} ({best.settings['model.name']}, trial {best.number})")
         parts.append(clock(elapsed))
-        if 0 < done < book.space.trials:
-            left = min(elapsed / done * (book.space.trials - done), 60 * book.space.minutes - elapsed)
+        if 0 < done < book.space.budget.trials:
+            left = min(elapsed / done * (book.space.budget.trials - done), 60 * book.space.budget.minutes - elapsed)
             parts.append(f"about {clock(left)} left")
         return "  ".join(parts)
 

@@ -22,7 +22,8 @@ from ser_platform.tuning.cluster import Cluster, cluster
 from ser_platform.tuning.distributed import trial_team
 from ser_platform.tuning.extraction import mapper, needed_families
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, find_study, new_study
-from ser_platform.tuning.space import Space, read_space
+from ser_platform.tuning.space import Space
+from ser_platform.tuning.space_file import read_space
 from ser_platform.tuning.study import Outcome, StudyRun
 
 
@@ -109,8 +110,8 @@ def tune(plan: Plan, display: Display) -> Tuned:
     experiment = experiment_id(client, f"ser-{corpus.name}")
     with cluster() as where:
         for space in spaces:
-            if space.workers:
-                trial_team(space.workers, where)  # refuses more workers than there are places
+            if space.resources.workers:
+                trial_team(space.resources.workers, where)  # refuses more workers than there are places
         for path, space in zip(plan.spaces, spaces, strict=True):
             if plan.finished(path):
                 display.say(f"{space.name}: finished before ({plan.studies[path]})")

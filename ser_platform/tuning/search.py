@@ -96,18 +96,18 @@ def search(
     Raises:
         UserError: the cluster has no place for a trial's workers.
     """
-    deadline = time.monotonic() + 60 * book.space.minutes
+    deadline = time.monotonic() + 60 * book.space.budget.minutes
     trials = FitFolder(folder.path / "trials")
     resources: dict[str, float]
-    if book.space.workers:
-        team, at_once = trial_team(book.space.workers, where)
+    if book.space.resources.workers:
+        team, at_once = trial_team(book.space.resources.workers, where)
         function = tune.with_parameters(train_trial_together, task=task, team=team, folder=trials.path)
         resources = {"memory": 1}  # a byte: Tune knows no trial without resources, and its workers have theirs
     else:
         at_once = where.slots
         function = tune.with_parameters(train_trial, task=task, gpus=where.gpus)
         resources = {"cpu": 1, "gpu": where.gpus} if where.gpus else {"cpu": 1}
-    stop = (lambda number: FitFolder(trials.path / str(number)).stop()) if book.space.workers else None
+    stop = (lambda number: FitFolder(trials.path / str(number)).stop()) if book.space.resources.workers else None
     tuner = tune.Tuner(
         tune.with_resources(function, resources),
         tune_config=tune.TuneConfig(

@@ -5,8 +5,6 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import optuna
-
 from ser_platform.corpora.splits import Split
 from ser_platform.errors import WorkFailed
 from ser_platform.evaluation.scoring import TestScore
@@ -29,6 +27,7 @@ from ser_platform.tuning.display import study_line
 from ser_platform.tuning.extraction import copies_of, heard_families, mapper
 from ser_platform.tuning.fits import Finalists, Progress, time_alone
 from ser_platform.tuning.journal import FINISHED, StudyFolder
+from ser_platform.tuning.samplers import make_sampler
 from ser_platform.tuning.search import search
 from ser_platform.tuning.space import Space
 from ser_platform.tuning.teaching import FoldTeachers
@@ -87,9 +86,12 @@ class StudyRun:
         """Search, choose, test once, register."""
         book, records, wall = self._search()
         efficiency = self._efficiency([record for record in records if record.number in book.asked], wall)
-        best = records[: self.space.confirm_trials]
-        finalists = Finalists(self.space.role, self.where, self.folder.path / "finalists", self.space.workers)
-        confirmed = confirm(best, self.corpus.split, self.space.confirm_seeds, self._task, finalists, self._counting)
+        plan = self.space.confirmation
+        best = records[: plan.trials]
+        finalists = Finalists(self.space.role, self.where, self.folder.path / "finalists", self.space.resources.workers)
+        confirmed = confirm(
+            best, self.corpus.split, self.space.confirmation.seeds, self._task, finalists, self._counting
+        )
         winner = confirmed[0]
         origin = Origin(
             self.space.role,
@@ -137,13 +139,7 @@ class StudyRun:
         return {str(number): run_id for number, run_id in self.runs.run_ids.items()}
 
     def _search(self) -> tuple[StudyBook, list[TrialRecord], float]:
-        # A resumed study must not draw again what it drew before.
-        seed = (self.space.sampler_seed + len(self.folder.trials())) % 2**31
-        sampler = (
-            optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, self.space.trials // 2))
-            if self.space.sampler == "tpe"
-            else optuna.samplers.RandomSampler(seed=seed)
-        )
+        sampler = make_sampler(self.space, done=len(self.folder.trials()))
         book = StudyBook(self.space, self.folder.open(sampler), len(self.corpus.labels), self.runs)
         task = self._task(self.corpus.split, self._any_settings())
         began = time.monotonic()

@@ -8,7 +8,7 @@ import pytest
 from ser_platform.cli.tune import DEFAULT_SPACES, ON_ENCODER, _default_spaces
 from ser_platform.encoders import encoder_at_hand, finding, pinned_name
 from ser_platform.tuning.extraction import heard_families
-from ser_platform.tuning.space import read_space
+from ser_platform.tuning.space_file import read_space
 
 
 @pytest.fixture(autouse=True)

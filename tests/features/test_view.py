@@ -11,7 +11,7 @@ from ser_platform.features import FAMILIES
 from ser_platform.features.chunks import Chunks
 from ser_platform.features.view import CHOICES, FeatureView
 from ser_platform.settings import SETTINGS, resolve
-from ser_platform.tuning.space import read_space
+from ser_platform.tuning.space_file import read_space
 
 N_FRAMES = np.array([140, 80, 300])
 

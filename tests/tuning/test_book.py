@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 from ser_platform.settings import Settings
 from ser_platform.tuning.book import StudyBook
 from ser_platform.tuning.journal import StudyFolder, new_study
-from ser_platform.tuning.space import Space, read_space
+from ser_platform.tuning.space import Space
+from ser_platform.tuning.space_file import read_space
 
 SPACE = """
 role: student
@@ -108,9 +109,7 @@ def test_a_configuration_over_the_limit_costs_no_trial(space: Space, folder: Stu
 
 
 def test_a_configuration_seen_before_is_not_trained_again(space: Space, folder: StudyFolder) -> None:
-    finite = replace(
-        space, axes=tuple(axis for axis in space.axes if axis.name == "model.hidden_size"), max_parameters=None
-    )
+    finite = replace(space, axes=tuple(axis for axis in space.axes if axis.name == "model.hidden_size"), constraints=())
     book = open_book(finite, folder)
     for _ in range(3):
         record = book.ask()
@@ -143,7 +142,7 @@ def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, 
     assert folder.trials()[running.number].value == pytest.approx(0.7)
     while (record := again.ask()) is not None:
         again.end(record.number, failure="not trained here")
-    assert len(again.records) == space.trials
+    assert len(again.records) == space.budget.trials
 
 
 def test_early_stopping_survives_a_kill(space: Space, folder: StudyFolder) -> None:

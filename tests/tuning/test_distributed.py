@@ -15,7 +15,7 @@ from ser_platform.tracking.store import open_client
 from ser_platform.tuning import distributed, pipeline
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.distributed import Team, form_team, refuse_workers, trial_team
-from ser_platform.tuning.space import read_space
+from ser_platform.tuning.space_file import read_space
 
 SMALL = resolve({})
 TUNED = resolve({"model.name": "pretrained", "model.tuning": "full"})

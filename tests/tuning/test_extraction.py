@@ -15,7 +15,8 @@ import pytest
 from ser_platform.encoders import pinned_name
 from ser_platform.features.extraction import on_this_machine
 from ser_platform.tuning.extraction import mapper, needed_families, on_cluster
-from ser_platform.tuning.space import Space, read_space
+from ser_platform.tuning.space import Space
+from ser_platform.tuning.space_file import read_space
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = {"log_mel", "mfcc", "zcr", "rms"}

@@ -6,7 +6,8 @@ import optuna
 import pytest
 
 from ser_platform.errors import SpaceError, UserError
-from ser_platform.tuning.space import Space, read_space, space_files
+from ser_platform.tuning.space import Constraint, SchedulerPlan, Space
+from ser_platform.tuning.space_file import read_space, space_files
 
 EXAMPLE = """\
 role: student
@@ -56,14 +57,15 @@ def draws(space: Space, n: int = 60) -> list[dict]:
 def test_the_example_of_the_design_is_read(space_of):
     space = space_of(EXAMPLE)
     assert (space.name, space.role, space.base) == ("made", "student", {"train.epochs": 30})
-    assert (space.trials, space.minutes, space.max_parameters) == (64, 60, 250_000)
-    assert (space.asha, space.grace_epochs, space.reduction_factor) == (True, 3, 3)
+    assert (space.budget.trials, space.budget.minutes) == (64, 60)
+    assert space.constraints == (Constraint("parameters", at_most=250_000),)
+    assert space.scheduler == SchedulerPlan("asha", grace_epochs=3, reduction_factor=3)
     assert len(space.axes) == 7
 
 
 def test_a_file_that_says_only_its_role_has_defaults(space_of):
     space = space_of("role: teacher\n")
-    assert (space.axes, space.max_parameters, space.sampler) == ((), None, "tpe")
+    assert (space.axes, space.constraints, space.sampler.name) == ((), (), "tpe")
 
 
 def test_every_draw_is_a_valid_configuration(space_of):
@@ -144,7 +146,7 @@ def test_whole_numbers_are_drawn_whole(space_of):
 
 def test_what_the_user_fixes_is_searched_no_more(space_of):
     space = space_of(EXAMPLE).with_overrides({"model.name": "bilstm", "optimizer.lr": 0.01}, trials=5, minutes=1)
-    assert (space.trials, space.minutes) == (5, 1)
+    assert (space.budget.trials, space.budget.minutes) == (5, 1)
     for params in draws(space, 20):
         assert "model.name" not in params and "optimizer.lr" not in params
         assert "model.hidden_size" in params  # its parent is fixed now

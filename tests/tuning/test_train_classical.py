@@ -15,7 +15,7 @@ from ser_platform.progress import Display
 from ser_platform.tracking.registry import find_model, load
 from ser_platform.tracking.store import open_client
 from ser_platform.training.configuration import parameters_of
-from ser_platform.tuning.space import read_space
+from ser_platform.tuning.space_file import read_space
 from ser_platform.tuning.train import train
 
 pytestmark = pytest.mark.slow
@@ -46,4 +46,4 @@ def test_the_shipped_space_tries_every_classical_model(request):
     space = read_space(request.config.rootpath / "search_spaces" / "classical.yaml")
     (names,) = (axis.values for axis in space.axes if axis.name == "model.name")
     assert set(names) == set(CLASSICAL)
-    assert not space.asha
+    assert space.scheduler.name == "none"

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from ser_platform.tuning.asha import Asha
+from ser_platform.tuning.stopping import Asha
 
 
 def test_the_rungs_are_grace_times_powers_of_the_factor_below_the_last_epoch():
