@@ -1,0 +1,37 @@
+"""The Pareto set: the trials that no other trial beats in every objective."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 256  # rows compared at once: 256 x 10,000 trials of 3 objectives take 8 MB
+
+
+def pareto_front(values: NDArray[np.float64], maximise: Sequence[bool]) -> NDArray[np.bool_]:
+    """Mark the rows that no other row dominates.
+
+    One row dominates another when it is at least as good in every objective and better in one. Equal rows do not
+    dominate each other: all of them are in the set. A row with NaN, a trial that did not measure everything, neither
+    is in the set nor keeps another out.
+
+    Args:
+        values: (n_trials, n_objectives).
+        maximise: for each objective, whether more is better.
+
+    Returns:
+        (n_trials,) booleans.
+
+    Raises:
+        ValueError: `values` is not a table, or `maximise` does not name each of its columns.
+    """
+    if values.ndim != 2 or values.shape[1] != len(maximise) or not maximise:
+        raise ValueError(f"values must be (n_trials, {len(maximise)}), a column per objective, got {values.shape}")
+    front: NDArray[np.bool_] = ~np.any(np.isnan(values), axis=1)
+    measured = np.flatnonzero(front)
+    gains = values[measured] * np.where(maximise, 1.0, -1.0)
+    for start in range(0, len(gains), BLOCK):
+        rows = gains[start : start + BLOCK, None]
+        beats = np.all(gains >= rows, axis=2) & np.any(gains > rows, axis=2)
+        front[measured[start : start + BLOCK]] = ~np.any(beats, axis=1)
+    return front
