@@ -329,10 +329,18 @@ SETTINGS: dict[str, Setting] = {
     "optimizer.layer_decay": Setting(
         0.9, "learning rate of an encoder layer, as a share of that of the layer above it", low=0.1, high=1.0
     ),
-    "distill.temperature": Setting(2.0, "softens both distributions of the teacher term", low=0.1, high=100.0),
     "distill.alpha": Setting(
         0.0, "weight of the teacher term: alpha T^2 KL + (1 - alpha) CE; 0 is plain training", low=0.0, high=1.0
     ),
+    "distill.loss": Setting(
+        "kl",
+        "the teacher term: kl, of standardised logits, decoupled (dkd), or mse of the logits",
+        choices=("kl", "kl_standardised", "dkd", "mse"),
+    ),
+    "distill.temperature": Setting(
+        2.0, "softens both distributions of the teacher term; mse has none", low=0.1, high=100.0
+    ),
+    "distill.beta": Setting(2.0, "dkd: weight of the classes that are not the true one", low=0.0, high=100.0),
     "seed": Setting(0, "seeds weights, batches, dropout and masks", low=0, high=2**31 - 1),
 }
 

@@ -1,8 +1,8 @@
-"""What a student pays: hard labels, the teacher's softened distribution, or a blend."""
+"""What a student pays: hard labels, what its teacher says, or a blend."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from ser_platform.distillation.terms import TERMS
 from ser_platform.settings import Settings
 from ser_platform.training.batches import Batch
 from ser_platform.training.loop import Loss, hard_label_loss
@@ -16,34 +16,31 @@ def distillation_loss(
     *,
     temperature: float,
     alpha: float,
+    term: str = "kl",
+    beta: float = 1.0,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
     whole_targets: Tensor | None = None,
 ) -> Tensor:
-    """Blend hard-label cross-entropy with the teacher's softened distribution; a scalar in nats.
+    """Blend hard-label cross-entropy with a teacher term; a scalar.
 
-    `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) * CE`. The literature also uses alpha for the other term.
+    `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) * CE`, or another of `TERMS` in place of `T^2 * KL`. The
+    literature also uses alpha for the other term.
 
     Args:
         student_logits, teacher_logits: `(batch, n_emotions)`, same label order; the teacher's detached.
         targets: `(batch,)` class indices, or probabilities `(batch, n_emotions)`.
         temperature: > 0; higher gives softer teacher probabilities.
         alpha: weight of the teacher term in [0, 1]; 0 is plain supervised training.
+        term: the teacher term, one of `TERMS`; its mean over the clips is taken.
+        beta: weight of the classes that are not true ones, of `dkd` only.
         class_weights: `(n_emotions,)`, on the hard term only: the teacher was trained with them already.
         label_smoothing: on the hard term only, in [0, 1).
         whole_targets: of the whole batch, where the clips are a part of one; the losses of its parts add up to its own.
-
-    Source: Hinton, Vinyals & Dean (2015), arXiv:1503.02531, section 2.
     """
     hard = cross_entropy(student_logits, targets, class_weights, label_smoothing, whole_targets)
-    soft = F.kl_div(
-        F.log_softmax(student_logits / temperature, dim=-1),
-        F.log_softmax(teacher_logits / temperature, dim=-1),
-        reduction="sum",
-        log_target=True,
-    ) / len(targets if whole_targets is None else whole_targets)
-    # Soft gradients shrink by 1/T^2; rescale so alpha means the same at every temperature.
-    return (1 - alpha) * hard + alpha * temperature**2 * soft
+    soft = TERMS[term](student_logits, teacher_logits, targets, temperature, beta).sum()
+    return (1 - alpha) * hard + alpha * soft / len(targets if whole_targets is None else whole_targets)
 
 
 def student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
@@ -59,6 +56,8 @@ def student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
             batch.targets,
             temperature=settings["distill.temperature"],
             alpha=settings["distill.alpha"],
+            term=settings["distill.loss"],
+            beta=settings["distill.beta"],
             class_weights=class_weights,
             label_smoothing=settings["train.label_smoothing"],
             whole_targets=batch.whole_targets,

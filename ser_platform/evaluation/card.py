@@ -24,8 +24,8 @@ def model_card(
     if settings["distill.alpha"] > 0:
         distilled = (
             f"distilled from {teacher}: alpha {settings['distill.alpha']:g}, "
-            f"temperature {settings['distill.temperature']:g} "
-            "(loss = alpha T^2 KL(teacher || student) + (1 - alpha) CE)"
+            f"temperature {settings['distill.temperature']:g}, teacher term {settings['distill.loss']} "
+            "(loss = alpha * teacher term + (1 - alpha) * CE; kl is T^2 KL(teacher || student))"
         )
     caveat = f", {uar.caveat}" if uar.caveat else ""
     recalls = "\n".join(

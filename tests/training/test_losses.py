@@ -21,6 +21,8 @@ LOSSES = {
     "weights and smoothing": {"train.label_smoothing": 0.2},
     "a teacher": {"distill.alpha": 0.4},
     "a teacher only": {"distill.alpha": 1.0},
+    "standardised logits": {"distill.alpha": 0.5, "distill.loss": "kl_standardised"},
+    "squared logits": {"distill.alpha": 0.5, "distill.loss": "mse"},
 }
 
 
