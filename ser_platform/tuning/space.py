@@ -1,10 +1,14 @@
 """Search spaces: what is fixed, what is searched, for which objectives, under which budget."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ser_platform.errors import UnknownChoice
 from ser_platform.models import MODELS
@@ -28,21 +32,82 @@ class Axis:
         """Tell whether the axis exists beside the values already drawn."""
         return all(_meets(params.get(parent, base.get(parent)), valid) for parent, valid in self.when.items())
 
+    @cached_property
+    def distribution(self) -> BaseDistribution:
+        """The domain as Optuna knows it; of a fixed axis, which Optuna never hears of, a choice of one."""
+        if self.domain in ("choice", "subset", "fixed"):
+            return CategoricalDistribution(list(self.values))
+        low, high = self.values
+        log = self.domain == "loguniform"
+        if isinstance(low, int):
+            return IntDistribution(low, high, log=log, step=int(self.step or 1))
+        return FloatDistribution(low, high, log=log, step=self.step)
+
+    @cached_property
+    def listed(self) -> tuple[Any, ...]:
+        """Every value of a finite domain, as Optuna stores it; the low end, then in steps."""
+        domain = self.distribution
+        if isinstance(domain, CategoricalDistribution):
+            return tuple(domain.choices)
+        assert isinstance(domain, IntDistribution | FloatDistribution)
+        step = domain.step or 1
+        count = round((domain.high - domain.low) / step) + 1
+        # As decimals: the third step of 0.1 is 0.3, not 0.30000000000000004.
+        low, width = Decimal(str(domain.low)), Decimal(str(step))
+        return tuple(self._number(low + width * place) for place in range(count))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the domain can be listed: a continuous one cannot, whole numbers on a logarithmic scale are many."""
+        return self.domain in ("choice", "subset", "fixed", "int") or self.step is not None
+
     def draw(self, trial: optuna.Trial) -> Any:
         """Draw a value with Optuna."""
+        domain = self.distribution
         if self.domain == "fixed":
             return self.values[0]
-        if self.domain in ("choice", "subset"):
-            value = trial.suggest_categorical(self.name, list(self.values))
-            return value.split(JOINER) if self.domain == "subset" else value
-        low, high = self.values
-        if self.domain == "int":
-            return trial.suggest_int(self.name, low, high, step=int(self.step or 1))
-        return trial.suggest_float(self.name, low, high, step=self.step, log=self.domain == "loguniform")
+        if isinstance(domain, FloatDistribution):
+            return trial.suggest_float(self.name, domain.low, domain.high, step=domain.step, log=domain.log)
+        if isinstance(domain, IntDistribution):
+            return trial.suggest_int(self.name, domain.low, domain.high, step=domain.step, log=domain.log)
+        return self.read(trial.suggest_categorical(self.name, list(self.values)))
 
     def read(self, stored: Any) -> Any:
         """Return the setting's value from what Optuna stored."""
         return stored.split(JOINER) if self.domain == "subset" else stored
+
+    def store(self, value: Any) -> Any:
+        """Return what Optuna stores for a value of the setting.
+
+        Raises:
+            ValueError: the value is outside the domain; names the domain.
+        """
+        if self.domain == "subset":
+            wanted = set(value) if isinstance(value, list | tuple) else {value}
+            found = [members for members in self.values if set(members.split(JOINER)) == wanted]
+        elif isinstance(self.distribution, CategoricalDistribution):
+            alone = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value  # a set of one
+            found = [one for one in self.values if one == alone and isinstance(one, bool) == isinstance(alone, bool)]
+        else:
+            found = [self._number(value)] if self._holds(value) else []
+        if not found:
+            raise ValueError(f"{self.name} {value!r} is outside {self.told}")
+        return found[0]
+
+    def _number(self, value: Any) -> int | float:
+        """Return a number in the domain's type."""
+        return int(value) if isinstance(self.distribution, IntDistribution) else float(value)
+
+    def _holds(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self._number(value) == value and self.distribution._contains(value)
+
+    @property
+    def told(self) -> str:
+        """The domain in words."""
+        step = "" if self.step is None else f" in steps of {self.step:g}"
+        return f"{self.domain} [{', '.join(map(str, self.values))}]{step}"
 
 
 def _meets(value: Any, valid: tuple[Any, ...]) -> bool:
@@ -161,6 +226,57 @@ class Space:
         """Return every setting of a configuration, encoders named by the digest of their weights."""
         return pinned(resolve({**self.base, **params}))
 
+    def store(self, settings: Mapping[str, Any], *, partial: bool = False) -> Settings:
+        """Return as Optuna stores it the configuration that has these settings where the space searches.
+
+        Args:
+            partial: axes that `settings` leave out are left out here, to be drawn.
+
+        Raises:
+            ValueError: a setting is outside its axis' domain.
+            KeyError: a setting is missing, and `partial` is not set.
+        """
+        params: Settings = {}
+        stored: Settings = {}
+        for axis in self.axes:
+            if not axis.applies(params, self.base) or (partial and axis.name not in settings):
+                continue
+            value = axis.store(settings[axis.name])
+            params[axis.name] = axis.read(value)
+            if axis.domain != "fixed":
+                stored[axis.name] = value
+        return stored
+
+    def configurations(self) -> Iterator[Settings]:
+        """Yield every configuration of a finite space, as Optuna stores it."""
+        return self._configurations(0, {}, {})
+
+    def _configurations(self, place: int, params: Settings, stored: Settings) -> Iterator[Settings]:
+        if place == len(self.axes):
+            yield stored
+            return
+        axis = self.axes[place]
+        if not axis.applies(params, self.base):
+            yield from self._configurations(place + 1, params, stored)
+            return
+        for value in axis.listed:
+            known = stored if axis.domain == "fixed" else {**stored, axis.name: value}
+            yield from self._configurations(place + 1, {**params, axis.name: axis.read(value)}, known)
+
+    def size(self, most: int) -> int:
+        """Return how many configurations a finite space has; counted to `most` + 1."""
+        return sum(1 for _ in itertools.islice(self.configurations(), most + 1))
+
+    @property
+    def conditional(self) -> tuple[Axis, ...]:
+        """The axes that only some configurations have."""
+        searched = {axis.name for axis in self.axes if axis.domain != "fixed"}
+        names: set[str] = set()
+        for axis in self.axes:  # parents stand first
+            if not axis.when.keys().isdisjoint(searched | names):
+                names.add(axis.name)
+        return tuple(axis for axis in self.axes if axis.name in names)
+
     def with_overrides(
         self,
         overrides: Settings,
@@ -176,6 +292,9 @@ class Space:
             self,
             base={**self.base, **overrides},
             axes=tuple(axis for axis in self.axes if axis.name not in overrides),
+            points=tuple(
+                {name: value for name, value in point.items() if name not in overrides} for point in self.points
+            ),
             budget=replace(
                 self.budget,
                 trials=self.budget.trials if trials is None else trials,

@@ -1,0 +1,129 @@
+"""A search-space file as it is written: its sections, entries and numbers, and the line of everything in it."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ser_platform.errors import SpaceError, UserError
+from ser_platform.models import MODELS
+from ser_platform.settings import SETTINGS
+
+SECTIONS = (
+    "role",
+    "base",
+    "space",
+    "points",
+    "objective",
+    "constraints",
+    "budget",
+    "confirm",
+    "sampler",
+    "scheduler",
+    "resources",
+)
+
+
+class Source:
+    """The content of one file. A place is the way to something in it: section, key or number of the entry, key.
+
+    Raises:
+        SpaceError: the file is no mapping, a key stands twice, or a section is unknown.
+        yaml.YAMLError: it is no YAML.
+    """
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.lines: dict[tuple[str, ...], int] = {}
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        self.content = yaml.safe_load(text)
+        if not isinstance(self.content, dict):
+            raise SpaceError(f"{path}: a search space is a mapping with {', '.join(SECTIONS)}")
+        self._note_lines(node, ())
+        self._check_keys(self.content, SECTIONS, "")
+
+    def _note_lines(self, node: yaml.Node | None, place: tuple[str, ...]) -> None:
+        if isinstance(node, yaml.SequenceNode):
+            for number, entry in enumerate(node.value):
+                self.lines[(*place, str(number))] = entry.start_mark.line + 1
+                self._note_lines(entry, (*place, str(number)))
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if (*place, str(key.value)) in self.lines:
+                    line = key.start_mark.line + 1
+                    raise SpaceError(f"{self.path}:{line}: {key.value!r} stands twice; the first is on another line")
+                self.lines[(*place, str(key.value))] = key.start_mark.line + 1
+                self._note_lines(value, (*place, str(key.value)))
+
+    def refuse(self, message: str, *place: str) -> SpaceError:
+        """Return the refusal of what stands at a place, or next above it; one line."""
+        line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), None)
+        return SpaceError(f"{self.path}{'' if line is None else f':{line}'}: {message}")
+
+    def _check_keys(self, section: Mapping[Any, Any], valid: tuple[str, ...], where: str, *place: str) -> None:
+        for key in section:
+            if key not in valid:
+                raise self.refuse(f"unknown key {key!r}{where}; choose from: {', '.join(valid)}", *place, str(key))
+
+    def section(self, name: str, valid: tuple[str, ...]) -> dict[str, Any]:
+        """Return a section, empty where there is none; every key of it is valid."""
+        section = self.content.get(name)
+        if section is None:
+            return {}
+        if not isinstance(section, dict):
+            raise self.refuse(f"{name} must be a mapping with {', '.join(valid)}; got {section!r}", name)
+        self._check_keys(section, valid, f" in {name}", name)
+        return section
+
+    def entries(self, name: str, valid: tuple[str, ...], example: str) -> list[dict[str, Any]]:
+        """Return a section that is a list of mappings, empty where there is none; every key of them is valid."""
+        entries = self.content.get(name)
+        if entries is None:
+            return []
+        if not isinstance(entries, list):
+            raise self.refuse(f"{name} must be a list of mappings like - {example}; got {entries!r}", name)
+        for number, entry in enumerate(entries):
+            if not isinstance(entry, dict) or not entry:
+                raise self.refuse(f"each of {name} must be like {example}; got {entry!r}", name, str(number))
+            self._check_keys(entry, valid, f" in {name}", name, str(number))
+        return entries
+
+    def number(self, section: str, key: str, default: float, low: float, high: float = float("inf")) -> float:
+        """Return a number of a section, which is at least `low` and at most `high`."""
+        value = self.content[section].get(key, default) if self.content.get(section) else default
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+            or math.isinf(value)
+        ):
+            most = "" if high == float("inf") else f" and at most {high:.10g}"
+            raise self.refuse(
+                f"{section}.{key} must be a number of at least {low:g}{most}; got {value!r}", section, key
+            )
+        return value
+
+    def whole(self, section: str, key: str, default: int, low: int, high: float = float("inf")) -> int:
+        """Return a whole number of a section."""
+        value = self.number(section, key, default, low, high)
+        if value != int(value):
+            raise self.refuse(f"{section}.{key} must be a whole number; got {value!r}", section, key)
+        return int(value)
+
+    def choice(self, section: str, key: str, default: str, valid: tuple[str, ...]) -> str:
+        """Return a word of a section that is one of `valid`."""
+        value = (self.content.get(section) or {}).get(key, default)
+        if value not in valid:
+            raise self.refuse(f"unknown {section} {value!r}; choose from: {', '.join(valid)}", section, key)
+        return str(value)
+
+    def check_setting(self, name: str, value: Any, *place: str) -> None:
+        """Refuse a value that a setting cannot have."""
+        try:
+            SETTINGS[name].checked(name, value)
+        except UserError as error:
+            raise self.refuse(str(error), *place) from error
+        if name == "model.name" and value not in MODELS:
+            raise self.refuse(f"unknown model.name {value!r}; choose from: {', '.join(MODELS)}", *place)
