@@ -1,0 +1,99 @@
+"""What a sampler is shown of a long study: its best trials and its latest ones, and those that are running.
+
+A model-based sampler reads every trial at every proposal: TPE takes 135 ms a proposal at 10,000 trials of 12 axes. It
+learns little from most of them. TPE's good trials are the best 25 at most, and the others weigh less the older they are
+(Bergstra, Yamins & Cox, 2013; there the latest 25 count in full): the best and the latest are what it goes by.
+"""
+
+from collections.abc import Container
+from typing import Any, cast
+
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.samplers._tpe.sampler import (
+    _split_trials,
+)  # what TPE takes for good, with constraints and several objectives
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+
+class History:
+    """Trials of a study, whose storage lists them by number: the `best` ones, and the `latest` that have ended."""
+
+    def __init__(self, best: int, latest: int) -> None:
+        self.best, self.latest = best, latest
+        self._best: list[FrozenTrial] = []
+        self._latest: list[FrozenTrial] = []
+        self._open: set[int] = set()
+        self._known = 0
+
+    def shown(self, study: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Return what is shown of all `trials`, by number; takes time by what is new since the last call."""
+        self._open.update(range(self._known, len(trials)))
+        self._known = len(trials)
+        ended = {number for number in self._open if trials[number].state.is_finished()}
+        self._open -= ended
+        new = [trials[number] for number in sorted(ended) if trials[number].state != TrialState.FAIL]
+        if new:
+            self._best, _ = _split_trials(study, [*self._best, *new], self.best)
+            self._latest = sorted([*self._latest, *new], key=lambda trial: trial.number)[-self.latest :]
+        running = [trials[number] for number in self._open]
+        return sorted({t.number: t for t in (*self._best, *self._latest, *running)}.values(), key=lambda t: t.number)
+
+
+class _Shown:
+    """A study of which a sampler sees only some trials."""
+
+    def __init__(self, study: Study, trials: list[FrozenTrial]) -> None:
+        self._study, self._trials = study, trials
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._trials if states is None or trial.state in states]
+
+    get_trials = _get_trials
+
+
+class _Capped(BaseSampler):
+    """Shows the sampler beside it a bounded history, the same for all of a trial's draws."""
+
+    _history: History
+    _view: Study | None = None
+    _viewer = -1
+
+    def _of(self, study: Study, trial: FrozenTrial) -> Study:
+        if self._view is None or self._viewer != trial.number:
+            shown = self._history.shown(study, study.get_trials(deepcopy=False))
+            self._view, self._viewer = cast(Study, _Shown(study, shown)), trial.number
+        return self._view
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return super().infer_relative_search_space(self._of(study, trial), trial)  # type: ignore[safe-super]
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return super().sample_relative(self._of(study, trial), trial, search_space)  # type: ignore[safe-super]
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, domain: BaseDistribution) -> Any:
+        return super().sample_independent(self._of(study, trial), trial, name, domain)  # type: ignore[safe-super]
+
+
+class CappedTpe(_Capped, TPESampler):
+    """Optuna's TPE on a bounded history."""
+
+    def __init__(self, *, best: int = 50, latest: int = 350, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._history = History(best, latest)
+
+
+class CappedGp(_Capped, GPSampler):
+    """Optuna's Gaussian process on a bounded history: fitting it takes time by the cube of its trials."""
+
+    def __init__(self, *, best: int = 50, latest: int = 150, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._history = History(best, latest)
