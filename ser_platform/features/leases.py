@@ -43,6 +43,13 @@ def alone(folder: Path, work: str) -> Iterator[bool]:
         yield got
 
 
+@contextlib.contextmanager
+def in_turn(folder: Path, work: str) -> Iterator[None]:
+    """Do `work` on `folder` while no other process does; waits for it."""
+    with _locked(folder, fcntl.LOCK_EX, work):
+        yield
+
+
 def in_use(folder: Path) -> bool:
     """Tell whether another live process has `folder` open."""
     with removing(folder) as free:

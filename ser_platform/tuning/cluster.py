@@ -3,10 +3,13 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ser_platform.errors import UserError
 from ser_platform.settings import slots
+from ser_platform.tuning.space import Resources
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -19,14 +22,64 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is to end the study, not the search alone
 }
 GPU_SHARE = 0.25  # of a GPU for one trial: models here are small
+HERE = "127.0.0.1"
+OF_TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+TOKEN = secrets.token_hex(32)  # one a process: Ray remembers it
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one machine has: CPU cores and GPUs."""
+
+    cpus: float
+    gpus: float = 0.0
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What trials get: `slots` at once, each one CPU core and `gpus` of a GPU."""
+    """What trials get: `slots` at once, each `cpus` cores and `gpus` of a GPU of one of the nodes."""
 
     slots: int
     gpus: float
+    cpus: int = 1
+    nodes: tuple[Node, ...] = ()
+
+    def for_trials(self, resources: Resources) -> "Cluster":
+        """Return the slots of trials that take these resources.
+
+        Raises:
+            UserError: no node has them; tells what there is.
+        """
+        return slots_on(self.nodes, resources) if self.nodes else self
+
+
+def slots_on(nodes: Sequence[Node], resources: Resources) -> Cluster:
+    """Return the slots that nodes have for trials of these resources; a trial is on one node, a share on one GPU.
+
+    Where the resources name no GPU share, it is `GPU_SHARE` on a cluster that has any GPU.
+
+    Raises:
+        UserError: no node has a place for one; tells what there is.
+    """
+    has_gpus = any(node.gpus >= 1 for node in nodes)
+    gpus = (GPU_SHARE if has_gpus else 0.0) if resources.gpus is None else float(resources.gpus)
+    places = sum(_places(node, resources.cpus, gpus) for node in nodes)
+    if not places:
+        there = ", ".join(dict.fromkeys(f"{node.cpus:g} CPU cores and {node.gpus:g} GPUs" for node in nodes))
+        raise UserError(
+            f"resources: a trial is to have {resources.cpus} CPU cores and {gpus:g} of a GPU, and no node has that: "
+            f"nodes have {there or 'nothing'}"
+        )
+    return Cluster(places, gpus, resources.cpus, tuple(nodes))
+
+
+def _places(node: Node, cpus: int, gpus: float) -> int:
+    by_cores = int(node.cpus // cpus)
+    if not gpus:
+        return by_cores
+    # Rounded: 1 / 0.1 is 9.99.. in floor division. A share lies on one GPU, so each is divided for itself.
+    on_gpus = int(node.gpus) * int(round(1 / gpus, 6)) if gpus < 1 else int(node.gpus // gpus)
+    return min(by_cores, on_gpus)
 
 
 @contextlib.contextmanager
@@ -42,26 +95,60 @@ def cluster() -> Iterator[Cluster]:
         yield _offered()
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    else:
+    with _joined() if os.environ.get("RAY_ADDRESS") else _started():
+        yield _offered()
+
+
+@contextlib.contextmanager
+def _joined() -> Iterator[None]:
+    import ray
+
+    ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _started() -> Iterator[None]:
+    """A cluster of this machine, which only its own user reaches."""
+    import ray
+
+    with _own_token():
         ray.init(
             address="local",
             num_cpus=slots(),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
+            _node_ip_address=HERE,
         )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_token() -> Iterator[None]:
+    """Guard a cluster by a token that only its processes know, where the user has set up no other way.
+
+    Ray itself would write one under the user's home folder, where it changes what a later `ray start` asks for.
+    """
+    if any(os.environ.get(name) for name in OF_TOKENS):
+        yield
+        return
+    os.environ["RAY_AUTH_TOKEN"] = TOKEN  # Ray sets the mode itself, where it reads it
     try:
-        yield _offered()
+        yield
     finally:
-        ray.shutdown()
+        for name in OF_TOKENS:
+            os.environ.pop(name, None)
 
 
 def _offered() -> Cluster:
     import ray
 
-    available = ray.cluster_resources()
-    cpus, gpus = int(available.get("CPU", 1)), available.get("GPU", 0)
-    share = GPU_SHARE if gpus else 0.0
-    return Cluster(min(cpus, int(gpus / share)) if gpus else cpus, share)
+    alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    return slots_on([Node(node.get("CPU", 0), node.get("GPU", 0)) for node in alive], Resources())

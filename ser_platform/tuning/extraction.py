@@ -1,8 +1,9 @@
 """Feature extraction on a cluster: each shard of clips is a Ray task; and which features a study can come to need.
 
-Every node reads the audio and reads and writes the feature store by the same paths: `SER_HOME` and the corpora lie on
-storage that all nodes share (NFS 4, or another file system with `flock`), and each node's processes have the same
-`SER_HOME` as the driver. Nothing is copied over the network by Ray but the list of clips and a digest of each.
+Shards go to the nodes that read the audio, and read and write the feature store, by the driver's paths: nodes that
+share storage (NFS 4, or another file system with `flock`) with it. Where there is none, the driver's machine extracts
+alone. Nothing is copied over the network by Ray but the list of clips and a digest of each; what trials on other nodes
+read is sent later (`shipping`).
 """
 
 import itertools
@@ -18,6 +19,7 @@ from ser_platform.features.loudness import RMS
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.configuration import heard_sets
 from ser_platform.tuning.cluster import cluster
+from ser_platform.tuning.sharing import nodes_with, only_on
 from ser_platform.tuning.space import Axis, Space
 
 AHEAD = 2  # tasks a slot that are sent before their turn, so that no slot waits for the driver
@@ -32,15 +34,16 @@ def mapper() -> Mapper:
 
 def on_cluster(jobs: Sequence[Job]) -> Iterator[Done]:
     """Run the jobs as Ray tasks of one core, joining the cluster where this process has not; results as they come."""
-    if ray.is_initialized():
-        yield from _as_tasks(jobs, int(ray.cluster_resources().get("CPU", 1)))
+    if not jobs:
         return
-    with cluster() as where:
-        yield from _as_tasks(jobs, where.slots)
+    with cluster():
+        nodes = nodes_with(jobs[0].root, [jobs[0].clips[0].path, jobs[-1].clips[-1].path])
+        yield from _as_tasks(jobs, nodes) if nodes else on_this_machine(jobs)
 
 
-def _as_tasks(jobs: Sequence[Job], slots: int) -> Iterator[Done]:
-    task: Any = ray.remote(num_cpus=1, max_retries=2, scheduling_strategy="SPREAD")(extract)
+def _as_tasks(jobs: Sequence[Job], nodes: frozenset[str]) -> Iterator[Done]:
+    slots = int(sum(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] in nodes)) or 1
+    task: Any = ray.remote(num_cpus=1, max_retries=2, scheduling_strategy="SPREAD", **only_on(nodes))(extract)
     left = iter(jobs)
     waiting = [task.remote(job) for job in itertools.islice(left, AHEAD * slots)]
     while waiting:
@@ -61,13 +64,13 @@ def heard_families(spaces: Iterable[Space]) -> tuple[str, ...]:
     """Return the feature families that any trial of these spaces can read."""
     needed: list[str] = []
     for space in spaces:
-        needed += [name for settings in _hearing(space) for name in heard_sets(settings)]
+        needed += [name for settings in hearing(space) for name in heard_sets(settings)]
         if any(value for setting in OF_LEVEL for value in _options(space, setting)):
             needed.append(RMS)
     return tuple(dict.fromkeys(needed))
 
 
-def _hearing(space: Space) -> Iterator[Settings]:
+def hearing(space: Space) -> Iterator[Settings]:
     """Yield the settings that decide what a trial's model hears, every combination that there can be."""
     drawn: list[Settings] = [{}]
     for axis in (axis for axis in space.axes if axis.name in OF_HEARING):  # parents come first
