@@ -235,7 +235,7 @@ def test_nsga2_prefers_parents_that_keep_the_constraint():
         study = optuna.create_study(direction="maximize", sampler=sampler)
         for _ in range(80):
             trial = study.ask()
-            x = [axis.draw(trial) for axis in axes][0]
+            x, *_ = [axis.draw(trial) for axis in axes]
             if limited:
                 trial.set_constraint("parameters", x - 0.5)
             study.tell(trial, x)
