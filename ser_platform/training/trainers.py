@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.models import CLASSICAL
@@ -20,6 +20,7 @@ from ser_platform.training.parallel import ALONE, Group
 class Training(Protocol):
     """One configuration on one set of clips, trained by iterating over `epochs()`; see `Trainer`."""
 
+    model: nn.Module
     normaliser: Normaliser
     best_state: dict[str, Tensor]
     best_dev_logits: NDArray[np.float32] | None

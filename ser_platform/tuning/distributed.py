@@ -130,7 +130,7 @@ def train_trial_together(config: dict[str, Any], task: Task, team: Team, folder:
         nonlocal told
         for result in place.results[told:]:
             told += 1
-            tune.report(asdict(result))
+            tune.report({"epochs": [asdict(result)]})
 
     place.clear()  # of an interrupted study, whose unfinished trials begin anew
     fit_together(FitJob(config["settings"], task), place, team, report)

@@ -1,7 +1,8 @@
 """The search: Ray Tune runs the trials, the book says which and for how long."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
@@ -13,10 +14,13 @@ from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.distributed import train_trial_together, trial_team
 from ser_platform.tuning.journal import StudyFolder
 from ser_platform.tuning.keeping import FitFolder
-from ser_platform.tuning.trainable import Task, train_trial
+from ser_platform.tuning.space import Constraint, Objective
+from ser_platform.tuning.trainable import Task, TrialJob
+from ser_platform.tuning.trial import TuneTrial
 
 Shown = Callable[[], None]
 CAPTION = "tune"  # the folder under runs/NAME/ in which Ray keeps its state of the trials
+TRIALS_OF_A_RUN = 1500  # of Tune: see tests/benchmarks/overhead.py
 
 
 class Unpickled:
@@ -27,17 +31,23 @@ class Unpickled:
 
 
 class BookSearcher(Unpickled, Searcher):
-    """Gives Tune the book's next trial until budget, time or space are used up."""
+    """Gives Tune the book's next trials, so many, until budget, time or space are used up: then the search is over."""
 
-    def __init__(self, book: StudyBook, deadline: float) -> None:
+    def __init__(self, book: StudyBook, deadline: float, at_most: int) -> None:
         super().__init__(metric="best_dev_uar", mode="max")
-        self._book, self._deadline = book, deadline
+        self._book, self._deadline, self._at_most = book, deadline, at_most
+        self._given = 0
+        self.is_over = False
 
     def suggest(self, trial_id: str) -> Any:
-        record = self._book.ask() if time.monotonic() < self._deadline else None
+        record = None if self._given >= self._at_most else self._book.ask(in_time=time.monotonic() < self._deadline)
         if record is None:
+            self.is_over = self._given < self._at_most
             return Searcher.FINISHED
-        return {"number": record.number, "settings": record.settings}
+        self._given += 1
+        epochs = range(1, record.settings["train.epochs"] + 1)
+        decides = {epoch for epoch in epochs if self._book.decides_at(record.number, epoch)}
+        return {"number": record.number, "settings": record.settings, "decides": decides}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: this hook is not told why a trial ended; `BookScheduler` is."""
@@ -61,16 +71,22 @@ class BookScheduler(Unpickled, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = trial.config["number"]
-        is_open = self._book.records[number].state == RUNNING  # one that was asked to end may tell an epoch more
-        stopped = is_open and "epoch" in result and self._book.epoch(number, result)
+        stopped = self._take(number, result)
         self._shown()
         if stopped and self._stop is not None:
             self._stop(number)
             return TrialScheduler.CONTINUE
         return TrialScheduler.STOP if stopped else TrialScheduler.CONTINUE
 
+    def _take(self, number: int, result: dict[str, Any]) -> bool:
+        """Pass the epochs of a result to the book, once; tell whether the trial is to be stopped."""
+        record = self._book.records[number]  # a trial that was asked to end may tell an epoch more
+        return any(record.state == RUNNING and self._book.epoch(number, epoch) for epoch in result.get("epochs", ()))
+
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        self._book.end(trial.config["number"])
+        number = trial.config["number"]
+        self._take(number, result)  # Tune asks for no decision on the last result of a trial
+        self._book.end(number, result.get("failure", ""))
         self._shown()
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -89,37 +105,68 @@ def _reason(error: Any) -> str:
 
 
 def search(
-    book: StudyBook, task: Task, where: Cluster, folder: StudyFolder, shown: Shown = lambda: None
+    book: StudyBook, tasks: Sequence[Task], where: Cluster, folder: StudyFolder, shown: Shown = lambda: None
 ) -> list[TrialRecord]:
-    """Run the trials of a study; return them all, best first.
+    """Run the trials of a study, each on one task or on one a fold; return those that may become the candidate.
+
+    They are the best first. A long study is several Tune runs over one book: what Tune keeps of each trial costs time
+    in every step of its loop.
 
     Raises:
-        UserError: the cluster has no place for a trial's workers.
+        UserError: the cluster has no place for a trial.
     """
     deadline = time.monotonic() + 60 * book.space.budget.minutes
     trials = FitFolder(folder.path / "trials")
-    resources: dict[str, float]
-    if book.space.resources.workers:
-        team, at_once = trial_team(book.space.resources.workers, where)
-        function = tune.with_parameters(train_trial_together, task=task, team=team, folder=trials.path)
-        resources = {"memory": 1}  # a byte: Tune knows no trial without resources, and its workers have theirs
-    else:
-        at_once = where.slots
-        function = tune.with_parameters(train_trial, task=task, gpus=where.gpus)
-        resources = {"cpu": 1, "gpu": where.gpus} if where.gpus else {"cpu": 1}
+    means = _means(book, tasks, where, trials)
     stop = (lambda number: FitFolder(trials.path / str(number)).stop()) if book.space.resources.workers else None
+    is_over = False
+    while not is_over:
+        searcher = BookSearcher(book, deadline, TRIALS_OF_A_RUN)
+        _run(searcher, BookScheduler(book, shown, stop), means, folder)
+        is_over = searcher.is_over
+    trials.clear()
+    return book.ranked()
+
+
+@dataclass(frozen=True)
+class Means:
+    """How Tune runs a trial: by what, with which resources, how many at once."""
+
+    trainable: Any
+    resources: dict[str, float]
+    at_once: int
+
+
+def _means(book: StudyBook, tasks: Sequence[Task], where: Cluster, trials: FitFolder) -> Means:
+    space = book.space
+    if space.resources.workers:
+        team, at_once = trial_team(space.resources.workers, where)
+        function = tune.with_parameters(train_trial_together, task=tasks[0], team=team, folder=trials.path)
+        return Means(function, {"memory": 1}, at_once)  # a byte: Tune knows no trial without resources
+    where = where.for_trials(space.resources)
+    judged: list[Objective | Constraint] = [*space.objectives, *space.constraints]
+    measures = tuple(goal.metric for goal in judged)
+    job = TrialJob(tuple(tasks), measures, where.cpus, where.gpus)
+    resources = {"cpu": where.cpus} | ({"gpu": where.gpus} if where.gpus else {})
+    return Means(tune.with_parameters(TuneTrial, job=job), resources, where.slots)
+
+
+def _run(searcher: BookSearcher, scheduler: BookScheduler, means: Means, folder: StudyFolder) -> None:
+    """Run Tune until the searcher has no trial left."""
     tuner = tune.Tuner(
-        tune.with_resources(function, resources),
+        tune.with_resources(means.trainable, means.resources),
         tune_config=tune.TuneConfig(
-            search_alg=BookSearcher(book, deadline),
-            scheduler=BookScheduler(book, shown, stop),
+            search_alg=searcher,
+            scheduler=scheduler,
             num_samples=-1,
-            max_concurrent_trials=at_once,
+            max_concurrent_trials=means.at_once,
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(storage_path=str(folder.path), name=f"{CAPTION}-{time.time_ns():x}", verbose=0),
+        run_config=tune.RunConfig(
+            storage_path=str(folder.path),
+            name=f"{CAPTION}-{time.time_ns():x}",
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
     )
     tuner.fit()
-    trials.clear()
-    scored = [record for record in book.records.values() if record.scores]
-    return sorted(scored, key=lambda record: (-record.score, record.parameters))

@@ -1,24 +1,27 @@
-"""What runs in a Ray process: one trial under Tune, or one fit as a task. Thin shells around the training loop."""
+"""What runs in a Ray process: the epochs of a trial, or one fit as a task. Thin shells around the training loop."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ray import tune
-from torch import Tensor
+from torch import Tensor, nn
 
 from ser_platform.distillation.losses import student_loss
 from ser_platform.features.copying import NO_COPIES, CopiedClips
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.viewed import ViewedFeatures
+from ser_platform.models.complexity import latency_ms
 from ser_platform.settings import Settings
 from ser_platform.training.adversary import language_codes
 from ser_platform.training.batches import TrainingData
 from ser_platform.training.configuration import feature_view, has_adversary
 from ser_platform.training.loop import EpochResult
-from ser_platform.training.trainers import make_trainer
+from ser_platform.training.trainers import Training, make_trainer
+from ser_platform.tuning.folds import FoldTraining
 
 Rows = NDArray[np.int64]
 
@@ -107,18 +110,66 @@ def use_threads(number: int) -> None:
     torch.set_flush_denormal(True)
 
 
-def prepare_process(gpus: float) -> torch.device:
-    """Set the process to one thread a slot and return the device that was granted to it, not the one it can see."""
-    use_threads(1)  # a reused process keeps whatever the last trial set
+def prepare_process(gpus: float, cpus: int = 1) -> torch.device:
+    """Set the process to a thread for each of its cores; return the device granted to it, not the one it can see."""
+    use_threads(cpus)  # a reused process keeps whatever the last trial set
     return torch.device("cuda" if gpus else "cpu")
 
 
-def train_trial(config: dict[str, object], task: Task, gpus: float) -> None:
-    """Run one trial; report after every epoch. Trainers seed: in a reused process nothing of the last may linger."""
-    settings: Settings = config["settings"]  # type: ignore[assignment]
-    device = prepare_process(gpus)
-    for result in make_trainer(settings, task.data(settings), student_loss, device).epochs():
-        tune.report(asdict(result))
+@dataclass(frozen=True)
+class TrialJob:
+    """What all trials of a study train on, by what means, and what each is to measure.
+
+    Attributes:
+        tasks: one, or one a fold.
+        measures: names of `measures.MEASURES`; those that only a trained model tells are told beside each epoch.
+        cpus, gpus: CPU cores of a trial and its share of a GPU.
+    """
+
+    tasks: tuple[Task, ...]
+    measures: tuple[str, ...] = ()
+    cpus: int = 1
+    gpus: float = 0.0
+
+
+def trial_epochs(settings: Settings, job: TrialJob) -> Iterator[dict[str, float]]:
+    """Train one configuration; yield each epoch's figures, the mean over folds where there are any.
+
+    Trainers seed: in a reused process nothing of the last trial may linger.
+
+    Raises:
+        Diverged: a loss is no longer a number.
+    """
+    device = prepare_process(job.gpus, job.cpus)
+    trainer, epochs = _training(settings, job.tasks, device)
+    seconds, latency = 0.0, 0.0
+    for result in epochs:
+        seconds += result.seconds
+        if not latency and "latency_ms" in job.measures:
+            latency = heard_latency_ms(trainer.model, settings)
+        measured = {"latency_ms": latency, "train_seconds": seconds}
+        yield asdict(result) | {name: value for name, value in measured.items() if name in job.measures}
+
+
+def _training(
+    settings: Settings, tasks: Sequence[Task], device: torch.device
+) -> tuple[Training, Iterator[EpochResult]]:
+    """Return a trainer of the configuration, of the first fold where there are several, and the epochs of all."""
+    if len(tasks) == 1:
+        trainer = make_trainer(settings, tasks[0].data(settings), student_loss, device)
+        return trainer, trainer.epochs()
+    n_epochs, patience = settings["train.epochs"], settings["train.patience"]
+    own = settings | {"train.patience": n_epochs}  # a fold does not end by itself: patience is of the mean
+    makers = [partial(make_trainer, own, task.data(own), student_loss, device) for task in tasks]
+    folds = FoldTraining(makers, device)
+    return folds.trainers[0], folds.epochs(patience)
+
+
+def heard_latency_ms(model: nn.Module, settings: Settings) -> float:
+    """Return the median milliseconds of a forward pass on the longest clip that a model hears, on one CPU thread."""
+    view = feature_view(settings)
+    frames = 1 if view.is_pooled else view.max_frames
+    return latency_ms(deepcopy(model).cpu().eval(), torch.zeros(1, frames, view.n_features), torch.tensor([frames]))
 
 
 def fit(job: FitJob, gpus: float = 0.0) -> Fit:
