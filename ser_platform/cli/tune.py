@@ -1,6 +1,8 @@
 """`ser tune`: search, choose, register."""
 
-from collections.abc import Sequence
+import contextlib
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +14,7 @@ from ser_platform.errors import UnknownChoice, UserError
 
 if TYPE_CHECKING:
     from ser_platform.settings import Settings
-    from ser_platform.tuning.pipeline import Tuned
+    from ser_platform.tuning.pipeline import Plan, Tuned
 
 DEFAULT_SPACES = ("teacher", "student")
 ON_ENCODER = ("teacher_pretrained", "student")  # the default where a pretrained encoder is at hand
@@ -55,9 +57,7 @@ def tune(
     0 is plain training. Runs appear in `ser ui` while they go on; `ser models promote` makes a candidate the champion.
     """
     from ser_platform.corpora.protocols import corpora_of
-    from ser_platform.progress import Display
     from ser_platform.tuning.pipeline import Plan
-    from ser_platform.tuning.pipeline import tune as run
 
     if len(set(spaces or ())) != len(spaces or ()):
         raise UserError(f"a search space is given twice: {' '.join(spaces or ())}")
@@ -77,13 +77,37 @@ def tune(
             confirm=_confirm(confirm, speech),
             overrides=(DEMO_SETTINGS if speech == "demo" else {}) | encoder | fixed,
         )
+    carry_out(plan)
+
+
+def carry_out(plan: "Plan") -> None:
+    """Run a plan and tell what it came to; Ctrl-C stops it, a second Ctrl-C at once."""
+    from ser_platform.progress import Display
+    from ser_platform.tuning.pipeline import tune as run
+
     out = console()
     try:
-        tuned = run(plan, Display(out))
+        with interruptible():
+            tuned = run(plan, Display(out))
     except KeyboardInterrupt:
         out.print("stopped; what was done is kept. Go on with: ser tune --resume", highlight=False)
         raise typer.Exit(1) from None
     _report(tuned)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let the first Ctrl-C of the block stop the work, and the next one end the process at once."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _default_spaces(fixed: "Settings") -> "tuple[Sequence[str], Settings]":
@@ -148,7 +172,11 @@ def _report(tuned: "Tuned") -> None:
             highlight=False,
         )
     for outcome in tuned.outcomes:
-        out.print(f"registered {outcome.model.name} version {outcome.model.version} as candidate", highlight=False)
+        model = outcome.model
+        if outcome.is_new:
+            out.print(f"registered {model.name} version {model.version} as candidate", highlight=False)
+        else:
+            out.print(f"{model.name} version {model.version} stays the candidate: the same trial won", highlight=False)
     out.print(f"{tuned.seconds:.0f} s in all. Next:", highlight=False)
     for command, why in (
         ("ser ui", "compare the runs in the MLflow UI"),

@@ -108,7 +108,7 @@ def _predictions(client: MlflowClient, model: RegisteredModel) -> dict[str, dict
     """Return the rows of a version's test predictions by audio digest."""
     try:
         root = client.get_run(model.run_id).info.artifact_uri
-        path = Path(download_artifacts(artifact_uri=f"{root}/{PREDICTIONS}"))
+        path = Path(download_artifacts(artifact_uri=f"{root}/{model.tags.get('predictions', PREDICTIONS)}"))
     except (MlflowException, OSError) as error:
         raise UserError(f"{model.title} has lost its test predictions, without which it cannot be compared") from error
     with path.open(encoding="utf-8", newline="") as file:

@@ -52,22 +52,34 @@ def model_name(role: str) -> str:
     return f"ser-{role}"
 
 
+def place_of(client: MlflowClient, name: str, run_id: str, trial: str) -> str:
+    """Return what to add to the names of a version's artefacts: a study that is extended may register two of a run."""
+    trials = [known.tags.get("trial") for known in _versions_of(client, name, run_id)]
+    return "" if not trials or trials[0] == trial else f"-{trial}"
+
+
+def _versions_of(client: MlflowClient, name: str, run_id: str) -> list[ModelVersion]:
+    found = [known for known in client.search_model_versions(f"name = '{name}'") if known.run_id == run_id]
+    return sorted(found, key=lambda known: int(known.version))
+
+
 def register(
     client: MlflowClient, name: str, run_id: str, bundle: Path, digest: str, tags: Mapping[str, str], card: str
 ) -> RegisteredModel:
     """Log a bundle to a run as a pyfunc model, register it as a new version and make that the candidate.
 
-    A bundle that the run has registered already, before a kill, is no new version.
+    A trial that the run has registered already, before a kill or an extension, is no new version.
     """
-    for known in client.search_model_versions(f"name = '{name}'"):
-        if known.run_id == run_id and known.tags.get("digest") == digest:
+    for known in _versions_of(client, name, run_id):
+        if known.tags.get("trial") == tags["trial"]:
             client.set_registered_model_alias(name, CANDIDATE, known.version)
             return find_version(client, name, str(known.version))
+    path = MODEL_PATH + place_of(client, name, run_id, tags["trial"])
     inputs = Schema(
         [ColSpec(DataType.string, "path", required=False), ColSpec(DataType.string, "audio", required=False)]
     )
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / MODEL_PATH
+        target = Path(folder) / path
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*input example")  # the signature is given outright
             mlflow.pyfunc.save_model(
@@ -77,11 +89,11 @@ def register(
                 signature=ModelSignature(inputs=inputs),
                 pip_requirements=REQUIREMENTS,
             )
-        client.log_artifacts(run_id, str(target), MODEL_PATH)
+        client.log_artifacts(run_id, str(target), path)
     if not client.search_registered_models(f"name = '{name}'"):
         _create_name(client, name)
     version = client.create_model_version(
-        name, f"runs:/{run_id}/{MODEL_PATH}", run_id, tags={**tags, "digest": digest}, description=card
+        name, f"runs:/{run_id}/{path}", run_id, tags={**tags, "digest": digest}, description=card
     )
     client.set_registered_model_alias(name, CANDIDATE, version.version)
     return find_version(client, name, str(version.version))

@@ -4,7 +4,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from mlflow import MlflowClient
@@ -16,6 +16,7 @@ from ser_platform.settings import Settings, as_json
 
 EPOCH_METRICS = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar")
 END_METRICS = ("epochs", "train_seconds", "parameters")
+PARETO = "pareto"  # the tag of trials that no other trial of their study beats
 PAUSE = 1.0  # seconds in which events gather into a batch
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 
@@ -49,6 +50,9 @@ class StudyRuns:
         found = self._found()
         self.run_ids = {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
         self._ended = {int(run.data.tags["trial"]) for run in found if "trial" in run.data.tags and _is_complete(run)}
+        self._whole = {int(run.data.tags["trial"]) for run in found if "trial" in run.data.tags and _is_whole(run)}
+        self._marked = {int(run.data.tags["trial"]) for run in found if "trial" in run.data.tags and _is_marked(run)}
+        self._logged: dict[int, set[tuple[str, int]]] = {}
         self.parent_id = self._open_parent(found)
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
@@ -69,13 +73,21 @@ class StudyRuns:
         """Tell whether an interrupted study had written all of a trial."""
         return number in self._ended
 
+    def has_all(self, number: int) -> bool:
+        """Tell whether the run of a trial that has ended, however it did, holds all of it."""
+        return number in self._whole
+
     def logged_epochs(self, number: int) -> set[int]:
         """Return the epochs of a trial that an interrupted study had written: they are not to be written twice."""
+        return {step for _, step in self._metrics_of(number)}
+
+    def _metrics_of(self, number: int) -> set[tuple[str, int]]:
+        """Return what a trial's run holds of its epochs: (metric, epoch)."""
         run_id = self.run_ids.get(number)
         if run_id is None:
             return set()
         histories = (self._client.get_metric_history(run_id, name) for name in EPOCH_METRICS)
-        return {metric.step for history in histories for metric in history}
+        return {(metric.key, metric.step) for history in histories for metric in history}
 
     def start(self, number: int, settings: Settings) -> None:
         """Open the run of a trial."""
@@ -83,10 +95,15 @@ class StudyRuns:
         self._events.put(lambda: self._create(number, settings, began))
 
     def epoch(self, number: int, result: Mapping[str, float]) -> None:
-        """Log the metrics of an epoch."""
+        """Log the metrics of an epoch; those that the run holds, from before a kill, are not logged again."""
         now, step = _now(), int(result["epoch"])
         metrics = [Metric(name, result[name], now, step) for name in EPOCH_METRICS if math.isfinite(result[name])]
-        self._events.put(lambda: self._of(number).metrics.extend(metrics))
+
+        def write() -> None:
+            known = self._logged.get(number, ())
+            self._of(number).metrics.extend(metric for metric in metrics if (metric.key, metric.step) not in known)
+
+        self._events.put(write)
 
     def end(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
         """Close the run of a trial."""
@@ -126,6 +143,14 @@ class StudyRuns:
         )
         self._client.set_terminated(self.parent_id, status)
 
+    def mark(self, pareto: Collection[int]) -> None:
+        """Tag the runs of the trials that no other beats, and no others; after `close`."""
+        for number in sorted(self._marked - set(pareto)):
+            self._client.delete_tag(self.run_ids[number], PARETO)
+        for number in sorted(set(pareto) - self._marked):
+            self._client.set_tag(self.run_ids[number], PARETO, "true")
+        self._marked = set(pareto)
+
     def _of(self, number: int) -> _Pending:
         return self._pending.setdefault(number, _Pending())
 
@@ -133,6 +158,9 @@ class StudyRuns:
         self._open.add(number)
         if number in self.run_ids:
             self._client.update_run(self.run_ids[number], "RUNNING")
+            self._client.log_batch(self.run_ids[number], params=_params(settings))  # a kill may have come before them
+            self._flush()  # of a trial that is run again in this process, epochs may still wait
+            self._logged[number] = self._metrics_of(number)
             return
         tags = self._tags | dict(self._trial_tags(settings))
         tags |= {"study": self._study, "trial": str(number), "state": "running", "mlflow.parentRunId": self.parent_id}
@@ -178,6 +206,14 @@ class StudyRuns:
 
 def _is_complete(run: Run) -> bool:
     return bool(run.info.status == "FINISHED" and run.data.tags.get("state") == "complete")
+
+
+def _is_whole(run: Run) -> bool:
+    return bool(run.info.status in STATUS.values() and run.data.tags.get("state") in STATUS)
+
+
+def _is_marked(run: Run) -> bool:
+    return PARETO in run.data.tags
 
 
 def _params(settings: Settings) -> list[Param]:

@@ -28,12 +28,14 @@ from ser_platform.tracking.registry import (
     find_version,
     load,
     model_name,
+    place_of,
     register,
 )
 from ser_platform.tracking.store import Client
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.configuration import feature_view, parameters_of, stamped
 from ser_platform.tuning.trainable import Fit
+from ser_platform.tuning.warm_start import NOTHING, Past
 
 PROVENANCE_TAGS = ("corpus", "study", "trial", "test_fingerprint", "manifest", "split")
 
@@ -70,6 +72,7 @@ class Origin:
     trial: int
     code_version: str
     teacher: Teacher | None
+    past: Past = NOTHING
 
 
 def find_teacher(client: Client, dataset: Dataset, split: Split) -> Teacher:
@@ -125,6 +128,7 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
     lineage = Lineage.of_split(trained_on)
     if origin.teacher is not None and settings["distill.alpha"] > 0:
         lineage = lineage.union(origin.teacher.bundle.lineage)
+    lineage = lineage.union(origin.past.lineage)
     return Bundle(
         role=origin.role,
         settings=settings,
@@ -133,7 +137,7 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
         state=fit.state,
         normaliser=fit.normaliser,
         temperature=temperature,
-        protocol=stamped(origin.split.protocol_stamp, settings),
+        protocol=stamped(origin.split.protocol_stamp, settings) + origin.past.stamp,
         metrics=dict(dev),
         lineage=lineage,
         provenance={
@@ -169,16 +173,22 @@ def score_and_register(
     tags |= {"protocol": bundle.protocol, "metrics": rounded(bundle.metrics), "test_looks": str(looks)}
     if (teacher := _teacher_of(origin, bundle)) is not None:
         tags["teacher"] = teacher
+    name = model_name(origin.role)
+    predictions = Path(PREDICTIONS)
+    place = predictions.parent.name + place_of(client, name, run_id, tags["trial"])
+    tags["predictions"] = f"{place}/{predictions.name}"
     with TemporaryDirectory() as scratch:
-        log_test(client, run_id, origin, bundle.protocol, score, Path(scratch))
+        log_test(client, run_id, origin, bundle.protocol, score, Path(scratch), place)
         folder = Path(scratch) / "bundle"
         digest = bundle.write(folder, card)
-        model = register(client, model_name(origin.role), run_id, folder, digest, tags, card)
+        model = register(client, name, run_id, folder, digest, tags, card)
     return score, model, looks
 
 
-def log_test(client: Client, run_id: str, origin: Origin, protocol: str, score: TestScore, scratch: Path) -> None:
-    """Log the test predictions and their figures to a run."""
+def log_test(
+    client: Client, run_id: str, origin: Origin, protocol: str, score: TestScore, scratch: Path, place: str
+) -> None:
+    """Log the test predictions and their figures to a run, in its folder `place`."""
     folder, labels = scratch / Path(PREDICTIONS).parent, origin.dataset.labels
     title = f"{origin.name}: test UAR {score.uar.value:.3f}, protocol {protocol}"
     confusion_figure(score.matrix, labels, title, folder / "confusion_matrix.png")
@@ -191,7 +201,7 @@ def log_test(client: Client, run_id: str, origin: Origin, protocol: str, score: 
             writer.writerow(
                 [utterance.audio_sha256, utterance.id, utterance.speaker, utterance.emotion, labels[prediction]]
             )
-    client.log_artifacts(run_id, str(folder), Path(PREDICTIONS).parent.name)
+    client.log_artifacts(run_id, str(folder), place)
 
 
 def rounded(metrics: Mapping[str, float]) -> str:

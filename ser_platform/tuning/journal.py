@@ -3,10 +3,11 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import JournalStorage
@@ -17,6 +18,7 @@ from ser_platform.errors import UnknownChoice, WorkFailed
 from ser_platform.files import read_json, write_json
 from ser_platform.settings import runs_folder
 
+Direction = Literal["maximize", "minimize"]
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
 
 
@@ -31,6 +33,11 @@ class StudyFolder:
         return self.path.name
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is a summary: it is the last to be written of a new study."""
+        return (self.path / "study.json").exists()
+
+    @property
     def summary(self) -> dict[str, Any]:
         """What the study is and how it stands."""
         summary: dict[str, Any] = read_json(self.path / "study.json")
@@ -38,17 +45,42 @@ class StudyFolder:
 
     def update(self, **changes: Any) -> None:
         """Change fields of the summary; a kill leaves the old or the new one."""
-        current = self.summary if (self.path / "study.json").exists() else {}
+        current = self.summary if self.has_begun else {}
         write_json(self.path / "study.json", current | changes)
 
-    def open(self, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
+    def begin_search(self) -> float:
+        """Note that a search begins; return the seconds that those before it took, a killed one up to its last sign."""
+        before: list[list[Any]] = self.summary.get("searches", [])
+        if before and before[-1][1] is None:
+            began = before[-1][0]
+            before[-1][1] = max([began, *(t.timestamp() for trial in self.trials() if (t := _last_sign(trial)))])
+        self.update(searches=[*before, [time.time(), None]])
+        return sum(ended - began for began, ended in before)
+
+    def end_search(self) -> float:
+        """Note that the search has ended; return the seconds of all searches of the study."""
+        searches: list[list[Any]] = self.summary.get("searches", [])
+        if searches and searches[-1][1] is None:
+            searches[-1][1] = time.time()
+            self.update(searches=searches)
+        return self.searched_seconds
+
+    @property
+    def searched_seconds(self) -> float:
+        """Seconds of the searches that have ended."""
+        searches: list[list[Any]] = self.summary.get("searches", [])
+        return sum(ended - began for began, ended in searches if ended is not None)
+
+    def open(
+        self, sampler: optuna.samplers.BaseSampler | None = None, directions: Sequence[Direction] = ("maximize",)
+    ) -> optuna.Study:
         """Open the journal, creating it when missing. A line torn by a kill is cut first: it would hide all others."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal = self.path / "journal.log"
         cut_torn_line(journal)
         storage = JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal))))
         return optuna.create_study(
-            storage=storage, study_name=self.name, direction="maximize", sampler=sampler, load_if_exists=True
+            storage=storage, study_name=self.name, directions=directions, sampler=sampler, load_if_exists=True
         )
 
     def trials(self) -> list[FrozenTrial]:
@@ -64,6 +96,10 @@ class StudyFolder:
             if self.name not in names:
                 return []  # killed before the first trial
             return optuna.load_study(study_name=self.name, storage=storage).get_trials(deepcopy=False)
+
+
+def _last_sign(trial: FrozenTrial) -> datetime | None:
+    return trial.datetime_complete or trial.datetime_start
 
 
 def cut_torn_line(journal: Path) -> None:
@@ -86,12 +122,15 @@ def new_study(name: str, **summary: Any) -> StudyFolder:
             path.mkdir(parents=True)
         except FileExistsError:
             continue
-        folder = StudyFolder(path)
-        folder.update(
-            name=path.name, state=RUNNING, created=time.strftime("%Y-%m-%dT%H:%M:%S%z"), metrics={}, **summary
-        )
-        return folder
+        return begin(StudyFolder(path), **summary)
     raise WorkFailed(f"{root} is full of studies called {name}")
+
+
+def begin(folder: StudyFolder, **summary: Any) -> StudyFolder:
+    """Write a new study's summary."""
+    created = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    folder.update(name=folder.name, state=RUNNING, created=created, metrics={}, **summary)
+    return folder
 
 
 def studies() -> list[StudyFolder]:

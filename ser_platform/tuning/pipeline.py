@@ -1,8 +1,9 @@
 """`ser tune`: a corpus, one study after another, a leaderboard; resumable as a whole."""
 
+import contextlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from ser_platform.evaluation.baseline import svm_predictions
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, score_test
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
-from ser_platform.files import read_json, write_json
+from ser_platform.files import read_json, replacing, write_json
 from ser_platform.progress import Display
 from ser_platform.settings import Settings, as_json, runs_folder
 from ser_platform.tracking.store import Client, experiment_id, open_client
@@ -21,10 +22,14 @@ from ser_platform.tuning.candidate import code_version, find_teacher, refuse_lea
 from ser_platform.tuning.cluster import Cluster, cluster
 from ser_platform.tuning.distributed import trial_team
 from ser_platform.tuning.extraction import mapper, needed_families
-from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, find_study, new_study
+from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, begin
+from ser_platform.tuning.lock import only_tuning
+from ser_platform.tuning.sharing import require_shared
+from ser_platform.tuning.snapshot import Request, request_of
 from ser_platform.tuning.space import Space
-from ser_platform.tuning.space_file import read_space
+from ser_platform.tuning.space_file import read_text
 from ser_platform.tuning.study import Outcome, StudyRun
+from ser_platform.tuning.warm_start import refuse_unused, warm_start
 
 
 @dataclass
@@ -38,6 +43,9 @@ class Plan:
     confirm: tuple[int, int] | None = None
     overrides: Settings = field(default_factory=dict)
     studies: dict[str, str] = field(default_factory=dict)
+    warm_start: list[str] = field(default_factory=list)  # earlier studies
+    allow_leak: bool = False
+    texts: dict[str, str] = field(default_factory=dict)  # of the spaces, as they were when the plan began
 
     @staticmethod
     def path() -> Path:
@@ -54,8 +62,22 @@ class Plan:
         Raises:
             UserError: there is none, or it is finished.
         """
+        plan = cls.unfinished()
+        if plan is not None:
+            return plan
         if not cls.path().exists():
             raise UserError("nothing to resume here; start with: ser tune")
+        raise UserError("the last tuning is finished: nothing to resume; start another with: ser tune")
+
+    @classmethod
+    def unfinished(cls) -> "Plan | None":
+        """Return the last plan of the working directory unless there is none or it is finished.
+
+        Raises:
+            UserError: another version wrote it.
+        """
+        if not cls.path().exists():
+            return None
         content: dict[str, Any] = read_json(cls.path())
         try:
             content["data"] = DataRequest.from_json(content["data"])
@@ -63,20 +85,37 @@ class Plan:
             plan = cls(**content)
         except (KeyError, TypeError) as error:
             raise UserError(f"{cls.path()} is of another version; start another tuning with: ser tune") from error
-        if all(plan.finished(space) for space in plan.spaces):
-            raise UserError("the last tuning is finished: nothing to resume; start another with: ser tune")
-        return plan
+        return None if all(plan.finished(space) for space in plan.spaces) else plan
+
+    def folder(self, space: str) -> StudyFolder | None:
+        """Return the folder of the study that a space has become, None before it has begun."""
+        folder = StudyFolder(runs_folder() / self.studies[space]) if space in self.studies else None
+        return folder if folder is not None and folder.has_begun else None
 
     def finished(self, space: str) -> bool:
         """Tell whether the study of a space is finished."""
-        return space in self.studies and find_study(self.studies[space]).summary["state"] == FINISHED
+        folder = self.folder(space)
+        return folder is not None and folder.summary["state"] == FINISHED
+
+    def request(self, space: str) -> Request:
+        """Return what the study of a space is asked for: as it was when it began, else as it is now."""
+        folder = self.folder(space)
+        if folder is not None:
+            return request_of(folder)
+        return Request(
+            space, self.texts[space], self.data, self.overrides, self.trials, self.minutes, confirm=self.confirm
+        )
 
     def read_spaces(self) -> list[Space]:
-        """Read and check all search spaces, with the user's overrides."""
-        return [
-            read_space(Path(path)).with_overrides(self.overrides, self.trials, self.minutes, self.confirm)
-            for path in self.spaces
-        ]
+        """Read and check all search spaces, with the user's overrides.
+
+        Raises:
+            SpaceError: one of them cannot be searched.
+        """
+        for path in self.spaces:
+            if path not in self.texts and self.folder(path) is None:
+                self.texts[path] = read_text(Path(path))
+        return [self.request(path).read() for path in self.spaces]
 
 
 @dataclass(frozen=True)
@@ -93,31 +132,57 @@ def tune(plan: Plan, display: Display) -> Tuned:
     """Run the plan's studies that are not finished.
 
     Raises:
-        UserError: the plan cannot be carried out; before anything starts.
+        UserError: the plan cannot be carried out, before anything starts; or another tuning runs in this folder.
     """
+    with only_tuning():
+        return _tune(plan, display)
+
+
+def _tune(plan: Plan, display: Display) -> Tuned:
     began = time.monotonic()
     spaces = plan.read_spaces()
-    runs_folder().mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(1) as pool:
+    with _kept(plan), ThreadPoolExecutor(1) as pool:
         opening = pool.submit(open_client)  # a new SQLite store takes seconds; the corpus is prepared meanwhile
         request, names = plan.data.with_labels(_agreed(spaces, "data.labels")), needed_families(spaces)
         dtype = _agreed(spaces, "features.dtype")
         corpus = prepare_dataset(request, display, one_split=True, names=names, mapper=mapper(), dtype=dtype)
         client = opening.result()
-    _require_teacher(spaces, client, corpus)
-    plan.save()
+        if not all(plan.finished(path) for path in plan.spaces):
+            _require_teacher(spaces, client, corpus)
+        refuse_unused(plan.warm_start, [space.role for space in spaces])
+        for space in spaces:
+            warm_start(plan.warm_start, space.role, corpus.split, allow_leak=plan.allow_leak)
     outcomes: list[Outcome] = []
     experiment = experiment_id(client, f"ser-{corpus.name}")
     with cluster() as where:
         for space in spaces:
             if space.resources.workers:
                 trial_team(space.resources.workers, where)  # refuses more workers than there are places
+                require_shared(runs_folder(), f"resources.workers {space.resources.workers}")
+            else:
+                where.for_trials(space.resources)
         for path, space in zip(plan.spaces, spaces, strict=True):
             if plan.finished(path):
                 display.say(f"{space.name}: finished before ({plan.studies[path]})")
                 continue
             outcomes.append(_study(plan, path, space, corpus, client, experiment, where, display))
     return Tuned(corpus, outcomes, score_baseline(corpus, dtype), time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def _kept(plan: Plan) -> Iterator[None]:
+    """Save the plan before the work that the block does for it; one that is refused leaves the last in its place."""
+    before = Plan.path().read_bytes() if Plan.path().exists() else None
+    plan.save()
+    try:
+        yield
+    except UserError:
+        if before is None:
+            Plan.path().unlink()
+        else:
+            with replacing(Plan.path()) as temporary:
+                temporary.write_bytes(before)
+        raise
 
 
 def _study(
@@ -147,18 +212,23 @@ def _study(
 
 
 def _folder(plan: Plan, path: str, space: Space, corpus: Dataset) -> StudyFolder:
-    """Return the study's folder: the one it was interrupted in, or a new one."""
-    if path in plan.studies:
-        folder = find_study(plan.studies[path])
-        if folder.summary["split"] != corpus.split.fingerprint:
-            raise CorpusError(f"{folder.name} cannot be resumed: the corpus or its split has changed since it began")
-        folder.update(state=RUNNING)
-        return folder
-    name = f"{space.name}-{corpus.name}-{time.strftime('%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
-    folder = new_study(name, role=space.role, corpus=corpus.name, space=path, split=corpus.split.fingerprint)
-    plan.studies[path] = folder.name
-    plan.save()
-    return folder
+    """Return the study's folder: the one it was interrupted in, or a new one, of which the plan knows first."""
+    known = plan.folder(path)
+    if known is not None:
+        if known.summary["split"] != corpus.split.fingerprint:
+            raise CorpusError(f"{known.name} cannot be resumed: the corpus or its split has changed since it began")
+        known.update(state=RUNNING)
+        return known
+    request = plan.request(path)
+    if path not in plan.studies:
+        now = time.strftime("%m%d-%H%M%S")
+        plan.studies[path] = f"{space.name}-{corpus.name}-{now}-{uuid.uuid4().hex[:4]}"
+        plan.save()
+    folder = StudyFolder(runs_folder() / plan.studies[path])
+    request.write(folder)
+    past = warm_start(plan.warm_start, space.role, corpus.split, allow_leak=plan.allow_leak)
+    past.write(folder, corpus.split)
+    return begin(folder, role=space.role, corpus=corpus.name, space=path, split=corpus.split.fingerprint)
 
 
 def score_baseline(corpus: Dataset, dtype: str) -> TestScore:

@@ -44,12 +44,31 @@ def read_space(path: Path) -> Space:
     Raises:
         SpaceError: anything in it cannot be searched; names the line and the valid choices.
     """
+    return parse_space(path, read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a search-space file.
+
+    Raises:
+        SpaceError: it cannot be read.
+    """
     try:
-        return _space(Source(path, path.read_text(encoding="utf-8")))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpaceError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SpaceError(f"{path}: not UTF-8 text") from error
+
+
+def parse_space(path: Path, text: str) -> Space:
+    """Check the text of a search-space file; `path` names it.
+
+    Raises:
+        SpaceError: anything in it cannot be searched; names the line and the valid choices.
+    """
+    try:
+        return _space(Source(path, text))
     except yaml.YAMLError as error:
         raise SpaceError(f"{path}: not YAML: {str(error).replace(chr(10), ' ')}") from error
 

@@ -3,7 +3,7 @@
 import math
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ser_platform.corpora.splits import Split
 from ser_platform.errors import WorkFailed
@@ -26,12 +26,14 @@ from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.display import study_line
 from ser_platform.tuning.extraction import copies_of, heard_families, mapper
 from ser_platform.tuning.fits import Finalists, Progress, time_alone
-from ser_platform.tuning.journal import FINISHED, StudyFolder
+from ser_platform.tuning.journal import FINISHED, Direction, StudyFolder
+from ser_platform.tuning.rungs import SavedRungs
 from ser_platform.tuning.samplers import make_sampler
 from ser_platform.tuning.search import search
 from ser_platform.tuning.space import Space
 from ser_platform.tuning.teaching import FoldTeachers
 from ser_platform.tuning.trainable import FitJob, Task
+from ser_platform.tuning.warm_start import past_of, show_earlier
 
 TIMED_TRIALS, TIMED_EPOCHS = 3, 3
 
@@ -47,6 +49,7 @@ class Outcome:
     score: TestScore
     looks: int
     model: RegisteredModel
+    is_new: bool  # not so where the winner of an extended study is the one it had before
     counts: dict[str, int]
     wall_seconds: float
     efficiency: float
@@ -70,22 +73,24 @@ class StudyRun:
     ) -> None:
         self.space, self.corpus, self.folder, self.where, self.display = space, corpus, folder, where, display
         self.client, self.teacher, self.code_version = client, teacher, code_version
-        split = corpus.split
+        split, self.past = corpus.split, past_of(folder)
         tags = {
             "role": space.role,
             "corpus": corpus.name,
-            "protocol": split.protocol_stamp,
+            "protocol": split.protocol_stamp + self.past.stamp,
             "manifest": split.manifest.fingerprint,
             "split": split.fingerprint,
             "code_version": code_version,
+            **({"warm_start": " ".join(self.past.studies)} if self.past.studies else {}),
         }
         self.runs = StudyRuns(client, experiment, folder.name, tags, trial_tags)
         self._fold_teachers: FoldTeachers | None = None
 
     def run(self) -> Outcome:
         """Search, choose, test once, register."""
+        known = self.folder.summary.get("registered")
         book, records, wall = self._search()
-        efficiency = self._efficiency([record for record in records if record.number in book.asked], wall)
+        efficiency = self._efficiency([record for record in book.records.values() if record.results], wall)
         plan = self.space.confirmation
         best = records[: plan.trials]
         finalists = Finalists(self.space.role, self.where, self.folder.path / "finalists", self.space.resources.workers)
@@ -101,6 +106,7 @@ class StudyRun:
             winner.record.number,
             self.code_version,
             self.teacher,
+            self.past,
         )
         dev = {"dev_uar_search": winner.record.score, "dev_uar_new_seeds": winner.mean}
         median = winner.median
@@ -111,10 +117,10 @@ class StudyRun:
         score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
         parameters = parameters_of(bundle.settings, len(bundle.labels), bundle.state)
         figures = self._figures(book, wall, efficiency, winner, score) | {"parameters": float(parameters)}
+        self.runs.mark([record.number for record in book.pareto()])
         self.runs.finish(figures, {"state": FINISHED, "registered": model.title})
         self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
         finalists.clear()
-        counts = book.counts
         return Outcome(
             self.folder.name,
             self.space.role,
@@ -123,7 +129,8 @@ class StudyRun:
             score,
             looks,
             model,
-            counts,
+            model.title != known,
+            book.counts,
             wall,
             efficiency,
             records,
@@ -133,6 +140,7 @@ class StudyRun:
         """Close the runs of a study that does not go on; the journal keeps what was done."""
         self.runs.close()
         self.runs.finish({}, {"state": state}, "KILLED")
+        self.folder.end_search()
         self.folder.update(state=state, run_ids=self._run_ids())
 
     def _run_ids(self) -> dict[str, str]:
@@ -140,19 +148,28 @@ class StudyRun:
 
     def _search(self) -> tuple[StudyBook, list[TrialRecord], float]:
         sampler = make_sampler(self.space, done=len(self.folder.trials()))
-        book = StudyBook(self.space, self.folder.open(sampler), len(self.corpus.labels), self.runs)
+        directions: list[Direction] = [
+            "maximize" if goal.direction == "maximize" else "minimize" for goal in self.space.objectives
+        ]
+        before = self.folder.begin_search()
+        budget = self.space.budget
+        left = replace(self.space, budget=replace(budget, minutes=max(0.0, budget.minutes - before / 60)))
+        study, saved = self.folder.open(sampler, directions), SavedRungs(self.folder.path)
+        book = StudyBook(left, study, len(self.corpus.labels), self.runs, saved)
+        if shown := show_earlier(study, self.space, self.folder):
+            self.display.say(f"{self.space.name}: starts from {shown}")
         task = self._task(self.corpus.split, self._any_settings())
-        began = time.monotonic()
-        with self.display.following(study_line(book, began)) as show:
-            records = search(book, task, self.where, self.folder, show)
-        wall = time.monotonic() - began
+        with self.display.following(study_line(book, time.monotonic())) as show:
+            search(book, [task], self.where, self.folder, show)
+        wall = self.folder.end_search()
+        book.save_rungs()
         self.runs.close()
         self.folder.update(run_ids=self._run_ids())
         if book.exhausted:
             self.display.say(f"{self.space.name}: exhausted, every configuration left was tried before")
+        records = book.ranked()
         if not records:
-            reasons = "; ".join(sorted({record.reason for record in book.records.values() if record.reason}))
-            raise WorkFailed(f"no trial of {self.folder.name} finished an epoch: {reasons or 'none was started'}")
+            raise WorkFailed(f"{self.folder.name} has no candidate: {_why_none(book)}")
         return book, records, wall
 
     def _any_settings(self) -> Settings:
@@ -227,6 +244,15 @@ class StudyRun:
             **score.metrics,
         }
         return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
+
+
+def _why_none(book: StudyBook) -> str:
+    """Return why no trial of a study may become the candidate."""
+    if any(record.results and record.state != FAILED for record in book.records.values()):
+        limits = ", ".join(sorted({limit.metric for limit in book.space.constraints}))
+        return f"no trial kept within the constraints ({limits})"
+    reasons = "; ".join(sorted({record.reason for record in book.records.values() if record.reason}))
+    return f"no trial finished an epoch: {reasons or 'none was started'}"
 
 
 def trial_tags(settings: Settings) -> dict[str, str]:

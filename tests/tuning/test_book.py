@@ -41,6 +41,9 @@ class Listener:
     def end(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
         self.told.append((state, number))
 
+    def has_all(self, number: int) -> bool:
+        return True
+
 
 @pytest.fixture
 def space(tmp_path: Path) -> Space:

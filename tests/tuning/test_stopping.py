@@ -25,7 +25,7 @@ def test_the_stops_are_those_worked_out_by_hand():
 def test_a_third_goes_on_under_a_factor_of_three():
     asha = Asha(1, 3, 9)
     asha.replay((trial, {1: score}) for trial, score in enumerate([0.0, 0.3, 0.6, 0.9]))
-    assert asha.cutoff(1) == pytest.approx(0.6)  # two thirds of the way from the worst to the best
+    assert asha.cutoff(1, 4) == pytest.approx(0.6)  # two thirds of the way from the worst to the best
     assert asha.stops(4, 1, 0.59)
 
 
@@ -38,11 +38,11 @@ def test_nobody_is_stopped_between_rungs_or_before_grace():
             assert not (stopped and epoch < 3)
 
 
-def test_a_trial_is_judged_once_at_a_rung():
+def test_a_trial_is_not_compared_with_itself():
     asha = Asha(1, 2, 4)
     asha.stops(0, 1, 0.9)
     assert asha.stops(1, 1, 0.1)
-    assert not asha.stops(1, 1, 0.1)
+    assert asha.stops(1, 1, 0.1), "as it would have been before the kill that it was cut off by"
     assert asha.rungs[1] == {0: 0.9, 1: 0.1}
 
 
