@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ser_platform.settings import Settings, slots
 from ser_platform.training.parallel import ALONE, Group, Workers
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.keeping import FitFolder, kept_fit
+from ser_platform.tuning.sharing import alive, nodes_with, selector
 from ser_platform.tuning.trainable import Fit, FitJob, Task, use_threads
 
 RESTARTS = 3  # of all workers, where one has died
@@ -47,18 +48,25 @@ UNNEEDED = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 
 @dataclass(frozen=True)
 class Team:
-    """Workers that train one model together: how many, on which device, and the CPU cores and threads of each."""
+    """Workers that train one model together: how many, on which device, and the CPU cores and threads of each.
+
+    `nodes` are those that the workers may be on, where these are not all.
+    """
 
     size: int
     device: str
     cpus: int = 1
+    nodes: frozenset[str] = frozenset()
 
     @property
     def scaling(self) -> ScalingConfig:
         """The team in Ray Train's terms."""
         on_gpu = self.device == "cuda"
         resources = {"CPU": self.cpus} | ({"GPU": 1} if on_gpu else {})
-        return ScalingConfig(num_workers=self.size, use_gpu=on_gpu, resources_per_worker=resources)
+        where = selector(self.nodes) if self.nodes else None
+        return ScalingConfig(
+            num_workers=self.size, use_gpu=on_gpu, resources_per_worker=resources, label_selector=where
+        )
 
 
 def is_heavy(settings: Settings) -> bool:
@@ -99,11 +107,38 @@ def form_team(workers: int, device: str, settings: Settings) -> Team:
     return Team(workers, device, _cores_each(workers))
 
 
-def offered_workers() -> int:
-    """Return how many workers a cluster offers one training: its GPUs, or its nodes; a machine alone offers one."""
+def team_with(folder: Path, workers: int, device: str, settings: Settings) -> Team:
+    """Return a team on nodes that share `folder`, in which its workers keep what they go on from.
+
+    Raises:
+        UserError: too few nodes share it, or the cluster has not so many slots.
+    """
+    nodes = nodes_with(folder)
+    team = form_team(workers, device, settings)
+    if nodes >= alive():
+        return team
+    there = [node["Resources"] for node in ray.nodes() if node["NodeID"] in nodes]
+    places = sum(
+        int(node.get("GPU", 0) if team.device == "cuda" else node.get("CPU", 0) // team.cpus) for node in there
+    )
+    if places < workers:
+        raise UserError(
+            f"--workers {workers}: the nodes that share {folder} with this one have places for {places}; run the "
+            "command in a folder on storage that all nodes share under the same path"
+        )
+    return replace(team, nodes=nodes)
+
+
+def offered_workers(folder: Path | None = None) -> int:
+    """Return how many workers a cluster offers one training: its GPUs, or its nodes; a machine alone offers one.
+
+    Of a cluster whose nodes do not all share `folder`, those count that do.
+    """
     if not os.environ.get("RAY_ADDRESS"):
         return 1
-    return int(ray.cluster_resources().get("GPU", 0)) or len(_nodes())
+    nodes = alive() if folder is None else nodes_with(folder)
+    there = [node["Resources"] for node in ray.nodes() if node["NodeID"] in nodes]
+    return int(sum(node.get("GPU", 0) for node in there)) or max(1, sum(node.get("CPU", 0) >= 1 for node in there))
 
 
 def trial_team(workers: int, where: Cluster) -> tuple[Team, int]:

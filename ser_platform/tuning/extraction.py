@@ -19,7 +19,8 @@ from ser_platform.features.loudness import RMS
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.configuration import heard_sets
 from ser_platform.tuning.cluster import cluster
-from ser_platform.tuning.sharing import nodes_with, only_on
+from ser_platform.tuning.sharing import is_joined, nodes_with, only_on
+from ser_platform.tuning.shipping import NOTHING, Shipment, offer, tuned_encoders
 from ser_platform.tuning.space import Axis, Space
 
 AHEAD = 2  # tasks a slot that are sent before their turn, so that no slot waits for the driver
@@ -82,6 +83,14 @@ def hearing(space: Space) -> Iterator[Settings]:
     rest = {setting: space.fixed(setting) for setting in OF_HEARING}
     for params in drawn:
         yield resolve(rest | params)
+
+
+def offer_for_space(space: Space, hashes: Sequence[str]) -> Shipment:
+    """Return what nodes with a store of their own need for any trial of a space on clips of these digests."""
+    if not is_joined():
+        return NOTHING
+    tuned = tuned_encoders(hearing(space))
+    return offer(heard_families([space]), space.fixed("features.dtype"), hashes, tuned)
 
 
 def copies_of(space: Space) -> list[tuple[str, int]]:

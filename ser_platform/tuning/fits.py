@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,25 @@ from ser_platform.models import PRETRAINED
 from ser_platform.settings import Settings, as_json
 from ser_platform.training.states import fingerprint
 from ser_platform.tuning.cluster import Cluster
-from ser_platform.tuning.distributed import fit_together, form_team, is_heavy, offered_workers
+from ser_platform.tuning.distributed import fit_together, is_heavy, offered_workers, team_with
 from ser_platform.tuning.keeping import FitFolder
+from ser_platform.tuning.shipping import offer_for
 from ser_platform.tuning.trainable import Fit, FitJob, fit, seconds_alone
 
 Progress = Callable[[int, int], None]
 Counting = Callable[[str], AbstractContextManager[Progress]]  # what is counted -> shows (done, all)
 
 
+def equipped(job: FitJob) -> FitJob:
+    """Return the job with what nodes that do not share the driver's store need for it."""
+    task = job.task
+    return replace(job, task=replace(task, shipment=offer_for(job.settings, [*task.hashes, *task.copies.hashes])))
+
+
 def fit_all(jobs: Sequence[FitJob], where: Cluster, progress: Progress) -> list[Fit]:
     """Run the jobs on the cluster's slots; return their fits in the order of `jobs`."""
     task: Any = ray.remote(num_cpus=1, num_gpus=where.gpus, max_retries=2)(fit)
-    waiting = [task.remote(job, where.gpus) for job in jobs]
+    waiting = [task.remote(equipped(job), where.gpus) for job in jobs]
     everything = list(waiting)
     while waiting:
         _, waiting = ray.wait(waiting, timeout=1.0)
@@ -77,8 +84,8 @@ class Finalists:
         kept = folder.fit
         if kept is not None:
             return kept
-        team = form_team(self.workers or offered_workers(), "auto", job.settings)
-        return fit_together(job, folder, team)
+        team = team_with(folder.path, self.workers or offered_workers(folder.path), "auto", job.settings)
+        return fit_together(equipped(job), folder, team)
 
     def clear(self) -> None:
         """Remove what was kept: the candidate is registered."""
@@ -91,4 +98,4 @@ class Finalists:
 def time_alone(jobs: Sequence[FitJob]) -> list[float]:
     """Return each job's seconds for an epoch, one after another on one slot with the others idle."""
     task: Any = ray.remote(num_cpus=1)(seconds_alone)
-    return [ray.get(task.remote(job)) for job in jobs]
+    return [ray.get(task.remote(equipped(job))) for job in jobs]

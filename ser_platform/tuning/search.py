@@ -1,17 +1,20 @@
 """The search: Ray Tune runs the trials, the book says which and for how long."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from ser_platform.tuning.book import RUNNING, StudyBook, TrialRecord
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.distributed import train_trial_together, trial_team
+from ser_platform.tuning.extraction import offer_for_space
 from ser_platform.tuning.journal import StudyFolder
 from ser_platform.tuning.keeping import FitFolder
 from ser_platform.tuning.space import Constraint, Objective
@@ -20,6 +23,7 @@ from ser_platform.tuning.trial import TuneTrial
 
 Shown = Callable[[], None]
 CAPTION = "tune"  # the folder under runs/NAME/ in which Ray keeps its state of the trials
+LOSSES = 2  # of a trial's process, after which it is run again: more are the trial's own doing
 TRIALS_OF_A_RUN = 1500  # of Tune: see tests/benchmarks/overhead.py
 
 
@@ -62,12 +66,14 @@ class BookSearcher(Unpickled, Searcher):
 class BookScheduler(Unpickled, FIFOScheduler):
     """Passes every result, end and failure to the book, and its decisions to Tune.
 
+    A trial whose process is gone, as with its node, is run again, under its number.
     A trial of several workers is asked to end (`stop`), by which it gives their places back: Tune would kill it.
     """
 
     def __init__(self, book: StudyBook, shown: Shown, stop: Callable[[int], None] | None = None) -> None:
         super().__init__()
         self._book, self._shown, self._stop = book, shown, stop
+        self._losses: Counter[int] = Counter()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = trial.config["number"]
@@ -90,7 +96,12 @@ class BookScheduler(Unpickled, FIFOScheduler):
         self._shown()
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        self._book.end(trial.config["number"], failure=_reason(trial.get_error()))
+        number, error = trial.config["number"], trial.get_error()
+        self._losses[number] += isinstance(error, RayActorError)
+        if isinstance(error, RayActorError) and self._losses[number] <= LOSSES:
+            self._book.again(number)
+        else:
+            self._book.end(number, failure=_reason(error))
         self._shown()
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -123,7 +134,7 @@ def search(
     while not is_over:
         searcher = BookSearcher(book, deadline, TRIALS_OF_A_RUN)
         _run(searcher, BookScheduler(book, shown, stop), means, folder)
-        is_over = searcher.is_over
+        is_over = searcher.is_over and not book.has_lost
     trials.clear()
     return book.ranked()
 
@@ -139,6 +150,8 @@ class Means:
 
 def _means(book: StudyBook, tasks: Sequence[Task], where: Cluster, trials: FitFolder) -> Means:
     space = book.space
+    shipment = offer_for_space(space, [*tasks[0].hashes, *tasks[0].copies.hashes])
+    tasks = [replace(task, shipment=shipment) for task in tasks]
     if space.resources.workers:
         team, at_once = trial_team(space.resources.workers, where)
         function = tune.with_parameters(train_trial_together, task=tasks[0], team=team, folder=trials.path)

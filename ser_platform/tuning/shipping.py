@@ -219,17 +219,11 @@ def offer(names: Iterable[str], dtype: str, hashes: Sequence[str], tuned: Iterab
     return Shipment(tuple(parts), tuple(encoders))
 
 
-def offer_for(jobs: Iterable[tuple[Settings, Sequence[str]]]) -> Shipment:
-    """Return what configurations need that are each trained on clips of these digests."""
+def offer_for(settings: Settings, hashes: Sequence[str]) -> Shipment:
+    """Return what one configuration needs that is trained on clips of these digests."""
     if not is_joined():
         return NOTHING
-    shipments = [
-        offer(feature_view(settings).needs, settings["features.dtype"], hashes, tuned_encoders([settings]))
-        for settings, hashes in jobs
-    ]
-    parts = {(part.folder, part.name): part for each in shipments for part in each.parts}
-    encoders = {(each.described["digest"], each.weights is None): each for sent in shipments for each in sent.encoders}
-    return Shipment(tuple(parts.values()), tuple(encoders.values()))
+    return offer(feature_view(settings).needs, settings["features.dtype"], hashes, tuned_encoders([settings]))
 
 
 def tuned_encoders(configurations: Iterable[Settings]) -> list[str]:

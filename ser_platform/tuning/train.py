@@ -25,7 +25,7 @@ from ser_platform.features.copying import NO_COPIES, prepare_copies
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.inference.bundle import Bundle
 from ser_platform.progress import Display, clock, counted
-from ser_platform.settings import Settings, resolve, slots
+from ser_platform.settings import Settings, resolve, runs_folder, slots
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
@@ -43,8 +43,9 @@ from ser_platform.training.precision import precision_of
 from ser_platform.training.results import EpochResult
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
 from ser_platform.tuning.cluster import cluster
-from ser_platform.tuning.distributed import Team, fit_together, form_team, is_heavy, refuse_workers
+from ser_platform.tuning.distributed import Team, fit_together, is_heavy, refuse_workers, team_with
 from ser_platform.tuning.extraction import mapper
+from ser_platform.tuning.fits import equipped
 from ser_platform.tuning.keeping import FitFolder, kept_fit
 from ser_platform.tuning.starts import start_of
 from ser_platform.tuning.study import trial_tags
@@ -118,7 +119,7 @@ def carry_out(plan: TrainingPlan, display: Display) -> Trained:
         display.say(ancestor.told(dataset.labels))
     plan.refuse_changed(_facts(dataset, teachers, ancestor))
     with contextlib.nullcontext() if plan.workers is None else cluster():
-        team = None if plan.workers is None else form_team(plan.workers, plan.device, settings)
+        team = None if plan.workers is None else team_with(runs_folder(), plan.workers, plan.device, settings)
         if team is not None and team.device != "cuda":  # what a GPU can do its worker knows
             precision_of(settings, torch.device(team.device))
         # Random letters: two trainings that begin in one second are two, in the store and in the ledger.
@@ -317,7 +318,7 @@ class _Training:
                 show()
 
             if self.team is not None:
-                return fit_together(job, folder, self.team, look)
+                return fit_together(equipped(job), folder, self.team, look)
             assert self.device is not None
             # Small models wait for a second thread longer than it computes.
             use_threads(slots() if is_heavy(self.settings) else 1)

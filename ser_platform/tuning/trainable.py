@@ -22,6 +22,7 @@ from ser_platform.training.configuration import feature_view, has_adversary
 from ser_platform.training.loop import EpochResult
 from ser_platform.training.trainers import Training, make_trainer
 from ser_platform.tuning.folds import FoldTraining
+from ser_platform.tuning.shipping import NOTHING, Shipment
 
 Rows = NDArray[np.int64]
 
@@ -31,7 +32,7 @@ class Task:
     """A corpus as trials see it: digests, targets and speakers of all clips, and which to train on and to choose by.
 
     `languages` are asked by a language adversary only. Small: the features themselves are memory-mapped by each process
-    from the store.
+    from the store of its node, into which it first brings what the `shipment` has and the node lacks.
     """
 
     hashes: tuple[str, ...]
@@ -43,9 +44,11 @@ class Task:
     teacher_logits: NDArray[np.float32] | None = None
     copies: CopiedClips = NO_COPIES
     languages: tuple[str | None, ...] = ()
+    shipment: Shipment = NOTHING
 
     def data(self, settings: Settings) -> TrainingData:
         """Return the task through a configuration's view."""
+        self.shipment.receive(settings)
         view, dtype = feature_view(settings), settings["features.dtype"]
         teacher = self.teacher_logits if settings["distill.alpha"] > 0 else None
         languages = language_codes(self.languages, self.train) if has_adversary(settings) else None
