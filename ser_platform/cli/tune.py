@@ -3,14 +3,14 @@
 import contextlib
 import signal
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser_platform.cli.options import Corpora, DataOptions, assignments, one_corpus, takes_data
-from ser_platform.cli.output import console, table, uar_text
-from ser_platform.errors import UnknownChoice, UserError
+from ser_platform.cli.options import Corpora, DataOptions, Json, assignments, one_corpus, takes_data
+from ser_platform.cli.output import console, error_console, table, uar_text
+from ser_platform.cli.spaces import list_spaces, space_path
+from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
     from ser_platform.settings import Settings
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SPACES = ("teacher", "student")
 ON_ENCODER = ("teacher_pretrained", "student")  # the default where a pretrained encoder is at hand
-SPACES_FOLDER = Path("search_spaces")
-# The demo shows the way in five minutes; a real corpus gets what the space says.
+# The demo shows the way in five minutes; a real corpus, and a space that is named, get what the space says.
 DEMO_CONFIRM = (2, 2)
 DEMO_SETTINGS = {"train.epochs": 12}
 
@@ -45,6 +44,24 @@ def tune(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting: it is searched no more.")
     ] = None,
+    from_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="STUDY",
+            help="Start from what an earlier study of this folder found: its scores where it had the same split, else "
+            "its best configurations. Repeatable.",
+        ),
+    ] = None,
+    allow_leak: Annotated[
+        bool,
+        typer.Option(
+            "--allow-leak",
+            help="Go on though a study of --from has heard dev or test; all that comes of it is stamped.",
+        ),
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the search spaces and what each answers.")] = False,
+    as_json: Json = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the last tuning of this folder.")] = False,
     *,
     data: DataOptions,
@@ -56,26 +73,36 @@ def tune(
     With distill.alpha the loss is alpha T^2 KL(teacher || student) + (1 - alpha) CE: alpha weighs the teacher term,
     0 is plain training. Runs appear in `ser ui` while they go on; `ser models promote` makes a candidate the champion.
     """
+    if list_:
+        list_spaces(as_json=as_json)
+        return
+    if as_json:
+        raise UserError("--json is of --list; ser studies show NAME --json tells of a study")
     from ser_platform.corpora.protocols import corpora_of
     from ser_platform.tuning.pipeline import Plan
 
     if len(set(spaces or ())) != len(spaces or ()):
         raise UserError(f"a search space is given twice: {' '.join(spaces or ())}")
     speech = one_corpus(corpus) or ("" if corpora_of(data.protocol or "") else "demo")
-    if resume and (spaces or corpus or trials or minutes or confirm or set_ or data != DataOptions()):
+    if resume and (
+        spaces or corpus or trials or minutes or confirm or set_ or from_ or allow_leak or data != DataOptions()
+    ):
         raise UserError("--resume goes on with the last tuning as it was asked for; leave the other options out")
     if resume:
         plan = Plan.last()
     else:
         fixed = assignments(set_, data)
         names, encoder = (spaces, {}) if spaces else _default_spaces(fixed)
+        shorter, shorter_confirm = _shortened(spaces or (), speech)
         plan = Plan(
-            spaces=[str(_space_path(name)) for name in names],
+            spaces=[str(space_path(name)) for name in names],
             data=data.data(speech),
             trials=trials,
             minutes=minutes,
-            confirm=_confirm(confirm, speech),
-            overrides=(DEMO_SETTINGS if speech == "demo" else {}) | encoder | fixed,
+            confirm=_confirm(confirm) or shorter_confirm,
+            overrides=shorter | encoder | fixed,
+            warm_start=list(from_ or ()),
+            allow_leak=allow_leak,
         )
     carry_out(plan)
 
@@ -110,6 +137,10 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _warn(line: str) -> None:
+    error_console().print(line, highlight=False, soft_wrap=True)
+
+
 def _default_spaces(fixed: "Settings") -> "tuple[Sequence[str], Settings]":
     """Return the spaces to tune where none is named, and the encoder of the teacher, if any.
 
@@ -119,26 +150,18 @@ def _default_spaces(fixed: "Settings") -> "tuple[Sequence[str], Settings]":
 
     if "model.backbone" in fixed:
         return ON_ENCODER, {}
-    found = None if {"model.name", "features.sets"} & fixed.keys() else encoder_at_hand()
+    found = None if {"model.name", "features.sets"} & fixed.keys() else encoder_at_hand(_warn)
     return (DEFAULT_SPACES, {}) if found is None else (ON_ENCODER, {"model.backbone": pinned_name(found)})
 
 
-def _space_path(name: str) -> Path:
-    from ser_platform.tuning.space_file import space_files
-
-    path = Path(name)
-    if path.suffix == ".yaml":
-        return path.resolve()
-    shipped = Path(__file__).resolve().parents[2] / SPACES_FOLDER
-    known = space_files(shipped) | space_files(Path.cwd() / SPACES_FOLDER)
-    if name not in known:
-        raise UnknownChoice("search space", name, [*known, "or a .yaml file"])
-    return known[name].resolve()
+def _shortened(spaces: Sequence[str], speech: str) -> "tuple[Settings, tuple[int, int] | None]":
+    """Return the settings and the confirmation that make the demo short; a space that is named is tuned as it says."""
+    return (DEMO_SETTINGS, DEMO_CONFIRM) if speech == "demo" and not spaces else ({}, None)
 
 
-def _confirm(text: str | None, corpus: str) -> tuple[int, int] | None:
+def _confirm(text: str | None) -> tuple[int, int] | None:
     if text is None:
-        return DEMO_CONFIRM if corpus == "demo" else None
+        return None
     trials, x, seeds = text.partition("x")
     if not (x and trials.isdecimal() and seeds.isdecimal() and int(trials) and int(seeds)):
         raise UserError(f"--confirm takes TRIALSxSEEDS, like 4x3; got {text!r}")

@@ -6,6 +6,7 @@ Nothing that a folder or the hub holds is run: weights are read from safetensors
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,20 @@ def encoders_here() -> list[str]:
     return sorted(path.name for path in folder.iterdir() if (path / CONFIG).is_file() and _weight_files(path))
 
 
-def encoder_at_hand() -> str | None:
+def encoder_at_hand(warn: Callable[[str], None]) -> str | None:
     """Return the encoder that a teacher is made of where none is named, None where there is none.
+
+    Of folders under `SER_PRETRAINED` that hold no encoder that can be used, `warn` is told; the others count.
 
     That is a Whisper under `SER_PRETRAINED`, one of size base before others, or Whisper base of the hub, as cached or
     where the hub answers within seconds.
     """
-    here = [name for name in encoders_here() if find_encoder(name).kind == WHISPER]
+    here = []
+    for name in encoders_here():
+        try:
+            here += [name] if find_encoder(name).kind == WHISPER else []
+        except UserError as error:
+            warn(f"left out: {error}")
     if here:
         return min(here, key=lambda name: ("base" not in name, name))
     return OF_HUB if _hub_has(OF_HUB) else None

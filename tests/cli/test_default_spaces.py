@@ -1,11 +1,20 @@
 """Without a word on search spaces the teacher is made of a pretrained encoder where one is at hand."""
 
+import json
 import shutil
 
 import huggingface_hub.constants
 import pytest
 
-from ser_platform.cli.tune import DEFAULT_SPACES, ON_ENCODER, _default_spaces
+from ser_platform.cli.spaces import list_spaces
+from ser_platform.cli.tune import (
+    DEFAULT_SPACES,
+    DEMO_CONFIRM,
+    DEMO_SETTINGS,
+    ON_ENCODER,
+    _default_spaces,
+    _shortened,
+)
 from ser_platform.encoders import encoder_at_hand, finding, pinned_name
 from ser_platform.tuning.extraction import heard_families
 from ser_platform.tuning.space_file import read_space
@@ -27,7 +36,39 @@ def test_a_whisper_of_size_base_goes_before_others(pretrained, tmp_path, monkeyp
         shutil.copytree(pretrained / "tiny-whisper", tmp_path / "several" / name)
     shutil.copytree(pretrained / "tiny-wavlm", tmp_path / "several" / "a-base-wavlm")
     monkeypatch.setenv("SER_PRETRAINED", str(tmp_path / "several"))
-    assert encoder_at_hand() == "whisper-base-encoder"
+    assert encoder_at_hand(pytest.fail) == "whisper-base-encoder"
+
+
+def test_an_encoder_that_is_broken_is_told_of_and_left_out(pretrained, tmp_path, monkeypatch, capsys):
+    for name in ("a-broken", "b-whisper"):
+        shutil.copytree(pretrained / "tiny-whisper", tmp_path / "several" / name)
+    (tmp_path / "several" / "a-broken" / "config.json").write_text("{")
+    monkeypatch.setenv("SER_PRETRAINED", str(tmp_path / "several"))
+    spaces, fixed = _default_spaces({})
+    assert spaces == ON_ENCODER and fixed == {"model.backbone": pinned_name("b-whisper")}
+    said = capsys.readouterr().err
+    assert said.startswith("left out: ") and "a-broken" in said and said.count("\n") == 1
+
+
+def test_what_shows_the_way_in_five_minutes_changes_no_space_that_is_named():
+    assert _shortened([], "demo") == (DEMO_SETTINGS, DEMO_CONFIRM)
+    assert _shortened(["duration"], "demo") == _shortened([], "ravdess") == ({}, None)
+
+
+def test_the_listing_says_what_each_space_answers(capsys):
+    list_spaces(as_json=True)
+    listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert listed["duration"]["role"] == "teacher" and listed["duration"]["trials"] == 20
+    assert listed["duration"]["question"].startswith("how much of a clip")
+
+
+def test_a_space_that_cannot_be_read_is_listed_with_why(tmp_path, monkeypatch, capsys):
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "mine.yaml").write_text("role: pupil\n")
+    monkeypatch.chdir(tmp_path)
+    list_spaces(as_json=True)
+    mine = next(entry for entry in json.loads(capsys.readouterr().out) if entry["name"] == "mine")
+    assert "role must be teacher or student" in mine["question"] and mine["trials"] is None
 
 
 def test_without_an_encoder_the_teacher_is_trained_from_scratch(forget):
@@ -41,7 +82,7 @@ def test_a_whisper_in_the_cache_of_the_hub_is_at_hand(pretrained, forget, tmp_pa
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
     forget()
-    assert encoder_at_hand() == finding.OF_HUB
+    assert encoder_at_hand(pytest.fail) == finding.OF_HUB
 
 
 @pytest.mark.parametrize("setting", ["model.name", "features.sets"])

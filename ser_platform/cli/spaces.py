@@ -1,0 +1,51 @@
+"""Search spaces by name: those that are shipped, and those in search_spaces/ of the working directory."""
+
+from pathlib import Path
+
+from ser_platform.cli.output import console, print_json, table
+from ser_platform.errors import SpaceError, UnknownChoice
+
+SPACES_FOLDER = Path("search_spaces")
+
+
+def known_spaces() -> dict[str, Path]:
+    """Return every search-space file by name; the working directory's go before the shipped ones."""
+    from ser_platform.tuning.space_file import space_files
+
+    shipped = Path(__file__).resolve().parents[2] / SPACES_FOLDER
+    return space_files(shipped) | space_files(Path.cwd() / SPACES_FOLDER)
+
+
+def space_path(name: str) -> Path:
+    """Return the file of a search space, given by name or path.
+
+    Raises:
+        UnknownChoice: there is none of this name.
+    """
+    path = Path(name)
+    if path.suffix == ".yaml":
+        return path.resolve()
+    known = known_spaces()
+    if name not in known:
+        raise UnknownChoice("search space", name, [*known, "or a .yaml file"])
+    return known[name].resolve()
+
+
+def list_spaces(*, as_json: bool) -> None:
+    """Print what there is to tune: name, role, the question it answers, trials."""
+    from ser_platform.tuning.space_file import question_of, read_space
+
+    rows: list[dict[str, object]] = []
+    for name, path in sorted(known_spaces().items()):
+        try:
+            space = read_space(path)
+        except SpaceError as error:
+            rows.append({"name": name, "role": None, "question": f"cannot be read: {error}", "trials": None})
+            continue
+        question = question_of(path)
+        rows.append({"name": name, "role": space.role, "question": question, "trials": space.budget.trials})
+    if as_json:
+        print_json(rows)
+        return
+    cells = [["-" if value is None else str(value) for value in row.values()] for row in rows]
+    console().print(table("Search spaces", ["name", "role", "question", "trials"], cells))
