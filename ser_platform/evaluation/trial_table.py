@@ -1,0 +1,94 @@
+"""A study's trials as a plain table: what was searched, what each trial drew and scored.
+
+Pruned trials count. Without them only good configurations would be left, and a value that spoils a trial would hardly
+be seen; with their score as it stood, after a few epochs, the epochs trained would pass for an effect of the settings.
+So a pruned trial enters with its last score plus the median gain that complete trials made from that epoch to their
+end: the order of the trials that one rung stopped stays, and all scores are of one length of training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+COMPLETE, PRUNED = "complete", "pruned"
+NUMERIC, CATEGORICAL, SUBSET = "numeric", "categorical", "subset"
+
+
+@dataclass(frozen=True)
+class SearchedAxis:
+    """One searched setting. `values` are (low, high) of a number, the choices of a category, the members of a set."""
+
+    name: str
+    kind: str
+    values: tuple[Any, ...]
+    is_log: bool = False
+
+    @property
+    def unit(self) -> str:
+        """The unit of the values, empty without one."""
+        endings = {"seconds": "s", "_s": "s", "_db": "dB", "dbfs": "dBFS", "_hz": "Hz"}
+        return next((unit for ending, unit in endings.items() if self.name.endswith(ending)), "")
+
+    @property
+    def label(self) -> str:
+        """Name and unit, as an axis of a figure is labelled."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    def scaled(self, value: float) -> float:
+        """Return a number's place between low and high, in [0, 1]; on a logarithmic scale where the axis is."""
+        low, high = self.values
+        if self.is_log:
+            low, high, value = np.log(low), np.log(high), np.log(value)
+        return float((value - low) / (high - low)) if high > low else 0.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial. `scores` is the best dev UAR so far by epoch; `metrics` other figures at its end."""
+
+    number: int
+    state: str
+    params: Mapping[str, Any]
+    score: float
+    scores: Mapping[int, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrialTable:
+    """The axes and trials of a study, by number."""
+
+    axes: tuple[SearchedAxis, ...]
+    trials: tuple[Trial, ...]
+
+    @cached_property
+    def scored(self) -> tuple[Trial, ...]:
+        """The complete and pruned trials that finished an epoch."""
+        return tuple(t for t in self.trials if t.state in (COMPLETE, PRUNED) and np.isfinite(t.score))
+
+    @cached_property
+    def best_first(self) -> tuple[Trial, ...]:
+        """The scored trials, complete ones before pruned ones of the same score."""
+        return tuple(sorted(self.scored, key=lambda t: (-t.score, t.state != COMPLETE, t.number)))
+
+    @cached_property
+    def final_scores(self) -> NDArray[np.float64]:
+        """What each scored trial reaches or would have reached, `(n_scored,)`; see the module."""
+        complete = [trial.scores for trial in self.scored if trial.state == COMPLETE]
+        return np.array([_final(trial, complete) for trial in self.scored])
+
+    def values(self, axis: SearchedAxis) -> list[Any]:
+        """Return what each scored trial drew on an axis, None where the axis did not exist."""
+        return [trial.params.get(axis.name) for trial in self.scored]
+
+
+def _final(trial: Trial, complete: list[Mapping[int, float]]) -> float:
+    if trial.state == COMPLETE or not trial.scores:
+        return trial.score
+    epoch = max(trial.scores)
+    gains = [max(scores.values()) - scores[epoch] for scores in complete if epoch in scores]
+    return min(1.0, trial.score + float(np.median(gains))) if gains else trial.score
