@@ -1,7 +1,5 @@
 """A study on disk: Optuna's journal of trials and a summary, under `runs/NAME/`. It survives a kill."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,13 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from ser_platform.errors import UnknownChoice, WorkFailed
 from ser_platform.files import read_json, write_json
 from ser_platform.settings import runs_folder
+from ser_platform.tuning.storage import JOURNAL, named_database, reading_storage, study_storage
 
 Direction = Literal["maximize", "minimize"]
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
@@ -74,43 +71,34 @@ class StudyFolder:
     def open(
         self, sampler: optuna.samplers.BaseSampler | None = None, directions: Sequence[Direction] = ("maximize",)
     ) -> optuna.Study:
-        """Open the journal, creating it when missing. A line torn by a kill is cut first: it would hide all others."""
+        """Open the study where it was begun, creating it when missing: in the journal, or a database (`storage`).
+
+        Raises:
+            UserError, WorkFailed: the database is not the one named now, or does not answer.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        journal = self.path / "journal.log"
-        cut_torn_line(journal)
-        storage = JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal))))
+        if self.database is None and not (self.path / JOURNAL).exists() and (named := named_database()):
+            self.update(database=named)
+        storage = study_storage(self.path, self.database)
         return optuna.create_study(
             storage=storage, study_name=self.name, directions=directions, sampler=sampler, load_if_exists=True
         )
 
+    @property
+    def database(self) -> str | None:
+        """The database that the study is in, without a password; None where it is in the journal of its folder."""
+        return self.summary.get("database") if self.has_begun else None
+
     def trials(self) -> list[FrozenTrial]:
-        """Return the trials that the journal holds. Reads a copy: another process may be writing its last line."""
-        journal = self.path / "journal.log"
-        if not journal.exists():
-            return []
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(shutil.copy(journal, folder))
-            cut_torn_line(copy)
-            storage = JournalStorage(JournalFileBackend(str(copy), JournalFileOpenLock(str(copy))))
-            names = [study.study_name for study in storage.get_all_studies()]
-            if self.name not in names:
+        """Return the trials so far; another process may be writing."""
+        with reading_storage(self.path, self.database) as storage:
+            if storage is None or self.name not in [study.study_name for study in storage.get_all_studies()]:
                 return []  # killed before the first trial
             return optuna.load_study(study_name=self.name, storage=storage).get_trials(deepcopy=False)
 
 
 def _last_sign(trial: FrozenTrial) -> datetime | None:
     return trial.datetime_complete or trial.datetime_start
-
-
-def cut_torn_line(journal: Path) -> None:
-    """Remove an unfinished last line from a journal."""
-    if not journal.exists():
-        return
-    with journal.open("rb+") as file:
-        content = file.read()
-        kept = content.rfind(b"\n") + 1
-        if kept != len(content):
-            file.truncate(kept)
 
 
 def new_study(name: str, **summary: Any) -> StudyFolder:

@@ -1,0 +1,123 @@
+"""Where Optuna keeps a study: a journal file in its folder, or the database that `SER_STUDY_STORAGE` names.
+
+The journal is quick and needs no server. A database is for studies that are to be watched, or kept, elsewhere than in
+the folder that `ser tune` runs in: `postgresql+psycopg://USER@HOST/DATABASE`, the password in `~/.pgpass` or
+`PGPASSWORD`. A study stays where it was begun.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import sqlalchemy
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from ser_platform.errors import UserError, WorkFailed
+
+VARIABLE = "SER_STUDY_STORAGE"
+EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
+PATIENCE_S = 5  # for a database server to answer
+JOURNAL = "journal.log"
+
+
+def named_database() -> str | None:
+    """Return the database that new studies go to, as it may be shown: without a password. None is the journal.
+
+    Raises:
+        UserError: `SER_STUDY_STORAGE` names none that can be used.
+    """
+    url = _given()
+    return None if url is None else _shown(url)
+
+
+def study_storage(folder: Path, database: str | None) -> BaseStorage:
+    """Open the storage of a study to write to: the database, else the journal in its folder.
+
+    A line of the journal that was torn by a kill is cut first: it would hide all others.
+
+    Raises:
+        UserError: `SER_STUDY_STORAGE` does not name the database that the study is in.
+        WorkFailed: the database does not answer.
+    """
+    if database is not None:
+        return _database(database)
+    cut_torn_line(folder / JOURNAL)
+    return _journal(folder / JOURNAL)
+
+
+@contextlib.contextmanager
+def reading_storage(folder: Path, database: str | None) -> Iterator[BaseStorage | None]:
+    """Open the storage of a study to read; None before there is one. A journal is copied: another may be writing."""
+    if database is not None:
+        yield _database(database)
+        return
+    journal = folder / JOURNAL
+    if not journal.exists():
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(shutil.copy(journal, scratch))
+        cut_torn_line(copy)
+        yield _journal(copy)
+
+
+def cut_torn_line(journal: Path) -> None:
+    """Remove an unfinished last line from a journal."""
+    if not journal.exists():
+        return
+    with journal.open("rb+") as file:
+        content = file.read()
+        kept = content.rfind(b"\n") + 1
+        if kept != len(content):
+            file.truncate(kept)
+
+
+def _journal(path: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+
+
+def _given() -> sqlalchemy.URL | None:
+    text = os.environ.get(VARIABLE)
+    if not text:
+        return None
+    try:
+        url = sqlalchemy.make_url(text)
+    except sqlalchemy.exc.ArgumentError:
+        # Without what was given, which may hold a password.
+        raise UserError(f"{VARIABLE} is no address of a database; give one like {EXAMPLE}") from None
+    if url.get_backend_name() == "sqlite":
+        raise UserError(
+            f"{VARIABLE}: SQLite locks the whole file at each of a trial's epochs and takes longer than the journal; "
+            f"leave it unset for the journal, or give a server like {EXAMPLE}"
+        )
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def _shown(url: sqlalchemy.URL) -> str:
+    # Not `set`, for which None is no change. What stands behind the ? can hold a password too.
+    return sqlalchemy.URL.create(
+        url.drivername, url.username, None, url.host, url.port, url.database
+    ).render_as_string()
+
+
+def _database(wanted: str) -> RDBStorage:
+    url = _given()
+    if url is None or _shown(url) != wanted:
+        raise UserError(f"the study is in {wanted}; set {VARIABLE} to it")
+    try:
+        connecting = {"connect_timeout": PATIENCE_S} if url.get_backend_name() == "postgresql" else {}
+        return RDBStorage(
+            url.render_as_string(hide_password=False),
+            engine_kwargs={"connect_args": connecting, "pool_pre_ping": True},
+        )
+    except (sqlalchemy.exc.NoSuchModuleError, ImportError):
+        raise UserError(
+            f"{wanted}: no driver for it is installed; for PostgreSQL: pip install psycopg[binary]"
+        ) from None
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        said = str(error.__cause__ or error).strip().splitlines()
+        raise WorkFailed(f"{VARIABLE}: {wanted} cannot be used: {said[0] if said else type(error).__name__}") from None
