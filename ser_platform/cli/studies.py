@@ -1,10 +1,15 @@
 """`ser studies`: what was searched, and what came of it."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ser_platform.cli.output import console, print_json, table
+
+if TYPE_CHECKING:
+    from ser_platform.tuning.reporting import StudyReport
 
 app = typer.Typer(no_args_is_help=True, help="Studies of this folder: list them, show one.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -39,29 +44,83 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="The study's name.")], as_json: Json = False) -> None:
-    """Show a study's trials."""
+def report(
+    name: Annotated[str, typer.Argument(help="The study's name.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; default: runs/NAME/report.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what a study found as a page with figures, and say it in a few lines: finished, running or interrupted."""
+    from ser_platform.files import expanded
+    from ser_platform.tuning.journal import find_study
+    from ser_platform.tuning.reporting import write_report
+
+    made, page = write_report(find_study(name), None if out is None else expanded(out))
+    if as_json:
+        print_json({**made.as_json(), "page": str(page)})
+        return
+    lines = console()
+    for line in [made.question, *made.words(), f"report: {page}"]:
+        if line:
+            lines.print(line, highlight=False)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The study's name.")],
+    pareto: Annotated[bool, typer.Option("--pareto", help="Only the trials that no other beats.")] = False,
+    best: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the N best, best first.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a study's trials; the best is marked *."""
     from ser_platform.tuning.journal import describe_trials, find_study
+    from ser_platform.tuning.reporting import StudyReport
 
     folder = find_study(name)
+    study = StudyReport.read(folder)
     trials = describe_trials(folder.trials(), folder.summary.get("run_ids", {}))
+    ranked = [trial.number for trial in (study.pareto if pareto else study.table.best_first)]
+    if pareto or best:
+        by_number = {trial["number"]: trial for trial in trials}
+        trials = [by_number[number] for number in ranked[:best]]
     if as_json:
         print_json({**_described(folder), "trials": trials})
         return
+    if pareto:
+        _print_pareto(study)
+        return
     rows = [
         [
-            str(trial["number"]),
+            f"{trial['number']}{'*' if ranked[:1] == [trial['number']] else ''}",
             trial["state"],
             f"{trial['metrics'].get('best_dev_uar', float('nan')):.3f}",
             str(int(trial["metrics"].get("epochs", 0))),
             str(int(trial["metrics"].get("parameters", 0))),
-            " ".join(f"{key}={_short(value)}" for key, value in trial["params"].items()),
+            settings_line(trial["params"]),
         ]
         for trial in trials
     ]
     summary = folder.summary
     columns = ["trial", "state", "dev UAR", "epochs", "parameters", "settings"]
     console().print(table(f"{name}: {summary['state']}", columns, rows))
+
+
+def _print_pareto(study: "StudyReport") -> None:
+    """Print the Pareto set: what each objective came to, and the configuration."""
+    places = {trial.number: place for place, trial in enumerate(study.table.scored)}
+    goals = [goal.metric for goal in study.goals]
+    rows = [
+        [str(t.number), *(_short(float(v)) for v in study.objective_values[places[t.number]]), settings_line(t.params)]
+        for t in study.pareto
+    ]
+    title = f"{study.folder.name}: the Pareto set of {', '.join(goals)}"
+    if len(goals) == 1:
+        title += " (of one objective: its best trial)"
+    console().print(table(title, ["trial", *goals, "settings"], rows))
+
+
+def settings_line(params: Mapping[str, Any]) -> str:
+    """Return a configuration in one line."""
+    return " ".join(f"{key}={_short(value)}" for key, value in params.items())
 
 
 def _short(value: Any) -> str:

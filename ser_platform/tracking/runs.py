@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -150,6 +151,17 @@ class StudyRuns:
         for number in sorted(set(pareto) - self._marked):
             self._client.set_tag(self.run_ids[number], PARETO, "true")
         self._marked = set(pareto)
+
+    def keep(self, report: Path) -> None:
+        """Keep a folder as the parent run's artefact `report`.
+
+        Raises:
+            WorkFailed: the store did not take it.
+        """
+        try:
+            self._client.log_artifacts(self.parent_id, str(report), "report")
+        except MlflowException as error:
+            raise WorkFailed(f"MLflow did not take the report of {self._study}: {error.message}") from error
 
     def _of(self, number: int) -> _Pending:
         return self._pending.setdefault(number, _Pending())

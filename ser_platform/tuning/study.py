@@ -27,6 +27,7 @@ from ser_platform.tuning.display import study_line
 from ser_platform.tuning.extraction import copies_of, heard_families, mapper
 from ser_platform.tuning.fits import Finalists, Progress, time_alone
 from ser_platform.tuning.journal import FINISHED, Direction, StudyFolder
+from ser_platform.tuning.reporting import write_report
 from ser_platform.tuning.rungs import SavedRungs
 from ser_platform.tuning.samplers import make_sampler
 from ser_platform.tuning.search import search
@@ -121,6 +122,7 @@ class StudyRun:
         self.runs.finish(figures, {"state": FINISHED, "registered": model.title})
         self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
         finalists.clear()
+        self._report()
         return Outcome(
             self.folder.name,
             self.space.role,
@@ -135,6 +137,17 @@ class StudyRun:
             efficiency,
             records,
         )
+
+    def _report(self) -> None:
+        """Write what the study found, and keep it with the parent run; a failure is told, and loses nothing else."""
+        try:
+            _, page = write_report(self.folder)
+            self.runs.keep(page.parent)
+        except (OSError, ValueError, RuntimeError, LookupError, TypeError, WorkFailed) as error:
+            again = f"ser studies report {self.folder.name}"
+            self.display.say(f"{self.space.name}: its report could not be kept ({error}); try: {again}")
+        else:
+            self.display.say(f"{self.space.name}: report in {page}")
 
     def abandon(self, state: str) -> None:
         """Close the runs of a study that does not go on; the journal keeps what was done."""

@@ -1,0 +1,267 @@
+"""What a study found: its trials read from its folder, put into words, tables, figures and one page.
+
+It reads the journal and summary only: running, interrupted and failed studies have a report too. Test figures take no
+part: they are no reason to choose.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial
+
+from ser_platform.evaluation.effects import answer, levels, text
+from ser_platform.evaluation.importance import Importance, importance
+from ser_platform.evaluation.pareto import pareto_front
+from ser_platform.evaluation.study_figures import axes_to_show, study_figures, table_of
+from ser_platform.evaluation.study_page import StudyPage, Table
+from ser_platform.evaluation.study_plots import plots
+from ser_platform.evaluation.trial_table import CATEGORICAL, NUMERIC, SUBSET, SearchedAxis, Trial, TrialTable
+from ser_platform.tuning.journal import FINISHED, StudyFolder
+from ser_platform.tuning.space import JOINER
+
+BEST = 5  # configurations shown first
+HOW = (
+    "dev UAR is the best so far on dev speakers. Importance: forests are fitted to bootstrap samples of the trials; an "
+    "axis matters by how much worse they predict the trials left out once it is shuffled; shuffled copies of the axes "
+    "say what chance reaches. A trial that was stopped early counts with its last score plus the median gain that "
+    "complete trials made from that epoch on. Costs compare mean dev UAR of the trials at a value with the best "
+    "value's; the other settings are as the sampler drew them. The best of many trials is partly luck: the figure on "
+    "new seeds is the one to believe."
+)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An objective of a study, and whether more is better."""
+
+    metric: str
+    is_maximised: bool
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """A study as it stands."""
+
+    folder: StudyFolder
+    summary: Mapping[str, Any]
+    stored: tuple[FrozenTrial, ...]
+    table: TrialTable
+    plan: Mapping[str, Any]
+    question: str
+
+    @classmethod
+    def read(cls, folder: StudyFolder) -> "StudyReport":
+        """Read a study's folder."""
+        stored = tuple(folder.trials())
+        plan, question = _plan(folder)
+        return cls(folder, folder.summary, stored, trial_table(stored), plan, question)
+
+    @cached_property
+    def found(self) -> Importance:
+        """Which axes matter."""
+        return importance(self.table)
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """The objectives, the study's dev UAR where its space names none."""
+        given = self.plan.get("objective") or [{"metric": "dev_uar"}]
+        return tuple(Goal(str(each["metric"]), each.get("direction", "maximize") == "maximize") for each in given)
+
+    @cached_property
+    def objective_values(self) -> NDArray[np.float64]:
+        """The objectives of the scored trials, NaN where one was not measured, `(n_scored, n_objectives)`."""
+        rows = [[_measured(trial, goal.metric) for goal in self.goals] for trial in self.table.scored]
+        return np.array(rows, dtype=float).reshape(len(rows), len(self.goals))
+
+    @property
+    def pareto(self) -> list[Trial]:
+        """The complete trials that no other one beats, best dev UAR first."""
+        complete = np.array([trial.state == "complete" for trial in self.table.scored], dtype=bool)
+        values = np.where(complete[:, None], self.objective_values, np.nan)
+        marks = pareto_front(values, [goal.is_maximised for goal in self.goals])
+        chosen = [trial for trial, is_in in zip(self.table.scored, marks, strict=True) if is_in]
+        return sorted(chosen, key=lambda trial: (-trial.score, trial.number))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials there are by what became of them."""
+        names = {"same": "seen before", "over": "over a limit", "contradicts": "contradictory"}
+        states = [str(trial.user_attrs.get("state", trial.state.name.lower())) for trial in self.stored]
+        return dict(Counter(names.get(state.split()[0], state) for state in states))
+
+    def words(self) -> list[str]:
+        """Say in a few lines what was found, and what cannot be said."""
+        said = [self._stands(), self._best()]
+        if not self.found.is_known:
+            return [
+                *said,
+                f"not enough trials to tell which settings matter: {self.found.trials} of {self.found.needed}",
+            ]
+        if not self.found.axes:
+            return [*said, "which settings matter cannot be told: every trial scored the same, or drew the same"]
+        moving = [each for each in self.found.axes if each.has_effect]
+        ranked = ", ".join(f"{e.axis.name} {e.share:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in moving)
+        said.append(f"what matters, as part of what is explained: {ranked or 'no setting more than chance'}")
+        idle = [each.axis.name for each in self.found.axes if not each.has_effect]
+        said += [f"no effect seen in {self.found.trials} trials: {', '.join(idle)}"] if idle else []
+        return said + [answer(each.axis, levels(self.table, each.axis)) for each in moving[:BEST]]
+
+    def _stands(self) -> str:
+        counts = ", ".join(f"{number} {state}" for state, number in self.counts.items()) or "no trial"
+        metrics = self.summary.get("metrics", {})
+        seconds = f"; {metrics['wall_seconds']:.0f} s" if "wall_seconds" in metrics else ""
+        share = (
+            f", platform efficiency {metrics['platform_efficiency']:.2f}" if "platform_efficiency" in metrics else ""
+        )
+        return f"{self.summary['state']}: {counts}{seconds}{share}"
+
+    def _best(self) -> str:
+        if not self.table.best_first:
+            return "no trial has finished an epoch: there is nothing to choose from"
+        metrics = self.summary.get("metrics", {})
+        if self.summary["state"] != FINISHED or "dev_uar_new_seeds" not in metrics:
+            best = self.table.best_first[0]
+            return f"best so far: trial {best.number}, dev UAR {best.score:.3f}, not yet confirmed with new seeds"
+        again, search = metrics["dev_uar_new_seeds"], metrics["dev_uar"]
+        return (
+            f"winner: dev UAR {again:.3f} with new seeds (search said {search:.3f}: {search - again:+.3f} is luck, or "
+            "the dev speakers of the search)"
+        )
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what the study was, by name."""
+        known = [("corpus", self.summary.get("corpus")), ("split", self.summary.get("split"))]
+        known += [("protocol", self.summary.get("protocol")), ("role", self.summary.get("role"))]
+        known += [("objective", ", ".join(f"{g.metric} {'max' if g.is_maximised else 'min'}" for g in self.goals))]
+        known += [(part, _told(self.plan.get(part))) for part in ("sampler", "scheduler", "constraints")]
+        return [(name, str(value)) for name, value in known if value]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what was found for scripts."""
+        chosen = [_plain(trial) for trial in self.table.best_first[:BEST]]
+        return {
+            "name": self.folder.name,
+            "state": self.summary["state"],
+            "question": self.question,
+            "counts": self.counts,
+            "best": chosen,
+            "enough_trials": self.found.is_known,
+            "importance": table_of(self.found),
+            "words": self.words(),
+        }
+
+    def write(self, out: Path) -> Path:
+        """Write the page and its PNGs into a folder that takes the place of `out`; return the page's path."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".report") as temporary:
+            made = Path(temporary) / "report"
+            made.mkdir(mode=0o755)
+            columns = [(g.metric, g.is_maximised, self.objective_values[:, n]) for n, g in enumerate(self.goals)]
+            drawn = study_figures(self.table, self.found, columns, made)
+            page = StudyPage(
+                self.folder.name, self.question, self.words(), self._tables(), drawn, plots(self.table, self.found), HOW
+            )
+            (made / "index.html").write_text(page.html(made), encoding="utf-8")
+            if out.exists():
+                out.rename(Path(temporary) / "before")
+            made.rename(out)
+        return out / "index.html"
+
+    def _tables(self) -> list[Table]:
+        best = [[str(t.number), t.state, f"{t.score:.3f}", settings_text(t.params)] for t in self.table.best_first]
+        matters = [
+            [e.axis.name, f"{e.share:.2f}", f"{e.low:.2f} to {e.high:.2f}", "yes" if e.has_effect else "none seen"]
+            for e in self.found.axes
+        ]
+        steps = [
+            [
+                axis.name,
+                level.label,
+                str(len(level.scores)),
+                f"{level.mean:.3f}",
+                f"{level.low:.3f} to {level.high:.3f}",
+            ]
+            for axis in axes_to_show(self.table, self.found)
+            for level in levels(self.table, axis)
+        ]
+        return [
+            Table("Best configurations of the search", ["trial", "state", "dev UAR", "settings"], best[:BEST]),
+            Table("What matters", ["setting", "importance", "95 % interval", "effect"], matters),
+            Table("Value by value", ["setting", "value", "trials", "mean dev UAR", "95 % interval"], steps),
+            Table("The study", ["what", "is"], self.facts()),
+            Table("Every trial", ["trial", "state", "dev UAR", "settings"], best),
+        ]
+
+
+def trial_table(stored: Sequence[FrozenTrial]) -> TrialTable:
+    """Return the trials that were trained as a plain table; the axes are those that Optuna drew."""
+    trained = [trial for trial in stored if "parameters" in trial.user_attrs]
+    domains = {name: domain for trial in trained for name, domain in trial.distributions.items()}
+    sets = {name for trial in trained for name, value in trial.user_attrs.get("params", {}).items() if _is_set(value)}
+    axes = tuple(_axis(name, domain, name in sets) for name, domain in domains.items())
+    return TrialTable(axes, tuple(_trial(trial) for trial in trained))
+
+
+def _is_set(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _axis(name: str, domain: Any, is_set: bool) -> SearchedAxis:
+    if isinstance(domain, CategoricalDistribution):
+        if not is_set:
+            return SearchedAxis(name, CATEGORICAL, tuple(domain.choices))
+        members = dict.fromkeys(member for choice in domain.choices for member in str(choice).split(JOINER))
+        return SearchedAxis(name, SUBSET, tuple(members))
+    return SearchedAxis(name, NUMERIC, (domain.low, domain.high), domain.log)
+
+
+def _trial(trial: FrozenTrial) -> Trial:
+    scores = dict(trial.intermediate_values)
+    metrics = {"parameters": trial.user_attrs["parameters"], **trial.user_attrs.get("metrics", {})}
+    score = max(scores.values(), default=metrics.get("best_dev_uar", float("nan")))
+    state = str(trial.user_attrs.get("state", trial.state.name.lower()))
+    return Trial(trial.number, state, trial.user_attrs.get("params", trial.params), float(score), scores, metrics)
+
+
+def _measured(trial: Trial, metric: str) -> float:
+    return trial.score if metric == "dev_uar" else float(trial.metrics.get(metric, np.nan))
+
+
+def _plain(trial: Trial) -> dict[str, Any]:
+    return {"number": trial.number, "state": trial.state, "dev_uar": trial.score, "params": dict(trial.params)}
+
+
+def _plan(folder: StudyFolder) -> tuple[dict[str, Any], str]:
+    """Return a study's search space as it was written and the question it asks, empty where no copy is left."""
+    given = Path(str(folder.summary.get("space", "")))
+    path = next((p for p in (folder.path / "space.yaml", given) if p.suffix == ".yaml" and p.is_file()), None)
+    if path is None:
+        return {}, ""
+    written = path.read_text(encoding="utf-8")
+    first = written.partition("\n")[0]
+    return yaml.safe_load(written), first.removeprefix("# ").partition(": ")[2] if first.startswith("# ") else ""
+
+
+def _told(part: Any) -> str:
+    parts = part if isinstance(part, list) else [part] if part else []
+    return "; ".join(", ".join(f"{key} {value}" for key, value in each.items()) for each in parts)
+
+
+def settings_text(params: Mapping[str, Any]) -> str:
+    """Return a configuration in one line."""
+    return " ".join(f"{name}={text(value)}" for name, value in params.items())
+
+
+def write_report(folder: StudyFolder, out: Path | None = None) -> tuple[StudyReport, Path]:
+    """Write a study's report into its folder, or elsewhere; return what it says and where the page is."""
+    report = StudyReport.read(folder)
+    return report, report.write(folder.path / "report" if out is None else out)
