@@ -1,4 +1,7 @@
-"""Interactive figures of a study for a page that works offline: the search, and every trial's settings."""
+"""Interactive figures of a study for a page that works offline.
+
+Only such as are drawn without WebGL: plotly compiles its shaders with `eval`, which the page's policy forbids.
+"""
 
 import json
 from html import escape
@@ -6,9 +9,8 @@ from html import escape
 import numpy as np
 
 from ser_platform.evaluation.effects import text
-from ser_platform.evaluation.importance import Importance
-from ser_platform.evaluation.study_figures import ACCENT, INK, LINES, PALE, parallel_height
-from ser_platform.evaluation.trial_table import COMPLETE, NUMERIC, SearchedAxis, Trial, TrialTable
+from ser_platform.evaluation.study_figures import ACCENT, INK, PALE
+from ser_platform.evaluation.trial_table import COMPLETE, Trial, TrialTable
 
 
 def plotly_js() -> str:
@@ -18,13 +20,11 @@ def plotly_js() -> str:
     return str(get_plotlyjs())
 
 
-def plots(table: TrialTable, found: Importance) -> dict[str, str]:
+def plots(table: TrialTable) -> dict[str, str]:
     """Return figures as plotly's JSON by title; text of settings is escaped, because plotly draws markup."""
     if not table.scored:
         return {}
     made = {"The search, trial by trial (hover for the settings)": _history(table)}
-    if len(table.axes) > 1 and len(table.scored) > 1:
-        made["Every trial's settings (drag along an axis to select)"] = _parallel(table, found)
     # A closing script tag inside a setting would end the page's script.
     return {title: json.dumps(figure).replace("</", "<\\/") for title, figure in made.items()}
 
@@ -67,39 +67,3 @@ def _history(table: TrialTable) -> dict[str, object]:
 def _told(trial: Trial) -> str:
     settings = "<br>".join(f"{escape(name)}: {escape(text(value))}" for name, value in trial.params.items())
     return f"trial {trial.number}, {escape(trial.state)}<br>{settings}"
-
-
-def _parallel(table: TrialTable, found: Importance) -> dict[str, object]:
-    shown = ([each.axis for each in found.axes] or list(table.axes))[:LINES]
-    scores = table.final_scores.tolist()
-    dimensions = [_dimension(table, axis) for axis in shown]
-    low, high = min(scores), max(scores)
-    dimensions.append({"label": "dev UAR", "values": scores, "range": [low, high if high > low else low + 0.01]})
-    line = {"color": scores, "colorscale": "Cividis", "showscale": False}
-    return {
-        "data": [{"type": "parcoords", "line": line, "dimensions": dimensions, "labelangle": -20}],
-        "layout": {"margin": {"t": 90, "l": 90, "r": 60, "b": 30}},
-    }
-
-
-def _dimension(table: TrialTable, axis: SearchedAxis) -> dict[str, object]:
-    """Return an axis between 0 and 1, below which the trials stand in which it did not exist."""
-    values = table.values(axis)
-    heights = [-0.15 if value is None else parallel_height(axis, value) for value in values]
-    if axis.kind == NUMERIC:
-        low, high = axis.values
-        middle = (low * high) ** 0.5 if axis.is_log else (low + high) / 2
-        ticks = {0.0: text(low), 0.5: f"{middle:.3g}", 1.0: text(high)}
-    else:
-        ticks = {height: text(value) for height, value in zip(heights, values, strict=True) if value is not None}
-        if axis.kind != "categorical":
-            ticks = {place / max(len(axis.values) - 1, 1): name for place, name in enumerate(axis.values)}
-    if None in values:
-        ticks[-0.15] = "not there"
-    return {
-        "label": escape(axis.name),
-        "values": heights,
-        "range": [-0.15 if None in values else 0, 1],
-        "tickvals": list(ticks),
-        "ticktext": [escape(str(name)) for name in ticks.values()],
-    }

@@ -168,7 +168,7 @@ class StudyReport:
             columns = [(g.metric, g.is_maximised, self.objective_values[:, n]) for n, g in enumerate(self.goals)]
             drawn = study_figures(self.table, self.found, columns, made)
             page = StudyPage(
-                self.folder.name, self.question, self.words(), self._tables(), drawn, plots(self.table, self.found), HOW
+                self.folder.name, self.question, self.words(), self._tables(), drawn, plots(self.table), HOW
             )
             (made / "index.html").write_text(page.html(made), encoding="utf-8")
             if out.exists():

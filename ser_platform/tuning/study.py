@@ -90,6 +90,7 @@ class StudyRun:
     def run(self) -> Outcome:
         """Search, choose, test once, register."""
         known = self.folder.summary.get("registered")
+        self.folder.update(protocol=self.corpus.split.protocol_stamp)
         book, records, wall = self._search()
         efficiency = self._efficiency([record for record in book.records.values() if record.results], wall)
         plan = self.space.confirmation
