@@ -1,17 +1,17 @@
-"""`ser train` as a job on a Ray cluster: SER_HOME, the corpus and the working directory lie on shared storage.
+"""`ser train` as a job on a Ray cluster. `ser submit train ARGS` sends it; without the platform on this machine:
 
-    ray job submit --address http://HEAD:8265 -- python /shared/ser/jobs/train.py teacher --workers 4 --device cuda \
-        --corpus /shared/speech/emodb --set model.name=pretrained --set model.tuning=full
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/train.py teacher --workers 4 \
+        --device cuda --corpus /speech/emodb --set model.name=pretrained --set model.tuning=full
 
-Without --workers the training takes a worker for each GPU of the cluster, and one a node where it has none. The job
-starts in the working directory: run it there again with `--resume`, and a training that was cut off goes on. Runs go to
-MLFLOW_TRACKING_URI when it is set, else to `mlflow.db` in that directory.
+Without --workers the training takes a worker for each GPU of the cluster, and one a node where it has none. `runs/`
+and, where MLFLOW_TRACKING_URI is not set, `mlflow.db` are in SER_HOME/jobs/NAME of the head node.
 """
 
 import os
 import sys
 
 from ser_platform.cli import main
+from ser_platform.tuning.submission import enter_job_folder
 
 
 def words_of_cluster(words: list[str]) -> list[str]:
@@ -27,5 +27,6 @@ def words_of_cluster(words: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job runs on
+    enter_job_folder()
     sys.argv = ["ser", "train", *words_of_cluster(sys.argv[1:])]
     main()

@@ -1,16 +1,19 @@
-"""`ser tune` as a job on a Ray cluster: SER_HOME, the corpus and the working directory lie on shared storage.
+"""`ser tune` as a job on a Ray cluster. `ser submit tune ARGS` sends it; without the platform on this machine:
 
-    ray job submit --address http://HEAD:8265 -- python /shared/ser/jobs/tune.py --corpus /shared/speech/emodb
+    ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/tune.py student --corpus /speech/emodb
 
-Runs go to MLFLOW_TRACKING_URI when it is set, else to `mlflow.db` in the directory that the job starts in.
+The corpus is named by its path on the head node. Runs go to MLFLOW_TRACKING_URI when it is set, else to `mlflow.db` in
+SER_HOME/jobs/NAME of that node, NAME being the job's submission id; `runs/` is there too.
 """
 
 import os
 import sys
 
 from ser_platform.cli import main
+from ser_platform.tuning.submission import enter_job_folder
 
 if __name__ == "__main__":
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job runs on
+    enter_job_folder()
     sys.argv = ["ser", "tune", *sys.argv[1:]]
     main()

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ser_platform.cli import corpora, evaluate, extend, features, models, studies, train, tune, use
+from ser_platform.cli import corpora, evaluate, extend, features, models, studies, submit, train, tune, use
 from ser_platform.cli.output import one_line
 from ser_platform.errors import SerError
 
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command()(tune.tune)
 app.command()(train.train)
+app.command(context_settings=submit.OWN_WORDS)(submit.submit)
 app.command()(evaluate.evaluate)
 app.add_typer(corpora.app, name="corpora")
 app.add_typer(features.app, name="features")
