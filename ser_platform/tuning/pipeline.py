@@ -14,7 +14,7 @@ from ser_platform.evaluation.baseline import svm_predictions
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, score_test
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
-from ser_platform.files import read_json, replacing, write_json
+from ser_platform.files import read_json, replacing, sweep, write_json
 from ser_platform.progress import Display
 from ser_platform.settings import Settings, as_json, runs_folder
 from ser_platform.tracking.store import Client, experiment_id, open_client
@@ -135,6 +135,7 @@ def tune(plan: Plan, display: Display) -> Tuned:
         UserError: the plan cannot be carried out, before anything starts; or another tuning runs in this folder.
     """
     with only_tuning():
+        sweep(Plan.path().parent)
         return _tune(plan, display)
 
 
@@ -217,6 +218,7 @@ def _folder(plan: Plan, path: str, space: Space, corpus: Dataset) -> StudyFolder
     if known is not None:
         if known.summary["split"] != corpus.split.fingerprint:
             raise CorpusError(f"{known.name} cannot be resumed: the corpus or its split has changed since it began")
+        sweep(known.path)
         known.update(state=RUNNING)
         return known
     request = plan.request(path)
