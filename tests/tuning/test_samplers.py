@@ -12,7 +12,6 @@ from ser_platform.tuning.history import CappedTpe, History
 from ser_platform.tuning.samplers import first_points, is_exhausted, make_sampler
 from ser_platform.tuning.space import Axis, Space
 from ser_platform.tuning.space_file import read_space
-from tests.benchmarks.tpe import past
 
 FINITE = """\
 role: student
@@ -50,6 +49,21 @@ def told(study: optuna.Study, space: Space, score: float = 0.5) -> dict:
     trial.set_user_attr("parameters", 1)
     study.tell(trial, score)
     return trial.params
+
+
+def past(count: int) -> list:
+    """Trials of two axes that have ended, every third one early."""
+    domains = {name: Axis(name, "uniform", (0.0, 1.0), None, {}).distribution for name in "xy"}
+    return [
+        create_trial(
+            state=TrialState.COMPLETE if number % 3 else TrialState.PRUNED,
+            value=number * 37 % 101 / 101 if number % 3 else None,
+            params={"x": number * 13 % 89 / 89, "y": number * 29 % 97 / 97},
+            distributions=domains,
+            intermediate_values={1: number * 37 % 101 / 101},
+        )
+        for number in range(count)
+    ]
 
 
 def key(params: dict) -> tuple:
