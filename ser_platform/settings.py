@@ -18,7 +18,7 @@ from ser_platform.errors import UnknownChoice, UserError
 from ser_platform.files import expanded
 
 Settings = dict[str, Any]
-OF_A_STUDY = ("data.labels", "features.dtype")  # the same for every trial: they decide what a study is about
+OF_A_STUDY = ("data.labels", "data.folds", "features.dtype")  # the same for every trial: they decide what a study is about
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,13 @@ def _number(value: Any) -> float | None:
 SETTINGS: dict[str, Setting] = {
     "data.labels": Setting(
         "as_labelled", "which emotions count as what: as_labelled, shared, 4, 6, 7 or 8, then rules like 'drop calm'"
+    ),
+    "data.folds": Setting(
+        0,
+        "folds of a study's trials: each trains so many models, kept from other speakers of train and dev, and is "
+        "scored by the mean dev UAR; 0 trains one, judged by dev",
+        low=0,
+        high=20,
     ),
     "data.max_seconds": Setting(
         3.0,

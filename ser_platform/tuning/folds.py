@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ser_platform.corpora.splits import Split, balanced_order, sex_of_speakers
-from ser_platform.errors import CorpusError
+from ser_platform.errors import CorpusError, UserError
 from ser_platform.training.results import EpochResult
 from ser_platform.training.states import random_state, restore_random
 from ser_platform.training.trainers import Training
@@ -25,8 +25,11 @@ def fold_splits(split: Split, n_folds: int) -> list[Split]:
     The sexes are dealt to the folds in turn.
 
     Raises:
+        UserError: there is one fold.
         CorpusError: there are fewer speakers than folds, or no deal leaves every emotion in each fold's training.
     """
+    if n_folds < 2:
+        raise UserError(f"data.folds {n_folds}: a fold is judged by speakers that others train on; take 2 or more")
     pool = split.manifest.take(np.sort(np.concatenate([split.train, split.dev])))
     if len(pool.speakers) < n_folds:
         raise CorpusError(f"data.folds {n_folds}: train and dev have {len(pool.speakers)} speakers, a fold needs one")

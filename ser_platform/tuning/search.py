@@ -4,13 +4,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from ser_platform.errors import UserError
 from ser_platform.tuning.book import RUNNING, StudyBook, TrialRecord
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.distributed import train_trial_together, trial_team
@@ -96,9 +98,10 @@ class BookScheduler(Unpickled, FIFOScheduler):
         self._shown()
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        number, error = trial.config["number"], trial.get_error()
-        self._losses[number] += isinstance(error, RayActorError)
-        if isinstance(error, RayActorError) and self._losses[number] <= LOSSES:
+        number, error = trial.config["number"], _error_of(trial)
+        is_lost = isinstance(error, RayActorError)
+        self._losses[number] += is_lost
+        if is_lost and self._losses[number] <= LOSSES:
             self._book.again(number)
         else:
             self._book.end(number, failure=_reason(error))
@@ -107,6 +110,13 @@ class BookScheduler(Unpickled, FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         self._shown()  # called all the time, also while no trial reports
         return super().choose_trial_to_run(tune_controller)
+
+
+def _error_of(trial: Any) -> Exception | None:
+    """Return what ended a trial, from where Tune has just written it: it comes to where Tune reads it only later."""
+    path = trial.pickled_error_file
+    error: Exception | None = cloudpickle.loads(Path(path).read_bytes()) if path and Path(path).exists() else None
+    return error
 
 
 def _reason(error: Any) -> str:
@@ -153,6 +163,8 @@ def _means(book: StudyBook, tasks: Sequence[Task], where: Cluster, trials: FitFo
     shipment = offer_for_space(space, [*tasks[0].hashes, *tasks[0].copies.hashes])
     tasks = [replace(task, shipment=shipment) for task in tasks]
     if space.resources.workers:
+        if len(tasks) > 1:
+            raise UserError("resources.workers and data.folds cannot be together: a team trains one model")
         team, at_once = trial_team(space.resources.workers, where)
         function = tune.with_parameters(train_trial_together, task=tasks[0], team=team, folder=trials.path)
         return Means(function, {"memory": 1}, at_once)  # a byte: Tune knows no trial without resources

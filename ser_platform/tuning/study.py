@@ -26,6 +26,7 @@ from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.display import study_line
 from ser_platform.tuning.extraction import copies_of, heard_families, mapper
 from ser_platform.tuning.fits import Finalists, Progress, time_alone
+from ser_platform.tuning.folds import fold_splits
 from ser_platform.tuning.journal import FINISHED, Direction, StudyFolder
 from ser_platform.tuning.reporting import write_report
 from ser_platform.tuning.rungs import SavedRungs
@@ -99,6 +100,7 @@ class StudyRun:
         confirmed = confirm(
             best, self.corpus.split, self.space.confirmation.seeds, self._task, finalists, self._counting
         )
+        self.folder.update(confirmed=[each.summary() for each in confirmed])
         winner = confirmed[0]
         origin = Origin(
             self.space.role,
@@ -172,9 +174,9 @@ class StudyRun:
         book = StudyBook(left, study, len(self.corpus.labels), self.runs, saved)
         if shown := show_earlier(study, self.space, self.folder):
             self.display.say(f"{self.space.name}: starts from {shown}")
-        task = self._task(self.corpus.split, self._any_settings())
+        tasks = self._tasks()
         with self.display.following(study_line(book, time.monotonic())) as show:
-            search(book, [task], self.where, self.folder, show)
+            search(book, tasks, self.where, self.folder, show)
         wall = self.folder.end_search()
         book.save_rungs()
         self.runs.close()
@@ -192,10 +194,20 @@ class StudyRun:
         settings = resolve(self.space.base)
         return settings if axis is None else settings | {"distill.alpha": max(axis.values)}
 
-    def _task(self, split: Split, settings: Settings) -> Task:
+    def _tasks(self) -> list[Task]:
+        """Return what a trial of the study trains on: one task, or one a fold."""
+        settings, n_folds = self._any_settings(), self.space.fixed("data.folds")
+        if not n_folds:
+            return [self._task(self.corpus.split, settings)]
+        splits = fold_splits(self.corpus.split, n_folds)
+        groups = [split.speakers("dev") for split in splits]
+        teachers = self._teachers_of(groups) if settings["distill.alpha"] > 0 else None
+        return [self._task(split, settings, teachers) for split in splits]
+
+    def _task(self, split: Split, settings: Settings, teachers: FoldTeachers | None = None) -> Task:
         """Return the task of training on `split`, with teacher outputs where the settings ask for them."""
         labels = self.corpus.labels
-        teacher = self._teachers().logits(split) if settings["distill.alpha"] > 0 else None
+        teacher = (teachers or self._teachers()).logits(split) if settings["distill.alpha"] > 0 else None
         targets, speakers = split.manifest.targets(labels), tuple(split.manifest.column("speaker"))
         copies = self._copies(split)
         languages = tuple(split.manifest.column("language"))
@@ -213,17 +225,20 @@ class StudyRun:
 
     def _teachers(self) -> FoldTeachers:
         if self._fold_teachers is None:
-            assert self.teacher is not None, "a space that distils is not run without a teacher"
-
-            self._fold_teachers = FoldTeachers(
-                self.corpus.split,
-                self.teacher.bundle.settings,
-                self.teacher.epochs,
-                self.teacher.model.tags["digest"],
-                self.where,
-                self._counting,
-            )
+            self._fold_teachers = self._teachers_of(None)
         return self._fold_teachers
+
+    def _teachers_of(self, groups: list[tuple[str, ...]] | None) -> FoldTeachers:
+        assert self.teacher is not None, "a space that distils is not run without a teacher"
+        return FoldTeachers(
+            self.corpus.split,
+            self.teacher.bundle.settings,
+            self.teacher.epochs,
+            self.teacher.model.tags["digest"],
+            self.where,
+            self._counting,
+            groups,
+        )
 
     def _counting(self, what: str) -> AbstractContextManager[Progress]:
         return self.display.counting(f"{self.space.name}: {what}")
@@ -237,8 +252,11 @@ class StudyRun:
         if not records:
             return math.nan
         timed = sorted(records, key=lambda record: -sum(record.epoch_seconds))[:TIMED_TRIALS]
-        task = self._task(self.corpus.split, self._any_settings())
-        alone = time_alone([FitJob(record.settings, task, stop_after=TIMED_EPOCHS) for record in timed])
+        folds = [
+            time_alone([FitJob(record.settings, task, stop_after=TIMED_EPOCHS) for record in timed])
+            for task in self._tasks()
+        ]
+        alone = [sum(seconds) for seconds in zip(*folds, strict=True)]
         together = sum(sum(record.epoch_seconds) for record in timed)
         ratio = sum(len(r.epoch_seconds) * seconds for r, seconds in zip(timed, alone, strict=True)) / together
         return ratio * sum(sum(record.epoch_seconds) for record in records) / (wall * self.where.slots)

@@ -19,10 +19,20 @@ Groups = tuple[str, ...]
 
 
 class FoldTeachers:
-    """Labels the training clips of a split, and of its rotations, with teachers of one recipe."""
+    """Labels the training clips of a split, and of its rotations, with teachers of one recipe.
+
+    `groups` deal the training and dev speakers; None takes dev as one group, and deals the others.
+    """
 
     def __init__(
-        self, split: Split, settings: Settings, stop_after: int, teacher_digest: str, where: Cluster, counting: Counting
+        self,
+        split: Split,
+        settings: Settings,
+        stop_after: int,
+        teacher_digest: str,
+        where: Cluster,
+        counting: Counting,
+        groups: list[Groups] | None = None,
     ) -> None:
         # Copies are made of a split's training clips, fold teachers train on dev speakers too: they go without, and the
         # key of their outputs says so.
@@ -36,7 +46,7 @@ class FoldTeachers:
         self._speaker = manifest.column("speaker")
         self._languages = tuple(manifest.column("language"))
         self._pool = np.sort(np.concatenate([split.train, split.dev]))  # test clips are nobody's to learn from
-        self._groups = [split.speakers("dev"), *training_groups(split)]
+        self._groups = groups or [split.speakers("dev"), *training_groups(split)]
         self.trained = 0
 
     def logits(self, split: Split) -> NDArray[np.float32]:
