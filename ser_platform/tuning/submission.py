@@ -7,6 +7,7 @@ of the same name goes on.
 
 import asyncio
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -30,6 +31,8 @@ TRACKING = "MLFLOW_TRACKING_URI"
 SPACES = "search_spaces"
 SCRIPTS = Path(__file__).resolve().parents[2] / "jobs"
 LOOK_S = 0.5
+PATIENCE_S = 30.0
+NOT_READY = "No available agent"  # what Ray says while the head's agent starts
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def open_client(address: str) -> JobSubmissionClient:
     """
     if not _is_http(address):
         raise UserError(f"--address {address!r}: give the address of the cluster's dashboard, like {DEFAULT_ADDRESS}")
+    logging.getLogger("ray.dashboard").setLevel(logging.WARNING)
+    logging.getLogger("ray._private.runtime_env").setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, AuthenticationError) as error:
@@ -74,15 +79,23 @@ def submit(client: JobSubmissionClient, verb: str, words: Sequence[str], name: s
     with tempfile.TemporaryDirectory() as package:
         shutil.copy(SCRIPTS / f"{verb}.py", package)
         sent = pack_spaces(words, Path(package) / SPACES)
+        environment: dict[str, object] = {"working_dir": package, "env_vars": _environment(name)}
+        submission = _accepted(client, shlex.join(["python", f"{verb}.py", *sent]), name, environment)
+    return Submitted(name, submission, client.get_address())
+
+
+def _accepted(client: JobSubmissionClient, command: str, name: str, environment: dict[str, object]) -> str:
+    """Have the cluster take a job; return its id. A cluster that has just started is given time to be ready."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
         try:
-            submission = client.submit_job(
-                entrypoint=shlex.join(["python", f"{verb}.py", *sent]),
-                submission_id=f"{name}-{uuid.uuid4().hex[:6]}",
-                runtime_env={"working_dir": package, "env_vars": _environment(name)},
+            return client.submit_job(
+                entrypoint=command, submission_id=f"{name}-{uuid.uuid4().hex[:6]}", runtime_env=environment
             )
         except (ConnectionError, RuntimeError) as error:
-            raise WorkFailed(f"{client.get_address()} has refused the job: {_first_line(error)}") from error
-    return Submitted(name, submission, client.get_address())
+            if NOT_READY not in str(error) or time.monotonic() > deadline:
+                raise WorkFailed(f"{client.get_address()} has refused the job: {_first_line(error)}") from error
+        time.sleep(LOOK_S)
 
 
 def pack_spaces(words: Sequence[str], folder: Path) -> list[str]:
