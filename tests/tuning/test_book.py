@@ -9,10 +9,13 @@ import pytest
 from optuna.trial import TrialState
 
 from ser_platform.settings import Settings
-from ser_platform.tuning.book import StudyBook
+from ser_platform.tuning.book import StudyBook, histories
 from ser_platform.tuning.journal import StudyFolder, new_study
+from ser_platform.tuning.rungs import SavedRungs, disagreements
+from ser_platform.tuning.samplers import make_sampler
 from ser_platform.tuning.space import Space
 from ser_platform.tuning.space_file import read_space
+from ser_platform.tuning.stopping import make_stopping
 
 SPACE = """
 role: student
@@ -168,3 +171,85 @@ def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path
     book = open_book(read_space(path), folder)
     records = [book.ask() for _ in names]
     assert sorted(record.settings["model.name"] for record in records if record) == sorted(names)
+
+
+def spaced(tmp_path: Path, text: str) -> Space:
+    path = tmp_path / "other.yaml"
+    path.write_text(text)
+    return read_space(path)
+
+
+TWO_OBJECTIVES = """
+role: student
+base: {train.epochs: 3, model.name: bilstm}
+space: {model.hidden_size: {choice: [8, 16, 32, 64]}}
+objective: [{metric: dev_uar}, {metric: parameters}]
+constraints: [{metric: latency_ms, at_most: 5}]
+budget: {trials: 4, epochs: 4}
+sampler: {name: grid}
+scheduler: {name: none}
+"""
+
+
+def test_of_several_objectives_the_feasible_pareto_set_is_ordered_by_dev_uar(
+    tmp_path: Path, folder: StudyFolder
+) -> None:
+    space = spaced(tmp_path, TWO_OBJECTIVES)
+    study = folder.open(make_sampler(space, 0), ["maximize", "minimize"])
+    book = StudyBook(space, study, 4, Listener())
+    score_of, latency_of = {8: 0.5, 16: 0.4, 32: 0.7, 64: 0.9}, {8: 1, 16: 1, 32: 1, 64: 9}
+    while (record := book.ask()) is not None:
+        size = record.settings["model.hidden_size"]
+        book.epoch(record.number, result(1, score_of[size]) | {"latency_ms": latency_of[size]})
+        book.end(record.number)
+    assert [r.settings["model.hidden_size"] for r in book.ranked()] == [32, 8], "16 is beaten, 64 too slow"
+    stored = {trial.params["model.hidden_size"]: trial for trial in folder.trials()}
+    assert stored[64].state == TrialState.COMPLETE
+    assert stored[64].constraints["latency_ms"] == pytest.approx(4)
+    assert stored[32].values == [0.7, book.ranked()[0].parameters]
+    assert {"dev_uar", "parameters", "latency_ms"} <= stored[32].user_attrs["metrics"].keys()
+
+
+def test_no_new_trial_is_asked_for_once_the_epochs_are_spent(space: Space, folder: StudyFolder) -> None:
+    book = open_book(replace(space, budget=replace(space.budget, epochs=3)), folder)
+    record = book.ask()
+    assert record is not None
+    for epoch in (1, 2, 3):
+        book.epoch(record.number, result(epoch, 0.5))
+    book.end(record.number)
+    assert book.ask() is None
+    assert not book.exhausted
+
+
+@pytest.mark.parametrize("told", [{"best_dev_uar": float("nan")}, {}])
+def test_a_trial_that_reports_no_number_has_failed(space: Space, folder: StudyFolder, told: dict[str, float]) -> None:
+    book = open_book(space, folder)
+    record = book.ask()
+    assert record is not None
+    if told:
+        book.epoch(record.number, result(1, 0.5) | told)
+    book.end(record.number)
+    assert folder.trials()[record.number].state == TrialState.FAIL
+    assert record.reason
+    assert book.ranked() == []
+
+
+def test_a_trial_killed_while_it_was_drawn_is_drawn_under_its_number(space: Space, folder: StudyFolder) -> None:
+    folder.open(optuna.samplers.RandomSampler(seed=0)).ask()
+    record = open_book(replace(space, constraints=()), folder).ask()
+    assert record is not None
+    assert record.number == 0
+
+
+def test_saved_rungs_are_those_of_the_history(space: Space, folder: StudyFolder) -> None:
+    study, saved = folder.open(optuna.samplers.RandomSampler(seed=0)), SavedRungs(folder.path)
+    book = StudyBook(space, study, 4, Listener(), saved)
+    for score in (0.4, 0.6):
+        record = book.ask()
+        assert record is not None
+        book.epoch(record.number, result(1, score))
+    again = StudyBook(space, folder.open(), 4, Listener(), saved)
+    told = list(histories(space, folder.trials()))
+    assert disagreements(saved.read(), make_stopping(space), told) == []
+    assert sorted(again.rungs[1].values()) == [0.4, 0.6]
+    assert disagreements({1: {0: 0.5}}, make_stopping(space), told)

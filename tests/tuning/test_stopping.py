@@ -1,10 +1,11 @@
 """Asynchronous successive halving, against stops worked out by hand."""
 
+import json
 import random
 
 import pytest
 
-from ser_platform.tuning.stopping import Asha
+from ser_platform.tuning.stopping import Asha, Median, rungs_as_json, rungs_from_json
 
 
 def test_the_rungs_are_grace_times_powers_of_the_factor_below_the_last_epoch():
@@ -66,3 +67,41 @@ def test_a_study_that_was_replayed_stops_the_same_trials_as_one_undisturbed():
     assert after.rungs == before.rungs
     assert first_half | run(after, range(20, 40)) == expected
     assert after.rungs == undisturbed.rungs
+
+
+def test_brackets_start_later_one_after_another_and_get_their_shares():
+    asha = Asha(1, 3, 30, brackets=3)  # rungs 1, 3, 9, 27
+    members = [asha.bracket(trial) for trial in range(3000)]
+    shares = [members.count(bracket) / 3000 for bracket in range(3)]
+    assert shares == pytest.approx([0.665, 0.245, 0.090], abs=0.01)  # softmax of 4, 3, 2 rungs
+    late = members.index(2)
+    assert [epoch for epoch in range(1, 30) if asha.decides_at(late, epoch)] == [9, 27]
+
+
+def test_a_trial_competes_with_its_own_bracket():
+    asha = Asha(1, 2, 8, brackets=2)
+    first, second = (next(t for t in range(50) if asha.bracket(t) == bracket) for bracket in (0, 1))
+    assert not asha.stops(first, 2, 0.9)
+    assert not asha.stops(second, 2, 0.1), "nobody of its bracket was there before"
+
+
+def test_the_median_rule_stops_what_is_below_the_running_averages():
+    median = Median(1, 10)
+    for trial, scores in enumerate(([0.2, 0.6], [0.4, 0.4], [0.5, 0.9])):  # averages after epoch 2: 0.4, 0.4, 0.7
+        for epoch, score in enumerate(scores, 1):
+            median.stops(trial, epoch, score)
+    assert not median.stops(3, 1, 0.0), "within the grace epochs"
+    assert median.stops(3, 2, 0.39)
+    assert not median.stops(4, 2, 0.4)
+
+
+def test_the_median_rule_is_rebuilt_from_history_and_rungs_outlive_json():
+    rng = random.Random(1)
+    histories = [(trial, {epoch: rng.random() for epoch in range(1, 6)}) for trial in range(9)]
+    live, rebuilt = Median(1, 10), Median(1, 10)
+    for trial, scores in histories:
+        for epoch, score in scores.items():
+            live.stops(trial, epoch, score)
+    rebuilt.replay(histories)
+    assert rebuilt.rungs == live.rungs
+    assert rungs_from_json(json.loads(json.dumps(rungs_as_json(live.rungs)))) == live.rungs
