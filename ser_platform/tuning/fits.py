@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RaySystemError, RpcError
 
-from ser_platform.errors import WorkFailed
 from ser_platform.files import digest_of
 from ser_platform.models import PRETRAINED
 from ser_platform.settings import Settings, as_json
@@ -31,32 +29,15 @@ def equipped(job: FitJob) -> FitJob:
 
 
 def fit_all(jobs: Sequence[FitJob], where: Cluster, progress: Progress) -> list[Fit]:
-    """Run the jobs on the cluster's slots; return their fits in the order of `jobs`.
-
-    Raises:
-        WorkFailed: the cluster is gone.
-    """
+    """Run the jobs on the cluster's slots; return their fits in the order of `jobs`."""
     task: Any = ray.remote(num_cpus=1, num_gpus=where.gpus, max_retries=2)(fit)
     waiting = [task.remote(equipped(job), where.gpus) for job in jobs]
     everything = list(waiting)
     while waiting:
         _, waiting = ray.wait(waiting, timeout=1.0)
-        _require_cluster()
         progress(len(jobs) - len(waiting), len(jobs))
     fits: list[Fit] = ray.get(everything)
     return fits
-
-
-def _require_cluster() -> None:
-    """Refuse to wait for a cluster that is gone: Ray itself would wait for ever.
-
-    Raises:
-        WorkFailed: its head does not answer.
-    """
-    try:
-        ray.nodes()
-    except (RaySystemError, RpcError, ConnectionError) as error:
-        raise WorkFailed("the Ray cluster is gone: ser tune --resume goes on once there is one again") from error
 
 
 @dataclass(frozen=True)
