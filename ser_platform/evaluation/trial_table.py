@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-COMPLETE, PRUNED = "complete", "pruned"
+COMPLETE, PRUNED, RUNNING = "complete", "pruned", "running"
 NUMERIC, CATEGORICAL, SUBSET = "numeric", "categorical", "subset"
 
 
@@ -67,8 +67,8 @@ class TrialTable:
 
     @cached_property
     def scored(self) -> tuple[Trial, ...]:
-        """The complete and pruned trials that finished an epoch."""
-        return tuple(t for t in self.trials if t.state in (COMPLETE, PRUNED) and np.isfinite(t.score))
+        """The trials that finished an epoch and did not fail. One still running counts like one that was pruned."""
+        return tuple(t for t in self.trials if t.state in (COMPLETE, PRUNED, RUNNING) and np.isfinite(t.score))
 
     @cached_property
     def best_first(self) -> tuple[Trial, ...]:

@@ -5,6 +5,7 @@ The best of many trials on two dev speakers is mostly luck. Test clips take no p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,11 @@ class Confirmed:
         """Which run has the median dev UAR (the lower one of an even number)."""
         order = np.argsort([fit.best_dev_uar for fit in self.fits], kind="stable")
         return int(order[(len(order) - 1) // 2])
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a report says of it: trial, dev UAR in the search, and with each new seed."""
+        again = [fit.best_dev_uar for fit in self.fits]
+        return {"trial": self.record.number, "search": self.record.score, "again": again}
 
     @property
     def epochs(self) -> int:

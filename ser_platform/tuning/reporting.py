@@ -7,13 +7,12 @@ part: they are no reason to choose.
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
@@ -24,9 +23,11 @@ from ser_platform.evaluation.pareto import pareto_front
 from ser_platform.evaluation.study_figures import axes_to_show, study_figures, table_of
 from ser_platform.evaluation.study_page import StudyPage, Table
 from ser_platform.evaluation.study_plots import plots
-from ser_platform.evaluation.trial_table import CATEGORICAL, NUMERIC, SUBSET, SearchedAxis, Trial, TrialTable
+from ser_platform.evaluation.trial_table import CATEGORICAL, COMPLETE, NUMERIC, SUBSET, SearchedAxis, Trial, TrialTable
 from ser_platform.tuning.journal import FINISHED, StudyFolder
-from ser_platform.tuning.space import JOINER
+from ser_platform.tuning.snapshot import TEXT, keeps_request, request_of
+from ser_platform.tuning.space import DEV_UAR, JOINER, Budget, Objective, SamplerPlan, SchedulerPlan, Space
+from ser_platform.tuning.space_file import question_of
 
 BEST = 5  # configurations shown first
 HOW = (
@@ -40,14 +41,6 @@ HOW = (
 
 
 @dataclass(frozen=True)
-class Goal:
-    """An objective of a study, and whether more is better."""
-
-    metric: str
-    is_maximised: bool
-
-
-@dataclass(frozen=True)
 class StudyReport:
     """A study as it stands."""
 
@@ -55,15 +48,17 @@ class StudyReport:
     summary: Mapping[str, Any]
     stored: tuple[FrozenTrial, ...]
     table: TrialTable
-    plan: Mapping[str, Any]
+    space: Space | None
     question: str
 
     @classmethod
     def read(cls, folder: StudyFolder) -> "StudyReport":
-        """Read a study's folder."""
+        """Read a study's folder. One that an older version began keeps no copy of its space."""
         stored = tuple(folder.trials())
-        plan, question = _plan(folder)
-        return cls(folder, folder.summary, stored, trial_table(stored), plan, question)
+        space, question = None, ""
+        if keeps_request(folder):
+            space, question = request_of(folder).read(), question_of(folder.path / TEXT)
+        return cls(folder, folder.summary, stored, trial_table(stored), space, question)
 
     @cached_property
     def found(self) -> Importance:
@@ -71,10 +66,9 @@ class StudyReport:
         return importance(self.table)
 
     @property
-    def goals(self) -> tuple[Goal, ...]:
-        """The objectives, the study's dev UAR where its space names none."""
-        given = self.plan.get("objective") or [{"metric": "dev_uar"}]
-        return tuple(Goal(str(each["metric"]), each.get("direction", "maximize") == "maximize") for each in given)
+    def goals(self) -> tuple[Objective, ...]:
+        """The objectives."""
+        return self.space.objectives if self.space else (DEV_UAR,)
 
     @cached_property
     def objective_values(self) -> NDArray[np.float64]:
@@ -84,12 +78,16 @@ class StudyReport:
 
     @property
     def pareto(self) -> list[Trial]:
-        """The complete trials that no other one beats, best dev UAR first."""
-        complete = np.array([trial.state == "complete" for trial in self.table.scored], dtype=bool)
-        values = np.where(complete[:, None], self.objective_values, np.nan)
-        marks = pareto_front(values, [goal.is_maximised for goal in self.goals])
+        """The complete trials within the constraints that no other one beats, best dev UAR first."""
+        eligible = [trial.state == COMPLETE and self._is_feasible(trial) for trial in self.table.scored]
+        values = np.where(np.array(eligible, dtype=bool)[:, None], self.objective_values, np.nan)
+        marks = pareto_front(values, [goal.direction == "maximize" for goal in self.goals])
         chosen = [trial for trial, is_in in zip(self.table.scored, marks, strict=True) if is_in]
         return sorted(chosen, key=lambda trial: (-trial.score, trial.number))
+
+    def _is_feasible(self, trial: Trial) -> bool:
+        limits = self.space.constraints if self.space else ()
+        return all(limit.excess(_measured(trial, limit.metric)) <= 0 for limit in limits)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -133,16 +131,29 @@ class StudyReport:
             return f"best so far: trial {best.number}, dev UAR {best.score:.3f}, not yet confirmed with new seeds"
         again, search = metrics["dev_uar_new_seeds"], metrics["dev_uar"]
         return (
-            f"winner: dev UAR {again:.3f} with new seeds (search said {search:.3f}: {search - again:+.3f} is luck, or "
-            "the dev speakers of the search)"
+            f"winner: {self._winner()}dev UAR {again:.3f} with new seeds (search said {search:.3f}: "
+            f"{search - again:+.3f} is luck, or the dev speakers of the search)"
         )
+
+    def _winner(self) -> str:
+        first = next(iter(self.summary.get("confirmed", ())), None)
+        return f"trial {first['trial']}, " if first else ""
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what the study was, by name."""
         known = [("corpus", self.summary.get("corpus")), ("split", self.summary.get("split"))]
         known += [("protocol", self.summary.get("protocol")), ("role", self.summary.get("role"))]
-        known += [("objective", ", ".join(f"{g.metric} {'max' if g.is_maximised else 'min'}" for g in self.goals))]
-        known += [(part, _told(self.plan.get(part))) for part in ("sampler", "scheduler", "constraints")]
+        known += [("objective", ", ".join(f"{goal.metric} {goal.direction}" for goal in self.goals))]
+        if self.space:
+            bounds = (("at least", "at_least"), ("at most", "at_most"))
+            limits = [
+                f"{limit.metric} {words} {getattr(limit, bound):g}"
+                for limit in self.space.constraints
+                for words, bound in bounds
+                if getattr(limit, bound) is not None
+            ]
+            known += [("constraints", ", ".join(limits))]
+            known += [(part, _told(getattr(self.space, part))) for part in ("sampler", "scheduler", "budget")]
         return [(name, str(value)) for name, value in known if value]
 
     def as_json(self) -> dict[str, Any]:
@@ -165,7 +176,9 @@ class StudyReport:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".report") as temporary:
             made = Path(temporary) / "report"
             made.mkdir(mode=0o755)
-            columns = [(g.metric, g.is_maximised, self.objective_values[:, n]) for n, g in enumerate(self.goals)]
+            columns = [
+                (g.metric, g.direction == "maximize", self.objective_values[:, n]) for n, g in enumerate(self.goals)
+            ]
             drawn = study_figures(self.table, self.found, columns, made)
             page = StudyPage(
                 self.folder.name, self.question, self.words(), self._tables(), drawn, plots(self.table), HOW
@@ -175,6 +188,19 @@ class StudyReport:
                 out.rename(Path(temporary) / "before")
             made.rename(out)
         return out / "index.html"
+
+    def _again(self) -> Table:
+        """Return what the best trials of the search came to with new seeds."""
+        rows = [
+            [
+                str(each["trial"]),
+                f"{each['search']:.3f}",
+                f"{np.mean(each['again']):.3f}",
+                ", ".join(f"{score:.3f}" for score in each["again"]),
+            ]
+            for each in self.summary["confirmed"]
+        ]
+        return Table("Trained again with new seeds", ["trial", "in the search", "mean", "each seed"], rows)
 
     def _tables(self) -> list[Table]:
         best = [[str(t.number), t.state, f"{t.score:.3f}", settings_text(t.params)] for t in self.table.best_first]
@@ -194,6 +220,7 @@ class StudyReport:
             for level in levels(self.table, axis)
         ]
         return [
+            *([self._again()] if "confirmed" in self.summary else []),
             Table("Best configurations of the search", ["trial", "state", "dev UAR", "settings"], best[:BEST]),
             Table("What matters", ["setting", "importance", "95 % interval", "effect"], matters),
             Table("Value by value", ["setting", "value", "trials", "mean dev UAR", "95 % interval"], steps),
@@ -227,7 +254,9 @@ def _axis(name: str, domain: Any, is_set: bool) -> SearchedAxis:
 def _trial(trial: FrozenTrial) -> Trial:
     scores = dict(trial.intermediate_values)
     metrics = {"parameters": trial.user_attrs["parameters"], **trial.user_attrs.get("metrics", {})}
-    score = max(scores.values(), default=metrics.get("best_dev_uar", float("nan")))
+    score = metrics.get(
+        "best_dev_uar", max(scores.values(), default=float("nan"))
+    )  # the first is there at the end only
     state = str(trial.user_attrs.get("state", trial.state.name.lower()))
     return Trial(trial.number, state, trial.user_attrs.get("params", trial.params), float(score), scores, metrics)
 
@@ -240,20 +269,8 @@ def _plain(trial: Trial) -> dict[str, Any]:
     return {"number": trial.number, "state": trial.state, "dev_uar": trial.score, "params": dict(trial.params)}
 
 
-def _plan(folder: StudyFolder) -> tuple[dict[str, Any], str]:
-    """Return a study's search space as it was written and the question it asks, empty where no copy is left."""
-    given = Path(str(folder.summary.get("space", "")))
-    path = next((p for p in (folder.path / "space.yaml", given) if p.suffix == ".yaml" and p.is_file()), None)
-    if path is None:
-        return {}, ""
-    written = path.read_text(encoding="utf-8")
-    first = written.partition("\n")[0]
-    return yaml.safe_load(written), first.removeprefix("# ").partition(": ")[2] if first.startswith("# ") else ""
-
-
-def _told(part: Any) -> str:
-    parts = part if isinstance(part, list) else [part] if part else []
-    return "; ".join(", ".join(f"{key} {value}" for key, value in each.items()) for each in parts)
+def _told(plan: SamplerPlan | SchedulerPlan | Budget) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(plan).items() if value is not None)
 
 
 def settings_text(params: Mapping[str, Any]) -> str:

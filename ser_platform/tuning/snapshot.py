@@ -54,13 +54,18 @@ class Request:
         write_json(folder.path / REQUEST, content)
 
 
+def keeps_request(folder: StudyFolder) -> bool:
+    """Tell whether a study's folder says what was asked for; one begun by an older version does not."""
+    return (folder.path / REQUEST).exists()
+
+
 def request_of(folder: StudyFolder) -> Request:
     """Return what a study was asked for.
 
     Raises:
         UserError: it was begun by a version that did not keep it.
     """
-    if not (folder.path / REQUEST).exists():
+    if not keeps_request(folder):
         raise UserError(
             f"{folder.name} keeps no copy of its search space (an older version began it); start another with: ser tune"
         )

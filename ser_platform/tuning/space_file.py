@@ -1,5 +1,6 @@
 """Search-space files, checked whole before anything starts: a refusal names the line and what is valid."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,7 @@ def question_of(path: Path) -> str:
     """Return the question that a search-space file answers: its first line, a comment, without `ser tune NAME:`."""
     with path.open(encoding="utf-8") as file:
         first = file.readline().strip()
-    if not first.startswith("#"):
-        return ""
-    return first.lstrip("# ").removeprefix(f"ser tune {path.stem}:").strip()
+    return re.sub(r"^#\s*(ser tune \S+:)?\s*", "", first) if first.startswith("#") else ""
 
 
 def _space(source: Source) -> Space:

@@ -1,18 +1,23 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from ser_platform.corpora.finding import CorpusRequest
+from ser_platform.features.dataset import DataRequest
 from ser_platform.tuning.journal import FINISHED, INTERRUPTED, StudyFolder
 from ser_platform.tuning.reporting import StudyReport, write_report
+from ser_platform.tuning.snapshot import Request, request_of
 
 SPACE = """# ser tune limits: how long must a clip be?
 role: student
 objective: [{metric: dev_uar, direction: maximize}, {metric: parameters, direction: minimize}]
 sampler: {name: random, seed: 3}
+scheduler: {name: none}
 """
 
 
@@ -21,7 +26,7 @@ def studied(path, n_trials, **summary):
     folder = StudyFolder(path / "limits-demo")
     folder.path.mkdir(parents=True)
     folder.update(**({"name": folder.name, "state": FINISHED, "corpus": "demo", "metrics": {}} | summary))
-    (folder.path / "space.yaml").write_text(SPACE)
+    Request(str(folder.path / "limits.yaml"), SPACE, DataRequest(CorpusRequest("demo"))).write(folder)
     study = folder.open(optuna.samplers.RandomSampler(seed=0))
     rng = np.random.default_rng(0)
     for _ in range(n_trials):
@@ -103,3 +108,24 @@ def test_names_of_strangers_are_no_markup(tmp_path):
 def test_what_scripts_read_is_json(tmp_path):
     content = StudyReport.read(studied(tmp_path, 24)).as_json()
     assert json.loads(json.dumps(content))["enough_trials"] is True
+
+
+def test_a_trial_that_was_cut_off_after_an_epoch_counts(tmp_path):
+    folder = studied(tmp_path, 0, state=INTERRUPTED)
+    trial = folder.open(optuna.samplers.RandomSampler(seed=0)).ask()
+    trial.suggest_float("data.max_seconds", 1.0, 3.0)
+    trial.set_user_attr("parameters", 1000)
+    trial.report(0.6, 1)
+    report = StudyReport.read(folder)
+    assert "best so far: trial 0, dev UAR 0.600" in "\n".join(report.words())
+    assert report.pareto == [], "it may yet become better or worse"
+
+
+def test_a_trial_out_of_bounds_is_in_no_pareto_set(tmp_path):
+    folder = studied(tmp_path, 12)
+    request = request_of(folder)
+    limited = SPACE + "constraints: [{metric: parameters, at_most: 3000}]\n"
+    replace(request, text=limited).write(folder)
+    chosen = StudyReport.read(folder).pareto
+    assert chosen
+    assert all(trial.metrics["parameters"] <= 3000 for trial in chosen)
