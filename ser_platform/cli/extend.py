@@ -18,8 +18,5 @@ def extend(
     stays the candidate; else a new version is registered. After a kill or Ctrl-C go on with: ser tune --resume
     """
     from ser_platform.tuning.extending import extend as more_of
-    from ser_platform.tuning.lock import only_tuning
 
-    with only_tuning():
-        plan = more_of(name, trials, minutes)
-    carry_out(plan)
+    carry_out(more_of(name, trials, minutes))

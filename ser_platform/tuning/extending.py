@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ser_platform.errors import UserError
 from ser_platform.tuning.journal import FINISHED, INTERRUPTED, StudyFolder, describe_trials, find_study
+from ser_platform.tuning.lock import only_tuning
 from ser_platform.tuning.pipeline import Plan
 from ser_platform.tuning.snapshot import Request, request_of
 
@@ -12,11 +13,16 @@ def extend(name: str, trials: int, minutes: float | None = None) -> Plan:
     """Ask for `trials` more trials of a study; return the plan that carries it out.
 
     Raises:
-        UserError: there is no such study, it keeps no copy of its space, or another tuning waits to be resumed.
+        UserError: there is no such study, it keeps no copy of its space, or another tuning runs or waits here.
     """
     folder = find_study(name)
     request = request_of(folder)
-    plan = Plan.unfinished()
+    with only_tuning():
+        return _planned(folder, request, trials, minutes)
+
+
+def _planned(folder: StudyFolder, request: Request, trials: int, minutes: float | None) -> Plan:
+    plan, name = Plan.unfinished(), folder.name
     if plan is not None and name not in plan.studies.values():
         raise UserError(f"the last tuning is not finished: go on with ser tune --resume, then extend {name}")
     # The plan comes first, the state last: a kill between them leaves either nothing to do or all of it.

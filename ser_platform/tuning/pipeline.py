@@ -134,14 +134,14 @@ def tune(plan: Plan, display: Display) -> Tuned:
     Raises:
         UserError: the plan cannot be carried out, before anything starts; or another tuning runs in this folder.
     """
+    spaces = plan.read_spaces()  # what cannot be searched is refused before a folder is made
     with only_tuning():
         sweep(Plan.path().parent)
-        return _tune(plan, display)
+        return _tune(plan, spaces, display)
 
 
-def _tune(plan: Plan, display: Display) -> Tuned:
+def _tune(plan: Plan, spaces: list[Space], display: Display) -> Tuned:
     began = time.monotonic()
-    spaces = plan.read_spaces()
     with _kept(plan), ThreadPoolExecutor(1) as pool:
         opening = pool.submit(open_client)  # a new SQLite store takes seconds; the corpus is prepared meanwhile
         request, names = plan.data.with_labels(_agreed(spaces, "data.labels")), needed_families(spaces)
