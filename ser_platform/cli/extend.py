@@ -14,8 +14,8 @@ def extend(
 ) -> None:
     """Add trials to a study of this folder: its space, early stopping and sampler go on where they were.
 
-    The best are then trained again with new seeds. Where the winner is the configuration that won before, its version
-    stays the candidate; else a new version is registered. After a kill or Ctrl-C go on with: ser tune --resume
+    The best are then trained again with new seeds. Where the winner is the configuration that won before, nothing
+    is registered; else a new version is. After a kill or Ctrl-C go on with: ser tune --resume
     """
     from ser_platform.tuning.extending import extend as more_of
 

@@ -50,7 +50,7 @@ def train(
     *,
     data: DataOptions,
 ) -> None:
-    """Train one configuration, test it once and register it as the candidate.
+    """Train one configuration, test it once and register it: as the candidate, unless the present one is better on dev.
 
     With a protocol of several folds (loso, speaker_kfold:K, fixed:FILE.csv) one model a fold is trained, their test
     predictions are scored together, and nothing is registered; --fold N trains and registers one.
@@ -120,4 +120,4 @@ def _report(trained: "Trained") -> None:
     if pooled:
         out.print(f"predictions and figures: run {trained.name} in ser ui, folder test", highlight=False)
     if trained.model is not None:
-        out.print(f"registered {trained.model.name} version {trained.model.version} as candidate", highlight=False)
+        out.print(trained.model.standing, highlight=False)

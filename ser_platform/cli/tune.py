@@ -195,11 +195,8 @@ def _report(tuned: "Tuned") -> None:
             highlight=False,
         )
     for outcome in tuned.outcomes:
-        model = outcome.model
-        if outcome.is_new:
-            out.print(f"registered {model.name} version {model.version} as candidate", highlight=False)
-        else:
-            out.print(f"{model.name} version {model.version} stays the candidate: the same trial won", highlight=False)
+        same = "" if outcome.is_new else "the same trial won as before, which "
+        out.print(same + outcome.model.standing, highlight=False)
     out.print(f"{tuned.seconds:.0f} s in all. Next:", highlight=False)
     for command, why in (
         ("ser ui", "compare the runs in the MLflow UI"),

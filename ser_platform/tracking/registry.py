@@ -22,6 +22,8 @@ from ser_platform.errors import UserError, WorkFailed
 from ser_platform.inference.bundle import Bundle, read_bundle
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+PASSED_OVER = "passed_over"  # the tag of a version that did not become the candidate: it says why
+SAME_TASK = ("split", "labels", "protocol")  # tags of two versions whose dev UAR can be compared
 MODEL_PATH = "model"  # in the artefacts of the study's run
 REQUIREMENTS = [f"ser-platform=={__version__}"]
 
@@ -46,6 +48,17 @@ class RegisteredModel:
     def title(self) -> str:
         return f"{self.name} v{self.version}"
 
+    @property
+    def dev_uar(self) -> float | None:
+        """The dev UAR that it is judged by: with new seeds where it has won a study, else of its training."""
+        return self.metrics.get("dev_uar_new_seeds", self.metrics.get("dev_uar"))
+
+    @property
+    def standing(self) -> str:
+        """What registering it came to, in one line."""
+        outcome = f"; {self.tags[PASSED_OVER]}" if PASSED_OVER in self.tags else " as candidate"
+        return f"registered {self.name} version {self.version}{outcome}"
+
 
 def model_name(role: str) -> str:
     """Return the registered name of a role's models."""
@@ -66,14 +79,13 @@ def _versions_of(client: MlflowClient, name: str, run_id: str) -> list[ModelVers
 def register(
     client: MlflowClient, name: str, run_id: str, bundle: Path, digest: str, tags: Mapping[str, str], card: str
 ) -> RegisteredModel:
-    """Log a bundle to a run as a pyfunc model, register it as a new version and make that the candidate.
+    """Log a bundle to a run as a pyfunc model, register it as a new version, and make that the candidate if it may be.
 
     A trial that the run has registered already, before a kill or an extension, is no new version.
     """
     for known in _versions_of(client, name, run_id):
         if known.tags.get("trial") == tags["trial"]:
-            client.set_registered_model_alias(name, CANDIDATE, known.version)
-            return find_version(client, name, str(known.version))
+            return appoint(client, find_version(client, name, str(known.version)))
     path = MODEL_PATH + place_of(client, name, run_id, tags["trial"])
     inputs = Schema(
         [ColSpec(DataType.string, "path", required=False), ColSpec(DataType.string, "audio", required=False)]
@@ -95,8 +107,30 @@ def register(
     version = client.create_model_version(
         name, f"runs:/{run_id}/{path}", run_id, tags={**tags, "digest": digest}, description=card
     )
-    client.set_registered_model_alias(name, CANDIDATE, version.version)
-    return find_version(client, name, str(version.version))
+    return appoint(client, find_version(client, name, str(version.version)))
+
+
+def appoint(client: MlflowClient, model: RegisteredModel) -> RegisteredModel:
+    """Make a version the candidate unless the present one is better on dev; return it as it then stands.
+
+    Only versions of the same split, labels and protocol are compared: of others the newest is the candidate.
+    """
+    present = find_alias(client, model.name, CANDIDATE)
+    if present is not None and present.version != model.version and _is_better(present, model):
+        why = f"version {present.version} stays candidate: dev UAR {present.dev_uar:.3f} against {model.dev_uar:.3f}"
+        client.set_model_version_tag(model.name, model.version, PASSED_OVER, why)
+    else:
+        if PASSED_OVER in model.tags:
+            client.delete_model_version_tag(model.name, model.version, PASSED_OVER)
+        client.set_registered_model_alias(model.name, CANDIDATE, model.version)
+    return find_version(client, model.name, model.version)
+
+
+def _is_better(one: RegisteredModel, other: RegisteredModel) -> bool:
+    """Tell whether a version is better on dev than another of the same task."""
+    if any(tag not in one.tags or one.tags[tag] != other.tags.get(tag) for tag in SAME_TASK):
+        return False
+    return one.dev_uar is not None and other.dev_uar is not None and one.dev_uar > other.dev_uar
 
 
 def _create_name(client: MlflowClient, name: str) -> None:

@@ -159,7 +159,7 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
 def score_and_register(
     origin: Origin, bundle: Bundle, client: Client, run_id: str
 ) -> tuple[TestScore, RegisteredModel, int]:
-    """Read the test once, log the predictions and their figures to a run, register the bundle as the candidate.
+    """Read the test once, log the predictions and their figures to a run, register the bundle.
 
     Returns the score, the registered version, and how many models these test clips have judged so far.
     """
@@ -171,6 +171,7 @@ def score_and_register(
     card = _card(origin, bundle, score, looks)
     tags = {name: bundle.provenance[name] for name in PROVENANCE_TAGS}
     tags |= {"protocol": bundle.protocol, "metrics": rounded(bundle.metrics), "test_looks": str(looks)}
+    tags["labels"] = " ".join(bundle.labels)
     if (teacher := _teacher_of(origin, bundle)) is not None:
         tags["teacher"] = teacher
     name = model_name(origin.role)

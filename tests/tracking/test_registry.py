@@ -1,0 +1,79 @@
+"""Which registered version is the candidate: dev decides, between versions of the same task."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from ser_platform.tracking.registry import CANDIDATE, RegisteredModel, appoint, find_alias, find_version
+
+NAME = "ser-teacher"
+TAGS = {"split": "s1", "labels": "anger neutral", "protocol": "speaker"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
+@pytest.fixture
+def client(store: str, tmp_path: Path) -> MlflowClient:
+    client = MlflowClient(store)  # a new store takes seconds: the tests share one, and each begins with no version
+    if client.search_registered_models():
+        client.delete_registered_model(NAME)
+    client.create_registered_model(NAME)
+    return client
+
+
+def registered(client: MlflowClient, metrics: dict[str, float], **tags: str) -> RegisteredModel:
+    """Register a version with dev figures and tags; return it as it stands then."""
+    version = client.create_model_version(NAME, str(Path.cwd()), tags=TAGS | tags | {"metrics": json.dumps(metrics)})
+    return appoint(client, find_version(client, NAME, str(version.version)))
+
+
+def candidate(client: MlflowClient) -> str:
+    found = find_alias(client, NAME, CANDIDATE)
+    assert found is not None
+    return found.version
+
+
+def test_a_version_that_is_worse_on_dev_does_not_become_the_candidate(client: MlflowClient) -> None:
+    assert registered(client, {"dev_uar_new_seeds": 0.71}).standing == "registered ser-teacher version 1 as candidate"
+    worse = registered(client, {"dev_uar_new_seeds": 0.68, "dev_uar_search": 0.9, "test_uar": 0.95})
+    assert candidate(client) == "1"
+    assert worse.aliases == ()
+    assert worse.standing == (
+        "registered ser-teacher version 2; version 1 stays candidate: dev UAR 0.710 against 0.680"
+    )
+
+
+@pytest.mark.parametrize("dev_uar", [0.71, 0.72])
+def test_a_version_that_is_not_worse_on_dev_becomes_the_candidate(client: MlflowClient, dev_uar: float) -> None:
+    registered(client, {"dev_uar_new_seeds": 0.71})
+    assert registered(client, {"dev_uar_new_seeds": dev_uar}).standing.endswith("version 2 as candidate")
+    assert candidate(client) == "2"
+
+
+@pytest.mark.parametrize("tag", ["split", "labels", "protocol"])
+def test_a_version_of_another_task_becomes_the_candidate_whatever_its_figure(client: MlflowClient, tag: str) -> None:
+    registered(client, {"dev_uar_new_seeds": 0.71})
+    registered(client, {"dev_uar_new_seeds": 0.4}, **{tag: "other"})
+    assert candidate(client) == "2"
+
+
+def test_a_trained_version_is_compared_by_its_own_dev_figure(client: MlflowClient) -> None:
+    registered(client, {"dev_uar_new_seeds": 0.71})
+    registered(client, {"dev_uar": 0.6})
+    assert candidate(client) == "1"
+    registered(client, {"dev_uar": 0.8})
+    assert candidate(client) == "3"
+
+
+def test_a_version_that_was_passed_over_takes_its_place_once_it_is_the_better_one(client: MlflowClient) -> None:
+    registered(client, {"dev_uar_new_seeds": 0.71})
+    worse = registered(client, {"dev_uar_new_seeds": 0.68})
+    client.delete_registered_model_alias(NAME, CANDIDATE)
+    again = appoint(client, worse)
+    assert again.standing == "registered ser-teacher version 2 as candidate"
+    assert candidate(client) == "2"
