@@ -27,6 +27,6 @@ def words_of_cluster(words: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job runs on
-    enter_job_folder()
-    sys.argv = ["ser", "train", *words_of_cluster(sys.argv[1:])]
+    words = enter_job_folder(sys.argv[1:])
+    sys.argv = ["ser", "train", *words_of_cluster(words)]
     main()

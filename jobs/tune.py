@@ -14,6 +14,6 @@ from ser_platform.tuning.submission import enter_job_folder
 
 if __name__ == "__main__":
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job runs on
-    enter_job_folder()
-    sys.argv = ["ser", "tune", *sys.argv[1:]]
+    words = enter_job_folder(sys.argv[1:])
+    sys.argv = ["ser", "tune", *words]
     main()

@@ -107,15 +107,27 @@ def pack_spaces(words: Sequence[str], folder: Path) -> list[str]:
     folder.mkdir(parents=True)
     sent = []
     for word in words:
-        path = Path(word) if Path(word).suffix in (".yaml", ".yml") else Path(SPACES) / f"{word}.yaml"
-        if path.is_file():
-            shutil.copy(path, folder)
-            sent.append(f"{SPACES}/{path.name}" if word == str(path) else word)
-        elif path == Path(word) and not word.startswith("-"):
+        path = _space(word)
+        if path.is_file() and (folder / path.name).exists():
+            raise UserError(f"{word!r}: another search space of that name is given; a job takes one along")
+        if not path.is_file() and path == Path(word) and not word.startswith("-"):
             raise UserError(f"no search space {word!r}: a job takes along files of this folder")
-        else:
-            sent.append(word)
+        sent.append(_taken_along(word, folder))
     return sent
+
+
+def _space(word: str) -> Path:
+    """Return the file that a word stands for if it names a search space."""
+    return Path(word) if Path(word).suffix in (".yaml", ".yml") else Path(SPACES) / f"{word}.yaml"
+
+
+def _taken_along(word: str, folder: Path) -> str:
+    """Copy the search space that a word names, if it does, into `folder`; return the word that finds it there."""
+    path = _space(word)
+    if not path.is_file():
+        return word
+    shutil.copy(path, folder)
+    return f"{SPACES}/{path.name}" if path == Path(word) else word
 
 
 def follow(client: JobSubmissionClient, job: Submitted, say: Callable[[str], None]) -> int:
@@ -150,17 +162,24 @@ def how_to(job: Submitted) -> tuple[str, str]:
     return f"ray job logs --follow {at}", f"ray job stop {at}"
 
 
-def enter_job_folder() -> None:
-    """Go to the job's folder under `SER_HOME`, with the search spaces that came along; nothing outside of a Ray job."""
+def enter_job_folder(words: Sequence[str]) -> list[str]:
+    """Go to the job's folder under `SER_HOME`, with the search spaces that came along; nothing outside of a Ray job.
+
+    Returns:
+        The words of the command, which find their search spaces there.
+    """
     name = _job_name(os.environ)
     if name is None:
-        return
+        return list(words)
     folder, brought = home() / "jobs" / name, Path.cwd() / SPACES
-    folder.mkdir(parents=True, exist_ok=True)
+    spaces = folder / SPACES
+    spaces.mkdir(parents=True, exist_ok=True)
     if brought.is_dir():
-        shutil.copytree(brought, folder / SPACES, dirs_exist_ok=True)
+        shutil.copytree(brought, spaces, dirs_exist_ok=True)
+    sent = [_taken_along(word, spaces) for word in words]
     os.chdir(folder)
     print(f"job {name}: runs and models are kept in {folder}", flush=True)
+    return sent
 
 
 def _job_name(environment: Mapping[str, str]) -> str | None:

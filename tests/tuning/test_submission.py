@@ -1,4 +1,4 @@
-"""`ser submit`: what is sent, where the job works, and a job on a cluster with a token."""
+"""`ser submit`: what is sent, and where the job works."""
 
 import json
 from pathlib import Path
@@ -33,6 +33,14 @@ def test_search_spaces_that_are_named_travel_along(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "sent").iterdir()) == ["mine.yaml", "ours.yaml"]
 
 
+def test_search_spaces_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.yaml").write_text(SPACE)
+    with pytest.raises(UserError, match="another search space of that name"):
+        pack_spaces(["one/mine.yaml", "./other/mine.yaml"], tmp_path / "sent")
+
+
 def test_a_search_space_that_is_no_file_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no search space 'away.yaml'"):
         pack_spaces(["away.yaml"], tmp_path / "sent")
@@ -41,12 +49,14 @@ def test_a_search_space_that_is_no_file_is_refused_before_anything_is_sent(tmp_p
 def test_a_job_works_in_a_folder_of_its_name_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "search_spaces").mkdir()
     (tmp_path / "search_spaces" / "mine.yaml").write_text(SPACE)
-    enter_job_folder()
+    (tmp_path / "own.yaml").write_text(SPACE)
+    words = ["mine", "./own.yaml", "--json"]
+    assert enter_job_folder(words) == words
     assert Path.cwd() == tmp_path, "outside of a job nothing is done"
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"metadata": {"job_submission_id": "raysubmit_1"}}))
-    enter_job_folder()
+    assert enter_job_folder(words) == ["mine", "search_spaces/own.yaml", "--json"]
     assert Path.cwd() == tmp_path / "ser-home" / "jobs" / "raysubmit_1"
-    assert (Path.cwd() / "search_spaces" / "mine.yaml").read_text() == SPACE
+    assert [(Path.cwd() / "search_spaces" / name).read_text() for name in ("mine.yaml", "own.yaml")] == [SPACE, SPACE]
 
 
 def test_the_address_of_a_cluster_that_is_no_dashboard_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
