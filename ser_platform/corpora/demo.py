@@ -10,7 +10,6 @@ from pathlib import Path, PurePath
 
 from ser_platform.corpora import ravdess
 from ser_platform.corpora.audio import audio_below
-from ser_platform.corpora.demo_voice import VERSION, speak_corpus
 from ser_platform.corpora.facts import Entry, Facts, each
 from ser_platform.settings import home
 
@@ -35,6 +34,8 @@ def recognises(path: PurePath) -> bool:
 
 def speak() -> Path:
     """Return the folder of the spoken corpus, speaking it first where it is missing."""
+    from ser_platform.corpora.demo_voice import VERSION, speak_corpus  # scipy's second is for those who speak
+
     return speak_corpus(home() / "corpora" / f"demo-v{VERSION}")
 
 

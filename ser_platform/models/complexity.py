@@ -1,10 +1,7 @@
 """What a model costs: parameters, multiply-accumulates, bytes on disk, latency on one core."""
 
 import math
-import statistics
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +11,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ser_platform.models import build_model, count_parameters
+from ser_platform.models.latency import latency_ms
 from ser_platform.settings import Settings
-
-WARM_UP, RUNS = 5, 30
 
 
 @dataclass(frozen=True)
@@ -63,29 +59,6 @@ def count_macs(model: nn.Module, *inputs: Tensor) -> int:
     with torch.no_grad(), counter:
         model(*inputs)
     return counter.get_total_flops() // 2
-
-
-def latency_ms(model: nn.Module, *inputs: Tensor) -> float:
-    """Return the median milliseconds of a forward pass on one thread."""
-    times = []
-    with one_thread(), torch.inference_mode():
-        for run in range(WARM_UP + RUNS):
-            began = time.perf_counter()
-            model(*inputs)
-            if run >= WARM_UP:
-                times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _lstm_flops(steps: Sequence[int], inputs: Sequence[int], units: Sequence[int], *_: Any, **__: Any) -> int:

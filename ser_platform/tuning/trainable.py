@@ -14,7 +14,7 @@ from ser_platform.distillation.losses import student_loss
 from ser_platform.features.copying import NO_COPIES, CopiedClips
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.viewed import ViewedFeatures
-from ser_platform.models.complexity import latency_ms
+from ser_platform.models.latency import latency_ms
 from ser_platform.settings import Settings
 from ser_platform.training.adversary import language_codes
 from ser_platform.training.batches import TrainingData

@@ -1,0 +1,34 @@
+"""How long a forward pass takes on one core."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+WARM_UP, RUNS = 5, 30
+
+
+def latency_ms(model: nn.Module, *inputs: Tensor) -> float:
+    """Return the median milliseconds of a forward pass on one thread."""
+    times = []
+    with one_thread(), torch.inference_mode():
+        for run in range(WARM_UP + RUNS):
+            began = time.perf_counter()
+            model(*inputs)
+            if run >= WARM_UP:
+                times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
