@@ -8,7 +8,6 @@ Each study is killed at the n-th write of a kind, n drawn by the seed. Prints a 
 import argparse
 import json
 import random
-import signal
 import tempfile
 import time
 from pathlib import Path
@@ -17,20 +16,20 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.conftest import speak_tones
-from tests.tuning.kills import MOMENTS, Workplace, assert_nothing_is_lost
+from tests.tuning.kills import MOMENTS, Forge, Workplace, assert_nothing_is_lost
 
 LATEST = {"journal": 90, "mlflow": 25, "registry": 4, "file": 15}  # writes that a study of this size surely makes
 
 
-def measure(times: int, seed: int, scratch: Path) -> list[dict[str, object]]:
+def measure(times: int, seed: int, scratch: Path, forge: Forge) -> list[dict[str, object]]:
     """Kill and resume `times` studies; return a row each."""
     rng, rows = random.Random(seed), []
     corpus = speak_tones(scratch / "tones")
     for number in range(times):
         moment = MOMENTS[number % len(MOMENTS)]
         at = rng.randint(1, LATEST[moment])
-        place, began = Workplace(scratch / f"place-{number}", corpus, scratch / "home"), time.monotonic()
-        killed = place.dying(moment, at, *place.tune) == -signal.SIGKILL
+        place, began = Workplace(scratch / f"place-{number}", corpus, forge), time.monotonic()
+        killed = place.dies(moment, at, *place.tune)
         problem = ""
         try:
             place.resume()
@@ -48,8 +47,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON only")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        rows = measure(options.times, options.seed, Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch, Forge(Path(scratch) / "home") as forge:
+        rows = measure(options.times, options.seed, Path(scratch), forge)
     if not options.json:
         table = Table(*rows[0], title="Killed and resumed")
         for row in rows:

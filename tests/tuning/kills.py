@@ -1,15 +1,17 @@
 """`ser` in processes that are killed: at the n-th write of a kind, or at a moment; and what must be true afterwards.
 
-Run as a script it is a `ser` that kills itself: `python kills.py MOMENT N ARGUMENTS...`.
+Run as a script it is `ser` in forks of one process, which has imported all that `ser tune` needs: that takes 6 s.
 """
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,34 +29,61 @@ scheduler: {grace_epochs: 1, reduction_factor: 2}
 """
 
 
-class Workplace:
-    """A working directory in which `ser` runs as a user would run it."""
+@dataclass(frozen=True)
+class Ended:
+    """How a `ser` has ended: its exit code, negative where a signal killed it, and what it said."""
 
-    def __init__(self, folder: Path, corpus: Path, home: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+    code: int
+    said: str
+
+
+class Forge:
+    """Runs `ser` in forks of one process; ends it at the end of a `with` block."""
+
+    def __init__(self, home: Path) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
         self.env = kept | {"SER_HOME": str(home), "RAY_AUTH_MODE": "disabled"}
-        self.ser = [sys.executable, "-c", "from ser_platform.cli import main; main()"]
+
+    def __enter__(self) -> "Forge":
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def run(self, folder: Path, words: Sequence[str], moment: str = "", number: int = 0, *, alone: bool) -> Ended:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = {"folder": str(folder), "words": words, "moment": moment, "number": number, "alone": alone}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return Ended(int(self._process.stdout.readline()), (folder / "said.txt").read_text())
+
+
+class Workplace:
+    """A working directory in which `ser` runs as a user would; where `alone`, it trains all itself, without Ray."""
+
+    def __init__(self, folder: Path, corpus: Path, forge: Forge, *, alone: bool = False) -> None:
+        self.folder, self.forge, self.alone = folder, forge, alone
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "tiny.yaml").write_text(SPACE)
         self.tune = ["tune", "tiny.yaml", "--corpus", str(corpus), "--trials", str(TRIALS)]
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.ser, *words], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=200
-        )
+    def run(self, *words: str) -> Ended:
+        return self.forge.run(self.folder, words, alone=self.alone)
 
-    def dying(self, moment: str, number: int, *words: str) -> int:
-        """Run `ser` until it kills itself at a moment; return its exit code, 0 where the moment never came."""
-        command = [sys.executable, __file__, moment, str(number), *words]
-        with (self.folder / "killed.txt").open("a") as output:
-            return subprocess.run(command, cwd=self.folder, env=self.env, stdout=output, stderr=output).returncode
+    def dies(self, moment: str, number: int, *words: str) -> bool:
+        """Run `ser` until it kills itself at a moment; tell whether the moment came."""
+        return self.forge.run(self.folder, words, moment, number, alone=self.alone).code == -signal.SIGKILL
 
     def begin(self, *words: str) -> "subprocess.Popen[str]":
         """Begin a `ser` in a process group of its own."""
+        command = [sys.executable, "-c", "from ser_platform.cli import main; main()", *words]
         output = (self.folder / "begun.txt").open("w")
         return subprocess.Popen(
-            [*self.ser, *words], cwd=self.folder, env=self.env, stdout=output, stderr=output, start_new_session=True
+            command, cwd=self.folder, env=self.forge.env, stdout=output, stderr=output, start_new_session=True
         )
 
     def resume(self) -> str:
@@ -63,11 +92,16 @@ class Workplace:
         A tuning that was killed before its plan was written is begun again, as its user would.
         """
         ended = self.run("tune", "--resume")
-        if ended.returncode == 2 and "nothing to resume here" in ended.stderr:
+        if ended.code == 2 and "nothing to resume here" in ended.said:
             ended = self.run(*self.tune)
-        if "the last tuning is finished" not in ended.stderr:
-            assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout
+        if "the last tuning is finished" not in ended.said:
+            assert ended.code == 0, ended.said
+        return ended.said
+
+    @property
+    def said(self) -> str:
+        """What the last `ser` said."""
+        return (self.folder / "said.txt").read_text()
 
     @property
     def study(self) -> Path:
@@ -112,6 +146,15 @@ def assert_nothing_is_lost(place: Workplace, trials: int = TRIALS, versions: int
     assert halves == [], "half-written files"
     for path in (*place.folder.glob("runs/*.json"), *place.folder.glob("runs/*/*.json")):
         json.loads(path.read_text())  # deeper are files of Tune's own, which nothing reads
+
+
+def assert_runs_are_closed(place: Workplace) -> None:
+    """Check that no run is left open."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place.folder}/mlflow.db")
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()], max_results=1000)
+    assert "RUNNING" not in {run.info.status for run in runs}
 
 
 def _die() -> None:
@@ -167,9 +210,58 @@ def _arm(moment: str, number: int) -> None:
             answered_never(MlflowClient, name)
 
 
-if __name__ == "__main__":
+def _alone() -> None:
+    """Have this process train all itself: what is written down is the same, and no worker is started."""
+    from ser_platform.tuning import fits, pipeline, study
+    from ser_platform.tuning.book import StudyBook, TrialRecord
+    from ser_platform.tuning.cluster import Cluster, Node
+    from ser_platform.tuning.trainable import FitJob, Task, TrialJob, fit, seconds_alone, trial_epochs
+
+    @contextlib.contextmanager
+    def here() -> Iterator[Cluster]:
+        yield Cluster(1, 0.0, 1, (Node(1),))
+
+    def search(book: StudyBook, tasks: Sequence[Task], *_: Any) -> list[TrialRecord]:
+        while (record := book.ask()) is not None:
+            for epoch in trial_epochs(record.settings, TrialJob(tuple(tasks))):
+                if book.epoch(record.number, epoch):
+                    break
+            book.end(record.number)
+        return book.ranked()
+
+    def fit_all(jobs: Sequence[FitJob], *_: Any) -> list[Any]:
+        return [fit(job) for job in jobs]
+
+    def time_alone(jobs: Sequence[FitJob]) -> list[float]:
+        return [seconds_alone(job) for job in jobs]
+
+    for module, replacement in ((pipeline, here), (study, search), (fits, fit_all), (study, time_alone)):
+        setattr(module, {"here": "cluster"}.get(replacement.__name__, replacement.__name__), replacement)
+
+
+def _serve() -> None:
+    """Run `ser` in a fork for each line of stdin; tell on stdout how it has ended."""
+    import ser_platform.tuning.pipeline  # noqa: F401 - what all forks need
     from ser_platform.cli import main
 
-    _arm(sys.argv[1], int(sys.argv[2]))
-    sys.argv[1:] = sys.argv[3:]
-    main()
+    for line in sys.stdin:
+        order = json.loads(line)
+        pid = os.fork()
+        if pid:
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            continue
+        os.chdir(order["folder"])
+        with Path("said.txt").open("w") as said:
+            for stream in (1, 2):
+                os.dup2(said.fileno(), stream)
+        if order["alone"]:
+            _alone()
+        if order["moment"]:
+            _arm(order["moment"], order["number"])
+        sys.argv = ["ser", *order["words"]]
+        main()
+        return
+
+
+if __name__ == "__main__":
+    _serve()
