@@ -18,7 +18,8 @@ from ser_platform.errors import UnknownChoice, UserError
 from ser_platform.files import expanded
 
 Settings = dict[str, Any]
-OF_A_STUDY = ("data.labels", "data.folds", "features.dtype")  # the same for every trial: they decide what a study is about
+# The same for every trial: they decide what a study is about.
+OF_A_STUDY = ("data.labels", "data.folds", "features.dtype")
 
 
 @dataclass(frozen=True)

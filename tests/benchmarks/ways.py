@@ -124,29 +124,25 @@ def platform_way(folder: Path) -> dict[str, Any]:
     """Run the trials by the platform's search: book, journal, Tune, MLflow."""
     configs = json.loads((folder / "configs.json").read_text())
     began = time.time()
+    from ser_platform.tracking.store import experiment_id, open_client
     from ser_platform.tuning.cluster import cluster
+    from ser_platform.tuning.journal import new_study
     from ser_platform.tuning.search import search  # which imports torch, Ray and Optuna, as ser tune has before
+    from ser_platform.tuning.space import Axis, Budget, SchedulerPlan, Space
+    from ser_platform.tuning.study import StudyBook, StudyRuns, make_sampler, trial_tags
 
-    imported = time.time()
+    client = open_client()  # before the cluster's start, as ser tune does
+    experiment, imported = experiment_id(client, "throughput"), time.time()
     with cluster() as where:
         started = time.time()
-        from ser_platform.tracking.runs import StudyRuns
-        from ser_platform.tracking.store import experiment_id, open_client
-        from ser_platform.tuning.book import StudyBook
-        from ser_platform.tuning.journal import new_study
-        from ser_platform.tuning.samplers import make_sampler
-        from ser_platform.tuning.space import Axis, Budget, SchedulerPlan, Space
-        from ser_platform.tuning.study import trial_tags
-
         axes = tuple(
             Axis(name, "choice", tuple(dict.fromkeys(config[name] for config in configs)), None, {})
             for name in configs[0]
         )
         scheduler, budget = SchedulerPlan("asha", GRACE, FACTOR), Budget(len(configs))
         space = Space("throughput", "student", BASE, axes, budget=budget, scheduler=scheduler)
-        client = open_client()
         study = new_study("throughput", role="student", corpus="emodb")
-        runs = StudyRuns(client, experiment_id(client, "throughput"), study.name, {}, trial_tags)
+        runs = StudyRuns(client, experiment, study.name, {}, trial_tags)
         trials = study.open(make_sampler(space, done=0))
         for config in configs:
             trials.enqueue_trial(config)
