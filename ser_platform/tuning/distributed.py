@@ -9,7 +9,7 @@ workers wait until Ray Train's controller looks, half a second an epoch.
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
+Offer = Mapping[str, float]  # of a node: how much of each resource
 UNNEEDED = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 
 
@@ -88,14 +89,17 @@ def refuse_workers(workers: int, device: str) -> None:
         raise UserError(f"--workers {workers}: this machine has slots for {slots()} (CPU cores)")
 
 
-def form_team(workers: int, device: str, settings: Settings) -> Team:
+def form_team(workers: int, device: str, settings: Settings, among: frozenset[str] | None = None) -> Team:
     """Return a team of the cluster that this process has joined; `device` auto takes GPUs where there are any.
 
+    Args:
+        among: the nodes that its workers may be on; None are all.
+
     Raises:
-        UserError: the cluster has not so many slots; tells how many there are.
+        UserError: they have not so many slots; tells how many there are.
     """
-    resources = ray.cluster_resources()
-    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    nodes = _nodes(among)
+    cpus, gpus = (sum(_places(node, 1, on_gpu) for node in nodes) for on_gpu in (False, True))
     if device == "auto":
         device = "cuda" if gpus else "mps" if workers == 1 and _is_mac() else "cpu"
     if device == "cuda" and workers > gpus:
@@ -104,7 +108,7 @@ def form_team(workers: int, device: str, settings: Settings) -> Team:
         raise UserError(f"--workers {workers}: the cluster has slots for {cpus} (CPU cores)")
     if not is_heavy(settings):
         return Team(workers, device)
-    return Team(workers, device, _cores_each(workers))
+    return Team(workers, device, _cores_each(workers, nodes, device == "cuda"))
 
 
 def team_with(folder: Path, workers: int, device: str, settings: Settings) -> Team:
@@ -114,19 +118,15 @@ def team_with(folder: Path, workers: int, device: str, settings: Settings) -> Te
         UserError: too few nodes share it, or the cluster has not so many slots.
     """
     nodes = nodes_with(folder)
-    team = form_team(workers, device, settings)
     if nodes >= alive():
-        return team
-    there = [node["Resources"] for node in ray.nodes() if node["NodeID"] in nodes]
-    places = sum(
-        int(node.get("GPU", 0) if team.device == "cuda" else node.get("CPU", 0) // team.cpus) for node in there
-    )
-    if places < workers:
+        return form_team(workers, device, settings)
+    try:
+        return replace(form_team(workers, device, settings, nodes), nodes=nodes)
+    except UserError as error:
         raise UserError(
-            f"--workers {workers}: the nodes that share {folder} with this one have places for {places}; run the "
-            "command in a folder on storage that all nodes share under the same path"
-        )
-    return replace(team, nodes=nodes)
+            f"{error}, of which {len(nodes)} of {len(alive())} nodes count, those that share {folder} with this one; "
+            "run the command in a folder on storage that all nodes share under the same path"
+        ) from error
 
 
 def offered_workers(folder: Path | None = None) -> int:
@@ -136,9 +136,8 @@ def offered_workers(folder: Path | None = None) -> int:
     """
     if not os.environ.get("RAY_ADDRESS"):
         return 1
-    nodes = alive() if folder is None else nodes_with(folder)
-    there = [node["Resources"] for node in ray.nodes() if node["NodeID"] in nodes]
-    return int(sum(node.get("GPU", 0) for node in there)) or max(1, sum(node.get("CPU", 0) >= 1 for node in there))
+    nodes = _nodes(None if folder is None else nodes_with(folder))
+    return sum(_places(node, 1, True) for node in nodes) or max(1, sum(node.get("CPU", 0) >= 1 for node in nodes))
 
 
 def trial_team(workers: int, where: Cluster) -> tuple[Team, int]:
@@ -258,18 +257,22 @@ def _work(config: dict[str, Any]) -> None:
         raise
 
 
-def _cores_each(workers: int) -> int:
+def _cores_each(workers: int, nodes: Sequence[Offer], on_gpu: bool) -> int:
     """Return the most CPU cores that each of `workers` can have, on as many nodes as it takes."""
-    nodes = _nodes()
-    return max(
-        (cores for cores in range(1, max(nodes) + 1) if sum(node // cores for node in nodes) >= workers), default=1
-    )
+    most = int(max(node.get("CPU", 0) for node in nodes))
+    fitting = (c for c in range(1, most + 1) if sum(_places(node, c, on_gpu) for node in nodes) >= workers)
+    return max(fitting, default=1)
 
 
-def _nodes() -> list[int]:
-    """Return the CPU cores of each node that has any."""
-    cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    return [number for number in cores if number]
+def _places(node: Offer, cpus: int, on_gpu: bool) -> int:
+    """Return how many workers of `cpus` cores, each with a GPU or none, a node has room for."""
+    by_cores = int(node.get("CPU", 0) // cpus)
+    return min(by_cores, int(node.get("GPU", 0))) if on_gpu else by_cores
+
+
+def _nodes(among: frozenset[str] | None) -> list[Offer]:
+    """Return what each node, or each of these, has to offer."""
+    return [n["Resources"] for n in ray.nodes() if n["Alive"] and (among is None or n["NodeID"] in among)]
 
 
 def _is_mac() -> bool:

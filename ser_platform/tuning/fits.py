@@ -14,8 +14,10 @@ from ser_platform.settings import Settings, as_json
 from ser_platform.training.states import fingerprint
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.distributed import fit_together, is_heavy, offered_workers, team_with
+from ser_platform.tuning.extraction import hearing
 from ser_platform.tuning.keeping import FitFolder
 from ser_platform.tuning.shipping import offer_for
+from ser_platform.tuning.space import Space
 from ser_platform.tuning.trainable import Fit, FitJob, fit, seconds_alone
 
 Progress = Callable[[int, int], None]
@@ -93,6 +95,20 @@ class Finalists:
 
     def _is_pretrained_teacher(self, settings: Settings) -> bool:
         return self.role == "teacher" and settings["model.name"] in PRETRAINED
+
+
+def refuse_homeless_team(space: Space, folder: Path) -> None:
+    """Refuse a study whose candidate may be trained by a team, for which no node that shares `folder` has a place.
+
+    Raises:
+        UserError: there is none; says which nodes count.
+    """
+    if space.resources.workers:
+        return  # their places are asked for by name
+    for settings in hearing(space):
+        if is_heavy(settings) or (space.role == "teacher" and settings["model.name"] in PRETRAINED):
+            team_with(folder, offered_workers(folder), "auto", settings)
+            return
 
 
 def time_alone(jobs: Sequence[FitJob]) -> list[float]:

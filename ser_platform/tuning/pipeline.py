@@ -22,6 +22,7 @@ from ser_platform.tuning.candidate import code_version, find_teacher, refuse_lea
 from ser_platform.tuning.cluster import Cluster, cluster
 from ser_platform.tuning.distributed import trial_team
 from ser_platform.tuning.extraction import mapper, needed_families
+from ser_platform.tuning.fits import refuse_homeless_team
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, begin
 from ser_platform.tuning.lock import only_tuning
 from ser_platform.tuning.sharing import require_shared
@@ -162,6 +163,7 @@ def _tune(plan: Plan, spaces: list[Space], display: Display) -> Tuned:
                 require_shared(runs_folder(), f"resources.workers {space.resources.workers}")
             else:
                 where.for_trials(space.resources)
+                refuse_homeless_team(space, runs_folder())
         for path, space in zip(plan.spaces, spaces, strict=True):
             if plan.finished(path):
                 display.say(f"{space.name}: finished before ({plan.studies[path]})")

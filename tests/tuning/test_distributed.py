@@ -14,7 +14,8 @@ from ser_platform.settings import resolve, slots
 from ser_platform.tracking.store import open_client
 from ser_platform.tuning import distributed, pipeline
 from ser_platform.tuning.cluster import Cluster
-from ser_platform.tuning.distributed import Team, form_team, refuse_workers, trial_team
+from ser_platform.tuning.distributed import Team, form_team, offered_workers, refuse_workers, team_with, trial_team
+from ser_platform.tuning.fits import refuse_homeless_team
 from ser_platform.tuning.space_file import read_space
 
 SMALL = resolve({})
@@ -34,13 +35,14 @@ resources: {workers: 2}
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch):
-    """Pretend a cluster of these CPU cores a node, and this many GPUs."""
+    """Pretend a cluster of these CPU cores a node, and this many GPUs, all of the first."""
 
     def pretend(*cores: int, gpus: int = 0) -> None:
-        resources = {"CPU": float(sum(cores))} | ({"GPU": float(gpus)} if gpus else {})
-        monkeypatch.setattr(distributed.ray, "cluster_resources", lambda: resources)
-        told = [{"Alive": True, "Resources": {"CPU": float(number)}} for number in cores]
-        monkeypatch.setattr(distributed.ray, "nodes", lambda: told)
+        told = [
+            {"Alive": True, "NodeID": str(number), "Resources": {"CPU": float(each), "GPU": 0.0 if number else gpus}}
+            for number, each in enumerate(cores)
+        ]
+        monkeypatch.setattr("ray.nodes", lambda: told)
 
     return pretend
 
@@ -78,6 +80,41 @@ def test_workers_of_a_large_model_share_the_cores_of_each_node(nodes) -> None:
     assert form_team(2, "cpu", SMALL).cpus == 1
 
 
+def test_workers_with_a_gpu_get_the_cores_beside_it(nodes) -> None:
+    nodes(8, 64, gpus=2)
+    assert form_team(2, "cuda", TUNED).cpus == 4
+    nodes(1, 64, gpus=2)
+    with pytest.raises(UserError, match="the cluster has 1 GPUs"):  # the other has no core to be driven by
+        form_team(2, "cuda", SMALL)
+
+
+def test_a_team_is_formed_of_the_nodes_that_share_the_folder_it_writes(
+    nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "there")
+    nodes(2, 8, 8)
+    monkeypatch.setattr(distributed, "nodes_with", lambda folder: frozenset({"0"}))
+    assert offered_workers(tmp_path) == 1
+    assert team_with(tmp_path, 1, "auto", TUNED) == Team(1, "cpu", 2, frozenset({"0"})), "cores of its node alone"
+    with pytest.raises(UserError, match="slots for 2 .CPU cores., of which 1 of 3 nodes count, those that share"):
+        team_with(tmp_path, 3, "auto", TUNED)
+    monkeypatch.setattr(distributed, "nodes_with", lambda folder: frozenset({"0", "1", "2"}))
+    assert team_with(tmp_path, 3, "auto", TUNED) == Team(3, "cpu", 4)
+
+
+def test_a_study_that_may_end_in_a_team_is_refused_at_once_where_no_node_with_its_folder_can_train(
+    nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "there")
+    nodes(0, 8)  # the driver's takes no work
+    monkeypatch.setattr(distributed, "nodes_with", lambda folder: frozenset({"0"}))
+    (tmp_path / "heard.yaml").write_text("role: teacher\nspace: {model.name: {choice: [bilstm, pretrained]}}\n")
+    with pytest.raises(UserError, match="slots for 0 .*storage that all nodes share"):
+        refuse_homeless_team(read_space(tmp_path / "heard.yaml"), tmp_path)
+    (tmp_path / "small.yaml").write_text("role: teacher\nspace: {model.name: {choice: [bilstm, lite_cnn]}}\n")
+    refuse_homeless_team(read_space(tmp_path / "small.yaml"), tmp_path)
+
+
 def test_a_study_trains_as_many_trials_at_once_as_there_are_places_for_their_workers() -> None:
     assert trial_team(2, Cluster(slots=8, gpus=0.0)) == (Team(2, "cpu"), 4)
     assert trial_team(1, Cluster(slots=8, gpus=0.25)) == (Team(1, "cuda"), 2)
@@ -88,7 +125,9 @@ def test_a_study_trains_as_many_trials_at_once_as_there_are_places_for_their_wor
 @pytest.mark.parametrize("given", ["0", "two", "1.5", "true"])
 def test_a_space_names_whole_workers(given: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"role: student\nresources: {{workers: {given}}}\n")
-    with pytest.raises(SpaceError, match=r"mine.yaml:2: resources.workers must be a whole number of at least 1"):
+    with pytest.raises(
+        SpaceError, match=r"mine.yaml:2: resources.workers must be a (whole number|number of at least 1);"
+    ):
         read_space(tmp_path / "mine.yaml")
 
 
