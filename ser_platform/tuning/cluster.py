@@ -87,15 +87,20 @@ def cluster() -> Iterator[Cluster]:
     """Join the cluster at `RAY_ADDRESS` or start one on this machine; leave it at the end.
 
     Inside another such block this is the same cluster, which the outer block leaves.
+
+    Raises:
+        WorkFailed: it is gone.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     import ray
+
+    from ser_platform.tuning.watching import watched
 
     if ray.is_initialized():
         yield _offered()
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
-    with _joined() if os.environ.get("RAY_ADDRESS") else _started():
+    with _joined() if os.environ.get("RAY_ADDRESS") else _started(), watched():
         yield _offered()
 
 
