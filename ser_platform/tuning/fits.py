@@ -32,8 +32,8 @@ def equipped(job: FitJob) -> FitJob:
 
 def fit_all(jobs: Sequence[FitJob], where: Cluster, progress: Progress) -> list[Fit]:
     """Run the jobs on the cluster's slots; return their fits in the order of `jobs`."""
-    task: Any = ray.remote(num_cpus=1, num_gpus=where.gpus, max_retries=2)(fit)
-    waiting = [task.remote(equipped(job), where.gpus) for job in jobs]
+    task: Any = ray.remote(num_cpus=where.cpus, num_gpus=where.gpus, max_retries=2)(fit)
+    waiting = [task.remote(equipped(job), where.gpus, where.cpus) for job in jobs]
     everything = list(waiting)
     while waiting:
         _, waiting = ray.wait(waiting, timeout=1.0)
@@ -111,7 +111,7 @@ def refuse_homeless_team(space: Space, folder: Path) -> None:
             return
 
 
-def time_alone(jobs: Sequence[FitJob]) -> list[float]:
+def time_alone(jobs: Sequence[FitJob], where: Cluster) -> list[float]:
     """Return each job's seconds for an epoch, one after another on one slot with the others idle."""
-    task: Any = ray.remote(num_cpus=1)(seconds_alone)
-    return [ray.get(task.remote(equipped(job))) for job in jobs]
+    task: Any = ray.remote(num_cpus=where.cpus, num_gpus=where.gpus)(seconds_alone)
+    return [ray.get(task.remote(equipped(job), where.gpus, where.cpus)) for job in jobs]

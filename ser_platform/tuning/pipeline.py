@@ -168,7 +168,8 @@ def _tune(plan: Plan, spaces: list[Space], display: Display) -> Tuned:
             if plan.finished(path):
                 display.say(f"{space.name}: finished before ({plan.studies[path]})")
                 continue
-            outcomes.append(_study(plan, path, space, corpus, client, experiment, where, display))
+            offered = where if space.resources.workers else where.for_trials(space.resources)
+            outcomes.append(_study(plan, path, space, corpus, client, experiment, offered, display))
     return Tuned(corpus, outcomes, score_baseline(corpus, dtype), time.monotonic() - began)
 
 

@@ -253,7 +253,7 @@ class StudyRun:
             return math.nan
         timed = sorted(records, key=lambda record: -sum(record.epoch_seconds))[:TIMED_TRIALS]
         folds = [
-            time_alone([FitJob(record.settings, task, stop_after=TIMED_EPOCHS) for record in timed])
+            time_alone([FitJob(record.settings, task, stop_after=TIMED_EPOCHS) for record in timed], self.where)
             for task in self._tasks()
         ]
         alone = [sum(seconds) for seconds in zip(*folds, strict=True)]

@@ -175,15 +175,17 @@ def heard_latency_ms(model: nn.Module, settings: Settings) -> float:
     return latency_ms(deepcopy(model).cpu().eval(), torch.zeros(1, frames, view.n_features), torch.tensor([frames]))
 
 
-def fit(job: FitJob, gpus: float = 0.0) -> Fit:
+def fit(job: FitJob, gpus: float = 0.0, cpus: int = 1) -> Fit:
     """Run one training run to its end and return what it gave."""
-    trainer = make_trainer(job.settings, job.task.data(job.settings), student_loss, prepare_process(gpus))
+    device = prepare_process(gpus, cpus)
+    trainer = make_trainer(job.settings, job.task.data(job.settings), student_loss, device)
     results = list(trainer.epochs(job.stop_after))
     trainer.restore_best()
     return Fit(trainer.best_state, trainer.normaliser, results, trainer.best_dev_logits, trainer.logits(job.label))
 
 
-def seconds_alone(job: FitJob) -> float:
+def seconds_alone(job: FitJob, gpus: float = 0.0, cpus: int = 1) -> float:
     """Return the least seconds of an epoch: the first also warms caches, and what else the machine does only adds."""
-    trainer = make_trainer(job.settings, job.task.data(job.settings), student_loss, prepare_process(0.0))
+    device = prepare_process(gpus, cpus)
+    trainer = make_trainer(job.settings, job.task.data(job.settings), student_loss, device)
     return min(result.seconds for result in trainer.epochs(job.stop_after))

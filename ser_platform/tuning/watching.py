@@ -37,7 +37,9 @@ def watched() -> Iterator[None]:
     except KeyboardInterrupt:
         if not gone.is_set():
             raise
-        raise WorkFailed(f"the Ray cluster at {address} is gone; what was done is kept, go on with --resume") from None
+        raise WorkFailed(
+            f"the Ray cluster at {address} is gone; what was done is kept: a tuning or a training goes on with --resume"
+        ) from None
     finally:
         over.set()
 

@@ -232,7 +232,7 @@ def _alone() -> None:
     def fit_all(jobs: Sequence[FitJob], *_: Any) -> list[Any]:
         return [fit(job) for job in jobs]
 
-    def time_alone(jobs: Sequence[FitJob]) -> list[float]:
+    def time_alone(jobs: Sequence[FitJob], *_: Any) -> list[float]:
         return [seconds_alone(job) for job in jobs]
 
     for module, replacement in ((pipeline, here), (study, search), (fits, fit_all), (study, time_alone)):
