@@ -5,8 +5,10 @@ waits for ever.
 """
 
 import contextlib
+import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import ray
 from ser_platform.errors import WorkFailed
 
 LOOK_S = 2.0
+GRACE_S = 10.0  # of a main thread that is asked to stop
 PATIENCE_S = 20.0  # of a head that starts again; Ray's own is 60, of which its shutdown takes a part
 
 
@@ -37,9 +40,7 @@ def watched() -> Iterator[None]:
     except KeyboardInterrupt:
         if not gone.is_set():
             raise
-        raise WorkFailed(
-            f"the Ray cluster at {address} is gone; what was done is kept: a tuning or a training goes on with --resume"
-        ) from None
+        raise WorkFailed(_told(address)) from None
     finally:
         over.set()
 
@@ -54,7 +55,20 @@ def _watch(address: str, over: threading.Event, gone: threading.Event) -> None:
         elif time.monotonic() - seen > PATIENCE_S:
             gone.set()
             signal.pthread_kill(main, signal.SIGINT)  # not `interrupt_main`, which a wait sleeps through
+            if not over.wait(GRACE_S):
+                _end(address)
             return
+
+
+def _end(address: str) -> None:
+    """End a process whose main thread Ray holds in a call that no signal ends: as a kill does, which loses nothing."""
+    cursor = "\033[?25h\n" if sys.stderr.isatty() else ""  # which a progress line hides
+    print(f"{cursor}ser: {_told(address)}", file=sys.stderr, flush=True)
+    os._exit(WorkFailed.exit_code)
+
+
+def _told(address: str) -> str:
+    return f"the Ray cluster at {address} is gone; what was done is kept: a tuning or a training goes on with --resume"
 
 
 def _answers(address: str) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from ser_platform.errors import WorkFailed
 from ser_platform.tuning import watching
 from ser_platform.tuning.watching import watched
+from tests.tuning.nodes import wait_for
 
 PATIENCE_S = 0.5
 
@@ -53,6 +54,20 @@ def test_nodes_that_come_back_in_time_are_waited_for(head: socket.socket, monkey
             time.sleep(PATIENCE_S / 2)
             monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}])
             time.sleep(PATIENCE_S / 2)
+
+
+def test_a_process_that_ray_holds_in_a_call_is_ended(
+    head: socket.socket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(watching, "GRACE_S", 0.1)
+    monkeypatch.setattr("signal.pthread_kill", lambda *_: None)
+    monkeypatch.setattr("os._exit", ended.append)
+    with watched():
+        head.close()
+        wait_for(lambda: ended, seconds=10)
+    assert ended == [1]
+    assert "ser: the Ray cluster at 127.0.0.1:" in capsys.readouterr().err
 
 
 def test_ctrl_c_stays_what_it_is(head: socket.socket) -> None:
