@@ -58,7 +58,7 @@ def open_client(address: str) -> JobSubmissionClient:
     """
     if not _is_http(address):
         raise UserError(f"--address {address!r}: give the address of the cluster's dashboard, like {DEFAULT_ADDRESS}")
-    logging.getLogger("ray.dashboard").setLevel(logging.WARNING)
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # it sets its own level
     logging.getLogger("ray._private.runtime_env").setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(address)
