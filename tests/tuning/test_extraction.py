@@ -1,12 +1,9 @@
 """Extraction on a cluster of two nodes, and which features a study can come to need."""
 
-import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from ser_platform.features.extraction import on_this_machine
 from ser_platform.tuning.extraction import mapper, needed_families, on_cluster
 from ser_platform.tuning.space import Space
 from ser_platform.tuning.space_file import read_space
+from tests.tuning.nodes import free_ports, ray_node
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = {"log_mel", "mfcc", "zcr", "rms"}
@@ -64,50 +62,19 @@ print(json.dumps({"slots": where.slots, "extracted_on": [path.name for path in m
 LOCAL = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-@contextlib.contextmanager
-def node(environment: dict[str, str], *words: str) -> Iterator[None]:
-    """A Ray node of one core; it ends with the block, and no other does."""
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "1"]
-    command += ["--node-ip-address", "127.0.0.1", *words]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
 @pytest.fixture
 def two_nodes(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of processes on a cluster of two nodes on this machine that share a store."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
-    port = address.split(":")[1]
+    (port,) = free_ports(1)
+    address = f"127.0.0.1:{port}"
     environment = os.environ | LOCAL | {"PYTHONPATH": str(ROOT), "SER_HOME": str(tmp_path / "shared")}
     environment.pop("RAY_ADDRESS", None)
+    head = ["--head", "--port", str(port), "--include-dashboard", "false"]
     with (
-        node(environment, "--head", "--port", port, "--include-dashboard", "false"),
-        node(environment, "--address", address),
+        ray_node(tmp_path, environment, "--num-cpus", "1", *head, port=port),
+        ray_node(tmp_path, environment, "--num-cpus", "1", "--address", address),
     ):
-        environment["RAY_ADDRESS"] = address
-        wait_for_two(environment)
-        yield environment
-
-
-def wait_for_two(environment: dict[str, str]) -> None:
-    script = (
-        "import time, ray; ray.init(logging_level='ERROR')\n"
-        "while len([node for node in ray.nodes() if node['Alive']]) < 2: time.sleep(0.2)"
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if (
-            subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=120).returncode
-            == 0
-        ):
-            return
-    raise AssertionError("no two nodes in 2 minutes")
+        yield environment | {"RAY_ADDRESS": address}
 
 
 def space(tmp_path: Path, text: str) -> Space:

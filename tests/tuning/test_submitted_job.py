@@ -4,15 +4,16 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.tuning.nodes import free_ports, ray_node, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = """
@@ -35,7 +36,6 @@ class Guarded:
     folder: Path
     port: int
     dashboard: int
-    agent: int
     client: int
 
     @property
@@ -53,21 +53,10 @@ class Guarded:
     def up(self) -> Iterator[None]:
         (self.folder / "token").write_text("0123456789abcdef" * 4)
         (self.folder / "token").chmod(0o600)
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--head", "--port", str(self.port)]
-        command += ["--num-cpus", "2", "--node-ip-address", "127.0.0.1", "--dashboard-port", str(self.dashboard)]
-        command += ["--ray-client-server-port", str(self.client), "--dashboard-agent-listen-port", str(self.agent)]
-        command += ["--temp-dir", f"/tmp/ser-{os.getpid()}-job"]  # names of sockets are short
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        head = subprocess.Popen(command, env=self.environment("head"), **quiet)
-        try:
-            deadline = time.monotonic() + 60
-            while not answers(self.dashboard):
-                assert time.monotonic() < deadline, "no dashboard in a minute"
-                time.sleep(0.2)
+        words = ["--head", "--num-cpus", "2", "--port", str(self.port), "--dashboard-port", str(self.dashboard)]
+        words += ["--ray-client-server-port", str(self.client)]
+        with ray_node(self.folder, self.environment("head"), *words, port=self.dashboard):
             yield
-        finally:
-            head.terminate()
-            head.wait(60)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command on the client's side, which has a `SER_HOME` of its own."""
@@ -84,14 +73,17 @@ class Guarded:
 
 
 def test_a_job_on_a_guarded_cluster_registers_what_the_command_registers(tone_corpus: Path, tmp_path: Path) -> None:
-    cluster = Guarded(tmp_path, *free_ports(4))
+    cluster = Guarded(tmp_path, *free_ports(3))
     (tmp_path / "mine.yaml").write_text(SPACE)
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
     jobs = tmp_path / "head" / "jobs"
-    with cluster.up():
-        ended = cluster.submit(*TUNE, str(tone_corpus))
+    with cluster.up(), ThreadPoolExecutor() as pool:
+        first = pool.submit(cluster.submit, *TUNE, str(tone_corpus))
+        wait_for((jobs / "nightly").exists)  # Ray's own command does not wait for a cluster that has just started
+        beside = pool.submit(cluster.submit_plainly, "jobs/tune.py", *TUNE[1:], str(tone_corpus))
+        ended = first.result()
         again = cluster.submit("tune", "--resume")
-        plain = cluster.submit_plainly("jobs/tune.py", *TUNE[1:], str(tone_corpus))
+        plain = beside.result()
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "registered ser-student version 1" in ended.stderr
     told = json.loads(ended.stdout)
@@ -104,16 +96,3 @@ def test_a_job_on_a_guarded_cluster_registers_what_the_command_registers(tone_co
         assert (jobs / name / "mlflow.db").exists()
         assert list((jobs / name / "runs").glob("*/study.json"))
     assert not (tmp_path / "here").exists(), "jobs run on the cluster"
-
-
-def free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as found:
-        sockets = [found.enter_context(socket.socket()) for _ in range(number)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as asked:
-        return asked.connect_ex(("127.0.0.1", port)) == 0

@@ -1,20 +1,21 @@
 """A study on two nodes, of which the second sees none of the driver's folders, and dies."""
 
-import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.tuning.nodes import free_ports, ray_node, wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS = 6
+TRIALS = 4
 SPACE = f"""
 role: student
 base: {{model.name: bilstm, model.hidden_size: 16, train.epochs: 60, train.patience: 60, train.batch_size: 4}}
@@ -49,7 +50,7 @@ class Nodes:
 
     def __init__(self, folder: Path) -> None:
         self.driver, self.other = folder / "driver", folder / "other"
-        self.port, *self.agents = free_ports(3)
+        (self.port,) = free_ports(1)
         self.first = self._environment(self.driver)
         self.second = self._environment(self.other)
 
@@ -63,28 +64,18 @@ class Nodes:
         inherited = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")}
         return inherited | own | token | {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
 
-    @contextlib.contextmanager
-    def head(self, temporary: Path) -> Iterator[None]:
-        words = ["--head", "--port", str(self.port), "--include-dashboard", "false", "--temp-dir", str(temporary)]
-        with started([*ray_start(self.agents[0]), *words], self.driver / "work", self.first):
-            wait_for(self._answers)
-            yield
+    def head(self) -> AbstractContextManager[Path]:
+        words = ["--num-cpus", "1", "--head", "--port", str(self.port), "--include-dashboard", "false"]
+        return ray_node(self.driver / "work", self.first, *words, port=self.port)
 
-    def _answers(self) -> bool:
-        with socket.socket() as asked:
-            return asked.connect_ex(("127.0.0.1", self.port)) == 0
-
-    @contextlib.contextmanager
-    def blind(self, temporary: Path) -> Iterator[None]:
-        words = [*ray_start(self.agents[1]), "--address", f"127.0.0.1:{self.port}", "--temp-dir", str(temporary)]
+    def blind(self) -> AbstractContextManager[Path]:
+        words = ["--num-cpus", "1", "--address", f"127.0.0.1:{self.port}"]
         hidden = f'mount -t tmpfs -o ro none {self.driver} && exec "$@"'
-        with started([*BLIND, "sh", "-c", hidden, "sh", *words], self.other / "work", self.second):
-            yield
+        within = [*BLIND, "sh", "-c", hidden, "sh"]
+        return ray_node(self.other / "work", self.second, *words, within=within)
 
     def raylet_of(self, temporary: Path) -> int:
         """Return the process of the raylet whose sockets lie under `temporary`."""
-        import psutil
-
         (found,) = (
             process.pid
             for process in psutil.process_iter(["cmdline"])
@@ -99,62 +90,12 @@ class Nodes:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, cwd=self.driver / "work", env=environment, text=True, **pipes)
 
-    def wait_for_both(self) -> None:
-        script = (
-            "import time, ray; ray.init(logging_level='ERROR')\n"
-            "while len([node for node in ray.nodes() if node['Alive']]) < 2: time.sleep(0.2)"
-        )
-        environment = self.first | {"RAY_ADDRESS": f"127.0.0.1:{self.port}"}
-        subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60, capture_output=True)
-
-
-def free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as found:
-        sockets = [found.enter_context(socket.socket()) for _ in range(number)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def ray_start(agent: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
-        *("--num-cpus", "1", "--node-ip-address", "127.0.0.1"),
-        *("--dashboard-agent-listen-port", str(agent)),  # a node that finds it taken tries again, for seconds
-    ]
-
-
-@contextlib.contextmanager
-def started(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """A process, and what it has started, for as long as the block."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **quiet)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def wait_for(happened: Callable[[], object], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
 
 def test_a_node_with_a_disk_of_its_own_trains_trials_and_may_die(tone_corpus: Path, tmp_path: Path) -> None:
     nodes, space = Nodes(tmp_path), tmp_path / "driver" / "work" / "two.yaml"
     space.write_text(SPACE)
-    # Names of sockets are short.
-    heads, blinds = (Path("/tmp") / f"ser-{os.getpid()}-{name}" for name in "ab")
     received = tmp_path / "other" / "ser-home" / "features"
-    with nodes.head(heads), nodes.blind(blinds):
-        nodes.wait_for_both()
+    with nodes.head(), nodes.blind() as blinds:
         process = nodes.ser("tune", str(space), "--corpus", str(tone_corpus))
         try:
             wait_for(lambda: process.poll() is not None or list(received.glob("log_mel-*/*.json")))
@@ -167,11 +108,9 @@ def test_a_node_with_a_disk_of_its_own_trains_trials_and_may_die(tone_corpus: Pa
             process.wait()
     assert process.returncode == 0, said
     assert f"{TRIALS} trials complete, 0 stopped early, 0 failed" in said, said
-    shown = nodes.ser("studies", "list", "--json").communicate()[0]
-    (study,) = json.loads(shown)
-    trials = json.loads(nodes.ser("studies", "show", study["name"], "--json").communicate()[0])["trials"]
+    (study,) = (tmp_path / "driver" / "work" / "runs").glob("*/study.json")
+    trials = json.loads(nodes.ser("studies", "show", study.parent.name, "--json").communicate()[0])["trials"]
     assert [trial["number"] for trial in trials] == list(range(TRIALS))
-    lost = [path.parent for path in (tmp_path / "driver" / "work" / "runs").glob("*/tune-*/*/error.txt")]
-    assert lost, "the node has taken a trial with it"
+    assert list(study.parent.glob("tune-*/*/error.txt")), "the node has taken a trial with it"
     assert not list((tmp_path / "other").rglob("runs")), "the driver alone writes what is kept"
     assert not (tmp_path / "driver" / "user" / ".ray").exists(), "no token is written beside the one that is named"
