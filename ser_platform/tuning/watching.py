@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 
 import ray
+from ray.exceptions import LocalRayletDiedError
 
 from ser_platform.errors import WorkFailed
 
@@ -41,6 +42,8 @@ def watched() -> Iterator[None]:
         if not gone.is_set():
             raise
         raise WorkFailed(_told(address)) from None
+    except LocalRayletDiedError as error:  # comes where GCS lives on, to who waits for a task
+        raise WorkFailed(_told(address)) from error
     finally:
         over.set()
 

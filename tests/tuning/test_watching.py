@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import LocalRayletDiedError
 
 from ser_platform.errors import WorkFailed
 from ser_platform.tuning import watching
@@ -45,6 +46,11 @@ def test_work_ends_where_the_head_is_gone(head: socket.socket) -> None:
 def test_work_ends_where_no_node_is_left(head: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WorkFailed, match="is gone"):
         work_on(lambda: monkeypatch.setattr("ray.nodes", lambda: [{"Alive": False}]))
+
+
+def test_a_task_that_was_lost_with_this_node_is_told_as_the_cluster_gone(head: socket.socket) -> None:
+    with pytest.raises(WorkFailed, match="is gone"), watched():
+        raise LocalRayletDiedError
 
 
 def test_nodes_that_come_back_in_time_are_waited_for(head: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
