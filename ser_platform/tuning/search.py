@@ -1,5 +1,6 @@
 """The search: Ray Tune runs the trials, the book says which and for how long."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle, tune
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -24,6 +25,7 @@ from ser_platform.tuning.trainable import Task, TrialJob
 from ser_platform.tuning.trial import TuneTrial
 
 Shown = Callable[[], None]
+Stop = Callable[[int], None]
 CAPTION = "tune"  # the folder under runs/NAME/ in which Ray keeps its state of the trials
 LOSSES = 2  # of a trial's process, after which it is run again: more are the trial's own doing
 TRIALS_OF_A_RUN = 1500  # of Tune: see tests/benchmarks/overhead.py
@@ -72,7 +74,7 @@ class BookScheduler(Unpickled, FIFOScheduler):
     A trial of several workers is asked to end (`stop`), by which it gives their places back: Tune would kill it.
     """
 
-    def __init__(self, book: StudyBook, shown: Shown, stop: Callable[[int], None] | None = None) -> None:
+    def __init__(self, book: StudyBook, shown: Shown, stop: Stop | None = None) -> None:
         super().__init__()
         self._book, self._shown, self._stop = book, shown, stop
         self._losses: Counter[int] = Counter()
@@ -99,12 +101,15 @@ class BookScheduler(Unpickled, FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         number, error = trial.config["number"], _error_of(trial)
-        is_lost = isinstance(error, RayActorError)
-        self._losses[number] += is_lost
-        if is_lost and self._losses[number] <= LOSSES:
-            self._book.again(number)
-        else:
+        if not _is_lost(error):
             self._book.end(number, failure=_reason(error))
+        else:
+            self._losses[number] += 1
+            if (times := self._losses[number]) <= LOSSES:
+                self._book.again(number)
+            else:
+                reason = f"its process was killed {times} times, as the system does when memory runs out"
+                self._book.end(number, failure=reason)
         self._shown()
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -119,6 +124,13 @@ def _error_of(trial: Any) -> Exception | None:
     return error
 
 
+def _is_lost(error: Exception | None) -> bool:
+    """Tell whether a trial's process was killed, itself or with its node; one that could not begin never will."""
+    if isinstance(error, RayActorError):
+        return not error.actor_init_failed
+    return isinstance(error, OutOfMemoryError)
+
+
 def _reason(error: Any) -> str:
     """Return one line on why a trial failed: the last of the traceback that came from its process."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
@@ -130,21 +142,15 @@ def search(
 ) -> list[TrialRecord]:
     """Run the trials of a study, each on one task or on one a fold; return those that may become the candidate.
 
-    They are the best first. A long study is several Tune runs over one book: what Tune keeps of each trial costs time
-    in every step of its loop.
+    They are the best first.
 
     Raises:
         UserError: the cluster has no place for a trial.
     """
-    deadline = time.monotonic() + 60 * book.space.budget.minutes
     trials = FitFolder(folder.path / "trials")
     means = _means(book, tasks, where, trials)
     stop = (lambda number: FitFolder(trials.path / str(number)).stop()) if book.space.resources.workers else None
-    is_over = False
-    while not is_over:
-        searcher = BookSearcher(book, deadline, TRIALS_OF_A_RUN)
-        _run(searcher, BookScheduler(book, shown, stop), means, folder)
-        is_over = searcher.is_over and not book.has_lost
+    run_trials(book, means, folder, shown, stop)
     trials.clear()
     return book.ranked()
 
@@ -156,6 +162,21 @@ class Means:
     trainable: Any
     resources: dict[str, float]
     at_once: int
+
+
+def run_trials(
+    book: StudyBook, means: Means, folder: StudyFolder, shown: Shown = lambda: None, stop: Stop | None = None
+) -> None:
+    """Run the book's trials until budget, time or space are used up.
+
+    A long study is several Tune runs over one book: what Tune keeps of each trial costs time in every step of its loop.
+    """
+    deadline = time.monotonic() + 60 * book.space.budget.minutes
+    is_over = False
+    while not is_over:
+        searcher = BookSearcher(book, deadline, TRIALS_OF_A_RUN)
+        _run(searcher, BookScheduler(book, shown, stop), means, folder)
+        is_over = searcher.is_over and not book.has_lost
 
 
 def _means(book: StudyBook, tasks: Sequence[Task], where: Cluster, trials: FitFolder) -> Means:
@@ -178,6 +199,7 @@ def _means(book: StudyBook, tasks: Sequence[Task], where: Cluster, trials: FitFo
 
 def _run(searcher: BookSearcher, scheduler: BookScheduler, means: Means, folder: StudyFolder) -> None:
     """Run Tune until the searcher has no trial left."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the book tells why a trial failed, in a line
     tuner = tune.Tuner(
         tune.with_resources(means.trainable, means.resources),
         tune_config=tune.TuneConfig(
