@@ -6,6 +6,8 @@ from collections.abc import Callable
 from ser_platform.progress import clock
 from ser_platform.tuning.book import COMPLETE, FAILED, PRUNED, RUNNING, StudyBook
 
+FAILURES_TOLD = 5
+
 
 def study_line(book: StudyBook, began: float) -> Callable[[], str]:
     """Return a function that tells how a study stands: done, running, stopped, best so far, time left."""
@@ -30,3 +32,11 @@ def study_line(book: StudyBook, began: float) -> Callable[[], str]:
         return "  ".join(parts)
 
     return line
+
+
+def told_failures(book: StudyBook) -> list[str]:
+    """Return a line for each trial that failed, and why; of many, for the first and their number."""
+    failed = [record for record in book.records.values() if record.state == FAILED]
+    lines = [f"trial {record.number} failed: {record.reason}" for record in failed[:FAILURES_TOLD]]
+    more = len(failed) - FAILURES_TOLD
+    return lines if more <= 0 else [*lines, f"{more} more trials failed; their runs hold the tag reason"]

@@ -23,7 +23,7 @@ from ser_platform.tuning.book import COMPLETE, FAILED, PRUNED, StudyBook, TrialR
 from ser_platform.tuning.candidate import Origin, Teacher, pack, score_and_register
 from ser_platform.tuning.choosing import Confirmed, confirm
 from ser_platform.tuning.cluster import Cluster
-from ser_platform.tuning.display import study_line
+from ser_platform.tuning.display import study_line, told_failures
 from ser_platform.tuning.extraction import copies_of, heard_families, mapper
 from ser_platform.tuning.fits import Finalists, Progress, time_alone
 from ser_platform.tuning.folds import fold_splits
@@ -181,6 +181,8 @@ class StudyRun:
         book.save_rungs()
         self.runs.close()
         self.folder.update(run_ids=self._run_ids())
+        for line in told_failures(book):
+            self.display.say(f"{self.space.name}: {line}")
         if book.exhausted:
             self.display.say(f"{self.space.name}: exhausted, every configuration left was tried before")
         records = book.ranked()

@@ -1,6 +1,6 @@
 """`ser` in processes that are killed: at the n-th write of a kind, or at a moment; and what must be true afterwards.
 
-Run as a script it is `ser` in forks of one process, which has imported all that `ser tune` needs: that takes 6 s.
+Run as a script it is `ser` in forks of one process, which has imported all that `ser tune` needs: that takes 10 s.
 """
 
 import contextlib
@@ -241,8 +241,14 @@ def _alone() -> None:
 
 def _serve() -> None:
     """Run `ser` in a fork for each line of stdin; tell on stdout how it has ended."""
+    import torch
+    from mlflow.utils import requirements_utils
+
     import ser_platform.tuning.pipeline  # noqa: F401 - what all forks need
     from ser_platform.cli import main
+
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports its compiler
+    requirements_utils._init_modules_to_packages_map()  # 3 s of each registration
 
     for line in sys.stdin:
         order = json.loads(line)
