@@ -1,5 +1,6 @@
 """Every search space that is shipped can be read, says what it answers, and draws only what can be trained."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from ser_platform.errors import UserError
 from ser_platform.models import NEURAL
 from ser_platform.training.configuration import parameters_of
 from ser_platform.tuning.samplers import make_sampler
-from ser_platform.tuning.space_file import question_of, read_space, space_files
+from ser_platform.tuning.space_axes import DOMAINS
+from ser_platform.tuning.space_file import parse_space, question_of, read_space, space_files
 
 SHIPPED = space_files(Path(__file__).resolve().parents[2] / "search_spaces")
 DRAWS = 50
@@ -73,3 +75,11 @@ def test_a_mistake_in_a_drawn_configuration_would_be_seen():
     space = read_space(SHIPPED["duration"])
     with pytest.raises(UserError):
         parameters_of(space.settings({"data.min_seconds": 9.0, "data.max_seconds": 1.0}), 8)
+
+
+def test_the_example_of_the_reference_can_be_read():
+    folder = Path(__file__).resolve().parents[2] / "search_spaces"
+    example = re.search(r"```yaml\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert example is not None
+    space = parse_space(folder / "mine.yaml", example[1])
+    assert {axis.domain for axis in space.axes} == set(DOMAINS)
