@@ -35,7 +35,8 @@ def watched() -> Iterator[None]:
         yield  # Ctrl-C comes to the main thread alone; what is behind a proxy cannot be watched
         return
     over, gone = threading.Event(), threading.Event()
-    threading.Thread(target=_watch, args=(address, over, gone), name="cluster-watch", daemon=True).start()
+    watch = threading.Thread(target=_watch, args=(address, over, gone), name="cluster-watch", daemon=True)
+    watch.start()
     try:
         yield
     except KeyboardInterrupt:
@@ -46,6 +47,7 @@ def watched() -> Iterator[None]:
         raise WorkFailed(_told(address)) from error
     finally:
         over.set()
+        watch.join(2 * LOOK_S)  # it asks Ray, which is left next
 
 
 def _watch(address: str, over: threading.Event, gone: threading.Event) -> None:
