@@ -66,7 +66,7 @@ def answers(port: int) -> bool:
         return asked.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_for(happened: Callable[[], object], seconds: float = 90) -> None:
+def wait_for(happened: Callable[[], object], seconds: float = 150) -> None:
     """Return once something has happened."""
     deadline = time.monotonic() + seconds
     while not happened():
