@@ -19,6 +19,8 @@ QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # the study's own journal is what a study is resumed from
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # A process a core that no trial would get: Tune's have an environment of their own.
+    "RAY_prestart_worker_first_driver": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is to end the study, not the search alone
 }
 GPU_SHARE = 0.25  # of a GPU for one trial: models here are small
