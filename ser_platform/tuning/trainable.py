@@ -22,6 +22,7 @@ from ser_platform.training.configuration import feature_view, has_adversary
 from ser_platform.training.loop import EpochResult
 from ser_platform.training.trainers import Training, make_trainer
 from ser_platform.tuning.folds import FoldTraining
+from ser_platform.tuning.memory import keep_freed_memory
 from ser_platform.tuning.shipping import NOTHING, Shipment
 
 Rows = NDArray[np.int64]
@@ -115,6 +116,7 @@ def use_threads(number: int) -> None:
 
 def prepare_process(gpus: float, cpus: int = 1) -> torch.device:
     """Set the process to a thread for each of its cores; return the device granted to it, not the one it can see."""
+    keep_freed_memory()
     use_threads(cpus)  # a reused process keeps whatever the last trial set
     return torch.device("cuda" if gpus else "cpu")
 
