@@ -76,8 +76,21 @@ def cut_torn_line(journal: Path) -> None:
             file.truncate(kept)
 
 
+class _SoleWriter(JournalFileOpenLock):
+    """No lock a line: `only_tuning` holds one for as long as a study is written.
+
+    Optuna's is a file, created and removed for each line; one that a kill leaves behind stops the next for 30 s.
+    """
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
 def _journal(path: Path) -> JournalStorage:
-    return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    return JournalStorage(JournalFileBackend(str(path), _SoleWriter(str(path))))
 
 
 def _given() -> sqlalchemy.URL | None:
