@@ -133,6 +133,7 @@ def assert_nothing_is_lost(place: Workplace, trials: int = TRIALS, versions: int
     assert sorted(run.data.tags.get("trial", "parent") for run in runs) == [*map(str, range(trials)), "parent"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     (parent,) = (run.info.run_id for run in runs if "trial" not in run.data.tags)
+    assert "report/index.html" in {file.path for file in client.list_artifacts(parent, "report")}
     for run in (run for run in runs if "trial" in run.data.tags):
         trial = kept[int(run.data.tags["trial"])]
         assert run.data.tags["mlflow.parentRunId"] == parent
