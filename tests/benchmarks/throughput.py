@@ -3,8 +3,8 @@
     python -m tests.benchmarks.throughput [--json] [--publish] [--trials N] [--peer FILE] [--ways NAME ...]
 
 A student of 28 thousand parameters on EmoDB, at most 20 epochs, successive halving with grace 3 and factor 4. The
-documented way is `docs_way.py`, unchanged: Ray's and MLflow's documentation in one file. Plain Optuna has two
-processes, each of which reads the features once. Walls run from before Ray or Optuna are imported to the last logged
+documented way is `docs_way.py`, unchanged: Ray's and MLflow's documentation in one file; it is left out where neither
+--peer nor SER_PEERS says where that is. Plain Optuna has two processes, each of which reads the features once. Walls run from before Ray or Optuna are imported to the last logged
 run; which trials a rule stops depends on their order, so seconds are also given per epoch trained. Efficiency is epochs
 trained x the seconds of an epoch on one slot alone, over wall x slots; the platform's wall then runs, as a study's,
 from before the cluster's start. The floor is the training alone, on all slots.
@@ -13,6 +13,7 @@ from before the cluster's start. The floor is the training alone, on all slots.
 import argparse
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,15 @@ from rich.table import Table
 
 from tests.benchmarks.ways import SLOTS, TASK, documented_way, prepare, run_way
 
-PEER = Path(os.environ.get("SER_PEERS", Path(__file__).parents[3] / "shared" / "peers")) / "docs_way.py"
+PEERS = "SER_PEERS"  # the folder of docs_way.py
 NAMES = ("platform", "optuna", "documented")
 
 
-def measure(folder: Path, names: list[str], peer: Path) -> dict[str, Any]:
+def measure(folder: Path, names: list[str], peer: Path | None) -> dict[str, Any]:
     """Run the ways in turn; return each one's figures, and what they come to."""
     os.environ[TASK] = str(folder / "task.npz")
     alone = run_way("alone", folder)["epoch_seconds"]
-    rows = [documented_way(folder, peer) if name == "documented" else run_way(name, folder) for name in names]
+    rows = [_row(name, folder, peer) for name in names]
     for row in rows:
         row["seconds_per_epoch"] = row["wall_seconds"] / row["epochs"]
         study = row.get("study_seconds", row["wall_seconds"])
@@ -43,6 +44,10 @@ def measure(folder: Path, names: list[str], peer: Path) -> dict[str, Any]:
             figures[key] = by_name[name]["wall_seconds"] / ours["wall_seconds"]
             figures[f"{key}_per_epoch"] = by_name[name]["seconds_per_epoch"] / ours["seconds_per_epoch"]
     return {**figures, "epoch_seconds_alone": alone, "slots": SLOTS, "trials": ours["trials"], "ways": rows}
+
+
+def _row(name: str, folder: Path, peer: Path | None) -> dict[str, Any]:
+    return run_way(name, folder) if name != "documented" or peer is None else documented_way(folder, peer.resolve())
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -64,15 +69,20 @@ def main() -> None:
     parser.add_argument("--publish", action="store_true", help="write tests/benchmarks/results/throughput.json")
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--corpus", default="emodb")
-    parser.add_argument("--peer", type=Path, default=PEER, help="docs_way.py; its folder can be SER_PEERS")
+    folder = os.environ.get(PEERS)
+    peer = Path(folder) / "docs_way.py" if folder else None
+    parser.add_argument("--peer", type=Path, default=peer, help=f"docs_way.py; its folder can be {PEERS}")
     parser.add_argument("--ways", nargs="+", choices=NAMES, default=list(NAMES), help="platform is always among them")
     options = parser.parse_args()
     names = [name for name in NAMES if name == "platform" or name in options.ways]
-    if "documented" in names and not options.peer.is_file():
+    if options.peer is None and "documented" in names:
+        names.remove("documented")
+        print(f"documented is left out: --peer or {PEERS} says where docs_way.py is", file=sys.stderr)
+    elif "documented" in names and not options.peer.is_file():
         raise SystemExit(f"--peer {options.peer}: no such file; name docs_way.py, or leave documented out of --ways")
     with tempfile.TemporaryDirectory() as scratch:
         prepare(Path(scratch), options.corpus, options.trials)
-        result = measure(Path(scratch), names, options.peer.resolve())
+        result = measure(Path(scratch), names, options.peer)
     if not options.json:
         Console(width=100).print(table(result))
     if options.publish:
