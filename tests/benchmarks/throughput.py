@@ -4,10 +4,11 @@
 
 A student of 28 thousand parameters on EmoDB, at most 20 epochs, successive halving with grace 3 and factor 4. The
 documented way is `docs_way.py`, unchanged: Ray's and MLflow's documentation in one file; it is left out where neither
---peer nor SER_PEERS says where that is. Plain Optuna has two processes, each of which reads the features once. Walls run from before Ray or Optuna are imported to the last logged
-run; which trials a rule stops depends on their order, so seconds are also given per epoch trained. Efficiency is epochs
-trained x the seconds of an epoch on one slot alone, over wall x slots; the platform's wall then runs, as a study's,
-from before the cluster's start. The floor is the training alone, on all slots.
+--peer nor SER_PEERS says where that is. Plain Optuna has two processes, each of which reads the features once. Walls
+run from before Ray or Optuna are imported to the last logged run; which trials a rule stops depends on their order, so
+seconds are also given per epoch trained. Efficiency is epochs trained x the seconds of an epoch on one slot alone, over
+wall x slots; the platform's wall then runs, as a study's, from before the cluster's start. The floor is the training
+alone, on all slots.
 """
 
 import argparse
