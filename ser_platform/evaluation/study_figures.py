@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ser_platform.evaluation.effects import Level, levels, text
 from ser_platform.evaluation.importance import Importance
 from ser_platform.evaluation.pareto import pareto_front
-from ser_platform.evaluation.trial_table import COMPLETE, NUMERIC, SearchedAxis, TrialTable
+from ser_platform.evaluation.trial_table import COMPLETE, NUMERIC, SUBSET, SearchedAxis, TrialTable
 from ser_platform.files import replacing
 
 INK, PALE, ACCENT = "#2c5f8a", "#9aa7b3", "#b03a2e"
@@ -196,9 +196,12 @@ def _parallel(table: TrialTable, found: Importance) -> Figure:
         axes.plot(range(len(shown)), heights, marker="o", markersize=3, color=colour, linewidth=width)
     for place, axis in enumerate(shown):
         axes.axvline(place, color="black", linewidth=0.6)
-        ends = axis.values if axis.kind == NUMERIC else (axis.values[0], axis.values[-1])
-        axes.text(place, -0.04, text(ends[0]), ha="center", va="top", fontsize=8)
-        axes.text(place, 1.04, text(ends[-1]), ha="center", va="bottom", fontsize=8)
+        marks = _marks(axis)
+        axes.text(place, -0.04, marks[0], ha="center", va="top", fontsize=8)
+        for number, mark in enumerate(marks[1:-1], 1):
+            axes.text(place + 0.04, number / (len(marks) - 1), mark, va="bottom", fontsize=8)
+        if len(marks) > 1:
+            axes.text(place, 1.04, marks[-1], ha="center", va="bottom", fontsize=8)
     axes.set_ylim(-0.14, 1.14)
     axes.set_yticks([])
     axes.grid(visible=False)
@@ -209,14 +212,19 @@ def _parallel(table: TrialTable, found: Importance) -> Figure:
     return figure
 
 
+def _marks(axis: SearchedAxis) -> list[str]:
+    """Return what stands at an axis from its lower end to its upper: the two ends of a number, all choices."""
+    return ["1 of them", f"all {len(axis.values)}"] if axis.kind == SUBSET else [text(value) for value in axis.values]
+
+
 def parallel_height(axis: SearchedAxis, value: object) -> float:
     """Return where a value stands between an axis's ends, in [0, 1]; NaN where the axis did not exist."""
     if value is None:
         return float("nan")
     if axis.kind == NUMERIC:
         return axis.scaled(float(str(value)))
-    if isinstance(value, list | tuple):
-        return float(np.mean([axis.values.index(member) for member in value])) / max(len(axis.values) - 1, 1)
+    if isinstance(value, list | tuple):  # a subset stands by how many it has
+        return (len(value) - 1) / max(len(axis.values) - 1, 1)
     return axis.values.index(value) / max(len(axis.values) - 1, 1)
 
 
