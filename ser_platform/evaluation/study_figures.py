@@ -54,7 +54,7 @@ def study_figures(
     if len(table.axes) > 1 and len(table.scored) > 1:
         drawn["parallel.png"] = ("Every trial's settings", _parallel(table, found))
     for name, label in (("parameters", "parameters"), ("train_seconds", "training time (s)")):
-        if any(trial.metrics.get(name, 0) > 0 for trial in table.scored):
+        if len({trial.metrics[name] for trial in table.scored if trial.metrics.get(name, 0) > 0}) > 1:
             drawn[f"cost-{name}.png"] = (f"dev UAR against {label}", _cost(table, name, label))
     if len(objectives) > 1:
         drawn["pareto.png"] = ("The Pareto set", _pareto(objectives))
