@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ser_platform.evaluation.effects import Level, levels, text
 from ser_platform.evaluation.importance import Importance
+from ser_platform.evaluation.members import Member, members
 from ser_platform.evaluation.pareto import pareto_front
 from ser_platform.evaluation.trial_table import COMPLETE, NUMERIC, SUBSET, SearchedAxis, TrialTable
 from ser_platform.files import replacing
@@ -43,7 +44,10 @@ def study_figures(
     if found.axes:
         drawn["importance.png"] = ("What matters", _importance(found))
     for axis in axes_to_show(table, found):
-        if steps := levels(table, axis):
+        if axis.kind == SUBSET:
+            if found_members := members(table, axis):
+                drawn[f"axis-{axis.name}.png"] = (f"What members of {axis.name} gain", _members(found_members))
+        elif steps := levels(table, axis):
             drawn[f"axis-{axis.name}.png"] = (f"dev UAR against {axis.name}", _slice(table, axis, steps))
     named = {axis.name: axis for axis in table.axes}
     if {"distill.temperature", "distill.alpha"} <= named.keys():
@@ -157,6 +161,22 @@ def _slice(table: TrialTable, axis: SearchedAxis, steps: Sequence[Level]) -> Fig
     axes.set_xlabel(axis.label)
     axes.set_ylabel("dev UAR")
     figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _members(found: Sequence[Member]) -> Figure:
+    """Draw the gain of each member of a set with its interval, filled where it is sure."""
+    figure, axes = _figure(7.0, 1.1 + 0.34 * len(found))
+    for place, member in enumerate(found):
+        spread = [[max(member.gain - member.low, 0)], [max(member.high - member.gain, 0)]]
+        filling = INK if member.is_sure else "white"
+        axes.barh(place, member.gain, xerr=spread, capsize=3, color=filling, edgecolor=INK, ecolor="black")
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(
+        range(len(found)), [f"{member.name} ({member.having} of {member.having + member.lacking})" for member in found]
+    )
+    axes.invert_yaxis()
+    axes.set_xlabel("dev UAR of the trials with it, less that of those without; 95 % interval")
     return figure
 
 

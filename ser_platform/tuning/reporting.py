@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 
 from ser_platform.evaluation.effects import answer, levels, text
 from ser_platform.evaluation.importance import Importance, importance
+from ser_platform.evaluation.members import members, told_members
 from ser_platform.evaluation.pareto import pareto_front
 from ser_platform.evaluation.study_figures import axes_to_show, study_figures, table_of
 from ser_platform.evaluation.study_page import StudyPage, Table
@@ -111,7 +112,13 @@ class StudyReport:
         said.append(f"what matters, as part of what is explained: {ranked or 'no setting more than chance'}")
         idle = [each.axis.name for each in self.found.axes if not each.has_effect]
         said += [f"no effect seen in {self.found.trials} trials: {', '.join(idle)}"] if idle else []
-        return said + [answer(each.axis, levels(self.table, each.axis)) for each in moving[:BEST]]
+        asked = [each for each in self.found.axes if each.axis.kind == SUBSET and not each.has_effect]
+        return said + [self._answer(each.axis) for each in [*moving[:BEST], *asked]]
+
+    def _answer(self, axis: SearchedAxis) -> str:
+        if axis.kind == SUBSET:
+            return told_members(axis, members(self.table, axis))
+        return answer(axis, levels(self.table, axis))
 
     def _stands(self) -> str:
         counts = ", ".join(f"{number} {state}" for state, number in self.counts.items()) or "no trial"
@@ -208,6 +215,7 @@ class StudyReport:
             [e.axis.name, f"{e.share:.2f}", f"{e.low:.2f} to {e.high:.2f}", "yes" if e.has_effect else "none seen"]
             for e in self.found.axes
         ]
+        shown = axes_to_show(self.table, self.found)
         steps = [
             [
                 axis.name,
@@ -216,14 +224,29 @@ class StudyReport:
                 f"{level.mean:.3f}",
                 f"{level.low:.3f} to {level.high:.3f}",
             ]
-            for axis in axes_to_show(self.table, self.found)
+            for axis in shown
+            if axis.kind != SUBSET
             for level in levels(self.table, axis)
+        ]
+        parts = [
+            [
+                axis.name,
+                member.name,
+                str(member.having),
+                str(member.lacking),
+                f"{member.gain:+.3f}",
+                f"{member.low:+.3f} to {member.high:+.3f}",
+            ]
+            for axis in shown
+            if axis.kind == SUBSET
+            for member in members(self.table, axis)
         ]
         return [
             *([self._again()] if "confirmed" in self.summary else []),
             Table("Best configurations of the search", ["trial", "state", "dev UAR", "settings"], best[:BEST]),
             Table("What matters", ["setting", "importance", "95 % interval", "effect"], matters),
             Table("Value by value", ["setting", "value", "trials", "mean dev UAR", "95 % interval"], steps),
+            Table("Member by member", ["setting", "member", "with", "without", "gain", "95 % interval"], parts),
             Table("The study", ["what", "is"], self.facts()),
             Table("Every trial", ["trial", "state", "dev UAR", "settings"], best),
         ]
