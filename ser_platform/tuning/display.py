@@ -28,7 +28,7 @@ def study_line(book: StudyBook, began: float) -> Callable[[], str]:
         parts.append(clock(elapsed))
         if 0 < done < book.space.budget.trials:
             left = min(elapsed / done * (book.space.budget.trials - done), 60 * book.space.budget.minutes - elapsed)
-            parts.append(f"about {clock(left)} left")
+            parts.append(f"about {clock(left)} left" if left > 0 else "time is up, no more trials start")
         return "  ".join(parts)
 
     return line
