@@ -52,7 +52,7 @@ class Setting:
 
     def _checked_set(self, name: str, value: Any) -> tuple[str, ...]:
         items = [value] if isinstance(value, str) else value
-        if not isinstance(items, list | tuple) or not items:
+        if not isinstance(items, list | tuple) or not items or not all(isinstance(item, str) for item in items):
             raise UserError(f"{name} must be a list with at least one of {', '.join(self.choices)}; got {value!r}")
         others = [item for item in dict.fromkeys(items) if self.pattern and re.fullmatch(self.pattern, str(item))]
         for item in items:
@@ -92,7 +92,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)  # YAML reads 1e-3 as a string
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if number == number and abs(number) != float("inf") else None
 

@@ -1,6 +1,7 @@
 """Search spaces: what is fixed, what is searched, for which objectives, under which budget."""
 
 import itertools
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -44,17 +45,18 @@ class Axis:
         return FloatDistribution(low, high, log=log, step=self.step)
 
     @cached_property
-    def listed(self) -> tuple[Any, ...]:
-        """Every value of a finite domain, as Optuna stores it; the low end, then in steps."""
+    def listed(self) -> Iterator[Any]:
+        """Every value of a finite domain, as Optuna stores it; the low end, then in steps. They can be billions."""
         domain = self.distribution
         if isinstance(domain, CategoricalDistribution):
-            return tuple(domain.choices)
+            yield from domain.choices
+            return
         assert isinstance(domain, IntDistribution | FloatDistribution)
         step = domain.step or 1
         count = round((domain.high - domain.low) / step) + 1
         # As decimals: the third step of 0.1 is 0.3, not 0.30000000000000004.
         low, width = Decimal(str(domain.low)), Decimal(str(step))
-        return tuple(self._number(low + width * place) for place in range(count))
+        yield from (self._number(low + width * place) for place in range(count))
 
     @property
     def is_finite(self) -> bool:
@@ -83,7 +85,7 @@ class Axis:
             ValueError: the value is outside the domain; names the domain.
         """
         if self.domain == "subset":
-            wanted = set(value) if isinstance(value, list | tuple) else {value}
+            wanted = {str(member) for member in value} if isinstance(value, list | tuple) else {str(value)}
             found = [members for members in self.values if set(members.split(JOINER)) == wanted]
         elif isinstance(self.distribution, CategoricalDistribution):
             alone = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value  # a set of one
@@ -99,7 +101,7 @@ class Axis:
         return int(value) if isinstance(self.distribution, IntDistribution) else float(value)
 
     def _holds(self, value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             return False
         return self._number(value) == value and self.distribution._contains(value)
 

@@ -8,6 +8,7 @@ from ser_platform.tuning.space import JOINER, Axis
 from ser_platform.tuning.space_source import Source
 
 DOMAINS = ("choice", "subset", "uniform", "loguniform", "int", "fixed")
+LARGEST_CHOICE, LARGEST_SET, MOST_STEPS = 1000, 12, 10**9
 STEPPED = ("uniform", "int")
 
 
@@ -117,7 +118,13 @@ def _when(source: Source, name: str, entry: dict[str, Any]) -> dict[str, tuple[A
     for parent, value in when.items():
         if value == [] or value is None:
             raise source.refuse(f"when of {name}: {parent} needs a value, or several", "space", name, "when", parent)
-    return {key: tuple(value) if isinstance(value, list) else (value,) for key, value in when.items()}
+    asked = {key: value if isinstance(value, list) else [value] for key, value in when.items()}
+    for parent, values in asked.items():
+        if any(isinstance(value, list | dict) for value in values) or len(values) > LARGEST_CHOICE:
+            raise source.refuse(
+                f"when of {name}: {parent} takes a value, or a list of values", "space", name, "when", parent
+            )
+    return {key: tuple(values) for key, values in asked.items()}
 
 
 def _step(source: Source, name: str, domain: str, values: tuple[Any, ...], entry: dict[str, Any]) -> float | None:
@@ -132,6 +139,8 @@ def _step(source: Source, name: str, domain: str, values: tuple[Any, ...], entry
     if domain == "int" and step != int(step):
         raise source.refuse(f"step of {name} must be a whole number under int; got {step!r}", "space", name, "step")
     steps = (values[1] - values[0]) / step
+    if steps > MOST_STEPS:
+        raise source.refuse(f"step of {name} makes more than {MOST_STEPS:,} values", "space", name, "step")
     if abs(steps - round(steps)) > 1e-6:
         raise source.refuse(f"step of {name} does not divide its range {list(values)}", "space", name, "step")
     return float(step)
@@ -140,8 +149,7 @@ def _step(source: Source, name: str, domain: str, values: tuple[Any, ...], entry
 def _values(source: Source, name: str, domain: str, entry: dict[str, Any]) -> tuple[Any, ...]:
     given, place = entry[domain], ("space", name)
     if domain == "fixed":
-        source.check_setting(name, given, *place)
-        return (given,)
+        return (source.check_setting(name, given, *place),)
     if not isinstance(given, list) or not given:
         raise source.refuse(f"{domain} of {name} must be a list that is not empty; got {given!r}", *place)
     for number, value in enumerate(given):
@@ -156,6 +164,8 @@ def _values(source: Source, name: str, domain: str, entry: dict[str, Any]) -> tu
 def _choices(source: Source, name: str, given: list[Any]) -> tuple[Any, ...]:
     if any(isinstance(value, list) for value in given):
         raise source.refuse(f"choice of {name} takes single values; use subset for sets", "space", name)
+    if len(given) > LARGEST_CHOICE:
+        raise source.refuse(f"choice of {name} has {len(given):,} values, more than {LARGEST_CHOICE:,}", "space", name)
     doubled = [value for number, value in enumerate(given) if value in given[:number]]
     if doubled:
         raise source.refuse(f"choice of {name} has {doubled[0]!r} twice", "space", name)
@@ -167,6 +177,11 @@ def _choices(source: Source, name: str, given: list[Any]) -> tuple[Any, ...]:
 def _subsets(source: Source, name: str, given: list[Any], smallest: Any) -> tuple[str, ...]:
     if "waveform" in given and len(given) > 1:
         raise source.refuse(f"subset of {name}: waveform has another frame rate and stands alone", "space", name)
+    if not all(isinstance(member, str) for member in given):
+        raise source.refuse(f"subset of {name} takes names; got {given!r}", "space", name)
+    if len(given) > LARGEST_SET:
+        told = f"subset of {name} has {len(given)} members, which make 2^{len(given)} sets; at most {LARGEST_SET}"
+        raise source.refuse(told, "space", name)
     whole = isinstance(smallest, int) and not isinstance(smallest, bool)
     sizes = range(smallest, len(given) + 1) if whole else range(0)
     if not isinstance(SETTINGS[name].default, tuple) or not sizes or sizes[0] < 1 or len(set(given)) < len(given):

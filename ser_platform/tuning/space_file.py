@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ser_platform.errors import SpaceError
 from ser_platform.settings import SETTINGS, Settings
 from ser_platform.tuning.measures import MEASURES
@@ -55,6 +53,8 @@ def read_text(path: Path) -> str:
         SpaceError: it cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise SpaceError(f"{path}: not a file")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpaceError(f"{path}: {error.strerror}") from error
@@ -68,10 +68,7 @@ def parse_space(path: Path, text: str) -> Space:
     Raises:
         SpaceError: anything in it cannot be searched; names the line and the valid choices.
     """
-    try:
-        return _space(Source(path, text))
-    except yaml.YAMLError as error:
-        raise SpaceError(f"{path}: not YAML: {str(error).replace(chr(10), ' ')}") from error
+    return _space(Source(path, text))
 
 
 def question_of(path: Path) -> str:
@@ -85,14 +82,13 @@ def _space(source: Source) -> Space:
     role = source.content.get("role")
     if role not in ROLES:
         raise source.refuse(f"role must be {' or '.join(ROLES)}; got {role!r}", "role")
-    base = source.section("base", tuple(SETTINGS))
-    for name, value in base.items():
-        source.check_setting(name, value, "base", name)
+    given = source.section("base", tuple(SETTINGS))
+    base = {name: source.check_setting(name, value, "base", name) for name, value in given.items()}
     axes = read_axes(source, base)
     space = Space(
         name=source.path.stem,
         role=role,
-        base=dict(base),
+        base=base,
         axes=axes,
         points=read_points(source, axes, base),
         objectives=_objectives(source),
@@ -115,11 +111,11 @@ def _longest(axes: tuple[Axis, ...], base: Settings) -> int:
 
 def _metric(source: Source, entry: dict[str, Any], seen: list[str], *place: str) -> str:
     metric = entry.get("metric")
-    if metric not in MEASURES:
+    if not isinstance(metric, str) or metric not in MEASURES:
         raise source.refuse(f"no trial reports {metric!r}; choose from: {', '.join(MEASURES)}", *place)
     if metric in seen:
         raise source.refuse(f"{metric} stands twice in {place[0]}", *place)
-    return str(metric)
+    return metric
 
 
 def _objectives(source: Source) -> tuple[Objective, ...]:

@@ -1,6 +1,6 @@
 """A search-space file as it is written: its sections, entries and numbers, and the line of everything in it."""
 
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from ser_platform.errors import SpaceError, UserError
 from ser_platform.models import MODELS
 from ser_platform.settings import SETTINGS
 
+LARGEST_FILE = 200_000  # characters
 SECTIONS = (
     "role",
     "base",
@@ -30,15 +31,13 @@ class Source:
     """The content of one file. A place is the way to something in it: section, key or number of the entry, key.
 
     Raises:
-        SpaceError: the file is no mapping, a key stands twice, or a section is unknown.
-        yaml.YAMLError: it is no YAML.
+        SpaceError: the file is no YAML, no mapping, a key stands twice, or a section is unknown.
     """
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self.lines: dict[tuple[str, ...], int] = {}
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        self.content = yaml.safe_load(text)
+        node, self.content = _parsed(path, text)
         if not isinstance(self.content, dict):
             raise SpaceError(f"{path}: a search space is a mapping with {', '.join(SECTIONS)}")
         self._note_lines(node, ())
@@ -93,12 +92,8 @@ class Source:
     def number(self, section: str, key: str, default: float, low: float, high: float = float("inf")) -> float:
         """Return a number of a section, which is at least `low` and at most `high`."""
         value = self.content[section].get(key, default) if self.content.get(section) else default
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not low <= value <= high
-            or math.isinf(value)
-        ):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not low <= value <= min(high, sys.float_info.max):
             most = "" if high == float("inf") else f" and at most {high:.10g}"
             raise self.refuse(
                 f"{section}.{key} must be a number of at least {low:g}{most}; got {value!r}", section, key
@@ -119,11 +114,35 @@ class Source:
             raise self.refuse(f"unknown {section} {value!r}; choose from: {', '.join(valid)}", section, key)
         return str(value)
 
-    def check_setting(self, name: str, value: Any, *place: str) -> None:
-        """Refuse a value that a setting cannot have."""
+    def check_setting(self, name: str, value: Any, *place: str) -> Any:
+        """Refuse a value that a setting cannot have; return it, as a number where YAML has read 1e-3 as a word."""
         try:
-            SETTINGS[name].checked(name, value)
+            checked = SETTINGS[name].checked(name, value)
         except UserError as error:
             raise self.refuse(str(error), *place) from error
         if name == "model.name" and value not in MODELS:
             raise self.refuse(f"unknown model.name {value!r}; choose from: {', '.join(MODELS)}", *place)
+        return checked if isinstance(value, str) and not isinstance(checked, str | tuple) else value
+
+
+def _parsed(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
+    """Return a text as YAML's nodes, which know their lines, and as values.
+
+    Raises:
+        SpaceError: it is no YAML, or has what a search space needs not: aliases, of which few lines make billions.
+    """
+    if len(text) > LARGEST_FILE:
+        raise SpaceError(f"{path}: {len(text):,} characters; a search space has at most {LARGEST_FILE:,}")
+    try:
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                line = token.start_mark.line + 1
+                raise SpaceError(f"{path}:{line}: a search space takes no alias (*{token.value}); write the value out")
+        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
+        raise SpaceError(f"{path}{line}: not YAML: {error.problem or error.context}") from error
+    except RecursionError as error:
+        raise SpaceError(f"{path}: nested too deeply for a search space") from error
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:  # what its readers of dates and tags raise
+        raise SpaceError(f"{path}: holds what YAML cannot read: {' '.join(str(error).split())}") from error
