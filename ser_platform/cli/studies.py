@@ -11,7 +11,7 @@ from ser_platform.cli.output import console, print_json, table
 if TYPE_CHECKING:
     from ser_platform.tuning.reporting import StudyReport
 
-app = typer.Typer(no_args_is_help=True, help="Studies of this folder: list them, show one.")
+app = typer.Typer(no_args_is_help=True, help="Studies of this folder: list them, show one, report what it found, extend it.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -109,7 +109,11 @@ def _print_pareto(study: "StudyReport") -> None:
     places = {trial.number: place for place, trial in enumerate(study.table.scored)}
     goals = [goal.metric for goal in study.goals]
     rows = [
-        [str(t.number), *(_short(float(v)) for v in study.objective_values[places[t.number]]), settings_line(t.params)]
+        [
+            str(t.number),
+            *(f"{float(v):,.6g}" for v in study.objective_values[places[t.number]]),
+            settings_line(t.params),
+        ]
         for t in study.pareto
     ]
     title = f"{study.folder.name}: the Pareto set of {', '.join(goals)}"

@@ -199,11 +199,12 @@ def _report(tuned: "Tuned") -> None:
         out.print(same + outcome.model.standing, highlight=False)
     out.print(f"{tuned.seconds:.0f} s in all. Next:", highlight=False)
     for command, why in (
+        (f"ser studies report {tuned.outcomes[-1].study}", "what the study found"),
         ("ser ui", "compare the runs in the MLflow UI"),
         ("ser models promote --all", "make the candidates the champions"),
         ("ser predict FILE.wav", "use the champion"),
     ):
-        out.print(f"  {command:<26} {why}", highlight=False)
+        out.print(f"  {command:<26}  {why}", highlight=False)
 
 
 def _efficiency(value: float) -> str:

@@ -38,6 +38,8 @@ class StudyFolder:
     def summary(self) -> dict[str, Any]:
         """What the study is and how it stands."""
         summary: dict[str, Any] = read_json(self.path / "study.json")
+        if not isinstance(summary, dict) or "state" not in summary:
+            raise WorkFailed(f"{self.path / 'study.json'} is damaged (not a study's summary); remove it")
         return summary
 
     def update(self, **changes: Any) -> None:
@@ -124,7 +126,7 @@ def begin(folder: StudyFolder, **summary: Any) -> StudyFolder:
 def studies() -> list[StudyFolder]:
     """Return the studies of the working directory, oldest first."""
     folders = [StudyFolder(path.parent) for path in runs_folder().glob("*/study.json")]
-    return sorted(folders, key=lambda folder: (str(folder.summary["created"]), folder.name))
+    return sorted(folders, key=lambda folder: (str(folder.summary.get("created", "")), folder.name))
 
 
 def find_study(name: str) -> StudyFolder:
@@ -133,7 +135,7 @@ def find_study(name: str) -> StudyFolder:
     Raises:
         UnknownChoice: there is none.
     """
-    found = {folder.name: folder for folder in studies()}
+    found = {path.parent.name: StudyFolder(path.parent) for path in sorted(runs_folder().glob("*/study.json"))}
     if name not in found:
         raise UnknownChoice("study", name, found)
     return found[name]

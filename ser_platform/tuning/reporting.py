@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
+from ser_platform.errors import UserError
 from ser_platform.evaluation.effects import answer, levels, text
 from ser_platform.evaluation.importance import Importance, importance
 from ser_platform.evaluation.members import members, told_members
@@ -100,6 +101,9 @@ class StudyReport:
     def words(self) -> list[str]:
         """Say in a few lines what was found, and what cannot be said."""
         said = [self._stands(), self._best()]
+        budget = self.space.budget.trials if self.space else 0
+        if self.summary["state"] == FINISHED and 0 < len(self.table.trials) < budget:
+            said.append(f"{len(self.table.trials)} of {budget} trials were run: time or space was used up before")
         if not self.found.is_known:
             return [
                 *said,
@@ -137,10 +141,9 @@ class StudyReport:
             best = self.table.best_first[0]
             return f"best so far: trial {best.number}, dev UAR {best.score:.3f}, not yet confirmed with new seeds"
         again, search = metrics["dev_uar_new_seeds"], metrics["dev_uar"]
-        return (
-            f"winner: {self._winner()}dev UAR {again:.3f} with new seeds (search said {search:.3f}: "
-            f"{search - again:+.3f} is luck, or the dev speakers of the search)"
-        )
+        luck = f", of which {search - again:.3f} was luck" if search > again else ""
+        among = " of the Pareto set, by dev UAR" if len(self.goals) > 1 else ""
+        return f"winner{among}: {self._winner()}dev UAR {again:.3f} with new seeds; the search said {search:.3f}{luck}"
 
     def _winner(self) -> str:
         first = next(iter(self.summary.get("confirmed", ())), None)
@@ -178,7 +181,14 @@ class StudyReport:
         }
 
     def write(self, out: Path) -> Path:
-        """Write the page and its PNGs into a folder that takes the place of `out`; return the page's path."""
+        """Write the page and its PNGs into a folder that takes the place of `out`; return the page's path.
+
+        Raises:
+            UserError: `out` is there and is no earlier report.
+        """
+        out = out.resolve()
+        if out.exists() and not _is_report(out):
+            raise UserError(f"{out} is there already, and is no report of a study; name another folder")
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".report") as temporary:
             made = Path(temporary) / "report"
@@ -259,6 +269,14 @@ def trial_table(stored: Sequence[FrozenTrial]) -> TrialTable:
     sets = {name for trial in trained for name, value in trial.user_attrs.get("params", {}).items() if _is_set(value)}
     axes = tuple(_axis(name, domain, name in sets) for name, domain in domains.items())
     return TrialTable(axes, tuple(_trial(trial) for trial in trained))
+
+
+def _is_report(path: Path) -> bool:
+    """Tell whether a folder is an earlier report, which a new one may replace: it has nothing of anybody else's."""
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    return "index.html" in names and all(name == "index.html" or name.endswith(".png") for name in names)
 
 
 def _is_set(value: Any) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ser_platform.errors import UserError
+from ser_platform.errors import UserError, WorkFailed
 from ser_platform.features.dataset import DataRequest
 from ser_platform.files import read_json, replacing, write_json
 from ser_platform.settings import Settings, as_json
@@ -64,18 +64,22 @@ def request_of(folder: StudyFolder) -> Request:
 
     Raises:
         UserError: it was begun by a version that did not keep it.
+        WorkFailed: what it keeps is damaged.
     """
     if not keeps_request(folder):
         raise UserError(
             f"{folder.name} keeps no copy of its search space (an older version began it); start another with: ser tune"
         )
     content: Mapping[str, Any] = read_json(folder.path / REQUEST)
-    confirm = content["confirm"]
-    return Request(
-        **{
-            **content,
-            "text": (folder.path / TEXT).read_text(encoding="utf-8"),
-            "data": DataRequest.from_json(content["data"]),
-            "confirm": None if confirm is None else tuple(confirm),
-        }
-    )
+    try:
+        confirm = content["confirm"]
+        return Request(
+            **{
+                **content,
+                "text": (folder.path / TEXT).read_text(encoding="utf-8"),
+                "data": DataRequest.from_json(content["data"]),
+                "confirm": None if confirm is None else tuple(confirm),
+            }
+        )
+    except (OSError, KeyError, TypeError) as error:
+        raise WorkFailed(f"{folder.path} is damaged: {TEXT} or {REQUEST} is not whole ({error})") from error

@@ -6,6 +6,7 @@ the folder that `ser tune` runs in: `postgresql+psycopg://USER@HOST/DATABASE`, t
 """
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -90,7 +91,10 @@ class _SoleWriter(JournalFileOpenLock):
 
 
 def _journal(path: Path) -> JournalStorage:
-    return JournalStorage(JournalFileBackend(str(path), _SoleWriter(str(path))))
+    try:
+        return JournalStorage(JournalFileBackend(str(path), _SoleWriter(str(path))))
+    except json.JSONDecodeError as error:
+        raise WorkFailed(f"{path} is damaged: a line in its midst is no JSON ({error}); restore the file") from error
 
 
 def _given() -> sqlalchemy.URL | None:

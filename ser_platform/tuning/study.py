@@ -121,7 +121,12 @@ class StudyRun:
         score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
         parameters = parameters_of(bundle.settings, len(bundle.labels), bundle.state)
         figures = self._figures(book, wall, efficiency, winner, score) | {"parameters": float(parameters)}
-        self.runs.mark([record.number for record in book.pareto()])
+        unbeaten = [record.number for record in book.pareto()]
+        self.runs.mark(unbeaten)
+        if len(self.space.objectives) > 1:
+            goals = " and ".join(goal.metric for goal in self.space.objectives)
+            told = f"no trial beats {', '.join(map(str, unbeaten))} in {goals}; the one of best dev UAR is registered"
+            self.display.say(f"{self.space.name}: {told}; see: ser studies show {self.folder.name} --pareto")
         self.runs.finish(figures, {"state": FINISHED, "registered": model.title})
         self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
         finalists.clear()

@@ -69,7 +69,7 @@ def warm_start(names: Sequence[str], role: str, split: Split, *, allow_leak: boo
         LineageLeak: it has heard speakers or clips of the present dev or test, and `allow_leak` is not set.
     """
     past = NOTHING
-    for name in names:
+    for name in dict.fromkeys(names):
         folder = find_study(name)
         if folder.summary["role"] != role:
             continue
