@@ -11,7 +11,7 @@ from ser_platform.cli.output import console, print_json, table
 if TYPE_CHECKING:
     from ser_platform.tuning.reporting import StudyReport
 
-app = typer.Typer(no_args_is_help=True, help="Studies of this folder: list them, show one, report what it found, extend it.")
+app = typer.Typer(no_args_is_help=True, help="Studies of this folder: list them, show one, report, extend.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
