@@ -44,7 +44,7 @@ class Axis:
             return IntDistribution(low, high, log=log, step=int(self.step or 1))
         return FloatDistribution(low, high, log=log, step=self.step)
 
-    @cached_property
+    @property
     def listed(self) -> Iterator[Any]:
         """Every value of a finite domain, as Optuna stores it; the low end, then in steps. They can be billions."""
         domain = self.distribution

@@ -1,5 +1,6 @@
 """A search-space file as it is written: its sections, entries and numbers, and the line of everything in it."""
 
+import difflib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +65,10 @@ class Source:
     def _check_keys(self, section: Mapping[Any, Any], valid: tuple[str, ...], where: str, *place: str) -> None:
         for key in section:
             if key not in valid:
-                raise self.refuse(f"unknown key {key!r}{where}; choose from: {', '.join(valid)}", *place, str(key))
+                near = difflib.get_close_matches(str(key), valid, 1)
+                meant = f" (did you mean {near[0]}?)" if near else ""
+                told = f"unknown key {key!r}{where}{meant}; choose from: {', '.join(valid)}"
+                raise self.refuse(told, *place, str(key))
 
     def section(self, name: str, valid: tuple[str, ...]) -> dict[str, Any]:
         """Return a section, empty where there is none; every key of it is valid."""

@@ -253,7 +253,11 @@ def test_a_folder_of_spaces_is_listed_by_name(tmp_path):
 
 
 REFUSED = {
-    "an unknown section": ("role: student\nspaces: {}\n", 2, "unknown key 'spaces'; choose from: role, base, space"),
+    "an unknown section": (
+        "role: student\nspaces: {}\n",
+        2,
+        "unknown key 'spaces' .did you mean space..",
+    ),
     "no role": ("space: {}\n", None, "role must be teacher or student; got None"),
     "an unknown role": ("role: pupil\n", 1, "teacher or student"),
     "an unknown setting": (searching("model.nam: {choice: [bilstm]}"), 3, "unknown key 'model.nam'.*model.name"),
@@ -381,7 +385,7 @@ REFUSED = {
     "a point of an unknown axis": (
         searching("model.layers: {int: [1, 3]}") + "points:\n  - {model.layers: 2}\n  - {model.name: gru}\n",
         6,
-        "unknown key 'model.name' in points; choose from: model.layers",
+        "unknown key 'model.name' in points .did you mean model.layers..",
     ),
     "a point outside a domain": (
         searching("model.layers: {int: [1, 3]}") + "points:\n  - {model.layers: 2}\n  - model.layers: 4\n",
