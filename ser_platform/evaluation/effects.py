@@ -74,6 +74,19 @@ def answer(axis: SearchedAxis, found: Sequence[Level]) -> str:
     return f"{axis.name}: best {near}{best.label}{unit} (mean {best.mean:.3f}); " + "; ".join(told)
 
 
+def best_of_each(table: TrialTable, axis: SearchedAxis) -> str:
+    """Say in a line what the best trial of each choice reached, the better choices first; it may be luck."""
+    found = [
+        (
+            text(choice),
+            [score for value, score in zip(table.values(axis), table.final_scores, strict=True) if value == choice],
+        )
+        for choice in axis.values
+    ]
+    ranked = sorted(((max(scores), label, len(scores)) for label, scores in found if scores), reverse=True)
+    return f"{axis.name}, best trial of each: " + ", ".join(f"{label} {best:.3f} (of {n})" for best, label, n in ranked)
+
+
 def _groups(table: TrialTable, axis: SearchedAxis) -> list[tuple[str, float, NDArray[np.float64]]]:
     drawn = [(value, score) for value, score in zip(table.values(axis), table.final_scores, strict=True)]
     present = [(value, score) for value, score in drawn if value is not None]

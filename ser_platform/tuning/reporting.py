@@ -18,7 +18,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from ser_platform.errors import UserError
-from ser_platform.evaluation.effects import answer, levels, text
+from ser_platform.evaluation.effects import answer, best_of_each, levels, text
 from ser_platform.evaluation.importance import Importance, importance
 from ser_platform.evaluation.members import members, told_members
 from ser_platform.evaluation.pareto import pareto_front
@@ -105,9 +105,11 @@ class StudyReport:
         if self.summary["state"] == FINISHED and 0 < len(self.table.trials) < budget:
             said.append(f"{len(self.table.trials)} of {budget} trials were run: time or space was used up before")
         if not self.found.is_known:
+            chosen = [axis for axis in self.table.axes if axis.kind == CATEGORICAL and self.table.scored]
             return [
                 *said,
                 f"not enough trials to tell which settings matter: {self.found.trials} of {self.found.needed}",
+                *(best_of_each(self.table, axis) for axis in chosen[:BEST]),
             ]
         if not self.found.axes:
             return [*said, "which settings matter cannot be told: every trial scored the same, or drew the same"]
