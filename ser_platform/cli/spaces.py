@@ -24,7 +24,7 @@ def space_path(name: str) -> Path:
     """
     path = Path(name)
     if path.suffix == ".yaml":
-        return path.resolve()
+        return path.absolute()
     known = known_spaces()
     if name not in known:
         raise UnknownChoice("search space", name, [*known, "or a .yaml file"])
