@@ -29,6 +29,12 @@ TAKES = (("01", "01"), ("01", "02"), ("02", "01"))  # sentence and repetition
 SPEAKERS = ("01", "02", "03", "04", "05", "06")
 
 
+def pytest_configure() -> None:
+    """Have Ray start as it does for a user who has set nothing up: a process keeps the way that it first started."""
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        os.environ.pop(name, None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not os.environ.get("SER_CORPORA"):
         reason = pytest.mark.skip(reason="SER_CORPORA is not set: no real speech here")

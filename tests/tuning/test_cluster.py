@@ -45,8 +45,6 @@ def test_a_local_cluster_is_guarded_by_a_token_that_is_written_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
-    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
     with cluster():
         assert os.environ["RAY_AUTH_MODE"] == "token"
     assert not (tmp_path / "user").exists()

@@ -137,7 +137,6 @@ def test_a_space_names_whole_workers(given: str, tmp_path: Path) -> None:
 def test_trials_of_a_study_are_trained_by_two_workers_and_stopped_early(
     tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "teams.yaml").write_text(SPACE)
     plan = pipeline.Plan([str(tmp_path / "teams.yaml")], DataRequest(CorpusRequest(str(tone_corpus))))

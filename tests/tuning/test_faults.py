@@ -44,11 +44,7 @@ def wait_for(happened: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_worker_costs_no_epoch_and_two_workers_train_as_one(
-    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+def test_a_killed_worker_costs_no_epoch_and_two_workers_train_as_one(split: Split, tmp_path: Path) -> None:
     from ser_platform.tuning.cluster import cluster
     from ser_platform.tuning.distributed import fit_together, form_team
 

@@ -30,4 +30,7 @@ def test_blocks_freed_in_one_step_are_not_faulted_in_again_in_the_next():
         done = subprocess.run([sys.executable, "-c", SCRIPT, word], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    assert faults("keep") < faults("leave") / 4
+    left = faults("leave")
+    if left < 100:
+        pytest.skip(f"this system counts {left} page faults where 40 blocks of 16 MB are touched")
+    assert faults("keep") < left / 4

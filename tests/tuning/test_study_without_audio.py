@@ -35,7 +35,6 @@ confirm: {trials: 1, seeds: 1}
 def test_features_durations_and_normalisation_are_tried_without_the_audio(
     tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     corpus = shutil.copytree(tone_corpus, tmp_path / "speech")
     prepare = pipeline.prepare_dataset
