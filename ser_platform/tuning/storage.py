@@ -12,10 +12,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal._storage import JournalOperation
 
 from ser_platform.errors import UserError, WorkFailed
 
@@ -23,6 +25,7 @@ VARIABLE = "SER_STUDY_STORAGE"
 EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
 PATIENCE_S = 5  # for a database server to answer
 JOURNAL = "journal.log"
+RESULTS = {JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE, JournalOperation.SET_TRIAL_STATE_VALUES}
 
 
 def named_database() -> str | None:
@@ -77,7 +80,7 @@ def cut_torn_line(journal: Path) -> None:
             file.truncate(kept)
 
 
-class _SoleWriter(JournalFileOpenLock):
+class _Unlocked(JournalFileOpenLock):
     """No lock a line: `only_tuning` holds one for as long as a study is written.
 
     Optuna's is a file, created and removed for each line; one that a kill leaves behind stops the next for 30 s.
@@ -90,9 +93,28 @@ class _SoleWriter(JournalFileOpenLock):
         pass
 
 
+class _JournalFile(JournalFileBackend):
+    """Optuna's journal, forced to the disk where a line tells what training has given, not at each of 15 a trial.
+
+    Every line is with the system at once, so that a kill loses none; only a machine that goes down can lose those since
+    the last result.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), _Unlocked(str(path)))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with Path(self._file_path).open("ab") as file:
+            file.write(lines.encode())
+            file.flush()
+            if any(log["op_code"] in RESULTS for log in logs):
+                os.fsync(file.fileno())
+
+
 def _journal(path: Path) -> JournalStorage:
     try:
-        return JournalStorage(JournalFileBackend(str(path), _SoleWriter(str(path))))
+        return JournalStorage(_JournalFile(path))
     except json.JSONDecodeError as error:
         raise WorkFailed(f"{path} is damaged: a line in its midst is no JSON ({error}); restore the file") from error
 

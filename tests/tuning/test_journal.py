@@ -1,5 +1,7 @@
 """A study on disk survives a kill in the middle of a line."""
 
+import os
+
 import optuna
 import pytest
 
@@ -57,6 +59,24 @@ def test_a_journal_torn_in_its_first_line_is_a_study_without_trials():
     (folder.path / "journal.log").write_bytes(b'{"op_code": 0, "wor')
     assert folder.trials() == []
     assert folder.open().trials == []
+
+
+def test_results_are_forced_to_the_disk_and_every_line_is_with_the_system_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forced: list[int] = []
+    monkeypatch.setattr(os, "fsync", forced.append)
+    folder = new_study("made", role="student")
+    journal, study = folder.path / "journal.log", folder.open()
+    trial = study.ask()
+    trial.suggest_float("lr", 0, 1)
+    trial.set_user_attr("parameters", 1000)
+    assert forced == []
+    assert journal.read_bytes().endswith(b"\n") and b'"parameters"' in journal.read_bytes()
+    trial.report(0.1, 1)
+    assert len(forced) == 1
+    study.tell(trial, 0.1)
+    assert len(forced) == 2
 
 
 def test_a_study_that_was_not_begun_has_no_trials():
