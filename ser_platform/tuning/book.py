@@ -177,6 +177,11 @@ class StudyBook:
         return {state: states.count(state) for state in (COMPLETE, PRUNED, FAILED, RUNNING)}
 
     @property
+    def left(self) -> int:
+        """How many trials are still to be run, at most."""
+        return max(0, self.space.budget.trials - len(self.records)) + len(self._restart)
+
+    @property
     def best(self) -> TrialRecord | None:
         """The trial with the best dev UAR so far."""
         scored = [record for record in self.records.values() if record.results]

@@ -1,6 +1,7 @@
 """The search: Ray Tune runs the trials, the book says which and for how long."""
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,12 +23,13 @@ from ser_platform.tuning.journal import StudyFolder
 from ser_platform.tuning.keeping import FitFolder
 from ser_platform.tuning.space import Constraint, Objective
 from ser_platform.tuning.trainable import Task, TrialJob
-from ser_platform.tuning.trial import TuneTrial
+from ser_platform.tuning.trial import START, TuneTrial
 
 Shown = Callable[[], None]
 Stop = Callable[[int], None]
 CAPTION = "tune"  # the folder under runs/NAME/ in which Ray keeps its state of the trials
 LOSSES = 2  # of a trial's process, after which it is run again: more are the trial's own doing
+PATIENCE_S = 30.0  # for a slot's process to begin, after the first has
 TRIALS_OF_A_RUN = 1500  # of Tune: see tests/benchmarks/overhead.py
 
 
@@ -39,15 +41,21 @@ class Unpickled:
 
 
 class BookSearcher(Unpickled, Searcher):
-    """Gives Tune the book's next trials, so many, until budget, time or space are used up: then the search is over."""
+    """Gives Tune the book's next trials, so many, until budget, time or space are used up: then the search is over.
 
-    def __init__(self, book: StudyBook, deadline: float, at_most: int) -> None:
+    First come `starts`, one a process that is to be started: see `Starts`.
+    """
+
+    def __init__(self, book: StudyBook, deadline: float, at_most: int, starts: int = 0) -> None:
         super().__init__(metric="best_dev_uar", mode="max")
-        self._book, self._deadline, self._at_most = book, deadline, at_most
+        self._book, self._deadline, self._at_most, self._starts = book, deadline, at_most, starts
         self._given = 0
         self.is_over = False
 
     def suggest(self, trial_id: str) -> Any:
+        if self._starts:
+            self._starts -= 1
+            return dict(START)
         record = None if self._given >= self._at_most else self._book.ask(in_time=time.monotonic() < self._deadline)
         if record is None:
             self.is_over = self._given < self._at_most
@@ -67,6 +75,24 @@ class BookSearcher(Unpickled, Searcher):
         """Do nothing: a study is resumed from its journal."""
 
 
+class Starts:
+    """Waits until the processes of all slots have begun: Tune gives up one that begins while a trial ends elsewhere.
+
+    Tune has the trial that waits for the new process take the free one instead, and the next trial asks for a new one
+    again: where trials are shorter than a process takes to begin, all of them run in the first.
+    So each slot first gets a trial that does nothing, and ends once all are there, or `PATIENCE_S` after the first.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted, self._begun, self._first = wanted, set[str](), math.inf
+
+    def are_over(self, trial_id: str) -> bool:
+        """Note that a slot's process is there; tell whether it is waited for no others."""
+        self._first = min(self._first, time.monotonic())
+        self._begun.add(trial_id)
+        return len(self._begun) >= self._wanted or time.monotonic() - self._first > PATIENCE_S
+
+
 class BookScheduler(Unpickled, FIFOScheduler):
     """Passes every result, end and failure to the book, and its decisions to Tune.
 
@@ -74,13 +100,15 @@ class BookScheduler(Unpickled, FIFOScheduler):
     A trial of several workers is asked to end (`stop`), by which it gives their places back: Tune would kill it.
     """
 
-    def __init__(self, book: StudyBook, shown: Shown, stop: Stop | None = None) -> None:
+    def __init__(self, book: StudyBook, shown: Shown, stop: Stop | None = None, starts: int = 0) -> None:
         super().__init__()
-        self._book, self._shown, self._stop = book, shown, stop
+        self._book, self._shown, self._stop, self._starts = book, shown, stop, Starts(starts)
         self._losses: Counter[int] = Counter()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = trial.config["number"]
+        if number is None:
+            return TrialScheduler.STOP if self._starts.are_over(trial.trial_id) else TrialScheduler.CONTINUE
         stopped = self._take(number, result)
         self._shown()
         if stopped and self._stop is not None:
@@ -95,12 +123,16 @@ class BookScheduler(Unpickled, FIFOScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         number = trial.config["number"]
+        if number is None:
+            return
         self._take(number, result)  # Tune asks for no decision on the last result of a trial
         self._book.end(number, result.get("failure", ""))
         self._shown()
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         number, error = trial.config["number"], _error_of(trial)
+        if number is None:
+            return  # what kept it from beginning comes to the trials too
         if not _is_lost(error):
             self._book.end(number, failure=_reason(error))
         else:
@@ -157,11 +189,15 @@ def search(
 
 @dataclass(frozen=True)
 class Means:
-    """How Tune runs a trial: by what, with which resources, how many at once."""
+    """How Tune runs a trial: by what, with which resources, how many at once.
+
+    `starts`: whether the trainable knows `START`.
+    """
 
     trainable: Any
     resources: dict[str, float]
     at_once: int
+    starts: bool = True
 
 
 def run_trials(
@@ -174,8 +210,9 @@ def run_trials(
     deadline = time.monotonic() + 60 * book.space.budget.minutes
     is_over = False
     while not is_over:
-        searcher = BookSearcher(book, deadline, TRIALS_OF_A_RUN)
-        _run(searcher, BookScheduler(book, shown, stop), means, folder)
+        starts = min(means.at_once, book.left) if means.starts else 0
+        searcher = BookSearcher(book, deadline, TRIALS_OF_A_RUN, starts)
+        _run(searcher, BookScheduler(book, shown, stop, starts), means, folder)
         is_over = searcher.is_over and not book.has_lost
 
 
@@ -188,7 +225,8 @@ def _means(book: StudyBook, tasks: Sequence[Task], where: Cluster, trials: FitFo
             raise UserError("resources.workers and data.folds cannot be together: a team trains one model")
         team, at_once = trial_team(space.resources.workers, where)
         function = tune.with_parameters(train_trial_together, task=tasks[0], team=team, folder=trials.path)
-        return Means(function, {"memory": 1}, at_once)  # a byte: Tune knows no trial without resources
+        # A byte: Tune knows no trial without resources.
+        return Means(function, {"memory": 1}, at_once, starts=False)
     where = where.for_trials(space.resources)
     judged: list[Objective | Constraint] = [*space.objectives, *space.constraints]
     measures = tuple(goal.metric for goal in judged)

@@ -10,6 +10,8 @@ from ray.tune.result import DONE
 from ser_platform.training.loop import Diverged
 from ser_platform.tuning.trainable import TrialJob, trial_epochs
 
+START = {"number": None}  # the config of a trial that only starts a process, and has nothing to do
+LOOK_S = 0.05  # between its looks at whether it is to end
 PATIENCE_S = 2.0  # of people who watch: a trial tells its epochs at least so often, between epochs
 
 
@@ -30,6 +32,9 @@ class TuneTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        if self.config["number"] is None:
+            time.sleep(LOOK_S)
+            return {}
         if self._epochs is None:
             self._epochs = trial_epochs(self.config["settings"], self._job)
         told: list[dict[str, float]] = []

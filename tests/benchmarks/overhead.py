@@ -53,6 +53,8 @@ class EmptyTrial(Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        if self.config["number"] is None:
+            return {}
         return {"epochs": [EPOCH], DONE: True}
 
 
