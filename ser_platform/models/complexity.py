@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ser_platform.models import build_model, count_parameters
 from ser_platform.models.latency import latency_ms
@@ -55,6 +54,8 @@ def count_macs(model: nn.Module, *inputs: Tensor) -> int:
     A GRU, and an LSTM where the machine has no fused kernel, are products that torch's counter sees; the fused kernel
     and the attention of CPUs are added to what it knows.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # brings Triton: 70 MB in each process of a study
+
     counter = FlopCounterMode(display=False, custom_mapping=CPU_KERNELS)
     with torch.no_grad(), counter:
         model(*inputs)
@@ -69,6 +70,8 @@ def _lstm_flops(steps: Sequence[int], inputs: Sequence[int], units: Sequence[int
 def _attention_flops(
     query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, out_shape: Any = None, **__: Any
 ) -> int:
+    from torch.utils.flop_counter import sdpa_flop_count
+
     flops: int = sdpa_flop_count(query, key, value)
     return flops
 
