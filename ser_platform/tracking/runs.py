@@ -18,12 +18,17 @@ from ser_platform.settings import Settings, as_json
 EPOCH_METRICS = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar")
 END_METRICS = ("epochs", "train_seconds", "parameters")
 PARETO = "pareto"  # the tag of trials that no other trial of their study beats
+LARGEST_BATCH = 900  # figures and settings; MLflow takes 1000, tags among them
 PAUSE = 1.0  # seconds in which events gather into a batch
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 
 
 @dataclass
 class _Pending:
+    """What waits to be written of a trial; `settings` and when it began where its run is still to be created."""
+
+    settings: Settings | None = None
+    began: int = 0
     metrics: list[Metric] = field(default_factory=list)
     tags: list[RunTag] = field(default_factory=list)
     status: str = ""
@@ -93,7 +98,7 @@ class StudyRuns:
     def start(self, number: int, settings: Settings) -> None:
         """Open the run of a trial."""
         began = _now()
-        self._events.put(lambda: self._create(number, settings, began))
+        self._events.put(lambda: self._begin(number, settings, began))
 
     def epoch(self, number: int, result: Mapping[str, float]) -> None:
         """Log the metrics of an epoch; those that the run holds, from before a kill, are not logged again."""
@@ -166,20 +171,26 @@ class StudyRuns:
     def _of(self, number: int) -> _Pending:
         return self._pending.setdefault(number, _Pending())
 
-    def _create(self, number: int, settings: Settings, began: int) -> None:
+    def _begin(self, number: int, settings: Settings, began: int) -> None:
         self._open.add(number)
-        if number in self.run_ids:
-            self._client.update_run(self.run_ids[number], "RUNNING")
-            self._client.log_batch(self.run_ids[number], params=_params(settings))  # a kill may have come before them
-            self._flush()  # of a trial that is run again in this process, epochs may still wait
-            self._logged[number] = self._metrics_of(number)
+        self._flush_of(number)  # of a trial that is run again in this process
+        if number not in self.run_ids:
+            self._pending[number] = _Pending(settings, began)
             return
-        tags = self._tags | dict(self._trial_tags(settings))
+        self._client.update_run(self.run_ids[number], "RUNNING")
+        self._client.log_batch(self.run_ids[number], params=_params(settings))  # a kill may have come before them
+        self._logged[number] = self._metrics_of(number)
+
+    def _create(self, number: int, entry: _Pending) -> None:
+        """Create the run of a trial, with the tags that wait: each call is a transaction of its own."""
+        assert entry.settings is not None
+        tags = self._tags | dict(self._trial_tags(entry.settings))
         tags |= {"study": self._study, "trial": str(number), "state": "running", "mlflow.parentRunId": self.parent_id}
-        name = f"trial {number}, {settings['model.name']}"  # the study is a tag, and the parent
-        run = self._client.create_run(self._experiment, start_time=began, tags=tags, run_name=name)
+        tags |= {tag.key: tag.value for tag in entry.tags}
+        name = f"trial {number}, {entry.settings['model.name']}"  # the study is a tag, and the parent
+        run = self._client.create_run(self._experiment, start_time=entry.began, tags=tags, run_name=name)
         self.run_ids[number] = run.info.run_id
-        self._client.log_batch(self.run_ids[number], params=_params(settings))
+        entry.tags = []
 
     def _write(self) -> None:
         """Take events until the closing None; send what has gathered once a pause has passed."""
@@ -203,14 +214,24 @@ class StudyRuns:
             self._failure = self._failure or error
 
     def _flush(self) -> None:
-        pending, self._pending = self._pending, {}
-        for number, entry in pending.items():
-            self._attempt(lambda number=number, entry=entry: self._send(number, entry))  # type: ignore[misc]
+        for number in list(self._pending):
+            self._flush_of(number)
+
+    def _flush_of(self, number: int) -> None:
+        if (entry := self._pending.pop(number, None)) is not None:
+            self._attempt(lambda: self._send(number, entry))
 
     def _send(self, number: int, entry: _Pending) -> None:
-        run_id = self.run_ids[number]
-        for first in range(0, max(len(entry.metrics), 1), 1000):  # MLflow's limit of one batch
-            self._client.log_batch(run_id, metrics=entry.metrics[first : first + 1000], tags=entry.tags)
+        params = [] if entry.settings is None else _params(entry.settings)
+        if entry.settings is not None:
+            self._create(number, entry)
+        if number not in self.run_ids:
+            return  # which the store refused, as `close` tells
+        run_id, size = self.run_ids[number], LARGEST_BATCH - len(params)
+        for first in range(0, max(len(entry.metrics), 1), size):
+            metrics = entry.metrics[first : first + size]
+            self._client.log_batch(run_id, metrics=metrics, tags=entry.tags, params=params)
+            params = []
         if entry.status:
             self._client.set_terminated(run_id, entry.status, entry.ended)
             self._open.discard(number)

@@ -4,7 +4,6 @@ Everything that happens to a trial passes through here once, and goes on to the 
 tracker and the display.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ser_platform.errors import UserError
 from ser_platform.evaluation.pareto import pareto_front
+from ser_platform.files import digest_of
 from ser_platform.settings import Settings, as_json
 from ser_platform.training.results import EpochResult
 from ser_platform.tuning.costs import configuration_costs
@@ -52,6 +52,8 @@ class TrialRecord:
     """One trial.
 
     Attributes:
+        usual: settings of the study's first trial, which all share: thousands of trials hold only what they differ in.
+        own: settings in which the trial differs from these.
         costs: what is known from the configuration alone; `parameters` among them.
         scores: what early stopping and the sampler see, by epoch: the study's objective, or else the dev UAR.
         results: of each epoch, what the trial reported.
@@ -60,7 +62,8 @@ class TrialRecord:
 
     number: int
     params: Settings
-    settings: Settings
+    usual: Settings
+    own: Settings
     costs: Mapping[str, float]
     state: str = RUNNING
     reason: str = ""
@@ -68,6 +71,11 @@ class TrialRecord:
     results: list[dict[str, float]] = field(default_factory=list)
     passed: frozenset[int] = frozenset()
     began: float = field(default_factory=time.time)
+
+    @property
+    def settings(self) -> Settings:
+        """Every setting of the trial."""
+        return self.usual | self.own
 
     @property
     def parameters(self) -> int:
@@ -165,9 +173,11 @@ class StudyBook:
             self.tracker.end(record.number, record.state, record.metrics, record.reason)
 
     def _record(self, number: int, params: Settings, costs: Mapping[str, float]) -> TrialRecord:
-        record = TrialRecord(number, params, self.space.settings(params), costs)
-        self.records[number] = record
-        self._seen[json.dumps(as_json(record.settings), sort_keys=True)] = number
+        settings = self.space.settings(params)
+        usual = next(iter(self.records.values())).usual if self.records else settings
+        own = {name: value for name, value in settings.items() if usual[name] != value}
+        self.records[number] = record = TrialRecord(number, params, usual, own, costs)
+        self._seen[_digest(settings)] = number
         return record
 
     @property
@@ -268,7 +278,7 @@ class StudyBook:
             self.study.tell(trial, state=TrialState.PRUNED)
             self.over_limit += 1
             return None
-        twin = self._seen.get(json.dumps(as_json(settings), sort_keys=True))
+        twin = self._seen.get(_digest(settings))
         if twin is not None:
             self._tell_again(trial, self.records[twin])
             return None
@@ -405,6 +415,10 @@ def histories(space: Space, trials: Sequence[FrozenTrial]) -> Histories:
 
 def _gain(goal: Objective, value: float) -> float:
     return value if goal.direction == "maximize" else -value
+
+
+def _digest(settings: Settings) -> str:
+    return digest_of(as_json(settings), 32)
 
 
 def _costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:

@@ -1,0 +1,93 @@
+"""Runs of a study as MLflow holds them."""
+
+from collections.abc import Iterator
+
+import pytest
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from ser_platform.errors import WorkFailed
+from ser_platform.settings import resolve
+from ser_platform.tracking.runs import StudyRuns
+from ser_platform.tracking.store import Client, experiment_id, open_client
+from tests.tuning.test_book import result
+
+SETTINGS = resolve({"model.name": "bilstm"})
+METRICS = {"epochs": 1.0, "train_seconds": 2.0, "parameters": 3.0}
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return open_client()
+
+
+def open_runs(client: Client) -> StudyRuns:
+    return StudyRuns(client, experiment_id(client, "ser-made"), "made", {"role": "student"})
+
+
+def trial_runs(client: Client) -> list[Run]:
+    runs = client.search_runs([experiment_id(client, "ser-made")], "tags.study = 'made'")
+    return sorted((run for run in runs if "trial" in run.data.tags), key=lambda run: int(run.data.tags["trial"]))
+
+
+def write(runs: StudyRuns, number: int, epochs: int = 1) -> None:
+    runs.start(number, SETTINGS)
+    for epoch in range(1, epochs + 1):
+        runs.epoch(number, result(epoch, 0.5))
+
+
+def test_a_run_holds_all_of_a_trial_that_began_and_ended_between_two_batches(client: Client) -> None:
+    runs = open_runs(client)
+    write(runs, 0, epochs=2)
+    runs.end(0, "failed", METRICS, "a reason")
+    runs.close()
+    (run,) = trial_runs(client)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["state"] == "failed" and run.data.tags["reason"] == "a reason"
+    assert run.data.params["model.name"] == "bilstm" and len(run.data.params) == len(SETTINGS)
+    assert run.data.metrics["parameters"] == 3.0
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "dev_uar")] == [1, 2]
+
+
+def test_a_trial_that_is_run_again_keeps_its_run_and_logs_no_epoch_twice(client: Client) -> None:
+    runs = open_runs(client)
+    write(runs, 0, epochs=2)
+    write(runs, 0, epochs=3)
+    runs.end(0, "complete", METRICS, "")
+    runs.close()
+    again = open_runs(client)
+    write(again, 0, epochs=4)
+    again.end(0, "complete", METRICS, "")
+    again.close()
+    (run,) = trial_runs(client)
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "dev_uar")] == [1, 2, 3, 4]
+    assert run.info.status == "FINISHED"
+
+
+def test_many_epochs_are_written_in_batches_that_mlflow_takes(client: Client) -> None:
+    runs = open_runs(client)
+    write(runs, 0, epochs=200)
+    runs.close()
+    (run,) = trial_runs(client)
+    assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 200
+
+
+def test_a_store_that_refuses_a_run_is_told_at_the_end_and_the_others_are_written(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = client.create_run
+
+    def refuse_the_first(*words: object, tags: dict[str, str], **named: object) -> Run:
+        if tags.get("trial") == "0":
+            raise MlflowException("no room")
+        return create(*words, tags=tags, **named)  # type: ignore[arg-type]
+
+    runs = open_runs(client)
+    monkeypatch.setattr(client, "create_run", refuse_the_first)
+    for number in (0, 1):
+        write(runs, number)
+        runs.end(number, "complete", METRICS, "")
+    with pytest.raises(WorkFailed, match="no room"):
+        runs.close()
+    assert [run.data.tags["trial"] for run in trial_runs(client)] == ["1"]
