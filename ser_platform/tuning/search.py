@@ -30,7 +30,7 @@ Stop = Callable[[int], None]
 CAPTION = "tune"  # the folder under runs/NAME/ in which Ray keeps its state of the trials
 LOSSES = 2  # of a trial's process, after which it is run again: more are the trial's own doing
 PATIENCE_S = 30.0  # for a slot's process to begin, after the first has
-TRIALS_OF_A_RUN = 1500  # of Tune: see tests/benchmarks/overhead.py
+TRIALS_OF_A_RUN = 1000  # of Tune: see tests/benchmarks/overhead.py
 
 
 class Unpickled:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import FrozenTrial, TrialState
 
 from ser_platform.errors import UserError, WorkFailed
 
@@ -112,9 +113,28 @@ class _JournalFile(JournalFileBackend):
                 os.fsync(file.fileno())
 
 
+class _Journal(JournalStorage):
+    """Optuna's storage, which looks through all trials for one that waits before each that is asked for."""
+
+    _may_wait = True  # whether any trial can: they come by `Study.enqueue_trial`, or from the file
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        self._may_wait |= template_trial is not None
+        return super().create_new_trial(study_id, template_trial)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if states != (TrialState.WAITING,):
+            return super().get_all_trials(study_id, deepcopy, states)
+        waiting = super().get_all_trials(study_id, deepcopy, states) if self._may_wait else []
+        self._may_wait = bool(waiting)
+        return waiting
+
+
 def _journal(path: Path) -> JournalStorage:
     try:
-        return JournalStorage(_JournalFile(path))
+        return _Journal(_JournalFile(path))
     except json.JSONDecodeError as error:
         raise WorkFailed(f"{path} is damaged: a line in its midst is no JSON ({error}); restore the file") from error
 

@@ -79,6 +79,20 @@ def test_results_are_forced_to_the_disk_and_every_line_is_with_the_system_at_onc
     assert len(forced) == 2
 
 
+def test_trials_that_wait_are_found_when_they_were_enqueued_and_when_the_study_is_opened_again():
+    folder = new_study("made", role="student")
+    study = folder.open()
+    study.ask()
+    study.enqueue_trial({"lr": 0.25})
+    study.enqueue_trial({"lr": 0.75})
+    assert study.ask().suggest_float("lr", 0, 1) == 0.25
+    again = folder.open()
+    assert again.ask().suggest_float("lr", 0, 1) == 0.75
+    assert [again.ask().number for _ in range(2)] == [3, 4]
+    again.enqueue_trial({"lr": 0.5})
+    assert again.ask().suggest_float("lr", 0, 1) == 0.5
+
+
 def test_a_study_that_was_not_begun_has_no_trials():
     assert new_study("made").trials() == []
 
