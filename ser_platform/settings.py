@@ -342,11 +342,17 @@ SETTINGS: dict[str, Setting] = {
     ),
     "distill.loss": Setting(
         "kl",
-        "the teacher term: kl, of standardised logits, decoupled (dkd), or mse of the logits",
-        choices=("kl", "kl_standardised", "dkd", "mse"),
+        "the teacher term: kl, of standardised logits, decoupled (dkd), mse of the logits, or its one answer (hard)",
+        choices=("kl", "kl_standardised", "dkd", "mse", "hard"),
     ),
     "distill.temperature": Setting(
-        2.0, "softens both distributions of the teacher term; mse has none", low=0.1, high=100.0
+        2.0, "softens both distributions of the teacher term; mse and hard have none", low=0.1, high=100.0
+    ),
+    "distill.outputs": Setting(
+        "out_of_fold",
+        "who labels a training clip: a teacher that has not heard its speaker, the registered teacher that has "
+        "(in_sample), or the mean of all fold teachers (ensemble)",
+        choices=("out_of_fold", "in_sample", "ensemble"),
     ),
     "distill.beta": Setting(2.0, "dkd: weight of the classes that are not the true one", low=0.0, high=100.0),
     "seed": Setting(0, "seeds weights, batches, dropout and masks", low=0, high=2**31 - 1),

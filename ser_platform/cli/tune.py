@@ -14,6 +14,7 @@ from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
     from ser_platform.settings import Settings
+    from ser_platform.tuning.control import Control
     from ser_platform.tuning.pipeline import Plan, Tuned
 
 DEFAULT_SPACES = ("teacher", "student")
@@ -60,6 +61,14 @@ def tune(
             help="Go on though a study of --from has heard dev or test; all that comes of it is stamped.",
         ),
     ] = False,
+    control: Annotated[
+        bool | None,
+        typer.Option(
+            "--control/--no-control",
+            help="Tune the student also without a teacher, with the same space and budget, and report what distilling "
+            "gained, with its interval. Without SPACE this is done unless --no-control is given.",
+        ),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the search spaces and what each answers.")] = False,
     as_json: Json = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the last tuning of this folder.")] = False,
@@ -85,7 +94,16 @@ def tune(
         raise UserError(f"a search space is given twice: {' '.join(spaces or ())}")
     speech = one_corpus(corpus) or ("" if corpora_of(data.protocol or "") else "demo")
     if resume and (
-        spaces or corpus or trials or minutes or confirm or set_ or from_ or allow_leak or data != DataOptions()
+        spaces
+        or corpus
+        or trials
+        or minutes
+        or confirm
+        or set_
+        or from_
+        or allow_leak
+        or control is not None
+        or data != DataOptions()
     ):
         raise UserError("--resume goes on with the last tuning as it was asked for; leave the other options out")
     if resume:
@@ -104,6 +122,8 @@ def tune(
             warm_start=list(from_ or ()),
             allow_leak=allow_leak,
         )
+        if control or (control is None and not spaces and not _is_undistilled(fixed)):
+            plan = plan.with_control()
     carry_out(plan)
 
 
@@ -135,6 +155,10 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _is_undistilled(fixed: "Settings") -> bool:
+    return fixed.get("distill.alpha") == 0
 
 
 def _warn(line: str) -> None:
@@ -186,6 +210,8 @@ def _report(tuned: "Tuned") -> None:
     rows.append(["reference", "linear SVM, pooled features", "-", "-", "-", uar_text(tuned.baseline.metrics)])
     columns = ["role", "model", "parameters", "dev UAR, best trial", "dev UAR, new seeds", "test UAR, 95 % interval"]
     out.print(table(f"Leaderboard: {tuned.corpus.name}, protocol {tuned.corpus.split.protocol_stamp}", columns, rows))
+    for control in tuned.controls:
+        print_control(control)
     for outcome in tuned.outcomes:
         counts = outcome.counts
         out.print(
@@ -199,12 +225,32 @@ def _report(tuned: "Tuned") -> None:
         out.print(same + outcome.model.standing, highlight=False)
     out.print(f"{tuned.seconds:.0f} s in all. Next:", highlight=False)
     for command, why in (
-        (f"ser studies report {tuned.outcomes[-1].study}", "what the study found"),
+        (f"ser studies report {(tuned.controls or tuned.outcomes)[-1].study}", "what the study found"),
         ("ser ui", "compare the runs in the MLflow UI"),
         ("ser models promote --all", "make the candidates the champions"),
         ("ser predict FILE.wav", "use the champion"),
     ):
         out.print(f"  {command:<26}  {why}", highlight=False)
+
+
+def print_control(control: "Control") -> None:
+    """Print a teacher and two students beside each other, and what distilling gained."""
+    out = console()
+    rows = [
+        [
+            row.name,
+            f"{row.title}, {row.model}",
+            f"{100 * row.uar.value:.1f} [{100 * row.uar.low:.1f}, {100 * row.uar.high:.1f}]",
+            f"{100 * row.agreement:.0f} %",
+            f"{row.parameters:,}",
+            "gone" if row.size_bytes is None else f"{row.size_bytes / 1e3:,.0f} kB",
+            "-" if row.latency_ms is None else f"{row.latency_ms:.1f} ms",
+        ]
+        for row in control.rows
+    ]
+    columns = ["", "model", "UAR, 95 % interval", "agrees with teacher", "parameters", "weights", "latency, 3 s"]
+    out.print(table(f"Control of {control.study}: {control.protocol}", columns, rows))
+    out.print(f"distillation: {control.compared.verdict}", highlight=False)
 
 
 def _efficiency(value: float) -> str:

@@ -3,36 +3,58 @@
 A student trial never runs a teacher. The key holds all that the logits depend on, so a stale file cannot be used.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ser_platform.errors import WorkFailed
 from ser_platform.files import digest_of, replacing
 from ser_platform.settings import Settings, as_json, home
 
-VERSION = 1  # bump when the computation of teacher outputs changes
+VERSION = 2  # bump when the computation of teacher outputs changes
+OUT_OF_FOLD, IN_SAMPLE, ENSEMBLE = MODES = ("out_of_fold", "in_sample", "ensemble")
+FOLD, REGISTERED = "fold", "registered"
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """Calibrated logits of a teacher: its softmax is as sure as it is right on clips that it has not heard.
+
+    Attributes:
+        clips: of the clips of a manifest, `(n_clips, n_emotions)`, NaN where no teacher was asked.
+        copies: of their copies, `(n_copies, n_emotions)`, NaN where no teacher was asked.
+        temperature: by which the logits were divided.
+    """
+
+    clips: NDArray[np.float32]
+    copies: NDArray[np.float32]
+    temperature: float = 1.0
+
+    def among(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the logits of all clips, and behind them those of the copies with the numbers `chosen`."""
+        return np.concatenate([self.clips, self.copies[chosen]])
 
 
 @dataclass(frozen=True)
 class OutputsKey:
-    """All that the logits of one fold teacher depend on.
+    """All that the logits of one teacher depend on.
 
     Attributes:
-        mode: "out_of_fold": the teacher never saw the speakers that it labels.
-        teacher_digest: of the registered bundle whose recipe the fold teacher follows.
+        kind: `FOLD`, trained for this by a registered teacher's recipe, or `REGISTERED`, that teacher itself.
+        teacher_digest: of the registered bundle.
         settings: the teacher's, its view among them.
-        trained_on, labels_clips: audio digests, sorted.
+        trained_on, labels_clips: audio digests, sorted; of a registered teacher its bundle says whom it heard.
         stop_after: epochs; fixed, so that the fold it labels decides nothing.
         labels: emotions in the order of the logits.
     """
 
-    mode: str
+    kind: str
     teacher_digest: str
     settings: Settings
     trained_on: tuple[str, ...]
@@ -44,13 +66,30 @@ class OutputsKey:
     def path(self) -> Path:
         """Where the logits are kept."""
         content = {**asdict(self), "settings": as_json(self.settings), "calibration": "none", "version": VERSION}
-        return home() / "teacher_outputs" / f"{digest_of(content, 32)}.safetensors"
+        return outputs_folder() / f"{digest_of(content, 32)}.safetensors"
+
+    @property
+    def description(self) -> dict[str, str]:
+        """What a list of outputs says of these."""
+        return {
+            "kind": self.kind,
+            "teacher": self.teacher_digest,
+            "model": str(self.settings["model.name"]),
+            "heard": str(len(self.trained_on)),
+            "emotions": " ".join(self.labels),
+        }
 
 
-def write_outputs(key: OutputsKey, hashes: Sequence[str], logits: NDArray[np.float32]) -> None:
-    """Keep logits `(n_clips, n_emotions)` of the clips `hashes`."""
+def outputs_folder() -> Path:
+    """Return where teacher outputs are kept."""
+    return home() / "teacher_outputs"
+
+
+def write_outputs(key: OutputsKey, hashes: Sequence[str], logits: NDArray[np.float32], title: str = "") -> None:
+    """Keep logits `(n_clips, n_emotions)` of the clips `hashes`; `title` names the teacher to people."""
+    metadata = {"hashes": " ".join(hashes), "title": title, **key.description}
     with replacing(key.path) as temporary:
-        save_file({"logits": np.ascontiguousarray(logits)}, temporary, metadata={"hashes": " ".join(hashes)})
+        save_file({"logits": np.ascontiguousarray(logits)}, temporary, metadata=metadata)
 
 
 def read_outputs(key: OutputsKey) -> dict[str, NDArray[np.float32]] | None:
@@ -59,19 +98,55 @@ def read_outputs(key: OutputsKey) -> dict[str, NDArray[np.float32]] | None:
         return None
     with safe_open(key.path, framework="np") as file:
         hashes, logits = file.metadata()["hashes"].split(" "), file.get_tensor("logits")
+    key.path.touch()
     return dict(zip(hashes, logits, strict=True))
 
 
+@dataclass(frozen=True)
+class KeptOutputs:
+    """A file of teacher outputs as a list shows it. `is_readable` is False of one that is damaged."""
+
+    path: Path
+    description: Mapping[str, str]
+    n_clips: int
+    is_readable: bool = True
+
+    @property
+    def teacher_digest(self) -> str:
+        return self.description.get("teacher", "")
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    @property
+    def used_at(self) -> float:
+        """When a study read them last, or they were written: seconds since the epoch."""
+        return self.path.stat().st_mtime
+
+
+def kept_outputs() -> list[KeptOutputs]:
+    """Return all teacher outputs that are kept, the last used first."""
+    paths = sorted(outputs_folder().glob("*.safetensors"), key=lambda path: (-path.stat().st_mtime, path.name))
+    return [_kept(path) for path in paths]
+
+
+def _kept(path: Path) -> KeptOutputs:
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return KeptOutputs(path, {}, 0, is_readable=False)
+    return KeptOutputs(path, metadata, len(metadata.pop("hashes", "").split()))
+
+
 def assemble(
-    outputs: Sequence[Mapping[str, NDArray[np.float32]]],
-    hashes: Sequence[str],
-    train: NDArray[np.int64],
-    n_emotions: int,
+    outputs: Sequence[Mapping[str, NDArray[np.float32]]], hashes: Sequence[str], n_emotions: int
 ) -> NDArray[np.float32]:
-    """Return `(n_clips, n_emotions)`, NaN for clips without a teacher.
+    """Return logits `(n_clips, n_emotions)` of the clips `hashes`, NaN for those without a teacher.
 
     Raises:
-        WorkFailed: a training clip was labelled by no teacher, or by two.
+        WorkFailed: a clip was labelled by two teachers.
     """
     labelled: dict[str, NDArray[np.float32]] = {}
     for fold in outputs:
@@ -79,10 +154,35 @@ def assemble(
             if digest in labelled:
                 raise WorkFailed(f"two fold teachers labelled the clip {digest[:12]}")
             labelled[digest] = values
+    return _in_order(labelled, hashes, n_emotions)
+
+
+def averaged(
+    outputs: Sequence[Mapping[str, NDArray[np.float32]]], hashes: Sequence[str], n_emotions: int
+) -> NDArray[np.float32]:
+    """Return mean logits `(n_clips, n_emotions)` over the teachers that labelled each clip, NaN where none did."""
+    rows = [_in_order(fold, hashes, n_emotions) for fold in outputs]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        mean: NDArray[np.float32] = np.nanmean(np.stack(rows), axis=0)
+    return mean
+
+
+def require_labelled(logits: NDArray[np.float32]) -> None:
+    """Refuse clips without a teacher.
+
+    Raises:
+        WorkFailed: there is one.
+    """
+    if np.isnan(logits).any():
+        raise WorkFailed("some training clips were labelled by no teacher")
+
+
+def _in_order(
+    labelled: Mapping[str, NDArray[np.float32]], hashes: Sequence[str], n_emotions: int
+) -> NDArray[np.float32]:
     logits = np.full((len(hashes), n_emotions), np.nan, dtype=np.float32)
     for row, digest in enumerate(hashes):  # two clips of one speaker may hold the same audio
         if digest in labelled:
             logits[row] = labelled[digest]
-    if np.isnan(logits[train]).any():
-        raise WorkFailed("some training clips were labelled by no teacher")
     return logits

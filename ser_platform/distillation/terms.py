@@ -1,8 +1,8 @@
 """Teacher terms: what a student pays, clip by clip, for differing from its teacher. `distill.loss` names one.
 
 Each takes student and teacher logits `(batch, n_emotions)` in the same label order, and returns `(batch,)` in nats
-(`mse`: squared logits). The square of the temperature is in them: gradients shrink by it, and alpha is to mean the same
-at every temperature.
+(`mse`: squared logits). The square of the temperature is in those that know one: gradients shrink by it, and alpha is
+to mean the same at every temperature.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,16 @@ def mse(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, b
     return (student - teacher).square().mean(dim=-1)
 
 
-TERMS: dict[str, Term] = {"kl": kl, "kl_standardised": kl_standardised, "dkd": dkd, "mse": mse}
+def hard(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, beta: float) -> Tensor:
+    """Return the cross-entropy of what the teacher holds most likely: the limit of `kl` without doubt.
+
+    Source: Touvron et al. (2021), "Training data-efficient image transformers & distillation through attention",
+    arXiv:2012.12877, equation 3.
+    """
+    return F.cross_entropy(student, teacher.argmax(dim=-1), reduction="none")
+
+
+TERMS: dict[str, Term] = {"kl": kl, "kl_standardised": kl_standardised, "dkd": dkd, "mse": mse, "hard": hard}
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:

@@ -39,7 +39,13 @@ class TestScore:
 
 def logits_of(bundle: Bundle, manifest: Manifest, clips: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return logits `(n_clips, n_emotions)` of the stored clips at the rows `clips` of a manifest, in their order."""
-    hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
+    return logits_of_stored(bundle, tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker")), clips)
+
+
+def logits_of_stored(
+    bundle: Bundle, hashes: tuple[str, ...], speakers: tuple[str, ...], clips: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return logits `(n_clips, n_emotions)` of the stored clips with the numbers `clips` among these digests."""
     features = ViewedFeatures(bundle.view, hashes, speakers, bundle.settings["features.dtype"])
     model = bundle.model()
     logits = np.empty((len(clips), len(bundle.labels)), dtype=np.float32)

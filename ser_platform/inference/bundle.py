@@ -9,7 +9,7 @@ folder: no pickle.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,17 @@ FORMAT = 1
 MANIFEST = "MANIFEST.sha256"
 FILES = ("README.md", "bundle.json", "model.safetensors", "normaliser.safetensors")
 ENCODER = "encoder.safetensors"  # only where a frozen encoder is needed
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a bundle says of itself, without its weights: enough to train another like it, and to know whom it heard."""
+
+    settings: Settings
+    view: FeatureView
+    labels: tuple[str, ...]
+    lineage: Lineage
+    provenance: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -132,10 +143,12 @@ class Bundle:
         }
 
 
-def verified_files(folder: Path, digest: str | None = None) -> dict[str, bytes]:
+def verified_files(
+    folder: Path, digest: str | None = None, names: Container[str] = (*FILES, ENCODER)
+) -> dict[str, bytes]:
     """Return the contents of a bundle's files after checking them against MANIFEST, and MANIFEST against `digest`.
 
-    What is checked is what is returned: nothing is read twice.
+    What is checked is what is returned: nothing is read twice. Of `names` alone others are neither read nor checked.
 
     Raises:
         BundleError: a file is missing or altered; names it.
@@ -148,7 +161,7 @@ def verified_files(folder: Path, digest: str | None = None) -> dict[str, bytes]:
     listed = {name: checksum for checksum, name in (line.split("  ", 1) for line in lines if "  " in line)}
     if sorted(listed) not in (sorted(FILES), sorted((*FILES, ENCODER))):
         raise BundleError(f"{folder / MANIFEST} lists {sorted(listed)}; a bundle has {sorted(FILES)}")
-    contents = {name: _read(folder / name) for name in listed}
+    contents = {name: _read(folder / name) for name in listed if name in names}
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != listed[name]:
             raise BundleError(f"{folder / name} was altered: it does not match {MANIFEST}")
@@ -162,7 +175,42 @@ def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
         BundleError: the bundle is damaged, altered or of another format.
     """
     contents = verified_files(folder, digest)
-    described = json.loads(contents["bundle.json"])
+    described = _described(folder, contents)
+    _remember_encoders(described.get("encoders", ()), contents.get(ENCODER))
+    arrays: dict[str, np.ndarray] = load_arrays(contents["normaliser.safetensors"])
+    about = _description(described)
+    return Bundle(
+        role=described["role"],
+        settings=about.settings,
+        view=about.view,
+        labels=about.labels,
+        state=load_tensors(contents["model.safetensors"]),
+        normaliser=Normaliser(arrays["mean"], arrays["std"]),
+        temperature=described["temperature"],
+        protocol=described["protocol"],
+        metrics=described["metrics"],
+        lineage=about.lineage,
+        provenance=about.provenance,
+    )
+
+
+def read_description(folder: Path, digest: str | None = None) -> Description:
+    """Read what a bundle says of itself after verifying it; its weights need not be there.
+
+    An encoder that it brings is known afterwards, and can hear where its weights are.
+
+    Raises:
+        BundleError: the description is damaged, altered or of another format.
+    """
+    brings = (folder / ENCODER).exists()
+    contents = verified_files(folder, digest, ("bundle.json", ENCODER) if brings else ("bundle.json",))
+    described = _described(folder, contents)
+    _remember_encoders(described.get("encoders", ()), contents.get(ENCODER))
+    return _description(described)
+
+
+def _described(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(contents["bundle.json"])
     if described.get("format") != FORMAT or described["sample_rate"] != SAMPLE_RATE:
         raise BundleError(
             f"{folder}: bundle format {described.get('format')!r} is not {FORMAT}, which this version reads"
@@ -171,18 +219,14 @@ def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
         raise BundleError(
             f"{folder}: unknown architecture {described['architecture']!r}; known are {', '.join(MODELS)}"
         )
-    _remember_encoders(described.get("encoders", ()), contents.get(ENCODER))
-    arrays: dict[str, np.ndarray] = load_arrays(contents["normaliser.safetensors"])
-    return Bundle(
-        role=described["role"],
+    return described
+
+
+def _description(described: Mapping[str, Any]) -> Description:
+    return Description(
         settings=resolve(described["settings"]),
         view=FeatureView.from_json(described["view"]),
         labels=tuple(described["labels"]),
-        state=load_tensors(contents["model.safetensors"]),
-        normaliser=Normaliser(arrays["mean"], arrays["std"]),
-        temperature=described["temperature"],
-        protocol=described["protocol"],
-        metrics=described["metrics"],
         lineage=Lineage(**{name: tuple(values) for name, values in described["lineage"].items()}),
         provenance=described["provenance"],
     )

@@ -19,7 +19,7 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from ser_platform import __version__
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.inference.bundle import Bundle, read_bundle
+from ser_platform.inference.bundle import Bundle, Description, read_bundle, read_description
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 PASSED_OVER = "passed_over"  # the tag of a version that did not become the candidate: it says why
@@ -199,6 +199,11 @@ def find_model(client: MlflowClient, reference: str) -> RegisteredModel:
 def load(client: MlflowClient, model: RegisteredModel) -> Bundle:
     """Return the bundle of a registered version, verified against the digest it was registered with."""
     return read_bundle(bundle_folder(client, model), model.tags.get("digest", "missing"))
+
+
+def describe(client: MlflowClient, model: RegisteredModel) -> Description:
+    """Return what the bundle of a registered version says of itself, verified; its weights may be gone."""
+    return read_description(bundle_folder(client, model), model.tags.get("digest", "missing"))
 
 
 def bundle_folder(client: MlflowClient, model: RegisteredModel) -> Path:

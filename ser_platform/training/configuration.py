@@ -104,8 +104,6 @@ def refuse_contradictions(settings: Settings) -> None:
     Raises:
         UserError: names them.
     """
-    if settings["augment.copies"] and settings["distill.alpha"]:
-        raise UserError("augment.copies and distill.alpha cannot be together yet: no teacher labels copies")
     if settings["distill.alpha"] and settings["distill.loss"] == "dkd" and settings["augment.mixup"]:
         raise UserError("distill.loss dkd and augment.mixup cannot be together: a mixture has no true class")
     if has_adversary(settings):

@@ -17,13 +17,14 @@ from ser_platform.evaluation.figures import confusion_figure, recall_figure
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
 from ser_platform.features.dataset import Dataset
-from ser_platform.inference.bundle import Bundle
+from ser_platform.inference.bundle import Bundle, Description
 from ser_platform.settings import Settings
 from ser_platform.tracking.promotion import PREDICTIONS
 from ser_platform.tracking.registry import (
     CANDIDATE,
     CHAMPION,
     RegisteredModel,
+    describe,
     find_alias,
     find_version,
     load,
@@ -42,14 +43,31 @@ PROVENANCE_TAGS = ("corpus", "study", "trial", "test_fingerprint", "manifest", "
 
 @dataclass(frozen=True)
 class Teacher:
-    """The registered teacher that a student learns from: its recipe trains the fold teachers."""
+    """The registered teacher that a student learns from: its recipe trains the fold teachers.
+
+    Its weights are read by `bundle` alone: they may be gone where its outputs are kept.
+    """
 
     model: RegisteredModel
-    bundle: Bundle
+    described: Description
+    client: Client
 
     @property
     def epochs(self) -> int:
-        return int(self.bundle.provenance["epochs"])
+        return int(self.described.provenance["epochs"])
+
+    @property
+    def digest(self) -> str:
+        """Of the registered bundle."""
+        return self.model.tags["digest"]
+
+    def bundle(self) -> Bundle:
+        """Return the teacher with its weights.
+
+        Raises:
+            BundleError: they are gone, or altered.
+        """
+        return load(self.client, self.model)
 
     @property
     def title(self) -> str:
@@ -92,10 +110,19 @@ def find_teacher(client: Client, dataset: Dataset, split: Split) -> Teacher:
             f"run: ser tune teacher --corpus {dataset.name}"
         )
     model = find_version(client, name, fitting[0].version)
-    teacher = Teacher(model, load(client, model))
+    teacher = Teacher(model, describe(client, model), client)
     # Its recipe is used, not its weights, which rotated dev speakers may have trained: dev is no matter here.
-    refuse_leak(teacher.bundle.lineage, split, f"teacher {model.title}", parts=("test",))
+    refuse_leak(teacher.described.lineage, split, f"teacher {model.title}", parts=("test",))
     return teacher
+
+
+def teacher_of(client: Client, dataset: Dataset, student: RegisteredModel) -> Teacher:
+    """Return the teacher that a registered student has learnt from, or might have: see `find_teacher`."""
+    name, _, version = student.tags.get("teacher", "").partition("/")
+    if not version:
+        return find_teacher(client, dataset, dataset.split)
+    model = find_version(client, name, version)
+    return Teacher(model, describe(client, model), client)
 
 
 def refuse_leaky_teaching(split: Split) -> None:
@@ -127,7 +154,7 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
     temperature = fit_temperature(fit.dev_logits, trained_on.manifest.targets(labels)[trained_on.dev])
     lineage = Lineage.of_split(trained_on)
     if origin.teacher is not None and settings["distill.alpha"] > 0:
-        lineage = lineage.union(origin.teacher.bundle.lineage)
+        lineage = lineage.union(origin.teacher.described.lineage)
     lineage = lineage.union(origin.past.lineage)
     return Bundle(
         role=origin.role,

@@ -99,6 +99,11 @@ def copies_of(space: Space) -> list[tuple[str, int]]:
     return [(recipe, most) for recipe in dict.fromkeys(_options(space, "augment.recipe"))] if most else []
 
 
+def outputs_of(space: Space) -> tuple[str, ...]:
+    """Return the kinds of teacher outputs that a trial can ask for."""
+    return tuple(dict.fromkeys(_options(space, "distill.outputs")))
+
+
 def _options(space: Space, setting: str) -> list[Any]:
     """Return the values of a setting that a trial can have; of a range, its ends."""
     axis = next((axis for axis in space.axes if axis.name == setting), None)

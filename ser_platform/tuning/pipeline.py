@@ -3,9 +3,10 @@
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from ser_platform.features.dataset import DataRequest, Dataset, add_features, pr
 from ser_platform.files import read_json, replacing, sweep, write_json
 from ser_platform.progress import Display
 from ser_platform.settings import Settings, as_json, runs_folder
+from ser_platform.tracking.registry import RegisteredModel, find_version
 from ser_platform.tracking.store import Client, experiment_id, open_client
-from ser_platform.tuning.candidate import code_version, find_teacher, refuse_leaky_teaching
+from ser_platform.tuning.candidate import code_version, find_teacher, refuse_leaky_teaching, teacher_of
 from ser_platform.tuning.cluster import Cluster, cluster
+from ser_platform.tuning.control import DISTILLED, UNDISTILLED, Comparison, Control, Student, log_control
 from ser_platform.tuning.distributed import trial_team
 from ser_platform.tuning.extraction import mapper, needed_families
-from ser_platform.tuning.fits import refuse_homeless_team
+from ser_platform.tuning.fits import Progress, refuse_homeless_team
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, begin
 from ser_platform.tuning.lock import only_tuning
 from ser_platform.tuning.sharing import require_shared
@@ -30,12 +33,18 @@ from ser_platform.tuning.snapshot import Request, request_of
 from ser_platform.tuning.space import Space
 from ser_platform.tuning.space_file import read_text
 from ser_platform.tuning.study import Outcome, StudyRun
+from ser_platform.tuning.tasks import StudyTasks
 from ser_platform.tuning.warm_start import refuse_unused, warm_start
+
+CONTROL = "+control"  # behind a space's path: the search of its students without a teacher
 
 
 @dataclass
 class Plan:
-    """What `ser tune` was asked for, and the study that each space has become; kept in `runs/tune.json`."""
+    """What `ser tune` was asked for, and the study that each space has become; kept in `runs/tune.json`.
+
+    A space may be there twice, the second time with `CONTROL` behind its path.
+    """
 
     spaces: list[str]
     data: DataRequest
@@ -93,6 +102,13 @@ class Plan:
         folder = StudyFolder(runs_folder() / self.studies[space]) if space in self.studies else None
         return folder if folder is not None and folder.has_begun else None
 
+    def registered(self, client: Client, space: str) -> RegisteredModel:
+        """Return the model that the finished study of a space has registered."""
+        folder = self.folder(space)
+        assert folder is not None
+        name, _, version = folder.summary["registered"].partition("/")
+        return find_version(client, name, version)
+
     def finished(self, space: str) -> bool:
         """Tell whether the study of a space is finished."""
         folder = self.folder(space)
@@ -103,8 +119,16 @@ class Plan:
         folder = self.folder(space)
         if folder is not None:
             return request_of(folder)
+        path = space.removesuffix(CONTROL)
         return Request(
-            space, self.texts[space], self.data, self.overrides, self.trials, self.minutes, confirm=self.confirm
+            path,
+            self.texts[path],
+            self.data,
+            self.overrides,
+            self.trials,
+            self.minutes,
+            confirm=self.confirm,
+            is_control=path != space,
         )
 
     def read_spaces(self) -> list[Space]:
@@ -113,10 +137,23 @@ class Plan:
         Raises:
             SpaceError: one of them cannot be searched.
         """
-        for path in self.spaces:
+        for path in (space.removesuffix(CONTROL) for space in self.spaces):
             if path not in self.texts and self.folder(path) is None:
                 self.texts[path] = read_text(Path(path))
         return [self.request(path).read() for path in self.spaces]
+
+    def with_control(self) -> "Plan":
+        """Return the plan with the control of each of its student's spaces, behind it.
+
+        Raises:
+            UserError: none of them distils.
+        """
+        spaces = self.read_spaces()
+        students = [path for path, space in zip(self.spaces, spaces, strict=True) if _is_distilled(space)]
+        if not students:
+            raise UserError("--control is of a space whose students learn from a teacher; none of these does")
+        both = [entry for path in self.spaces for entry in ([path, path + CONTROL] if path in students else [path])]
+        return replace(self, spaces=both)
 
 
 @dataclass(frozen=True)
@@ -127,6 +164,7 @@ class Tuned:
     outcomes: list[Outcome]
     baseline: TestScore
     seconds: float
+    controls: list[Control] = field(default_factory=list)
 
 
 def tune(plan: Plan, display: Display) -> Tuned:
@@ -170,7 +208,42 @@ def _tune(plan: Plan, spaces: list[Space], display: Display) -> Tuned:
                 continue
             offered = where if space.resources.workers else where.for_trials(space.resources)
             outcomes.append(_study(plan, path, space, corpus, client, experiment, offered, display))
-    return Tuned(corpus, outcomes, score_baseline(corpus, dtype), time.monotonic() - began)
+        controls = [
+            _control(plan, path, dict(zip(plan.spaces, spaces, strict=True)), corpus, client, where, display)
+            for path in plan.spaces
+            if path + CONTROL in plan.spaces
+        ]
+    return Tuned(corpus, outcomes, score_baseline(corpus, dtype), time.monotonic() - began, controls)
+
+
+def _control(
+    plan: Plan,
+    path: str,
+    spaces: Mapping[str, Space],
+    corpus: Dataset,
+    client: Client,
+    where: Cluster,
+    display: Display,
+) -> Control:
+    """Compare the student of a space with its control, and keep what was found with its study."""
+    arms = {}
+    study = plan.folder(path)
+    assert study is not None, "both studies are finished"
+    teacher = teacher_of(client, corpus, plan.registered(client, path))
+    add_features(corpus, teacher.described.view.needs, teacher.described.settings["features.dtype"], display)
+
+    def counting(what: str) -> AbstractContextManager[Progress]:
+        return display.counting(f"{spaces[path].name}: {what}")
+
+    for name, entry in ((DISTILLED, path), (UNDISTILLED, path + CONTROL)):
+        offered = where.for_trials(spaces[entry].resources)
+        tasks = StudyTasks(spaces[entry], corpus, teacher, offered, counting)
+        arms[name] = Student(plan.registered(client, entry), tasks)
+    comparison = Comparison(corpus, study, teacher, arms, client, offered, counting)
+    control = comparison.run()
+    log_control(client, study.summary["run_id"], control, comparison.folder)
+    study.update(control=control.as_json())
+    return control
 
 
 @contextlib.contextmanager
@@ -200,10 +273,9 @@ def _study(
     display: Display,
 ) -> Outcome:
     folder = _folder(plan, path, space, corpus)
-    teacher = find_teacher(client, corpus, corpus.split) if space.role == "student" and _distils(space) else None
+    teacher = find_teacher(client, corpus, corpus.split) if _is_distilled(space) else None
     if teacher is not None:
-        bundle = teacher.bundle
-        add_features(corpus, bundle.view.needs, bundle.settings["features.dtype"], display)
+        add_features(corpus, teacher.described.view.needs, teacher.described.settings["features.dtype"], display)
     run = StudyRun(space, corpus, folder, client, experiment, where, display, code_version(), teacher)
     try:
         return run.run()
@@ -243,6 +315,10 @@ def score_baseline(corpus: Dataset, dtype: str) -> TestScore:
     return score
 
 
+def _is_distilled(space: Space) -> bool:
+    return space.role == "student" and _distils(space)
+
+
 def _distils(space: Space) -> bool:
     """Tell whether any configuration of a space learns from a teacher."""
     axis = next((axis for axis in space.axes if axis.name == "distill.alpha"), None)
@@ -252,7 +328,7 @@ def _distils(space: Space) -> bool:
 def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset) -> None:
     """Refuse a student that distils where no teacher can be had: none is there or tuned before, or the split leaks."""
     for space in spaces:
-        if space.role == "student" and _distils(space):
+        if _is_distilled(space):
             refuse_leaky_teaching(corpus.split)
     for space in spaces:
         if space.role == "teacher":

@@ -24,6 +24,7 @@ class Request:
         space: the file that the search space was read from; `text` what it said then.
         trials, minutes, confirm: in place of the space's own.
         is_extended: by `extend`; a budget of epochs then no longer ends the search.
+        is_control: of the students that learn without a teacher.
     """
 
     space: str
@@ -34,6 +35,7 @@ class Request:
     minutes: float | None = None
     confirm: tuple[int, int] | None = None
     is_extended: bool = False
+    is_control: bool = False
 
     def read(self) -> Space:
         """Return the search space as it is asked for.
@@ -43,6 +45,7 @@ class Request:
         """
         space = parse_space(Path(self.space), self.text)
         chosen = space.with_overrides(self.overrides, self.trials, self.minutes, self.confirm)
+        chosen = chosen.undistilled() if self.is_control else chosen
         return replace(chosen, budget=replace(chosen.budget, epochs=None)) if self.is_extended else chosen
 
     def write(self, folder: StudyFolder) -> None:

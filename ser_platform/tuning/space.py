@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from ser_platform.errors import UnknownChoice
 from ser_platform.models import MODELS
-from ser_platform.settings import Settings, resolve
+from ser_platform.settings import SETTINGS, Settings, resolve
 from ser_platform.training.configuration import pinned
 
 JOINER = "+"  # a subset is stored as one categorical value, "log_mel+zcr"
@@ -278,6 +278,13 @@ class Space:
             if not axis.when.keys().isdisjoint(searched | names):
                 names.add(axis.name)
         return tuple(axis for axis in self.axes if axis.name in names)
+
+    def undistilled(self) -> "Space":
+        """Return the space without a teacher: the same search, whose students learn from labels alone."""
+        names = {axis.name for axis in self.axes} | self.base.keys()
+        usual = {name: SETTINGS[name].default for name in names if name.startswith("distill.")}
+        space = self.with_overrides(usual | {"distill.alpha": 0.0})
+        return replace(space, name=f"{self.name}_control")
 
     def with_overrides(
         self,

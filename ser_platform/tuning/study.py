@@ -5,36 +5,32 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from ser_platform.corpora.splits import Split
 from ser_platform.errors import WorkFailed
 from ser_platform.evaluation.scoring import TestScore
 from ser_platform.features import FAMILIES
-from ser_platform.features.copying import NO_COPIES, CopiedClips, prepare_copies
 from ser_platform.features.dataset import Dataset
 from ser_platform.features.families import family_key
 from ser_platform.features.normaliser import protocol_note
 from ser_platform.progress import Display
-from ser_platform.settings import Settings, resolve
+from ser_platform.settings import Settings
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client
 from ser_platform.training.configuration import feature_view, parameters_of
 from ser_platform.tuning.book import COMPLETE, FAILED, PRUNED, StudyBook, TrialRecord
 from ser_platform.tuning.candidate import Origin, Teacher, pack, score_and_register
-from ser_platform.tuning.choosing import Confirmed, confirm
+from ser_platform.tuning.choosing import Confirmed, confirm, dev_rotations
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.display import study_line, told_failures
-from ser_platform.tuning.extraction import copies_of, heard_families, mapper
 from ser_platform.tuning.fits import Finalists, Progress, time_alone
-from ser_platform.tuning.folds import fold_splits
 from ser_platform.tuning.journal import FINISHED, Direction, StudyFolder
 from ser_platform.tuning.reporting import write_report
 from ser_platform.tuning.rungs import SavedRungs
 from ser_platform.tuning.samplers import make_sampler
 from ser_platform.tuning.search import search
 from ser_platform.tuning.space import Space
-from ser_platform.tuning.teaching import FoldTeachers
-from ser_platform.tuning.trainable import FitJob, Task
+from ser_platform.tuning.tasks import StudyTasks
+from ser_platform.tuning.trainable import FitJob
 from ser_platform.tuning.warm_start import past_of, show_earlier
 
 TIMED_TRIALS, TIMED_EPOCHS = 3, 3
@@ -86,10 +82,16 @@ class StudyRun:
             **({"warm_start": " ".join(self.past.studies)} if self.past.studies else {}),
         }
         self.runs = StudyRuns(client, experiment, folder.name, tags, trial_tags)
-        self._fold_teachers: FoldTeachers | None = None
+        self.tasks = StudyTasks(space, corpus, teacher, where, self._counting)
 
     def run(self) -> Outcome:
-        """Search, choose, test once, register."""
+        """Search, choose, test once, register.
+
+        Raises:
+            LineageLeak: a trial may ask the registered teacher itself, which has heard who is to judge.
+        """
+        if self.teacher is not None:
+            self.tasks.refuse_heard(dev_rotations(self.corpus.split))
         known = self.folder.summary.get("registered")
         self.folder.update(protocol=self.corpus.split.protocol_stamp)
         book, records, wall = self._search()
@@ -98,7 +100,7 @@ class StudyRun:
         best = records[: plan.trials]
         finalists = Finalists(self.space.role, self.where, self.folder.path / "finalists", self.space.resources.workers)
         confirmed = confirm(
-            best, self.corpus.split, self.space.confirmation.seeds, self._task, finalists, self._counting
+            best, self.corpus.split, self.space.confirmation.seeds, self.tasks.of, finalists, self._counting
         )
         self.folder.update(confirmed=[each.summary() for each in confirmed])
         winner = confirmed[0]
@@ -116,7 +118,7 @@ class StudyRun:
         median = winner.median
         settings, split = winner.settings[median], winner.splits[median]
         with self._counting("final fit on workers of Ray Train") as progress:
-            fit = finalists.final(FitJob(settings, self._task(split, settings)), winner.fits[median], progress)
+            fit = finalists.final(FitJob(settings, self.tasks.of(split, settings)), winner.fits[median], progress)
         bundle = pack(origin, fit, settings, split, winner.epochs, dev)
         score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
         parameters = parameters_of(bundle.settings, len(bundle.labels), bundle.state)
@@ -179,7 +181,7 @@ class StudyRun:
         book = StudyBook(left, study, len(self.corpus.labels), self.runs, saved)
         if shown := show_earlier(study, self.space, self.folder):
             self.display.say(f"{self.space.name}: starts from {shown}")
-        tasks = self._tasks()
+        tasks = self.tasks.of_trials()
         with self.display.following(study_line(book, time.monotonic())) as show:
             search(book, tasks, self.where, self.folder, show)
         wall = self.folder.end_search()
@@ -195,58 +197,6 @@ class StudyRun:
             raise WorkFailed(f"{self.folder.name} has no candidate: {_why_none(book)}")
         return book, records, wall
 
-    def _any_settings(self) -> Settings:
-        """Return settings that ask for teacher outputs when any trial of the space can."""
-        axis = next((axis for axis in self.space.axes if axis.name == "distill.alpha"), None)
-        settings = resolve(self.space.base)
-        return settings if axis is None else settings | {"distill.alpha": max(axis.values)}
-
-    def _tasks(self) -> list[Task]:
-        """Return what a trial of the study trains on: one task, or one a fold."""
-        settings, n_folds = self._any_settings(), self.space.fixed("data.folds")
-        if not n_folds:
-            return [self._task(self.corpus.split, settings)]
-        splits = fold_splits(self.corpus.split, n_folds)
-        groups = [split.speakers("dev") for split in splits]
-        teachers = self._teachers_of(groups) if settings["distill.alpha"] > 0 else None
-        return [self._task(split, settings, teachers) for split in splits]
-
-    def _task(self, split: Split, settings: Settings, teachers: FoldTeachers | None = None) -> Task:
-        """Return the task of training on `split`, with teacher outputs where the settings ask for them."""
-        labels = self.corpus.labels
-        teacher = (teachers or self._teachers()).logits(split) if settings["distill.alpha"] > 0 else None
-        targets, speakers = split.manifest.targets(labels), tuple(split.manifest.column("speaker"))
-        copies = self._copies(split)
-        languages = tuple(split.manifest.column("language"))
-        return Task(self.corpus.hashes, targets, labels, split.train, split.dev, speakers, teacher, copies, languages)
-
-    def _copies(self, split: Split) -> CopiedClips:
-        """Return every copy of the training clips that a trial of the space can ask for; made when first needed."""
-        wanted = copies_of(self.space)
-        if not wanted:
-            return NO_COPIES
-        with self._counting("copies of training clips made") as progress:
-            dtype = self.space.fixed("features.dtype")
-            names = heard_families([self.space])
-            return prepare_copies(split, wanted, names, progress, mapper=mapper(), dtype=dtype)
-
-    def _teachers(self) -> FoldTeachers:
-        if self._fold_teachers is None:
-            self._fold_teachers = self._teachers_of(None)
-        return self._fold_teachers
-
-    def _teachers_of(self, groups: list[tuple[str, ...]] | None) -> FoldTeachers:
-        assert self.teacher is not None, "a space that distils is not run without a teacher"
-        return FoldTeachers(
-            self.corpus.split,
-            self.teacher.bundle.settings,
-            self.teacher.epochs,
-            self.teacher.model.tags["digest"],
-            self.where,
-            self._counting,
-            groups,
-        )
-
     def _counting(self, what: str) -> AbstractContextManager[Progress]:
         return self.display.counting(f"{self.space.name}: {what}")
 
@@ -261,7 +211,7 @@ class StudyRun:
         timed = sorted(records, key=lambda record: -sum(record.epoch_seconds))[:TIMED_TRIALS]
         folds = [
             time_alone([FitJob(record.settings, task, stop_after=TIMED_EPOCHS) for record in timed], self.where)
-            for task in self._tasks()
+            for task in self.tasks.of_trials()
         ]
         alone = [sum(seconds) for seconds in zip(*folds, strict=True)]
         together = sum(sum(record.epoch_seconds) for record in timed)

@@ -1,28 +1,141 @@
-"""Out-of-fold teacher outputs: a training clip is labelled by a teacher that heard neither its speaker nor dev.
+"""What a teacher says to the training clips of a split, and to their copies: computed once, kept, calibrated.
 
-Speakers are dealt into groups, the dev speakers being one. The fold teacher without groups a and b labels a when b is
-dev, and b when a is dev, so rotating dev shares teachers: it needs pairs, not folds times rotations.
+Out of fold, a training clip is labelled by a teacher that heard neither its speaker nor dev. Speakers are dealt into
+groups, the dev speakers being one. The fold teacher without groups a and b labels a when b is dev, and b when a is dev,
+so rotating dev shares teachers: it needs pairs, not folds times rotations.
 """
+
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_platform.corpora.lineage import refuse_leak
 from ser_platform.corpora.splits import Split, training_groups
-from ser_platform.distillation.outputs import OutputsKey, assemble, read_outputs, write_outputs
+from ser_platform.distillation.outputs import (
+    ENSEMBLE,
+    FOLD,
+    IN_SAMPLE,
+    REGISTERED,
+    OutputsKey,
+    TeacherOutputs,
+    assemble,
+    averaged,
+    read_outputs,
+    require_labelled,
+    write_outputs,
+)
 from ser_platform.errors import CorpusError
+from ser_platform.evaluation.scoring import logits_of_stored
+from ser_platform.features.copying import NO_COPIES, CopiedClips
 from ser_platform.settings import Settings
+from ser_platform.training.calibration import fit_temperature
+from ser_platform.tuning.candidate import Teacher
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.fits import Counting, fit_all
 from ser_platform.tuning.trainable import FitJob, Task
 
 Groups = tuple[str, ...]
+Rows = NDArray[np.int64]
+Logits = NDArray[np.float32]
+SUREST = 0.01  # the least temperature: a ridge classifier's logits lie within 1
 
 
-class FoldTeachers:
-    """Labels the training clips of a split, and of its rotations, with teachers of one recipe.
+class Teaching:
+    """What one registered teacher says, in each mode of `distill.outputs`, to a split and to its rotations.
 
     `groups` deal the training and dev speakers; None takes dev as one group, and deals the others.
     """
+
+    def __init__(
+        self, teacher: Teacher, split: Split, where: Cluster, counting: Counting, groups: list[Groups] | None = None
+    ) -> None:
+        self._teacher, self._counting = teacher, counting
+        settings = teacher.described.settings
+        self._folds = FoldTeachers(
+            split, settings, teacher.epochs, teacher.digest, where, counting, groups, teacher.title
+        )
+
+    def outputs(self, split: Split, modes: Iterable[str], copies: CopiedClips = NO_COPIES) -> dict[str, TeacherOutputs]:
+        """Return what the teacher says in each of `modes`.
+
+        Raises:
+            CorpusError: the dev speakers of `split` are none of the groups, so its teachers would have heard them.
+            LineageLeak: the registered teacher is asked itself, and has heard dev or test speakers.
+        """
+        return {mode: self._said(split, mode, copies) for mode in modes}
+
+    def refuse_heard(self, splits: Iterable[Split], modes: Collection[str]) -> None:
+        """Refuse splits of which the registered teacher has heard dev or test, where it is to be asked itself.
+
+        Raises:
+            LineageLeak: it has; names the clips.
+        """
+        for split in splits if IN_SAMPLE in modes else ():
+            title = f"distill.outputs {IN_SAMPLE}: teacher {self._teacher.title}"
+            refuse_leak(self._teacher.described.lineage, split, title, parts=("dev", "test"))
+
+    def _said(self, split: Split, mode: str, copies: CopiedClips) -> TeacherOutputs:
+        return self._in_sample(split, copies) if mode == IN_SAMPLE else self._folds.outputs(split, mode, copies)
+
+    def _in_sample(self, split: Split, copies: CopiedClips) -> TeacherOutputs:
+        """Return what the registered teacher says of the clips that it was trained on, as sure as its bundle says."""
+        self.refuse_heard([split], [IN_SAMPLE])
+        described, clips = self._teacher.described, _Clips(split, copies)
+        rows = np.concatenate([split.train, clips.copies_of(split.train)])
+        digests = [clips.hashes[row] for row in rows]
+        key = OutputsKey(
+            kind=REGISTERED,
+            teacher_digest=self._teacher.digest,
+            settings=described.settings,
+            trained_on=(),
+            labels_clips=tuple(sorted(digests)),
+            stop_after=self._teacher.epochs,
+            labels=described.labels,
+        )
+        if (found := read_outputs(key)) is None:
+            with self._counting("teacher labels the clips that it was trained on") as progress:
+                progress(0, 1)
+                bundle = self._teacher.bundle()
+                said = logits_of_stored(bundle, clips.hashes, clips.speakers, rows) / bundle.temperature
+                write_outputs(key, digests, said.astype(np.float32), self._teacher.title)
+                progress(1, 1)
+            found = read_outputs(key)
+        assert found is not None
+        return clips.parted(assemble([found], clips.hashes, len(clips.labels)), split.train)
+
+
+class _Clips:
+    """The clips of a manifest, and behind them their copies."""
+
+    def __init__(self, split: Split, copies: CopiedClips) -> None:
+        manifest, originals = split.manifest, copies.originals
+        speakers, languages = tuple(manifest.column("speaker")), tuple(manifest.column("language"))
+        self.labels = manifest.labels
+        self._n, self._originals = len(manifest), originals
+        self.hashes: tuple[str, ...] = (*manifest.column("audio_sha256"), *copies.hashes)
+        self.speakers: tuple[str, ...] = (*speakers, *(speakers[row] for row in originals))
+        self.languages = (*languages, *(languages[row] for row in originals))
+        targets = manifest.targets(self.labels)
+        self.targets = np.concatenate([targets, targets[originals]])
+
+    def copies_of(self, rows: Rows) -> Rows:
+        """Return the rows of the copies of the clips `rows`."""
+        return self._n + np.flatnonzero(np.isin(self._originals, rows))
+
+    def parted(self, logits: Logits, train: Rows, temperature: float = 1.0) -> TeacherOutputs:
+        """Return logits `(n_clips + n_copies, n_emotions)` as they are given on.
+
+        Raises:
+            WorkFailed: a training clip, or a copy of one, has none.
+        """
+        require_labelled(logits[np.concatenate([train, self.copies_of(train)])])
+        logits = logits / np.float32(temperature)
+        return TeacherOutputs(logits[: self._n], logits[self._n :], temperature)
+
+
+class FoldTeachers:
+    """Labels the training clips of a split, and of its rotations, with teachers of one recipe, trained for it."""
 
     def __init__(
         self,
@@ -33,71 +146,94 @@ class FoldTeachers:
         where: Cluster,
         counting: Counting,
         groups: list[Groups] | None = None,
+        title: str = "",
     ) -> None:
         # Copies are made of a split's training clips, fold teachers train on dev speakers too: they go without, and the
         # key of their outputs says so.
-        settings = settings | {"augment.copies": 0}
-        self._split, self._settings, self._stop_after = split, settings, stop_after
-        self._digest, self._where, self._counting = teacher_digest, where, counting
-        manifest = split.manifest
-        self._hashes = tuple(manifest.column("audio_sha256"))
-        self._labels = manifest.labels
-        self._targets = manifest.targets(self._labels)
-        self._speaker = manifest.column("speaker")
-        self._languages = tuple(manifest.column("language"))
+        self._settings = settings | {"augment.copies": 0}
+        self._split, self._stop_after = split, stop_after
+        self._digest, self._title, self._where, self._counting = teacher_digest, title, where, counting
+        self._speaker = split.manifest.column("speaker")
         self._pool = np.sort(np.concatenate([split.train, split.dev]))  # test clips are nobody's to learn from
         self._groups = groups or [split.speakers("dev"), *training_groups(split)]
         self.trained = 0
 
-    def logits(self, split: Split) -> NDArray[np.float32]:
-        """Return teacher logits `(n_clips, n_emotions)` for the training clips of `split`, NaN elsewhere.
+    def outputs(self, split: Split, mode: str, copies: CopiedClips = NO_COPIES) -> TeacherOutputs:
+        """Return calibrated logits of the training clips of `split`, and of their copies.
+
+        Calibration is by the out-of-fold logits, in each mode: those of clips that a teacher has heard are too sure.
 
         Raises:
-            CorpusError: the dev speakers of `split` are none of the groups, so its teachers would have seen them.
+            CorpusError: the dev speakers of `split` are none of the groups, so its teachers would have heard them.
         """
         dev = split.speakers("dev")
         if dev not in self._groups:
             raise CorpusError(f"no teacher was kept from the dev speakers {', '.join(dev)}")
-        folds = [group for group in self._groups if group != dev]
-        self._ensure([(dev, fold) for fold in folds])
-        outputs = []
-        for fold in folds:
-            found = read_outputs(self._key(dev, fold))
-            assert found is not None
-            in_fold = {self._hashes[row] for row in self._rows(fold)}
-            outputs.append({digest: values for digest, values in found.items() if digest in in_fold})
-        return assemble(outputs, self._hashes, split.train, len(self._labels))
+        clips, folds = _Clips(split, copies), [group for group in self._groups if group != dev]
+        wanted = {fold: self._wanted(clips, split, dev, fold, mode) for fold in folds}
+        said = self._said(clips, dev, wanted)
+        held_out = [
+            {digest: values for digest, values in said[fold].items() if digest in self._own(clips, fold)}
+            for fold in folds
+        ]
+        n_emotions = len(clips.labels)
+        out_of_fold = assemble(held_out, clips.hashes, n_emotions)
+        temperature = fit_temperature(out_of_fold[split.train], clips.targets[split.train], SUREST)
+        if mode == ENSEMBLE:
+            return clips.parted(averaged(list(said.values()), clips.hashes, n_emotions), split.train, temperature)
+        return clips.parted(out_of_fold, split.train, temperature)
 
-    def _rows(self, *groups: Groups) -> NDArray[np.int64]:
+    def _rows(self, *groups: Groups) -> Rows:
         speakers = [speaker for group in groups for speaker in group]
         return self._pool[np.isin(self._speaker[self._pool], speakers)]
 
-    def _kept(self, first: Groups, second: Groups) -> NDArray[np.int64]:
+    def _kept(self, first: Groups, second: Groups) -> Rows:
         return self._rows(*(group for group in self._groups if group not in (first, second)))
 
-    def _key(self, first: Groups, second: Groups) -> OutputsKey:
-        trained, labelled = self._kept(first, second), self._rows(first, second)
+    def _wanted(self, clips: _Clips, split: Split, dev: Groups, fold: Groups, mode: str) -> Rows:
+        """Return the rows that the teacher without `dev` and `fold` is to label: also dev's, which it serves next."""
+        if mode == ENSEMBLE:
+            return np.concatenate([split.train, clips.copies_of(split.train)])
+        return np.concatenate([self._rows(dev, fold), clips.copies_of(self._rows(fold))])
+
+    def _own(self, clips: _Clips, fold: Groups) -> set[str]:
+        rows = self._rows(fold)
+        return {clips.hashes[row] for row in (*rows, *clips.copies_of(rows))}
+
+    def _said(self, clips: _Clips, dev: Groups, wanted: dict[Groups, Rows]) -> dict[Groups, dict[str, Logits]]:
+        """Return logits by digest of what each fold's teacher is to label; those that are missing are trained."""
+        keys = {fold: self._key(clips, dev, fold, rows) for fold, rows in wanted.items()}
+        missing = [fold for fold in wanted if read_outputs(keys[fold]) is None]
+        if missing:
+            jobs = [self._job(clips, dev, fold, wanted[fold]) for fold in missing]
+            with self._counting("fold teachers label clips they have not heard") as progress:
+                fits = fit_all(jobs, self._where, progress)
+            for fold, done in zip(missing, fits, strict=True):
+                digests = [clips.hashes[row] for row in wanted[fold]]
+                write_outputs(keys[fold], digests, done.label_logits, self._title)
+            self.trained += len(missing)
+        found = {fold: read_outputs(key) for fold, key in keys.items()}
+        return {fold: outputs for fold, outputs in found.items() if outputs is not None}
+
+    def _key(self, clips: _Clips, dev: Groups, fold: Groups, rows: Rows) -> OutputsKey:
         return OutputsKey(
-            mode="out_of_fold",
+            kind=FOLD,
             teacher_digest=self._digest,
             settings=self._settings,
-            trained_on=tuple(sorted(self._hashes[row] for row in trained)),
-            labels_clips=tuple(sorted(self._hashes[row] for row in labelled)),
+            trained_on=tuple(sorted(clips.hashes[row] for row in self._kept(dev, fold))),
+            labels_clips=tuple(sorted(clips.hashes[row] for row in rows)),
             stop_after=self._stop_after,
-            labels=self._labels,
+            labels=clips.labels,
         )
 
-    def _ensure(self, pairs: list[tuple[Groups, Groups]]) -> None:
-        missing = [pair for pair in pairs if read_outputs(self._key(*pair)) is None]
-        if not missing:
-            return
-        jobs = []
-        for pair in missing:
-            kept, speakers = self._kept(*pair), tuple(self._speaker)
-            task = Task(self._hashes, self._targets, self._labels, kept, None, speakers, languages=self._languages)
-            jobs.append(FitJob(self._settings, task, label=self._rows(*pair), stop_after=self._stop_after))
-        with self._counting("fold teachers label clips they have not heard") as progress:
-            fits = fit_all(jobs, self._where, progress)
-        for pair, done in zip(missing, fits, strict=True):
-            write_outputs(self._key(*pair), [self._hashes[row] for row in self._rows(*pair)], done.label_logits)
-        self.trained += len(missing)
+    def _job(self, clips: _Clips, dev: Groups, fold: Groups, rows: Rows) -> FitJob:
+        task = Task(
+            clips.hashes,
+            clips.targets,
+            clips.labels,
+            self._kept(dev, fold),
+            None,
+            clips.speakers,
+            languages=clips.languages,
+        )
+        return FitJob(self._settings, task, label=rows, stop_after=self._stop_after)

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from ser_platform.corpora.splits import Split, stamp_of
+from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.evaluation.figures import confusion_figure
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, score_clips
-from ser_platform.features.copying import NO_COPIES, prepare_copies
+from ser_platform.features.copying import NO_COPIES, CopiedClips, prepare_copies
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.inference.bundle import Bundle
 from ser_platform.progress import Display, clock, counted
@@ -49,7 +50,7 @@ from ser_platform.tuning.fits import equipped
 from ser_platform.tuning.keeping import FitFolder, kept_fit
 from ser_platform.tuning.starts import start_of
 from ser_platform.tuning.study import trial_tags
-from ser_platform.tuning.teaching import FoldTeachers
+from ser_platform.tuning.teaching import Teaching
 from ser_platform.tuning.trainable import Fit, FitJob, Task, use_threads
 from ser_platform.tuning.training_plan import TrainingPlan
 from ser_platform.tuning.transfer import Ancestor, find_ancestor
@@ -112,8 +113,8 @@ def carry_out(plan: TrainingPlan, display: Display) -> Trained:
     _refuse_untrainable(settings, dataset)
     client = client or open_client()
     teachers = _teachers(client, dataset, settings)
-    for bundle in (teacher.bundle for teacher in teachers if teacher):
-        add_features(dataset, bundle.view.needs, bundle.settings["features.dtype"], display)
+    for described in (teacher.described for teacher in teachers if teacher):
+        add_features(dataset, described.view.needs, described.settings["features.dtype"], display)
     begin = _Beginning(ancestor, dataset, settings, plan.allow_leak)
     if ancestor is not None:
         display.say(ancestor.told(dataset.labels))
@@ -334,29 +335,25 @@ class _Training:
 
     def _task(self, number: int, split: Split) -> Task:
         manifest, labels = split.manifest, self.dataset.labels
-        teacher, logits = self.teachers[number], None
-        if teacher is not None:
-            with cluster() as where:
-                folds = FoldTeachers(
-                    split,
-                    teacher.bundle.settings,
-                    teacher.epochs,
-                    teacher.model.tags["digest"],
-                    where,
-                    self.display.counting,
-                )
-                logits = folds.logits(split)
-        hashes = tuple(manifest.column("audio_sha256"))
-        speakers = tuple(manifest.column("speaker"))
         copies = NO_COPIES
         if self.settings["augment.copies"]:
             wanted = [(self.settings["augment.recipe"], self.settings["augment.copies"])]
-            names = feature_view(self.settings).needs
-            with self.display.counting(f"{self.role}: copies of training clips made") as progress:
-                dtype = self.settings["features.dtype"]
-                copies = prepare_copies(split, wanted, names, progress, mapper=mapper(), dtype=dtype)
+            copies = self._made(split, wanted, feature_view(self.settings).needs, self.settings["features.dtype"])
+        teacher, said = self.teachers[number], dict[str, TeacherOutputs]()
+        if teacher is not None:
+            if copies is not NO_COPIES:
+                self._made(split, wanted, teacher.described.view.needs, teacher.described.settings["features.dtype"])
+            with cluster() as where:
+                teaching = Teaching(teacher, split, where, self.display.counting)
+                said = teaching.outputs(split, (self.settings["distill.outputs"],), copies)
+        hashes = tuple(manifest.column("audio_sha256"))
+        speakers = tuple(manifest.column("speaker"))
         targets, languages = manifest.targets(labels), tuple(manifest.column("language"))
-        return Task(hashes, targets, labels, split.train, split.dev, speakers, logits, copies, languages)
+        return Task(hashes, targets, labels, split.train, split.dev, speakers, said, copies, languages)
+
+    def _made(self, split: Split, wanted: list[tuple[str, int]], names: tuple[str, ...], dtype: str) -> CopiedClips:
+        with self.display.counting(f"{self.role}: copies of training clips made") as progress:
+            return prepare_copies(split, wanted, names, progress, mapper=mapper(), dtype=dtype)
 
     def _line(self, what: str, results: list[EpochResult], began: float) -> str:
         epochs, elapsed = self.settings["train.epochs"], clock(time.monotonic() - began)

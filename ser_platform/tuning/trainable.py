@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.distillation.losses import student_loss
+from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.features.copying import NO_COPIES, CopiedClips
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.viewed import ViewedFeatures
@@ -32,8 +33,9 @@ Rows = NDArray[np.int64]
 class Task:
     """A corpus as trials see it: digests, targets and speakers of all clips, and which to train on and to choose by.
 
-    `languages` are asked by a language adversary only. Small: the features themselves are memory-mapped by each process
-    from the store of its node, into which it first brings what the `shipment` has and the node lacks.
+    `teacher` is what it says by `distill.outputs`; `languages` are asked by a language adversary only. Small: the
+    features themselves are memory-mapped by each process from the store of its node, into which it first brings what
+    the `shipment` has and the node lacks.
     """
 
     hashes: tuple[str, ...]
@@ -42,7 +44,7 @@ class Task:
     train: Rows
     dev: Rows | None
     speakers: tuple[str, ...]
-    teacher_logits: NDArray[np.float32] | None = None
+    teacher: Mapping[str, TeacherOutputs] = field(default_factory=dict)
     copies: CopiedClips = NO_COPIES
     languages: tuple[str | None, ...] = ()
     shipment: Shipment = NOTHING
@@ -51,10 +53,11 @@ class Task:
         """Return the task through a configuration's view."""
         self.shipment.receive(settings)
         view, dtype = feature_view(settings), settings["features.dtype"]
-        teacher = self.teacher_logits if settings["distill.alpha"] > 0 else None
+        said = self.teacher[settings["distill.outputs"]] if settings["distill.alpha"] > 0 else None
         languages = language_codes(self.languages, self.train) if has_adversary(settings) else None
         if not settings["augment.copies"]:
             features = ViewedFeatures(view, self.hashes, self.speakers, dtype)
+            teacher = None if said is None else said.clips
             return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher, languages)
         assert self.copies is not NO_COPIES, "copies are asked for, but none were prepared"
         chosen = self.copies.chosen(settings["augment.recipe"], settings["augment.copies"], self.train)
@@ -64,6 +67,7 @@ class Task:
         targets = np.concatenate([self.targets, self.targets[originals]])
         train = np.concatenate([self.train, len(self.hashes) + np.arange(len(chosen))])
         features = ViewedFeatures(view, hashes, speakers, dtype)
+        teacher = None if said is None else said.among(chosen)
         if languages is not None:
             languages = np.concatenate([languages, languages[originals]])
         return TrainingData(features, targets, self.labels, train, self.dev, teacher, languages)

@@ -3,8 +3,19 @@
 import numpy as np
 import pytest
 
-from ser_platform.distillation.outputs import assemble
+from ser_platform.distillation.outputs import (
+    FOLD,
+    REGISTERED,
+    OutputsKey,
+    assemble,
+    averaged,
+    kept_outputs,
+    outputs_folder,
+    require_labelled,
+    write_outputs,
+)
 from ser_platform.errors import WorkFailed
+from ser_platform.settings import resolve
 
 
 def outputs(*digests: str) -> dict[str, np.ndarray]:
@@ -12,20 +23,64 @@ def outputs(*digests: str) -> dict[str, np.ndarray]:
 
 
 def test_two_clips_with_the_same_audio_get_the_same_logits() -> None:
-    logits = assemble([outputs("a"), outputs("b")], ["a", "b", "a"], np.array([0, 1, 2]), 2)
+    logits = assemble([outputs("a"), outputs("b")], ["a", "b", "a"], 2)
     np.testing.assert_array_equal(logits[:, 0], [ord("a"), ord("b"), ord("a")])
 
 
-def test_a_training_clip_without_a_teacher_is_refused() -> None:
+def test_a_clip_without_a_teacher_is_refused_where_one_is_needed() -> None:
+    logits = assemble([outputs("a")], ["a", "dev"], 2)
+    assert np.isnan(logits[1]).all()
+    require_labelled(logits[:1])
     with pytest.raises(WorkFailed, match="labelled by no teacher"):
-        assemble([outputs("a")], ["a", "b"], np.array([0, 1]), 2)
+        require_labelled(logits)
 
 
 def test_a_clip_with_two_teachers_is_refused() -> None:
     with pytest.raises(WorkFailed, match="two fold teachers"):
-        assemble([outputs("a"), outputs("a")], ["a"], np.array([0]), 2)
+        assemble([outputs("a"), outputs("a")], ["a"], 2)
 
 
-def test_clips_outside_training_need_no_teacher() -> None:
-    logits = assemble([outputs("a")], ["a", "dev"], np.array([0]), 2)
-    assert np.isnan(logits[1]).all()
+def test_a_mean_is_over_the_teachers_that_labelled_a_clip() -> None:
+    said = [{"a": np.array([1.0, 3.0])}, {"a": np.array([3.0, 5.0]), "b": np.array([7.0, 9.0])}]
+    logits = averaged(said, ["a", "b", "c"], 2)
+    np.testing.assert_array_equal(logits[:2], [[2.0, 4.0], [7.0, 9.0]])
+    assert np.isnan(logits[2]).all()
+
+
+def key(**changes: object) -> OutputsKey:
+    fields = {
+        "kind": FOLD,
+        "teacher_digest": "d" * 64,
+        "settings": resolve({"model.name": "bilstm"}),
+        "trained_on": ("x", "y"),
+        "labels_clips": ("a", "b"),
+        "stop_after": 3,
+        "labels": ("anger", "neutral"),
+    }
+    return OutputsKey(**(fields | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": REGISTERED},
+        {"teacher_digest": "e" * 64},
+        {"settings": resolve({"model.name": "bilstm", "seed": 1})},
+        {"trained_on": ("x",)},
+        {"labels_clips": ("a",)},
+        {"stop_after": 4},
+        {"labels": ("neutral", "anger")},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_all_that_outputs_depend_on_is_in_their_address(change: dict[str, object]) -> None:
+    assert key(**change).path != key().path
+
+
+def test_kept_outputs_are_listed_with_what_they_are_of_and_a_damaged_file_is_told() -> None:
+    write_outputs(key(), ["a", "b"], np.zeros((2, 2), dtype=np.float32))
+    (outputs_folder() / "torn.safetensors").write_bytes(b"no tensors")
+    whole, torn = sorted(kept_outputs(), key=lambda each: not each.is_readable)
+    assert whole.n_clips == 2 and whole.teacher_digest == "d" * 64
+    assert whole.description["model"] == "bilstm" and whole.description["kind"] == FOLD
+    assert not torn.is_readable

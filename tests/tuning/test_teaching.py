@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
-from ser_platform.corpora.splits import Split
+from ser_platform.corpora.splits import Split, training_groups
 from ser_platform.distillation import outputs
+from ser_platform.distillation.outputs import ENSEMBLE, OUT_OF_FOLD
+from ser_platform.features.copying import CopiedClips
 from ser_platform.settings import resolve
 from ser_platform.tuning import choosing, teaching
 from ser_platform.tuning.cluster import Cluster
@@ -29,6 +32,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FitJob]:
         return [Fit({}, None, [], None, values) for values in logits]  # type: ignore[arg-type]
 
     monkeypatch.setattr(teaching, "fit_all", answer)
+    monkeypatch.setattr(teaching, "fit_temperature", lambda logits, targets, lowest: 1.0)
     return asked
 
 
@@ -39,7 +43,7 @@ def fold_teachers(split: Split, digest: str = "a") -> teaching.FoldTeachers:
 
 
 def test_no_fold_teacher_has_heard_whom_it_labels_nor_dev_nor_test(split: Split, jobs: list[FitJob]) -> None:
-    fold_teachers(split).logits(split)
+    fold_teachers(split).outputs(split, OUT_OF_FOLD)
     speaker = split.manifest.column("speaker")
     assert jobs
     for job in jobs:
@@ -51,32 +55,32 @@ def test_no_fold_teacher_has_heard_whom_it_labels_nor_dev_nor_test(split: Split,
 
 
 def test_every_training_clip_is_labelled_once_and_by_its_own_row(split: Split, jobs: list[FitJob]) -> None:
-    logits = fold_teachers(split).logits(split)
+    logits = fold_teachers(split).outputs(split, OUT_OF_FOLD).clips
     np.testing.assert_array_equal(logits[split.train, 0], split.train)
     assert np.isnan(logits[split.dev]).all()
     assert np.isnan(logits[split.test]).all()
 
 
 def test_outputs_are_computed_once(split: Split, jobs: list[FitJob]) -> None:
-    fold_teachers(split).logits(split)
+    fold_teachers(split).outputs(split, OUT_OF_FOLD)
     first = len(jobs)
-    fold_teachers(split).logits(split)
+    fold_teachers(split).outputs(split, OUT_OF_FOLD)
     assert len(jobs) == first
 
 
 def test_another_teacher_version_has_other_outputs(split: Split, jobs: list[FitJob]) -> None:
-    fold_teachers(split, "a").logits(split)
+    fold_teachers(split, "a").outputs(split, OUT_OF_FOLD)
     first = len(jobs)
-    fold_teachers(split, "b").logits(split)
+    fold_teachers(split, "b").outputs(split, OUT_OF_FOLD)
     assert len(jobs) == 2 * first
 
 
 def test_rotated_dev_speakers_are_unheard_too_and_share_teachers(split: Split, jobs: list[FitJob]) -> None:
     teachers = fold_teachers(split)
-    teachers.logits(split)
+    teachers.outputs(split, OUT_OF_FOLD)
     first = len(jobs)
     rotated = choosing.dev_rotations(split)[0]
-    logits = teachers.logits(rotated)
+    logits = teachers.outputs(rotated, OUT_OF_FOLD).clips
     speaker = split.manifest.column("speaker")
     np.testing.assert_array_equal(logits[rotated.train, 0], rotated.train)
     for job in jobs[first:]:
@@ -97,5 +101,64 @@ def test_fold_teachers_of_a_recipe_with_copies_go_without_and_their_key_says_so(
     kept = teaching.FoldTeachers(
         split, copied, 3, "b", Cluster(1, 0.0), lambda what: nullcontext(lambda done, everything: None)
     )
-    kept.logits(split)
+    kept.outputs(split, OUT_OF_FOLD)
     assert jobs and all(job.settings["augment.copies"] == 0 for job in jobs)
+
+
+def two_copies_each(split: Split) -> CopiedClips:
+    """Copies of the training clips, as if they were made."""
+    originals = np.repeat(split.train, 2)
+    numbers = np.tile([1, 2], len(split.train))
+    hashes = tuple(f"copy-{number}-of-{row}" for row, number in zip(originals, numbers, strict=True))
+    return CopiedClips(hashes, originals, ("threefold_speed",) * len(hashes), numbers)
+
+
+def test_a_copy_is_labelled_by_a_teacher_that_has_not_heard_its_speaker(split: Split, jobs: list[FitJob]) -> None:
+    copies = two_copies_each(split)
+    said = fold_teachers(split).outputs(split, OUT_OF_FOLD, copies)
+    np.testing.assert_array_equal(said.copies[:, 0], len(split.manifest) + np.arange(len(copies.hashes)))
+    np.testing.assert_array_equal(said.among(np.array([3]))[-1], said.copies[3])
+    for job in jobs:
+        speaker = np.array(job.task.speakers)
+        assert set(speaker[job.task.train]).isdisjoint(speaker[job.label])
+        assert max(job.task.train) < len(split.manifest), "they train on originals"
+        assert all(job.task.hashes[row].startswith("copy") for row in job.label if row >= len(split.manifest))
+
+
+def test_an_ensemble_is_the_mean_of_all_fold_teachers(split: Split, jobs: list[FitJob], monkeypatch) -> None:
+    def answer(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[Fit]:
+        return [
+            Fit({}, None, [], None, np.full((len(job.label), 3), float(number)))  # type: ignore[arg-type]
+            for number, job in enumerate(wanted)
+        ]
+
+    monkeypatch.setattr(teaching, "fit_all", answer)
+    said = fold_teachers(split).outputs(split, ENSEMBLE, two_copies_each(split))
+    n_folds = len(training_groups(split))
+    np.testing.assert_allclose(said.clips[split.train], (n_folds - 1) / 2)
+    np.testing.assert_allclose(said.copies, (n_folds - 1) / 2)
+    assert np.isnan(said.clips[split.dev]).all()
+
+
+def test_logits_are_calibrated_by_clips_that_the_teacher_has_not_heard(
+    split: Split, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(outputs, "home", lambda: tmp_path)
+    targets = split.manifest.targets(split.manifest.labels)
+
+    def timid(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[Fit]:
+        """Right in three of four, and hardly surer than by chance."""
+        fits = []
+        for job in wanted:
+            logits = np.zeros((len(job.label), 3), dtype=np.float32)
+            told = np.where(job.label % 4 == 0, (targets[job.label] + 1) % 3, targets[job.label])
+            logits[np.arange(len(told)), told] = 0.1
+            fits.append(Fit({}, None, [], None, logits))  # type: ignore[arg-type]
+        return fits
+
+    monkeypatch.setattr(teaching, "fit_all", timid)
+    said = fold_teachers(split).outputs(split, OUT_OF_FOLD)
+    right = np.mean(split.train % 4 != 0)
+    sure = softmax(said.clips[split.train], axis=1).max(axis=1)
+    assert said.temperature < 0.1
+    np.testing.assert_allclose(sure, right, atol=0.02)

@@ -1,0 +1,120 @@
+"""What one way of training gains over another: UAR pooled over all speakers, by several seeds of each, paired.
+
+Speakers and seeds are resampled together: a gain is claimed where the interval over both lies above 0. With fewer
+speakers than `MIN_SPEAKERS` clips are resampled, and nothing is proved.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_platform.evaluation.intervals import MIN_SPEAKERS, RESAMPLES, Interval
+
+MIN_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two arms on the same clips: the UAR of each, and what the second gains over the first; all are shares."""
+
+    first: Interval
+    second: Interval
+    gain: Interval
+    n_seeds: int
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the gain is sure: its interval lies above 0, over enough speakers and seeds."""
+        return self.gain.low > 0 and self.gain.over == "speakers" and self.n_seeds >= MIN_SEEDS
+
+    @property
+    def verdict(self) -> str:
+        """What may be said of the gain, in words."""
+        told = f"{100 * self.gain.value:+.1f} UAR [{100 * self.gain.low:+.1f}, {100 * self.gain.high:+.1f}]"
+        if self.n_seeds < MIN_SEEDS:
+            return f"{told}: proves nothing, {self.n_seeds} seeds an arm are fewer than {MIN_SEEDS}"
+        if self.gain.over != "speakers":
+            return f"{told}: proves nothing, {self.gain.caveat}"
+        if self.gain.low > 0:
+            return f"{told}: a gain"
+        return f"{told}: a loss" if self.gain.high < 0 else f"{told}: no sure gain, the interval holds 0"
+
+
+def compare(
+    targets: NDArray[np.int64],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    speakers: NDArray[np.str_],
+    level: float = 0.95,
+) -> Compared:
+    """Compare two arms; `first` and `second` are predicted classes `(n_seeds, n_clips)`, seeds in the same order.
+
+    Of several seeds the UAR is the mean.
+    """
+    draws = _Draws(targets, speakers, len(first))
+    one, two = draws.uars(first), draws.uars(second)
+    whole = [np.mean([_uar(targets, row) for row in arm]) for arm in (first, second)]
+    return Compared(
+        draws.interval(float(whole[0]), one, level),
+        draws.interval(float(whole[1]), two, level),
+        draws.interval(float(whole[1] - whole[0]), two - one, level),
+        len(first),
+    )
+
+
+def seeded_interval(
+    targets: NDArray[np.int64], predictions: NDArray[np.int64], speakers: NDArray[np.str_], level: float = 0.95
+) -> Interval:
+    """Return the mean UAR of predictions `(n_seeds, n_clips)`, resampled over speakers and seeds."""
+    draws = _Draws(targets, speakers, len(predictions))
+    value = float(np.mean([_uar(targets, row) for row in predictions]))
+    return draws.interval(value, draws.uars(predictions), level)
+
+
+class _Draws:
+    """The same draws of speakers, or clips, and of seeds, for all that is compared."""
+
+    def __init__(self, targets: NDArray[np.int64], speakers: NDArray[np.str_], n_seeds: int) -> None:
+        rng = np.random.default_rng(0)
+        names, owner = np.unique(speakers, return_inverse=True)
+        self.n_speakers, self._targets = len(names), targets
+        self.over = "speakers" if len(names) >= MIN_SPEAKERS else "clips"
+        self._owner = owner if self.over == "speakers" else np.arange(len(targets))
+        n_units = int(self._owner.max()) + 1
+        self._weights = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=RESAMPLES).astype(np.float64)
+        self._seeds = rng.integers(0, n_seeds, (RESAMPLES, n_seeds))
+        self._classes = np.unique(targets)
+        self._totals = self._weights @ self._by_unit(np.ones(len(targets)))
+
+    def uars(self, predictions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the mean UAR of each draw, `(RESAMPLES,)`; a class that is not in a draw is left out of it."""
+        found = np.empty((RESAMPLES, len(predictions)))
+        for seed, row in enumerate(predictions):
+            hits = self._weights @ self._by_unit((row == self._targets).astype(np.float64))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found[:, seed] = np.nanmean(np.where(self._totals > 0, hits / self._totals, np.nan), axis=1)
+        drawn: NDArray[np.float64] = np.take_along_axis(found, self._seeds, axis=1).mean(axis=1)
+        return drawn
+
+    def interval(self, value: float, drawn: NDArray[np.float64], level: float) -> Interval:
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(value, float(low), float(high), self.n_speakers, self.over)
+
+    def _by_unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sum of a value a clip over each unit's clips of each class, `(n_units, n_classes)`."""
+        columns = [
+            np.bincount(self._owner, values * (self._targets == label), self._weights.shape[1])
+            for label in self._classes
+        ]
+        return np.stack(columns, axis=1)
+
+
+def _uar(targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
+    return float(np.mean([np.mean(predictions[targets == label] == label) for label in np.unique(targets)]))
+
+
+def agreement(one: NDArray[np.int64], others: Sequence[NDArray[np.int64]]) -> float:
+    """Return the share of clips on which predictions agree with `one`, the mean over `others`."""
+    return float(np.mean([np.mean(one == other) for other in others]))

@@ -1,0 +1,100 @@
+"""What the trials of a study train on: clips, copies of them, and what a teacher says to both."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from ser_platform.corpora.splits import Split
+from ser_platform.distillation.outputs import TeacherOutputs
+from ser_platform.features.copying import NO_COPIES, CopiedClips, prepare_copies
+from ser_platform.features.dataset import Dataset
+from ser_platform.settings import Settings, resolve
+from ser_platform.tuning.candidate import Teacher
+from ser_platform.tuning.cluster import Cluster
+from ser_platform.tuning.extraction import copies_of, heard_families, mapper, outputs_of
+from ser_platform.tuning.fits import Counting
+from ser_platform.tuning.folds import fold_splits
+from ser_platform.tuning.space import Space
+from ser_platform.tuning.teaching import Groups, Teaching
+from ser_platform.tuning.trainable import Task
+
+
+class StudyTasks:
+    """Makes the tasks of one space on one corpus; what they need is prepared when it is first asked for."""
+
+    def __init__(
+        self, space: Space, corpus: Dataset, teacher: Teacher | None, where: Cluster, counting: Counting
+    ) -> None:
+        self._space, self._corpus, self._teacher = space, corpus, teacher
+        self._where, self._counting = where, counting
+
+    def of_trials(self) -> list[Task]:
+        """Return what a trial trains on: one task, or one a fold."""
+        settings, n_folds = self._any_settings(), self._space.fixed("data.folds")
+        if not n_folds:
+            return [self.of(self._corpus.split, settings)]
+        splits = fold_splits(self._corpus.split, n_folds)
+        groups = [split.speakers("dev") for split in splits]
+        teaching = self._taught(self._corpus.split, groups) if settings["distill.alpha"] > 0 else None
+        return [self.of(split, settings, teaching) for split in splits]
+
+    def of(self, split: Split, settings: Settings, teaching: Teaching | None = None) -> Task:
+        """Return the task of training on `split`, with teacher outputs where the settings ask for them.
+
+        `teaching` is of the split, or of what it is a rotation of; None is that of the corpus' own split.
+        """
+        manifest, labels, copies = split.manifest, self._corpus.labels, self._copies(split)
+        teacher: dict[str, TeacherOutputs] = {}
+        if settings["distill.alpha"] > 0:
+            teacher = (teaching or self._teaching).outputs(split, outputs_of(self._space), copies)
+        return Task(
+            tuple(manifest.column("audio_sha256")),
+            manifest.targets(labels),
+            labels,
+            split.train,
+            split.dev,
+            tuple(manifest.column("speaker")),
+            teacher,
+            copies,
+            tuple(manifest.column("language")),
+        )
+
+    def of_another(self, split: Split, settings: Settings) -> Task:
+        """Return the task of training on a split that is no rotation of the corpus' own."""
+        return self.of(split, settings, self._taught(split, None) if settings["distill.alpha"] > 0 else None)
+
+    def refuse_heard(self, splits: Sequence[Split]) -> None:
+        """Refuse splits of which the registered teacher has heard dev or test, where a trial may ask it itself.
+
+        Raises:
+            LineageLeak: it has; names the clips.
+        """
+        self._teaching.refuse_heard(splits, outputs_of(self._space))
+
+    def _any_settings(self) -> Settings:
+        """Return settings that ask for teacher outputs when any trial of the space can."""
+        axis = next((axis for axis in self._space.axes if axis.name == "distill.alpha"), None)
+        settings = resolve(self._space.base)
+        return settings if axis is None else settings | {"distill.alpha": max(axis.values)}
+
+    def _copies(self, split: Split) -> CopiedClips:
+        """Return every copy of the training clips that a trial of the space can ask for; made when first needed."""
+        wanted = copies_of(self._space)
+        if not wanted:
+            return NO_COPIES
+        copies = self._made(split, wanted, heard_families([self._space]), self._space.fixed("features.dtype"))
+        if self._teacher is not None:
+            described = self._teacher.described
+            self._made(split, wanted, described.view.needs, described.settings["features.dtype"])
+        return copies
+
+    def _made(self, split: Split, wanted: Sequence[tuple[str, int]], names: Sequence[str], dtype: str) -> CopiedClips:
+        with self._counting("copies of training clips made") as progress:
+            return prepare_copies(split, wanted, names, progress, mapper=mapper(), dtype=dtype)
+
+    @cached_property
+    def _teaching(self) -> Teaching:
+        return self._taught(self._corpus.split, None)
+
+    def _taught(self, split: Split, groups: list[Groups] | None) -> Teaching:
+        assert self._teacher is not None, "a space that distils is not run without a teacher"
+        return Teaching(self._teacher, split, self._where, self._counting, groups)
