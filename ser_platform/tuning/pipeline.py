@@ -95,7 +95,14 @@ class Plan:
             plan = cls(**content)
         except (KeyError, TypeError) as error:
             raise UserError(f"{cls.path()} is of another version; start another tuning with: ser tune") from error
-        return None if all(plan.finished(space) for space in plan.spaces) else plan
+        return None if all(plan.finished(space) for space in plan.spaces) and not plan.uncompared else plan
+
+    @property
+    def uncompared(self) -> list[str]:
+        """The spaces whose student is still to be compared with its control."""
+        paths = [path for path in self.spaces if path + CONTROL in self.spaces]
+        folders = {path: self.folder(path) for path in paths}
+        return [path for path, folder in folders.items() if folder is None or "control" not in folder.summary]
 
     def folder(self, space: str) -> StudyFolder | None:
         """Return the folder of the study that a space has become, None before it has begun."""
@@ -106,7 +113,7 @@ class Plan:
         """Return the model that the finished study of a space has registered."""
         folder = self.folder(space)
         assert folder is not None
-        name, _, version = folder.summary["registered"].partition("/")
+        name, _, version = folder.summary["registered"].rpartition(" v")  # its title
         return find_version(client, name, version)
 
     def finished(self, space: str) -> bool:
@@ -210,8 +217,7 @@ def _tune(plan: Plan, spaces: list[Space], display: Display) -> Tuned:
             outcomes.append(_study(plan, path, space, corpus, client, experiment, offered, display))
         controls = [
             _control(plan, path, dict(zip(plan.spaces, spaces, strict=True)), corpus, client, where, display)
-            for path in plan.spaces
-            if path + CONTROL in plan.spaces
+            for path in plan.uncompared
         ]
     return Tuned(corpus, outcomes, score_baseline(corpus, dtype), time.monotonic() - began, controls)
 

@@ -94,7 +94,7 @@ class _Unlocked(JournalFileOpenLock):
         pass
 
 
-class _JournalFile(JournalFileBackend):
+class JournalFile(JournalFileBackend):
     """Optuna's journal, forced to the disk where a line tells what training has given, not at each of 15 a trial.
 
     Every line is with the system at once, so that a kill loses none; only a machine that goes down can lose those since
@@ -134,7 +134,7 @@ class _Journal(JournalStorage):
 
 def _journal(path: Path) -> JournalStorage:
     try:
-        return _Journal(_JournalFile(path))
+        return _Journal(JournalFile(path))
     except json.JSONDecodeError as error:
         raise WorkFailed(f"{path} is damaged: a line in its midst is no JSON ({error}); restore the file") from error
 

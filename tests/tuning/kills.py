@@ -187,9 +187,9 @@ def _arm(moment: str, number: int) -> None:
         setattr(owner, name, call)
 
     if moment == "journal":
-        from optuna.storages.journal import JournalFileBackend
+        from ser_platform.tuning.storage import JournalFile
 
-        original = JournalFileBackend.append_logs
+        original = JournalFile.append_logs
 
         def append(self: Any, logs: list[dict[str, Any]]) -> None:
             if due():
@@ -198,7 +198,7 @@ def _arm(moment: str, number: int) -> None:
                 _die()
             original(self, logs)
 
-        JournalFileBackend.append_logs = append  # type: ignore[method-assign]
+        JournalFile.append_logs = append  # type: ignore[method-assign]
     elif moment == "file":
         replace = Path.replace
 
