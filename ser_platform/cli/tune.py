@@ -3,7 +3,7 @@
 import contextlib
 import signal
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_SPACES = ("teacher", "student")
 ON_ENCODER = ("teacher_pretrained", "student")  # the default where a pretrained encoder is at hand
 # The demo shows the way in five minutes; a real corpus, and a space that is named, get what the space says.
-DEMO_CONFIRM = (2, 2)
+DEMO_TRIALS, DEMO_CONFIRM = 12, (2, 2)
 DEMO_SETTINGS = {"train.epochs": 12}
 
 
@@ -111,14 +111,14 @@ def tune(
     else:
         fixed = assignments(set_, data)
         names, encoder = (spaces, {}) if spaces else _default_spaces(fixed)
-        shorter, shorter_confirm = _shortened(spaces or (), speech)
+        shorter = _shortened(spaces or (), speech)
         plan = Plan(
             spaces=[str(space_path(name)) for name in names],
             data=data.data(speech),
-            trials=trials,
+            trials=trials or shorter.trials,
             minutes=minutes,
-            confirm=_confirm(confirm) or shorter_confirm,
-            overrides=shorter | encoder | fixed,
+            confirm=_confirm(confirm) or shorter.confirm,
+            overrides=shorter.settings | encoder | fixed,
             warm_start=list(from_ or ()),
             allow_leak=allow_leak,
         )
@@ -178,9 +178,19 @@ def _default_spaces(fixed: "Settings") -> "tuple[Sequence[str], Settings]":
     return (DEFAULT_SPACES, {}) if found is None else (ON_ENCODER, {"model.backbone": pinned_name(found)})
 
 
-def _shortened(spaces: Sequence[str], speech: str) -> "tuple[Settings, tuple[int, int] | None]":
-    """Return the settings and the confirmation that make the demo short; a space that is named is tuned as it says."""
-    return (DEMO_SETTINGS, DEMO_CONFIRM) if speech == "demo" and not spaces else ({}, None)
+class _Shorter(NamedTuple):
+    """What a tuning is cut down to where its user has not said otherwise."""
+
+    trials: int | None
+    confirm: tuple[int, int] | None
+    settings: "Settings"
+
+
+def _shortened(spaces: Sequence[str], speech: str) -> _Shorter:
+    """Return what makes the demo short; a space that is named is tuned as it says."""
+    if speech == "demo" and not spaces:
+        return _Shorter(DEMO_TRIALS, DEMO_CONFIRM, DEMO_SETTINGS)
+    return _Shorter(None, None, {})
 
 
 def _confirm(text: str | None) -> tuple[int, int] | None:

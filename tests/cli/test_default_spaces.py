@@ -11,6 +11,7 @@ from ser_platform.cli.tune import (
     DEFAULT_SPACES,
     DEMO_CONFIRM,
     DEMO_SETTINGS,
+    DEMO_TRIALS,
     ON_ENCODER,
     _default_spaces,
     _shortened,
@@ -51,8 +52,8 @@ def test_an_encoder_that_is_broken_is_told_of_and_left_out(pretrained, tmp_path,
 
 
 def test_what_shows_the_way_in_five_minutes_changes_no_space_that_is_named():
-    assert _shortened([], "demo") == (DEMO_SETTINGS, DEMO_CONFIRM)
-    assert _shortened(["duration"], "demo") == _shortened([], "ravdess") == ({}, None)
+    assert _shortened([], "demo") == (DEMO_TRIALS, DEMO_CONFIRM, DEMO_SETTINGS)
+    assert _shortened(["duration"], "demo") == _shortened([], "ravdess") == (None, None, {})
 
 
 def test_the_listing_says_what_each_space_answers(capsys):
