@@ -279,6 +279,13 @@ SETTINGS: dict[str, Setting] = {
         high=500,
     ),
     "augment.masks": Setting(0, "SpecAugment masks in time, and as many over feature columns", low=0, high=8),
+    "augment.filter": Setting(
+        0.0,
+        "random smooth equaliser over feature columns, not over samples: up to so many deviations up or down, for "
+        "instance 0.2; 0 is off",
+        low=0.0,
+        high=3.0,
+    ),
     "augment.mixup": Setting(
         0.0, "alpha of mixup, whose shares are drawn from Beta(alpha, alpha); 0 is off", low=0.0, high=10.0
     ),

@@ -23,6 +23,7 @@ from ser_platform.training.batches import Batch
 from ser_platform.training.configuration import hears_waveform
 
 MASKED_PERCENT = 15  # of a clip's frames, and of the columns, that one mask covers at most
+FILTER_POINTS = 5
 NOISE_SPAN_DB = 15.0  # dB from the lowest to the highest signal-to-noise ratio that is drawn
 STREAM = 0xA46  # augmentation draws from a stream of its own: without it, batches and weights are the same
 
@@ -41,6 +42,8 @@ class Augmenter:
             self._change_samples(settings)
         if settings["augment.crop"] < 1:
             self._changes.append(partial(crop, least_share=settings["augment.crop"], rng=self.rng))
+        if settings["augment.filter"] and not hears_waveform(settings):
+            self._changes.append(partial(filter_columns, most=settings["augment.filter"], rng=self.rng))
         if settings["augment.mixup"]:
             how = {"alpha": settings["augment.mixup"], "temperature": settings["distill.temperature"]}
             self._changes.append(partial(mixup, n_emotions=n_emotions, rng=self.rng, **how))
@@ -62,6 +65,19 @@ class Augmenter:
         if settings["augment.noise_snr_db"]:
             how = {"snr_db": settings["augment.noise_snr_db"], "generator": self.noise}
             self._changes.append(partial(add_noise, rng=self.rng, **how))
+
+
+def filter_columns(batch: Batch, most: float, rng: np.random.Generator) -> Batch:
+    """Raise or lower neighbouring columns of each clip alike, by up to `most`, as a microphone or a room would.
+
+    `FILTER_POINTS` gains a clip lie evenly over the columns, straight lines between them: on logarithmic spectra an
+    equaliser. Source: FilterAugment of the linear type, Nam, Kim & Park (2022), arXiv:2110.03282; there the points'
+    places and number are drawn too.
+    """
+    n_clips, n_frames, n_columns = batch.features.shape
+    points = _on(batch, rng.uniform(-most, most, (n_clips, 1, FILTER_POINTS)).astype(np.float32))
+    gains = F.interpolate(points, n_columns, mode="linear", align_corners=True)
+    return replace(batch, features=batch.features + gains * _own(batch.lengths, n_frames)[:, :, None])
 
 
 def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> Batch:

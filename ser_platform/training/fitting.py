@@ -27,7 +27,7 @@ OF_RIDGE = {
     "model.mixing": STACKED,
     "model.adversary": 0.0,
 }
-OF_STEPS = ("masks", "mixup", "noise_snr_db", "gain_db", "time_shift_s", "crop")
+OF_STEPS = ("masks", "filter", "mixup", "noise_snr_db", "gain_db", "time_shift_s", "crop")
 
 
 def start_of_classical(overrides: Mapping[str, Any]) -> Settings:

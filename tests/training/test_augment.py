@@ -11,7 +11,17 @@ import torch.nn.functional as F
 from ser_platform.distillation.losses import distillation_loss, student_loss
 from ser_platform.models import build_model
 from ser_platform.settings import resolve
-from ser_platform.training.augment import Augmenter, add_noise, change_gain, crop, mask_spectra, mixup, shift_in_time
+from ser_platform.training.augment import (
+    FILTER_POINTS,
+    Augmenter,
+    add_noise,
+    change_gain,
+    crop,
+    filter_columns,
+    mask_spectra,
+    mixup,
+    shift_in_time,
+)
 from ser_platform.training.batches import Batch, make_batch, shuffled
 from ser_platform.training.loop import Trainer, class_weights, seed_everything
 from ser_platform.training.losses import cross_entropy
@@ -20,6 +30,7 @@ CPU = torch.device("cpu")
 WAVEFORM = {"model.name": "lite_cnn", "model.width": 4}
 EVERYTHING = {
     "augment.masks": 2,
+    "augment.filter": 0.3,
     "augment.mixup": 0.4,
     "augment.crop": 0.6,
     "augment.noise_snr_db": 15,
@@ -50,6 +61,28 @@ def counting(lengths: list[int]) -> Batch:
 
 def own_frames(batch: Batch) -> torch.Tensor:
     return torch.arange(batch.features.shape[1]) < batch.lengths[:, None]
+
+
+# Filter
+
+
+def test_a_filter_is_straight_between_its_points_the_same_in_every_frame_and_spares_the_padding():
+    n_columns = 4 * (FILTER_POINTS - 1) + 1
+    batch = batch_of_ones([6, 3], n_columns)
+    filtered = filter_columns(batch, 0.5, rng())
+    assert torch.equal(filtered.features[1, 3:], batch.features[1, 3:])
+    gains = filtered.features - batch.features
+    torch.testing.assert_close(gains[0], gains[0, :1].expand(6, -1))
+    assert gains.abs().max() <= 0.5
+    assert not torch.allclose(gains[0, 0], gains[1, 0]), "each clip has its own"
+    bends = gains[0, 0].diff().diff().abs()
+    at_points = torch.arange(n_columns - 2) % 4 == 3
+    assert bends[~at_points].max() < 1e-5 < bends[at_points].min()
+
+
+def test_a_single_column_is_raised_or_lowered_as_a_whole():
+    filtered = filter_columns(batch_of_ones([4], 1), 0.5, rng())
+    assert len(filtered.features[0, :, 0].unique()) == 1
 
 
 # Everything off
