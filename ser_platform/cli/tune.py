@@ -61,6 +61,14 @@ def tune(
             help="Go on though a study of --from has heard dev or test; all that comes of it is stamped.",
         ),
     ] = False,
+    teacher: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="The registered model that students learn from, like ser-teacher/2, in place of the candidate; a "
+            "distilled student (ser-student/1) is an assistant between its own teacher and a smaller student.",
+        ),
+    ] = "",
     control: Annotated[
         bool | None,
         typer.Option(
@@ -102,6 +110,7 @@ def tune(
         or set_
         or from_
         or allow_leak
+        or teacher
         or control is not None
         or data != DataOptions()
     ):
@@ -121,6 +130,7 @@ def tune(
             overrides=shorter.settings | encoder | fixed,
             warm_start=list(from_ or ()),
             allow_leak=allow_leak,
+            teacher=teacher,
         )
         if control or (control is None and not spaces and not _is_undistilled(fixed)):
             plan = plan.with_control()

@@ -26,6 +26,7 @@ from ser_platform.tracking.registry import (
     RegisteredModel,
     describe,
     find_alias,
+    find_model,
     find_version,
     load,
     model_name,
@@ -51,10 +52,17 @@ class Teacher:
     model: RegisteredModel
     described: Description
     client: Client
+    own: "Teacher | None" = None  # whom it has learnt from itself, where it is an assistant
 
     @property
     def epochs(self) -> int:
         return int(self.described.provenance["epochs"])
+
+    @property
+    def hears(self) -> list[tuple[tuple[str, ...], str]]:
+        """The feature families that it hears, and whom it has learnt from, each with how they are stored."""
+        own = [] if self.own is None else self.own.hears
+        return [(self.described.view.needs, self.described.settings["features.dtype"]), *own]
 
     @property
     def digest(self) -> str:
@@ -93,13 +101,19 @@ class Origin:
     past: Past = NOTHING
 
 
-def find_teacher(client: Client, dataset: Dataset, split: Split) -> Teacher:
+def find_teacher(client: Client, dataset: Dataset, split: Split, named: str = "") -> Teacher:
     """Return the teacher to learn from: of this corpus and split, the candidate before the champion.
 
+    Args:
+        named: a registered model in their place; a distilled student among them is an assistant, which brings its own
+            teacher (Mirzadeh et al., 2020, "Improved Knowledge Distillation via Teacher Assistant", arXiv:1902.03393).
+
     Raises:
-        UserError: there is none, or it has seen test clips of this split.
+        UserError: there is none, it is of another corpus, labels or split, or has seen test clips of this split.
     """
     refuse_leaky_teaching(split)
+    if named:
+        return _named_teacher(client, dataset, split, named)
     name = model_name("teacher")
     found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
     fitting = [model for model in found if model.tags.get("split") == split.fingerprint]
@@ -109,10 +123,29 @@ def find_teacher(client: Client, dataset: Dataset, split: Split) -> Teacher:
             f"no {name} for this corpus, labels and split (there is {have}); "
             f"run: ser tune teacher --corpus {dataset.name}"
         )
-    model = find_version(client, name, fitting[0].version)
-    teacher = Teacher(model, describe(client, model), client)
+    return _honest(_with_its_own(client, find_version(client, name, fitting[0].version)), split)
+
+
+def _named_teacher(client: Client, dataset: Dataset, split: Split, named: str) -> Teacher:
+    model = find_model(client, named)
+    if model.tags.get("split") != split.fingerprint:
+        raise UserError(
+            f"{model.title} is of {model.tags.get('corpus')} under another split or other labels; a teacher of "
+            f"{dataset.name} must be tuned on the same split"
+        )
+    return _honest(_with_its_own(client, model), split)
+
+
+def _with_its_own(client: Client, model: RegisteredModel) -> Teacher:
+    """Return a teacher, with whom it has learnt from, and so on."""
+    name, _, version = model.tags.get("teacher", "").partition("/")
+    own = _with_its_own(client, find_version(client, name, version)) if version else None
+    return Teacher(model, describe(client, model), client, own)
+
+
+def _honest(teacher: Teacher, split: Split) -> Teacher:
     # Its recipe is used, not its weights, which rotated dev speakers may have trained: dev is no matter here.
-    refuse_leak(teacher.described.lineage, split, f"teacher {model.title}", parts=("test",))
+    refuse_leak(teacher.described.lineage, split, f"teacher {teacher.model.title}", parts=("test",))
     return teacher
 
 
@@ -121,8 +154,7 @@ def teacher_of(client: Client, dataset: Dataset, student: RegisteredModel) -> Te
     name, _, version = student.tags.get("teacher", "").partition("/")
     if not version:
         return find_teacher(client, dataset, dataset.split)
-    model = find_version(client, name, version)
-    return Teacher(model, describe(client, model), client)
+    return _with_its_own(client, find_version(client, name, version))
 
 
 def refuse_leaky_teaching(split: Split) -> None:

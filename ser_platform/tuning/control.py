@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_platform.corpora.splits import Split, balanced_order, rows_of, sex_of_speakers
+from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.evaluation.control_figure import control_figure
 from ser_platform.evaluation.gain import Compared, agreement, compare, seeded_interval
@@ -32,6 +33,7 @@ from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.fits import Counting, fit_all
 from ser_platform.tuning.journal import StudyFolder
 from ser_platform.tuning.tasks import StudyTasks
+from ser_platform.tuning.teaching import Teaching
 from ser_platform.tuning.trainable import FitJob, Task
 
 FOLDS, SEEDS = 5, 3
@@ -229,9 +231,17 @@ class Comparison:
             fold.train,
             None,
             tuple(manifest.column("speaker")),
+            self._taught(fold),
             languages=tuple(manifest.column("language")),
         )
         return FitJob(settings, task, label=fold.test, stop_after=self._teacher.epochs)
+
+    def _taught(self, fold: Split) -> dict[str, TeacherOutputs]:
+        """Return what an assistant learns from its own teacher."""
+        settings, own = self._teacher.described.settings, self._teacher.own
+        if own is None or not settings["distill.alpha"]:
+            return {}
+        return Teaching(own, fold, self._where, self._counting).outputs(fold, [settings["distill.outputs"]])
 
     def _row(self, name: str, uar: Interval, agrees: float) -> Row:
         model = self._teacher.model if name == TEACHER else self._arms[name].model

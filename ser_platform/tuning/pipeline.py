@@ -55,6 +55,7 @@ class Plan:
     studies: dict[str, str] = field(default_factory=dict)
     warm_start: list[str] = field(default_factory=list)  # earlier studies
     allow_leak: bool = False
+    teacher: str = ""  # a registered model, in place of the candidate or champion
     texts: dict[str, str] = field(default_factory=dict)  # of the spaces, as they were when the plan began
 
     @staticmethod
@@ -195,7 +196,7 @@ def _tune(plan: Plan, spaces: list[Space], display: Display) -> Tuned:
         corpus = prepare_dataset(request, display, one_split=True, names=names, mapper=mapper(), dtype=dtype)
         client = opening.result()
         if not all(plan.finished(path) for path in plan.spaces):
-            _require_teacher(spaces, client, corpus)
+            _require_teacher(spaces, client, corpus, plan.teacher)
         refuse_unused(plan.warm_start, [space.role for space in spaces])
         for space in spaces:
             warm_start(plan.warm_start, space.role, corpus.split, allow_leak=plan.allow_leak)
@@ -236,7 +237,8 @@ def _control(
     study = plan.folder(path)
     assert study is not None, "both studies are finished"
     teacher = teacher_of(client, corpus, plan.registered(client, path))
-    add_features(corpus, teacher.described.view.needs, teacher.described.settings["features.dtype"], display)
+    for needs, dtype in teacher.hears:
+        add_features(corpus, needs, dtype, display)
 
     def counting(what: str) -> AbstractContextManager[Progress]:
         return display.counting(f"{spaces[path].name}: {what}")
@@ -279,9 +281,10 @@ def _study(
     display: Display,
 ) -> Outcome:
     folder = _folder(plan, path, space, corpus)
-    teacher = find_teacher(client, corpus, corpus.split) if _is_distilled(space) else None
+    teacher = find_teacher(client, corpus, corpus.split, plan.teacher) if _is_distilled(space) else None
     if teacher is not None:
-        add_features(corpus, teacher.described.view.needs, teacher.described.settings["features.dtype"], display)
+        for needs, dtype in teacher.hears:
+            add_features(corpus, needs, dtype, display)
     run = StudyRun(space, corpus, folder, client, experiment, where, display, code_version(), teacher)
     try:
         return run.run()
@@ -331,16 +334,16 @@ def _distils(space: Space) -> bool:
     return space.fixed("distill.alpha") > 0 if axis is None else max(axis.values) > 0
 
 
-def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset) -> None:
+def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, named: str) -> None:
     """Refuse a student that distils where no teacher can be had: none is there or tuned before, or the split leaks."""
     for space in spaces:
         if _is_distilled(space):
             refuse_leaky_teaching(corpus.split)
     for space in spaces:
-        if space.role == "teacher":
+        if space.role == "teacher" and not named:
             return
-        if _distils(space):
-            find_teacher(client, corpus, corpus.split)
+        if _is_distilled(space):
+            find_teacher(client, corpus, corpus.split, named)
 
 
 def _agreed(spaces: Sequence[Space], setting: str) -> str:

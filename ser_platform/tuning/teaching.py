@@ -5,7 +5,9 @@ groups, the dev speakers being one. The fold teacher without groups a and b labe
 so rotating dev shares teachers: it needs pairs, not folds times rotations.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +53,19 @@ class Teaching:
         self, teacher: Teacher, split: Split, where: Cluster, counting: Counting, groups: list[Groups] | None = None
     ) -> None:
         self._teacher, self._counting = teacher, counting
-        settings = teacher.described.settings
+        own = None
+        if teacher.own is not None and teacher.described.settings["distill.alpha"] > 0:
+            own = partial(Teaching, teacher.own, where=where, counting=counting)
         self._folds = FoldTeachers(
-            split, settings, teacher.epochs, teacher.digest, where, counting, groups, teacher.title
+            split,
+            teacher.described.settings,
+            teacher.epochs,
+            teacher.digest,
+            where,
+            counting,
+            groups,
+            title=teacher.title,
+            own=own,
         )
 
     def outputs(self, split: Split, modes: Iterable[str], copies: CopiedClips = NO_COPIES) -> dict[str, TeacherOutputs]:
@@ -135,7 +147,11 @@ class _Clips:
 
 
 class FoldTeachers:
-    """Labels the training clips of a split, and of its rotations, with teachers of one recipe, trained for it."""
+    """Labels the training clips of a split, and of its rotations, with teachers of one recipe, trained for it.
+
+    Where the recipe distils, it is an assistant's, and `own` says what its teacher says: it is asked of each fold's
+    training clips anew, so that nobody in the chain has heard whom the fold is to label.
+    """
 
     def __init__(
         self,
@@ -146,13 +162,16 @@ class FoldTeachers:
         where: Cluster,
         counting: Counting,
         groups: list[Groups] | None = None,
+        *,
         title: str = "",
+        own: Callable[..., Teaching] | None = None,
     ) -> None:
         # Copies are made of a split's training clips, fold teachers train on dev speakers too: they go without, and the
         # key of their outputs says so.
         self._settings = settings | {"augment.copies": 0}
         self._split, self._stop_after = split, stop_after
-        self._digest, self._title, self._where, self._counting = teacher_digest, title, where, counting
+        self._digest, self._title, self._their_teacher = teacher_digest, title, own
+        self._where, self._counting = where, counting
         self._speaker = split.manifest.column("speaker")
         self._pool = np.sort(np.concatenate([split.train, split.dev]))  # test clips are nobody's to learn from
         self._groups = groups or [split.speakers("dev"), *training_groups(split)]
@@ -234,6 +253,20 @@ class FoldTeachers:
             self._kept(dev, fold),
             None,
             clips.speakers,
+            self._taught(dev, fold),
             languages=clips.languages,
         )
         return FitJob(self._settings, task, label=rows, stop_after=self._stop_after)
+
+    def _taught(self, dev: Groups, fold: Groups) -> dict[str, TeacherOutputs]:
+        """Return what the fold teacher without `dev` and `fold` learns from its own teacher, nothing where it has none.
+
+        Its task has copies behind the clips, which it is not trained on: rows for them are of no teacher.
+        """
+        if self._their_teacher is None:
+            return {}
+        kept = self._kept(dev, fold)
+        inner = replace(self._split, train=kept, dev=np.empty(0, dtype=np.int64))
+        groups = [(), *(group for group in self._groups if group not in (dev, fold))]
+        mode = self._settings["distill.outputs"]
+        return self._their_teacher(split=inner, groups=groups).outputs(inner, [mode])

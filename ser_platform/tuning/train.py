@@ -113,8 +113,8 @@ def carry_out(plan: TrainingPlan, display: Display) -> Trained:
     _refuse_untrainable(settings, dataset)
     client = client or open_client()
     teachers = _teachers(client, dataset, settings)
-    for described in (teacher.described for teacher in teachers if teacher):
-        add_features(dataset, described.view.needs, described.settings["features.dtype"], display)
+    for needs, stored_as in (each for teacher in teachers if teacher for each in teacher.hears):
+        add_features(dataset, needs, stored_as, display)
     begin = _Beginning(ancestor, dataset, settings, plan.allow_leak)
     if ancestor is not None:
         display.say(ancestor.told(dataset.labels))

@@ -89,6 +89,7 @@ class Arms:
             digest="d" * 64,
             epochs=3,
             model=SimpleNamespace(title="ser-teacher/1", name="teacher"),
+            own=None,
         )
         monkeypatch.setattr(control, "describe", lambda client, model: SimpleNamespace(settings=settings[model.name]))
         monkeypatch.setattr(control, "bundle_folder", lambda client, model: Path("nowhere"))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -162,3 +163,29 @@ def test_logits_are_calibrated_by_clips_that_the_teacher_has_not_heard(
     sure = softmax(said.clips[split.train], axis=1).max(axis=1)
     assert said.temperature < 0.1
     np.testing.assert_allclose(sure, right, atol=0.02)
+
+
+def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_whom_they_label(
+    split: Split, jobs: list[FitJob]
+) -> None:
+    counting = lambda what: nullcontext(lambda done, everything: None)  # noqa: E731
+    described = SimpleNamespace(settings=resolve({"model.name": "cnn_bilstm"}))
+    teacher = SimpleNamespace(described=described, epochs=2, digest="t", title="ser-teacher/1", own=None)
+    distilled = SimpleNamespace(settings=SETTINGS | {"distill.alpha": 0.5})
+    assistant = SimpleNamespace(described=distilled, epochs=3, digest="a", title="ser-student/1", own=teacher)
+    teaching.Teaching(assistant, split, Cluster(1, 0.0), counting).outputs(split, [OUT_OF_FOLD])  # type: ignore[arg-type]
+    speaker = split.manifest.column("speaker")
+    assistants = [job for job in jobs if job.settings["model.name"] == "bilstm"]
+    teachers = [job for job in jobs if job.settings["model.name"] == "cnn_bilstm"]
+    assert assistants and teachers
+    for job in assistants:
+        said = job.task.teacher[OUT_OF_FOLD].clips
+        np.testing.assert_array_equal(said[job.task.train, 0], job.task.train)
+        assert np.isnan(said[job.label]).all()
+        inner = [each for each in teachers if set(each.task.train) < set(job.task.train)]
+        assert inner, "taught by teachers that have heard less than it has"
+        for each in inner:
+            assert set(speaker[each.task.train]).isdisjoint(speaker[job.label])
+    for job in teachers:
+        assert set(speaker[job.task.train]).isdisjoint((*split.speakers("dev"), *split.speakers("test")))
+        assert set(speaker[job.task.train]).isdisjoint(speaker[job.label])
