@@ -31,7 +31,7 @@ def list_(as_json: Json = False) -> None:
         return
     rows = [
         [
-            entry["teacher"] or "damaged; ser distill outputs gc removes it",
+            (entry["teacher"] or "-") if entry["readable"] else "damaged; ser distill outputs gc removes it",
             str(entry["digest"])[:12],
             str(entry["model"]),
             str(entry["kind"]),
@@ -50,7 +50,7 @@ def list_(as_json: Json = False) -> None:
 def _described(kept: "KeptOutputs") -> dict[str, Any]:
     about = kept.description
     return {
-        "teacher": about.get("title", "") if kept.is_readable else "",
+        "teacher": about.get("title", ""),
         "digest": kept.teacher_digest,
         "model": about.get("model", "-"),
         "kind": about.get("kind", "-"),
