@@ -165,6 +165,7 @@ def test_a_control_is_tuned_reported_and_logged_and_outputs_outlive_the_teachers
     tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(control, "SEEDS", 1)
     for name, text in (("teacher", TEACHER), ("student", STUDENT)):
         (tmp_path / f"{name}.yaml").write_text(text)
     request = DataRequest(CorpusRequest(str(tone_corpus)))

@@ -43,7 +43,7 @@ def test_a_tuning_killed_again_and_again_ends_as_if_undisturbed_and_is_extended(
 ) -> None:
     place = Workplace(tmp_path / "place", tone_corpus, forge, alone=True)
     assert place.dies("journal", 30, *place.tune), place.said
-    for moment, number in (("file", 5), ("mlflow", 4), ("journal", 20), ("registry", 3)):
+    for moment, number in (("file", 5), ("journal", 20), ("mlflow", 4), ("registry", 3)):
         assert place.dies(moment, number, "tune", "--resume"), f"no {moment} {number}: {place.said}"
     place.resume()
     assert_nothing_is_lost(place)

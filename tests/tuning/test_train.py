@@ -205,5 +205,3 @@ def test_normalisation_by_speaker_is_stamped(tones, tone_corpus):
 def test_copies_of_training_clips_are_trained_on(tones, tone_corpus):
     result = trained(tone_corpus, {"augment.copies": 1, "augment.recipe": "fourfold"})
     assert result.model is not None
-    with pytest.raises(UserError, match=r"augment.copies and distill.alpha cannot be together"):
-        trained(tone_corpus, {"augment.copies": 1, "distill.alpha": 0.5})

@@ -1,5 +1,6 @@
 """A process whose cluster is gone ends in a line, not in a wait for ever."""
 
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.timeout(30)
 
 @pytest.fixture
 def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """The port of a cluster's head, of one node."""
+    """The port of a cluster's head, of one node; SIGINT is heard, as it is not behind a shell's `&`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(watching, "LOOK_S", 0.05)
     monkeypatch.setattr(watching, "PATIENCE_S", PATIENCE_S)
     with socket.socket() as listening:
@@ -30,6 +32,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
         monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address=address))
         monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}])
         yield listening
+    signal.signal(signal.SIGINT, before)
 
 
 def work_on(happens: Callable[[], None]) -> None:
