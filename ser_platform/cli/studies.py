@@ -17,7 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def _described(folder: Any) -> dict[str, Any]:
     summary = folder.summary
-    keys = ("name", "state", "role", "corpus", "created", "metrics", "registered")
+    keys = ("name", "state", "role", "corpus", "created", "metrics", "registered", "control")
     return {key: summary.get(key) for key in keys}
 
 
@@ -102,6 +102,8 @@ def show(
     summary = folder.summary
     columns = ["trial", "state", "dev UAR", "epochs", "parameters", "settings"]
     console().print(table(f"{name}: {summary['state']}", columns, rows))
+    if control := summary.get("control"):
+        console().print(f"distillation: {control['gain']['verdict']}; ser studies report {name}", highlight=False)
 
 
 def _print_pareto(study: "StudyReport") -> None:

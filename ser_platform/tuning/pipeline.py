@@ -28,6 +28,7 @@ from ser_platform.tuning.extraction import mapper, needed_families
 from ser_platform.tuning.fits import Progress, refuse_homeless_team
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, begin
 from ser_platform.tuning.lock import only_tuning
+from ser_platform.tuning.reporting import write_report
 from ser_platform.tuning.sharing import require_shared
 from ser_platform.tuning.snapshot import Request, request_of
 from ser_platform.tuning.space import Space
@@ -251,6 +252,8 @@ def _control(
     control = comparison.run()
     log_control(client, study.summary["run_id"], control, comparison.folder)
     study.update(control=control.as_json())
+    _, page = write_report(study)
+    client.log_artifacts(study.summary["run_id"], str(page.parent), "report")
     return control
 
 

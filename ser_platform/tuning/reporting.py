@@ -18,8 +18,10 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from ser_platform.errors import UserError
+from ser_platform.evaluation.control_figure import control_figure
 from ser_platform.evaluation.effects import answer, best_of_each, levels, text
 from ser_platform.evaluation.importance import Importance, importance
+from ser_platform.evaluation.intervals import Interval
 from ser_platform.evaluation.members import members, told_members
 from ser_platform.evaluation.pareto import pareto_front
 from ser_platform.evaluation.study_figures import axes_to_show, study_figures, table_of
@@ -100,7 +102,7 @@ class StudyReport:
 
     def words(self) -> list[str]:
         """Say in a few lines what was found, and what cannot be said."""
-        said = [self._stands(), self._best()]
+        said = [self._stands(), self._best(), *self._gained()]
         budget = self.space.budget.trials if self.space else 0
         if self.summary["state"] == FINISHED and 0 < len(self.table.trials) < budget:
             said.append(f"{len(self.table.trials)} of {budget} trials were run: time or space was used up before")
@@ -147,6 +149,32 @@ class StudyReport:
         among = " of the Pareto set, by dev UAR" if len(self.goals) > 1 else ""
         return f"winner{among}: {self._winner()}dev UAR {again:.3f} with new seeds; the search said {search:.3f}{luck}"
 
+    def _gained(self) -> list[str]:
+        """Say what distilling gained, where the study has a control."""
+        control = self.summary.get("control")
+        if control is None:
+            return []
+        told = ", ".join(f"{row['name']} {100 * row['uar']['value']:.1f}" for row in control["rows"])
+        return [f"distillation: {control['gain']['verdict']} (UAR, protocol {control['protocol']}: {told})"]
+
+    def _control(self) -> Table:
+        """Return the teacher and both students beside each other."""
+        rows = [
+            [
+                row["name"],
+                f"{row['title']}, {row['model']}",
+                "{value:.3f}".format(**row["uar"]),
+                "{low:.3f} to {high:.3f}".format(**row["uar"]),
+                f"{row['agreement']:.2f}",
+                f"{row['parameters']:,}",
+                "gone" if row["size_bytes"] is None else f"{row['size_bytes']:,}",
+                "-" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}",
+            ]
+            for row in self.summary["control"]["rows"]
+        ]
+        columns = ["", "model", "UAR", "95 % interval", "agrees with teacher", "parameters", "bytes", "latency, ms"]
+        return Table(f"What distilling gained: {self.summary['control']['protocol']}", columns, rows)
+
     def _winner(self) -> str:
         first = next(iter(self.summary.get("confirmed", ())), None)
         return f"trial {first['trial']}, " if first else ""
@@ -180,6 +208,7 @@ class StudyReport:
             "enough_trials": self.found.is_known,
             "importance": table_of(self.found),
             "words": self.words(),
+            "control": self.summary.get("control"),
         }
 
     def write(self, out: Path) -> Path:
@@ -199,6 +228,10 @@ class StudyReport:
                 (g.metric, g.direction == "maximize", self.objective_values[:, n]) for n, g in enumerate(self.goals)
             ]
             drawn = study_figures(self.table, self.found, columns, made)
+            if "control" in self.summary:
+                rows = [(row["name"], Interval(**row["uar"])) for row in self.summary["control"]["rows"]]
+                control_figure(rows, self.summary["control"]["gain"]["verdict"], made / "control.png")
+                drawn = {"control.png": "What distilling gained", **drawn}
             page = StudyPage(
                 self.folder.name, self.question, self.words(), self._tables(), drawn, plots(self.table), HOW
             )
@@ -254,6 +287,7 @@ class StudyReport:
             for member in members(self.table, axis)
         ]
         return [
+            *([self._control()] if "control" in self.summary else []),
             *([self._again()] if "confirmed" in self.summary else []),
             Table("Best configurations of the search", ["trial", "state", "dev UAR", "settings"], best[:BEST]),
             Table("What matters", ["setting", "importance", "95 % interval", "effect"], matters),
