@@ -133,7 +133,7 @@ def tune(
             teacher=teacher,
         )
         if control or (control is None and not spaces and not _is_undistilled(fixed)):
-            plan = plan.with_control()
+            plan = plan.with_control(needed=bool(control))
     carry_out(plan)
 
 

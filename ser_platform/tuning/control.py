@@ -107,8 +107,8 @@ def assessment_folds(split: Split) -> list[Split]:
     n_folds = min(FOLDS, len(manifest.speakers) // 2)
     if n_folds < LEAST_FOLDS:
         raise UserError(
-            f"--control compares on {LEAST_FOLDS} folds of 2 speakers or more; there are {len(manifest.speakers)} "
-            "speakers; take --no-control"
+            f"a control compares on {LEAST_FOLDS} folds of 2 speakers or more; there are {len(manifest.speakers)} "
+            "speakers"
         )
     sexes, rng = sex_of_speakers(manifest), np.random.default_rng(split.seed)
     for _ in range(DEALS):
@@ -118,7 +118,7 @@ def assessment_folds(split: Split) -> list[Split]:
             return [_fold(split, groups, number) for number in range(n_folds)]
         except CorpusError:
             continue  # a group holds some emotion's only training clips
-    raise CorpusError("some emotion is spoken by too few speakers for every fold of --control to train on it")
+    raise CorpusError("some emotion is spoken by too few speakers for every fold of a control to train on it")
 
 
 def _fold(split: Split, groups: Sequence[NDArray[np.int64]], number: int) -> Split:

@@ -27,7 +27,13 @@ def _planned(folder: StudyFolder, request: Request, trials: int, minutes: float 
         raise UserError(f"the last tuning is not finished: go on with ser tune --resume, then extend {name}")
     # The plan comes first, the state last: a kill between them leaves either nothing to do or all of it.
     if plan is None:
-        plan = Plan([request.space], request.data, overrides=request.overrides, studies={request.space: name})
+        plan = Plan(
+            [request.space],
+            request.data,
+            overrides=request.overrides,
+            studies={request.space: name},
+            teacher=request.teacher,
+        )
         plan.save()
     _extended(folder, request, trials, minutes).write(folder)
     if folder.summary["state"] == FINISHED:

@@ -22,7 +22,15 @@ from ser_platform.tracking.registry import RegisteredModel, find_version
 from ser_platform.tracking.store import Client, experiment_id, open_client
 from ser_platform.tuning.candidate import code_version, find_teacher, refuse_leaky_teaching, teacher_of
 from ser_platform.tuning.cluster import Cluster, cluster
-from ser_platform.tuning.control import DISTILLED, UNDISTILLED, Comparison, Control, Student, log_control
+from ser_platform.tuning.control import (
+    DISTILLED,
+    UNDISTILLED,
+    Comparison,
+    Control,
+    Student,
+    assessment_folds,
+    log_control,
+)
 from ser_platform.tuning.distributed import trial_team
 from ser_platform.tuning.extraction import mapper, needed_families
 from ser_platform.tuning.fits import Progress, refuse_homeless_team
@@ -57,6 +65,7 @@ class Plan:
     warm_start: list[str] = field(default_factory=list)  # earlier studies
     allow_leak: bool = False
     teacher: str = ""  # a registered model, in place of the candidate or champion
+    needs_control: bool = True  # else it is left out where the corpus is too small for it
     texts: dict[str, str] = field(default_factory=dict)  # of the spaces, as they were when the plan began
 
     @staticmethod
@@ -138,6 +147,7 @@ class Plan:
             self.minutes,
             confirm=self.confirm,
             is_control=path != space,
+            teacher=self.teacher,
         )
 
     def read_spaces(self) -> list[Space]:
@@ -151,8 +161,11 @@ class Plan:
                 self.texts[path] = read_text(Path(path))
         return [self.request(path).read() for path in self.spaces]
 
-    def with_control(self) -> "Plan":
+    def with_control(self, *, needed: bool) -> "Plan":
         """Return the plan with the control of each of its student's spaces, behind it.
+
+        Args:
+            needed: refuse a corpus that is too small for it.
 
         Raises:
             UserError: none of them distils.
@@ -162,7 +175,13 @@ class Plan:
         if not students:
             raise UserError("--control is of a space whose students learn from a teacher; none of these does")
         both = [entry for path in self.spaces for entry in ([path, path + CONTROL] if path in students else [path])]
-        return replace(self, spaces=both)
+        return replace(self, spaces=both, needs_control=needed)
+
+    def without_control(self) -> list[Space]:
+        """Leave out every control; return the spaces that are left."""
+        self.spaces = [path for path in self.spaces if not path.endswith(CONTROL)]
+        self.save()
+        return self.read_spaces()
 
 
 @dataclass(frozen=True)
@@ -196,6 +215,14 @@ def _tune(plan: Plan, spaces: list[Space], display: Display) -> Tuned:
         dtype = _agreed(spaces, "features.dtype")
         corpus = prepare_dataset(request, display, one_split=True, names=names, mapper=mapper(), dtype=dtype)
         client = opening.result()
+        if plan.uncompared:
+            try:
+                assessment_folds(corpus.split)  # refused before hours of search
+            except UserError as error:
+                if plan.needs_control:
+                    raise
+                display.say(f"no control: {error}")
+                spaces = plan.without_control()
         if not all(plan.finished(path) for path in plan.spaces):
             _require_teacher(spaces, client, corpus, plan.teacher)
         refuse_unused(plan.warm_start, [space.role for space in spaces])

@@ -25,6 +25,7 @@ class Request:
         trials, minutes, confirm: in place of the space's own.
         is_extended: by `extend`; a budget of epochs then no longer ends the search.
         is_control: of the students that learn without a teacher.
+        teacher: the registered model that students learn from, where one was named.
     """
 
     space: str
@@ -36,6 +37,7 @@ class Request:
     confirm: tuple[int, int] | None = None
     is_extended: bool = False
     is_control: bool = False
+    teacher: str = ""
 
     def read(self) -> Space:
         """Return the search space as it is asked for.

@@ -59,7 +59,7 @@ def test_each_speaker_is_test_once_and_dev_once_and_never_both_with_training(spl
 
 def test_too_few_speakers_are_refused(split: Split) -> None:
     few = SimpleNamespace(manifest=SimpleNamespace(speakers=("a", "b", "c", "d", "e")), seed=0)
-    with pytest.raises(UserError, match="there are 5 speakers; take --no-control"):
+    with pytest.raises(UserError, match="there are 5 speakers"):
         assessment_folds(few)  # type: ignore[arg-type]
 
 
@@ -70,6 +70,21 @@ def test_the_control_is_the_same_search_without_a_teacher() -> None:
     assert [axis.name for axis in alone.axes] == ["optimizer.lr"]
     assert alone.settings({"optimizer.lr": 1e-2})["distill.alpha"] == 0
     assert alone.budget == space.budget and alone.confirmation == space.confirmation
+
+
+def test_a_plan_takes_a_control_behind_each_student_that_distils_and_can_leave_it_out(tmp_path: Path) -> None:
+    for name, text in (("teacher", TEACHER), ("student", STUDENT)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    teacher, student = (str(tmp_path / f"{name}.yaml") for name in ("teacher", "student"))
+    plan = pipeline.Plan([teacher, student], DataRequest(CorpusRequest("demo")))
+    both = plan.with_control(needed=False)
+    assert both.spaces == [teacher, student, student + pipeline.CONTROL]
+    assert [space.name for space in both.read_spaces()] == ["teacher", "student", "student_control"]
+    assert both.uncompared == [student]
+    assert [space.name for space in both.without_control()] == ["teacher", "student"]
+    assert both.uncompared == []
+    with pytest.raises(UserError, match="none of these does"):
+        pipeline.Plan([teacher], DataRequest(CorpusRequest("demo"))).with_control(needed=True)
 
 
 class Arms:
@@ -171,7 +186,7 @@ def test_a_control_is_tuned_reported_and_logged_and_outputs_outlive_the_teachers
     request = DataRequest(CorpusRequest(str(tone_corpus)))
     plan = pipeline.Plan([str(tmp_path / f"{name}.yaml") for name in ("teacher", "student")], request)
     display = Display(Console(file=io.StringIO(), width=200))
-    tuned = pipeline.tune(plan.with_control(), display)
+    tuned = pipeline.tune(plan.with_control(needed=True), display)
     assert [outcome.study.split("-")[0] for outcome in tuned.outcomes] == ["teacher", "student", "student_control"]
     (found,) = tuned.controls
     assert all(row.size_bytes and row.latency_ms for row in found.rows)
