@@ -17,7 +17,7 @@ import csv
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from ser_platform.corpora.finding import CorpusRequest
-from ser_platform.corpora.splits import Split, stamp_of
+from ser_platform.corpora.splits import Split, balanced_order, sex_of_speakers, stamp_of
+from ser_platform.distillation.outputs import OUT_OF_FOLD, TeacherOutputs
 from ser_platform.errors import UnknownChoice, UserError
+from ser_platform.evaluation.gain import Compared, compare
 from ser_platform.evaluation.intervals import Interval, metric_intervals
-from ser_platform.features.copying import NO_COPIES, prepare_copies
-from ser_platform.features.dataset import DataRequest, Dataset, prepare_dataset
+from ser_platform.features.copying import NO_COPIES, CopiedClips, prepare_copies
+from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.files import digest_of, replacing, write_json
 from ser_platform.metrics import uar
 from ser_platform.progress import Display
-from ser_platform.settings import Settings, as_json, corpora_folder, resolve
+from ser_platform.settings import SETTINGS, Settings, as_json, corpora_folder, resolve
 from ser_platform.training.configuration import feature_view, parameters_of, pinned, stamped
+from ser_platform.tuning.cluster import Cluster, cluster
+from ser_platform.tuning.fits import fit_all
 from ser_platform.tuning.starts import start_of
-from ser_platform.tuning.trainable import FitJob, Task, fit
+from ser_platform.tuning.teaching import FoldTeachers
+from ser_platform.tuning.trainable import FitJob, Task
 
 RESULTS = Path(__file__).parent / "results"
 PUBLISHED = RESULTS / "quality.json"
@@ -50,13 +55,17 @@ CORPORA = ("emodb", "ravdess")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a row trains. `seeds` are those of training; `refit` trains on train and dev speakers, without dev."""
+    """What a row trains. `seeds` are those of training; `refit` trains on train and dev speakers, without dev.
+
+    `teacher` names the row whose recipe labels the training clips of one that distils, out of fold.
+    """
 
     role: str
     settings: Settings
     seeds: tuple[int, ...] = (0, 1, 2)
     refit: bool = False
     start: str = "teacher"
+    teacher: str = ""
 
     def resolved(self, seed: int) -> Settings:
         """Return every setting of a run."""
@@ -64,9 +73,14 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """What tells this recipe from another under the same name."""
-        runs = [as_json(self.resolved(seed)) for seed in self.seeds]
-        return digest_of({"runs": runs, "refit": self.refit}, 12)
+        """What tells this recipe from another under the same name; a setting that came later changes none."""
+        usual = {name: setting.default for name, setting in SETTINGS.items()}
+        runs = [
+            as_json({name: value for name, value in self.resolved(seed).items() if value != usual[name]})
+            for seed in self.seeds
+        ]
+        taught = {"teacher": RECIPES[self.teacher].digest} if self.teacher else {}
+        return digest_of({"runs": runs, "refit": self.refit, **taught}, 12)
 
 
 # Layers, statistics, penalty and copies were decided on dev speakers inside the folds' training speakers.
@@ -77,6 +91,21 @@ FROZEN: Settings = {
     "augment.recipe": "threefold_speed",
 }
 SVM: Settings = {"model.name": "svm_linear"}
+# Decided in the same way; the same for both arms but for the teacher.
+STUDENT: Settings = {
+    "model.name": "separable_cnn",
+    "model.width": 20,
+    "data.trim_db": 30.0,
+    "data.max_seconds": 4.0,
+    "augment.copies": 2,
+    "augment.recipe": "threefold_speed",
+    "augment.masks": 2,
+    "augment.filter": 0.2,
+    "train.epochs": 24,
+    "optimizer.lr": 4e-3,
+    "optimizer.weight_decay": 0.05,
+}
+TAUGHT: Settings = {"distill.alpha": 0.9, "distill.temperature": 2.0}
 RECIPES: dict[str, Recipe] = {
     "whisper_base": Recipe("teacher", FROZEN | {"model.backbone": "whisper-base-encoder"}, seeds=(0,), refit=True),
     "whisper_tiny_en": Recipe(
@@ -85,7 +114,10 @@ RECIPES: dict[str, Recipe] = {
     "cnn_bilstm": Recipe("teacher", {"model.name": "cnn_bilstm"}, seeds=(0,)),
     "egemaps_svm": Recipe("reference", SVM | {"features.sets": ("egemaps",)}, seeds=(0,), refit=True),
     "compare_svm": Recipe("reference", SVM | {"features.sets": ("compare",)}, seeds=(0,), refit=True),
+    "student_undistilled": Recipe("student", STUDENT, refit=True, start="student"),
+    "student_distilled": Recipe("student", STUDENT | TAUGHT, refit=True, start="student", teacher="whisper_base"),
 }
+TEACHER_FOLDS = 6  # of a fold's training speakers, each labelled by a teacher that has not heard them
 
 
 @dataclass
@@ -201,16 +233,15 @@ def publish(row: dict[str, Any]) -> None:
     write_json(PUBLISHED, {"rows": sorted([*others, row], key=lambda one: (one["corpus"], one["role"], one["row"]))})
 
 
-def predictions_of(dataset: Dataset, split: Split, recipe: Recipe, seed: int) -> NDArray[np.int64]:
-    """Train on a fold and return the classes of its test clips, `(n_test,)`."""
-    manifest, settings = split.manifest, recipe.resolved(seed)
+def predictions_of(
+    dataset: Dataset, split: Split, recipe: Recipe, seeds: Sequence[int], where: Cluster, display: Display
+) -> list[NDArray[np.int64]]:
+    """Train on a fold with each seed; return the classes of its test clips, `(n_test,)` each."""
+    manifest, settings = split.manifest, recipe.resolved(seeds[0])
     if recipe.refit:
         heard = np.sort(np.concatenate([split.train, split.dev]))
         split = replace(split, train=heard, dev=np.empty(0, dtype=np.int64))
-    copies = NO_COPIES
-    if settings["augment.copies"]:
-        wanted = [(settings["augment.recipe"], settings["augment.copies"])]
-        copies = prepare_copies(split, wanted, feature_view(settings).needs, dtype=settings["features.dtype"])
+    copies = copied(split, settings, settings)
     task = Task(
         dataset.hashes,
         manifest.targets(dataset.labels),
@@ -218,9 +249,36 @@ def predictions_of(dataset: Dataset, split: Split, recipe: Recipe, seed: int) ->
         split.train,
         split.dev if len(split.dev) else None,
         tuple(manifest.column("speaker")),
-        copies=copies,
+        taught(dataset, split, recipe, copies, where, display) if recipe.teacher else {},
+        copies,
     )
-    return fit(FitJob(settings, task, label=split.test)).label_logits.argmax(axis=1)
+    jobs = [FitJob(recipe.resolved(seed), task, label=split.test) for seed in seeds]
+    with display.counting(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:
+        return [done.label_logits.argmax(axis=1) for done in fit_all(jobs, where, progress)]
+
+
+def copied(split: Split, settings: Settings, hearing: Settings) -> CopiedClips:
+    """Return the copies that `settings` ask for, stored as a model of `hearing` hears them."""
+    if not settings["augment.copies"]:
+        return NO_COPIES
+    wanted = [(settings["augment.recipe"], settings["augment.copies"])]
+    return prepare_copies(split, wanted, feature_view(hearing).needs, dtype=hearing["features.dtype"])
+
+
+def taught(
+    dataset: Dataset, split: Split, recipe: Recipe, copies: CopiedClips, where: Cluster, display: Display
+) -> dict[str, TeacherOutputs]:
+    """Return what fold teachers by the recipe of the teacher's row say of the training clips and of their copies."""
+    row = RECIPES[recipe.teacher]
+    teacher = row.resolved(row.seeds[0])
+    add_features(dataset, feature_view(teacher).needs, teacher["features.dtype"], display)
+    copied(split, recipe.resolved(recipe.seeds[0]), teacher)
+    inside = split.manifest.take(split.train)
+    order = np.array(balanced_order(inside.speakers, sex_of_speakers(inside), np.random.default_rng(0)), dtype=str)
+    parts = [tuple(sorted(map(str, part))) for part in np.array_split(order, min(TEACHER_FOLDS, len(order)))]
+    groups = [split.speakers("dev"), *parts]
+    folds = FoldTeachers(split, teacher, teacher["train.epochs"], row.digest, where, display.counting, groups)
+    return {OUT_OF_FOLD: folds.outputs(split, OUT_OF_FOLD, copies)}
 
 
 def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
@@ -233,40 +291,57 @@ def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
     return prepare_dataset(request, display, names=feature_view(settings).needs, dtype=settings["features.dtype"])
 
 
-def missing(row: Row, dataset: Dataset) -> Iterator[tuple[Split, int]]:
-    """Yield the folds and seeds that are still to do."""
+def missing(row: Row, dataset: Dataset) -> Iterator[tuple[Split, list[int]]]:
+    """Yield the folds that are still to do, with the seeds that each lacks."""
     for split in dataset.splits:
-        for seed in row.recipe.seeds:
-            if (split.fold, seed) not in row.predictions:
-                yield split, seed
+        seeds = [seed for seed in row.recipe.seeds if (split.fold, seed) not in row.predictions]
+        if seeds:
+            yield split, seeds
 
 
-def run(name: str, corpus: str, display: Display) -> dict[str, Any]:
-    """Do what is left of a row, writing after each fold and seed; return it."""
+def run(name: str, corpus: str, where: Cluster, display: Display) -> dict[str, Any]:
+    """Do what is left of a row, writing after each fold; return it."""
     began = time.monotonic()
     row = Row.begun(name, corpus)
     dataset = dataset_of(corpus, row.recipe, display)
-    for split, seed in missing(row, dataset):
-        predicted = predictions_of(dataset, split, row.recipe, seed)
-        row.add(split, seed, predicted, dataset.labels)
+    for split, seeds in missing(row, dataset):
+        found = predictions_of(dataset, split, row.recipe, seeds, where, display)
+        for seed, predicted in zip(seeds, found, strict=True):
+            row.add(split, seed, predicted, dataset.labels)
         now = time.monotonic()
         row.minutes, began = row.minutes + (now - began) / 60, now
         row.write()
         publish(row.as_json(dataset))
-        fold_uar = uar(split.manifest.targets(dataset.labels)[split.test], predicted, len(dataset.labels))
-        display.say(f"{corpus} {name}: fold {split.fold}, seed {seed}: UAR {fold_uar:.3f}, {60 * row.minutes:.0f} s")
+        targets = split.manifest.targets(dataset.labels)[split.test]
+        told_uars = ", ".join(f"{uar(targets, predicted, len(dataset.labels)):.3f}" for predicted in found)
+        display.say(f"{corpus} {name}: fold {split.fold}: UAR {told_uars}, {60 * row.minutes:.0f} s")
     return row.as_json(dataset)
 
 
-def repeat(name: str, corpus: str, fold: int, display: Display) -> None:
+def gain(corpus: str, display: Display) -> Compared:
+    """Return what the distilled student gains over the undistilled one on a corpus, by their published predictions."""
+    rows = [Row.begun(name, corpus) for name in ("student_undistilled", "student_distilled")]
+    dataset = dataset_of(corpus, rows[0].recipe, display)
+    speaker_of = dict(zip(paths_of(dataset), dataset.manifest.column("speaker"), strict=True))
+    seeds, folds = rows[0].recipe.seeds, [split.fold for split in dataset.splits]
+    lines = [[[line for fold in folds for line in row.predictions[fold, seed]] for seed in seeds] for row in rows]
+    first, second = (
+        np.array([[dataset.labels.index(line["predicted"]) for line in run] for run in arm]) for arm in lines
+    )
+    targets = np.array([dataset.labels.index(line["truth"]) for line in lines[0][0]])
+    return compare(targets, first, second, np.array([speaker_of[line["path"]] for line in lines[0][0]]))
+
+
+def repeat(name: str, corpus: str, fold: int, where: Cluster, display: Display) -> None:
     """Train one fold again and tell how many predictions are those published."""
     row = Row.begun(name, corpus)
     dataset = dataset_of(corpus, row.recipe, display)
     if not 1 <= fold <= len(dataset.splits):
         raise UserError(f"--fold {fold}: {corpus} has the folds 1 to {len(dataset.splits)}")
     split = dataset.splits[fold - 1]
-    for seed in row.recipe.seeds:
-        now = told(split, seed, predictions_of(dataset, split, row.recipe, seed), dataset.labels)
+    found = predictions_of(dataset, split, row.recipe, row.recipe.seeds, where, display)
+    for seed, predicted in zip(row.recipe.seeds, found, strict=True):
+        now = told(split, seed, predicted, dataset.labels)
         before = row.predictions.get((split.fold, seed))
         right = sum(line["truth"] == line["predicted"] for line in now)
         same = "not published" if before is None else f"{sum(map(dict.__eq__, now, before))} as published"
@@ -282,18 +357,24 @@ def main() -> None:
     options = parser.parse_args()
     display = Display(Console(quiet=options.json))
     rows = []
-    for name in options.rows or RECIPES:
-        if name not in RECIPES:
-            raise UnknownChoice("row", name, RECIPES)
-        for corpus in (options.corpus,) if options.corpus else CORPORA:
-            if options.fold is not None:
-                repeat(name, corpus, options.fold, display)
-            else:
-                rows.append(run(name, corpus, display))
+    corpora = (options.corpus,) if options.corpus else CORPORA
+    for name in (name for name in options.rows if name not in RECIPES):
+        raise UnknownChoice("row", name, RECIPES)
+    with cluster() as where:
+        for name in options.rows or RECIPES:
+            for corpus in corpora:
+                if options.fold is not None:
+                    repeat(name, corpus, options.fold, where, display)
+                else:
+                    rows.append(run(name, corpus, where, display))
     if not options.json:
         for row in rows:
             spread = f"[{row['uar_low']:.3f}, {row['uar_high']:.3f}]"
             print(f"{row['corpus']:<8} {row['row']:<24} UAR {row['uar']:.3f} {spread}  {row['minutes']:.1f} min")
+    done = {(row["row"], row["corpus"]) for row in published()}
+    for corpus in corpora:
+        if {("student_undistilled", corpus), ("student_distilled", corpus)} <= done:
+            display.say(f"{corpus}, distillation: {gain(corpus, display).verdict}")
     print(json.dumps({"rows": rows or published()}))
 
 
