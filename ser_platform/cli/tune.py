@@ -270,7 +270,7 @@ def print_control(control: "Control") -> None:
     ]
     columns = ["", "model", "UAR, 95 % interval", "agrees with teacher", "parameters", "weights", "latency, 3 s"]
     out.print(table(f"Control of {control.study}: {control.protocol}", columns, rows))
-    out.print(f"distillation: {control.compared.verdict}", highlight=False)
+    out.print(f"distillation: {control.verdict}", highlight=False)
 
 
 def _efficiency(value: float) -> str:

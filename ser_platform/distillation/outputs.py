@@ -3,6 +3,8 @@
 A student trial never runs a teacher. The key holds all that the logits depend on, so a stale file cannot be used.
 """
 
+import contextlib
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -96,9 +98,13 @@ def read_outputs(key: OutputsKey) -> dict[str, NDArray[np.float32]] | None:
     """Return logits `(n_emotions,)` by audio digest, or None where they are not computed yet."""
     if not key.path.exists():
         return None
-    with safe_open(key.path, framework="np") as file:
-        hashes, logits = file.metadata()["hashes"].split(" "), file.get_tensor("logits")
-    key.path.touch()
+    try:
+        with safe_open(key.path, framework="np") as file:
+            hashes, logits = file.metadata()["hashes"].split(" "), file.get_tensor("logits")
+    except SafetensorError:
+        return None  # damaged: computed again
+    with contextlib.suppress(OSError):  # a colleague's folder, which may be read alone
+        os.utime(key.path)
     return dict(zip(hashes, logits, strict=True))
 
 
@@ -127,7 +133,8 @@ class KeptOutputs:
 
 def kept_outputs() -> list[KeptOutputs]:
     """Return all teacher outputs that are kept, the last used first."""
-    paths = sorted(outputs_folder().glob("*.safetensors"), key=lambda path: (-path.stat().st_mtime, path.name))
+    whole = (path for path in outputs_folder().glob("*.safetensors") if not path.name.startswith("."))
+    paths = sorted(whole, key=lambda path: (-path.stat().st_mtime, path.name))
     return [_kept(path) for path in paths]
 
 

@@ -23,6 +23,8 @@ def log_findings(
     now = int(time.time() * 1000)
     metrics = [Metric(name, float(value), now, 0) for name, value in figures.items() if math.isfinite(value)]
     client.log_batch(run_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()])
-    client.log_table(run_id, {name: list(column) for name, column in table.items()}, f"{place}/table.json")
+    rows = [list(row) for row in zip(*table.values(), strict=True)]
+    # As `log_table` writes it, which appends to what is there: a report that is logged again has its rows once.
+    client.log_dict(run_id, {"columns": list(table), "data": rows}, f"{place}/table.json")
     for path in files:
         client.log_artifact(run_id, str(path), place)

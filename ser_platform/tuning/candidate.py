@@ -149,12 +149,14 @@ def _honest(teacher: Teacher, split: Split) -> Teacher:
     return teacher
 
 
-def teacher_of(client: Client, dataset: Dataset, student: RegisteredModel) -> Teacher:
-    """Return the teacher that a registered student has learnt from, or might have: see `find_teacher`."""
-    name, _, version = student.tags.get("teacher", "").partition("/")
-    if not version:
-        return find_teacher(client, dataset, dataset.split)
-    return _with_its_own(client, find_version(client, name, version))
+def teacher_of(client: Client, dataset: Dataset, title: str) -> Teacher:
+    """Return the teacher `NAME/VERSION` of a study that has begun.
+
+    Raises:
+        UserError: it is gone, or has seen test clips of the corpus' split.
+    """
+    name, _, version = title.partition("/")
+    return _honest(_with_its_own(client, find_version(client, name, version)), dataset.split)
 
 
 def refuse_leaky_teaching(split: Split) -> None:

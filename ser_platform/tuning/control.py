@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.splits import Split, balanced_order, rows_of, sex_of_speakers
 from ser_platform.distillation.outputs import TeacherOutputs
-from ser_platform.errors import CorpusError, UserError
+from ser_platform.errors import CorpusError, SerError, UserError
 from ser_platform.evaluation.control_figure import control_figure
 from ser_platform.evaluation.gain import Compared, agreement, compare, seeded_interval
 from ser_platform.evaluation.intervals import Interval
@@ -75,6 +75,19 @@ class Control:
     rows: tuple[Row, ...]
     compared: Compared
     looks: int
+    is_distilled: bool = True  # not where the search chose alpha 0
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether distilling was a gain for sure."""
+        return self.is_distilled and self.compared.is_proven
+
+    @property
+    def verdict(self) -> str:
+        """What may be said of distilling, in words."""
+        if self.is_distilled:
+            return self.compared.verdict
+        return "nothing can be said: the search chose alpha 0, both students learnt from labels alone"
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as scripts read it."""
@@ -83,7 +96,7 @@ class Control:
             "study": self.study,
             "protocol": self.protocol,
             "rows": [asdict(row) for row in self.rows],
-            "gain": asdict(gain.gain) | {"seeds": gain.n_seeds, "proven": gain.is_proven, "verdict": gain.verdict},
+            "gain": asdict(gain.gain) | {"seeds": gain.n_seeds, "proven": self.is_proven, "verdict": self.verdict},
             "test_looks": self.looks,
         }
 
@@ -133,7 +146,7 @@ def log_control(client: Client, run_id: str, control: Control, folder: Path) -> 
     gain = control.compared.gain
     figures = {"control_gain": gain.value, "control_gain_low": gain.low, "control_gain_high": gain.high}
     figures |= {f"control_uar_{row.name}": row.uar.value for row in control.rows}
-    tags = {"control": control.compared.verdict}
+    tags = {"control": control.verdict}
     files = (folder / REPORT, folder / FIGURE)
     log_findings(client, run_id, FOLDER, figures, tags, _columns(control.rows), files)
 
@@ -196,9 +209,10 @@ class Comparison:
             tuple(self._row(name, intervals[name], agreement(told[TEACHER][0], list(told[name]))) for name in ROWS),
             compare(targets, told[UNDISTILLED], told[DISTILLED], speakers),
             looks,
+            is_distilled=self._settings[DISTILLED]["distill.alpha"] > 0,
         )
         write_json(self.folder / REPORT, control.as_json())
-        control_figure([(row.name, row.uar) for row in control.rows], control.compared.verdict, self.folder / FIGURE)
+        control_figure([(row.name, row.uar) for row in control.rows], control.verdict, self.folder / FIGURE)
         return control
 
     def _fold(self, fold: Split) -> dict[str, Predictions]:
@@ -246,13 +260,12 @@ class Comparison:
     def _row(self, name: str, uar: Interval, agrees: float) -> Row:
         model = self._teacher.model if name == TEACHER else self._arms[name].model
         settings: Settings = self._teacher.described.settings if name == TEACHER else self._settings[name]
-        folder = bundle_folder(self._client, model)
-        weights = [path.stat().st_size for path in folder.glob("*.safetensors")]
         try:
-            bundle = load(self._client, model)
-        except UserError:  # its weights are gone; its outputs are kept
+            folder, bundle = bundle_folder(self._client, model), load(self._client, model)
+        except SerError:  # its weights are gone; its outputs are kept
             parameters, latency, size = parameters_of(settings, len(self._corpus.labels)), None, None
         else:
             parameters = parameters_of(settings, len(bundle.labels), bundle.state)
-            latency, size = bundle_latency_ms(bundle), sum(weights)
+            latency = bundle_latency_ms(bundle)
+            size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         return Row(name, str(settings["model.name"]), model.title, uar, agrees, parameters, size, latency)

@@ -37,7 +37,7 @@ def _planned(folder: StudyFolder, request: Request, trials: int, minutes: float 
         plan.save()
     _extended(folder, request, trials, minutes).write(folder)
     if folder.summary["state"] == FINISHED:
-        folder.update(state=INTERRUPTED)
+        folder.update(state=INTERRUPTED, control=None)  # another winner would have another control
     return plan
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ser_platform.distillation.outputs import IN_SAMPLE
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.evaluation.baseline import svm_predictions
 from ser_platform.evaluation.ledger import record_read
@@ -32,7 +33,7 @@ from ser_platform.tuning.control import (
     log_control,
 )
 from ser_platform.tuning.distributed import trial_team
-from ser_platform.tuning.extraction import mapper, needed_families
+from ser_platform.tuning.extraction import mapper, needed_families, outputs_of
 from ser_platform.tuning.fits import Progress, refuse_homeless_team
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, begin
 from ser_platform.tuning.lock import only_tuning
@@ -113,7 +114,7 @@ class Plan:
         """The spaces whose student is still to be compared with its control."""
         paths = [path for path in self.spaces if path + CONTROL in self.spaces]
         folders = {path: self.folder(path) for path in paths}
-        return [path for path, folder in folders.items() if folder is None or "control" not in folder.summary]
+        return [path for path, folder in folders.items() if folder is None or not folder.summary.get("control")]
 
     def folder(self, space: str) -> StudyFolder | None:
         """Return the folder of the study that a space has become, None before it has begun."""
@@ -216,8 +217,8 @@ def _tune(plan: Plan, spaces: list[Space], display: Display) -> Tuned:
         corpus = prepare_dataset(request, display, one_split=True, names=names, mapper=mapper(), dtype=dtype)
         client = opening.result()
         if plan.uncompared:
-            try:
-                assessment_folds(corpus.split)  # refused before hours of search
+            try:  # refused before hours of search
+                _refuse_control(corpus, [spaces[plan.spaces.index(path)] for path in plan.uncompared])
             except UserError as error:
                 if plan.needs_control:
                     raise
@@ -251,6 +252,21 @@ def _tune(plan: Plan, spaces: list[Space], display: Display) -> Tuned:
     return Tuned(corpus, outcomes, score_baseline(corpus, dtype), time.monotonic() - began, controls)
 
 
+def _refuse_control(corpus: Dataset, students: Sequence[Space]) -> None:
+    """Refuse a control that could not be compared.
+
+    Raises:
+        UserError: there are too few speakers, or a trial may ask the registered teacher, which has heard most of them.
+    """
+    assessment_folds(corpus.split)
+    for space in students:
+        if IN_SAMPLE in outputs_of(space):
+            raise UserError(
+                f"{space.name}: distill.outputs {IN_SAMPLE} asks a teacher that has heard those whom a control judges "
+                "by; take out_of_fold or ensemble, or --no-control"
+            )
+
+
 def _control(
     plan: Plan,
     path: str,
@@ -264,7 +280,7 @@ def _control(
     arms = {}
     study = plan.folder(path)
     assert study is not None, "both studies are finished"
-    teacher = teacher_of(client, corpus, plan.registered(client, path))
+    teacher = teacher_of(client, corpus, str(study.summary["teacher"]))
     for needs, dtype in teacher.hears:
         add_features(corpus, needs, dtype, display)
 
@@ -311,8 +327,12 @@ def _study(
     display: Display,
 ) -> Outcome:
     folder = _folder(plan, path, space, corpus)
-    teacher = find_teacher(client, corpus, corpus.split, plan.teacher) if _is_distilled(space) else None
-    if teacher is not None:
+    teacher = None
+    if _is_distilled(space):
+        known = folder.summary.get("teacher")  # who taught the first trials teaches the others
+        found = teacher_of(client, corpus, known) if known else None
+        teacher = found or find_teacher(client, corpus, corpus.split, plan.teacher)
+        folder.update(teacher=teacher.title)
         for needs, dtype in teacher.hears:
             add_features(corpus, needs, dtype, display)
     run = StudyRun(space, corpus, folder, client, experiment, where, display, code_version(), teacher)

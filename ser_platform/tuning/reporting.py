@@ -152,7 +152,7 @@ class StudyReport:
     def _gained(self) -> list[str]:
         """Say what distilling gained, where the study has a control."""
         control = self.summary.get("control")
-        if control is None:
+        if not control:
             return []
         told = ", ".join(f"{row['name']} {100 * row['uar']['value']:.1f}" for row in control["rows"])
         return [f"distillation: {control['gain']['verdict']} (UAR, protocol {control['protocol']}: {told})"]
@@ -228,7 +228,7 @@ class StudyReport:
                 (g.metric, g.direction == "maximize", self.objective_values[:, n]) for n, g in enumerate(self.goals)
             ]
             drawn = study_figures(self.table, self.found, columns, made)
-            if "control" in self.summary:
+            if self.summary.get("control"):
                 rows = [(row["name"], Interval(**row["uar"])) for row in self.summary["control"]["rows"]]
                 control_figure(rows, self.summary["control"]["gain"]["verdict"], made / "control.png")
                 drawn = {"control.png": "What distilling gained", **drawn}
@@ -287,7 +287,7 @@ class StudyReport:
             for member in members(self.table, axis)
         ]
         return [
-            *([self._control()] if "control" in self.summary else []),
+            *([self._control()] if self.summary.get("control") else []),
             *([self._again()] if "confirmed" in self.summary else []),
             Table("Best configurations of the search", ["trial", "state", "dev UAR", "settings"], best[:BEST]),
             Table("What matters", ["setting", "importance", "95 % interval", "effect"], matters),

@@ -210,7 +210,8 @@ def run_trials(
     deadline = time.monotonic() + 60 * book.space.budget.minutes
     is_over = False
     while not is_over:
-        starts = min(means.at_once, book.left) if means.starts else 0
+        in_time = deadline - time.monotonic() > PATIENCE_S  # for waiting till all processes are there
+        starts = min(means.at_once, book.left) if means.starts and in_time else 0
         searcher = BookSearcher(book, deadline, TRIALS_OF_A_RUN, starts)
         _run(searcher, BookScheduler(book, shown, stop, starts), means, folder)
         is_over = searcher.is_over and not book.has_lost

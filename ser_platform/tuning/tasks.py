@@ -37,15 +37,18 @@ class StudyTasks:
         teaching = self._taught(self._corpus.split, groups) if settings["distill.alpha"] > 0 else None
         return [self.of(split, settings, teaching) for split in splits]
 
-    def of(self, split: Split, settings: Settings, teaching: Teaching | None = None) -> Task:
+    def of(
+        self, split: Split, settings: Settings, teaching: Teaching | None = None, modes: tuple[str, ...] = ()
+    ) -> Task:
         """Return the task of training on `split`, with teacher outputs where the settings ask for them.
 
-        `teaching` is of the split, or of what it is a rotation of; None is that of the corpus' own split.
+        `teaching` is of the split, or of what it is a rotation of; None is that of the corpus' own split. `modes` are
+        the teacher outputs that the task is to hold; without, all that a trial can ask for.
         """
         manifest, labels, copies = split.manifest, self._corpus.labels, self._copies(split)
         teacher: dict[str, TeacherOutputs] = {}
         if settings["distill.alpha"] > 0:
-            teacher = (teaching or self._teaching).outputs(split, outputs_of(self._space), copies)
+            teacher = (teaching or self._teaching).outputs(split, modes or outputs_of(self._space), copies)
         return Task(
             tuple(manifest.column("audio_sha256")),
             manifest.targets(labels),
@@ -60,7 +63,8 @@ class StudyTasks:
 
     def of_another(self, split: Split, settings: Settings) -> Task:
         """Return the task of training on a split that is no rotation of the corpus' own."""
-        return self.of(split, settings, self._taught(split, None) if settings["distill.alpha"] > 0 else None)
+        teaching = self._taught(split, None) if settings["distill.alpha"] > 0 else None
+        return self.of(split, settings, teaching, (settings["distill.outputs"],))
 
     def refuse_heard(self, splits: Sequence[Split]) -> None:
         """Refuse splits of which the registered teacher has heard dev or test, where a trial may ask it itself.

@@ -18,6 +18,7 @@ from ser_platform.distillation.outputs import (
     ENSEMBLE,
     FOLD,
     IN_SAMPLE,
+    OUT_OF_FOLD,
     REGISTERED,
     OutputsKey,
     TeacherOutputs,
@@ -27,7 +28,7 @@ from ser_platform.distillation.outputs import (
     require_labelled,
     write_outputs,
 )
-from ser_platform.errors import CorpusError
+from ser_platform.errors import CorpusError, UserError
 from ser_platform.evaluation.scoring import logits_of_stored
 from ser_platform.features.copying import NO_COPIES, CopiedClips
 from ser_platform.settings import Settings
@@ -188,6 +189,11 @@ class FoldTeachers:
         dev = split.speakers("dev")
         if dev not in self._groups:
             raise CorpusError(f"no teacher was kept from the dev speakers {', '.join(dev)}")
+        if len(self._groups) < 3:
+            raise CorpusError(
+                "no teacher can label these training clips: it is kept from dev and from whom it labels, and there are "
+                f"{len(self._groups)} groups of speakers; take fewer folds, more speakers, or distill.alpha 0"
+            )
         clips, folds = _Clips(split, copies), [group for group in self._groups if group != dev]
         wanted = {fold: self._wanted(clips, split, dev, fold, mode) for fold in folds}
         said = self._said(clips, dev, wanted)
@@ -268,5 +274,11 @@ class FoldTeachers:
         kept = self._kept(dev, fold)
         inner = replace(self._split, train=kept, dev=np.empty(0, dtype=np.int64))
         groups = [(), *(group for group in self._groups if group not in (dev, fold))]
-        mode = self._settings["distill.outputs"]
+        if len(groups) < 3:
+            raise UserError(
+                f"{self._title or 'the assistant'} cannot teach here: its own teacher must be kept from one more group "
+                "of speakers, and there are too few; take more training speakers, or its own teacher"
+            )
+        # Not the registered one itself, which has heard whom the fold is to label.
+        mode = ENSEMBLE if self._settings["distill.outputs"] == ENSEMBLE else OUT_OF_FOLD
         return self._their_teacher(split=inner, groups=groups).outputs(inner, [mode])

@@ -52,7 +52,11 @@ def test_nothing_is_listed_where_nothing_is_kept():
 def test_a_dry_run_removes_nothing_and_a_run_what_is_damaged_or_old(kept):
     assert json.loads(run("gc", "--older-than", "5", "--dry-run", "--json"))["files"] == 2
     assert len(list(outputs_folder().iterdir())) == 3
+    writing = outputs_folder() / f".{key('other').path.name}.{'0' * 32}.safetensors"
+    writing.touch()
     run("gc")
+    assert writing.exists(), "a study is writing it"
+    writing.unlink()
     assert {path.name for path in outputs_folder().iterdir()} == {key("new").path.name, key("old").path.name}
     run("gc", "--older-than", "5")
     assert [path.name for path in outputs_folder().iterdir()] == [kept.path.name]

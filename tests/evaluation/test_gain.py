@@ -52,7 +52,7 @@ def test_a_gain_of_one_seed_in_three_is_not_proven() -> None:
     second[0] = targets
     found = compare(targets, first, second, speakers)
     assert found.gain.value > 0.1
-    assert found.gain.low == pytest.approx(0), "without the lucky seed there is none"
+    assert found.gain.low <= 0, "without the lucky seed there is none"
     assert not found.is_proven
 
 
@@ -66,6 +66,17 @@ def test_few_speakers_or_seeds_prove_nothing() -> None:
     first, second = predictions(targets, 0.4, 0)[:2], predictions(targets, 0.9, 1)[:2]
     assert not compare(targets, first, second, speakers).is_proven
     assert "2 seeds" in compare(targets, first, second, speakers).verdict
+
+
+def test_seeds_that_differ_more_than_speakers_call_few_null_gains_real() -> None:
+    targets, speakers = corpus(90)
+
+    def arm(n: int) -> np.ndarray:
+        luck = np.random.default_rng(n).normal(0.6, 0.03, SEEDS)
+        return np.concatenate([predictions(targets, right, 7 * n + k)[:1] for k, right in enumerate(luck)])
+
+    called = [compare(targets, arm(2 * n), arm(2 * n + 1), speakers).is_proven for n in range(100)]
+    assert np.mean(called) <= 0.06, "a plain bootstrap of three seeds says 0.14"
 
 
 def test_null_gains_are_called_real_about_as_often_as_the_level_says() -> None:

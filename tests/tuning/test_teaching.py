@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from ser_platform.corpora.splits import Split, training_groups
+from ser_platform.corpora.splits import Split, rows_of, training_groups
 from ser_platform.distillation import outputs
 from ser_platform.distillation.outputs import ENSEMBLE, OUT_OF_FOLD
+from ser_platform.errors import CorpusError
 from ser_platform.features.copying import CopiedClips
 from ser_platform.settings import resolve
 from ser_platform.tuning import choosing, teaching
@@ -168,6 +169,8 @@ def test_logits_are_calibrated_by_clips_that_the_teacher_has_not_heard(
 def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_whom_they_label(
     split: Split, jobs: list[FitJob]
 ) -> None:
+    manifest, (one, two, *four) = split.manifest, split.manifest.speakers
+    split = Split(manifest, rows_of(manifest, four), rows_of(manifest, [one]), rows_of(manifest, [two]), seed=0)
     counting = lambda what: nullcontext(lambda done, everything: None)  # noqa: E731
     described = SimpleNamespace(settings=resolve({"model.name": "cnn_bilstm"}))
     teacher = SimpleNamespace(described=described, epochs=2, digest="t", title="ser-teacher/1", own=None)
@@ -182,10 +185,26 @@ def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_who
         said = job.task.teacher[OUT_OF_FOLD].clips
         np.testing.assert_array_equal(said[job.task.train, 0], job.task.train)
         assert np.isnan(said[job.label]).all()
-        inner = [each for each in teachers if set(each.task.train) < set(job.task.train)]
+        inner = [each for each in teachers if set() < set(each.task.train) < set(job.task.train)]
         assert inner, "taught by teachers that have heard less than it has"
         for each in inner:
             assert set(speaker[each.task.train]).isdisjoint(speaker[job.label])
     for job in teachers:
+        assert len(job.task.train)
         assert set(speaker[job.task.train]).isdisjoint((*split.speakers("dev"), *split.speakers("test")))
         assert set(speaker[job.task.train]).isdisjoint(speaker[job.label])
+
+
+def test_too_few_groups_of_speakers_are_refused_in_a_line(split: Split, jobs: list[FitJob]) -> None:
+    folds = teaching.FoldTeachers(
+        split,
+        SETTINGS,
+        3,
+        "a",
+        Cluster(1, 0.0),
+        lambda what: nullcontext(lambda done, everything: None),
+        [split.speakers("dev"), split.speakers("train")],
+    )
+    with pytest.raises(CorpusError, match="there are 2 groups of speakers"):
+        folds.outputs(split, OUT_OF_FOLD)
+    assert jobs == []
