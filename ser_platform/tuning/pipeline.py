@@ -21,7 +21,7 @@ from ser_platform.progress import Display
 from ser_platform.settings import Settings, as_json, runs_folder
 from ser_platform.tracking.registry import RegisteredModel, find_version
 from ser_platform.tracking.store import Client, experiment_id, open_client
-from ser_platform.tuning.candidate import code_version, find_teacher, refuse_leaky_teaching, teacher_of
+from ser_platform.tuning.candidate import Teacher, code_version, find_teacher, refuse_leaky_teaching, teacher_of
 from ser_platform.tuning.cluster import Cluster, cluster
 from ser_platform.tuning.control import (
     DISTILLED,
@@ -280,9 +280,7 @@ def _control(
     arms = {}
     study = plan.folder(path)
     assert study is not None, "both studies are finished"
-    teacher = teacher_of(client, corpus, str(study.summary["teacher"]))
-    for needs, dtype in teacher.hears:
-        add_features(corpus, needs, dtype, display)
+    teacher = _teacher(plan, study, corpus, client, display)
 
     def counting(what: str) -> AbstractContextManager[Progress]:
         return display.counting(f"{spaces[path].name}: {what}")
@@ -327,14 +325,7 @@ def _study(
     display: Display,
 ) -> Outcome:
     folder = _folder(plan, path, space, corpus)
-    teacher = None
-    if _is_distilled(space):
-        known = folder.summary.get("teacher")  # who taught the first trials teaches the others
-        found = teacher_of(client, corpus, known) if known else None
-        teacher = found or find_teacher(client, corpus, corpus.split, plan.teacher)
-        folder.update(teacher=teacher.title)
-        for needs, dtype in teacher.hears:
-            add_features(corpus, needs, dtype, display)
+    teacher = _teacher(plan, folder, corpus, client, display) if _is_distilled(space) else None
     run = StudyRun(space, corpus, folder, client, experiment, where, display, code_version(), teacher)
     try:
         return run.run()
@@ -344,6 +335,16 @@ def _study(
     except BaseException:
         run.abandon(FAILED)
         raise
+
+
+def _teacher(plan: Plan, folder: StudyFolder, corpus: Dataset, client: Client, display: Display) -> Teacher:
+    """Return the teacher of a study, what it hears stored: who taught its first trials teaches the others too."""
+    known = folder.summary.get("teacher")
+    teacher = teacher_of(client, corpus, known) if known else find_teacher(client, corpus, corpus.split, plan.teacher)
+    folder.update(teacher=teacher.title)
+    for needs, dtype in teacher.hears:
+        add_features(corpus, needs, dtype, display)
+    return teacher
 
 
 def _folder(plan: Plan, path: str, space: Space, corpus: Dataset) -> StudyFolder:

@@ -1,5 +1,6 @@
 """Every slot of a study gets a process, once, however short its trials are."""
 
+import math
 import os
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from ser_platform.settings import slots
 from ser_platform.tuning import search
 from ser_platform.tuning.cluster import cluster
 from ser_platform.tuning.journal import new_study
-from ser_platform.tuning.search import Means, Starts, run_trials
+from ser_platform.tuning.search import BookSearcher, Means, Starts, run_trials
 from ser_platform.tuning.space_file import read_space
 from tests.tuning.test_book import open_book, result
 
@@ -68,6 +69,13 @@ def test_a_slot_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -
     assert not starts.are_over("b")
     monkeypatch.setattr(search, "PATIENCE_S", -1.0)
     assert starts.are_over("a")
+
+
+def test_each_slot_gets_a_process_before_the_first_trial(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    book = open_book(read_space(tmp_path / "space.yaml"), new_study("made", role="student", corpus="made"))
+    searcher = BookSearcher(book, math.inf, at_most=40, starts=2)
+    assert [searcher.suggest(name)["number"] for name in "abcd"] == [None, None, 0, 1]
 
 
 def test_slots_begin_together() -> None:
