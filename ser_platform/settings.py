@@ -361,6 +361,13 @@ SETTINGS: dict[str, Setting] = {
         "(in_sample), or the mean of all fold teachers (ensemble)",
         choices=("out_of_fold", "in_sample", "ensemble"),
     ),
+    "distill.hint": Setting(
+        "off",
+        "beside the teacher term: how a linear map of the student's embedding is to resemble that of the teacher's "
+        "frozen encoder (FitNets)",
+        choices=("off", "cosine", "mse"),
+    ),
+    "distill.hint_weight": Setting(1.0, "weight of the hint beside the other terms", low=0.0, high=100.0),
     "distill.beta": Setting(2.0, "dkd: weight of the classes that are not the true one", low=0.0, high=100.0),
     "seed": Setting(0, "seeds weights, batches, dropout and masks", low=0, high=2**31 - 1),
 }

@@ -109,7 +109,7 @@ def _stretches(lengths: Tensor, size: int, width_draws: Tensor, place_draws: Ten
 
 
 def mixup(batch: Batch, alpha: float, n_emotions: int, temperature: float, rng: np.random.Generator) -> Batch:
-    """Mix each clip with another of the batch: features, targets and what the teacher says.
+    """Mix each clip with another of the batch: features, targets, what the teacher says and its hints.
 
     A clip's share of itself is drawn from Beta(`alpha`, `alpha`). A mixture is as long as the longer of the two; what
     was behind the shorter's end is the mean. Targets become probabilities `(batch, n_emotions)`. Teacher logits become
@@ -131,6 +131,7 @@ def mixup(batch: Batch, alpha: float, n_emotions: int, temperature: float, rng: 
         torch.maximum(batch.lengths, batch.lengths[partner]),
         torch.lerp(targets[partner], targets, share[:, None]),
         teacher,
+        hints=None if batch.hints is None else torch.lerp(batch.hints[partner], batch.hints, share[:, None]),
     )
 
 

@@ -25,6 +25,7 @@ class TrainingData:
         train, dev: clips to train on and to choose the epoch by; without dev, training runs its epochs to the end.
         teacher_logits: `(n_clips, n_emotions)`, NaN where no teacher labelled a clip; None trains without a teacher.
         languages: a number for the language of every clip, `(n_clips,)`; None where no adversary is to tell them apart.
+        hints: embeddings by a teacher's encoder, `(n_clips, width)`; None where no student is to resemble them.
     """
 
     features: ViewedFeatures
@@ -34,6 +35,7 @@ class TrainingData:
     dev: NDArray[np.int64] | None
     teacher_logits: NDArray[np.float32] | None = None
     languages: NDArray[np.int64] | None = None
+    hints: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Batch:
     teacher_logits: Tensor | None
     whole_targets: Tensor | None = None
     languages: Tensor | None = None  # `(batch,)`
+    hints: Tensor | None = None  # `(batch, width)`
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
@@ -63,7 +66,8 @@ class Batch:
         teacher = None if self.teacher_logits is None else self.teacher_logits[chosen]
         features = self.features[chosen, : int(lengths.max())]
         languages = None if self.languages is None else self.languages[chosen]
-        return Batch(features, lengths, self.targets[chosen], teacher, self.targets, languages)
+        hints = None if self.hints is None else self.hints[chosen]
+        return Batch(features, lengths, self.targets[chosen], teacher, self.targets, languages, hints)
 
 
 def make_batch(
@@ -73,8 +77,9 @@ def make_batch(
     features, lengths = data.features.batch(clips, normaliser, seed=seed, epoch=epoch)
     teacher = None if data.teacher_logits is None else torch.from_numpy(data.teacher_logits[clips])
     languages = None if data.languages is None else torch.from_numpy(data.languages[clips])
-    targets = torch.from_numpy(data.targets[clips])
-    return Batch(torch.from_numpy(features), torch.from_numpy(lengths), targets, teacher, languages=languages)
+    hints = None if data.hints is None else torch.from_numpy(data.hints[clips])
+    targets, counts = torch.from_numpy(data.targets[clips]), torch.from_numpy(lengths)
+    return Batch(torch.from_numpy(features), counts, targets, teacher, languages=languages, hints=hints)
 
 
 def shuffled(

@@ -13,6 +13,7 @@ from ser_platform.models import PRETRAINED, architecture, count_parameters, with
 from ser_platform.models.pretrained import ATTENTION, FROZEN
 from ser_platform.settings import Settings
 from ser_platform.training.fitting import refuse_unfit
+from ser_platform.training.hints import OFF
 
 SAMPLES = ("waveform",)
 
@@ -106,6 +107,11 @@ def refuse_contradictions(settings: Settings) -> None:
     """
     if settings["distill.alpha"] and settings["distill.loss"] == "dkd" and settings["augment.mixup"]:
         raise UserError("distill.loss dkd and augment.mixup cannot be together: a mixture has no true class")
+    if settings["distill.hint"] != OFF:
+        if not settings["distill.alpha"]:
+            raise UserError(f"distill.hint {settings['distill.hint']} needs a teacher: raise distill.alpha above 0")
+        if settings["features.chunk"]:
+            raise UserError("distill.hint and features.chunk cannot be together: a hint is of a whole clip")
     if has_adversary(settings):
         for setting in ("features.chunk", "augment.mixup"):
             if settings[setting]:

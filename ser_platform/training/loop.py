@@ -23,6 +23,7 @@ from ser_platform.training.adversary import language_loss
 from ser_platform.training.augment import Augmenter
 from ser_platform.training.batches import Batch, TrainingData, batch_sizes, by_length, make_batch, shuffled
 from ser_platform.training.checkpoints import Checkpoint
+from ser_platform.training.hints import Hint, hint_loss, make_hint
 from ser_platform.training.losses import cross_entropy
 from ser_platform.training.memory import OutOfMemory, is_out_of_memory, out_of_memory, parts_that_fit
 from ser_platform.training.parallel import ALONE, Group, dealt, least_share, sum_gradients, take_first_workers
@@ -103,8 +104,11 @@ class Trainer:
         self.normaliser: Normaliser = data.features.normaliser(data.train)
         self.model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
         fit_scale(self.model, data, self.normaliser, self.device)
-        # What a seed gives differs in the last bits from one kind of processor to another.
-        take_first_workers(self.model.state_dict().values(), group)
+        hint = make_hint(self.model, settings, data)
+        self.hint = None if hint is None else hint.to(self.device)
+        for module in (self.model, *([] if self.hint is None else [self.hint])):
+            # What a seed gives differs in the last bits from one kind of processor to another.
+            take_first_workers(module.state_dict().values(), group)
         self._least = least_share(self.model)
         clips = self._sampled(epoch=1)
         self._sizes = batch_sizes(len(clips), settings["train.batch_size"])
@@ -115,7 +119,10 @@ class Trainer:
             )
         weights = class_weights(data.targets[clips], len(data.labels)).to(self.device)
         self.loss = make_loss(settings, weights if settings["train.class_weights"] else None)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, settings))
+        groups = parameter_groups(self.model, settings)
+        if self.hint is not None:
+            groups += parameter_groups(self.hint, settings)
+        self.optimizer = torch.optim.AdamW(groups)
         self.schedule = make_schedule(self.optimizer, settings, settings["train.epochs"] * len(self._sizes))
         self._rng = np.random.default_rng(settings["seed"])
         self._chunks = data.features.view.chunks
@@ -183,6 +190,7 @@ class Trainer:
         tensors = {
             **named("model", self._state()),
             **named("best", self.best_state),
+            **named("hint", _own_state(self.hint)),
             **named("optimizer", moments),
             **named("random", {**generators, "noise": self._augment.noise.get_state()}),
         }
@@ -213,6 +221,8 @@ class Trainer:
         self._refuse_another(kept)
         self.model.load_state_dict(checkpoint.under("model"))
         self.best_state = checkpoint.under("best")
+        if self.hint is not None:
+            self.hint.load_state_dict(checkpoint.under("hint"))
         logits = checkpoint.tensors.get("best_dev_logits")
         self.best_dev_logits = None if logits is None else logits.numpy()
         self.results = results_from_json(kept["results"])
@@ -282,7 +292,8 @@ class Trainer:
         batch = make_batch(self.data, clips, self.normaliser, seed=self.settings["seed"], epoch=epoch)
         batch = self._augment(batch.to(self.device))  # in place of the batch as read, which need not stay
         parts, max_norm = self._parts(batch, self.data.features.lengths[clips]), self.settings["train.max_norm"]
-        loss = train_step(self.model, parts, self.loss, self.optimizer, max_norm, self._chunks, self.precision, group)
+        how = (self.optimizer, max_norm, self._chunks, self.precision, group, self.hint)
+        loss = train_step(self.model, parts, self.loss, *how)
         self.schedule.step()
         return loss
 
@@ -335,7 +346,7 @@ class Trainer:
 
     def _state(self) -> dict[str, Tensor]:
         """Return a copy of the weights: `state_dict` alone would go on changing."""
-        return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        return _own_state(self.model)
 
 
 def train_step(
@@ -347,8 +358,9 @@ def train_step(
     chunks: Chunks | None = None,
     precision: Precision = FLOAT32,
     group: Group = ALONE,
+    hint: Hint | None = None,
 ) -> Tensor:
-    """Update `model` on one batch and return the detached loss in nats, a scalar: this worker's part of it.
+    """Update `model`, and `hint` with it, on one batch; return the detached loss in nats, a scalar: this worker's part.
 
     `parts` are this worker's share of the batch, none where it has no clip; `chunks` are judged one by one.
     """
@@ -357,12 +369,19 @@ def train_step(
     for part in parts:
         with precision.forward():
             logits = averaged_logits(model, part.features, part.lengths, chunks)
-        loss = loss_fn(logits.float(), part) + language_loss(model, part)
+        loss = loss_fn(logits.float(), part) + language_loss(model, part) + hint_loss(hint, part)
         precision.backward(loss)
         total += loss.detach()  # .item() here would wait for the GPU at every step
-    sum_gradients(model.parameters(), group)
-    precision.step(optimizer, model.parameters(), max_norm)
+    trained = [*model.parameters(), *(hint.parameters() if hint is not None else ())]
+    sum_gradients(trained, group)
+    precision.step(optimizer, trained, max_norm)
     return total
+
+
+def _own_state(module: nn.Module | None) -> dict[str, Tensor]:
+    """Return a copy of a module's weights, which would go on changing."""
+    state = {} if module is None else module.state_dict()
+    return {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
 def _mixed(*numbers: int) -> int:

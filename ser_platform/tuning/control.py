@@ -28,6 +28,7 @@ from ser_platform.tracking.findings import log_findings
 from ser_platform.tracking.registry import RegisteredModel, bundle_folder, describe, load
 from ser_platform.tracking.store import Client
 from ser_platform.training.configuration import parameters_of
+from ser_platform.training.hints import OFF
 from ser_platform.tuning.candidate import Teacher
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.fits import Counting, fit_all
@@ -236,8 +237,9 @@ class Comparison:
         return FitJob(settings, self._arms[name].tasks.of_another(fold, settings), label=fold.test)
 
     def _teachers_job(self, fold: Split) -> FitJob:
-        """The teacher's recipe as fold teachers follow it: without copies, for a fixed number of epochs."""
-        manifest, settings = fold.manifest, self._teacher.described.settings | {"augment.copies": 0}
+        """The teacher's recipe as fold teachers follow it: without copies and hints, for a fixed number of epochs."""
+        manifest = fold.manifest
+        settings = self._teacher.described.settings | {"augment.copies": 0, "distill.hint": OFF}
         task = Task(
             tuple(manifest.column("audio_sha256")),
             manifest.targets(self._corpus.labels),

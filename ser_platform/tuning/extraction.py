@@ -18,6 +18,7 @@ from ser_platform.features.extraction import Done, Job, Mapper, extract, on_this
 from ser_platform.features.loudness import RMS
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.configuration import heard_sets
+from ser_platform.training.hints import OFF
 from ser_platform.tuning.cluster import cluster
 from ser_platform.tuning.sharing import is_joined, nodes_with, only_on
 from ser_platform.tuning.shipping import NOTHING, Shipment, offer, tuned_encoders
@@ -102,6 +103,11 @@ def copies_of(space: Space) -> list[tuple[str, int]]:
 def outputs_of(space: Space) -> tuple[str, ...]:
     """Return the kinds of teacher outputs that a trial can ask for."""
     return tuple(dict.fromkeys(_options(space, "distill.outputs")))
+
+
+def has_hints(space: Space) -> bool:
+    """Tell whether a trial can ask for a teacher's embeddings."""
+    return set(_options(space, "distill.hint")) != {OFF}
 
 
 def _options(space: Space, setting: str) -> list[Any]:

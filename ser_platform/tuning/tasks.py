@@ -10,7 +10,7 @@ from ser_platform.features.dataset import Dataset
 from ser_platform.settings import Settings, resolve
 from ser_platform.tuning.candidate import Teacher
 from ser_platform.tuning.cluster import Cluster
-from ser_platform.tuning.extraction import copies_of, heard_families, mapper, outputs_of
+from ser_platform.tuning.extraction import copies_of, has_hints, heard_families, mapper, outputs_of
 from ser_platform.tuning.fits import Counting
 from ser_platform.tuning.folds import fold_splits
 from ser_platform.tuning.space import Space
@@ -47,8 +47,11 @@ class StudyTasks:
         """
         manifest, labels, copies = split.manifest, self._corpus.labels, self._copies(split)
         teacher: dict[str, TeacherOutputs] = {}
+        hints = None
         if settings["distill.alpha"] > 0:
-            teacher = (teaching or self._teaching).outputs(split, modes or outputs_of(self._space), copies)
+            teaching = teaching or self._teaching
+            teacher = teaching.outputs(split, modes or outputs_of(self._space), copies)
+            hints = teaching.hints(split, copies) if has_hints(self._space) else None
         return Task(
             tuple(manifest.column("audio_sha256")),
             manifest.targets(labels),
@@ -59,6 +62,7 @@ class StudyTasks:
             teacher,
             copies,
             tuple(manifest.column("language")),
+            hints=hints,
         )
 
     def of_another(self, split: Split, settings: Settings) -> Task:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.lineage import refuse_leak
 from ser_platform.corpora.splits import Split, training_groups
+from ser_platform.distillation.hints import encoder_embeddings, refuse_hintless
 from ser_platform.distillation.outputs import (
     ENSEMBLE,
     FOLD,
@@ -33,6 +34,7 @@ from ser_platform.evaluation.scoring import logits_of_stored
 from ser_platform.features.copying import NO_COPIES, CopiedClips
 from ser_platform.settings import Settings
 from ser_platform.training.calibration import fit_temperature
+from ser_platform.training.hints import OFF
 from ser_platform.tuning.candidate import Teacher
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.fits import Counting, fit_all
@@ -77,6 +79,16 @@ class Teaching:
             LineageLeak: the registered teacher is asked itself, and has heard dev or test speakers.
         """
         return {mode: self._said(split, mode, copies) for mode in modes}
+
+    def hints(self, split: Split, copies: CopiedClips = NO_COPIES) -> NDArray[np.float32]:
+        """Return the embeddings of all clips of a split's manifest and of their copies, `(n_clips + n_copies, width)`.
+
+        Raises:
+            UserError: the teacher has none to give.
+        """
+        settings = self._teacher.described.settings
+        refuse_hintless(settings, self._teacher.title)
+        return encoder_embeddings(settings, _Clips(split, copies).hashes)
 
     def refuse_heard(self, splits: Iterable[Split], modes: Collection[str]) -> None:
         """Refuse splits of which the registered teacher has heard dev or test, where it is to be asked itself.
@@ -168,8 +180,8 @@ class FoldTeachers:
         own: Callable[..., Teaching] | None = None,
     ) -> None:
         # Copies are made of a split's training clips, fold teachers train on dev speakers too: they go without, and the
-        # key of their outputs says so.
-        self._settings = settings | {"augment.copies": 0}
+        # key of their outputs says so. Nor are an assistant's given hints.
+        self._settings = settings | {"augment.copies": 0, "distill.hint": OFF}
         self._split, self._stop_after = split, stop_after
         self._digest, self._title, self._their_teacher = teacher_digest, title, own
         self._where, self._counting = where, counting

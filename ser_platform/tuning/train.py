@@ -40,6 +40,7 @@ from ser_platform.training.configuration import (
     stamped,
 )
 from ser_platform.training.fitting import is_fitted, what_is_fitted
+from ser_platform.training.hints import OFF
 from ser_platform.training.precision import precision_of
 from ser_platform.training.results import EpochResult
 from ser_platform.tuning.candidate import Origin, Teacher, code_version, find_teacher, pack, score_and_register
@@ -339,17 +340,18 @@ class _Training:
         if self.settings["augment.copies"]:
             wanted = [(self.settings["augment.recipe"], self.settings["augment.copies"])]
             copies = self._made(split, wanted, feature_view(self.settings).needs, self.settings["features.dtype"])
-        teacher, said = self.teachers[number], dict[str, TeacherOutputs]()
+        teacher, said, hints = self.teachers[number], dict[str, TeacherOutputs](), None
         if teacher is not None:
             if copies is not NO_COPIES:
                 self._made(split, wanted, teacher.described.view.needs, teacher.described.settings["features.dtype"])
             with cluster() as where:
                 teaching = Teaching(teacher, split, where, self.display.counting)
                 said = teaching.outputs(split, (self.settings["distill.outputs"],), copies)
+                hints = teaching.hints(split, copies) if self.settings["distill.hint"] != OFF else None
         hashes = tuple(manifest.column("audio_sha256"))
         speakers = tuple(manifest.column("speaker"))
         targets, languages = manifest.targets(labels), tuple(manifest.column("language"))
-        return Task(hashes, targets, labels, split.train, split.dev, speakers, said, copies, languages)
+        return Task(hashes, targets, labels, split.train, split.dev, speakers, said, copies, languages, hints=hints)
 
     def _made(self, split: Split, wanted: list[tuple[str, int]], names: tuple[str, ...], dtype: str) -> CopiedClips:
         with self.display.counting(f"{self.role}: copies of training clips made") as progress:

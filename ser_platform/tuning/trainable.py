@@ -20,6 +20,7 @@ from ser_platform.settings import Settings
 from ser_platform.training.adversary import language_codes
 from ser_platform.training.batches import TrainingData
 from ser_platform.training.configuration import feature_view, has_adversary
+from ser_platform.training.hints import OFF
 from ser_platform.training.loop import EpochResult
 from ser_platform.training.trainers import Training, make_trainer
 from ser_platform.tuning.folds import FoldTraining
@@ -33,9 +34,10 @@ Rows = NDArray[np.int64]
 class Task:
     """A corpus as trials see it: digests, targets and speakers of all clips, and which to train on and to choose by.
 
-    `teacher` is what it says by `distill.outputs`; `languages` are asked by a language adversary only. Small: the
-    features themselves are memory-mapped by each process from the store of its node, into which it first brings what
-    the `shipment` has and the node lacks.
+    `teacher` is what it says by `distill.outputs`; `hints` are its encoder's embeddings of all clips, and behind them
+    of their copies, `(n_clips + n_copies, width)`, where `distill.hint` may ask for them; `languages` are asked by a
+    language adversary only. Small: the features themselves are memory-mapped by each process from the store of its
+    node, into which it first brings what the `shipment` has and the node lacks.
     """
 
     hashes: tuple[str, ...]
@@ -48,6 +50,7 @@ class Task:
     copies: CopiedClips = NO_COPIES
     languages: tuple[str | None, ...] = ()
     shipment: Shipment = NOTHING
+    hints: NDArray[np.float32] | None = None
 
     def data(self, settings: Settings) -> TrainingData:
         """Return the task through a configuration's view."""
@@ -55,10 +58,11 @@ class Task:
         view, dtype = feature_view(settings), settings["features.dtype"]
         said = self.teacher[settings["distill.outputs"]] if settings["distill.alpha"] > 0 else None
         languages = language_codes(self.languages, self.train) if has_adversary(settings) else None
+        hints = self.hints if settings["distill.hint"] != OFF else None
         if not settings["augment.copies"]:
             features = ViewedFeatures(view, self.hashes, self.speakers, dtype)
             teacher = None if said is None else said.clips
-            return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher, languages)
+            return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher, languages, hints)
         assert self.copies is not NO_COPIES, "copies are asked for, but none were prepared"
         chosen = self.copies.chosen(settings["augment.recipe"], settings["augment.copies"], self.train)
         originals = self.copies.originals[chosen]
@@ -70,7 +74,9 @@ class Task:
         teacher = None if said is None else said.among(chosen)
         if languages is not None:
             languages = np.concatenate([languages, languages[originals]])
-        return TrainingData(features, targets, self.labels, train, self.dev, teacher, languages)
+        if hints is not None:
+            hints = np.concatenate([hints[: len(self.hashes)], hints[len(self.hashes) + chosen]])
+        return TrainingData(features, targets, self.labels, train, self.dev, teacher, languages, hints)
 
 
 @dataclass(frozen=True)
