@@ -368,6 +368,11 @@ SETTINGS: dict[str, Setting] = {
         choices=("off", "cosine", "mse"),
     ),
     "distill.hint_weight": Setting(1.0, "weight of the hint beside the other terms", low=0.0, high=100.0),
+    "distill.unlabelled": Setting(
+        "",
+        "more speech, a corpus or a folder of recordings, that joins with the teacher term alone: nobody reads its "
+        "labels. An epoch hears as many of its clips as of the others, or all; '' is none",
+    ),
     "distill.beta": Setting(2.0, "dkd: weight of the classes that are not the true one", low=0.0, high=100.0),
     "seed": Setting(0, "seeds weights, batches, dropout and masks", low=0, high=2**31 - 1),
 }

@@ -21,6 +21,7 @@ def distillation_loss(
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
     whole_targets: Tensor | None = None,
+    has_unlabelled: bool = False,
 ) -> Tensor:
     """Blend hard-label cross-entropy with a teacher term; a scalar.
 
@@ -37,10 +38,18 @@ def distillation_loss(
         class_weights: `(n_emotions,)`, on the hard term only: the teacher was trained with them already.
         label_smoothing: on the hard term only, in [0, 1).
         whole_targets: of the whole batch, where the clips are a part of one; the losses of its parts add up to its own.
+        has_unlabelled: some targets may be -1: these clips are in the teacher term alone.
     """
-    hard = cross_entropy(student_logits, targets, class_weights, label_smoothing, whole_targets)
     soft = TERMS[term](student_logits, teacher_logits, targets, temperature, beta).sum()
-    return (1 - alpha) * hard + alpha * soft / len(targets if whole_targets is None else whole_targets)
+    taught = alpha * soft / len(targets if whole_targets is None else whole_targets)
+    if has_unlabelled:
+        whole_targets = targets if whole_targets is None else whole_targets
+        student_logits, targets = student_logits[targets >= 0], targets[targets >= 0]
+        whole_targets = whole_targets[whole_targets >= 0]
+        if not len(targets):
+            return taught
+    hard = cross_entropy(student_logits, targets, class_weights, label_smoothing, whole_targets)
+    return (1 - alpha) * hard + taught
 
 
 def student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
@@ -61,6 +70,7 @@ def student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
             class_weights=class_weights,
             label_smoothing=settings["train.label_smoothing"],
             whole_targets=batch.whole_targets,
+            has_unlabelled=bool(settings["distill.unlabelled"]),
         )
 
     return loss

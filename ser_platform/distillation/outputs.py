@@ -31,16 +31,18 @@ class TeacherOutputs:
     Attributes:
         clips: of the clips of a manifest, `(n_clips, n_emotions)`, NaN where no teacher was asked.
         copies: of their copies, `(n_copies, n_emotions)`, NaN where no teacher was asked.
+        unlabelled: of clips without a label, `(n_unlabelled, n_emotions)`.
         temperature: by which the logits were divided.
     """
 
     clips: NDArray[np.float32]
     copies: NDArray[np.float32]
+    unlabelled: NDArray[np.float32]
     temperature: float = 1.0
 
-    def among(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the logits of all clips, and behind them those of the copies with the numbers `chosen`."""
-        return np.concatenate([self.clips, self.copies[chosen]])
+    def among(self, chosen: NDArray[np.int64], n_unlabelled: int = 0) -> NDArray[np.float32]:
+        """Return the logits of all clips, of the copies with the numbers `chosen`, and of unlabelled ones."""
+        return np.concatenate([self.clips, self.copies[chosen], self.unlabelled[:n_unlabelled]])
 
 
 @dataclass(frozen=True)

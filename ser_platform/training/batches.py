@@ -20,7 +20,7 @@ class TrainingData:
 
     Attributes:
         features: every clip through the configuration's view.
-        targets: class indices of every clip, `(n_clips,)`.
+        targets: class indices of every clip, `(n_clips,)`; -1 of one without a label.
         labels: the emotions in the order of the logits.
         train, dev: clips to train on and to choose the epoch by; without dev, training runs its epochs to the end.
         teacher_logits: `(n_clips, n_emotions)`, NaN where no teacher labelled a clip; None trains without a teacher.
@@ -36,6 +36,16 @@ class TrainingData:
     teacher_logits: NDArray[np.float32] | None = None
     languages: NDArray[np.int64] | None = None
     hints: NDArray[np.float32] | None = None
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """The training clips that have a label."""
+        return self.train[self.targets[self.train] >= 0]
+
+    @property
+    def unlabelled(self) -> NDArray[np.int64]:
+        """The training clips that have none."""
+        return self.train[self.targets[self.train] < 0]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 from ser_platform.encoders import find_encoder, pinned_name
 from ser_platform.errors import UserError
 from ser_platform.features.encoded import FRAMES, STATISTICS, encoded_name, is_encoded
-from ser_platform.features.normaliser import GLOBAL, NONE, protocol_note
+from ser_platform.features.normaliser import GLOBAL, NONE, SPEAKER, protocol_note
 from ser_platform.features.view import FeatureView
 from ser_platform.models import PRETRAINED, architecture, count_parameters, with_sizes
 from ser_platform.models.pretrained import ATTENTION, FROZEN
@@ -107,6 +107,8 @@ def refuse_contradictions(settings: Settings) -> None:
     """
     if settings["distill.alpha"] and settings["distill.loss"] == "dkd" and settings["augment.mixup"]:
         raise UserError("distill.loss dkd and augment.mixup cannot be together: a mixture has no true class")
+    if settings["distill.unlabelled"]:
+        _refuse_unlabelled(settings)
     if settings["distill.hint"] != OFF:
         if not settings["distill.alpha"]:
             raise UserError(f"distill.hint {settings['distill.hint']} needs a teacher: raise distill.alpha above 0")
@@ -117,6 +119,18 @@ def refuse_contradictions(settings: Settings) -> None:
             if settings[setting]:
                 raise UserError(f"model.adversary and {setting} cannot be together: it hears one language, of a clip")
     refuse_unfit(settings)
+
+
+def _refuse_unlabelled(settings: Settings) -> None:
+    """Refuse what needs a class, or a speaker, of every clip."""
+    for wrong, why in (
+        (not settings["distill.alpha"], "distill.alpha 0: only a teacher could tell what is in it"),
+        (settings["distill.loss"] == "dkd", "distill.loss dkd, which asks for the true class"),
+        (settings["augment.mixup"], "augment.mixup, which mixes classes"),
+        (settings["features.normalise"] == SPEAKER, "features.normalise speaker: nobody says who speaks"),
+    ):
+        if wrong:
+            raise UserError(f"distill.unlabelled {settings['distill.unlabelled']} cannot be with {why}")
 
 
 def parameters_of(settings: Settings, n_emotions: int, state: Mapping[str, Tensor] | None = None) -> int:

@@ -29,7 +29,7 @@ from ser_platform.training.memory import OutOfMemory, is_out_of_memory, out_of_m
 from ser_platform.training.parallel import ALONE, Group, dealt, least_share, sum_gradients, take_first_workers
 from ser_platform.training.precision import FLOAT32, Precision, precision_of
 from ser_platform.training.results import EpochResult as EpochResult
-from ser_platform.training.sampling import sampled
+from ser_platform.training.sampling import joined, sampled
 from ser_platform.training.scaling import fit_scale
 from ser_platform.training.schedules import make_schedule
 from ser_platform.training.states import (
@@ -101,7 +101,7 @@ class Trainer:
         self.device = device or torch.device("cpu")
         self.precision = precision_of(settings, self.device)
         self.accumulate: int = settings["train.accumulate"]
-        self.normaliser: Normaliser = data.features.normaliser(data.train)
+        self.normaliser: Normaliser = data.features.normaliser(data.labelled)
         self.model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
         fit_scale(self.model, data, self.normaliser, self.device)
         hint = make_hint(self.model, settings, data)
@@ -117,7 +117,8 @@ class Trainer:
                 f"train.batch_size {settings['train.batch_size']} leaves a batch of one row of {len(clips)} training "
                 "clips, and batch normalisation needs two; raise it, or set model.norm to layer"
             )
-        weights = class_weights(data.targets[clips], len(data.labels)).to(self.device)
+        targets = data.targets[clips]
+        weights = class_weights(targets[targets >= 0], len(data.labels)).to(self.device)
         self.loss = make_loss(settings, weights if settings["train.class_weights"] else None)
         groups = parameter_groups(self.model, settings)
         if self.hint is not None:
@@ -250,8 +251,9 @@ class Trainer:
         return bool(self.results) and len(self.results) - self.results[-1].best_epoch >= self.settings["train.patience"]
 
     def _sampled(self, epoch: int) -> NDArray[np.int64]:
-        how = self.settings["train.sampling"]
-        return sampled(self.data.train, self.data.targets, how, seed=self.settings["seed"], epoch=epoch)
+        how, seed, clips = self.settings["train.sampling"], self.settings["seed"], self.data.labelled
+        labelled = sampled(clips, self.data.targets, how, seed=seed, epoch=epoch)
+        return joined(labelled, self.data.unlabelled, seed=seed, epoch=epoch)
 
     def _epoch(self, epoch: int) -> EpochResult:
         began = time.perf_counter()

@@ -24,3 +24,21 @@ def sampled(
     by_class = [clips[targets[clips] == target] for target in np.unique(targets[clips])]
     each = min(map(len, by_class)) if how == "undersampled" else -(-len(clips) // len(by_class))
     return np.concatenate([np.resize(rng.permutation(own), each) for own in by_class])
+
+
+def joined(labelled: NDArray[np.int64], unlabelled: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the labelled clips of an epoch and behind them unlabelled ones, no more than there are labelled.
+
+    All are heard over the epochs: a permutation is gone through, and then another.
+    """
+    if not len(unlabelled):
+        return labelled
+    each = min(len(labelled), len(unlabelled))
+    places = (epoch - 1) * each + np.arange(each)
+    rounds = {number: _shuffled(unlabelled, seed, int(number)) for number in np.unique(places // len(unlabelled))}
+    drawn = [rounds[place // len(unlabelled)][place % len(unlabelled)] for place in places]
+    return np.concatenate([labelled, np.array(drawn, dtype=np.int64)])
+
+
+def _shuffled(clips: NDArray[np.int64], seed: int, number: int) -> NDArray[np.int64]:
+    return np.random.default_rng([STREAM, seed, number, len(clips)]).permutation(clips)

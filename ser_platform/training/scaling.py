@@ -26,6 +26,7 @@ def fit_scale(model: nn.Module, data: TrainingData, normaliser: Normaliser, devi
     if not isinstance(model, Scaled):
         return
     model.eval()
-    chosen = data.train[np.linspace(0, len(data.train) - 1, min(CLIPS, len(data.train))).astype(np.int64)]
+    clips = data.labelled  # others may be of another kind
+    chosen = clips[np.linspace(0, len(clips) - 1, min(CLIPS, len(clips))).astype(np.int64)]
     batches = (make_batch(data, clips, normaliser) for clips in by_length(chosen, data.features.lengths, BATCH))
     model.fit_scale((batch.features.to(device), batch.lengths.to(device)) for batch in batches)

@@ -37,6 +37,7 @@ from ser_platform.tracking.store import Client
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.configuration import feature_view, parameters_of, stamped
 from ser_platform.tuning.trainable import Fit
+from ser_platform.tuning.unlabelled import Unlabelled
 from ser_platform.tuning.warm_start import NOTHING, Past
 
 PROVENANCE_TAGS = ("corpus", "study", "trial", "test_fingerprint", "manifest", "split")
@@ -89,6 +90,7 @@ class Origin:
     Attributes:
         name: of the study or training; `trial` its number there.
         split: of the study, by whose test clips candidates are compared; weights may come from a rotation of it.
+        unlabelled: speech that may have joined distillation.
     """
 
     role: str
@@ -99,6 +101,7 @@ class Origin:
     code_version: str
     teacher: Teacher | None
     past: Past = NOTHING
+    unlabelled: Unlabelled | None = None
 
 
 def find_teacher(client: Client, dataset: Dataset, split: Split, named: str = "") -> Teacher:
@@ -189,6 +192,8 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
     lineage = Lineage.of_split(trained_on)
     if origin.teacher is not None and settings["distill.alpha"] > 0:
         lineage = lineage.union(origin.teacher.described.lineage)
+        if settings["distill.unlabelled"] and origin.unlabelled is not None:
+            lineage = lineage.union(origin.unlabelled.lineage)
     lineage = lineage.union(origin.past.lineage)
     return Bundle(
         role=origin.role,

@@ -28,13 +28,12 @@ from ser_platform.tracking.findings import log_findings
 from ser_platform.tracking.registry import RegisteredModel, bundle_folder, describe, load
 from ser_platform.tracking.store import Client
 from ser_platform.training.configuration import parameters_of
-from ser_platform.training.hints import OFF
 from ser_platform.tuning.candidate import Teacher
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.fits import Counting, fit_all
 from ser_platform.tuning.journal import StudyFolder
 from ser_platform.tuning.tasks import StudyTasks
-from ser_platform.tuning.teaching import Teaching
+from ser_platform.tuning.teaching import PLAIN, Teaching
 from ser_platform.tuning.trainable import FitJob, Task
 
 FOLDS, SEEDS = 5, 3
@@ -237,9 +236,9 @@ class Comparison:
         return FitJob(settings, self._arms[name].tasks.of_another(fold, settings), label=fold.test)
 
     def _teachers_job(self, fold: Split) -> FitJob:
-        """The teacher's recipe as fold teachers follow it: without copies and hints, for a fixed number of epochs."""
+        """The teacher's recipe as fold teachers follow it: on the clips alone, for a fixed number of epochs."""
         manifest = fold.manifest
-        settings = self._teacher.described.settings | {"augment.copies": 0, "distill.hint": OFF}
+        settings = self._teacher.described.settings | PLAIN
         task = Task(
             tuple(manifest.column("audio_sha256")),
             manifest.targets(self._corpus.labels),

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from ser_platform.errors import UserError
 from ser_platform.evaluation.baseline import POOLED
 from ser_platform.features.extraction import Done, Job, Mapper, extract, on_this_machine
 from ser_platform.features.loudness import RMS
@@ -103,6 +104,18 @@ def copies_of(space: Space) -> list[tuple[str, int]]:
 def outputs_of(space: Space) -> tuple[str, ...]:
     """Return the kinds of teacher outputs that a trial can ask for."""
     return tuple(dict.fromkeys(_options(space, "distill.outputs")))
+
+
+def unlabelled_of(space: Space) -> str:
+    """Return the speech without labels that a trial can ask for; "" where none can.
+
+    Raises:
+        UserError: trials can ask for several.
+    """
+    names = sorted({str(name) for name in _options(space, "distill.unlabelled")} - {""})
+    if len(names) > 1:
+        raise UserError(f"{space.name}: distill.unlabelled is {' or '.join(names)}; a study can have one")
+    return names[0] if names else ""
 
 
 def has_hints(space: Space) -> bool:

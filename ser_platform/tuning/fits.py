@@ -27,7 +27,7 @@ Counting = Callable[[str], AbstractContextManager[Progress]]  # what is counted 
 def equipped(job: FitJob) -> FitJob:
     """Return the job with what nodes that do not share the driver's store need for it."""
     task = job.task
-    return replace(job, task=replace(task, shipment=offer_for(job.settings, [*task.hashes, *task.copies.hashes])))
+    return replace(job, task=replace(task, shipment=offer_for(job.settings, task.everything)))
 
 
 def fit_all(jobs: Sequence[FitJob], where: Cluster, progress: Progress) -> list[Fit]:

@@ -33,7 +33,7 @@ from ser_platform.tuning.control import (
     log_control,
 )
 from ser_platform.tuning.distributed import trial_team
-from ser_platform.tuning.extraction import mapper, needed_families, outputs_of
+from ser_platform.tuning.extraction import heard_families, mapper, needed_families, outputs_of, unlabelled_of
 from ser_platform.tuning.fits import Progress, refuse_homeless_team
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, begin
 from ser_platform.tuning.lock import only_tuning
@@ -44,6 +44,7 @@ from ser_platform.tuning.space import Space
 from ser_platform.tuning.space_file import read_text
 from ser_platform.tuning.study import Outcome, StudyRun
 from ser_platform.tuning.tasks import StudyTasks
+from ser_platform.tuning.unlabelled import prepare_unlabelled
 from ser_platform.tuning.warm_start import refuse_unused, warm_start
 
 CONTROL = "+control"  # behind a space's path: the search of its students without a teacher
@@ -226,6 +227,8 @@ def _tune(plan: Plan, spaces: list[Space], display: Display) -> Tuned:
                 spaces = plan.without_control()
         if not all(plan.finished(path) for path in plan.spaces):
             _require_teacher(spaces, client, corpus, plan.teacher)
+        for space in spaces:
+            _refuse_overlap(space, corpus, display)
         refuse_unused(plan.warm_start, [space.role for space in spaces])
         for space in spaces:
             warm_start(plan.warm_start, space.role, corpus.split, allow_leak=plan.allow_leak)
@@ -265,6 +268,19 @@ def _refuse_control(corpus: Dataset, students: Sequence[Space]) -> None:
                 f"{space.name}: distill.outputs {IN_SAMPLE} asks a teacher that has heard those whom a control judges "
                 "by; take out_of_fold or ensemble, or --no-control"
             )
+
+
+def _refuse_overlap(space: Space, corpus: Dataset, display: Display) -> None:
+    """Refuse unlabelled speech that holds whom the corpus holds, before hours of search.
+
+    Raises:
+        LineageLeak: it does; names the files.
+    """
+    name = unlabelled_of(space)
+    if name and _is_distilled(space):
+        with display.counting(f"{name}: files decoded") as progress:
+            needs = [(heard_families([space]), str(space.fixed("features.dtype")))]
+            prepare_unlabelled(name, needs, progress, mapper()).refuse_overlap(corpus.split)
 
 
 def _control(

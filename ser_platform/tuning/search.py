@@ -219,7 +219,7 @@ def run_trials(
 
 def _means(book: StudyBook, tasks: Sequence[Task], where: Cluster, trials: FitFolder) -> Means:
     space = book.space
-    shipment = offer_for_space(space, [*tasks[0].hashes, *tasks[0].copies.hashes])
+    shipment = offer_for_space(space, tasks[0].everything)
     tasks = [replace(task, shipment=shipment) for task in tasks]
     if space.resources.workers:
         if len(tasks) > 1:

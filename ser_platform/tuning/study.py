@@ -5,7 +5,7 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from ser_platform.errors import WorkFailed
+from ser_platform.errors import CorpusError, WorkFailed
 from ser_platform.evaluation.scoring import TestScore
 from ser_platform.features import FAMILIES
 from ser_platform.features.dataset import Dataset
@@ -88,10 +88,13 @@ class StudyRun:
         """Search, choose, test once, register.
 
         Raises:
-            LineageLeak: a trial may ask the registered teacher itself, which has heard who is to judge.
+            LineageLeak: a trial may ask the registered teacher itself, which has heard who is to judge; or unlabelled
+                speech holds whom the corpus holds.
+            CorpusError: the unlabelled speech is not what it was when the study began.
         """
         if self.teacher is not None:
             self.tasks.refuse_heard(dev_rotations(self.corpus.split))
+            self._refuse_other_speech()
         known = self.folder.summary.get("registered")
         self.folder.update(protocol=self.corpus.split.protocol_stamp)
         book, records, wall = self._search()
@@ -113,6 +116,7 @@ class StudyRun:
             self.code_version,
             self.teacher,
             self.past,
+            self.tasks.unlabelled,
         )
         dev = {"dev_uar_search": winner.record.score, "dev_uar_new_seeds": winner.mean}
         median = winner.median
@@ -168,6 +172,14 @@ class StudyRun:
 
     def _run_ids(self) -> dict[str, str]:
         return {str(number): run_id for number, run_id in self.runs.run_ids.items()}
+
+    def _refuse_other_speech(self) -> None:
+        more = self.tasks.unlabelled
+        found = "" if more is None else more.fingerprint
+        if (known := self.folder.summary.get("unlabelled", found)) != found:
+            name = "" if more is None else more.name
+            raise CorpusError(f"{self.folder.name}: distill.unlabelled {name} has changed since it began ({known[:8]})")
+        self.folder.update(unlabelled=found)
 
     def _search(self) -> tuple[StudyBook, list[TrialRecord], float]:
         sampler = make_sampler(self.space, done=len(self.folder.trials()))

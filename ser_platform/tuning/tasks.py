@@ -10,12 +10,13 @@ from ser_platform.features.dataset import Dataset
 from ser_platform.settings import Settings, resolve
 from ser_platform.tuning.candidate import Teacher
 from ser_platform.tuning.cluster import Cluster
-from ser_platform.tuning.extraction import copies_of, has_hints, heard_families, mapper, outputs_of
+from ser_platform.tuning.extraction import copies_of, has_hints, heard_families, mapper, outputs_of, unlabelled_of
 from ser_platform.tuning.fits import Counting
 from ser_platform.tuning.folds import fold_splits
 from ser_platform.tuning.space import Space
 from ser_platform.tuning.teaching import Groups, Teaching
 from ser_platform.tuning.trainable import Task
+from ser_platform.tuning.unlabelled import Unlabelled, prepare_unlabelled
 
 
 class StudyTasks:
@@ -45,13 +46,14 @@ class StudyTasks:
         `teaching` is of the split, or of what it is a rotation of; None is that of the corpus' own split. `modes` are
         the teacher outputs that the task is to hold; without, all that a trial can ask for.
         """
-        manifest, labels, copies = split.manifest, self._corpus.labels, self._copies(split)
+        manifest, labels, copies, more = split.manifest, self._corpus.labels, self._copies(split), self.unlabelled
+        digests = () if more is None else more.hashes
         teacher: dict[str, TeacherOutputs] = {}
         hints = None
         if settings["distill.alpha"] > 0:
             teaching = teaching or self._teaching
-            teacher = teaching.outputs(split, modes or outputs_of(self._space), copies)
-            hints = teaching.hints(split, copies) if has_hints(self._space) else None
+            teacher = teaching.outputs(split, modes or outputs_of(self._space), copies, digests)
+            hints = teaching.hints(split, copies, digests) if has_hints(self._space) else None
         return Task(
             tuple(manifest.column("audio_sha256")),
             manifest.targets(labels),
@@ -63,6 +65,7 @@ class StudyTasks:
             copies,
             tuple(manifest.column("language")),
             hints=hints,
+            unlabelled=digests,
         )
 
     def of_another(self, split: Split, settings: Settings) -> Task:
@@ -77,6 +80,22 @@ class StudyTasks:
             LineageLeak: it has; names the clips.
         """
         self._teaching.refuse_heard(splits, outputs_of(self._space))
+
+    @cached_property
+    def unlabelled(self) -> Unlabelled | None:
+        """The speech without labels that a trial may ask for.
+
+        Raises:
+            LineageLeak: it holds clips of the corpus, or others of its speakers.
+        """
+        name = unlabelled_of(self._space)
+        if not name or self._teacher is None:
+            return None
+        needs = [(heard_families([self._space]), self._space.fixed("features.dtype")), *self._teacher.hears]
+        with self._counting(f"{name}: files decoded") as progress:
+            found = prepare_unlabelled(name, needs, progress, mapper())
+        found.refuse_overlap(self._corpus.split)
+        return found
 
     def _any_settings(self) -> Settings:
         """Return settings that ask for teacher outputs when any trial of the space can."""

@@ -32,17 +32,20 @@ from ser_platform.distillation.outputs import (
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.evaluation.scoring import logits_of_stored
 from ser_platform.features.copying import NO_COPIES, CopiedClips
+from ser_platform.features.normaliser import SPEAKER
 from ser_platform.settings import Settings
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.hints import OFF
 from ser_platform.tuning.candidate import Teacher
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.fits import Counting, fit_all
-from ser_platform.tuning.trainable import FitJob, Task
+from ser_platform.tuning.trainable import NOBODY, UNLABELLED, FitJob, Task
 
 Groups = tuple[str, ...]
 Rows = NDArray[np.int64]
 Logits = NDArray[np.float32]
+Digests = tuple[str, ...]
+PLAIN: Settings = {"augment.copies": 0, "distill.hint": OFF, "distill.unlabelled": ""}
 SUREST = 0.01  # the least temperature: a ridge classifier's logits lie within 1
 
 
@@ -71,24 +74,32 @@ class Teaching:
             own=own,
         )
 
-    def outputs(self, split: Split, modes: Iterable[str], copies: CopiedClips = NO_COPIES) -> dict[str, TeacherOutputs]:
+    def outputs(
+        self, split: Split, modes: Iterable[str], copies: CopiedClips = NO_COPIES, unlabelled: Digests = ()
+    ) -> dict[str, TeacherOutputs]:
         """Return what the teacher says in each of `modes`.
 
         Raises:
+            UserError: it asks who speaks in clips of which nobody knows.
             CorpusError: the dev speakers of `split` are none of the groups, so its teachers would have heard them.
             LineageLeak: the registered teacher is asked itself, and has heard dev or test speakers.
         """
-        return {mode: self._said(split, mode, copies) for mode in modes}
+        if unlabelled and self._teacher.described.settings["features.normalise"] == SPEAKER:
+            raise UserError(
+                f"distill.unlabelled: nobody says who speaks, which teacher {self._teacher.title} must know "
+                "(features.normalise speaker); take a teacher with global or utterance"
+            )
+        return {mode: self._said(split, mode, copies, unlabelled) for mode in modes}
 
-    def hints(self, split: Split, copies: CopiedClips = NO_COPIES) -> NDArray[np.float32]:
-        """Return the embeddings of all clips of a split's manifest and of their copies, `(n_clips + n_copies, width)`.
+    def hints(self, split: Split, copies: CopiedClips = NO_COPIES, unlabelled: Digests = ()) -> NDArray[np.float32]:
+        """Return embeddings `(n_all, width)`: of a split's manifest, of copies of its clips, of unlabelled ones.
 
         Raises:
             UserError: the teacher has none to give.
         """
         settings = self._teacher.described.settings
         refuse_hintless(settings, self._teacher.title)
-        return encoder_embeddings(settings, _Clips(split, copies).hashes)
+        return encoder_embeddings(settings, _Clips(split, copies, unlabelled).hashes)
 
     def refuse_heard(self, splits: Iterable[Split], modes: Collection[str]) -> None:
         """Refuse splits of which the registered teacher has heard dev or test, where it is to be asked itself.
@@ -100,14 +111,16 @@ class Teaching:
             title = f"distill.outputs {IN_SAMPLE}: teacher {self._teacher.title}"
             refuse_leak(self._teacher.described.lineage, split, title, parts=("dev", "test"))
 
-    def _said(self, split: Split, mode: str, copies: CopiedClips) -> TeacherOutputs:
-        return self._in_sample(split, copies) if mode == IN_SAMPLE else self._folds.outputs(split, mode, copies)
+    def _said(self, split: Split, mode: str, copies: CopiedClips, unlabelled: Digests) -> TeacherOutputs:
+        if mode == IN_SAMPLE:
+            return self._in_sample(split, copies, unlabelled)
+        return self._folds.outputs(split, mode, copies, unlabelled)
 
-    def _in_sample(self, split: Split, copies: CopiedClips) -> TeacherOutputs:
+    def _in_sample(self, split: Split, copies: CopiedClips, unlabelled: Digests) -> TeacherOutputs:
         """Return what the registered teacher says of the clips that it was trained on, as sure as its bundle says."""
         self.refuse_heard([split], [IN_SAMPLE])
-        described, clips = self._teacher.described, _Clips(split, copies)
-        rows = np.concatenate([split.train, clips.copies_of(split.train)])
+        described, clips = self._teacher.described, _Clips(split, copies, unlabelled)
+        rows = np.concatenate([split.train, clips.copies_of(split.train), clips.unlabelled])
         digests = [clips.hashes[row] for row in rows]
         key = OutputsKey(
             kind=REGISTERED,
@@ -131,32 +144,39 @@ class Teaching:
 
 
 class _Clips:
-    """The clips of a manifest, and behind them their copies."""
+    """The clips of a manifest, behind them their copies, and behind these unlabelled ones."""
 
-    def __init__(self, split: Split, copies: CopiedClips) -> None:
+    def __init__(self, split: Split, copies: CopiedClips, unlabelled: Digests = ()) -> None:
         manifest, originals = split.manifest, copies.originals
         speakers, languages = tuple(manifest.column("speaker")), tuple(manifest.column("language"))
         self.labels = manifest.labels
         self._n, self._originals = len(manifest), originals
-        self.hashes: tuple[str, ...] = (*manifest.column("audio_sha256"), *copies.hashes)
-        self.speakers: tuple[str, ...] = (*speakers, *(speakers[row] for row in originals))
-        self.languages = (*languages, *(languages[row] for row in originals))
+        self.hashes: tuple[str, ...] = (*manifest.column("audio_sha256"), *copies.hashes, *unlabelled)
+        self.speakers: tuple[str, ...] = (
+            *speakers,
+            *(speakers[row] for row in originals),
+            *(NOBODY for _ in unlabelled),
+        )
+        self.languages = (*languages, *(languages[row] for row in originals), *(None for _ in unlabelled))
         targets = manifest.targets(self.labels)
-        self.targets = np.concatenate([targets, targets[originals]])
+        self.targets = np.concatenate([targets, targets[originals], np.full(len(unlabelled), UNLABELLED)])
+        self.unlabelled = self._n + len(originals) + np.arange(len(unlabelled))
 
     def copies_of(self, rows: Rows) -> Rows:
         """Return the rows of the copies of the clips `rows`."""
         return self._n + np.flatnonzero(np.isin(self._originals, rows))
 
     def parted(self, logits: Logits, train: Rows, temperature: float = 1.0) -> TeacherOutputs:
-        """Return logits `(n_clips + n_copies, n_emotions)` as they are given on.
+        """Return logits `(n_all, n_emotions)` as they are given on.
 
         Raises:
-            WorkFailed: a training clip, or a copy of one, has none.
+            WorkFailed: a training clip, a copy of one, or an unlabelled clip has none.
         """
-        require_labelled(logits[np.concatenate([train, self.copies_of(train)])])
-        logits = logits / np.float32(temperature)
-        return TeacherOutputs(logits[: self._n], logits[self._n :], temperature)
+        require_labelled(logits[np.concatenate([train, self.copies_of(train), self.unlabelled])])
+        clips, copies, unlabelled = np.split(
+            logits / np.float32(temperature), [self._n, self._n + len(self._originals)]
+        )
+        return TeacherOutputs(clips, copies, unlabelled, temperature)
 
 
 class FoldTeachers:
@@ -180,8 +200,8 @@ class FoldTeachers:
         own: Callable[..., Teaching] | None = None,
     ) -> None:
         # Copies are made of a split's training clips, fold teachers train on dev speakers too: they go without, and the
-        # key of their outputs says so. Nor are an assistant's given hints.
-        self._settings = settings | {"augment.copies": 0, "distill.hint": OFF}
+        # key of their outputs says so. Nor are an assistant's given hints or unlabelled speech.
+        self._settings = settings | PLAIN
         self._split, self._stop_after = split, stop_after
         self._digest, self._title, self._their_teacher = teacher_digest, title, own
         self._where, self._counting = where, counting
@@ -190,10 +210,13 @@ class FoldTeachers:
         self._groups = groups or [split.speakers("dev"), *training_groups(split)]
         self.trained = 0
 
-    def outputs(self, split: Split, mode: str, copies: CopiedClips = NO_COPIES) -> TeacherOutputs:
-        """Return calibrated logits of the training clips of `split`, and of their copies.
+    def outputs(
+        self, split: Split, mode: str, copies: CopiedClips = NO_COPIES, unlabelled: Digests = ()
+    ) -> TeacherOutputs:
+        """Return calibrated logits of the training clips of `split`, of their copies, and of unlabelled clips.
 
-        Calibration is by the out-of-fold logits, in each mode: those of clips that a teacher has heard are too sure.
+        No fold teacher has heard an unlabelled clip: of it all say something, and the mean counts. Calibration is by
+        the out-of-fold logits, in each mode: those of clips that a teacher has heard are too sure.
 
         Raises:
             CorpusError: the dev speakers of `split` are none of the groups, so its teachers would have heard them.
@@ -206,7 +229,7 @@ class FoldTeachers:
                 "no teacher can label these training clips: it is kept from dev and from whom it labels, and there are "
                 f"{len(self._groups)} groups of speakers; take fewer folds, more speakers, or distill.alpha 0"
             )
-        clips, folds = _Clips(split, copies), [group for group in self._groups if group != dev]
+        clips, folds = _Clips(split, copies, unlabelled), [group for group in self._groups if group != dev]
         wanted = {fold: self._wanted(clips, split, dev, fold, mode) for fold in folds}
         said = self._said(clips, dev, wanted)
         held_out = [
@@ -216,8 +239,10 @@ class FoldTeachers:
         n_emotions = len(clips.labels)
         out_of_fold = assemble(held_out, clips.hashes, n_emotions)
         temperature = fit_temperature(out_of_fold[split.train], clips.targets[split.train], SUREST)
+        mean = averaged(list(said.values()), clips.hashes, n_emotions)
         if mode == ENSEMBLE:
-            return clips.parted(averaged(list(said.values()), clips.hashes, n_emotions), split.train, temperature)
+            return clips.parted(mean, split.train, temperature)
+        out_of_fold[clips.unlabelled] = mean[clips.unlabelled]
         return clips.parted(out_of_fold, split.train, temperature)
 
     def _rows(self, *groups: Groups) -> Rows:
@@ -230,8 +255,8 @@ class FoldTeachers:
     def _wanted(self, clips: _Clips, split: Split, dev: Groups, fold: Groups, mode: str) -> Rows:
         """Return the rows that the teacher without `dev` and `fold` is to label: also dev's, which it serves next."""
         if mode == ENSEMBLE:
-            return np.concatenate([split.train, clips.copies_of(split.train)])
-        return np.concatenate([self._rows(dev, fold), clips.copies_of(self._rows(fold))])
+            return np.concatenate([split.train, clips.copies_of(split.train), clips.unlabelled])
+        return np.concatenate([self._rows(dev, fold), clips.copies_of(self._rows(fold)), clips.unlabelled])
 
     def _own(self, clips: _Clips, fold: Groups) -> set[str]:
         rows = self._rows(fold)

@@ -55,6 +55,7 @@ from ser_platform.tuning.teaching import Teaching
 from ser_platform.tuning.trainable import Fit, FitJob, Task, use_threads
 from ser_platform.tuning.training_plan import TrainingPlan
 from ser_platform.tuning.transfer import Ancestor, find_ancestor
+from ser_platform.tuning.unlabelled import Unlabelled, prepare_unlabelled
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -116,10 +117,11 @@ def carry_out(plan: TrainingPlan, display: Display) -> Trained:
     teachers = _teachers(client, dataset, settings)
     for needs, stored_as in (each for teacher in teachers if teacher for each in teacher.hears):
         add_features(dataset, needs, stored_as, display)
+    unlabelled = _unlabelled(settings, dataset, teachers, display)
     begin = _Beginning(ancestor, dataset, settings, plan.allow_leak)
     if ancestor is not None:
         display.say(ancestor.told(dataset.labels))
-    plan.refuse_changed(_facts(dataset, teachers, ancestor))
+    plan.refuse_changed(_facts(dataset, teachers, ancestor, unlabelled))
     with contextlib.nullcontext() if plan.workers is None else cluster():
         team = None if plan.workers is None else team_with(runs_folder(), plan.workers, plan.device, settings)
         if team is not None and team.device != "cuda":  # what a GPU can do its worker knows
@@ -129,7 +131,10 @@ def carry_out(plan: TrainingPlan, display: Display) -> Trained:
         with plan.alone():
             plan.save()
             try:
-                return _Training(plan, dataset, settings, device, team, client, display, teachers, begin).run(began)
+                training = _Training(
+                    plan, dataset, settings, device, team, client, display, teachers, begin, unlabelled
+                )
+                return training.run(began)
             except UserError:
                 if not any(plan.fold(number).results for number in range(len(dataset.splits))):
                     plan.end()  # refused before its first epoch, as it would be again
@@ -160,13 +165,36 @@ def _refuse_untrainable(settings: Settings, dataset: Dataset) -> None:
             language_codes(tuple(split.manifest.column("language")), split.train)
 
 
-def _facts(dataset: Dataset, teachers: list[Teacher | None], ancestor: Ancestor | None) -> dict[str, Any]:
+def _facts(
+    dataset: Dataset, teachers: list[Teacher | None], ancestor: Ancestor | None, unlabelled: Unlabelled | None
+) -> dict[str, Any]:
     """Return what must be the same when a training goes on."""
     return {
         "split": [split.fingerprint for split in dataset.splits],
         "teacher": [teacher.title if teacher else "" for teacher in teachers],
         "init": "" if ancestor is None else ancestor.title,
+        "unlabelled": "" if unlabelled is None else unlabelled.fingerprint,
     }
+
+
+def _unlabelled(
+    settings: Settings, dataset: Dataset, teachers: list[Teacher | None], display: Display
+) -> Unlabelled | None:
+    """Return the speech without labels that the settings ask for, stored as the student and its teachers hear it.
+
+    Raises:
+        LineageLeak: it holds clips of the corpus, or others of its speakers.
+    """
+    name = settings["distill.unlabelled"]
+    if not name:
+        return None
+    hears = [(feature_view(settings).needs, settings["features.dtype"])]
+    hears += [each for teacher in teachers if teacher for each in teacher.hears]
+    with display.counting(f"{name}: files decoded") as progress:
+        found = prepare_unlabelled(name, hears, progress, mapper())
+    for split in dataset.splits:
+        found.refuse_overlap(split)
+    return found
 
 
 def _now() -> str:
@@ -230,7 +258,9 @@ class _Training:
         display: Display,
         teachers: list[Teacher | None],
         begin: _Beginning,
+        unlabelled: Unlabelled | None,
     ) -> None:
+        self.unlabelled = unlabelled
         self.plan, self.role, self.name = plan, plan.role, plan.name
         self.dataset, self.settings, self.device, self.team = dataset, settings, device, team
         self.client, self.display, self.teachers, self.begin = client, display, teachers, begin
@@ -263,7 +293,16 @@ class _Training:
         model = None
         if len(fits) == 1:
             fit, split, settings = fits[0], self.dataset.split, self.settings
-            origin = Origin(self.role, self.dataset, split, self.name, 0, code_version(), self.teachers[0])
+            origin = Origin(
+                self.role,
+                self.dataset,
+                split,
+                self.name,
+                0,
+                code_version(),
+                self.teachers[0],
+                unlabelled=self.unlabelled,
+            )
             bundle = self.begin.passed_on(pack(origin, fit, settings, split, fit.best_epoch, {"dev_uar": dev_uar}))
             score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
         else:
@@ -340,18 +379,31 @@ class _Training:
         if self.settings["augment.copies"]:
             wanted = [(self.settings["augment.recipe"], self.settings["augment.copies"])]
             copies = self._made(split, wanted, feature_view(self.settings).needs, self.settings["features.dtype"])
+        digests = () if self.unlabelled is None else self.unlabelled.hashes
         teacher, said, hints = self.teachers[number], dict[str, TeacherOutputs](), None
         if teacher is not None:
             if copies is not NO_COPIES:
                 self._made(split, wanted, teacher.described.view.needs, teacher.described.settings["features.dtype"])
             with cluster() as where:
                 teaching = Teaching(teacher, split, where, self.display.counting)
-                said = teaching.outputs(split, (self.settings["distill.outputs"],), copies)
-                hints = teaching.hints(split, copies) if self.settings["distill.hint"] != OFF else None
+                said = teaching.outputs(split, (self.settings["distill.outputs"],), copies, digests)
+                hints = teaching.hints(split, copies, digests) if self.settings["distill.hint"] != OFF else None
         hashes = tuple(manifest.column("audio_sha256"))
         speakers = tuple(manifest.column("speaker"))
         targets, languages = manifest.targets(labels), tuple(manifest.column("language"))
-        return Task(hashes, targets, labels, split.train, split.dev, speakers, said, copies, languages, hints=hints)
+        return Task(
+            hashes,
+            targets,
+            labels,
+            split.train,
+            split.dev,
+            speakers,
+            said,
+            copies,
+            languages,
+            hints=hints,
+            unlabelled=digests,
+        )
 
     def _made(self, split: Split, wanted: list[tuple[str, int]], names: tuple[str, ...], dtype: str) -> CopiedClips:
         with self.display.counting(f"{self.role}: copies of training clips made") as progress:

@@ -28,14 +28,16 @@ from ser_platform.tuning.memory import keep_freed_memory
 from ser_platform.tuning.shipping import NOTHING, Shipment
 
 Rows = NDArray[np.int64]
+UNLABELLED, NOBODY = -1, "nobody"
 
 
 @dataclass(frozen=True)
 class Task:
     """A corpus as trials see it: digests, targets and speakers of all clips, and which to train on and to choose by.
 
-    `teacher` is what it says by `distill.outputs`; `hints` are its encoder's embeddings of all clips, and behind them
-    of their copies, `(n_clips + n_copies, width)`, where `distill.hint` may ask for them; `languages` are asked by a
+    `teacher` is what it says by `distill.outputs`; `unlabelled` are digests of more clips that it has labelled, where
+    `distill.unlabelled` may ask for them; `hints` its encoder's embeddings of all clips, behind them of their copies
+    and behind these of the unlabelled, `(n_all, width)`, where `distill.hint` may ask; `languages` are asked by a
     language adversary only. Small: the features themselves are memory-mapped by each process from the store of its
     node, into which it first brings what the `shipment` has and the node lacks.
     """
@@ -51,32 +53,42 @@ class Task:
     languages: tuple[str | None, ...] = ()
     shipment: Shipment = NOTHING
     hints: NDArray[np.float32] | None = None
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def everything(self) -> list[str]:
+        """Digests of all that a configuration can train on or be judged by."""
+        return [*self.hashes, *self.copies.hashes, *self.unlabelled]
 
     def data(self, settings: Settings) -> TrainingData:
         """Return the task through a configuration's view."""
         self.shipment.receive(settings)
         view, dtype = feature_view(settings), settings["features.dtype"]
-        said = self.teacher[settings["distill.outputs"]] if settings["distill.alpha"] > 0 else None
+        distils = settings["distill.alpha"] > 0
+        said = self.teacher[settings["distill.outputs"]] if distils else None
+        more = self.unlabelled if distils and settings["distill.unlabelled"] else ()
+        chosen = NO_COPIES.originals
+        if settings["augment.copies"]:
+            assert self.copies is not NO_COPIES, "copies are asked for, but none were prepared"
+            chosen = self.copies.chosen(settings["augment.recipe"], settings["augment.copies"], self.train)
+        originals, n_clips, n_copies = self.copies.originals[chosen], len(self.hashes), len(self.copies.hashes)
+        behind = n_clips + np.concatenate([chosen, n_copies + np.arange(len(more))]).astype(np.int64)  # rows of hints
         languages = language_codes(self.languages, self.train) if has_adversary(settings) else None
-        hints = self.hints if settings["distill.hint"] != OFF else None
-        if not settings["augment.copies"]:
-            features = ViewedFeatures(view, self.hashes, self.speakers, dtype)
-            teacher = None if said is None else said.clips
-            return TrainingData(features, self.targets, self.labels, self.train, self.dev, teacher, languages, hints)
-        assert self.copies is not NO_COPIES, "copies are asked for, but none were prepared"
-        chosen = self.copies.chosen(settings["augment.recipe"], settings["augment.copies"], self.train)
-        originals = self.copies.originals[chosen]
-        hashes = (*self.hashes, *(self.copies.hashes[number] for number in chosen))
-        speakers = (*self.speakers, *(self.speakers[row] for row in originals))
-        targets = np.concatenate([self.targets, self.targets[originals]])
-        train = np.concatenate([self.train, len(self.hashes) + np.arange(len(chosen))])
-        features = ViewedFeatures(view, hashes, speakers, dtype)
-        teacher = None if said is None else said.among(chosen)
         if languages is not None:
-            languages = np.concatenate([languages, languages[originals]])
-        if hints is not None:
-            hints = np.concatenate([hints[: len(self.hashes)], hints[len(self.hashes) + chosen]])
-        return TrainingData(features, targets, self.labels, train, self.dev, teacher, languages, hints)
+            languages = np.concatenate([languages, languages[originals], np.zeros(len(more), dtype=np.int64)])
+        hints = self.hints if settings["distill.hint"] != OFF else None
+        hashes = (*self.hashes, *(self.copies.hashes[number] for number in chosen), *more)
+        speakers = (*self.speakers, *(self.speakers[row] for row in originals), *(NOBODY for _ in more))
+        return TrainingData(
+            ViewedFeatures(view, hashes, speakers, dtype),
+            np.concatenate([self.targets, self.targets[originals], np.full(len(more), UNLABELLED)]),
+            self.labels,
+            np.concatenate([self.train, n_clips + np.arange(len(behind))]),
+            self.dev,
+            None if said is None else said.among(chosen, len(more)),
+            languages,
+            None if hints is None else np.concatenate([hints[:n_clips], hints[behind]]),
+        )
 
 
 @dataclass(frozen=True)

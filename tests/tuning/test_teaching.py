@@ -208,3 +208,24 @@ def test_too_few_groups_of_speakers_are_refused_in_a_line(split: Split, jobs: li
     with pytest.raises(CorpusError, match="there are 2 groups of speakers"):
         folds.outputs(split, OUT_OF_FOLD)
     assert jobs == []
+
+
+def test_what_no_teacher_has_heard_all_label_together(
+    split: Split, jobs: list[FitJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[Fit]:
+        jobs.extend(wanted)
+        given = [np.full((len(job.label), 3), number, np.float32) for number, job in enumerate(wanted)]
+        return [Fit({}, None, [], None, values) for values in given]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(teaching, "fit_all", answer)
+    strangers = ("ab" * 32, "cd" * 32)
+    said = fold_teachers(split).outputs(split, OUT_OF_FOLD, unlabelled=strangers)
+    n_clips = len(split.manifest)
+    np.testing.assert_allclose(said.unlabelled, np.full((2, 3), (len(jobs) - 1) / 2))
+    for job in jobs:
+        assert not set(job.task.train) & {n_clips, n_clips + 1}, "nobody is trained on them"
+        assert {n_clips, n_clips + 1} <= set(job.label)
+    asked = len(jobs)
+    fold_teachers(split).outputs(split, OUT_OF_FOLD)
+    assert len(jobs) == 2 * asked, "outputs without them are others"
