@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ser_platform.cli.chosen_model import CHOICE, chosen_model
 from ser_platform.cli.options import Corpora, DataOptions, Json, one_corpus, takes_data
 from ser_platform.cli.output import console, error_console, print_json, table, uar_text
 from ser_platform.errors import UserError
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 
 @takes_data
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="NAME (its champion), NAME@ALIAS, NAME/VERSION, or a folder.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=CHOICE)],
     corpus: Corpora,
     part: Annotated[
         str | None,
@@ -45,7 +44,8 @@ def evaluate(
 
     if out is not None and out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder")
-    title, bundle = _load(model)
+    chosen = chosen_model(model)
+    title, bundle = chosen.title, chosen.bundle
     assessment = assess(
         bundle,
         title,
@@ -65,22 +65,6 @@ def evaluate(
         _print(title, bundle, assessment)
         if out is not None:
             console().print(f"written to {out}", highlight=False)
-
-
-def _load(model: str) -> tuple[str, "Bundle"]:
-    """Return a title and the bundle, of a folder or of a registered version."""
-    from ser_platform.files import expanded
-    from ser_platform.inference.bundle import read_bundle
-
-    folder = expanded(model)
-    if folder.is_dir():
-        return folder.name, read_bundle(folder)
-    from ser_platform.tracking.registry import find_model, load
-    from ser_platform.tracking.store import open_client
-
-    client = open_client()
-    registered = find_model(client, model)
-    return registered.title, load(client, registered)
 
 
 def _described(title: str, bundle: "Bundle", assessment: "Assessment") -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """`ser models`: registered versions, and which one is in use."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ser_platform.cli.chosen_model import CHOICE, chosen_model
 from ser_platform.cli.output import console, print_json, table, uar_text
 from ser_platform.errors import PromotionRefused, UserError
 
 if TYPE_CHECKING:
     from ser_platform.tracking.store import Client
 
-app = typer.Typer(no_args_is_help=True, help="Registered models: list, promote, roll back.")
+app = typer.Typer(no_args_is_help=True, help="Registered models: list, promote, roll back, export.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -100,6 +102,26 @@ def _promote(
         return refusal
     out.print(f"{candidate.title} is the champion now", highlight=False)
     return None
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help=CHOICE)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; it must not be there, or be empty.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Keep weights in 8 bits: a quarter of the size.")] = False,
+) -> None:
+    """Write a model into a folder: all that prediction needs, and no pickle.
+
+    `ser predict --model FOLDER` and `ser evaluate FOLDER CORPUS` use it as they use a registered one.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already; give a new folder")
+    chosen = chosen_model(model)
+    chosen.bundle.write(folder, chosen.bundle.card, int8=int8)
+    out = console()
+    out.print(f"{chosen.title} is in {folder}", highlight=False)
+    for file in sorted(folder.iterdir()):
+        out.print(f"{file.stat().st_size / 1000:10,.1f} KB  {file.name}", highlight=False)
 
 
 @app.command()

@@ -7,26 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
+from ser_platform.cli.chosen_model import CHOICE, chosen_model
 from ser_platform.cli.output import console, print_json, table
 from ser_platform.errors import BadAudio, WorkFailed
 
 
 def predict(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Audio files, or folders of them.")],
-    model: Annotated[
-        str, typer.Option(help="NAME (its champion), NAME@ALIAS or NAME/VERSION of a registered model.")
-    ] = "ser-student",
+    model: Annotated[str, typer.Option(help=CHOICE)] = "ser-student",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell the emotion in speech: the most probable one, and the probability of each."""
     from ser_platform.inference.predictor import Predictor, audio_files
-    from ser_platform.tracking.registry import find_model, load
-    from ser_platform.tracking.store import open_client
 
     files = audio_files(paths)
-    client = open_client()
-    registered = find_model(client, model)
-    predictor = Predictor(load(client, registered))
+    chosen = chosen_model(model)
+    predictor = Predictor(chosen.bundle)
     answers: list[dict[str, Any]] = []
     refused: list[BadAudio] = []
     for path in files:
@@ -40,8 +36,8 @@ def predict(
                 "path": str(path),
                 "emotion": prediction.emotion,
                 "probabilities": prediction.probabilities,
-                "model": registered.name,
-                "version": registered.version,
+                "model": chosen.name,
+                "version": chosen.version,
             }
         )
     if len(files) == 1 and refused:
@@ -50,7 +46,7 @@ def predict(
         print_json(answers)
     elif answers:
         rows = [[a["path"], a["emotion"], _top(a["probabilities"])] for a in answers]
-        console().print(table(f"{registered.title}", ["file", "emotion", "probabilities"], rows))
+        console().print(table(chosen.title, ["file", "emotion", "probabilities"], rows))
     for unusable in refused:
         print(f"set aside: {unusable}", file=sys.stderr)
     if refused:

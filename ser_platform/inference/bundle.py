@@ -25,14 +25,15 @@ from ser_platform.corpora.audio import SAMPLE_RATE
 from ser_platform.corpora.lineage import Lineage
 from ser_platform.encoders import Encoder, find_encoder, remember
 from ser_platform.encoders.encoder import PIN
-from ser_platform.errors import BundleError
+from ser_platform.errors import BundleError, UserError
 from ser_platform.features.encoded import is_encoded
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.view import FeatureView
-from ser_platform.models import MODELS, PRETRAINED, build_model
+from ser_platform.inference.quantised import dequantised, quantised
+from ser_platform.models import CLASSICAL, MODELS, PRETRAINED, build_model
 from ser_platform.settings import Settings, as_json, resolve
 
-FORMAT = 1
+FORMAT, IN_INT8 = FORMATS = (1, 2)  # the second has weights in 8 bits, otherwise they are alike
 MANIFEST = "MANIFEST.sha256"
 FILES = ("README.md", "bundle.json", "model.safetensors", "normaliser.safetensors")
 ENCODER = "encoder.safetensors"  # only where a frozen encoder is needed
@@ -59,6 +60,7 @@ class Bundle:
         protocol: how the corpus was split; "speaker" or, where speakers overlap, a name that says so.
         metrics: figures in [0, 1].
         provenance: corpus, fingerprints of manifest, split and test, study, trial, code version.
+        card: the model card that it was read with.
     """
 
     role: str
@@ -72,6 +74,7 @@ class Bundle:
     metrics: dict[str, float]
     lineage: Lineage
     provenance: dict[str, str] = field(default_factory=dict)
+    card: str = ""
 
     @property
     def ledger_key(self) -> str:
@@ -101,13 +104,23 @@ class Bundle:
             return ()
         return (find_encoder(self.settings["model.backbone"]),)
 
-    def write(self, folder: Path, card: str) -> str:
-        """Write the bundle into `folder` with the model card `card`; return the digest of its MANIFEST."""
+    def write(self, folder: Path, card: str, *, int8: bool = False) -> str:
+        """Write the bundle into `folder` with the model card `card`; return the digest of its MANIFEST.
+
+        `int8` keeps weights in 8 bits, those of an encoder that is not trained aside.
+
+        Raises:
+            UserError: there are no weights to round: the model is of kernels, trees or neighbours.
+        """
+        if int8 and self.settings["model.name"] in CLASSICAL:
+            raise UserError(f"{self.settings['model.name']} has no weights to keep in 8 bits")
         folder.mkdir(parents=True, exist_ok=True)
+        state = quantised(self.state) if int8 else self.state
+        described = self._description() | ({"format": IN_INT8} if int8 else {})
         contents = {
             "README.md": card.encode(),
-            "bundle.json": json.dumps(self._description(), indent=1).encode(),
-            "model.safetensors": save_tensors({name: value.contiguous() for name, value in self.state.items()}),
+            "bundle.json": json.dumps(described, indent=1).encode(),
+            "model.safetensors": save_tensors({name: value.contiguous() for name, value in state.items()}),
             "normaliser.safetensors": save_arrays({"mean": self.normaliser.mean, "std": self.normaliser.std}),
         }
         if self.frozen_encoders:
@@ -178,19 +191,20 @@ def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
     described = _described(folder, contents)
     _remember_encoders(described.get("encoders", ()), contents.get(ENCODER))
     arrays: dict[str, np.ndarray] = load_arrays(contents["normaliser.safetensors"])
-    about = _description(described)
+    about, weights = _description(described), load_tensors(contents["model.safetensors"])
     return Bundle(
         role=described["role"],
         settings=about.settings,
         view=about.view,
         labels=about.labels,
-        state=load_tensors(contents["model.safetensors"]),
+        state=dequantised(weights) if described["format"] == IN_INT8 else weights,
         normaliser=Normaliser(arrays["mean"], arrays["std"]),
         temperature=described["temperature"],
         protocol=described["protocol"],
         metrics=described["metrics"],
         lineage=about.lineage,
         provenance=about.provenance,
+        card=contents["README.md"].decode(),
     )
 
 
@@ -211,9 +225,9 @@ def read_description(folder: Path, digest: str | None = None) -> Description:
 
 def _described(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
     described: dict[str, Any] = json.loads(contents["bundle.json"])
-    if described.get("format") != FORMAT or described["sample_rate"] != SAMPLE_RATE:
+    if described.get("format") not in FORMATS or described["sample_rate"] != SAMPLE_RATE:
         raise BundleError(
-            f"{folder}: bundle format {described.get('format')!r} is not {FORMAT}, which this version reads"
+            f"{folder}: bundle format {described.get('format')!r} is none of {FORMATS}, which this version reads"
         )
     if described["architecture"] not in MODELS:
         raise BundleError(

@@ -1,0 +1,43 @@
+"""The model that a command is given: a registered version, or a folder."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ser_platform.inference.bundle import Bundle
+
+CHOICE = "NAME (its champion), NAME@ALIAS or NAME/VERSION of a registered model, or a folder that holds one."
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """A verified bundle, and what to call it. `version` is None of a folder."""
+
+    name: str
+    version: str | None
+    bundle: "Bundle"
+
+    @property
+    def title(self) -> str:
+        return self.name if self.version is None else f"{self.name} v{self.version}"
+
+
+def chosen_model(text: str) -> ChosenModel:
+    """Read the model that `text` names.
+
+    Raises:
+        UserError: there is none.
+        BundleError: it is damaged or altered.
+    """
+    from ser_platform.files import expanded
+    from ser_platform.inference.bundle import read_bundle
+
+    folder = expanded(text)
+    if folder.is_dir():
+        return ChosenModel(folder.resolve().name, None, read_bundle(folder))
+    from ser_platform.tracking.registry import find_model, load
+    from ser_platform.tracking.store import open_client
+
+    client = open_client()
+    registered = find_model(client, text)
+    return ChosenModel(registered.name, registered.version, load(client, registered))
