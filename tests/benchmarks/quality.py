@@ -29,27 +29,33 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from ser_platform.corpora.finding import CorpusRequest
+from ser_platform.corpora.lineage import Lineage
 from ser_platform.corpora.splits import Split, balanced_order, sex_of_speakers, stamp_of
+from ser_platform.distillation.hints import encoder_embeddings
 from ser_platform.distillation.outputs import OUT_OF_FOLD, TeacherOutputs
 from ser_platform.errors import UnknownChoice, UserError
 from ser_platform.evaluation.gain import Compared, compare
 from ser_platform.evaluation.intervals import Interval, metric_intervals
+from ser_platform.evaluation.scoring import logits_of_stored
 from ser_platform.features.copying import NO_COPIES, CopiedClips, prepare_copies
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.files import digest_of, replacing, write_json
+from ser_platform.inference.bundle import Bundle
+from ser_platform.inference.quantised import dequantised, quantised
 from ser_platform.metrics import uar
 from ser_platform.progress import Display
 from ser_platform.settings import SETTINGS, Settings, as_json, corpora_folder, resolve
 from ser_platform.training.configuration import feature_view, parameters_of, pinned, stamped
+from ser_platform.training.hints import OFF
 from ser_platform.tuning.cluster import Cluster, cluster
 from ser_platform.tuning.fits import fit_all
 from ser_platform.tuning.starts import start_of
 from ser_platform.tuning.teaching import FoldTeachers
-from ser_platform.tuning.trainable import FitJob, Task
+from ser_platform.tuning.trainable import Fit, FitJob, Task
 
 RESULTS = Path(__file__).parent / "results"
 PUBLISHED = RESULTS / "quality.json"
-COLUMNS = ("path", "fold", "seed", "truth", "predicted")
+COLUMNS = ("path", "fold", "seed", "truth", "predicted", "int8")  # the last of students alone: weights in 8 bits
 CORPORA = ("emodb", "ravdess")
 
 
@@ -152,18 +158,25 @@ class Row:
                 row.predictions.setdefault((line["fold"], int(line["seed"])), []).append(line)
         return row
 
-    def add(self, split: Split, seed: int, predicted: NDArray[np.int64], labels: tuple[str, ...]) -> None:
+    def add(self, split: Split, seed: int, found: "Found", labels: tuple[str, ...]) -> None:
         """Take in the test predictions of a fold and seed."""
-        self.predictions[split.fold, seed] = told(split, seed, predicted, labels)
+        self.predictions[split.fold, seed] = told(split, seed, found, labels)
 
     def write(self) -> None:
         """Write all predictions so far."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            columns = COLUMNS if self.recipe.role == "student" else COLUMNS[:-1]
+            writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             for key in sorted(self.predictions):
                 writer.writerows(self.predictions[key])
+
+    @property
+    def int8_same(self) -> float:
+        """The share of clips of which the weights in 8 bits say the same, in [0, 1]."""
+        lines = [line for part in self.predictions.values() for line in part]
+        return round(sum(line["int8"] == line["predicted"] for line in lines) / len(lines), 5)
 
     def interval(self, dataset: Dataset) -> Interval:
         """Return the pooled UAR; with several seeds, a clip counts once for each."""
@@ -195,18 +208,27 @@ class Row:
             "folds": len({fold for fold, _ in self.predictions}),
             "outer_runs": self.outer_runs,
             "minutes": round(self.minutes, 1),
+            **({"int8_same": self.int8_same} if self.recipe.role == "student" else {}),
             "predictions": f"quality/{self.path.name}",
             "recipe": self.recipe.digest,
         }
 
 
-def told(split: Split, seed: int, predicted: NDArray[np.int64], labels: tuple[str, ...]) -> list[dict[str, str]]:
+@dataclass(frozen=True)
+class Found:
+    """The classes of the test clips of a fold, `(n_test,)`: by the model, and by its weights in 8 bits."""
+
+    predicted: NDArray[np.int64]
+    int8: NDArray[np.int64]
+
+
+def told(split: Split, seed: int, found: Found, labels: tuple[str, ...]) -> list[dict[str, str]]:
     """Return the lines of a fold."""
     clips = split.manifest.take(split.test)
-    names = [labels[number] for number in predicted]
+    columns = (clips.column("path"), clips.column("emotion"), found.predicted, found.int8)
     return [
-        {"path": relative(path), "fold": split.fold, "seed": str(seed), "truth": truth, "predicted": name}
-        for path, truth, name in zip(clips.column("path"), clips.column("emotion"), names, strict=True)
+        dict(zip(COLUMNS, (relative(path), split.fold, str(seed), truth, labels[whole], labels[small]), strict=True))
+        for path, truth, whole, small in zip(*columns, strict=True)
     ]
 
 
@@ -235,13 +257,14 @@ def publish(row: dict[str, Any]) -> None:
 
 def predictions_of(
     dataset: Dataset, split: Split, recipe: Recipe, seeds: Sequence[int], where: Cluster, display: Display
-) -> list[NDArray[np.int64]]:
-    """Train on a fold with each seed; return the classes of its test clips, `(n_test,)` each."""
+) -> list[Found]:
+    """Train on a fold with each seed; return what each says of its test clips."""
     manifest, settings = split.manifest, recipe.resolved(seeds[0])
     if recipe.refit:
         heard = np.sort(np.concatenate([split.train, split.dev]))
         split = replace(split, train=heard, dev=np.empty(0, dtype=np.int64))
     copies = copied(split, settings, settings)
+    said, hints = taught(dataset, split, recipe, copies, where, display) if recipe.teacher else ({}, None)
     task = Task(
         dataset.hashes,
         manifest.targets(dataset.labels),
@@ -249,12 +272,33 @@ def predictions_of(
         split.train,
         split.dev if len(split.dev) else None,
         tuple(manifest.column("speaker")),
-        taught(dataset, split, recipe, copies, where, display) if recipe.teacher else {},
+        said,
         copies,
+        hints=hints,
     )
     jobs = [FitJob(recipe.resolved(seed), task, label=split.test) for seed in seeds]
     with display.counting(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:
-        return [done.label_logits.argmax(axis=1) for done in fit_all(jobs, where, progress)]
+        fits = fit_all(jobs, where, progress)
+    return [_found(job, done, recipe.role) for job, done in zip(jobs, fits, strict=True)]
+
+
+def _found(job: FitJob, done: Fit, role: str) -> Found:
+    predicted, task, settings = done.label_logits.argmax(axis=1), job.task, job.settings
+    if role != "student":
+        return Found(predicted, predicted)
+    small = Bundle(
+        role=role,
+        settings=settings,
+        view=feature_view(settings),
+        labels=task.labels,
+        state=dequantised(quantised(done.state)),
+        normaliser=done.normaliser,
+        temperature=1.0,
+        protocol="",
+        metrics={},
+        lineage=Lineage(),
+    )
+    return Found(predicted, logits_of_stored(small, task.hashes, task.speakers, job.label).argmax(axis=1))
 
 
 def copied(split: Split, settings: Settings, hearing: Settings) -> CopiedClips:
@@ -267,8 +311,10 @@ def copied(split: Split, settings: Settings, hearing: Settings) -> CopiedClips:
 
 def taught(
     dataset: Dataset, split: Split, recipe: Recipe, copies: CopiedClips, where: Cluster, display: Display
-) -> dict[str, TeacherOutputs]:
-    """Return what fold teachers by the recipe of the teacher's row say of the training clips and of their copies."""
+) -> tuple[dict[str, TeacherOutputs], NDArray[np.float32] | None]:
+    """Return what fold teachers by the recipe of the teacher's row say of the training clips and of their copies, and
+    the embeddings of these where the recipe asks for hints.
+    """
     row = RECIPES[recipe.teacher]
     teacher = row.resolved(row.seeds[0])
     add_features(dataset, feature_view(teacher).needs, teacher["features.dtype"], display)
@@ -278,7 +324,10 @@ def taught(
     parts = [tuple(sorted(map(str, part))) for part in np.array_split(order, min(TEACHER_FOLDS, len(order)))]
     groups = [split.speakers("dev"), *parts]
     folds = FoldTeachers(split, teacher, teacher["train.epochs"], row.digest, where, display.counting, groups)
-    return {OUT_OF_FOLD: folds.outputs(split, OUT_OF_FOLD, copies)}
+    hints = None
+    if recipe.settings.get("distill.hint", OFF) != OFF:
+        hints = encoder_embeddings(teacher, (*dataset.hashes, *copies.hashes))
+    return {OUT_OF_FOLD: folds.outputs(split, OUT_OF_FOLD, copies)}, hints
 
 
 def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
@@ -306,14 +355,14 @@ def run(name: str, corpus: str, where: Cluster, display: Display) -> dict[str, A
     dataset = dataset_of(corpus, row.recipe, display)
     for split, seeds in missing(row, dataset):
         found = predictions_of(dataset, split, row.recipe, seeds, where, display)
-        for seed, predicted in zip(seeds, found, strict=True):
-            row.add(split, seed, predicted, dataset.labels)
+        for seed, each in zip(seeds, found, strict=True):
+            row.add(split, seed, each, dataset.labels)
         now = time.monotonic()
         row.minutes, began = row.minutes + (now - began) / 60, now
         row.write()
         publish(row.as_json(dataset))
         targets = split.manifest.targets(dataset.labels)[split.test]
-        told_uars = ", ".join(f"{uar(targets, predicted, len(dataset.labels)):.3f}" for predicted in found)
+        told_uars = ", ".join(f"{uar(targets, each.predicted, len(dataset.labels)):.3f}" for each in found)
         display.say(f"{corpus} {name}: fold {split.fold}: UAR {told_uars}, {60 * row.minutes:.0f} s")
     return row.as_json(dataset)
 
@@ -340,12 +389,16 @@ def repeat(name: str, corpus: str, fold: int, where: Cluster, display: Display) 
         raise UserError(f"--fold {fold}: {corpus} has the folds 1 to {len(dataset.splits)}")
     split = dataset.splits[fold - 1]
     found = predictions_of(dataset, split, row.recipe, row.recipe.seeds, where, display)
-    for seed, predicted in zip(row.recipe.seeds, found, strict=True):
-        now = told(split, seed, predicted, dataset.labels)
+    for seed, each in zip(row.recipe.seeds, found, strict=True):
+        now = told(split, seed, each, dataset.labels)
         before = row.predictions.get((split.fold, seed))
         right = sum(line["truth"] == line["predicted"] for line in now)
-        same = "not published" if before is None else f"{sum(map(dict.__eq__, now, before))} as published"
+        same = "not published" if before is None else f"{sum(map(_same, now, before))} as published"
         display.say(f"{corpus} {name}: fold {split.fold}, seed {seed}: {right} of {len(now)} right; {same}")
+
+
+def _same(line: dict[str, str], other: dict[str, str]) -> bool:
+    return all(line[name] == other[name] for name in COLUMNS[:-1])
 
 
 def main() -> None:

@@ -1,0 +1,50 @@
+"""`ser models export`, and the commands that take a folder in a registered model's place."""
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from ser_platform.cli import app
+from ser_platform.inference.bundle import read_bundle
+from tests.inference.test_bundle import made_bundle
+
+
+def ser(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    return done.exit_code, done.output if done.exception is None else f"{done.output}{done.exception}"
+
+
+@pytest.fixture
+def clip(tmp_path: Path, tone) -> Path:
+    soundfile.write(tmp_path / "clip.wav", tone(300.0, 1.0), 16_000)
+    return tmp_path / "clip.wav"
+
+
+def test_an_export_in_8_bits_is_small_and_predicts_the_same(tmp_path, clip):
+    made_bundle().write(tmp_path / "model", "# a card")
+    code, told = ser("models", "export", tmp_path / "model", tmp_path / "small", "--int8")
+    assert code == 0, told
+    assert "KB  model.safetensors" in told
+    assert read_bundle(tmp_path / "small").card == "# a card"
+    answers = [json.loads(ser("predict", clip, "--model", tmp_path / name, "--json")[1]) for name in ("model", "small")]
+    (whole,), (small,) = answers
+    assert (whole["model"], whole["version"]) == ("model", None)
+    assert small["emotion"] == whole["emotion"]
+    assert small["probabilities"] == pytest.approx(whole["probabilities"], abs=0.02)
+
+
+def test_a_folder_that_holds_something_is_not_written_into(tmp_path):
+    made_bundle().write(tmp_path / "model", "card")
+    code, told = ser("models", "export", tmp_path / "model", tmp_path / "model")
+    assert code != 0
+    assert "is there already; give a new folder" in told
+
+
+def test_a_folder_without_a_model_is_refused_by_name(tmp_path, clip):
+    (tmp_path / "nothing").mkdir()
+    code, told = ser("predict", clip, "--model", tmp_path / "nothing")
+    assert code != 0
+    assert "nothing/MANIFEST.sha256 cannot be read" in told
