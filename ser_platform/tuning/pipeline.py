@@ -296,6 +296,9 @@ def _control(
     arms = {}
     study = plan.folder(path)
     assert study is not None, "both studies are finished"
+    for entry in (path, path + CONTROL):
+        if (folder := plan.folder(entry)) is not None:
+            _refuse_changed(folder, corpus)
     teacher = _teacher(plan, study, corpus, client, display)
 
     def counting(what: str) -> AbstractContextManager[Progress]:
@@ -341,7 +344,11 @@ def _study(
     display: Display,
 ) -> Outcome:
     folder = _folder(plan, path, space, corpus)
-    teacher = _teacher(plan, folder, corpus, client, display) if _is_distilled(space) else None
+    try:
+        teacher = _teacher(plan, folder, corpus, client, display) if _is_distilled(space) else None
+    except BaseException:
+        folder.update(state=FAILED)
+        raise
     run = StudyRun(space, corpus, folder, client, experiment, where, display, code_version(), teacher)
     try:
         return run.run()
@@ -367,8 +374,7 @@ def _folder(plan: Plan, path: str, space: Space, corpus: Dataset) -> StudyFolder
     """Return the study's folder: the one it was interrupted in, or a new one, of which the plan knows first."""
     known = plan.folder(path)
     if known is not None:
-        if known.summary["split"] != corpus.split.fingerprint:
-            raise CorpusError(f"{known.name} cannot be resumed: the corpus or its split has changed since it began")
+        _refuse_changed(known, corpus)
         sweep(known.path)
         known.update(state=RUNNING)
         return known
@@ -382,6 +388,16 @@ def _folder(plan: Plan, path: str, space: Space, corpus: Dataset) -> StudyFolder
     past = warm_start(plan.warm_start, space.role, corpus.split, allow_leak=plan.allow_leak)
     past.write(folder, corpus.split)
     return begin(folder, role=space.role, corpus=corpus.name, space=path, split=corpus.split.fingerprint)
+
+
+def _refuse_changed(study: StudyFolder, corpus: Dataset) -> None:
+    """Refuse to go on with a study of other clips.
+
+    Raises:
+        CorpusError: the corpus or its split is not what it was.
+    """
+    if study.summary["split"] != corpus.split.fingerprint:
+        raise CorpusError(f"{study.name} cannot be resumed: the corpus or its split has changed since it began")
 
 
 def score_baseline(corpus: Dataset, dtype: str) -> TestScore:
@@ -403,6 +419,8 @@ def _distils(space: Space) -> bool:
 
 def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, named: str) -> None:
     """Refuse a student that distils where no teacher can be had: none is there or tuned before, or the split leaks."""
+    if named and not any(map(_is_distilled, spaces)):
+        raise UserError(f"--teacher {named}: nobody learns from it; none of these spaces distils into a student")
     for space in spaces:
         if _is_distilled(space):
             refuse_leaky_teaching(corpus.split)

@@ -23,6 +23,7 @@ from ser_platform.tuning.choosing import Confirmed, confirm, dev_rotations
 from ser_platform.tuning.cluster import Cluster
 from ser_platform.tuning.display import study_line, told_failures
 from ser_platform.tuning.fits import Finalists, Progress, time_alone
+from ser_platform.tuning.folds import fold_splits
 from ser_platform.tuning.journal import FINISHED, Direction, StudyFolder
 from ser_platform.tuning.reporting import write_report
 from ser_platform.tuning.rungs import SavedRungs
@@ -93,7 +94,9 @@ class StudyRun:
             CorpusError: the unlabelled speech is not what it was when the study began.
         """
         if self.teacher is not None:
-            self.tasks.refuse_heard(dev_rotations(self.corpus.split))
+            n_folds = self.space.fixed("data.folds")
+            folds = fold_splits(self.corpus.split, n_folds) if n_folds else []
+            self.tasks.refuse_heard([*folds, *dev_rotations(self.corpus.split)])
             self._refuse_other_speech()
         known = self.folder.summary.get("registered")
         self.folder.update(protocol=self.corpus.split.protocol_stamp)

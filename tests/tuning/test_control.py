@@ -15,7 +15,7 @@ from rich.console import Console
 from ser_platform.corpora.finding import CorpusRequest
 from ser_platform.corpora.splits import Split
 from ser_platform.distillation.outputs import kept_outputs
-from ser_platform.errors import UserError
+from ser_platform.errors import CorpusError, UserError
 from ser_platform.features.dataset import DataRequest
 from ser_platform.progress import Display
 from ser_platform.settings import resolve
@@ -206,3 +206,17 @@ def test_a_control_is_tuned_reported_and_logged_and_outputs_outlive_the_teachers
     again = pipeline.tune(pipeline.Plan([str(tmp_path / "student.yaml")], request), display)
     assert again.outcomes[0].counts["failed"] == 0
     assert {kept.path for kept in kept_outputs()} == before, "nothing was asked of a teacher again"
+
+
+def test_a_named_teacher_that_teaches_nobody_is_refused() -> None:
+    alone = parse_space(Path("student.yaml"), STUDENT).undistilled()
+    with pytest.raises(UserError, match="--teacher ser-teacher/3: nobody learns from it"):
+        pipeline._require_teacher([alone], None, None, "ser-teacher/3")  # type: ignore[arg-type]
+
+
+def test_studies_of_other_clips_are_not_compared(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = pipeline.Plan(["student.yaml", "student.yaml" + pipeline.CONTROL], DataRequest(CorpusRequest("demo")))
+    other = SimpleNamespace(summary={"split": "another"}, name="student-demo")
+    monkeypatch.setattr(pipeline.Plan, "folder", lambda self, path: other)
+    with pytest.raises(CorpusError, match="student-demo cannot be resumed: the corpus or its split has changed"):
+        pipeline._control(plan, "student.yaml", {}, SimpleNamespace(split=split), None, None, None)  # type: ignore[arg-type]
