@@ -52,8 +52,8 @@ serve: $(INSTALLED) ## Serve the champion student over HTTP on 127.0.0.1:5001
 	$(STORE) PATH="$(CURDIR)/$(BIN):$$PATH" mlflow models serve -m models:/ser-student@champion \
 		--env-manager local --host 127.0.0.1 --port 5001
 
-bench: $(INSTALLED) ## Measure: prediction, features, preparing, manifests, the doctor, studies
-	for name in predict features prepare manifest doctor tpe overhead throughput; do $(BIN)/python -m tests.benchmarks.$$name $(ARGS) || exit 1; done
+bench: $(INSTALLED) ## Measure: prediction, features, preparing, manifests, the doctor, studies, distillation
+	for name in predict features prepare manifest doctor tpe overhead throughput distillation; do $(BIN)/python -m tests.benchmarks.$$name $(ARGS) || exit 1; done
 
 clean: ## Remove build and tool caches; runs/, mlruns/ and mlflow.db stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
