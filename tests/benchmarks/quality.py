@@ -17,7 +17,7 @@ import csv
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ from ser_platform.tuning.fits import fit_all
 from ser_platform.tuning.starts import start_of
 from ser_platform.tuning.teaching import FoldTeachers
 from ser_platform.tuning.trainable import Fit, FitJob, Task
+from ser_platform.tuning.unlabelled import prepare_unlabelled
 
 RESULTS = Path(__file__).parent / "results"
 PUBLISHED = RESULTS / "quality.json"
@@ -63,7 +64,8 @@ CORPORA = ("emodb", "ravdess")
 class Recipe:
     """What a row trains. `seeds` are those of training; `refit` trains on train and dev speakers, without dev.
 
-    `teacher` names the row whose recipe labels the training clips of one that distils, out of fold.
+    `teacher` names the row whose recipe labels the training clips of one that distils, out of fold; `unlabelled` the
+    corpus whose speech joins that distillation without its labels, by the corpus that is learnt.
     """
 
     role: str
@@ -72,6 +74,7 @@ class Recipe:
     refit: bool = False
     start: str = "teacher"
     teacher: str = ""
+    unlabelled: Mapping[str, str] = field(default_factory=dict)
 
     def resolved(self, seed: int) -> Settings:
         """Return every setting of a run."""
@@ -86,7 +89,8 @@ class Recipe:
             for seed in self.seeds
         ]
         taught = {"teacher": RECIPES[self.teacher].digest} if self.teacher else {}
-        return digest_of({"runs": runs, "refit": self.refit, **taught}, 12)
+        more = {"unlabelled": dict(self.unlabelled)} if self.unlabelled else {}
+        return digest_of({"runs": runs, "refit": self.refit, **taught, **more}, 12)
 
 
 # Layers, statistics, penalty and copies were decided on dev speakers inside the folds' training speakers.
@@ -111,7 +115,7 @@ STUDENT: Settings = {
     "optimizer.lr": 4e-3,
     "optimizer.weight_decay": 0.05,
 }
-TAUGHT: Settings = {"distill.alpha": 0.9, "distill.temperature": 2.0}
+TAUGHT: Settings = {"distill.alpha": 0.9, "distill.temperature": 2.0, "distill.hint": "cosine"}
 RECIPES: dict[str, Recipe] = {
     "whisper_base": Recipe("teacher", FROZEN | {"model.backbone": "whisper-base-encoder"}, seeds=(0,), refit=True),
     "whisper_tiny_en": Recipe(
@@ -121,7 +125,14 @@ RECIPES: dict[str, Recipe] = {
     "egemaps_svm": Recipe("reference", SVM | {"features.sets": ("egemaps",)}, seeds=(0,), refit=True),
     "compare_svm": Recipe("reference", SVM | {"features.sets": ("compare",)}, seeds=(0,), refit=True),
     "student_undistilled": Recipe("student", STUDENT, refit=True, start="student"),
-    "student_distilled": Recipe("student", STUDENT | TAUGHT, refit=True, start="student", teacher="whisper_base"),
+    "student_distilled": Recipe(
+        "student",
+        STUDENT | TAUGHT,
+        refit=True,
+        start="student",
+        teacher="whisper_base",
+        unlabelled={"emodb": "ravdess"},  # the other way round it gave nothing
+    ),
 }
 TEACHER_FOLDS = 6  # of a fold's training speakers, each labelled by a teacher that has not heard them
 
@@ -195,6 +206,7 @@ class Row:
             "role": self.recipe.role,
             "model": settings["model.name"],
             "distilled": settings["distill.alpha"] > 0,
+            **({"unlabelled": more} if (more := self.recipe.unlabelled.get(self.corpus)) else {}),
             "parameters": parameters_of(settings, len(dataset.labels)),
             "uar": round(found.value, 4),
             "uar_low": round(found.low, 4),
@@ -264,7 +276,8 @@ def predictions_of(
         heard = np.sort(np.concatenate([split.train, split.dev]))
         split = replace(split, train=heard, dev=np.empty(0, dtype=np.int64))
     copies = copied(split, settings, settings)
-    said, hints = taught(dataset, split, recipe, copies, where, display) if recipe.teacher else ({}, None)
+    more = recipe.unlabelled.get(dataset.name, "")
+    lesson = taught(dataset, split, recipe, copies, more, where, display) if recipe.teacher else Lesson()
     task = Task(
         dataset.hashes,
         manifest.targets(dataset.labels),
@@ -272,11 +285,12 @@ def predictions_of(
         split.train,
         split.dev if len(split.dev) else None,
         tuple(manifest.column("speaker")),
-        said,
+        lesson.said,
         copies,
-        hints=hints,
+        hints=lesson.hints,
+        unlabelled=lesson.unlabelled,
     )
-    jobs = [FitJob(recipe.resolved(seed), task, label=split.test) for seed in seeds]
+    jobs = [FitJob(recipe.resolved(seed) | {"distill.unlabelled": more}, task, label=split.test) for seed in seeds]
     with display.counting(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:
         fits = fit_all(jobs, where, progress)
     return [_found(job, done, recipe.role) for job, done in zip(jobs, fits, strict=True)]
@@ -309,16 +323,33 @@ def copied(split: Split, settings: Settings, hearing: Settings) -> CopiedClips:
     return prepare_copies(split, wanted, feature_view(hearing).needs, dtype=hearing["features.dtype"])
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a teacher gives to the students of a fold: see `Task`."""
+
+    said: dict[str, TeacherOutputs] = field(default_factory=dict)
+    hints: NDArray[np.float32] | None = None
+    unlabelled: tuple[str, ...] = ()
+
+
 def taught(
-    dataset: Dataset, split: Split, recipe: Recipe, copies: CopiedClips, where: Cluster, display: Display
-) -> tuple[dict[str, TeacherOutputs], NDArray[np.float32] | None]:
-    """Return what fold teachers by the recipe of the teacher's row say of the training clips and of their copies, and
-    the embeddings of these where the recipe asks for hints.
+    dataset: Dataset, split: Split, recipe: Recipe, copies: CopiedClips, more: str, where: Cluster, display: Display
+) -> Lesson:
+    """Return what fold teachers by the recipe of the teacher's row say of training clips, copies and unlabelled ones,
+    and the embeddings of all these where the recipe asks for hints.
     """
+    student = recipe.resolved(recipe.seeds[0])
     row = RECIPES[recipe.teacher]
     teacher = row.resolved(row.seeds[0])
     add_features(dataset, feature_view(teacher).needs, teacher["features.dtype"], display)
-    copied(split, recipe.resolved(recipe.seeds[0]), teacher)
+    copied(split, student, teacher)
+    digests: tuple[str, ...] = ()
+    if more:
+        hears = [(feature_view(each).needs, each["features.dtype"]) for each in (student, teacher)]
+        with display.counting(f"{more}: files decoded") as progress:
+            unlabelled = prepare_unlabelled(more, hears, progress)
+        unlabelled.refuse_overlap(split)
+        digests = unlabelled.hashes
     inside = split.manifest.take(split.train)
     order = np.array(balanced_order(inside.speakers, sex_of_speakers(inside), np.random.default_rng(0)), dtype=str)
     parts = [tuple(sorted(map(str, part))) for part in np.array_split(order, min(TEACHER_FOLDS, len(order)))]
@@ -326,8 +357,8 @@ def taught(
     folds = FoldTeachers(split, teacher, teacher["train.epochs"], row.digest, where, display.counting, groups)
     hints = None
     if recipe.settings.get("distill.hint", OFF) != OFF:
-        hints = encoder_embeddings(teacher, (*dataset.hashes, *copies.hashes))
-    return {OUT_OF_FOLD: folds.outputs(split, OUT_OF_FOLD, copies)}, hints
+        hints = encoder_embeddings(teacher, (*dataset.hashes, *copies.hashes, *digests))
+    return Lesson({OUT_OF_FOLD: folds.outputs(split, OUT_OF_FOLD, copies, digests)}, hints, digests)
 
 
 def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
