@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from ser_platform.cli import corpora, distill, evaluate, extend, features, models, studies, submit, train, tune, use
+from ser_platform.cli import (
+    corpora,
+    distill,
+    evaluate,
+    extend,
+    features,
+    models,
+    studies,
+    submit,
+    tracking,
+    train,
+    tune,
+    use,
+)
 from ser_platform.cli.output import one_line
 from ser_platform.errors import SerError
 
@@ -24,6 +37,7 @@ app.add_typer(features.app, name="features")
 studies.app.command("extend")(extend.extend)
 app.add_typer(studies.app, name="studies")
 app.add_typer(distill.app, name="distill")
+app.add_typer(tracking.app, name="tracking")
 app.add_typer(models.app, name="models")
 app.command()(use.predict)
 app.command()(use.ui)

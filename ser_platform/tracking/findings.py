@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
+
+from ser_platform.tracking.store import Client
 
 
 def log_findings(
-    client: MlflowClient,
+    client: Client,
     run_id: str,
     place: str,
     figures: Mapping[str, float],

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
@@ -19,6 +18,7 @@ from ser_platform.evaluation.intervals import MIN_SPEAKERS, Interval, paired_int
 from ser_platform.evaluation.ledger import reads
 from ser_platform.inference.predictor import Predictor
 from ser_platform.tracking.registry import CHAMPION, PREVIOUS, RegisteredModel, find_alias, find_model, load
+from ser_platform.tracking.store import Client
 
 MARGIN = 0.05  # UAR; a loss beyond it must be excluded by the interval
 LEVEL = 0.05  # error of the gate, divided by the looks at the test clips
@@ -59,7 +59,7 @@ def split_gate(protocol: str) -> Gate:
 
 
 def judge(
-    client: MlflowClient, candidate: RegisteredModel, champion: RegisteredModel | None, margin: float = MARGIN
+    client: Client, candidate: RegisteredModel, champion: RegisteredModel | None, margin: float = MARGIN
 ) -> list[Gate]:
     """Return every gate's outcome."""
     gates = [_digest_gate(client, candidate), split_gate(candidate.tags.get("protocol", ""))]
@@ -77,7 +77,7 @@ def judge(
     return gates
 
 
-def _digest_gate(client: MlflowClient, model: RegisteredModel) -> Gate:
+def _digest_gate(client: Client, model: RegisteredModel) -> Gate:
     try:
         bundle = load(client, model)
         tone = Audio(np.sin(np.arange(SAMPLE_RATE) * 0.1).astype(np.float32), SAMPLE_RATE)
@@ -88,7 +88,7 @@ def _digest_gate(client: MlflowClient, model: RegisteredModel) -> Gate:
     return Gate("bundle", True, "digests verify, loads, predicts")
 
 
-def _gain(client: MlflowClient, candidate: RegisteredModel, champion: RegisteredModel, looks: int) -> Interval:
+def _gain(client: Client, candidate: RegisteredModel, champion: RegisteredModel, looks: int) -> Interval:
     ours, theirs = _predictions(client, candidate), _predictions(client, champion)
     clips = sorted(ours)
     if clips != sorted(theirs):
@@ -104,7 +104,7 @@ def _gain(client: MlflowClient, candidate: RegisteredModel, champion: Registered
     return paired_interval(truth, old, new, speakers, level=1 - LEVEL / looks)
 
 
-def _predictions(client: MlflowClient, model: RegisteredModel) -> dict[str, dict[str, str]]:
+def _predictions(client: Client, model: RegisteredModel) -> dict[str, dict[str, str]]:
     """Return the rows of a version's test predictions by audio digest."""
     try:
         root = client.get_run(model.run_id).info.artifact_uri
@@ -115,7 +115,7 @@ def _predictions(client: MlflowClient, model: RegisteredModel) -> dict[str, dict
         return {row["audio_sha256"]: row for row in csv.DictReader(file)}
 
 
-def promote(client: MlflowClient, candidate: RegisteredModel, gates: Sequence[Gate], reason: str | None = None) -> None:
+def promote(client: Client, candidate: RegisteredModel, gates: Sequence[Gate], reason: str | None = None) -> None:
     """Point `champion` at `candidate` and `previous` at the champion so far; write who, when and why to the version.
 
     `reason` overrules failed gates, for good on record.
@@ -144,7 +144,7 @@ def promote(client: MlflowClient, candidate: RegisteredModel, gates: Sequence[Ga
         client.set_model_version_tag(candidate.name, candidate.version, name, value)
 
 
-def rollback(client: MlflowClient, name: str) -> RegisteredModel:
+def rollback(client: Client, name: str) -> RegisteredModel:
     """Make the previous champion the champion again, and the present one the previous; return the new champion.
 
     Raises:

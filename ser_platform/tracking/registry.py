@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.pyfunc
-from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -20,6 +19,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from ser_platform import __version__
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.inference.bundle import Bundle, Description, read_bundle, read_description
+from ser_platform.tracking.store import Client
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 PASSED_OVER = "passed_over"  # the tag of a version that did not become the candidate: it says why
@@ -65,19 +65,19 @@ def model_name(role: str) -> str:
     return f"ser-{role}"
 
 
-def place_of(client: MlflowClient, name: str, run_id: str, trial: str) -> str:
+def place_of(client: Client, name: str, run_id: str, trial: str) -> str:
     """Return what to add to the names of a version's artefacts: a study that is extended may register two of a run."""
     trials = [known.tags.get("trial") for known in _versions_of(client, name, run_id)]
     return "" if not trials or trials[0] == trial else f"-{trial}"
 
 
-def _versions_of(client: MlflowClient, name: str, run_id: str) -> list[ModelVersion]:
+def _versions_of(client: Client, name: str, run_id: str) -> list[ModelVersion]:
     found = [known for known in client.search_model_versions(f"name = '{name}'") if known.run_id == run_id]
     return sorted(found, key=lambda known: int(known.version))
 
 
 def register(
-    client: MlflowClient, name: str, run_id: str, bundle: Path, digest: str, tags: Mapping[str, str], card: str
+    client: Client, name: str, run_id: str, bundle: Path, digest: str, tags: Mapping[str, str], card: str
 ) -> RegisteredModel:
     """Log a bundle to a run as a pyfunc model, register it as a new version, and make that the candidate if it may be.
 
@@ -110,7 +110,7 @@ def register(
     return appoint(client, find_version(client, name, str(version.version)))
 
 
-def appoint(client: MlflowClient, model: RegisteredModel) -> RegisteredModel:
+def appoint(client: Client, model: RegisteredModel) -> RegisteredModel:
     """Make a version the candidate unless the present one is better on dev; return it as it then stands.
 
     Only versions of the same split, labels and protocol are compared: of others the newest is the candidate.
@@ -133,7 +133,7 @@ def _is_better(one: RegisteredModel, other: RegisteredModel) -> bool:
     return one.dev_uar is not None and other.dev_uar is not None and one.dev_uar > other.dev_uar
 
 
-def _create_name(client: MlflowClient, name: str) -> None:
+def _create_name(client: Client, name: str) -> None:
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -141,7 +141,7 @@ def _create_name(client: MlflowClient, name: str) -> None:
             raise
 
 
-def list_models(client: MlflowClient) -> list[RegisteredModel]:
+def list_models(client: Client) -> list[RegisteredModel]:
     """Return every version of every model, newest first within a name."""
     names = sorted(model.name for model in client.search_registered_models() if model.name.startswith("ser-"))
     return [
@@ -151,7 +151,7 @@ def list_models(client: MlflowClient) -> list[RegisteredModel]:
     ]
 
 
-def find_version(client: MlflowClient, name: str, version: str) -> RegisteredModel:
+def find_version(client: Client, name: str, version: str) -> RegisteredModel:
     """Return a version of a model.
 
     Raises:
@@ -164,7 +164,7 @@ def find_version(client: MlflowClient, name: str, version: str) -> RegisteredMod
     return RegisteredModel(name, str(found.version), tuple(found.aliases), str(found.run_id), dict(found.tags))
 
 
-def find_alias(client: MlflowClient, name: str, alias: str) -> RegisteredModel | None:
+def find_alias(client: Client, name: str, alias: str) -> RegisteredModel | None:
     """Return the version that an alias points to, or None."""
     try:
         version = client.get_model_version_by_alias(name, alias).version
@@ -173,7 +173,7 @@ def find_alias(client: MlflowClient, name: str, alias: str) -> RegisteredModel |
     return find_version(client, name, str(version))
 
 
-def find_model(client: MlflowClient, reference: str) -> RegisteredModel:
+def find_model(client: Client, reference: str) -> RegisteredModel:
     """Find a model by `NAME` (its champion), `NAME@ALIAS` or `NAME/VERSION`; `models:/` before it is allowed.
 
     Raises:
@@ -196,17 +196,17 @@ def find_model(client: MlflowClient, reference: str) -> RegisteredModel:
     return found
 
 
-def load(client: MlflowClient, model: RegisteredModel) -> Bundle:
+def load(client: Client, model: RegisteredModel) -> Bundle:
     """Return the bundle of a registered version, verified against the digest it was registered with."""
     return read_bundle(bundle_folder(client, model), model.tags.get("digest", "missing"))
 
 
-def describe(client: MlflowClient, model: RegisteredModel) -> Description:
+def describe(client: Client, model: RegisteredModel) -> Description:
     """Return what the bundle of a registered version says of itself, verified; its weights may be gone."""
     return read_description(bundle_folder(client, model), model.tags.get("digest", "missing"))
 
 
-def bundle_folder(client: MlflowClient, model: RegisteredModel) -> Path:
+def bundle_folder(client: Client, model: RegisteredModel) -> Path:
     """Return the local folder of a registered version's bundle, downloading it where the store is remote."""
     uri = client.get_model_version_download_uri(model.name, model.version)
     try:

@@ -1,34 +1,41 @@
-"""Runs of a study: one parent, one child a trial, written by one thread in batches, off the path of training."""
+"""Runs of a study: one parent, one child a trial, written by one thread in batches, off the path of training.
+
+While the store is away a study goes on: what happens is kept in its `Spool`, in order and with its time, and sent when
+the store is back; `ser tracking sync` sends what a study has left behind. Nothing is written twice: a run is looked up
+by study and trial before it is created again, and MLflow takes a figure of the same time and step once.
+"""
 
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import WorkFailed
 from ser_platform.settings import Settings, as_json
+from ser_platform.tracking.patience import PatientClient, StoreDown
+from ser_platform.tracking.spool import Event, Owner, Spool
 
 EPOCH_METRICS = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar")
 END_METRICS = ("epochs", "train_seconds", "parameters")
 PARETO = "pareto"  # the tag of trials that no other trial of their study beats
 LARGEST_BATCH = 900  # figures and settings; MLflow takes 1000, tags among them
 PAUSE = 1.0  # seconds in which events gather into a batch
+RETRY = 5.0  # seconds after which a store that was away is tried again
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
+START, EPOCH, END, FINISH = "start", "epoch", "end", "finish"
 
 
 @dataclass
 class _Pending:
-    """What waits to be written of a trial; `settings` and when it began where its run is still to be created."""
+    """What waits to be written of a trial; `start` where its run is still to be created."""
 
-    settings: Settings | None = None
-    began: int = 0
+    start: Event | None = None
     metrics: list[Metric] = field(default_factory=list)
     tags: list[RunTag] = field(default_factory=list)
     status: str = ""
@@ -40,40 +47,50 @@ class StudyRuns:
 
     def __init__(
         self,
-        client: MlflowClient,
+        client: PatientClient,
         experiment: str,
         study: str,
         tags: Mapping[str, str],
         trial_tags: Callable[[Settings], Mapping[str, str]] = lambda settings: {},
+        folder: Path | None = None,
     ) -> None:
-        """Open the parent run of `study`, or take it up again where an interrupted study left it."""
-        self._client, self._experiment, self._study, self._tags = client, experiment, study, dict(tags)
-        self._trial_tags = trial_tags
-        self._events: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        """Open the parent run of `study`, or take it up again where an interrupted study left it.
+
+        `folder` is the study's, where events wait for a store that is away; without one they are lost with it.
+
+        Raises:
+            StoreDown: the store stays away.
+        """
+        self._client, self._experiment, self._study = client, experiment, study
+        self._at_once = client.impatient()
+        self._owner, self._trial_tags = Owner(study, experiment, dict(tags)), trial_tags
+        self._spool = None if folder is None else Spool(folder)
+        self._events: queue.Queue[Event | None] = queue.Queue()
+        self._batch: list[Event] = []  # taken since the last batch was sent
         self._pending: dict[int, _Pending] = {}
         self._open: set[int] = set()
         self._failure: MlflowException | None = None
-        found = self._found()
-        self.run_ids = {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
-        self._ended = {int(run.data.tags["trial"]) for run in found if "trial" in run.data.tags and _is_complete(run)}
-        self._whole = {int(run.data.tags["trial"]) for run in found if "trial" in run.data.tags and _is_whole(run)}
-        self._marked = {int(run.data.tags["trial"]) for run in found if "trial" in run.data.tags and _is_marked(run)}
         self._logged: dict[int, set[tuple[str, int]]] = {}
+        self._tried = -math.inf  # when the store was last found away
+        self._is_uncertain = False  # what was sent last may have arrived, though its reply did not
+        self.run_ids: dict[int, str] = {}
+        found = self._found(client)
+        self._learn(found)
         self.parent_id = self._open_parent(found)
+        if self.waiting is not None:
+            self._catch_up(self._client)
+            found = self._found(client)
+        trials = {int(run.data.tags["trial"]): run for run in found if "trial" in run.data.tags}
+        self._ended = {number for number, run in trials.items() if _is_complete(run)}
+        self._whole = {number for number, run in trials.items() if _is_whole(run)}
+        self._marked = {number for number, run in trials.items() if PARETO in run.data.tags}
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
 
-    def _found(self) -> list[Run]:
-        """Return the runs that an interrupted study left; `create_run` would make twins of them."""
-        return list(self._client.search_runs([self._experiment], f"tags.study = '{self._study}'", max_results=50_000))
-
-    def _open_parent(self, found: list[Run]) -> str:
-        for run in found:
-            if "trial" not in run.data.tags:
-                self._client.update_run(run.info.run_id, "RUNNING")
-                return str(run.info.run_id)
-        tags = self._tags | {"study": self._study, "state": "running"}
-        return str(self._client.create_run(self._experiment, tags=tags, run_name=self._study).info.run_id)
+    @property
+    def waiting(self) -> Path | None:
+        """The file in which events wait for the store, None where all are sent."""
+        return None if self._spool is None or self._spool.is_empty else self._spool.path
 
     def has_ended(self, number: int) -> bool:
         """Tell whether an interrupted study had written all of a trial."""
@@ -85,72 +102,58 @@ class StudyRuns:
 
     def logged_epochs(self, number: int) -> set[int]:
         """Return the epochs of a trial that an interrupted study had written: they are not to be written twice."""
-        return {step for _, step in self._metrics_of(number)}
-
-    def _metrics_of(self, number: int) -> set[tuple[str, int]]:
-        """Return what a trial's run holds of its epochs: (metric, epoch)."""
-        run_id = self.run_ids.get(number)
-        if run_id is None:
-            return set()
-        histories = (self._client.get_metric_history(run_id, name) for name in EPOCH_METRICS)
-        return {(metric.key, metric.step) for history in histories for metric in history}
+        return {step for _, step in self._metrics_of(self._client, number)}
 
     def start(self, number: int, settings: Settings) -> None:
         """Open the run of a trial."""
-        began = _now()
-        self._events.put(lambda: self._begin(number, settings, began))
+        tags, plain = dict(self._trial_tags(settings)), as_json(settings)
+        self._events.put({"kind": START, "trial": number, "time": _now(), "settings": plain, "tags": tags})
 
     def epoch(self, number: int, result: Mapping[str, float]) -> None:
         """Log the metrics of an epoch; those that the run holds, from before a kill, are not logged again."""
-        now, step = _now(), int(result["epoch"])
-        metrics = [Metric(name, result[name], now, step) for name in EPOCH_METRICS if math.isfinite(result[name])]
-
-        def write() -> None:
-            known = self._logged.get(number, ())
-            self._of(number).metrics.extend(metric for metric in metrics if (metric.key, metric.step) not in known)
-
-        self._events.put(write)
+        metrics = {name: float(result[name]) for name in EPOCH_METRICS if math.isfinite(result[name])}
+        step = int(result["epoch"])
+        self._events.put({"kind": EPOCH, "trial": number, "time": _now(), "step": step, "metrics": metrics})
 
     def end(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
         """Close the run of a trial."""
-        now = _now()
-        finals = [Metric(name, float(metrics[name]), now, 0) for name in END_METRICS if name in metrics]
-        tags = [RunTag("state", state)] + ([RunTag("reason", reason[:5000])] if reason else [])
-
-        def write() -> None:
-            pending = self._of(number)
-            pending.metrics += finals
-            pending.tags += tags
-            pending.status, pending.ended = STATUS[state], now
-
-        self._events.put(write)
+        finals = {name: float(metrics[name]) for name in END_METRICS if name in metrics}
+        told = {"state": state, "reason": reason[:5000]}
+        self._events.put({"kind": END, "trial": number, "time": _now(), "metrics": finals, **told})
 
     def close(self) -> None:
-        """Wait until everything is written.
+        """Wait until everything is written, or kept for when the store is back.
 
         Raises:
             WorkFailed: the store refused something; the study's journal still holds all.
         """
-        self._events.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._events.put(None)
+            self._thread.join()
         if self._failure is not None:
             raise WorkFailed(f"MLflow did not take every run of {self._study}: {self._failure.message}")
 
-    def finish(self, metrics: Mapping[str, float], tags: Mapping[str, str], status: str = "FINISHED") -> None:
-        """Write the study's own figures, close the parent run and the runs of trials that were cut off."""
-        now = _now()
-        for number in sorted(self._open & self.run_ids.keys()):
-            self._client.set_tag(self.run_ids[number], "state", "interrupted")
-            self._client.set_terminated(self.run_ids[number], "KILLED")
-        self._client.log_batch(
-            self.parent_id,
-            metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items() if math.isfinite(value)],
-            tags=[RunTag(name, value) for name, value in tags.items()],
-        )
-        self._client.set_terminated(self.parent_id, status)
+    def finish(
+        self, metrics: Mapping[str, float], tags: Mapping[str, str], status: str = "FINISHED", *, wait: bool = True
+    ) -> None:
+        """Write the study's own figures, close the parent run and the runs of trials that were cut off; after `close`.
+
+        Raises:
+            StoreDown: the store stays away; without `wait` what is left is kept for later instead.
+        """
+        finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        event = {"kind": FINISH, "time": _now(), "metrics": finite, "tags": dict(tags), "status": status}
+        self._batch.append(event)
+        try:
+            self._catch_up(self._client if wait else self._at_once)
+        except StoreDown:
+            self._keep_batch()
+            if wait or self._spool is None:
+                raise
 
     def mark(self, pareto: Collection[int]) -> None:
         """Tag the runs of the trials that no other beats, and no others; after `close`."""
+        self._catch_up(self._client)
         for number in sorted(self._marked - set(pareto)):
             self._client.delete_tag(self.run_ids[number], PARETO)
         for number in sorted(set(pareto) - self._marked):
@@ -168,29 +171,28 @@ class StudyRuns:
         except MlflowException as error:
             raise WorkFailed(f"MLflow did not take the report of {self._study}: {error.message}") from error
 
-    def _of(self, number: int) -> _Pending:
-        return self._pending.setdefault(number, _Pending())
+    def _found(self, client: PatientClient) -> list[Run]:
+        """Return the runs of the study that are there; `create_run` would make twins of them."""
+        return list(client.search_runs([self._experiment], f"tags.study = '{self._study}'", max_results=50_000))
 
-    def _begin(self, number: int, settings: Settings, began: int) -> None:
-        self._open.add(number)
-        self._flush_of(number)  # of a trial that is run again in this process
-        if number not in self.run_ids:
-            self._pending[number] = _Pending(settings, began)
-            return
-        self._client.update_run(self.run_ids[number], "RUNNING")
-        self._client.log_batch(self.run_ids[number], params=_params(settings))  # a kill may have come before them
-        self._logged[number] = self._metrics_of(number)
+    def _learn(self, found: Iterable[Run]) -> None:
+        self.run_ids |= {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
 
-    def _create(self, number: int, entry: _Pending) -> None:
-        """Create the run of a trial, with the tags that wait: each call is a transaction of its own."""
-        assert entry.settings is not None
-        tags = self._tags | dict(self._trial_tags(entry.settings))
-        tags |= {"study": self._study, "trial": str(number), "state": "running", "mlflow.parentRunId": self.parent_id}
-        tags |= {tag.key: tag.value for tag in entry.tags}
-        name = f"trial {number}, {entry.settings['model.name']}"  # the study is a tag, and the parent
-        run = self._client.create_run(self._experiment, start_time=entry.began, tags=tags, run_name=name)
-        self.run_ids[number] = run.info.run_id
-        entry.tags = []
+    def _open_parent(self, found: list[Run]) -> str:
+        for run in found:
+            if "trial" not in run.data.tags:
+                self._client.update_run(run.info.run_id, "RUNNING")
+                return str(run.info.run_id)
+        tags = self._owner.tags | {"study": self._study, "state": "running"}
+        return str(self._client.create_run(self._experiment, tags=tags, run_name=self._study).info.run_id)
+
+    def _metrics_of(self, client: PatientClient, number: int) -> set[tuple[str, int]]:
+        """Return what a trial's run holds of its epochs: (metric, epoch)."""
+        run_id = self.run_ids.get(number)
+        if run_id is None:
+            return set()
+        histories = (client.get_metric_history(run_id, name) for name in EPOCH_METRICS)
+        return {(metric.key, metric.step) for history in histories for metric in history}
 
     def _write(self) -> None:
         """Take events until the closing None; send what has gathered once a pause has passed."""
@@ -203,38 +205,152 @@ class StudyRuns:
                 due = time.monotonic() + PAUSE
                 continue
             if event is None:
+                self._tried = -math.inf
                 self._flush()
                 return
-            self._attempt(event)
-
-    def _attempt(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except MlflowException as error:
-            self._failure = self._failure or error
+            self._batch.append(event)
 
     def _flush(self) -> None:
+        """Send what has gathered; keep it where the store is away."""
+        if time.monotonic() - self._tried < RETRY:
+            self._keep_batch()
+            return
+        try:
+            self._catch_up(self._at_once)
+        except StoreDown:
+            self._tried = time.monotonic()
+            self._keep_batch()
+
+    def _keep_batch(self) -> None:
+        if self._spool is not None and self._batch:
+            self._spool.append(self._owner, self._batch)
+            self._batch = []
+
+    def _catch_up(self, client: PatientClient) -> None:
+        """Send what waits in the spool, then what has gathered since.
+
+        Raises:
+            StoreDown: the store is away.
+        """
+        try:
+            if self._is_uncertain or self.waiting is not None:
+                self._learn(self._found(client))
+            if self._spool is not None and self.waiting is not None:
+                self._send(client, self._spool.read()[1])
+                self._spool.clear()
+            self._send(client, self._batch)
+        except StoreDown:
+            self._is_uncertain = True
+            raise
+        self._batch, self._is_uncertain = [], False
+
+    def _send(self, client: PatientClient, events: list[Event]) -> None:
+        """Write events, those of a trial together.
+
+        Raises:
+            StoreDown: the store is away; any of them may have arrived.
+        """
+        self._pending = {}
+        for event in events:
+            if event["kind"] == FINISH:
+                self._send_pending(client)
+                self._end_study(client, event)
+            elif event["kind"] == START:
+                self._send_trial(client, event["trial"])  # of a trial that is run again
+                self._begin(client, event)
+            else:
+                self._gather(event)
+        self._send_pending(client)
+
+    def _gather(self, event: Event) -> None:
+        pending, now = self._pending.setdefault(event["trial"], _Pending()), event["time"]
+        known, step = self._logged.get(event["trial"], ()), event.get("step", 0)
+        metrics = [Metric(name, value, now, step) for name, value in event["metrics"].items()]
+        pending.metrics += [metric for metric in metrics if event["kind"] == END or (metric.key, step) not in known]
+        if event["kind"] == END:
+            pending.tags.append(RunTag("state", event["state"]))
+            pending.tags += [RunTag("reason", event["reason"])] if event["reason"] else []
+            pending.status, pending.ended = STATUS[event["state"]], now
+
+    def _begin(self, client: PatientClient, event: Event) -> None:
+        number = event["trial"]
+        self._open.add(number)
+        if number not in self.run_ids:
+            self._pending[number] = _Pending(event)
+            return
+        self._attempt(lambda: self._take_up(client, event))
+
+    def _take_up(self, client: PatientClient, event: Event) -> None:
+        """Go on with a run that is there; a kill may have come before its settings."""
+        run_id = self.run_ids[event["trial"]]
+        client.update_run(run_id, "RUNNING")
+        client.log_batch(run_id, params=_params(event["settings"]))
+        self._logged[event["trial"]] = self._metrics_of(client, event["trial"])
+
+    def _send_pending(self, client: PatientClient) -> None:
         for number in list(self._pending):
-            self._flush_of(number)
+            self._send_trial(client, number)
 
-    def _flush_of(self, number: int) -> None:
+    def _send_trial(self, client: PatientClient, number: int) -> None:
         if (entry := self._pending.pop(number, None)) is not None:
-            self._attempt(lambda: self._send(number, entry))
+            self._attempt(lambda: self._log(client, number, entry))
 
-    def _send(self, number: int, entry: _Pending) -> None:
-        params = [] if entry.settings is None else _params(entry.settings)
-        if entry.settings is not None:
-            self._create(number, entry)
+    def _log(self, client: PatientClient, number: int, entry: _Pending) -> None:
+        params = [] if entry.start is None else _params(entry.start["settings"])
+        if entry.start is not None:
+            self._create(client, number, entry.start, entry)
         if number not in self.run_ids:
             return  # which the store refused, as `close` tells
         run_id, size = self.run_ids[number], LARGEST_BATCH - len(params)
         for first in range(0, max(len(entry.metrics), 1), size):
             metrics = entry.metrics[first : first + size]
-            self._client.log_batch(run_id, metrics=metrics, tags=entry.tags, params=params)
+            client.log_batch(run_id, metrics=metrics, tags=entry.tags, params=params)
             params = []
         if entry.status:
-            self._client.set_terminated(run_id, entry.status, entry.ended)
+            client.set_terminated(run_id, entry.status, entry.ended)
             self._open.discard(number)
+
+    def _create(self, client: PatientClient, number: int, start: Event, entry: _Pending) -> None:
+        """Create the run of a trial, with the tags that wait: each call is a transaction of its own."""
+        tags = self._owner.tags | start["tags"]
+        tags |= {"study": self._study, "trial": str(number), "state": "running", "mlflow.parentRunId": self.parent_id}
+        tags |= {tag.key: tag.value for tag in entry.tags}
+        name = f"trial {number}, {start['settings']['model.name']}"  # the study is a tag, and the parent
+        run = client.create_run(self._experiment, start_time=start["time"], tags=tags, run_name=name)
+        self.run_ids[number] = run.info.run_id
+        entry.tags = []
+
+    def _end_study(self, client: PatientClient, event: Event) -> None:
+        for number in sorted(self._open & self.run_ids.keys()):
+            client.set_tag(self.run_ids[number], "state", "interrupted")
+            client.set_terminated(self.run_ids[number], "KILLED", event["time"])
+        metrics = [Metric(name, value, event["time"], 0) for name, value in event["metrics"].items()]
+        client.log_batch(self.parent_id, metrics, tags=[RunTag(name, value) for name, value in event["tags"].items()])
+        client.set_terminated(self.parent_id, event["status"], event["time"])
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        """Do some of the work; what the store refuses is remembered, and the rest goes on."""
+        try:
+            work()
+        except MlflowException as error:
+            self._failure = self._failure or error
+
+
+def send_waiting(client: PatientClient, folder: Path) -> int:
+    """Send what waits of a study that does not run; return how many events that were.
+
+    Raises:
+        WorkFailed: the store stays away, refuses something, or is not the one that the study's runs are in.
+    """
+    owner, events = Spool(folder).read()
+    found = client.search_runs([owner.experiment], f"tags.study = '{owner.study}'", max_results=1)
+    if not found:
+        raise WorkFailed("its runs are not in this store; set MLFLOW_TRACKING_URI to the one it was tuned with")
+    runs = StudyRuns(client, owner.experiment, owner.study, owner.tags, folder=folder)  # sends
+    runs.close()
+    if not any(event["kind"] == FINISH for event in events):  # killed meanwhile
+        runs.finish({}, {"state": "interrupted"}, "KILLED")
+    return len(events)
 
 
 def _is_complete(run: Run) -> bool:
@@ -245,12 +361,8 @@ def _is_whole(run: Run) -> bool:
     return bool(run.info.status in STATUS.values() and run.data.tags.get("state") in STATUS)
 
 
-def _is_marked(run: Run) -> bool:
-    return PARETO in run.data.tags
-
-
-def _params(settings: Settings) -> list[Param]:
-    return [Param(name, str(value)) for name, value in as_json(settings).items()]
+def _params(settings: Mapping[str, object]) -> list[Param]:
+    return [Param(name, str(value)) for name, value in settings.items()]
 
 
 def _now() -> int:

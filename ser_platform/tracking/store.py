@@ -4,12 +4,12 @@ import logging
 import os
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import UserError, WorkFailed
+from ser_platform.tracking.patience import PatientClient, StoreDown
 
-Client = MlflowClient
+Client = PatientClient
 DATABASE, ARTEFACTS = "mlflow.db", "mlruns"  # MLflow's own defaults, so that a plain `mlflow ui` here finds them
 
 
@@ -18,7 +18,7 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / DATABASE}"
 
 
-def open_client() -> MlflowClient:
+def open_client() -> PatientClient:
     """Return a client of the store, creating the store when it is missing.
 
     Raises:
@@ -29,24 +29,24 @@ def open_client() -> MlflowClient:
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bundle is a few hundred kilobytes
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # seven, MLflow's own, are minutes of silence
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # the client's own repeat what creates, see `patience`
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each run that ends
     uri = tracking_uri()
     if "MLFLOW_TRACKING_URI" not in os.environ and not os.access(Path.cwd(), os.W_OK):
         raise UserError(f"{Path.cwd()} cannot be written: runs are kept there; go elsewhere or set MLFLOW_TRACKING_URI")
     # The pyfunc flavour and model downloads ask the process, not the client, where the store is.
     os.environ["MLFLOW_TRACKING_URI"] = uri
     try:
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_experiments(max_results=1)
-    except MlflowException as error:
-        raise WorkFailed(
-            f"the MLflow store {_without_secret(uri)} does not answer: {str(error.message)[:150]}"
-        ) from error
+        client = PatientClient(uri)
+        client.impatient().search_experiments(max_results=1)  # a wrong address is told at once
+    except (MlflowException, StoreDown) as error:
+        told = str(getattr(error.__cause__ or error, "message", error))[:150]
+        raise WorkFailed(f"the MLflow store {_without_secret(uri)} does not answer: {told}") from error
     return client
 
 
-def experiment_id(client: MlflowClient, name: str) -> str:
+def experiment_id(client: PatientClient, name: str) -> str:
     """Return the id of the experiment called `name`, creating it when missing."""
     found = client.get_experiment_by_name(name)
     if found is not None:

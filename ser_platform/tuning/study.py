@@ -82,7 +82,7 @@ class StudyRun:
             "code_version": code_version,
             **({"warm_start": " ".join(self.past.studies)} if self.past.studies else {}),
         }
-        self.runs = StudyRuns(client, experiment, folder.name, tags, trial_tags)
+        self.runs = StudyRuns(client, experiment, folder.name, tags, trial_tags, folder.path)
         self.tasks = StudyTasks(space, corpus, teacher, where, self._counting)
 
     def run(self) -> Outcome:
@@ -169,7 +169,9 @@ class StudyRun:
     def abandon(self, state: str) -> None:
         """Close the runs of a study that does not go on; the journal keeps what was done."""
         self.runs.close()
-        self.runs.finish({}, {"state": state}, "KILLED")
+        self.runs.finish({}, {"state": state}, "KILLED", wait=False)
+        if self.runs.waiting is not None:
+            self.display.say(f"{self.runs.waiting} holds what MLflow did not take; when it is back: ser tracking sync")
         self.folder.end_search()
         self.folder.update(state=state, run_ids=self._run_ids())
 

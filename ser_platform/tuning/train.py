@@ -275,7 +275,9 @@ class _Training:
             "code_version": code_version(),
             **({} if begin.ancestor is None else {"init": begin.ancestor.title}),
         }
-        self.runs = StudyRuns(client, experiment_id(client, f"ser-{dataset.name}"), self.name, tags, trial_tags)
+        self.runs = StudyRuns(
+            client, experiment_id(client, f"ser-{dataset.name}"), self.name, tags, trial_tags, runs_folder() / self.name
+        )
 
     def run(self, began: float) -> Trained:
         try:
@@ -285,7 +287,7 @@ class _Training:
         except BaseException as ended:
             self.runs.close()
             state = "interrupted" if isinstance(ended, KeyboardInterrupt) else "failed"
-            self.runs.finish({}, {"state": state}, "KILLED" if state == "interrupted" else "FAILED")
+            self.runs.finish({}, {"state": state}, "KILLED" if state == "interrupted" else "FAILED", wait=False)
             raise
 
     def _finish(self, fits: list[Fit], began: float) -> Trained:

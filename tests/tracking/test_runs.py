@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from ser_platform.errors import WorkFailed
 from ser_platform.settings import resolve
@@ -76,15 +77,15 @@ def test_many_epochs_are_written_in_batches_that_mlflow_takes(client: Client) ->
 def test_a_store_that_refuses_a_run_is_told_at_the_end_and_the_others_are_written(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create = client.create_run
+    create = Client.create_run
 
-    def refuse_the_first(*words: object, tags: dict[str, str], **named: object) -> Run:
+    def refuse_the_first(self: Client, *words: object, tags: dict[str, str], **named: object) -> Run:
         if tags.get("trial") == "0":
-            raise MlflowException("no room")
-        return create(*words, tags=tags, **named)  # type: ignore[arg-type]
+            raise MlflowException("no room", error_code=INVALID_PARAMETER_VALUE)
+        return create(self, *words, tags=tags, **named)  # type: ignore[arg-type]
 
     runs = open_runs(client)
-    monkeypatch.setattr(client, "create_run", refuse_the_first)
+    monkeypatch.setattr(Client, "create_run", refuse_the_first)
     for number in (0, 1):
         write(runs, number)
         runs.end(number, "complete", METRICS, "")

@@ -1,0 +1,193 @@
+"""A client that outlives outages of its store: a call is repeated until it is known to be done, and done once.
+
+MLflow's own retries send any request again whose reply is lost, so a run that the store has created is created twice.
+Here they are off. What is the same when it is done twice is repeated; what creates looks first whether it was created.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from ser_platform.errors import WorkFailed
+
+PATIENCE = 300.0  # seconds that a command waits for a store that has answered before
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two attempts
+PASSING = frozenset(
+    ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "ABORTED")
+)
+REPEATABLE = (
+    "delete_model_version",
+    "delete_model_version_tag",
+    "delete_registered_model_alias",
+    "delete_tag",
+    "download_artifacts",
+    "get_experiment_by_name",
+    "get_metric_history",
+    "get_model_version",
+    "get_model_version_by_alias",
+    "get_model_version_download_uri",
+    "get_run",
+    "list_artifacts",
+    "log_artifact",
+    "log_artifacts",
+    "log_batch",
+    "log_dict",
+    "log_inputs",
+    "search_experiments",
+    "search_model_versions",
+    "search_registered_models",
+    "search_runs",
+    "set_model_version_tag",
+    "set_registered_model_alias",
+    "set_tag",
+    "set_terminated",
+    "update_run",
+)
+THERE_ALREADY = "RESOURCE_ALREADY_EXISTS"
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class StoreDown(WorkFailed):
+    """The store does not answer, or only with errors of its own."""
+
+
+def is_outage(error: Exception) -> bool:
+    """Tell whether an error passes by itself: the store is away, overloaded or broken, and the request was sound."""
+    if isinstance(error, requests.RequestException):
+        return error.response is None or error.response.status_code >= 500 or error.response.status_code == 429
+    return isinstance(error, MlflowException) and error.error_code in PASSING
+
+
+class PatientClient(MlflowClient):
+    """An MLflow client that waits up to `patience` seconds for a store that is away.
+
+    Any call raises `StoreDown` when the store stays away; other refusals are MLflow's own, at once. Without patience
+    (0) there is one attempt.
+    """
+
+    def __init__(self, uri: str, patience: float = PATIENCE) -> None:
+        super().__init__(tracking_uri=uri, registry_uri=uri)
+        self.uri, self.patience = uri, patience
+
+    def impatient(self) -> "PatientClient":
+        """Return a client of the same store that does not wait."""
+        return PatientClient(self.uri, 0.0)
+
+    def create_run(
+        self,
+        experiment_id: str,
+        start_time: int | None = None,
+        tags: dict[str, Any] | None = None,
+        run_name: str | None = None,
+    ) -> Run:
+        """Create a run unless an attempt of this call has: by its tags, of which `study` must be there."""
+
+        def attempt(is_first: bool) -> Run:
+            found = None if is_first else self._run_of(experiment_id, tags or {})
+            return found or MlflowClient.create_run(self, experiment_id, start_time, tags, run_name)
+
+        return self._patiently("create_run", attempt)
+
+    def create_experiment(
+        self, name: str, artifact_location: str | None = None, tags: dict[str, Any] | None = None
+    ) -> str:
+        """Create an experiment, or return the id of the one that is there."""
+
+        def attempt(is_first: bool) -> str:
+            try:
+                return str(MlflowClient.create_experiment(self, name, artifact_location, tags))
+            except MlflowException as error:
+                if error.error_code != THERE_ALREADY:
+                    raise
+                there = MlflowClient.get_experiment_by_name(self, name)
+                assert there is not None, "the store has just told so"
+                return str(there.experiment_id)
+
+        return self._patiently("create_experiment", attempt)
+
+    def create_registered_model(
+        self,
+        name: str,
+        tags: dict[str, Any] | None = None,
+        description: str | None = None,
+        deployment_job_id: str | None = None,
+    ) -> RegisteredModel:
+        """Create a registered model, or return the one that is there."""
+
+        def attempt(is_first: bool) -> RegisteredModel:
+            try:
+                return MlflowClient.create_registered_model(self, name, tags, description, deployment_job_id)
+            except MlflowException as error:
+                if error.error_code != THERE_ALREADY:
+                    raise
+                return MlflowClient.get_registered_model(self, name)
+
+        return self._patiently("create_registered_model", attempt)
+
+    def create_model_version(
+        self, name: str, source: str, run_id: str | None = None, *args: Any, **more: Any
+    ) -> ModelVersion:
+        """Create a version unless an attempt of this call has: known by its run and the last part of its source."""
+
+        def attempt(is_first: bool) -> ModelVersion:
+            if not is_first:
+                wanted = f"name = '{name}' and run_id = '{run_id}'"
+                for version in MlflowClient.search_model_versions(self, wanted):
+                    if _last(str(version.source)) == _last(source):
+                        return version
+            return MlflowClient.create_model_version(self, name, source, run_id, *args, **more)
+
+        return self._patiently("create_model_version", attempt)
+
+    def _run_of(self, experiment_id: str, tags: dict[str, Any]) -> Run | None:
+        """Return the run of a trial, or the parent run of its study."""
+        wanted = f"tags.study = '{tags['study']}'"
+        if "trial" in tags:
+            wanted += f" and tags.trial = '{tags['trial']}'"
+        found = MlflowClient.search_runs(self, [experiment_id], wanted)
+        return next((run for run in found if run.data.tags.get("trial") == tags.get("trial")), None)
+
+    def _patiently(self, what: str, attempt: Callable[[bool], T]) -> T:
+        """Call `attempt`, which is told whether it is the first, until no outage ends it or patience does."""
+        ends, pause, is_first = time.monotonic() + self.patience, FIRST_PAUSE, True
+        while True:
+            try:
+                return attempt(is_first)
+            except (MlflowException, requests.RequestException) as error:
+                if not is_outage(error):
+                    raise
+                if time.monotonic() + pause > ends:
+                    told = str(getattr(error, "message", error))[:150]
+                    raise StoreDown(f"the MLflow store does not answer ({what}): {told}") from error
+            if is_first:
+                log.warning("the MLflow store does not answer; waiting up to %.0f s, nothing is lost", self.patience)
+            time.sleep(pause)
+            pause, is_first = min(2 * pause, LONGEST_PAUSE), False
+
+
+def _repeated(name: str) -> Callable[..., Any]:
+    plain = getattr(MlflowClient, name)
+
+    @functools.wraps(plain)
+    def call(self: PatientClient, *args: Any, **more: Any) -> Any:
+        return self._patiently(name, lambda is_first: plain(self, *args, **more))
+
+    return call
+
+
+for _name in REPEATABLE:
+    setattr(PatientClient, _name, _repeated(_name))
+
+
+def _last(source: str) -> str:
+    """Return what is the same of a version's source, whether it is told by its run or by its place."""
+    return source.rstrip("/").rpartition("/")[2]

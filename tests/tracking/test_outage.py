@@ -1,0 +1,245 @@
+"""A store that goes away, comes back, or loses its answers: what it holds in the end is what it would have held."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ser_platform.cli import app
+from ser_platform.errors import SerError, WorkFailed
+from ser_platform.settings import resolve
+from ser_platform.tracking import runs as writing
+from ser_platform.tracking.patience import PatientClient, StoreDown
+from ser_platform.tracking.runs import StudyRuns, send_waiting
+from ser_platform.tracking.spool import Owner, Spool
+from ser_platform.tracking.store import experiment_id
+from tests.tracking.servers import LosingProxy, Server
+from tests.tuning.test_book import result
+
+pytestmark = pytest.mark.slow
+SETTINGS = resolve({"model.name": "bilstm"})
+N_TRIALS = 8
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PAUSE", 0.05)
+    monkeypatch.setattr(writing, "RETRY", 0.2)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    one = Server(tmp_path_factory.mktemp("server"))
+    one.start()
+    yield one
+    one.kill()
+
+
+def study(client: PatientClient, name: str, folder: Path | None) -> StudyRuns:
+    return StudyRuns(client, experiment_id(client, "ser-made"), name, {"role": "student"}, folder=folder)
+
+
+def trial(runs: StudyRuns, number: int) -> None:
+    runs.start(number, SETTINGS)
+    train_and_end(runs, number)
+
+
+def train_and_end(runs: StudyRuns, number: int) -> None:
+    for epoch in (1, 2, 3):
+        runs.epoch(number, result(epoch, 0.1 * number + 0.01 * epoch))
+    state = "failed" if number == 3 else "complete"
+    runs.end(number, state, {"epochs": 3.0, "parameters": 7.0}, "a reason" if number == 3 else "")
+
+
+def settle(runs: StudyRuns) -> None:
+    runs.close()
+    runs.finish({"test_uar": 0.5}, {"state": "finished"})
+
+
+def content(client: PatientClient, name: str) -> dict[str, Any]:
+    """Return all that is known of a study's runs, by trial, but ids and times."""
+    found = client.search_runs([experiment_id(client, "ser-made")], f"tags.study = '{name}'")
+    told: dict[str, Any] = {}
+    for run in found:
+        number = run.data.tags.get("trial", "parent")
+        assert number not in told, "a run is there twice"
+        histories = {
+            key: [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, key)]
+            for key in run.data.metrics
+        }
+        tags = {key: value for key, value in run.data.tags.items() if key in ("role", "state", "reason", "trial")}
+        told[number] = (run.info.status, histories, run.data.params, tags, run.info.run_name.replace(name, ""))
+    return told
+
+
+def undisturbed(server: Server, tmp_path: Path) -> dict[str, Any]:
+    client = PatientClient(server.url)
+    runs = study(client, f"calm-{tmp_path.name}", tmp_path / "calm")
+    for number in range(N_TRIALS):
+        trial(runs, number)
+    settle(runs)
+    assert not (tmp_path / "calm").exists(), "nothing had to wait"
+    told = content(client, f"calm-{tmp_path.name}")
+    assert len(told) == N_TRIALS + 1
+    return told
+
+
+def drain(runs: StudyRuns) -> None:
+    """Wait until the writer has nothing left to take."""
+    for _ in range(400):
+        if runs._events.empty() and not runs._batch:
+            return
+        writing.time.sleep(0.05)
+    raise AssertionError("the writer hangs")
+
+
+def test_a_server_that_is_killed_mid_study_holds_everything_in_the_end(server: Server, tmp_path: Path) -> None:
+    wanted = undisturbed(server, tmp_path)
+    runs = study(PatientClient(server.url), "killed", tmp_path / "killed")
+    trial(runs, 0)
+    trial(runs, 1)
+    runs.start(2, SETTINGS)
+    drain(runs)
+    server.kill()
+    train_and_end(runs, 2)
+    for number in range(3, 7):  # more than half of the trials end while it is away
+        trial(runs, number)
+    drain(runs)
+    assert runs.waiting is not None
+    server.start()
+    trial(runs, 7)
+    settle(runs)
+    assert runs.waiting is None
+    assert content(PatientClient(server.url), "killed") == wanted
+
+
+@pytest.mark.parametrize(
+    "lost",
+    ["runs/create", "runs/log-batch", "runs/update", "runs/search", "runs/set-tag"],
+)
+def test_answers_that_are_lost_make_nothing_twice(server: Server, tmp_path: Path, lost: str) -> None:
+    wanted = undisturbed(server, tmp_path)
+    seen: Counter[str] = Counter()
+
+    def every_third(path: str) -> bool:
+        seen[path] += 1
+        return path.endswith(lost) and seen[path] % 3 == 1
+
+    proxy, name = LosingProxy(server.port, every_third), f"lost-{lost.replace('/', '-')}"
+    runs = study(PatientClient(proxy.url), name, tmp_path / "lost")
+    for number in range(N_TRIALS):
+        trial(runs, number)
+        drain(runs)
+    settle(runs)
+    proxy.stop()
+    if lost != "runs/set-tag":
+        assert any(path.endswith(lost) for path in proxy.lost)
+    assert content(PatientClient(server.url), name) == wanted
+
+
+def test_answers_that_are_lost_make_nothing_twice_without_a_folder_either(server: Server, tmp_path: Path) -> None:
+    wanted, seen = undisturbed(server, tmp_path), Counter[str]()
+
+    def first_two(path: str) -> bool:
+        seen[path] += 1
+        return path.endswith("runs/create") and seen[path] in (2, 4)
+
+    proxy = LosingProxy(server.port, first_two)
+    runs = study(PatientClient(proxy.url), "folderless", None)
+    for number in range(N_TRIALS):
+        trial(runs, number)
+        drain(runs) if number > 4 else None
+    settle(runs)
+    proxy.stop()
+    assert content(PatientClient(server.url), "folderless") == wanted
+
+
+def test_what_waits_survives_the_process_and_keeps_its_times(server: Server, tmp_path: Path) -> None:
+    wanted = undisturbed(server, tmp_path)
+    runs = study(PatientClient(server.url), "left", tmp_path / "left")
+    trial(runs, 0)
+    drain(runs)
+    server.kill()
+    before = writing._now()
+    for number in range(1, N_TRIALS):
+        trial(runs, number)
+    runs.close()
+    after = writing._now()
+    runs.finish({"test_uar": 0.5}, {"state": "finished"}, wait=False)
+    assert runs.waiting == Spool(tmp_path / "left").path
+    server.start()
+
+    client = PatientClient(server.url)
+    again = study(client, "left", tmp_path / "left")  # as a new process would
+    assert again.waiting is None
+    assert again.has_all(5)
+    again.close()
+    again.finish({}, {})
+    assert content(client, "left") == wanted
+    found = client.search_runs([experiment_id(client, "ser-made")], "tags.study = 'left' and tags.trial = '5'")
+    (run,) = found
+    assert before <= run.info.start_time <= run.info.end_time <= after
+    assert all(before <= one.timestamp <= after for one in client.get_metric_history(run.info.run_id, "dev_uar"))
+
+
+def test_a_store_that_stays_away_is_told_in_a_line(server: Server, tmp_path: Path) -> None:
+    client = PatientClient(server.url, patience=0.5)
+    runs = study(client, "away", tmp_path / "away")
+    server.kill()
+    trial(runs, 0)
+    runs.close()
+    with pytest.raises(StoreDown, match="the MLflow store does not answer"):
+        runs.finish({}, {})
+    server.start()
+    runs.finish({}, {})
+    assert runs.waiting is None
+
+
+def test_sync_sends_what_a_killed_study_has_left_behind(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = undisturbed(server, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    runs = study(PatientClient(server.url), "orphan", tmp_path / "runs" / "orphan")
+    server.kill()
+    for number in range(N_TRIALS):
+        trial(runs, number)
+    runs.close()  # and the process is killed
+    down = CliRunner().invoke(app, ["tracking", "sync"])
+    assert isinstance(down.exception, SerError)
+    assert "does not answer" in str(down.exception)
+    server.start()
+    unknown = CliRunner().invoke(app, ["tracking", "sync", "another"])
+    assert "nothing waits of another; waiting: orphan" in str(unknown.exception)
+    done = CliRunner().invoke(app, ["tracking", "sync"])
+    assert done.exit_code == 0, done.exception
+    assert f"orphan: {5 * N_TRIALS} events sent" in done.output
+    told = content(PatientClient(server.url), "orphan")
+    assert told.pop("parent")[0] == "KILLED"
+    assert told == {number: run for number, run in wanted.items() if number != "parent"}
+    again = CliRunner().invoke(app, ["tracking", "sync"])
+    assert "nothing waits" in again.output
+
+
+def test_events_of_another_store_are_not_sent_into_this_one(server: Server, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "study")
+    spool.append(Owner("nobody-knows-me", "0", {}), [{"kind": "end", "trial": 0}])
+    with pytest.raises(WorkFailed, match="not in this store; set MLFLOW_TRACKING_URI"):
+        send_waiting(PatientClient(server.url), tmp_path / "study")
+    assert not spool.is_empty
+
+
+def test_a_last_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "study")
+    spool.append(Owner("a", "1", {}), [{"kind": "start", "trial": 0}, {"kind": "end", "trial": 0}])
+    with spool.path.open("a") as file:
+        file.write('{"kind": "sta')
+    owner, events = spool.read()
+    assert (owner.study, [event["kind"] for event in events]) == ("a", ["start", "end"])
