@@ -1,5 +1,6 @@
 """`ser models`: registered versions, and which one is in use."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,14 +54,21 @@ def promote(
     name: Annotated[str | None, typer.Argument(help="ser-teacher or ser-student.")] = None,
     version: Annotated[str | None, typer.Option(help="This version instead of the candidate.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Promote both candidates.")] = False,
-    margin: Annotated[float, typer.Option(min=0.0, max=1.0, help="UAR that may be lost.")] = 0.05,
+    margin: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="UAR that may be lost, in place of the policy's.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Limits; default: mlflow/promotion_policy.yaml.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote in spite of failed gates; needs --reason.")] = False,
     reason: Annotated[str | None, typer.Option(help="Why; recorded on the version.")] = None,
 ) -> None:
     """Make the candidate the champion, if it passes the gates.
 
     Gates: its digests verify and it predicts; its split does not leak and its protocol is the champion's; the paired
-    interval of its gain on the champion's test clips excludes a loss beyond the margin.
+    interval of its gain on the same test clips excludes a loss beyond the margin; and the limits of the policy on
+    recall, on the gap between sexes, calibration, latency and size. Each decision, a refusal too, is written to the
+    version.
     """
     from ser_platform.tracking import registry
     from ser_platform.tracking.registry import model_name
@@ -76,28 +84,31 @@ def promote(
     client = open_client()
     if every:
         names = [each for each in names if registry.find_alias(client, each, registry.CANDIDATE)] or names
-    refused = [str(error) for each in names if (error := _promote(client, each, version, margin, reason))]
+    refused = [str(error) for each in names if (error := _promote(client, each, version, margin, policy, reason))]
     if refused:
         raise PromotionRefused("; ".join(refused))
 
 
 def _promote(
-    client: "Client", name: str, version: str | None, margin: float, reason: str | None
+    client: "Client", name: str, version: str | None, margin: float | None, policy: Path | None, reason: str | None
 ) -> PromotionRefused | None:
     """Promote one model; return the refusal, so that the other model gets its turn."""
-    from ser_platform.tracking import promotion, registry
+    from ser_platform.tracking import judging, promotion, registry
 
+    limits, _ = judging.read_policy(policy, name)
+    if margin is not None:
+        limits = replace(limits, uar_margin=margin)
     candidate = registry.find_model(client, f"{name}/{version}" if version else f"{name}@{registry.CANDIDATE}")
     champion = registry.find_alias(client, name, registry.CHAMPION)
     out = console()
     if champion is not None and champion.version == candidate.version:
         out.print(f"{candidate.title} is the champion already", highlight=False)
         return None
-    gates = promotion.judge(client, candidate, champion, margin)
+    gates = judging.gates_of(client, candidate, champion, limits)
     for gate in gates:
-        out.print(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.detail}", highlight=False)
+        out.print(f"{gate.verdict:<10}  {gate.name}: {gate.detail}", highlight=False)
     try:
-        promotion.promote(client, candidate, gates, reason)
+        promotion.promote(client, candidate, champion, gates, reason)
     except PromotionRefused as refusal:
         return refusal
     out.print(f"{candidate.title} is the champion now", highlight=False)
@@ -125,10 +136,13 @@ def export(
 
 
 @app.command()
-def rollback(name: Annotated[str, typer.Argument(help="ser-teacher or ser-student.")]) -> None:
+def rollback(
+    name: Annotated[str, typer.Argument(help="ser-teacher or ser-student.")],
+    reason: Annotated[str | None, typer.Option(help="Why; recorded on the version.")] = None,
+) -> None:
     """Go back to the previous champion."""
     from ser_platform.tracking import promotion
     from ser_platform.tracking.store import open_client
 
-    champion = promotion.rollback(open_client(), name)
+    champion = promotion.rollback(open_client(), name, reason)
     console().print(f"{champion.title} is the champion again", highlight=False)

@@ -25,6 +25,9 @@ PASSING = frozenset(
 )
 REPEATABLE = (
     "delete_model_version",
+    "delete_registered_model_tag",
+    "get_registered_model",
+    "set_registered_model_tag",
     "delete_model_version_tag",
     "delete_registered_model_alias",
     "delete_tag",
@@ -51,7 +54,7 @@ REPEATABLE = (
     "set_terminated",
     "update_run",
 )
-THERE_ALREADY = "RESOURCE_ALREADY_EXISTS"
+THERE_ALREADY, NOT_THERE = "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -132,6 +135,35 @@ class PatientClient(MlflowClient):
                 return MlflowClient.get_registered_model(self, name)
 
         return self._patiently("create_registered_model", attempt)
+
+    def claim(self, name: str, owner: str, tags: dict[str, Any]) -> bool:
+        """Create a registered model that nobody else may have created; return whether it is `owner`'s now.
+
+        Names are unique in a store, which makes this the one lock that every backend has.
+        """
+
+        def attempt(is_first: bool) -> bool:
+            try:
+                MlflowClient.create_registered_model(self, name, {**tags, "owner": owner})
+            except MlflowException as error:
+                if error.error_code != THERE_ALREADY:
+                    raise
+                return bool(MlflowClient.get_registered_model(self, name).tags.get("owner") == owner)
+            return True
+
+        return self._patiently("create_registered_model", attempt)
+
+    def delete_registered_model(self, name: str) -> None:
+        """Delete a registered model; one that is gone is no error."""
+
+        def attempt(is_first: bool) -> None:
+            try:
+                MlflowClient.delete_registered_model(self, name)
+            except MlflowException as error:
+                if error.error_code != NOT_THERE:
+                    raise
+
+        self._patiently("delete_registered_model", attempt)
 
     def create_model_version(
         self, name: str, source: str, run_id: str | None = None, *args: Any, **more: Any

@@ -24,6 +24,7 @@ from ser_platform.tracking.store import Client
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 PASSED_OVER = "passed_over"  # the tag of a version that did not become the candidate: it says why
 SAME_TASK = ("split", "labels", "protocol")  # tags of two versions whose dev UAR can be compared
+NAMES = ("ser-teacher", "ser-student")
 MODEL_PATH = "model"  # in the artefacts of the study's run
 REQUIREMENTS = [f"ser-platform=={__version__}"]
 
@@ -143,7 +144,7 @@ def _create_name(client: Client, name: str) -> None:
 
 def list_models(client: Client) -> list[RegisteredModel]:
     """Return every version of every model, newest first within a name."""
-    names = sorted(model.name for model in client.search_registered_models() if model.name.startswith("ser-"))
+    names = sorted(model.name for model in client.search_registered_models() if model.name in NAMES)
     return [
         find_version(client, name, str(version.version))
         for name in names

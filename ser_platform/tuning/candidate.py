@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
 from ser_platform import __version__
 from ser_platform.corpora.lineage import Lineage, refuse_leak
 from ser_platform.corpora.splits import Split
@@ -19,7 +23,7 @@ from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
 from ser_platform.features.dataset import Dataset
 from ser_platform.inference.bundle import Bundle, Description
 from ser_platform.settings import Settings
-from ser_platform.tracking.promotion import PREDICTIONS
+from ser_platform.tracking.judging import PREDICTIONS
 from ser_platform.tracking.registry import (
     CANDIDATE,
     CHAMPION,
@@ -245,7 +249,8 @@ def score_and_register(
     place = predictions.parent.name + place_of(client, name, run_id, tags["trial"])
     tags["predictions"] = f"{place}/{predictions.name}"
     with TemporaryDirectory() as scratch:
-        log_test(client, run_id, origin, bundle.protocol, score, Path(scratch), place)
+        probabilities = softmax(logits / bundle.temperature, axis=1)
+        log_test(client, run_id, origin, bundle.protocol, score, probabilities, Path(scratch), place)
         folder = Path(scratch) / "bundle"
         digest = bundle.write(folder, card)
         model = register(client, name, run_id, folder, digest, tags, card)
@@ -253,7 +258,14 @@ def score_and_register(
 
 
 def log_test(
-    client: Client, run_id: str, origin: Origin, protocol: str, score: TestScore, scratch: Path, place: str
+    client: Client,
+    run_id: str,
+    origin: Origin,
+    protocol: str,
+    score: TestScore,
+    probabilities: NDArray[np.float32],
+    scratch: Path,
+    place: str,
 ) -> None:
     """Log the test predictions and their figures to a run, in its folder `place`."""
     folder, labels = scratch / Path(PREDICTIONS).parent, origin.dataset.labels
@@ -263,11 +275,11 @@ def log_test(
     test = origin.split.manifest.take(origin.split.test)
     with (scratch / PREDICTIONS).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["audio_sha256", "id", "speaker", "emotion", "predicted"])
-        for utterance, prediction in zip(test, score.predictions, strict=True):
-            writer.writerow(
-                [utterance.audio_sha256, utterance.id, utterance.speaker, utterance.emotion, labels[prediction]]
-            )
+        named = [f"p_{label}" for label in labels]
+        writer.writerow(["audio_sha256", "id", "speaker", "sex", "emotion", "predicted", *named])
+        for clip, prediction, row in zip(test, score.predictions, probabilities, strict=True):
+            words = [clip.audio_sha256, clip.id, clip.speaker, clip.sex or "", clip.emotion, labels[prediction]]
+            writer.writerow([*words, *(f"{p:.6f}" for p in row)])
     client.log_artifacts(run_id, str(folder), place)
 
 

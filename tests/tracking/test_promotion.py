@@ -1,30 +1,189 @@
-"""The gate on UAR, a pure function."""
+"""Promotion over a real server: two at once, kills between the writes, decisions on record."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from mlflow.artifacts import download_artifacts
 
-from ser_platform.evaluation.intervals import Interval
-from ser_platform.tracking.promotion import interval_gate, split_gate
+from ser_platform.errors import PromotionRefused, UserError
+from ser_platform.evaluation.gates import Gate
+from ser_platform.tracking import promotion
+from ser_platform.tracking.patience import PatientClient
+from ser_platform.tracking.registry import CANDIDATE, CHAMPION, PREVIOUS, RegisteredModel, find_alias, find_version
+from tests.tracking.servers import Server
 
-
-def test_an_interval_that_excludes_the_loss_passes() -> None:
-    assert interval_gate("ser-student v2", Interval(0.02, -0.03, 0.07, 24, "speakers"), margin=0.05).passed
-
-
-def test_an_interval_that_reaches_beyond_the_margin_is_refused_with_figures() -> None:
-    gate = interval_gate("ser-student v2", Interval(0.01, -0.08, 0.10, 24, "speakers"), margin=0.05)
-    assert not gate.passed
-    assert "0.080 worse" in gate.detail
-    assert "0.050" in gate.detail
-
-
-@pytest.mark.parametrize(("speakers", "weak"), [(2, True), (7, True), (8, False)])
-def test_few_speakers_are_called_weak_evidence(speakers: int, weak: bool) -> None:
-    over = "clips" if weak else "speakers"
-    gate = interval_gate("ser-student v2", Interval(0.0, 0.0, 0.0, speakers, over), margin=0.05)
-    assert ("weak evidence" in gate.detail) == weak
+pytestmark = pytest.mark.slow
+NAME = "ser-student"
+GOOD, BAD = (
+    [Gate("UAR", True, "gain +0.020")],
+    [Gate("UAR", True, "gain +0.020"), Gate("size", False, "9 MB, at most 5")],
+)
 
 
-def test_a_candidate_whose_split_leaks_is_not_let_through():
-    assert split_gate("speaker_kfold:5 fold 2/5").passed
-    gate = split_gate("random (speakers overlap)")
-    assert not gate.passed and gate.detail.startswith("speakers overlap: ")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    one = Server(tmp_path_factory.mktemp("server"))
+    one.start()
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> PatientClient:
+    """A store with three versions; the third is the candidate, none the champion."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    client = PatientClient(server.url)
+    for model in client.search_registered_models():
+        client.delete_registered_model(model.name)
+    experiment = client.create_experiment("ser-made")
+    client.create_registered_model(NAME)
+    for _ in range(3):
+        run = client.create_run(experiment, tags={"study": os.urandom(4).hex()})
+        client.create_model_version(NAME, f"runs:/{run.info.run_id}/model", run.info.run_id)
+    client.set_registered_model_alias(NAME, CANDIDATE, "3")
+    return client
+
+
+def version(client: PatientClient, number: int) -> RegisteredModel:
+    return find_version(client, NAME, str(number))
+
+
+def aliases(client: PatientClient) -> tuple[str | None, str | None]:
+    champion, previous = (find_alias(client, NAME, alias) for alias in (CHAMPION, PREVIOUS))
+    return champion and champion.version, previous and previous.version
+
+
+def crown(client: PatientClient, *numbers: int) -> None:
+    for number in numbers:
+        promotion.promote(client, version(client, number), find_alias(client, NAME, CHAMPION), GOOD)
+
+
+def test_the_champion_becomes_the_previous_and_a_rollback_takes_both_back(client: PatientClient) -> None:
+    crown(client, 1)
+    assert aliases(client) == ("1", None)
+    crown(client, 2)
+    assert aliases(client) == ("2", "1")
+    assert promotion.rollback(client, NAME, "it shouts").version == "1"
+    assert aliases(client) == ("1", "2")
+    told = version(client, 1).tags["rollback"]
+    assert told.startswith("rolled back to 20") and told.endswith("against ser-student v2: it shouts.")
+
+
+def test_without_a_previous_champion_there_is_nothing_to_go_back_to(client: PatientClient) -> None:
+    crown(client, 1)
+    with pytest.raises(UserError, match="no previous champion"):
+        promotion.rollback(client, NAME)
+
+
+def test_a_refusal_lists_every_failed_gate_and_is_on_record(client: PatientClient) -> None:
+    with pytest.raises(PromotionRefused, match="ser-student v3 is not promoted. size: 9 MB, at most 5"):
+        promotion.promote(client, version(client, 3), None, BAD)
+    assert aliases(client) == (None, None)
+    assert "size FAILED (9 MB, at most 5)" in version(client, 3).tags["promotion_refused"]
+    promotion.promote(client, version(client, 3), None, BAD, reason="the demo")
+    assert "in spite of failed gates: the demo" in version(client, 3).tags["promotion"]
+
+
+def test_every_decision_is_a_file_with_all_figures(client: PatientClient, tmp_path: Path) -> None:
+    crown(client, 1)
+    run = version(client, 1).run_id
+    (listed,) = client.list_artifacts(run, "promotion")
+    path = download_artifacts(run_id=run, artifact_path=listed.path, dst_path=str(tmp_path))
+    decision = json.loads(Path(path).read_text())
+    assert (decision["outcome"], decision["against"]) == ("promoted", "no champion")
+    assert decision["gates"] == [{"name": "UAR", "passed": True, "detail": "gain +0.020", "verdict": "passed"}]
+
+
+def test_who_was_judged_against_a_champion_that_is_gone_is_told(client: PatientClient) -> None:
+    crown(client, 1)
+    with pytest.raises(UserError, match="v3 was judged against no champion, and ser-student v1 is the champion by now"):
+        promotion.promote(client, version(client, 3), None, GOOD)
+
+
+RACER = """
+import sys
+from ser_platform.errors import UserError
+from ser_platform.evaluation.gates import Gate
+from ser_platform.tracking import promotion
+from ser_platform.tracking.patience import PatientClient
+from ser_platform.tracking.registry import find_version
+client = PatientClient(sys.argv[1])
+candidate = find_version(client, "ser-student", sys.argv[2])
+print("ready", flush=True)
+input()
+try:
+    promotion.promote(client, candidate, None, [Gate("UAR", True, "")])
+except UserError as error:
+    print(error)
+"""
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(client: PatientClient, server: Server) -> None:
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, server.url, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in (1, 2)
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    told = {number: process.communicate(timeout=120)[0].strip() for number, process in zip((1, 2), both, strict=True)}
+    (winner,) = [number for number, error in told.items() if not error]
+    (loser,) = [error for error in told.values() if error]
+    assert aliases(client) == (str(winner), None)
+    assert "is being promoted or rolled back by" in loser or "is the champion by now" in loser
+    assert [model.name for model in client.search_registered_models()] == [NAME], "the lock is gone"
+
+
+WRITES = ("set_registered_model_tag", "set_registered_model_alias", "delete_registered_model_tag")
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_kill_between_two_writes_leaves_what_the_next_command_repairs(
+    client: PatientClient, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    crown(client, 1, 2)
+    done = 0
+
+    def cut(name: str):
+        whole = getattr(PatientClient, name)
+
+        def write(self: PatientClient, *args: object, **more: object) -> object:
+            nonlocal done
+            if done == after:
+                raise KeyboardInterrupt
+            done += 1
+            return whole(self, *args, **more)
+
+        return write
+
+    with monkeypatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(PatientClient, name, cut(name))
+        with pytest.raises(KeyboardInterrupt):
+            crown(client, 3)
+    assert aliases(client)[0] in ("2", "3"), "readers always find one"
+    client.claim(f"{promotion.LOCK}{NAME}", "the killed one", {"by": "nobody", "until": "0"})  # its lease is over
+    promotion.rollback(client, NAME)
+    # With nothing noted yet 2 goes back to 1; else 3 became the champion, and goes back to 2.
+    assert aliases(client) == (("1", "2") if after == 0 else ("2", "3"))
+
+
+def test_a_lock_that_somebody_holds_is_told_with_their_name(client: PatientClient) -> None:
+    client.claim(f"{promotion.LOCK}{NAME}", "another", {"by": "anna", "until": "99999999999"})
+    with pytest.raises(UserError, match="being promoted or rolled back by anna"):
+        crown(client, 1)
+    assert client.get_registered_model(f"{promotion.LOCK}{NAME}").tags["owner"] == "another"
