@@ -2,7 +2,7 @@
 
 CORPUS ?= demo
 ARGS ?=
-EXTRAS ?= dev,demo,lora,serve
+EXTRAS ?= dev,demo,lora,serve,server
 
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -13,10 +13,10 @@ INSTALLED := $(VENV)/.installed
 STORE = MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tune test check ui promote serve bench clean
+.PHONY: help setup tune test check ui promote mlflow-server serve bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Variables: CORPUS=$(CORPUS) (tune), ARGS (tune, test, bench, ui), PYTHON, EXTRAS"
 
 setup: $(INSTALLED) ## Create .venv with all that is needed, when missing or older than pyproject.toml
@@ -47,6 +47,9 @@ ui: $(INSTALLED) ## Open the MLflow UI on this folder's runs
 
 promote: $(INSTALLED) ## Make the candidates the champions, if they pass the gates
 	$(BIN)/ser models promote --all
+
+mlflow-server: $(INSTALLED) ## Run an MLflow server for several people, on 127.0.0.1:5000, with a password
+	$(BIN)/ser tracking server $(ARGS)
 
 serve: $(INSTALLED) ## Serve the champion student over HTTP on 127.0.0.1:5001
 	$(STORE) PATH="$(CURDIR)/$(BIN):$$PATH" mlflow models serve -m models:/ser-student@champion \

@@ -1,21 +1,52 @@
 """`ser tracking`: what MLflow holds of this folder's studies."""
 
-from typing import TYPE_CHECKING, Annotated
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from ser_platform.cli.output import console
 from ser_platform.errors import UserError, WorkFailed
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+FOLDER = Path("mlflow-server")
 app = typer.Typer(no_args_is_help=True, help="What MLflow holds of the studies of this folder.")
 
 
 @app.callback()
 def main() -> None:
     """What MLflow holds of the studies of this folder."""
+
+
+@app.command()
+def server(
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where it keeps what it is given.")] = FOLDER,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")] = "127.0.0.1",
+    allowed_hosts: Annotated[
+        list[str] | None, typer.Option("--allowed-host", metavar="NAME", help="A name that it may be called by.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 2,
+    auth: Annotated[bool, typer.Option("--auth/--no-auth", help="Ask for a password; it is made when missing.")] = True,
+) -> None:
+    """Run a server for the runs and models of several people, in the foreground; Ctrl-C stops it.
+
+    Runs go to PostgreSQL where MLFLOW_BACKEND_URI says so (postgresql+psycopg://USER:PASSWORD@HOST/DB), else to SQLite
+    in the folder; artefacts into the folder, or to MLFLOW_ARTIFACTS_DESTINATION (s3://BUCKET). The first start makes a
+    password for `admin` in FOLDER/admin_password, which only you can read.
+    """
+    from ser_platform.tracking.server import ServerPlan
+
+    plan = ServerPlan(folder, host, port, tuple(allowed_hosts or ()), workers, auth)
+    plan.refuse_open()
+    plan.prepare()
+    out = console()
+    out.print(f"MLflow server: {plan.url}  (Ctrl-C stops it). To use it, here or elsewhere:", highlight=False)
+    for line in plan.hints:
+        out.print(f"  {line}", highlight=False, soft_wrap=True)
+    sys.stdout.flush()
+    os.execve(sys.executable, plan.command, plan.environment)
 
 
 @app.command()
@@ -45,7 +76,7 @@ def sync(
         raise WorkFailed("; ".join(failed))
 
 
-def _send(folder: "Path") -> str:
+def _send(folder: Path) -> str:
     """Send what waits of one study; return what went wrong."""
     from ser_platform.tracking.runs import send_waiting
     from ser_platform.tracking.store import open_client

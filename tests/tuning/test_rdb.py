@@ -1,12 +1,7 @@
 """A study in a PostgreSQL database: as in the journal, and nobody is told its password."""
 
-import os
-import pwd
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import optuna
 import pytest
@@ -15,54 +10,13 @@ from optuna.trial import TrialState
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.tuning.journal import StudyFolder, new_study, unfinished
 from ser_platform.tuning.storage import VARIABLE, named_database
-
-PASSWORD = "not-to-be-told"
-
-
-def binaries() -> Path | None:
-    """Return the folder of the newest PostgreSQL server, which Debian keeps off the path."""
-    found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb"), *filter(None, [shutil.which("initdb")])]
-    return Path(max(found, key=str)).parent if found else None
-
-
-def unprivileged() -> dict[str, object]:
-    """Return how a server is started: it refuses to run as root."""
-    if os.geteuid():
-        return {}
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+from tests.postgresql import PASSWORD, database
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a database on a server of its own, with a password."""
-    pytest.importorskip("psycopg", reason="the extra `postgresql` is not installed")
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL server is installed (apt-get install postgresql)")
-    import tempfile
-
-    # Not under pytest's own folder, which other users cannot enter.
-    with tempfile.TemporaryDirectory() as scratch, socket.socket() as found:
-        who = unprivileged()
-        if who:
-            shutil.chown(scratch, who["user"], who["group"])  # type: ignore[arg-type]
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-        found.close()
-        data, words = Path(scratch) / "data", Path(scratch) / "password"
-        words.write_text(PASSWORD)
-        words.chmod(0o644)
-        quiet = {"check": True, "capture_output": True, "cwd": "/", **who}
-        run = lambda *command: subprocess.run([str(each) for each in command], **quiet)  # type: ignore[call-overload]  # noqa: E731
-        run(folder / "initdb", "-D", data, "-U", "ser", "-A", "scram-sha-256", "--pwfile", words, "--no-sync")
-        options = f"-p {port} -k '' -c listen_addresses=127.0.0.1 -c fsync=off"
-        # Its log is a file: a pipe would be held open by the server.
-        run(folder / "pg_ctl", "-D", data, "-w", "-l", Path(scratch) / "log", "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://ser:{PASSWORD}@127.0.0.1:{port}/postgres"
-        finally:
-            run(folder / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+def server() -> Iterator[str]:
+    with database() as address:
+        yield address
 
 
 def test_a_study_in_a_database_is_read_as_from_the_journal(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
