@@ -13,7 +13,9 @@ from ser_platform.errors import PromotionRefused, UserError
 if TYPE_CHECKING:
     from ser_platform.tracking.store import Client
 
-app = typer.Typer(no_args_is_help=True, help="Registered models: list, promote, roll back, export.")
+app = typer.Typer(
+    no_args_is_help=True, help="Registered models: list, show, compare, promote, roll back, export, delete."
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -42,6 +44,122 @@ def list_(as_json: Json = False) -> None:
     ]
     columns = ["name", "version", "aliases", "corpus", "protocol", "dev UAR", "test UAR, 95 % interval", "teacher"]
     console().print(table("Registered models", columns, rows))
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
+    as_json: Json = False,
+) -> None:
+    """Show a registered version: where it comes from, its figures, what was decided about it."""
+    from ser_platform.tracking import registry
+    from ser_platform.tracking.store import open_client
+
+    found = registry.find_model(open_client(), model)
+    if as_json:
+        print_json(registry.as_json(found) | {"run_id": found.run_id, "tags": dict(found.tags)})
+        return
+    plain = registry.as_json(found)
+    rows = [
+        ["aliases", ", ".join(found.aliases) or "-"],
+        ["corpus", plain["corpus"]],
+        ["protocol", plain["protocol"]],
+        ["study, trial", f"{plain['study']}, {found.tags.get('trial', '-')}"],
+        ["MLflow run", found.run_id],
+        ["teacher", plain["teacher"] or "-"],
+        ["emotions", found.tags.get("labels", "")],
+        ["dev UAR", f"{_dev_uar(found.metrics):.3f}"],
+        ["test UAR, 95 % interval", uar_text(found.metrics, found.tags.get("test_looks", ""))],
+    ]
+    rows += [
+        [f"test recall, {name.removeprefix('test_recall_')}", f"{value:.3f}"]
+        for name, value in found.metrics.items()
+        if name.startswith("test_recall_")
+    ]
+    units = (
+        ("parameters", "parameters", 1.0, ",.0f"),
+        ("size", "size_bytes", 1e3, ",.0f"),
+        ("latency", "latency_ms", 1, ".1f"),
+    )
+    ends = {"parameters": "", "size": " KB", "latency": " ms for 3 s on one CPU thread"}
+    rows += [
+        [name, f"{plain[key] / unit:{form}}{ends[name]}"] for name, key, unit, form in units if plain[key] is not None
+    ]
+    rows += [["digest", plain["digest"]], *([key, told] for key, told in plain["decisions"].items())]
+    console().print(table(found.title, ["what", "is"], rows))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
+    second: Annotated[str, typer.Argument(help="The same.")],
+    as_json: Json = False,
+) -> None:
+    """Compare two versions on the same test clips: what the second gains, with its interval, recalls, latency.
+
+    A version that was tested on other clips is first scored on the second's; that is a look at them.
+    """
+    from ser_platform.metrics import confusion_matrix, recalls
+    from ser_platform.tracking import judging, registry
+    from ser_platform.tracking.store import open_client
+
+    client = open_client()
+    found = judging.compare(client, *(registry.find_model(client, text) for text in (first, second)))
+    titles, gain = [model.title for model in found.models], found.gain
+    shown = [
+        dict(zip(clips.labels, recalls(confusion_matrix(clips.truth, clips.predicted, len(clips.labels))), strict=True))
+        for clips in found.clips
+    ]
+    if as_json:
+        models = [
+            registry.as_json(model) | {"latency_p95_ms": latency, "recalls": recall}
+            for model, latency, recall in zip(found.models, found.latency_p95_ms, shown, strict=True)
+        ]
+        told = None if gain is None else {"value": gain.value, "low": gain.low, "high": gain.high, "over": gain.over}
+        print_json({"models": models, "gain": told, "incomparable": found.incomparable})
+        return
+    rows = [["test UAR", *(uar_text(model.metrics) for model in found.models)]]
+    emotions = list(dict.fromkeys([*shown[0], *shown[1]]))
+    rows += [
+        [f"recall, {name}", *(f"{recall[name]:.3f}" if name in recall else "-" for recall in shown)]
+        for name in emotions
+    ]
+    for what, tag, unit in (("parameters", "parameters", ""), ("size", "size_bytes", " bytes")):
+        rows.append(
+            [what, *(f"{int(model.tags[tag]):,}{unit}" if tag in model.tags else "-" for model in found.models)]
+        )
+    latencies = ("-" if latency is None else f"{latency:.1f} ms" for latency in found.latency_p95_ms)
+    rows.append(["latency, 95th percentile", *latencies])
+    out = console()
+    out.print(table("Two versions", ["", *titles], rows))
+    if gain is None:
+        out.print(f"no gain can be told: {found.incomparable}", highlight=False)
+        return
+    caveat = f" ({gain.caveat})" if gain.caveat else ""
+    sure = "" if gain.low > 0 or gain.high < 0 else ": no sure difference, the interval holds 0"
+    out.print(
+        f"{titles[1]} against {titles[0]}: {gain.value:+.3f} UAR [{gain.low:+.3f}, {gain.high:+.3f}]{caveat}{sure}",
+        highlight=False,
+    )
+
+
+@app.command()
+def delete(
+    model: Annotated[str, typer.Argument(metavar="NAME/VERSION", help="One version, by its number.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a version that is neither champion, previous nor candidate. Its run, and the files there, stay."""
+    from ser_platform.tracking import registry
+    from ser_platform.tracking.store import open_client
+
+    if "/" not in model.removeprefix("models:/"):
+        raise UserError(f"{model!r}: say which version, like ser-student/3; an alias may point to another by then")
+    client = open_client()
+    found = registry.find_model(client, model)
+    if not yes and not typer.confirm(f"delete {found.title}?"):
+        raise UserError(f"{found.title} was not deleted")
+    registry.delete_version(client, found)
+    console().print(f"{found.title} is deleted", highlight=False)
 
 
 def _dev_uar(metrics: dict[str, float]) -> float:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,7 @@ def facts_of(client: Client, candidate: RegisteredModel, champion: RegisteredMod
         UserError: the candidate's test predictions are gone.
     """
     ours = predictions_of(client, candidate)
-    gain, incomparable = (None, "") if champion is None else _gain(client, candidate, champion, ours)
+    gain, incomparable = (None, "") if champion is None else gain_over(client, candidate, champion, ours)
     facts = Facts(
         candidate.title,
         candidate.tags.get("protocol", ""),
@@ -139,7 +139,7 @@ def _latency_of(client: Client, champion: RegisteredModel) -> float | None:
         return None
 
 
-def _gain(
+def gain_over(
     client: Client, candidate: RegisteredModel, champion: RegisteredModel, ours: Rows
 ) -> tuple[Interval | None, str]:
     """Return the gain over the champion on the candidate's test clips, or why there is none.
@@ -181,3 +181,31 @@ def _scored(client: Client, candidate: RegisteredModel, champion: RegisteredMode
     labels = load(client, champion).labels
     said = (labels[number] for number in found.score.predictions)
     return dict(zip(found.clips.column("audio_sha256"), said, strict=True))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Two versions on the same test clips, measured in one process. Latencies are None of what cannot be loaded.
+
+    Attributes:
+        models, clips, latency_p95_ms, size_mb: of the first and of the second.
+        gain: UAR of the second minus the first's; None where `incomparable` says why.
+    """
+
+    models: tuple[RegisteredModel, RegisteredModel]
+    clips: tuple[JudgedClips, JudgedClips]
+    gain: Interval | None
+    incomparable: str
+    latency_p95_ms: tuple[float | None, float | None]
+
+
+def compare(client: Client, first: RegisteredModel, second: RegisteredModel) -> Beside:
+    """Compare two versions; what has been tested on other clips is scored on the second's, which is a look at them.
+
+    Raises:
+        UserError: the test predictions of one of them are gone.
+    """
+    theirs, ours = predictions_of(client, first), predictions_of(client, second)
+    gain, why = gain_over(client, second, first, ours)
+    timed = (_latency_of(client, first), _latency_of(client, second))
+    return Beside((first, second), (judged_clips(theirs), judged_clips(ours)), gain, why, timed)

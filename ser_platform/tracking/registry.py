@@ -15,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array, Map
 
 from ser_platform import __version__
 from ser_platform.errors import UserError, WorkFailed
@@ -24,7 +25,19 @@ from ser_platform.tracking.store import Client
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 PASSED_OVER = "passed_over"  # the tag of a version that did not become the candidate: it says why
 SAME_TASK = ("split", "labels", "protocol")  # tags of two versions whose dev UAR can be compared
+DECISIONS = ("promotion", "promotion_refused", "rollback", PASSED_OVER)  # tags that tell what became of a version
 NAMES = ("ser-teacher", "ser-student")
+SIGNATURE = ModelSignature(  # of `pyfunc.BundleModel`; one of the first three columns
+    inputs=Schema(
+        [
+            ColSpec(DataType.string, "path", required=False),
+            ColSpec(DataType.string, "audio", required=False),
+            ColSpec(Array(DataType.double), "samples", required=False),
+            ColSpec(DataType.long, "sample_rate", required=False),
+        ]
+    ),
+    outputs=Schema([ColSpec(DataType.string, "emotion"), ColSpec(Map(DataType.double), "probabilities")]),
+)
 MODEL_PATH = "model"  # in the artefacts of the study's run
 REQUIREMENTS = [f"ser-platform=={__version__}"]
 
@@ -88,9 +101,6 @@ def register(
         if known.tags.get("trial") == tags["trial"]:
             return appoint(client, find_version(client, name, str(known.version)))
     path = MODEL_PATH + place_of(client, name, run_id, tags["trial"])
-    inputs = Schema(
-        [ColSpec(DataType.string, "path", required=False), ColSpec(DataType.string, "audio", required=False)]
-    )
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / path
         with warnings.catch_warnings():
@@ -99,7 +109,7 @@ def register(
                 str(target),
                 loader_module="ser_platform.tracking.pyfunc",
                 data_path=str(bundle),
-                signature=ModelSignature(inputs=inputs),
+                signature=SIGNATURE,
                 pip_requirements=REQUIREMENTS,
             )
         client.log_artifacts(run_id, str(target), path)
@@ -220,6 +230,18 @@ def bundle_folder(client: Client, model: RegisteredModel) -> Path:
     return described.parent
 
 
+def delete_version(client: Client, model: RegisteredModel) -> None:
+    """Delete a version that no alias points to; its files stay with its run.
+
+    Raises:
+        UserError: an alias points to it.
+    """
+    if model.aliases:
+        held = ", ".join(model.aliases)
+        raise UserError(f"{model.title} is the {held}; promote or roll back first, then delete it")
+    client.delete_model_version(model.name, model.version)
+
+
 def as_json(model: RegisteredModel) -> dict[str, Any]:
     """Return `{name, version, aliases, metrics, ...}`."""
     return {
@@ -232,4 +254,12 @@ def as_json(model: RegisteredModel) -> dict[str, Any]:
         "study": model.tags.get("study", ""),
         "teacher": model.tags.get("teacher"),
         "digest": model.tags.get("digest", ""),
+        "parameters": _number(model.tags.get("parameters")),
+        "size_bytes": _number(model.tags.get("size_bytes")),
+        "latency_ms": _number(model.tags.get("latency_ms")),
+        "decisions": {key: model.tags[key] for key in DECISIONS if key in model.tags},
     }
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)

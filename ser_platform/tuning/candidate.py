@@ -22,6 +22,7 @@ from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
 from ser_platform.features.dataset import Dataset
 from ser_platform.inference.bundle import Bundle, Description
+from ser_platform.inference.latency import bundle_latency_ms
 from ser_platform.settings import Settings
 from ser_platform.tracking.judging import PREDICTIONS
 from ser_platform.tracking.registry import (
@@ -253,6 +254,9 @@ def score_and_register(
         log_test(client, run_id, origin, bundle.protocol, score, probabilities, Path(scratch), place)
         folder = Path(scratch) / "bundle"
         digest = bundle.write(folder, card)
+        tags["size_bytes"] = str(sum(path.stat().st_size for path in folder.iterdir()))
+        tags["latency_ms"] = f"{bundle_latency_ms(bundle):.2f}"
+        tags["parameters"] = str(parameters_of(bundle.settings, len(bundle.labels), bundle.state))
         model = register(client, name, run_id, folder, digest, tags, card)
     return score, model, looks
 

@@ -55,7 +55,7 @@ def test_another_head_hears_no_clip_again_and_predicts_without_the_encoder(train
     first = next(iter(split.manifest.take(split.test)))
     emotion = bundle.labels[second.score.predictions[0]]
     assert Predictor(bundle).predict_file(first.path).emotion == emotion
-    bundle.write(tmp_path / "bundle", "card")
+    bundle.write(tmp_path / "bundle", bundle.card)  # the same to the last byte, or it would be refused
     forget()
     served = pyfunc._load_pyfunc(str(tmp_path / "bundle"))
     assert served.predict(pd.DataFrame({"path": [str(first.path)]}))[0]["emotion"] == emotion

@@ -1,0 +1,109 @@
+"""A registered version as MLflow loads it: by path, bytes and samples, one or many, and never what was altered."""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow.pyfunc
+import pandas as pd
+import pytest
+import soundfile
+from safetensors.torch import load_file, save_file
+
+from ser_platform.errors import BundleError, UserError
+from ser_platform.inference.bundle import MANIFEST
+from ser_platform.inference.predictor import Predictor
+from ser_platform.tracking.pyfunc import BundleModel
+from ser_platform.tracking.registry import REQUIREMENTS, find_version, load, register
+from ser_platform.tracking.store import Client, experiment_id, open_client
+from tests.inference.test_bundle import made_bundle
+
+NAME = "ser-student"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        client = open_client()
+        run = client.create_run(experiment_id(client, "ser-made"), tags={"study": "made"})
+        digest = made_bundle("lite_cnn").write(folder / "bundle", "# a card")
+        register(client, NAME, run.info.run_id, folder / "bundle", digest, {"trial": "0"}, "# a card")
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _there(store: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+
+
+@pytest.fixture
+def clip(tmp_path: Path, tone) -> Path:
+    soundfile.write(tmp_path / "clip.wav", tone(300.0, 1.0), 16_000)
+    return tmp_path / "clip.wav"
+
+
+def test_path_bytes_and_samples_give_the_same(clip: Path, tone) -> None:
+    model = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
+    content = base64.b64encode(clip.read_bytes()).decode()
+    samples, _ = soundfile.read(clip)
+    asked = [{"path": [str(clip)]}, {"audio": [content]}, {"samples": [samples.tolist()], "sample_rate": [16_000]}]
+    answers = [model.predict(pd.DataFrame(each))[0] for each in asked]
+    assert answers[0]["emotion"] in answers[0]["probabilities"]
+    assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    for answer in answers[1:]:
+        assert answer["probabilities"] == pytest.approx(answers[0]["probabilities"], abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 64])
+def test_one_or_many_rows_are_answered_in_order(clip: Path, tmp_path: Path, tone, n: int) -> None:
+    soundfile.write(tmp_path / "other.wav", tone(600.0, 0.6), 16_000)
+    paths = [str(tmp_path / "other.wav") if number % 2 else str(clip) for number in range(n)]
+    answers = mlflow.pyfunc.load_model(f"models:/{NAME}/1").predict(pd.DataFrame({"path": paths}))
+    assert len(answers) == n
+    assert all(answer == answers[number % 2] for number, answer in enumerate(answers))
+
+
+def test_what_holds_no_speech_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="input has the columns sound; it needs one of: path, audio"):
+        BundleModel(Predictor(made_bundle("lite_cnn"))).predict(pd.DataFrame({"sound": ["a"]}))
+
+
+def kept_at(store: Client) -> Path:
+    """Return where the store keeps the registered model."""
+    place = store.get_run(find_version(store, NAME, "1").run_id).info.artifact_uri
+    return Path(place.removeprefix("file://")) / "model"
+
+
+def test_nothing_that_is_loaded_is_a_pickle_and_requirements_are_told(store: Client) -> None:
+    for path in (path for path in kept_at(store).rglob("*") if path.is_file()):
+        assert not path.read_bytes().startswith((b"\x80", b"PK")), path
+    assert REQUIREMENTS[0] in (kept_at(store) / "requirements.txt").read_text().split()
+
+
+def test_a_weight_that_was_changed_is_refused_though_the_manifest_was_rewritten(store: Client) -> None:
+    registered = find_version(store, NAME, "1")
+    (folder,) = (path.parent for path in kept_at(store).rglob("bundle.json"))
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    try:
+        weights = load_file(folder / "model.safetensors")
+        name = next(iter(weights))
+        save_file(weights | {name: weights[name] + 1}, folder / "model.safetensors")
+        with pytest.raises(BundleError, match="model.safetensors was altered"):
+            load(store, registered)
+        lines = []
+        for line in (folder / MANIFEST).read_text().splitlines():
+            file = line.split("  ")[1]
+            lines.append(f"{hashlib.sha256((folder / file).read_bytes()).hexdigest()}  {file}\n")
+        (folder / MANIFEST).write_text("".join(lines))
+        with pytest.raises(BundleError, match=r"MANIFEST.sha256 was altered: its digest is \w+, registered is"):
+            load(store, registered)
+        with pytest.raises(BundleError, match="was altered: no registered version has its digest"):
+            mlflow.pyfunc.load_model(f"models:/{NAME}/1")
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+    assert load(store, registered).labels == made_bundle().labels, "as it was, it is taken again"
