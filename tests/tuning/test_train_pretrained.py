@@ -17,6 +17,7 @@ from ser_platform.progress import Display
 from ser_platform.tracking import pyfunc
 from ser_platform.tracking.registry import find_model, load
 from ser_platform.tracking.store import open_client
+from ser_platform.tuning import candidate
 from ser_platform.tuning.train import Trained, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("pretrained", "tones")]
@@ -42,7 +43,8 @@ def registered(reference: str = "ser-teacher@candidate") -> Bundle:
     return load(client, find_model(client, reference))
 
 
-def test_another_head_hears_no_clip_again_and_predicts_without_the_encoder(trained, forget, tmp_path):
+def test_another_head_hears_no_clip_again_and_predicts_without_the_encoder(trained, forget, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidate, "bundle_latency_ms", lambda bundle: 1.0)  # which hears noise
     trained()
     encoded._listening.cache_clear()
     second = trained(classifier="mlp", head_size=8)
