@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ser_platform.cli.output import console
+from ser_platform.cli.options import Json
+from ser_platform.cli.output import console, print_json, table
 from ser_platform.errors import UserError, WorkFailed
 
 FOLDER = Path("mlflow-server")
@@ -47,6 +48,44 @@ def server(
         out.print(f"  {line}", highlight=False, soft_wrap=True)
     sys.stdout.flush()
     os.execve(sys.executable, plan.command, plan.environment)
+
+
+@app.command()
+def gc(
+    older_than: Annotated[float, typer.Option(metavar="DAYS", min=0.0, help="Of runs that ended so long ago.")] = 30.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what files runs have left in MLflow, and remove old ones: reports, test predictions, models.
+
+    The files of a run that has registered a version stay, whatever its age; figures and settings of all runs do.
+    """
+    from ser_platform.tracking import clearing
+    from ser_platform.tracking.store import open_client
+
+    found = clearing.leftovers(open_client())
+    going = clearing.old(found, older_than)
+    removed = clearing.remove(going) if yes else 0
+    if as_json:
+        print_json({"runs": [vars(each) | {"goes": each in going} for each in found], "removed_bytes": removed})
+        return
+    rows = [
+        [each.name, _megabytes(each.size_bytes), ", ".join(each.versions) or "-", _fate(each in going, yes)]
+        for each in found
+    ]
+    out = console()
+    out.print(table("Files of runs", ["run", "MB", "holds", "goes"], rows))
+    whole, part = (_megabytes(sum(each.size_bytes for each in some)) for some in (found, going))
+    told = f"removed {part} MB" if yes else f"{part} MB would go: ser tracking gc --older-than {older_than:g} --yes"
+    out.print(f"{whole} MB in all; {told if going else 'nothing is old enough to go'}", highlight=False)
+
+
+def _fate(goes: bool, is_gone: bool) -> str:
+    return "stays" if not goes else "gone" if is_gone else "yes"
+
+
+def _megabytes(size_bytes: float) -> str:
+    return f"{size_bytes / 1e6:.1f}"
 
 
 @app.command()
