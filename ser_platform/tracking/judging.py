@@ -19,6 +19,7 @@ from ser_platform.evaluation.gates import Facts, Gate, JudgedClips, Policy, judg
 from ser_platform.evaluation.intervals import Interval, paired_interval
 from ser_platform.evaluation.ledger import reads
 from ser_platform.features.dataset import DataRequest
+from ser_platform.features.normaliser import SPEAKER
 from ser_platform.inference.bundle import Bundle
 from ser_platform.inference.latency import latencies_ms
 from ser_platform.inference.predictor import Predictor
@@ -83,6 +84,8 @@ def facts_of(client: Client, candidate: RegisteredModel, champion: RegisteredMod
     )
     try:
         bundle, folder = load(client, candidate), bundle_folder(client, candidate)
+        if bundle.view.normalise == SPEAKER:
+            return replace(facts, normalisation=SPEAKER)  # barred, and a clip alone is not enough to try it
         _predicts(bundle)
     except SerError as error:
         return replace(facts, broken=str(error))

@@ -44,6 +44,7 @@ REPEATABLE = (
     "log_batch",
     "log_dict",
     "log_inputs",
+    "log_text",
     "search_experiments",
     "search_model_versions",
     "search_registered_models",

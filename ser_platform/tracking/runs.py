@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
@@ -28,7 +29,8 @@ LARGEST_BATCH = 900  # figures and settings; MLflow takes 1000, tags among them
 PAUSE = 1.0  # seconds in which events gather into a batch
 RETRY = 5.0  # seconds after which a store that was away is tried again
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
-START, EPOCH, END, FINISH = "start", "epoch", "end", "finish"
+START, EPOCH, END, FINISH, SYSTEM = "start", "epoch", "end", "finish", "system"
+SYSTEM_EVERY = 10.0  # seconds; the names are those that MLflow's own pages of a run know
 
 
 @dataclass
@@ -76,7 +78,8 @@ class StudyRuns:
         self.run_ids: dict[int, str] = {}
         found = self._found(client)
         self._learn(found)
-        self.parent_id = self._open_parent(found)
+        parent = self._open_parent(found)
+        self.parent_id, self._began = str(parent.info.run_id), int(parent.info.start_time)
         if self.waiting is not None:
             self._catch_up(self._client)
             found = self._found(client)
@@ -178,13 +181,13 @@ class StudyRuns:
     def _learn(self, found: Iterable[Run]) -> None:
         self.run_ids |= {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
 
-    def _open_parent(self, found: list[Run]) -> str:
+    def _open_parent(self, found: list[Run]) -> Run:
         for run in found:
             if "trial" not in run.data.tags:
                 self._client.update_run(run.info.run_id, "RUNNING")
-                return str(run.info.run_id)
+                return run
         tags = self._owner.tags | {"study": self._study, "state": "running"}
-        return str(self._client.create_run(self._experiment, tags=tags, run_name=self._study).info.run_id)
+        return self._client.create_run(self._experiment, tags=tags, run_name=self._study)
 
     def _metrics_of(self, client: PatientClient, number: int) -> set[tuple[str, int]]:
         """Return what a trial's run holds of its epochs: (metric, epoch)."""
@@ -196,8 +199,12 @@ class StudyRuns:
 
     def _write(self) -> None:
         """Take events until the closing None; send what has gathered once a pause has passed."""
-        due = time.monotonic() + PAUSE
+        due, measured = time.monotonic() + PAUSE, time.monotonic()
+        psutil.cpu_percent()  # since the last time it was asked
         while True:
+            if time.monotonic() - measured >= SYSTEM_EVERY:
+                measured = time.monotonic()
+                self._batch.append(_system_event())
             try:
                 event = self._events.get(timeout=max(0.0, due - time.monotonic()))
             except queue.Empty:
@@ -251,7 +258,12 @@ class StudyRuns:
             StoreDown: the store is away; any of them may have arrived.
         """
         self._pending = {}
+        measured = [event for event in events if event["kind"] == SYSTEM]
+        if measured:
+            self._attempt(lambda: self._log_system(client, measured))
         for event in events:
+            if event["kind"] == SYSTEM:
+                continue
             if event["kind"] == FINISH:
                 self._send_pending(client)
                 self._end_study(client, event)
@@ -320,6 +332,16 @@ class StudyRuns:
         self.run_ids[number] = run.info.run_id
         entry.tags = []
 
+    def _log_system(self, client: PatientClient, events: Iterable[Event]) -> None:
+        """Log how busy the machine was to the parent run; a step is a second of the study, resumed or not."""
+        metrics = [
+            Metric(name, value, event["time"], (event["time"] - self._began) // 1000)
+            for event in events
+            for name, value in event["metrics"].items()
+        ]
+        for first in range(0, len(metrics), LARGEST_BATCH):
+            client.log_batch(self.parent_id, metrics[first : first + LARGEST_BATCH])
+
     def _end_study(self, client: PatientClient, event: Event) -> None:
         for number in sorted(self._open & self.run_ids.keys()):
             client.set_tag(self.run_ids[number], "state", "interrupted")
@@ -359,6 +381,17 @@ def _is_complete(run: Run) -> bool:
 
 def _is_whole(run: Run) -> bool:
     return bool(run.info.status in STATUS.values() and run.data.tags.get("state") in STATUS)
+
+
+def _system_event() -> Event:
+    """Return how busy the machine is that the study is driven from."""
+    memory = psutil.virtual_memory()
+    metrics = {
+        "system/cpu_utilization_percentage": psutil.cpu_percent(),
+        "system/system_memory_usage_megabytes": memory.used / 1e6,
+        "system/system_memory_usage_percentage": memory.percent,
+    }
+    return {"kind": SYSTEM, "time": _now(), "metrics": metrics}
 
 
 def _params(settings: Mapping[str, object]) -> list[Param]:

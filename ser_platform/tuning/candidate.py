@@ -21,6 +21,7 @@ from ser_platform.evaluation.figures import confusion_figure, recall_figure
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
 from ser_platform.features.dataset import Dataset
+from ser_platform.features.normaliser import SPEAKER
 from ser_platform.inference.bundle import Bundle, Description
 from ser_platform.inference.latency import bundle_latency_ms
 from ser_platform.settings import Settings
@@ -255,7 +256,8 @@ def score_and_register(
         folder = Path(scratch) / "bundle"
         digest = bundle.write(folder, card)
         tags["size_bytes"] = str(sum(path.stat().st_size for path in folder.iterdir()))
-        tags["latency_ms"] = f"{bundle_latency_ms(bundle):.2f}"
+        if bundle.view.normalise != SPEAKER:  # a clip alone is not enough for it
+            tags["latency_ms"] = f"{bundle_latency_ms(bundle):.2f}"
         tags["parameters"] = str(parameters_of(bundle.settings, len(bundle.labels), bundle.state))
         model = register(client, name, run_id, folder, digest, tags, card)
     return score, model, looks

@@ -12,7 +12,8 @@ from ser_platform.features.dataset import Dataset
 from ser_platform.features.families import family_key
 from ser_platform.features.normaliser import protocol_note
 from ser_platform.progress import Display
-from ser_platform.settings import Settings
+from ser_platform.settings import Settings, as_json
+from ser_platform.tracking.findings import log_datasets, log_settings
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client
@@ -98,6 +99,7 @@ class StudyRun:
             folds = fold_splits(self.corpus.split, n_folds) if n_folds else []
             self.tasks.refuse_heard([*folds, *dev_rotations(self.corpus.split)])
             self._refuse_other_speech()
+        log_datasets(self.client, self.runs.parent_id, self.corpus.split, self.corpus.name)
         known = self.folder.summary.get("registered")
         self.folder.update(protocol=self.corpus.split.protocol_stamp)
         book, records, wall = self._search()
@@ -127,6 +129,7 @@ class StudyRun:
         with self._counting("final fit on workers of Ray Train") as progress:
             fit = finalists.final(FitJob(settings, self.tasks.of(split, settings)), winner.fits[median], progress)
         bundle = pack(origin, fit, settings, split, winner.epochs, dev)
+        log_settings(self.client, self.runs.parent_id, as_json(settings))
         score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
         parameters = parameters_of(bundle.settings, len(bundle.labels), bundle.state)
         figures = self._figures(book, wall, efficiency, winner, score) | {"parameters": float(parameters)}

@@ -26,7 +26,8 @@ from ser_platform.features.copying import NO_COPIES, CopiedClips, prepare_copies
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.inference.bundle import Bundle
 from ser_platform.progress import Display, clock, counted
-from ser_platform.settings import Settings, resolve, runs_folder, slots
+from ser_platform.settings import Settings, as_json, resolve, runs_folder, slots
+from ser_platform.tracking.findings import log_datasets, log_settings
 from ser_platform.tracking.registry import RegisteredModel
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
@@ -280,6 +281,8 @@ class _Training:
         )
 
     def run(self, began: float) -> Trained:
+        log_datasets(self.client, self.runs.parent_id, self.dataset.splits[0], self.dataset.name)
+        log_settings(self.client, self.runs.parent_id, as_json(self.settings))
         try:
             fits = [self._fit(number, split) for number, split in enumerate(self.dataset.splits)]
             self.runs.close()

@@ -72,6 +72,7 @@ def content(client: PatientClient, name: str) -> dict[str, Any]:
         histories = {
             key: [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, key)]
             for key in run.data.metrics
+            if not key.startswith("system/")
         }
         tags = {key: value for key, value in run.data.tags.items() if key in ("role", "state", "reason", "trial")}
         told[number] = (run.info.status, histories, run.data.params, tags, run.info.run_name.replace(name, ""))
