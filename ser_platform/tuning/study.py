@@ -36,6 +36,7 @@ from ser_platform.tuning.trainable import FitJob
 from ser_platform.tuning.warm_start import past_of, show_earlier
 
 TIMED_TRIALS, TIMED_EPOCHS = 3, 3
+NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ class StudyRun:
             goals = " and ".join(goal.metric for goal in self.space.objectives)
             told = f"no trial beats {', '.join(map(str, unbeaten))} in {goals}; the one of best dev UAR is registered"
             self.display.say(f"{self.space.name}: {told}; see: ser studies show {self.folder.name} --pareto")
-        self.runs.finish(figures, {"state": FINISHED, "registered": model.title})
+        told = {"state": FINISHED, "registered": model.title, NOTE: self._note(winner, score, model)}
+        self.runs.finish(figures, told)
         self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
         finalists.clear()
         self._report()
@@ -156,6 +158,17 @@ class StudyRun:
             wall,
             efficiency,
             records,
+        )
+
+    def _note(self, winner: Confirmed, score: TestScore, model: RegisteredModel) -> str:
+        """Return what MLflow shows as the description of the study's run."""
+        settings, uar = winner.settings[winner.median], score.uar
+        taught = f", taught by {self.teacher.title}" if self.teacher and settings["distill.alpha"] else ""
+        caveat = f" ({uar.caveat})" if uar.caveat else ""
+        return (
+            f"Trial {winner.record.number} was chosen: `{settings['model.name']}`{taught}, dev UAR {winner.mean:.3f} with "
+            f"new seeds. Test UAR {uar.value:.3f} [{uar.low:.3f}, {uar.high:.3f}]{caveat}. Registered as {model.title}. "
+            "All its settings: `settings.yaml`; what the study found: `report/index.html`; its test clips: `test/`."
         )
 
     def _report(self) -> None:
