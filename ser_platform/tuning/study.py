@@ -140,8 +140,8 @@ class StudyRun:
             goals = " and ".join(goal.metric for goal in self.space.objectives)
             told = f"no trial beats {', '.join(map(str, unbeaten))} in {goals}; the one of best dev UAR is registered"
             self.display.say(f"{self.space.name}: {told}; see: ser studies show {self.folder.name} --pareto")
-        told = {"state": FINISHED, "registered": model.title, NOTE: self._note(winner, score, model)}
-        self.runs.finish(figures, told)
+        tags = {"state": FINISHED, "registered": model.title, NOTE: self._note(winner, score, model)}
+        self.runs.finish(figures, tags)
         self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
         finalists.clear()
         self._report()
@@ -166,8 +166,8 @@ class StudyRun:
         taught = f", taught by {self.teacher.title}" if self.teacher and settings["distill.alpha"] else ""
         caveat = f" ({uar.caveat})" if uar.caveat else ""
         return (
-            f"Trial {winner.record.number} was chosen: `{settings['model.name']}`{taught}, dev UAR {winner.mean:.3f} with "
-            f"new seeds. Test UAR {uar.value:.3f} [{uar.low:.3f}, {uar.high:.3f}]{caveat}. Registered as {model.title}. "
+            f"Trial {winner.record.number} was chosen: `{settings['model.name']}`{taught}; dev UAR with new seeds "
+            f"{winner.mean:.3f}, test UAR {uar.value:.3f} [{uar.low:.3f}, {uar.high:.3f}]{caveat}; {model.title}. "
             "All its settings: `settings.yaml`; what the study found: `report/index.html`; its test clips: `test/`."
         )
 
