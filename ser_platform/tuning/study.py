@@ -143,6 +143,7 @@ class StudyRun:
         tags = {"state": FINISHED, "registered": model.title, NOTE: self._note(winner, score, model)}
         self.runs.finish(figures, tags)
         self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
+        self.folder.update(run_ids=self._run_ids())
         finalists.clear()
         self._report()
         return Outcome(
