@@ -279,6 +279,13 @@ SETTINGS: dict[str, Setting] = {
         high=500,
     ),
     "augment.masks": Setting(0, "SpecAugment masks in time, and as many over feature columns", low=0, high=8),
+    "augment.stretch": Setting(
+        0.0,
+        "random stretch of a spectrum (features.sets log_mel alone): of time by up to this share, and of its columns, "
+        "as by another vocal tract, by up to half of it; for instance 0.15; 0 is off",
+        low=0.0,
+        high=0.5,
+    ),
     "augment.filter": Setting(
         0.0,
         "random smooth equaliser over feature columns, not over samples: up to so many deviations up or down, for "

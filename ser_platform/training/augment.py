@@ -42,6 +42,8 @@ class Augmenter:
             self._change_samples(settings)
         if settings["augment.crop"] < 1:
             self._changes.append(partial(crop, least_share=settings["augment.crop"], rng=self.rng))
+        if settings["augment.stretch"]:
+            self._changes.append(partial(stretch_spectra, most=settings["augment.stretch"], rng=self.rng))
         if settings["augment.filter"] and not hears_waveform(settings):
             self._changes.append(partial(filter_columns, most=settings["augment.filter"], rng=self.rng))
         if settings["augment.mixup"]:
@@ -78,6 +80,27 @@ def filter_columns(batch: Batch, most: float, rng: np.random.Generator) -> Batch
     points = _on(batch, rng.uniform(-most, most, (n_clips, 1, FILTER_POINTS)).astype(np.float32))
     gains = F.interpolate(points, n_columns, mode="linear", align_corners=True)
     return replace(batch, features=batch.features + gains * _own(batch.lengths, n_frames)[:, :, None])
+
+
+def stretch_spectra(batch: Batch, most: float, rng: np.random.Generator) -> Batch:
+    """Stretch or squeeze each spectrum along time by up to `most`, and along its columns by up to half of that.
+
+    The first is another tempo, the second a longer or shorter vocal tract. Where columns run out the last one stays.
+    Sources: the random resize crop of BYOL-A, Niizumi et al. (2021), arXiv:2103.06695; vocal tract length perturbation,
+    Jaitly & Hinton (2013), there of the filterbank.
+    """
+    n_clips, n_frames, n_columns = batch.features.shape
+    tempo, tract = rng.uniform(1 - most, 1 + most, n_clips), rng.uniform(1 - most / 2, 1 + most / 2, n_clips)
+    in_time, in_columns = (_on(batch, factors.astype(np.float32)) for factors in (tempo, tract))
+    lengths = (batch.lengths * in_time).round().long().clamp_min(1)
+    frames = torch.arange(int(lengths.max()), device=lengths.device) / in_time[:, None]
+    frames = torch.minimum(frames, (batch.lengths - 1)[:, None])
+    columns = torch.arange(n_columns, device=lengths.device) / in_columns[:, None]
+    places = [2 * frames / max(1, n_frames - 1) - 1, 2 * columns / max(1, n_columns - 1) - 1]
+    shape = (n_clips, frames.shape[1], n_columns)
+    grid = torch.stack([places[1][:, None].expand(shape), places[0][:, :, None].expand(shape)], dim=-1)
+    found = F.grid_sample(batch.features[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
+    return replace(batch, features=found * _own(lengths, frames.shape[1])[:, :, None], lengths=lengths)
 
 
 def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> Batch:

@@ -15,7 +15,7 @@ from ser_platform.settings import Settings
 from ser_platform.training.fitting import refuse_unfit
 from ser_platform.training.hints import OFF
 
-SAMPLES = ("waveform",)
+SAMPLES, SPECTRUM = ("waveform",), ("log_mel",)
 
 
 def feature_view(settings: Settings) -> FeatureView:
@@ -107,6 +107,11 @@ def refuse_contradictions(settings: Settings) -> None:
     """
     if settings["distill.alpha"] and settings["distill.loss"] == "dkd" and settings["augment.mixup"]:
         raise UserError("distill.loss dkd and augment.mixup cannot be together: a mixture has no true class")
+    if settings["augment.stretch"] and feature_view(settings).sets != SPECTRUM:
+        raise UserError(
+            f"augment.stretch is of one spectrum, features.sets {' '.join(SPECTRUM)}; it cannot be with "
+            f"{' '.join(feature_view(settings).sets)}"
+        )
     if settings["distill.unlabelled"]:
         _refuse_unlabelled(settings)
     if settings["distill.hint"] != OFF:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ser_platform.distillation.losses import distillation_loss, student_loss
+from ser_platform.errors import UserError
 from ser_platform.models import build_model
 from ser_platform.settings import resolve
 from ser_platform.training.augment import (
@@ -21,8 +22,10 @@ from ser_platform.training.augment import (
     mask_spectra,
     mixup,
     shift_in_time,
+    stretch_spectra,
 )
 from ser_platform.training.batches import Batch, make_batch, shuffled
+from ser_platform.training.configuration import refuse_contradictions
 from ser_platform.training.loop import Trainer, class_weights, seed_everything
 from ser_platform.training.losses import cross_entropy
 
@@ -376,3 +379,40 @@ def test_a_clip_that_is_all_mean_stays_a_number():
     batch = replace(counting([10, 10]), features=torch.zeros(2, 10, 1))
     assert torch.isfinite(add_noise(batch, 10.0, rng(), torch.Generator()).features).all()
     assert torch.isfinite(Augmenter(resolve(WAVEFORM | EVERYTHING), 3, CPU)(batch).features).all()
+
+
+def spectra(lengths: list[int], n_columns: int = 16) -> Batch:
+    """Clips whose frames count up and whose columns do so in tenths, 0 behind a clip's end."""
+    frames = torch.arange(max(lengths), dtype=torch.float32)[None, :, None].expand(len(lengths), -1, n_columns)
+    features = frames + torch.arange(n_columns) / 10
+    counts = torch.tensor(lengths)
+    own = torch.arange(max(lengths)) < counts[:, None]
+    return Batch(features * own[:, :, None], counts, torch.zeros(len(lengths), dtype=torch.int64), None)
+
+
+def test_a_stretched_ramp_is_a_ramp_of_another_slope():
+    batch = spectra([40, 25, 1])
+    found = stretch_spectra(batch, 0.3, rng())
+    draws = rng()
+    tempo, tract = draws.uniform(0.7, 1.3, 3), draws.uniform(0.85, 1.15, 3)
+    assert found.lengths.tolist() == [round(40 * tempo[0]), round(25 * tempo[1]), 1]
+    for row, length in enumerate(found.lengths.tolist()):
+        frames = (torch.arange(length) / tempo[row]).clamp_max(batch.lengths[row] - 1)
+        columns = (torch.arange(16) / tract[row]).clamp_max(15) / 10
+        wanted = (frames[:, None] + columns).float()
+        torch.testing.assert_close(found.features[row, :length], wanted, rtol=1e-4, atol=1e-3)
+        assert not found.features[row, length:].any()
+
+
+def test_stretching_leaves_the_batch_that_it_was_given():
+    batch = spectra([12, 9])
+    before = batch.features.clone()
+    stretch_spectra(batch, 0.5, rng())
+    torch.testing.assert_close(batch.features, before)
+
+
+def test_only_one_spectrum_can_be_stretched():
+    with pytest.raises(UserError, match="augment.stretch is of one spectrum, features.sets log_mel"):
+        refuse_contradictions(
+            resolve({"model.name": "bilstm", "augment.stretch": 0.1, "features.sets": ("log_mel", "zcr")})
+        )
