@@ -208,11 +208,9 @@ class PatientClient(MlflowClient):
 
 
 def _repeated(name: str) -> Callable[..., Any]:
-    plain = getattr(MlflowClient, name)
-
-    @functools.wraps(plain)
+    @functools.wraps(getattr(MlflowClient, name))
     def call(self: PatientClient, *args: Any, **more: Any) -> Any:
-        return self._patiently(name, lambda is_first: plain(self, *args, **more))
+        return self._patiently(name, lambda is_first: getattr(MlflowClient, name)(self, *args, **more))
 
     return call
 
