@@ -12,6 +12,8 @@ from ser_platform.errors import UserError
 from ser_platform.evaluation.intervals import MIN_SPEAKERS, Interval
 from ser_platform.metrics import confusion_matrix, recalls, uar
 
+BUNDLE = "bundle"  # the gate that nothing overrules
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -108,7 +110,7 @@ class Gate:
 def judge(facts: Facts, policy: Policy) -> list[Gate]:
     """Return every gate's outcome."""
     return [
-        Gate("bundle", not facts.broken, facts.broken or "digests verify, loads, predicts"),
+        Gate(BUNDLE, not facts.broken, facts.broken or "digests verify, loads, predicts"),
         split_gate(facts.protocol),
         _normalisation_gate(facts),
         _protocol_gate(facts),

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ser_platform.errors import PromotionRefused, UserError
-from ser_platform.evaluation.gates import Gate
-from ser_platform.tracking.registry import CHAMPION, PREVIOUS, RegisteredModel, find_alias, find_model
+from ser_platform.evaluation.gates import BUNDLE, Gate
+from ser_platform.tracking.registry import CHAMPION, PREVIOUS, RegisteredModel, find_alias, find_model, find_version
 from ser_platform.tracking.store import Client
 
 LOCK = "ser-lock-"  # before the name of the model that is locked
@@ -36,14 +36,15 @@ def promote(
 
     Args:
         champion: against which the gates were judged.
-        reason: overrules failed gates, for good on record.
+        reason: overrules failed gates, for good on record; but not that the bundle cannot be used.
 
     Raises:
         PromotionRefused: a gate failed and no `reason` was given; lists them all. That too is on record.
         UserError: another promotion runs, or the champion is another by now.
     """
     failed = [gate for gate in gates if gate.passed is False]
-    if failed and reason is None:
+    unusable = any(gate.name == BUNDLE for gate in failed)
+    if failed and (reason is None or unusable):
         _record(client, candidate, champion, gates, "refused", None)
         listed = "; ".join(f"{gate.name}: {gate.detail}" for gate in failed)
         raise PromotionRefused(f"{candidate.title} is not promoted. {listed}")
@@ -63,6 +64,7 @@ def rollback(client: Client, name: str, reason: str | None = None) -> Registered
     Raises:
         UserError: there is no previous champion, or another promotion runs.
     """
+    find_model(client, f"{name}@{CHAMPION}")  # an unknown name is told before anything is locked
     with locked(client, name):
         repair(client, name)
         champion, previous = find_model(client, f"{name}@{CHAMPION}"), find_alias(client, name, PREVIOUS)
@@ -84,7 +86,7 @@ def locked(client: Client, name: str) -> Iterator[None]:
     tags = {"by": getpass.getuser(), "until": f"{time.time() + LEASE:.0f}"}
     if not client.claim(lock, me, tags):
         holder = client.get_registered_model(lock).tags
-        if float(holder.get("until", 0)) > time.time():
+        if _seconds(holder.get("until", "")) > time.time():
             raise UserError(f"{name} is being promoted or rolled back by {holder.get('by')}; try again in a moment")
         client.delete_registered_model(lock)  # left by a process that was killed
         if not client.claim(lock, me, tags):
@@ -100,7 +102,13 @@ def repair(client: Client, name: str) -> bool:
     begun = client.get_registered_model(name).tags.get(INTENT)
     if not begun:
         return False
-    wanted = json.loads(begun)
+    try:
+        wanted = json.loads(begun)
+        for version in filter(None, (wanted["champion"], wanted["previous"])):
+            find_version(client, name, version)
+    except (ValueError, KeyError, TypeError, UserError):  # of versions that were deleted since
+        client.delete_registered_model_tag(name, INTENT)
+        return False
     _set_aliases(client, name, wanted["champion"], wanted["previous"])
     return True
 
@@ -144,6 +152,14 @@ def _record(
     client.set_model_version_tag(model.name, model.version, key, f"{short}. {told}".strip()[:LONGEST])
     place = f"promotion/{model.name}-v{model.version}-{now.replace(':', '')}.json"
     client.log_dict(model.run_id, decision, place)
+
+
+def _seconds(text: str) -> float:
+    """Return a time that a tag tells, 0 where it tells none."""
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def _version(model: RegisteredModel | None) -> str | None:

@@ -5,6 +5,7 @@ the store is back; `ser tracking sync` sends what a study has left behind. Nothi
 by study and trial before it is created again, and MLflow takes a figure of the same time and step once.
 """
 
+import logging
 import math
 import queue
 import threading
@@ -28,6 +29,7 @@ PARETO = "pareto"  # the tag of trials that no other trial of their study beats
 LARGEST_BATCH = 900  # figures and settings; MLflow takes 1000, tags among them
 PAUSE = 1.0  # seconds in which events gather into a batch
 RETRY = 5.0  # seconds after which a store that was away is tried again
+log = logging.getLogger(__name__)
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 START, EPOCH, END, FINISH, SYSTEM = "start", "epoch", "end", "finish", "system"
 SYSTEM_EVERY = 10.0  # seconds; the names are those that MLflow's own pages of a run know
@@ -72,6 +74,7 @@ class StudyRuns:
         self._pending: dict[int, _Pending] = {}
         self._open: set[int] = set()
         self._failure: MlflowException | None = None
+        self._crash: Exception | None = None
         self._logged: dict[int, set[tuple[str, int]]] = {}
         self._tried = -math.inf  # when the store was last found away
         self._is_uncertain = False  # what was sent last may have arrived, though its reply did not
@@ -87,7 +90,7 @@ class StudyRuns:
         self._ended = {number for number, run in trials.items() if _is_complete(run)}
         self._whole = {number for number, run in trials.items() if _is_whole(run)}
         self._marked = {number for number, run in trials.items() if PARETO in run.data.tags}
-        self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
+        self._thread = threading.Thread(target=self._write_all, name="mlflow-writer", daemon=True)
         self._thread.start()
 
     @property
@@ -133,6 +136,8 @@ class StudyRuns:
         if self._thread.is_alive():
             self._events.put(None)
             self._thread.join()
+        if self._crash is not None:
+            raise WorkFailed(f"MLflow did not get every run of {self._study}: {self._crash!r}") from self._crash
         if self._failure is not None:
             raise WorkFailed(f"MLflow did not take every run of {self._study}: {self._failure.message}")
 
@@ -197,6 +202,12 @@ class StudyRuns:
         histories = (client.get_metric_history(run_id, name) for name in EPOCH_METRICS)
         return {(metric.key, metric.step) for history in histories for metric in history}
 
+    def _write_all(self) -> None:
+        try:
+            self._write()
+        except Exception as error:  # whatever it is, `close` is to tell it: nobody else looks at this thread
+            self._crash = error
+
     def _write(self) -> None:
         """Take events until the closing None; send what has gathered once a pause has passed."""
         due, measured = time.monotonic() + PAUSE, time.monotonic()
@@ -229,8 +240,14 @@ class StudyRuns:
             self._keep_batch()
 
     def _keep_batch(self) -> None:
-        if self._spool is not None and self._batch:
+        """Put what has gathered into the spool; where that cannot be written either, it stays in memory."""
+        if self._spool is None or not self._batch:
+            return
+        try:
             self._spool.append(self._owner, self._batch)
+        except WorkFailed as error:
+            log.warning("%s", error)
+        else:
             self._batch = []
 
     def _catch_up(self, client: PatientClient) -> None:
@@ -270,7 +287,7 @@ class StudyRuns:
             elif event["kind"] == START:
                 self._send_trial(client, event["trial"])  # of a trial that is run again
                 self._begin(client, event)
-            else:
+            elif event.get("metrics") is not None and "trial" in event:
                 self._gather(event)
         self._send_pending(client)
 
@@ -365,6 +382,10 @@ def send_waiting(client: PatientClient, folder: Path) -> int:
         WorkFailed: the store stays away, refuses something, or is not the one that the study's runs are in.
     """
     owner, events = Spool(folder).read()
+    if owner is None:
+        raise WorkFailed(
+            f"{Spool(folder).path} does not say whose it is; move it away, and go on with: ser tune --resume"
+        )
     found = client.search_runs([owner.experiment], f"tags.study = '{owner.study}'", max_results=1)
     if not found:
         raise WorkFailed("its runs are not in this store; set MLFLOW_TRACKING_URI to the one it was tuned with")

@@ -8,6 +8,7 @@ server by its environment: an argument shows in the list of processes.
 import importlib.util
 import os
 import secrets
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class ServerPlan:
         return f"http://{self.host}:{self.port}"
 
     def refuse_open(self) -> None:
-        """Refuse to serve other machines without a password.
+        """Refuse to serve other machines without a password, or where another listens.
 
         Raises:
             UserError: it would.
@@ -55,6 +56,13 @@ class ServerPlan:
         """
         if self.auth and importlib.util.find_spec("flask_wtf") is None:
             raise MissingExtra("server", "Flask-WTF")
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.host, self.port))
+            except OSError as error:
+                raise UserError(f"{self.host}:{self.port} cannot be listened on: {error.strerror}") from error
         if not self.auth and self.host not in LOOPBACK:
             raise UserError(f"--no-auth on {self.host}: whoever reaches it could change all; only on 127.0.0.1")
 

@@ -4,6 +4,8 @@ The first line says whose they are. They stay until all of them are sent; sendin
 """
 
 import json
+import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,9 @@ from typing import Any
 from ser_platform.errors import WorkFailed
 
 NAME = "spool.jsonl"
+OWNED = {"study", "experiment", "tags"}
 Event = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Spool:
 
     @property
     def is_empty(self) -> bool:
-        return not self.path.exists()
+        return not self.path.exists() or self.path.stat().st_size == 0
 
     def append(self, owner: Owner, events: Iterable[Event]) -> None:
         """Add events behind those that wait.
@@ -45,28 +49,43 @@ class Spool:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.is_empty:
                 lines.insert(0, json.dumps(vars(owner)))
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(f"{line}\n" for line in lines))
+            with self.path.open("ab+") as file:
+                if file.tell() and not self._ends_whole():  # a full disk cut the last line short
+                    file.write(b"\n")
+                file.write("".join(f"{line}\n" for line in lines).encode())
                 file.flush()
         except OSError as error:
             raise WorkFailed(
                 f"{self.path} cannot be written: {error.strerror}; MLflow does not answer either"
             ) from error
 
-    def read(self) -> tuple[Owner, list[Event]]:
-        """Return whose events wait, and the events; a last line that a kill cut short is none.
+    def read(self) -> tuple[Owner | None, list[Event]]:
+        """Return whose events wait, None where that cannot be read, and the events.
 
-        Raises:
-            WorkFailed: the file is not what `append` writes.
+        A line that was cut short, by a kill or a full disk, is left out: a study that is resumed writes anew what its
+        runs lack.
         """
-        lines = self.path.read_text(encoding="utf-8").split("\n")
-        whole = lines[:-1]  # what follows the last line break was cut short, or is nothing
-        try:
-            first, *others = [json.loads(line) for line in whole]
-            return Owner(**first), others
-        except (ValueError, TypeError) as error:
-            raise WorkFailed(f"{self.path} is damaged: {error}") from error
+        first, *others = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+        events = [event for event in map(_object, others) if {"kind", "time"} <= event.keys()]
+        if len(events) < sum(map(bool, others)):
+            log.warning("%s: %d lines cannot be read", self.path, sum(map(bool, others)) - len(events))
+        owner = _object(first)
+        return (Owner(**owner) if owner.keys() == OWNED else None), events
+
+    def _ends_whole(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
 
     def clear(self) -> None:
         """Forget all: they are sent."""
         self.path.unlink(missing_ok=True)
+
+
+def _object(line: str) -> Event:
+    """Return the object of a line, an empty one where it holds none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

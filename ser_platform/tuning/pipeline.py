@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ser_platform.distillation.hints import refuse_hintless
 from ser_platform.distillation.outputs import IN_SAMPLE
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.evaluation.baseline import svm_predictions
@@ -33,7 +34,7 @@ from ser_platform.tuning.control import (
     log_control,
 )
 from ser_platform.tuning.distributed import trial_team
-from ser_platform.tuning.extraction import heard_families, mapper, needed_families, outputs_of, unlabelled_of
+from ser_platform.tuning.extraction import has_hints, heard_families, mapper, needed_families, outputs_of, unlabelled_of
 from ser_platform.tuning.fits import Progress, refuse_homeless_team
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, begin
 from ser_platform.tuning.lock import only_tuning
@@ -346,6 +347,8 @@ def _study(
     folder = _folder(plan, path, space, corpus)
     try:
         teacher = _teacher(plan, folder, corpus, client, display) if _is_distilled(space) else None
+        if teacher is not None and has_hints(space):  # before its fold teachers are trained
+            refuse_hintless(teacher.described.settings, teacher.title)
     except BaseException:
         folder.update(state=FAILED)
         raise

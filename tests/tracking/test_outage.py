@@ -237,10 +237,57 @@ def test_events_of_another_store_are_not_sent_into_this_one(server: Server, tmp_
     assert not spool.is_empty
 
 
-def test_a_last_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+START = {"kind": "start", "trial": 0, "time": 1}
+OWNER = Owner("a", "1", {})
+
+
+def test_a_last_line_that_was_cut_short_is_left_out_and_spoils_none_behind_it(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "study")
-    spool.append(Owner("a", "1", {}), [{"kind": "start", "trial": 0}, {"kind": "end", "trial": 0}])
+    spool.append(OWNER, [START, START | {"kind": "end"}])
     with spool.path.open("a") as file:
         file.write('{"kind": "sta')
-    owner, events = spool.read()
-    assert (owner.study, [event["kind"] for event in events]) == ("a", ["start", "end"])
+    assert spool.read() == (OWNER, [START, START | {"kind": "end"}])
+    spool.append(OWNER, [START])
+    assert spool.read() == (OWNER, [START, START | {"kind": "end"}, START])
+
+
+@pytest.mark.parametrize("content", [b"", b'{"study": "a", "exp', b"\xff\xfe\x00\n5\n", b'{"kind": "start"}\n[]\n'])
+def test_what_cannot_be_read_is_left_out(tmp_path: Path, content: bytes) -> None:
+    spool = Spool(tmp_path)
+    spool.path.write_bytes(content)
+    assert spool.is_empty == (not content)
+    assert spool.read() == (None, [])
+
+
+def test_events_wait_in_memory_where_the_disk_takes_none(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = undisturbed(server, tmp_path)
+    runs = study(PatientClient(server.url), "no-disk", tmp_path / "no-disk")
+    trial(runs, 0)
+    drain(runs)
+
+    def full(self: Spool, *what: object) -> None:
+        raise WorkFailed("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "append", full)
+        server.kill()
+        for number in range(1, N_TRIALS):
+            trial(runs, number)
+        writing.time.sleep(1)
+        server.start()
+    settle(runs)
+    assert content(PatientClient(server.url), "no-disk") == wanted
+
+
+def test_a_writer_that_breaks_is_told_at_the_end(server: Server, tmp_path: Path, monkeypatch) -> None:
+    runs = study(PatientClient(server.url), "broken", tmp_path / "broken")
+
+    def broken(self: StudyRuns, *what: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(StudyRuns, "_send", broken)
+    trial(runs, 0)
+    with pytest.raises(WorkFailed, match="did not get every run of broken: ZeroDivisionError"):
+        runs.close()

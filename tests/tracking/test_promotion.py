@@ -13,6 +13,7 @@ from mlflow.artifacts import download_artifacts
 from ser_platform.errors import PromotionRefused, UserError
 from ser_platform.evaluation.gates import Gate
 from ser_platform.tracking import promotion
+from ser_platform.tracking.judging import predictions_of
 from ser_platform.tracking.patience import PatientClient
 from ser_platform.tracking.registry import CANDIDATE, CHAMPION, PREVIOUS, RegisteredModel, find_alias, find_version
 from tests.tracking.servers import Server
@@ -110,6 +111,7 @@ import sys
 from ser_platform.errors import UserError
 from ser_platform.evaluation.gates import Gate
 from ser_platform.tracking import promotion
+from ser_platform.tracking.judging import predictions_of
 from ser_platform.tracking.patience import PatientClient
 from ser_platform.tracking.registry import find_version
 client = PatientClient(sys.argv[1])
@@ -187,3 +189,37 @@ def test_a_lock_that_somebody_holds_is_told_with_their_name(client: PatientClien
     with pytest.raises(UserError, match="being promoted or rolled back by anna"):
         crown(client, 1)
     assert client.get_registered_model(f"{promotion.LOCK}{NAME}").tags["owner"] == "another"
+
+
+def test_what_was_begun_with_a_version_that_is_gone_is_forgotten(client: PatientClient) -> None:
+    crown(client, 1, 2)
+    for begun in ('{"champion": "9", "previous": "1"}', "no JSON", "[]"):
+        client.set_registered_model_tag(NAME, promotion.INTENT, begun)
+        client.claim(f"{promotion.LOCK}{NAME}", "somebody", {"by": "nobody", "until": "no time"})
+        promotion.rollback(client, NAME)
+        assert promotion.INTENT not in client.get_registered_model(NAME).tags
+    assert aliases(client) == ("1", "2")
+
+
+def test_an_unknown_model_is_told_before_anything_is_locked(client: PatientClient) -> None:
+    with pytest.raises(UserError, match="no registered model 'nobody'"):
+        promotion.rollback(client, "nobody")
+    assert [model.name for model in client.search_registered_models()] == [NAME]
+
+
+def test_no_reason_makes_a_champion_of_what_cannot_be_used(client: PatientClient) -> None:
+    broken = [Gate("bundle", False, "model.safetensors was altered")]
+    with pytest.raises(PromotionRefused, match="bundle: model.safetensors was altered"):
+        promotion.promote(client, version(client, 3), None, broken, reason="please")
+    assert aliases(client) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"audio_sha256,speaker\n", b"audio_sha256,emotion,predicted\na,anger,anger\n", b"\xff\xfe\n", b"a,b\n1,2\n"],
+)
+def test_damaged_test_predictions_are_told(client: PatientClient, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "predictions.csv").write_bytes(content)
+    client.log_artifact(version(client, 1).run_id, str(tmp_path / "predictions.csv"), "test")
+    with pytest.raises(UserError, match="test predictions of ser-student v1 are damaged"):
+        predictions_of(client, version(client, 1))
