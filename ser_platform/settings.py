@@ -229,6 +229,12 @@ SETTINGS: dict[str, Setting] = {
     "model.ridge": Setting(
         0.2, "penalty of the ridge regression, against the mean square of a clip's columns", low=1e-6, high=1e6
     ),
+    "model.relevance": Setting(
+        1.0,
+        "model.name ridge weighs a column by its correlation with what is learnt, to this power; 0 weighs all alike",
+        low=0.0,
+        high=4.0,
+    ),
     "model.mixing": Setting(
         "stacked",
         "how these layers are joined: side by side (stacked), or added with one learnt weight each (weighted)",

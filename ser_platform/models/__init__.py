@@ -77,6 +77,8 @@ CLASSICAL: dict[str, Architecture] = {
     "mlp_sklearn": Architecture(Perceptron, (), {"hidden_size": 64}),
     "logistic": Architecture(LinearScores, ()),
 }
+# Solved at once in closed form, of a teacher too: training/least_squares.py.
+SOLVED: dict[str, Architecture] = {"ridge": Architecture(LinearScores, ())}
 # A classifier on a pretrained encoder, which `model.backbone` names. What it hears depends on `model.tuning`.
 PRETRAINED: dict[str, Architecture] = {
     "pretrained": Architecture(
@@ -87,7 +89,7 @@ PRETRAINED: dict[str, Architecture] = {
         ),
     ),
 }
-MODELS = NEURAL | PRETRAINED | CLASSICAL
+MODELS = NEURAL | PRETRAINED | CLASSICAL | SOLVED
 
 
 def architecture(name: str) -> Architecture:

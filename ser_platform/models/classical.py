@@ -32,9 +32,9 @@ class OfRows(nn.Module):
 
 
 class LinearScores(OfRows):
-    """One hyperplane a class: logistic regression's logits, or a linear support vector machine's distances.
+    """One hyperplane a class: logits of logistic or ridge regression, or a linear support vector machine's distances.
 
-    These are in units of their deviation over the training clips.
+    The latter are in units of their deviation over the training clips.
     """
 
     def __init__(self, n_features: int, n_emotions: int) -> None:

@@ -63,7 +63,7 @@ class ClassicalTrainer:
         began = time.perf_counter()
         self.best_state = self._fit()
         self.model.load_state_dict(self.best_state)
-        train, dev = self.data.train, self.data.dev
+        train, dev = self.data.labelled, self.data.dev
         train_loss = self._loss(self.logits(train), train)
         figures = (math.nan, math.nan, math.nan, math.nan)
         if dev is not None:
@@ -97,7 +97,8 @@ class ClassicalTrainer:
             )
         rows, targets = self._rows(clips), targets[clips]
         if settings["model.name"] in CHOICES_OF_C and settings["model.c"] == 0:
-            settings = settings | {"model.c": chosen_c(settings, rows, targets, self._speakers(clips))}
+            speakers = self._speakers(clips, "model.c 0 is chosen", "; set model.c, for instance to 0.01")
+            settings = settings | {"model.c": chosen_c(settings, rows, targets, speakers)}
         state = fit(settings, rows, targets, weights_of(settings, targets), len(self.data.labels))
         if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
             raise Diverged(f"{settings['model.name']} diverged; lower {_pace(settings)}")
@@ -107,13 +108,17 @@ class ClassicalTrainer:
         """Return scaled features `(n_clips, n_features)`."""
         return self.data.features.batch(clips, self.normaliser)[0][:, 0]
 
-    def _speakers(self, clips: NDArray[np.int64]) -> list[str]:
+    def _speakers(self, clips: NDArray[np.int64], what: str, remedy: str = "") -> list[str]:
+        """Return who speaks in clips, over whom something is cross-validated.
+
+        Raises:
+            UserError: there is one speaker, or none named.
+        """
         speakers = self.data.features.speakers
         named = [] if speakers is None else [speakers[clip] for clip in clips]
         if len(set(named)) < 2:
             raise UserError(
-                "model.c 0 is chosen by cross-validation over the training speakers, of whom there are "
-                f"{len(set(named))}; set model.c, for instance to 0.01"
+                f"{what} by cross-validation over the training speakers, of whom there are {len(set(named))}{remedy}"
             )
         return named
 

@@ -7,9 +7,10 @@ from typing import Any
 from ser_platform.errors import UserError
 from ser_platform.features import FAMILIES
 from ser_platform.features.pooling import NO_POOL
-from ser_platform.models import CLASSICAL, PRETRAINED
+from ser_platform.models import CLASSICAL, PRETRAINED, SOLVED
 from ser_platform.models.pretrained import FROZEN, RIDGE, STACKED, STATISTICS
 from ser_platform.settings import SETTINGS, Settings
+from ser_platform.training.hints import OFF
 
 # Whole clips as means and deviations of the usual sets; the one row of a functional set is taken as it is.
 START: Settings = {
@@ -21,6 +22,7 @@ START: Settings = {
     "optimizer.lr": 1e-3,
 }
 POOL = "mean_std"
+OF_LOGITS = "mse"  # the teacher term that a solved model can take
 OF_RIDGE = {
     "model.tuning": FROZEN,
     "model.pooling": STATISTICS,
@@ -32,10 +34,12 @@ OF_STEPS = ("masks", "filter", "mixup", "noise_snr_db", "gain_db", "time_shift_s
 
 def start_of_classical(overrides: Mapping[str, Any]) -> Settings:
     """Return where a classical model starts from; nothing for other models."""
-    if overrides.get("model.name") not in CLASSICAL:
+    name = overrides.get("model.name")
+    if name not in CLASSICAL and name not in SOLVED:
         return {}
     sets = overrides.get("features.sets", START["features.sets"])
-    return START if _has_rows(sets) else START | {"features.pool": POOL}
+    start = START | ({"distill.loss": OF_LOGITS} if name in SOLVED else {})
+    return start if _has_rows(sets) else start | {"features.pool": POOL}
 
 
 def has_ridge(settings: Mapping[str, Any]) -> bool:
@@ -45,7 +49,7 @@ def has_ridge(settings: Mapping[str, Any]) -> bool:
 
 def is_fitted(settings: Mapping[str, Any]) -> bool:
     """Tell whether a configuration's model is fitted at once, by one process."""
-    return settings["model.name"] in CLASSICAL or has_ridge(settings)
+    return settings["model.name"] in CLASSICAL or settings["model.name"] in SOLVED or has_ridge(settings)
 
 
 def what_is_fitted(settings: Mapping[str, Any]) -> str:
@@ -70,7 +74,9 @@ def refuse_unfit(settings: Settings) -> None:
                     f"model.classifier {RIDGE} is solved on a frozen encoder's statistics, and {setting} is "
                     f"{settings[setting]}; set it to {valid}, or model.classifier to mlp"
                 )
-    if settings["distill.alpha"]:
+    if settings["model.name"] in SOLVED:
+        _refuse_teaching(settings)
+    elif settings["distill.alpha"]:
         raise UserError(
             f"model.name {name} is fitted to classes, not to a teacher's probabilities, so distill.alpha "
             f"{settings['distill.alpha']:g} cannot be; set it to 0 (as a teacher it serves well)"
@@ -88,6 +94,18 @@ def refuse_unfit(settings: Settings) -> None:
                 f"model.name {name} is fitted once, and {setting} draws anew in every step; leave it at "
                 f"{SETTINGS[setting].default:g}, and take augment.copies"
             )
+
+
+def _refuse_teaching(settings: Settings) -> None:
+    if settings["distill.alpha"] and settings["distill.loss"] != OF_LOGITS:
+        raise UserError(
+            f"model.name {settings['model.name']} is solved for a teacher's logits, which distill.loss "
+            f"{settings['distill.loss']} does not compare; set it to {OF_LOGITS}"
+        )
+    if settings["distill.hint"] != OFF:
+        raise UserError(
+            f"model.name {settings['model.name']} has no embedding to resemble a teacher's; set distill.hint to {OFF}"
+        )
 
 
 def _has_rows(sets: Any) -> bool:

@@ -17,6 +17,7 @@ from ser_platform.training.sampling import sampled
 
 Weights = NDArray[np.float32]
 WEIGHT = "head.classifier.weight"
+CALIBRATED = "the scores of model.classifier ridge are calibrated"
 LOWEST = 0.01  # temperature: scores of least squares lie close together
 
 
@@ -33,7 +34,7 @@ class RidgeTrainer(ClassicalTrainer):
     def _fit(self) -> dict[str, Tensor]:
         how = self.settings["train.sampling"]
         clips = sampled(self.data.train, self.data.targets, how, seed=self.settings["seed"], epoch=1)
-        rows, targets, speakers = self._embedded(clips), self.data.targets[clips], self._speakers(clips)
+        rows, targets, speakers = self._embedded(clips), self.data.targets[clips], self._speakers(clips, CALIBRATED)
         weight = self._solve(rows, targets)
         scores = np.empty((len(rows), len(self.data.labels)), dtype=np.float32)
         for train, held_out in GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.features.normaliser import Normaliser
-from ser_platform.models import CLASSICAL
+from ser_platform.models import CLASSICAL, SOLVED
 from ser_platform.settings import Settings
 from ser_platform.training.batches import TrainingData
 from ser_platform.training.fitting import has_ridge
@@ -44,6 +44,10 @@ def make_trainer(
         from ser_platform.training.ridge import RidgeTrainer
 
         return RidgeTrainer(settings, data)
+    if settings["model.name"] in SOLVED:
+        from ser_platform.training.least_squares import LeastSquaresTrainer
+
+        return LeastSquaresTrainer(settings, data)
     if settings["model.name"] in CLASSICAL:
         from ser_platform.training.classical import ClassicalTrainer  # scikit-learn takes a second that others save
 

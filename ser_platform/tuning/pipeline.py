@@ -38,6 +38,7 @@ from ser_platform.tuning.extraction import has_hints, heard_families, mapper, ne
 from ser_platform.tuning.fits import Progress, refuse_homeless_team
 from ser_platform.tuning.journal import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, begin
 from ser_platform.tuning.lock import only_tuning
+from ser_platform.tuning.possible import refuse_impossible
 from ser_platform.tuning.reporting import write_report
 from ser_platform.tuning.sharing import require_shared
 from ser_platform.tuning.snapshot import Request, request_of
@@ -205,6 +206,9 @@ def tune(plan: Plan, display: Display) -> Tuned:
         UserError: the plan cannot be carried out, before anything starts; or another tuning runs in this folder.
     """
     spaces = plan.read_spaces()  # what cannot be searched is refused before a folder is made
+    for path, space in zip(plan.spaces, spaces, strict=True):
+        if not plan.finished(path):
+            refuse_impossible(space)
     with only_tuning():
         sweep(Plan.path().parent)
         return _tune(plan, spaces, display)

@@ -1,0 +1,34 @@
+"""Whether anything in a search space can be trained: asked before a study makes its folder."""
+
+import optuna
+from optuna.samplers import RandomSampler
+
+from ser_platform.errors import UserError
+from ser_platform.training.configuration import feature_view, refuse_contradictions
+from ser_platform.tuning.space import Space
+
+TRIED = 64  # configurations; a search passes over the few that contradict themselves
+
+
+def refuse_impossible(space: Space) -> None:
+    """Refuse a space whose settings contradict each other whatever is drawn, as fixed ones do.
+
+    Raises:
+        UserError: names the contradiction of the first configuration that was tried.
+    """
+    study = optuna.create_study(sampler=RandomSampler(seed=space.sampler.seed))
+    for point in space.points:
+        if stored := space.store(point, partial=True):
+            study.enqueue_trial(stored)
+    refused: UserError | None = None
+    for _ in range(TRIED):
+        params = space.draw(study.ask())
+        try:
+            settings = space.settings(params)
+            feature_view(settings)
+            refuse_contradictions(settings)
+        except UserError as error:
+            refused = refused or error
+        else:
+            return
+    raise UserError(f"{space.name}: no configuration of the space can be trained: {refused}")
