@@ -284,7 +284,8 @@ def _untaught(role: str, settings: dict[str, object]) -> str:
 def _distilled(settings: dict[str, object]) -> str:
     """Return what a row of the leaderboard has to say of a model beside its name."""
     alpha = settings["distill.alpha"]
-    taught = f", alpha {alpha:g} T {settings['distill.temperature']:.2g}" if alpha else ""
+    softened = "" if settings["distill.loss"] in ("mse", "hard") else f" T {settings['distill.temperature']:.2g}"
+    taught = f", alpha {alpha:g}{softened}" if alpha else ""
     if settings["model.name"] == "pretrained":
         taught = f", {str(settings['model.backbone']).partition('@')[0]}"
     return taught + (", per-speaker normalisation" if settings["features.normalise"] == "speaker" else "")

@@ -1,7 +1,9 @@
 """The model card that travels in a bundle: what the model is, what it was measured on, what it is not for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from ser_platform.corpora import CORPORA
+from ser_platform.evaluation.groups import GroupScore
 from ser_platform.evaluation.intervals import Interval
 from ser_platform.settings import Settings
 
@@ -18,8 +20,13 @@ def model_card(
     looks: int,
     metrics: Mapping[str, float],
     teacher: str | None,
+    heard: Iterable[str],
+    groups: Sequence[GroupScore],
 ) -> str:
-    """Return the card as Markdown."""
+    """Return the card as Markdown.
+
+    `corpus` is the name of what it was tuned on, `heard` the corpora whose clips are in it; `groups` are of the test.
+    """
     distilled = "plain training (alpha 0)"
     if settings["distill.alpha"] > 0:
         distilled = (
@@ -47,6 +54,25 @@ look number {looks} at these test clips.
 |---|---|
 {recalls}
 
+{_told(groups)}
+
+Learnt from {"; ".join(map(_licensed, heard))}. Its use is bound by these licences too.
+
 Intended for research on acted, emotional speech like its corpus. Not for judging people: acted emotion is not felt
 emotion, and a model does worse on voices, languages and rooms that it was not trained on.
 """
+
+
+def _told(groups: Sequence[GroupScore]) -> str:
+    if not groups:
+        return "Of groups of speakers nothing is known: the test clips name none, or only one."
+    rows = [
+        f"| {each.grouping} {each.group} | {each.n_speakers} | {each.n_clips} | {each.uar:.3f} |" for each in groups
+    ]
+    few = "Groups of fewer than five speakers show who these are rather than how the group fares."
+    return "\n".join(["| group | speakers | clips | test UAR |", "|---|---|---|---|", *rows, "", few])
+
+
+def _licensed(corpus: str) -> str:
+    facts = CORPORA[corpus].FACTS
+    return f"{facts.title} (`{corpus}`; {facts.licence})"

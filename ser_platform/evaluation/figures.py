@@ -1,5 +1,6 @@
-"""Figures for people: confusion matrix and per-class recall."""
+"""Figures for people: confusion matrix, per-class recall, learning curves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ser_platform.metrics import recalls
+from ser_platform.training.results import EpochResult
 
 
 def confusion_figure(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
@@ -41,6 +43,26 @@ def recall_figure(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str
     axes.set_xlabel("recall")
     axes.set_title(title, fontsize=10)
     axes.legend(loc="lower right", fontsize=8)
+    _save(figure, path)
+
+
+def learning_figure(epochs: Sequence[EpochResult], title: str, path: Path) -> None:
+    """Draw losses and dev UAR of every epoch, and mark the epoch that was kept; write a PNG."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    steps = [each.epoch for each in epochs]
+    losses.plot(steps, [each.train_loss for each in epochs], label="train", color="#4878a8")
+    losses.plot(steps, [each.dev_loss for each in epochs], label="dev", color="#c86428")
+    losses.set_ylabel("loss, nats")
+    losses.legend(fontsize=8)
+    scores.plot(steps, [each.dev_uar for each in epochs], color="#c86428")
+    scores.set_ylabel("dev UAR")
+    scores.set_ylim(0, 1)
+    for axes in (losses, scores):
+        axes.axvline(epochs[-1].best_epoch, color="black", linestyle=":", linewidth=1)
+        axes.set_xlabel("epoch (dotted: the one that was kept)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
 

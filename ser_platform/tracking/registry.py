@@ -2,9 +2,10 @@
 
 import json
 import re
+import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,11 @@ SIGNATURE = ModelSignature(  # of `pyfunc.BundleModel`; one of the first three c
     ),
     outputs=Schema([ColSpec(DataType.string, "emotion"), ColSpec(Map(DataType.double), "probabilities")]),
 )
+FIGURES = "figures"  # of a version, in its artefacts
+# What MLflow says of a version or alias that is not there; anything else, like no permission, is to be seen.
+UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 MODEL_PATH = "model"  # in the artefacts of the study's run
+REFERENCE = re.compile(r"(?P<name>[\w.-]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d+))?")
 REQUIREMENTS = [f"ser-platform=={__version__}"]
 
 
@@ -91,10 +96,18 @@ def _versions_of(client: Client, name: str, run_id: str) -> list[ModelVersion]:
 
 
 def register(
-    client: Client, name: str, run_id: str, bundle: Path, digest: str, tags: Mapping[str, str], card: str
+    client: Client,
+    name: str,
+    run_id: str,
+    bundle: Path,
+    digest: str,
+    tags: Mapping[str, str],
+    card: str,
+    figures: Iterable[Path] = (),
 ) -> RegisteredModel:
     """Log a bundle to a run as a pyfunc model, register it as a new version, and make that the candidate if it may be.
 
+    `figures` lie beside the bundle, where the page of the version shows them.
     A trial that the run has registered already, before a kill or an extension, is no new version.
     """
     for known in _versions_of(client, name, run_id):
@@ -112,6 +125,9 @@ def register(
                 signature=SIGNATURE,
                 pip_requirements=REQUIREMENTS,
             )
+        for figure in figures:
+            (target / FIGURES).mkdir(exist_ok=True)
+            shutil.copy(figure, target / FIGURES)
         client.log_artifacts(run_id, str(target), path)
     if not client.search_registered_models(f"name = '{name}'"):
         _create_name(client, name)
@@ -171,6 +187,8 @@ def find_version(client: Client, name: str, version: str) -> RegisteredModel:
     try:
         found: ModelVersion = client.get_model_version(name, version)
     except MlflowException as error:
+        if error.error_code not in UNKNOWN:
+            raise
         raise UserError(f"there is no version {version} of a model {name}; see: ser models list") from error
     return RegisteredModel(name, str(found.version), tuple(found.aliases), str(found.run_id), dict(found.tags))
 
@@ -179,7 +197,9 @@ def find_alias(client: Client, name: str, alias: str) -> RegisteredModel | None:
     """Return the version that an alias points to, or None."""
     try:
         version = client.get_model_version_by_alias(name, alias).version
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in UNKNOWN:
+            raise
         return None
     return find_version(client, name, str(version))
 
@@ -190,20 +210,21 @@ def find_model(client: Client, reference: str) -> RegisteredModel:
     Raises:
         UserError: there is no such model; says which command makes one.
     """
-    name, _, rest = reference.removeprefix("models:/").partition("/")
-    name, at, alias = name.partition("@")
-    if not re.fullmatch(r"[\w.-]+", name):
+    parts = REFERENCE.fullmatch(reference.removeprefix("models:/"))
+    if parts is None:
         raise UserError(
             f"{reference!r} is no model; write NAME, NAME@ALIAS or NAME/VERSION, like ser-student@candidate"
         )
-    if rest:
-        return find_version(client, name, rest)
+    name, alias, version = parts["name"], parts["alias"], parts["version"]
+    if version:
+        return find_version(client, name, version)
     if not client.search_registered_models(f"name = '{name}'"):
         raise UserError(f"no registered model {name!r}; `ser tune` makes ser-teacher and ser-student")
-    found = find_alias(client, name, alias if at else CHAMPION)
+    found = find_alias(client, name, alias or CHAMPION)
     if found is None:
-        missing = alias if at else CHAMPION
-        raise UserError(f"{name} has no {missing} yet; `ser models promote {name}` makes the candidate the champion")
+        raise UserError(
+            f"{name} has no {alias or CHAMPION} yet; `ser models promote {name}` makes the candidate the champion"
+        )
     return found
 
 

@@ -24,7 +24,7 @@ from ser_platform.tracking.patience import PatientClient, StoreDown
 from ser_platform.tracking.spool import Event, Owner, Spool
 
 EPOCH_METRICS = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar")
-END_METRICS = ("epochs", "train_seconds", "parameters")
+END_METRICS = ("epochs", "train_seconds", "parameters", "latency_ms")
 PARETO = "pareto"  # the tag of trials that no other trial of their study beats
 LARGEST_BATCH = 900  # figures and settings; MLflow takes 1000, tags among them
 PAUSE = 1.0  # seconds in which events gather into a batch

@@ -3,7 +3,7 @@
 import csv
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,8 @@ from ser_platform.corpora.lineage import Lineage, refuse_leak
 from ser_platform.corpora.splits import Split
 from ser_platform.errors import UserError
 from ser_platform.evaluation.card import model_card
-from ser_platform.evaluation.figures import confusion_figure, recall_figure
+from ser_platform.evaluation.figures import confusion_figure, learning_figure, recall_figure
+from ser_platform.evaluation.groups import group_scores
 from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
 from ser_platform.features.dataset import Dataset
@@ -42,6 +43,7 @@ from ser_platform.tracking.registry import (
 from ser_platform.tracking.store import Client
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.configuration import feature_view, parameters_of, stamped
+from ser_platform.training.results import EpochResult
 from ser_platform.tuning.trainable import Fit
 from ser_platform.tuning.unlabelled import Unlabelled
 from ser_platform.tuning.warm_start import NOTHING, Past
@@ -229,9 +231,9 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
 
 
 def score_and_register(
-    origin: Origin, bundle: Bundle, client: Client, run_id: str
+    origin: Origin, bundle: Bundle, epochs: Sequence[EpochResult], client: Client, run_id: str
 ) -> tuple[TestScore, RegisteredModel, int]:
-    """Read the test once, log the predictions and their figures to a run, register the bundle.
+    """Read the test once, log the predictions and figures to a run, register the bundle that `epochs` came to.
 
     Returns the score, the registered version, and how many models these test clips have judged so far.
     """
@@ -252,14 +254,15 @@ def score_and_register(
     tags["predictions"] = f"{place}/{predictions.name}"
     with TemporaryDirectory() as scratch:
         probabilities = softmax(logits / bundle.temperature, axis=1)
-        log_test(client, run_id, origin, bundle.protocol, score, probabilities, Path(scratch), place)
+        log_test(client, run_id, origin, bundle.protocol, score, probabilities, Path(scratch), place, epochs)
+        figures = sorted((Path(scratch) / predictions.parent).glob("*.png"))
         folder = Path(scratch) / "bundle"
         digest = bundle.write(folder, card)
         tags["size_bytes"] = str(sum(path.stat().st_size for path in folder.iterdir()))
         if bundle.view.normalise != SPEAKER:  # a clip alone is not enough for it
             tags["latency_ms"] = f"{bundle_latency_ms(bundle):.2f}"
         tags["parameters"] = str(parameters_of(bundle.settings, len(bundle.labels), bundle.state))
-        model = register(client, name, run_id, folder, digest, tags, card)
+        model = register(client, name, run_id, folder, digest, tags, card, figures)
     return score, model, looks
 
 
@@ -272,12 +275,15 @@ def log_test(
     probabilities: NDArray[np.float32],
     scratch: Path,
     place: str,
+    epochs: Sequence[EpochResult] = (),
 ) -> None:
-    """Log the test predictions and their figures to a run, in its folder `place`."""
+    """Log the test predictions, their figures and that of the epochs to a run, in its folder `place`."""
     folder, labels = scratch / Path(PREDICTIONS).parent, origin.dataset.labels
     title = f"{origin.name}: test UAR {score.uar.value:.3f}, protocol {protocol}"
     confusion_figure(score.matrix, labels, title, folder / "confusion_matrix.png")
     recall_figure(score.matrix, labels, title, folder / "recall.png")
+    if len(epochs) > 1:  # what is solved at once has no curve
+        learning_figure(epochs, f"{origin.name}: the weights that were registered", folder / "learning_curves.png")
     test = origin.split.manifest.take(origin.split.test)
     with (scratch / PREDICTIONS).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -310,4 +316,6 @@ def _card(origin: Origin, bundle: Bundle, score: TestScore, looks: int) -> str:
         looks=looks,
         metrics=score.metrics,
         teacher=_teacher_of(origin, bundle),
+        heard=dict.fromkeys(origin.split.manifest.column("corpus")),
+        groups=group_scores(origin.split.manifest.take(origin.split.test), bundle.labels, score.predictions),
     )

@@ -16,6 +16,7 @@ def refuse_impossible(space: Space) -> None:
     Raises:
         UserError: names the contradiction of the first configuration that was tried.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=space.sampler.seed))
     for point in space.points:
         if stored := space.store(point, partial=True):

@@ -131,7 +131,7 @@ class StudyRun:
             fit = finalists.final(FitJob(settings, self.tasks.of(split, settings)), winner.fits[median], progress)
         bundle = pack(origin, fit, settings, split, winner.epochs, dev)
         log_settings(self.client, self.runs.parent_id, as_json(settings))
-        score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
+        score, model, looks = score_and_register(origin, bundle, fit.results, self.client, self.runs.parent_id)
         parameters = parameters_of(bundle.settings, len(bundle.labels), bundle.state)
         figures = self._figures(book, wall, efficiency, winner, score) | {"parameters": float(parameters)}
         unbeaten = [record.number for record in book.pareto()]

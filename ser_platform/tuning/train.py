@@ -309,7 +309,7 @@ class _Training:
                 unlabelled=self.unlabelled,
             )
             bundle = self.begin.passed_on(pack(origin, fit, settings, split, fit.best_epoch, {"dev_uar": dev_uar}))
-            score, model, looks = score_and_register(origin, bundle, self.client, self.runs.parent_id)
+            score, model, looks = score_and_register(origin, bundle, fit.results, self.client, self.runs.parent_id)
         else:
             score, looks = self._pool(fits)
         parameters = parameters_of(self.settings, len(self.dataset.labels), fits[0].state)

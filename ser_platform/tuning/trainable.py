@@ -15,7 +15,7 @@ from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.features.copying import NO_COPIES, CopiedClips
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.viewed import ViewedFeatures
-from ser_platform.models.latency import latency_ms
+from ser_platform.models.latency import GLANCE, RUNS, latency_ms
 from ser_platform.settings import Settings
 from ser_platform.training.adversary import language_codes
 from ser_platform.training.batches import TrainingData
@@ -24,7 +24,7 @@ from ser_platform.training.hints import OFF
 from ser_platform.training.loop import EpochResult
 from ser_platform.training.trainers import Training, make_trainer
 from ser_platform.tuning.folds import FoldTraining
-from ser_platform.tuning.memory import keep_freed_memory
+from ser_platform.tuning.memory import forget_old_shapes, keep_freed_memory
 from ser_platform.tuning.shipping import NOTHING, Shipment
 
 Rows = NDArray[np.int64]
@@ -139,6 +139,7 @@ def use_threads(number: int) -> None:
 def prepare_process(gpus: float, cpus: int = 1) -> torch.device:
     """Set the process to a thread for each of its cores; return the device granted to it, not the one it can see."""
     keep_freed_memory()
+    forget_old_shapes()
     use_threads(cpus)  # a reused process keeps whatever the last trial set
     return torch.device("cuda" if gpus else "cpu")
 
@@ -172,10 +173,9 @@ def trial_epochs(settings: Settings, job: TrialJob) -> Iterator[dict[str, float]
     seconds, latency = 0.0, 0.0
     for result in epochs:
         seconds += result.seconds
-        if not latency and "latency_ms" in job.measures:
-            latency = heard_latency_ms(trainer.model, settings)
-        measured = {"latency_ms": latency, "train_seconds": seconds}
-        yield asdict(result) | {name: value for name, value in measured.items() if name in job.measures}
+        latency = latency or heard_latency_ms(trainer.model, settings, RUNS if "latency_ms" in job.measures else GLANCE)
+        judged = {"train_seconds": seconds} if "train_seconds" in job.measures else {}
+        yield asdict(result) | {"latency_ms": latency} | judged
 
 
 def _training(
@@ -192,11 +192,12 @@ def _training(
     return folds.trainers[0], folds.epochs(patience)
 
 
-def heard_latency_ms(model: nn.Module, settings: Settings) -> float:
-    """Return the median milliseconds of a forward pass on the longest clip that a model hears, on one CPU thread."""
+def heard_latency_ms(model: nn.Module, settings: Settings, runs: int = RUNS) -> float:
+    """Return the median milliseconds of forward passes on the longest clip that a model hears, on one CPU thread."""
     view = feature_view(settings)
     frames = 1 if view.is_pooled else view.max_frames
-    return latency_ms(deepcopy(model).cpu().eval(), torch.zeros(1, frames, view.n_features), torch.tensor([frames]))
+    heard = torch.zeros(1, frames, view.n_features), torch.tensor([frames])
+    return latency_ms(deepcopy(model).cpu().eval(), *heard, runs=runs)
 
 
 def fit(job: FitJob, gpus: float = 0.0, cpus: int = 1) -> Fit:

@@ -5,8 +5,17 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
-from ser_platform.tracking.registry import CANDIDATE, RegisteredModel, appoint, find_alias, find_version
+from ser_platform.errors import UserError
+from ser_platform.tracking.registry import (
+    CANDIDATE,
+    RegisteredModel,
+    appoint,
+    find_alias,
+    find_model,
+    find_version,
+)
 
 NAME = "ser-teacher"
 TAGS = {"split": "s1", "labels": "anger neutral", "protocol": "speaker"}
@@ -77,3 +86,36 @@ def test_a_version_that_was_passed_over_takes_its_place_once_it_is_the_better_on
     again = appoint(client, worse)
     assert again.standing == "registered ser-teacher version 2 as candidate"
     assert candidate(client) == "2"
+
+
+@pytest.mark.parametrize(
+    "reference", ["ser-teacher@candidate/1", "ser-teacher@", "ser-teacher/", "ser-teacher/x", "/1", ""]
+)
+def test_an_odd_reference_is_refused_with_how_to_write_one(client: MlflowClient, reference: str) -> None:
+    registered(client, {"dev_uar": 0.5})
+    with pytest.raises(UserError, match="is no model; write NAME, NAME@ALIAS or NAME/VERSION"):
+        find_model(client, reference)
+
+
+@pytest.mark.parametrize("reference", ["ser-teacher@candidate", "ser-teacher/1", "models:/ser-teacher/1"])
+def test_a_version_is_found_by_alias_and_by_number(client: MlflowClient, reference: str) -> None:
+    registered(client, {"dev_uar": 0.5})
+    assert find_model(client, reference).version == "1"
+
+
+def test_a_version_that_is_not_there_is_told_of(client: MlflowClient) -> None:
+    with pytest.raises(UserError, match="there is no version 9 of a model ser-teacher"):
+        find_model(client, "ser-teacher/9")
+    with pytest.raises(UserError, match="ser-teacher has no champion yet"):
+        find_model(client, "ser-teacher")
+
+
+@pytest.mark.parametrize("find", [find_version, find_alias])
+def test_what_the_server_does_not_allow_is_not_taken_for_what_is_not_there(client, monkeypatch, find) -> None:
+    def refuse(*_: str) -> None:
+        raise MlflowException("Permission denied", error_code="PERMISSION_DENIED")
+
+    monkeypatch.setattr(client, "get_model_version", refuse)
+    monkeypatch.setattr(client, "get_model_version_by_alias", refuse)
+    with pytest.raises(MlflowException, match="Permission denied"):
+        find(client, NAME, "1")
