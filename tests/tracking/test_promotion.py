@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,14 +23,6 @@ GOOD, BAD = (
     [Gate("UAR", True, "gain +0.020")],
     [Gate("UAR", True, "gain +0.020"), Gate("size", False, "9 MB, at most 5")],
 )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    one = Server(tmp_path_factory.mktemp("server"))
-    one.start()
-    yield one
-    one.kill()
 
 
 @pytest.fixture
