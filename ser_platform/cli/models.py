@@ -237,7 +237,7 @@ def _promote(
 def export(
     model: Annotated[str, typer.Argument(help=CHOICE)],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; it must not be there, or be empty.")],
-    int8: Annotated[bool, typer.Option("--int8", help="Keep weights in 8 bits: a quarter of the size.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Keep weights in 8 bits: under a third of the size.")] = False,
 ) -> None:
     """Write a model into a folder: all that prediction needs, and no pickle.
 

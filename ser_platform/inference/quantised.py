@@ -1,4 +1,4 @@
-"""Weights in 8 bits: a quarter of the size, for devices; they are computed with as float32 again.
+"""Weights in 8 bits: less than a third of the size, for devices; they are computed with as float32 again.
 
 Each output channel of a weight has a scale of its own, symmetric about 0; biases, normalisation and its statistics stay
 as they are, being few. Source: Krishnamoorthi (2018), "Quantizing deep convolutional networks for efficient inference",
