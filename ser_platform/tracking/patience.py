@@ -49,6 +49,7 @@ REPEATABLE = (
     "search_model_versions",
     "search_registered_models",
     "search_runs",
+    "set_experiment_tag",
     "set_model_version_tag",
     "set_registered_model_alias",
     "set_tag",

@@ -8,6 +8,7 @@ from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.tracking.patience import PatientClient, StoreDown
+from ser_platform.tracking.view import TAGS
 
 Client = PatientClient
 DATABASE, ARTEFACTS = "mlflow.db", "mlruns"  # MLflow's own defaults, so that a plain `mlflow ui` here finds them
@@ -47,13 +48,16 @@ def open_client() -> PatientClient:
 
 
 def experiment_id(client: PatientClient, name: str) -> str:
-    """Return the id of the experiment called `name`, creating it when missing."""
+    """Return the id of the experiment called `name`, with its recommended view, creating it when missing."""
     found = client.get_experiment_by_name(name)
     if found is not None:
+        for tag, value in TAGS.items():
+            if found.tags.get(tag) != value:
+                client.set_experiment_tag(found.experiment_id, tag, value)
         return str(found.experiment_id)
     local = "MLFLOW_TRACKING_URI" in os.environ and os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
     location = (Path.cwd() / ARTEFACTS / name).as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=location))
+    return str(client.create_experiment(name, artifact_location=location, tags=dict(TAGS)))
 
 
 def _without_secret(uri: str) -> str:

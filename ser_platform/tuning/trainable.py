@@ -173,7 +173,8 @@ def trial_epochs(settings: Settings, job: TrialJob) -> Iterator[dict[str, float]
     seconds, latency = 0.0, 0.0
     for result in epochs:
         seconds += result.seconds
-        latency = latency or heard_latency_ms(trainer.model, settings, RUNS if "latency_ms" in job.measures else GLANCE)
+        runs = RUNS if "latency_ms" in job.measures else GLANCE
+        latency = latency or round(heard_latency_ms(trainer.model, settings, runs), 3)
         judged = {"train_seconds": seconds} if "train_seconds" in job.measures else {}
         yield asdict(result) | {"latency_ms": latency} | judged
 

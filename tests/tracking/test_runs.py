@@ -1,5 +1,6 @@
 """Runs of a study as MLflow holds them."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from ser_platform.errors import WorkFailed
 from ser_platform.settings import resolve
-from ser_platform.tracking.runs import StudyRuns
+from ser_platform.tracking.runs import END_METRICS, EPOCH_METRICS, StudyRuns
 from ser_platform.tracking.store import Client, experiment_id, open_client
 from tests.tuning.test_book import result
 
@@ -92,3 +93,20 @@ def test_a_store_that_refuses_a_run_is_told_at_the_end_and_the_others_are_writte
     with pytest.raises(WorkFailed, match="no room"):
         runs.close()
     assert [run.data.tags["trial"] for run in trial_runs(client)] == ["1"]
+
+
+def test_an_experiment_brings_the_view_of_what_is_worth_comparing(client: Client) -> None:
+    open_runs(client)
+    found = client.get_experiment_by_name("ser-made")
+    view = json.loads(found.tags["mlflow.sharedViewState.ser"])
+    assert view["orderByKey"] == "metrics.`best_dev_uar`"
+    logged = {f"metrics.`{name}`" for name in (*EPOCH_METRICS, *END_METRICS)} | {
+        f"params.`{name}`" for name in SETTINGS
+    }
+    assert set(view["selectedColumns"]) <= logged | {"tags.`state`"}
+
+
+def test_an_experiment_of_an_older_version_gets_the_view(client: Client) -> None:
+    client.create_experiment("ser-older")
+    assert experiment_id(client, "ser-older") == client.get_experiment_by_name("ser-older").experiment_id
+    assert "mlflow.sharedViewState.ser" in client.get_experiment_by_name("ser-older").tags

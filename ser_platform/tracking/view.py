@@ -1,0 +1,32 @@
+"""The columns that are worth comparing, saved with an experiment as MLflow's page saves a view that is shared.
+
+The page reads a view from a tag of the experiment, by the key in its address (`mlflow.sharedViewState.KEY`, written by
+its own button "Share"; MLflow 3).
+"""
+
+import json
+
+KEY = "ser"
+METRICS = ("best_dev_uar", "parameters", "latency_ms", "epochs", "train_seconds")
+PARAMS = ("model.name", "features.sets", "data.max_seconds", "distill.alpha", "distill.temperature")
+_VIEW = {
+    "selectedColumns": [
+        *(f"metrics.`{name}`" for name in METRICS),
+        *(f"params.`{name}`" for name in PARAMS),
+        "tags.`state`",
+    ],
+    "orderByKey": "metrics.`best_dev_uar`",
+    "orderByAsc": False,
+    "searchFilter": "",
+    "lifecycleFilter": "Active",
+    "modelVersionFilter": "All Runs",
+    "datasetsFilter": [],
+    "startTime": "ALL",
+}
+# The page asks by this tag too whether an experiment is of language models, and hides the runs' columns where it is.
+TAGS = {f"mlflow.sharedViewState.{KEY}": json.dumps(_VIEW), "mlflow.experimentKind": "custom_model_development"}
+
+
+def view_path(experiment_id: str) -> str:
+    """Return the address of an experiment's view, behind that of the server."""
+    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={KEY}"
