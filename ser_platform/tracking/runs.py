@@ -142,15 +142,29 @@ class StudyRuns:
             raise WorkFailed(f"MLflow did not take every run of {self._study}: {self._failure.message}")
 
     def finish(
-        self, metrics: Mapping[str, float], tags: Mapping[str, str], status: str = "FINISHED", *, wait: bool = True
+        self,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        status: str = "FINISHED",
+        *,
+        wait: bool = True,
+        at: int | None = None,
     ) -> None:
         """Write the study's own figures, close the parent run and the runs of trials that were cut off; after `close`.
+
+        `at` is when it ended, in milliseconds since 1970, where that is not now.
 
         Raises:
             StoreDown: the store stays away; without `wait` what is left is kept for later instead.
         """
         finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-        event = {"kind": FINISH, "time": _now(), "metrics": finite, "tags": dict(tags), "status": status}
+        event = {
+            "kind": FINISH,
+            "time": _now() if at is None else at,
+            "metrics": finite,
+            "tags": dict(tags),
+            "status": status,
+        }
         self._batch.append(event)
         try:
             self._catch_up(self._client if wait else self._at_once)
@@ -392,7 +406,8 @@ def send_waiting(client: PatientClient, folder: Path) -> int:
     runs = StudyRuns(client, owner.experiment, owner.study, owner.tags, folder=folder)  # sends
     runs.close()
     if not any(event["kind"] == FINISH for event in events):  # killed meanwhile
-        runs.finish({}, {"state": "interrupted"}, "KILLED")
+        last = max((event["time"] for event in events if "time" in event), default=None)
+        runs.finish({}, {"state": "interrupted"}, "KILLED", at=last)
     return len(events)
 
 

@@ -200,6 +200,7 @@ def test_sync_sends_what_a_killed_study_has_left_behind(
     for number in range(N_TRIALS):
         trial(runs, number)
     runs.close()  # and the process is killed
+    killed = writing._now()
     down = CliRunner().invoke(app, ["tracking", "sync"])
     assert isinstance(down.exception, SerError)
     assert "does not answer" in str(down.exception)
@@ -211,6 +212,7 @@ def test_sync_sends_what_a_killed_study_has_left_behind(
     assert f"orphan: {5 * N_TRIALS} events sent" in done.output
     told = content(PatientClient(server.url), "orphan")
     assert told.pop("parent")[0] == "KILLED"
+    assert PatientClient(server.url).get_run(runs.parent_id).info.end_time <= killed
     assert told == {number: run for number, run in wanted.items() if number != "parent"}
     again = CliRunner().invoke(app, ["tracking", "sync"])
     assert "nothing waits" in again.output
