@@ -74,5 +74,7 @@ def _told(groups: Sequence[GroupScore]) -> str:
 
 
 def _licensed(corpus: str) -> str:
+    if corpus not in CORPORA:  # a folder of the user's, by its own name
+        return f"recordings in the folder `{corpus}` (licence: {CORPORA['folder'].FACTS.licence})"
     facts = CORPORA[corpus].FACTS
     return f"{facts.title} (`{corpus}`; {facts.licence})"
