@@ -3,6 +3,7 @@
 `UserError` is the user's input (exit code 2), `WorkFailed` the work itself (exit code 1). Both are shown as one line.
 """
 
+import sys
 from collections.abc import Iterable
 
 
@@ -34,7 +35,7 @@ class MissingExtra(UserError):
     """An optional package that the command needs is not installed."""
 
     def __init__(self, extra: str, package: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'ser-platform[{extra}]'")
+        super().__init__(f"{package} is not installed; run: {sys.executable} -m pip install 'ser-platform[{extra}]'")
 
 
 class BadAudio(UserError):

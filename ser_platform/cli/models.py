@@ -169,7 +169,7 @@ def _dev_uar(metrics: dict[str, float]) -> float:
 
 @app.command()
 def promote(
-    name: Annotated[str | None, typer.Argument(help="ser-teacher or ser-student.")] = None,
+    name: Annotated[str | None, typer.Argument(help="NAME for its candidate, or NAME/VERSION.")] = None,
     version: Annotated[str | None, typer.Option(help="This version instead of the candidate.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Promote both candidates.")] = False,
     margin: Annotated[
@@ -196,6 +196,11 @@ def promote(
         raise UserError("say which model to promote, ser-teacher or ser-student, or --all")
     if every and version is not None:
         raise UserError("--version needs the name of one model, not --all")
+    if name is not None and "/" in name:
+        name, _, written = name.partition("/")
+        if version is not None and version != written:
+            raise UserError(f"{name}/{written} and --version {version} are two versions; name one")
+        version = written
     if force != (reason is not None):
         raise UserError("--force and --reason go together")
     names = [model_name("teacher"), model_name("student")] if name is None else [name]
@@ -229,7 +234,12 @@ def _promote(
         promotion.promote(client, candidate, champion, gates, reason)
     except PromotionRefused as refusal:
         return refusal
-    out.print(f"{candidate.title} is the champion now", highlight=False)
+    forced = (
+        " in spite of that, by force; the reason is on record"
+        if reason and any(g.passed is False for g in gates)
+        else ""
+    )
+    out.print(f"{candidate.title} is the champion now{forced}", highlight=False)
     return None
 
 

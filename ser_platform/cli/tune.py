@@ -228,7 +228,7 @@ def _report(tuned: "Tuned") -> None:
             ]
         )
     rows.append(["reference", "linear SVM, pooled features", "-", "-", "-", uar_text(tuned.baseline.metrics)])
-    columns = ["role", "model", "parameters", "dev UAR, best trial", "dev UAR, new seeds", "test UAR, 95 % interval"]
+    columns = ["role", "model", "parameters", "dev UAR, its trial", "dev UAR, new seeds", "test UAR, 95 % interval"]
     out.print(table(f"Leaderboard: {tuned.corpus.name}, protocol {tuned.corpus.split.protocol_stamp}", columns, rows))
     for control in tuned.controls:
         print_control(control)

@@ -53,7 +53,7 @@ def learning_figure(epochs: Sequence[EpochResult], title: str, path: Path) -> No
     steps = [each.epoch for each in epochs]
     losses.plot(steps, [each.train_loss for each in epochs], label="train", color="#4878a8")
     losses.plot(steps, [each.dev_loss for each in epochs], label="dev", color="#c86428")
-    losses.set_ylabel("loss, nats")
+    losses.set_ylabel("loss")
     losses.legend(fontsize=8)
     scores.plot(steps, [each.dev_uar for each in epochs], color="#c86428")
     scores.set_ylabel("dev UAR")

@@ -43,7 +43,7 @@ FIGURES = "figures"  # of a version, in its artefacts
 # What MLflow says of a version or alias that is not there; anything else, like no permission, is to be seen.
 UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 MODEL_PATH = "model"  # in the artefacts of the study's run
-REFERENCE = re.compile(r"(?P<name>[\w.-]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d+))?")
+REFERENCE = re.compile(r"(?P<name>[\w.-]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d{1,9}))?")
 REQUIREMENTS = [f"ser-platform=={__version__}"]
 
 

@@ -7,6 +7,7 @@ its own button "Share"; MLflow 3).
 import json
 
 KEY = "ser"
+VIEW = f"mlflow.sharedViewState.{KEY}"
 METRICS = ("best_dev_uar", "parameters", "latency_ms", "epochs", "train_seconds")
 PARAMS = ("model.name", "features.sets", "data.max_seconds", "distill.alpha", "distill.temperature")
 _VIEW = {
@@ -24,7 +25,7 @@ _VIEW = {
     "startTime": "ALL",
 }
 # The page asks by this tag too whether an experiment is of language models, and hides the runs' columns where it is.
-TAGS = {f"mlflow.sharedViewState.{KEY}": json.dumps(_VIEW), "mlflow.experimentKind": "custom_model_development"}
+TAGS = {VIEW: json.dumps(_VIEW), "mlflow.experimentKind": "custom_model_development"}
 
 
 def view_path(experiment_id: str) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.classical import INNER_FOLDS, ClassicalTrainer, weights_of
+from ser_platform.training.loop import Diverged
 from ser_platform.training.sampling import sampled
 
 Values = NDArray[np.float64]
@@ -38,6 +39,8 @@ class LeastSquaresTrainer(ClassicalTrainer):
             ]
         )
         rows, wanted, importance = self._rows(clips).astype(np.float64), *self._wanted(clips)
+        if not (np.isfinite(rows).all() and np.isfinite(wanted).all()):
+            raise Diverged("model.name ridge cannot be solved: a feature or a teacher's logit is no number")
         weight, bias = self._solved(rows, wanted, importance)
         temperature = self._temperature(clips, rows, wanted, importance)
         return {

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from ser_platform import __version__
+from ser_platform.corpora import CORPORA
 from ser_platform.corpora.lineage import Lineage, refuse_leak
 from ser_platform.corpora.splits import Split
 from ser_platform.errors import UserError
@@ -316,6 +317,15 @@ def _card(origin: Origin, bundle: Bundle, score: TestScore, looks: int) -> str:
         looks=looks,
         metrics=score.metrics,
         teacher=_teacher_of(origin, bundle),
-        heard=dict.fromkeys(origin.split.manifest.column("corpus")),
+        heard=_heard(origin, bundle),
         groups=group_scores(origin.split.manifest.take(origin.split.test), bundle.labels, score.predictions),
     )
+
+
+def _heard(origin: Origin, bundle: Bundle) -> list[str]:
+    """Return the corpora that a model has learnt from, its ancestors' and unlabelled ones among them."""
+    split = origin.split
+    own = set(split.manifest.take(np.concatenate([split.train, split.dev])).column("corpus"))
+    speakers = (*bundle.lineage.trained_speakers, *bundle.lineage.selected_speakers)
+    passed_on = {name for name in CORPORA if any(speaker.startswith(f"{name}-") for speaker in speakers)}
+    return sorted(own | (passed_on - {"folder"}))

@@ -1,5 +1,7 @@
 """Whether anything in a search space can be trained: asked before a study makes its folder."""
 
+import itertools
+
 import optuna
 from optuna.samplers import RandomSampler
 
@@ -7,6 +9,7 @@ from ser_platform.errors import UserError
 from ser_platform.training.configuration import feature_view, refuse_contradictions
 from ser_platform.tuning.space import Space
 
+LISTED = 4096  # of a finite space, in which what can be trained may be rare
 TRIED = 64  # configurations; a search passes over the few that contradict themselves
 
 
@@ -22,8 +25,9 @@ def refuse_impossible(space: Space) -> None:
         if stored := space.store(point, partial=True):
             study.enqueue_trial(stored)
     refused: UserError | None = None
-    for _ in range(TRIED):
-        params = space.draw(study.ask())
+    drawn = (space.draw(study.ask()) for _ in range(TRIED + len(space.points)))
+    listed = map(space.read, itertools.islice(space.configurations(), LISTED)) if _is_finite(space) else ()
+    for params in itertools.chain(drawn, listed):
         try:
             settings = space.settings(params)
             feature_view(settings)
@@ -33,3 +37,7 @@ def refuse_impossible(space: Space) -> None:
         else:
             return
     raise UserError(f"{space.name}: no configuration of the space can be trained: {refused}")
+
+
+def _is_finite(space: Space) -> bool:
+    return all(axis.is_finite for axis in space.axes)

@@ -132,6 +132,7 @@ def use_threads(number: int) -> None:
 
     Recurrent layers come by many of these, each of which costs a CPU a hundred times an ordinary product.
     """
+    forget_old_shapes()
     torch.set_num_threads(number)
     torch.set_flush_denormal(True)
 
@@ -139,7 +140,6 @@ def use_threads(number: int) -> None:
 def prepare_process(gpus: float, cpus: int = 1) -> torch.device:
     """Set the process to a thread for each of its cores; return the device granted to it, not the one it can see."""
     keep_freed_memory()
-    forget_old_shapes()
     use_threads(cpus)  # a reused process keeps whatever the last trial set
     return torch.device("cuda" if gpus else "cpu")
 

@@ -315,7 +315,7 @@ def without_peft(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_adapters_cannot_be_trained_without_peft(monkeypatch):
     without_peft(monkeypatch)
-    with pytest.raises(MissingExtra, match=r"peft is not installed; run: pip install 'ser-platform\[lora\]'"):
+    with pytest.raises(MissingExtra, match=r"peft is not installed; run: .*-m pip install 'ser-platform\[lora\]'"):
         built(settings_of("lora"))
 
 

@@ -19,6 +19,7 @@ from ser_platform.training.batches import TrainingData
 from ser_platform.training.configuration import feature_view, refuse_contradictions
 from ser_platform.training.fitting import start_of_classical
 from ser_platform.training.least_squares import LeastSquaresTrainer
+from ser_platform.training.loop import Diverged
 from ser_platform.training.trainers import make_trainer
 
 Made = Callable[..., LeastSquaresTrainer]
@@ -33,7 +34,7 @@ def settings_of(**changes: Any) -> Settings:
 def made(split: Split) -> Made:
     """A fitted trainer on the tone corpus; its teacher gives random logits unless it is told what to say."""
 
-    def make(said: Any = None, without_label: int = 0, **changes: Any) -> LeastSquaresTrainer:
+    def make(said: Any = None, without_label: int = 0, fewer: int = 0, **changes: Any) -> LeastSquaresTrainer:
         settings, manifest = settings_of(**changes), split.manifest
         hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
         features = ViewedFeatures(feature_view(settings), hashes, speakers)
@@ -41,7 +42,8 @@ def made(split: Split) -> Made:
         targets[split.train[: 4 * without_label : 4]] = -1
         if said is None:
             said = np.random.default_rng(0).normal(size=(len(targets), len(manifest.labels)))
-        data = TrainingData(features, targets, manifest.labels, split.train, split.dev, np.float32(said))
+        train = np.delete(split.train, np.flatnonzero(targets[split.train] == 0)[:fewer])
+        data = TrainingData(features, targets, manifest.labels, train, split.dev, np.float32(said))
         trainer = make_trainer(settings, data)
         assert isinstance(trainer, LeastSquaresTrainer)
         list(trainer.epochs())
@@ -59,14 +61,14 @@ def parts_of(trainer: LeastSquaresTrainer) -> tuple[Any, Any, Any, Any]:
 def test_the_sum_of_both_squares_is_least(weighs, made):
     # The gradient, by hand, of sum_i alpha |s_i - t_i|^2 + (1 - alpha) w_i |s_i - c_i|^2 + penalty |W|^2.
     alpha = 0.7
-    trainer = made(distill__alpha=alpha, model__relevance=0.0, model__ridge=0.3, train__class_weights=weighs)
+    trainer = made(fewer=4, distill__alpha=alpha, model__relevance=0.0, model__ridge=0.3, train__class_weights=weighs)
     clips, rows, wanted, importance = parts_of(trainer)
     targets, n_emotions = trainer.data.targets[clips], len(trainer.data.labels)
     weight, bias = trainer._solved(rows, wanted, importance)
     said = trainer.data.teacher_logits[clips].astype(np.float64)
     said -= said.mean(axis=1, keepdims=True)
     classes = np.eye(n_emotions)[targets] - 1 / n_emotions
-    classes *= said.std() / classes.std()
+    classes *= np.sqrt((said**2).mean() / (classes**2).mean())
     counts = np.bincount(targets)
     of_class = len(targets) / (n_emotions * counts[targets]) if weighs else np.ones(len(targets))
     scores = rows @ weight.T + bias
@@ -119,6 +121,26 @@ def test_scores_become_logits_that_are_as_sure_as_they_are_right(made):
     raw = trainer._rows(dev) @ weight.T + bias
     losses = [log_loss(trainer.data.targets[dev], softmax(scores, axis=1)) for scores in (trainer.best_dev_logits, raw)]
     assert losses[0] < losses[1] / 2
+
+
+def test_nobody_is_calibrated_by_whom_the_model_has_heard(made, monkeypatch):
+    trainer = made(distill__alpha=0.0)
+    clips, rows, wanted, importance = parts_of(trainer)
+    speakers, heard = np.array([trainer.data.features.speakers[clip] for clip in clips]), []
+    solved = trainer._solved
+    monkeypatch.setattr(trainer, "_solved", lambda *given: heard.append(given[0]) or solved(*given))
+    trainer._temperature(clips, rows, wanted, importance)
+    for part in heard:
+        there = {who for who in speakers if any((part == row).all(axis=1).any() for row in rows[speakers == who])}
+        assert there and there < set(speakers)
+    assert len(heard) == len(set(speakers))
+
+
+def test_numbers_that_are_none_are_told_of(made):
+    said = np.zeros((1000, 3))
+    said[:] = np.nan
+    with pytest.raises(Diverged, match="model.name ridge cannot be solved"):
+        made(said, distill__alpha=0.5)
 
 
 def test_a_bundle_in_8_bits_says_the_same(made, tmp_path):

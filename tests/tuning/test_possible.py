@@ -28,3 +28,8 @@ def test_the_one_configuration_that_can_be_trained_may_be_a_point():
     wide = "model.width: {int: [4, 64]}, distill.alpha: {fixed: 0.0, when: {model.width: [%s]}}"
     refused = ", ".join(str(width) for width in range(4, 65) if width != 9)
     refuse_impossible(space_of(f"{{{wide % refused}}}\npoints: [{{model.width: 9}}]"))
+
+
+def test_what_can_be_trained_may_be_rare_in_a_finite_space():
+    wide = "model.width: {int: [4, 256]}, distill.alpha: {fixed: 0.0, when: {model.width: [%s]}}"
+    refuse_impossible(space_of(f"{{{wide % ', '.join(str(width) for width in range(4, 257) if width != 250)}}}"))
