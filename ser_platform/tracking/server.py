@@ -56,6 +56,8 @@ class ServerPlan:
         """
         if self.auth and importlib.util.find_spec("flask_wtf") is None:
             raise MissingExtra("server", "Flask-WTF")
+        if not self.auth and self.host not in LOOPBACK:
+            raise UserError(f"--no-auth on {self.host}: whoever reaches it could change all; only on 127.0.0.1")
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,8 +65,6 @@ class ServerPlan:
                 probe.bind((self.host, self.port))
             except OSError as error:
                 raise UserError(f"{self.host}:{self.port} cannot be listened on: {error.strerror}") from error
-        if not self.auth and self.host not in LOOPBACK:
-            raise UserError(f"--no-auth on {self.host}: whoever reaches it could change all; only on 127.0.0.1")
 
     def prepare(self) -> None:
         """Make the folder, and secrets where there are none."""
