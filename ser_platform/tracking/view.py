@@ -24,7 +24,7 @@ _VIEW = {
     "datasetsFilter": [],
     "startTime": "ALL",
 }
-# The page asks by this tag too whether an experiment is of language models, and hides the runs' columns where it is.
+# The second says that these are trained models, not applications of language models.
 TAGS = {VIEW: json.dumps(_VIEW), "mlflow.experimentKind": "custom_model_development"}
 
 
