@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from ser_platform.corpora import CORPORA
-from ser_platform.evaluation.groups import GroupScore
+from ser_platform.evaluation.groups import MOST_GROUPS, GroupScore
 from ser_platform.evaluation.intervals import Interval
 from ser_platform.settings import Settings
 
@@ -65,7 +65,10 @@ emotion, and a model does worse on voices, languages and rooms that it was not t
 
 def _told(groups: Sequence[GroupScore]) -> str:
     if not groups:
-        return "Of groups of speakers nothing is known: the test clips name none, or only one."
+        return (
+            "Of groups of speakers nothing is told: the test clips name none, only one, or more than "
+            f"{MOST_GROUPS} of a kind."
+        )
     rows = [
         f"| {each.grouping} {each.group} | {each.n_speakers} | {each.n_clips} | {each.uar:.3f} |" for each in groups
     ]

@@ -116,6 +116,7 @@ STUDENT: Settings = {
     "optimizer.weight_decay": 0.05,
 }
 LINEAR: Settings = {"model.name": "ridge", "model.ridge": 0.1, "features.sets": ("compare",)}
+OF_SPEAKER: Settings = {"features.normalise": "speaker"}
 TAUGHT: Settings = {"distill.alpha": 0.9, "distill.temperature": 2.0, "distill.hint": "cosine"}
 RECIPES: dict[str, Recipe] = {
     "whisper_base": Recipe("teacher", FROZEN | {"model.backbone": "whisper-base-encoder"}, seeds=(0,), refit=True),
@@ -139,8 +140,17 @@ RECIPES: dict[str, Recipe] = {
     "linear_distilled": Recipe(
         "student", LINEAR | {"distill.alpha": 0.7}, refit=True, start="student", teacher="whisper_base"
     ),
+    # These hear every clip of a test speaker before they judge the first: rows of their own, beside no aim.
+    "speaker_undistilled": Recipe("student", LINEAR | OF_SPEAKER, refit=True, start="student"),
+    "speaker_distilled": Recipe(
+        "student", LINEAR | OF_SPEAKER | {"distill.alpha": 0.7}, refit=True, start="student", teacher="whisper_base"
+    ),
 }
-PAIRS = (("student_undistilled", "student_distilled"), ("linear_undistilled", "linear_distilled"))
+PAIRS = (
+    ("student_undistilled", "student_distilled"),
+    ("linear_undistilled", "linear_distilled"),
+    ("speaker_undistilled", "speaker_distilled"),
+)
 TEACHER_FOLDS = 6  # of a fold's training speakers, each labelled by a teacher that has not heard them
 
 

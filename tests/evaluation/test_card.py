@@ -32,4 +32,4 @@ def test_every_corpus_is_named_with_its_licence_and_a_folder_of_the_user_by_its_
 def test_groups_stand_in_a_table_and_their_absence_is_told():
     told = card(["emodb"], [GroupScore("sex", "female", 5, 40, 0.75), GroupScore("sex", "male", 4, 32, 0.5)])
     assert "| sex female | 5 | 40 | 0.750 |" in told and "| sex male | 4 | 32 | 0.500 |" in told
-    assert "Of groups of speakers nothing is known" in card(["emodb"], [])
+    assert "Of groups of speakers nothing is told" in card(["emodb"], [])
