@@ -114,6 +114,31 @@ def test_a_column_that_tells_nothing_counts_less(made):
     np.testing.assert_allclose(trainer._relevance(rows, wanted, importance), 1 / np.sqrt(rows.shape[1]))
 
 
+def test_a_clip_that_counts_twice_is_one_that_is_there_twice(made):
+    trainer = made(distill__alpha=0.0)
+    _, rows, wanted, importance = parts_of(trainer)
+    times = 1 + (np.argmax(wanted, axis=1) == 0)
+    again = np.repeat(np.arange(len(rows)), times)
+    weighed = trainer._relevance(rows, wanted, importance * times)
+    np.testing.assert_allclose(trainer._relevance(rows[again], wanted[again], importance[again]), weighed)
+    for one, other in zip(
+        trainer._solved(rows, wanted, importance * times),
+        trainer._solved(rows[again], wanted[again], importance[again]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-8)
+
+
+def test_copies_that_tell_nothing_new_change_nothing(made):
+    trainer = made(distill__alpha=0.0)
+    _, rows, wanted, importance = parts_of(trainer)
+    before = trainer._solved(rows, wanted, importance)
+    trainer.settings = trainer.settings | {"augment.copies": 2}
+    after = trainer._solved(np.vstack([rows] * 3), np.vstack([wanted] * 3), np.concatenate([importance] * 3))
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-8)
+
+
 def test_scores_become_logits_that_are_as_sure_as_they_are_right(made):
     trainer = made(distill__alpha=0.0, model__ridge=10.0)
     dev = trainer.data.dev
