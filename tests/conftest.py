@@ -191,7 +191,8 @@ def training_data(split: Split) -> Callable[[Settings], TrainingData]:
 
     def data(settings: Settings) -> TrainingData:
         manifest = split.manifest
-        features = ViewedFeatures(feature_view(settings), tuple(manifest.column("audio_sha256")))
+        hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
+        features = ViewedFeatures(feature_view(settings), hashes, speakers)
         return TrainingData(features, manifest.targets(manifest.labels), manifest.labels, split.train, split.dev)
 
     return data

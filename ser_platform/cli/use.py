@@ -9,37 +9,38 @@ import typer
 
 from ser_platform.cli.chosen_model import CHOICE, chosen_model
 from ser_platform.cli.output import console, print_json, table
-from ser_platform.errors import BadAudio, WorkFailed
+from ser_platform.errors import WorkFailed
 
 
 def predict(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Audio files, or folders of them.")],
     model: Annotated[str, typer.Option(help=CHOICE)] = "ser-student",
+    one_speaker: Annotated[
+        bool,
+        typer.Option(
+            "--one-speaker",
+            help="The files are one person's, in several moods: each is heard against all. For models trained with "
+            "features.normalise speaker.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell the emotion in speech: the most probable one, and the probability of each."""
-    from ser_platform.inference.predictor import Predictor, audio_files
+    from ser_platform.inference.predictor import Predictor, audio_files, predicted
 
     files = audio_files(paths)
     chosen = chosen_model(model)
-    predictor = Predictor(chosen.bundle)
-    answers: list[dict[str, Any]] = []
-    refused: list[BadAudio] = []
-    for path in files:
-        try:
-            prediction = predictor.predict_file(path)
-        except BadAudio as bad:
-            refused.append(bad)
-            continue
-        answers.append(
-            {
-                "path": str(path),
-                "emotion": prediction.emotion,
-                "probabilities": prediction.probabilities,
-                "model": chosen.name,
-                "version": chosen.version,
-            }
-        )
+    predictions, refused = predicted(Predictor(chosen.bundle), files, one_speaker)
+    answers: list[dict[str, Any]] = [
+        {
+            "path": str(path),
+            "emotion": prediction.emotion,
+            "probabilities": prediction.probabilities,
+            "model": chosen.name,
+            "version": chosen.version,
+        }
+        for path, prediction in predictions
+    ]
     if len(files) == 1 and refused:
         raise refused[0]
     if as_json:

@@ -209,44 +209,46 @@ def _pooled_before(view: FeatureView, hashes: tuple[str, ...], dtype: str) -> Co
 
 
 class _Computed:
-    """One family of one clip, just computed."""
+    """One family of clips, just computed."""
 
-    def __init__(self, features: Columns) -> None:
-        self._features = features
-        self.lengths = np.array([len(features)], dtype=np.int64)
+    def __init__(self, clips: list[Columns]) -> None:
+        self._clips = clips
+        self.lengths = np.array([len(features) for features in clips], dtype=np.int64)
 
     @cached_property
     def sums(self) -> NDArray[np.float64]:
-        wide = self._features.astype(np.float64)
-        return np.stack([wide.sum(axis=0), (wide**2).sum(axis=0)])[None]
+        wide = (features.astype(np.float64) for features in self._clips)
+        return np.stack([np.stack([each.sum(axis=0), (each**2).sum(axis=0)]) for each in wide])
 
     def clip(self, number: int) -> Columns:
-        return self._features
+        return self._clips[number]
 
 
-def view_audio(view: FeatureView, audio: Audio) -> ViewedClips:
-    """Return one clip, just decoded, through a view."""
-    features = compute(audio, view.needs, FAMILIES)
-    return ViewedClips(view, {name: _Computed(values) for name, values in features.items()})
+def view_audio(view: FeatureView, clips: Sequence[Audio], speakers: Sequence[str] | None = None) -> ViewedClips:
+    """Return clips, just decoded, through a view; `speakers` tells whose each is."""
+    computed = [compute(audio, view.needs, FAMILIES) for audio in clips]
+    return ViewedClips(view, {name: _Computed([each[name] for each in computed]) for name in view.needs}, speakers)
 
 
-def features_of(view: FeatureView, audio: Audio, normaliser: Normaliser, speaker: Normaliser | None = None) -> Columns:
+def features_of(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Columns:
     """Return `(n_frames, n_features)` of a whole clip, as training saw its clips: the path that prediction takes.
 
-    `speaker` are the statistics of other clips of the speaker: `normaliser` of their `ViewedClips`.
-
     Raises:
-        UserError: per-speaker normalisation without these.
+        UserError: per-speaker normalisation, which a clip alone cannot have; see `features_of_speaker`.
     """
     if view.normalise == SPEAKER:
-        if speaker is None:
-            raise UserError(
-                "the model was trained with features.normalise speaker: a single file tells nothing of its speaker's "
-                "other clips; take a model trained with global or utterance"
-            )
-        view, normaliser = replace(view, normalise=GLOBAL), speaker
-    features, _ = view_audio(view, audio).batch(np.zeros(1, dtype=np.int64), normaliser)
+        raise UserError(
+            "the model was trained with features.normalise speaker: a single file tells nothing of its speaker's "
+            "other clips; give it several of one person with ser predict --one-speaker, or take another model"
+        )
+    features, _ = view_audio(view, [audio]).batch(np.zeros(1, dtype=np.int64), normaliser)
     return features[0]
+
+
+def features_of_speaker(view: FeatureView, clips: Sequence[Audio], normaliser: Normaliser) -> list[Columns]:
+    """Return `(n_frames, n_features)` of each of one person's clips, scaled by the statistics of all of them."""
+    viewed = view_audio(view, clips, [""] * len(clips))
+    return [viewed.batch(np.array([row]), normaliser)[0][0] for row in range(len(clips))]
 
 
 def _per_clip(statistics: Columns) -> torch.Tensor:

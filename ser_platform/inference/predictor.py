@@ -1,6 +1,6 @@
 """From speech to emotion probabilities, along the path that training took: whole file, features, view, model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from ser_platform.corpora.audio import AUDIO_SUFFIXES, Audio, read_audio
-from ser_platform.errors import UserError
+from ser_platform.errors import BadAudio, UserError
 from ser_platform.features.chunks import averaged_logits
-from ser_platform.features.viewed import features_of
+from ser_platform.features.normaliser import SPEAKER
+from ser_platform.features.viewed import features_of, features_of_speaker
 from ser_platform.inference.bundle import Bundle
 
 
@@ -23,8 +24,11 @@ class Prediction:
     probabilities: dict[str, float]
 
 
+LEAST_CLIPS = 2  # of a speaker: one is its own mean, whatever it says
+
+
 class Predictor:
-    """Uses a bundle on single clips."""
+    """Uses a bundle on single clips, or on those of one person."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -32,7 +36,10 @@ class Predictor:
 
     def probabilities(self, audio: Audio) -> NDArray[np.float32]:
         """Return probabilities `(n_emotions,)` of a clip."""
-        features = torch.from_numpy(features_of(self.bundle.view, audio, self.bundle.normaliser))[None]
+        return self._probabilities(features_of(self.bundle.view, audio, self.bundle.normaliser))
+
+    def _probabilities(self, columns: NDArray[np.float32]) -> NDArray[np.float32]:
+        features = torch.from_numpy(columns)[None]
         lengths = torch.tensor([features.shape[1]])
         with torch.inference_mode():
             logits = averaged_logits(self._model, features, lengths, self.bundle.view.chunks)[0]
@@ -41,7 +48,27 @@ class Predictor:
 
     def predict(self, audio: Audio) -> Prediction:
         """Predict for a clip."""
-        probabilities = self.probabilities(audio)
+        return self._named(self.probabilities(audio))
+
+    def predict_speaker(self, clips: Sequence[Audio]) -> list[Prediction]:
+        """Predict for clips of one person, each scaled by the statistics of all.
+
+        Raises:
+            UserError: the bundle hears each clip alone, or there are fewer than two.
+        """
+        view = self.bundle.view
+        if view.normalise != SPEAKER:
+            raise UserError(
+                f"the model was trained with features.normalise {view.normalise} and hears each file alone: leave "
+                "--one-speaker out"
+            )
+        if len(clips) < LEAST_CLIPS:
+            told = f"{len(clips)} usable file{'s' * (len(clips) != 1)}"
+            raise UserError(f"--one-speaker with {told}: at least {LEAST_CLIPS} tell what a voice is like")
+        features = features_of_speaker(view, clips, self.bundle.normaliser)
+        return [self._named(self._probabilities(columns)) for columns in features]
+
+    def _named(self, probabilities: NDArray[np.float32]) -> Prediction:
         named = {label: float(p) for label, p in zip(self.bundle.labels, probabilities, strict=True)}
         return Prediction(self.bundle.labels[int(probabilities.argmax())], named)
 
@@ -52,6 +79,33 @@ class Predictor:
             BadAudio: the file holds no usable speech.
         """
         return self.predict(read_audio(path))
+
+
+def predicted(
+    predictor: Predictor, files: Iterable[Path], one_speaker: bool = False
+) -> tuple[list[tuple[Path, Prediction]], list[BadAudio]]:
+    """Return what is said of each file, and of which files nothing can be said, for they hold no usable speech.
+
+    `one_speaker` takes the files for one person's; see `Predictor.predict_speaker`.
+
+    Raises:
+        UserError: the model needs to know of a voice what it is not told, or is told what it does not need.
+    """
+    said: list[tuple[Path, Prediction]] = []
+    heard: list[tuple[Path, Audio]] = []
+    refused: list[BadAudio] = []
+    for path in files:
+        try:
+            if one_speaker:
+                heard.append((path, read_audio(path)))
+            else:
+                said.append((path, predictor.predict_file(path)))
+        except BadAudio as bad:
+            refused.append(bad)
+    if one_speaker:
+        answers = predictor.predict_speaker([audio for _, audio in heard])
+        said = [(path, answer) for (path, _), answer in zip(heard, answers, strict=True)]
+    return said, refused
 
 
 def audio_files(paths: Iterable[Path]) -> list[Path]:

@@ -51,8 +51,8 @@ def _refuse(space: Space, settings: Settings) -> None:
             smallest = parameters_of(settings, FEWEST_EMOTIONS)
             if smallest > limit.at_most:
                 raise UserError(
-                    f"the constraint of at most {limit.at_most:,.0f} parameters is below the {smallest:,} of model.name "
-                    f"{settings['model.name']} with {FEWEST_EMOTIONS} emotions"
+                    f"the constraint of at most {limit.at_most:,.0f} parameters is below the {smallest:,} of "
+                    f"model.name {settings['model.name']} with {FEWEST_EMOTIONS} emotions"
                 )
 
 

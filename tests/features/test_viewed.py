@@ -13,7 +13,7 @@ from ser_platform.features.loudness import gain_weights
 from ser_platform.features.normaliser import Normaliser
 from ser_platform.features.store import prepare
 from ser_platform.features.view import FeatureView
-from ser_platform.features.viewed import ViewedClips, ViewedFeatures, features_of, view_audio
+from ser_platform.features.viewed import ViewedClips, ViewedFeatures, features_of, features_of_speaker
 
 ALL = np.arange(3)
 PLAIN = FeatureView(("log_mel", "mfcc", "zcr", "rms"), n_mfcc=13, max_seconds=0.6, crop="centre")
@@ -243,15 +243,17 @@ def test_speakers_must_be_known_to_scale_by_them(speech):
 
 def test_a_single_file_of_an_unknown_speaker_is_refused_under_per_speaker_normalisation(speech):
     view = replace(PLAIN, normalise="speaker")
-    with pytest.raises(UserError, match="features.normalise speaker.*global or utterance"):
-        features_of(view, speech[0], view_audio(view, speech[0]).normaliser(np.array([0])))
+    with pytest.raises(UserError, match="features.normalise speaker.*--one-speaker"):
+        features_of(view, speech[0], Normaliser.neutral(view.n_features))
 
 
-def test_a_single_file_is_scaled_by_what_is_known_of_its_speaker(speech):
-    view = replace(PLAIN, normalise="speaker")
-    speaker = ViewedClips(view, held(speech, view)).normaliser(np.array([1, 2]))
-    seen = features_of(view, speech[0], view_audio(view, speech[2]).normaliser(np.array([0])), speaker)
-    np.testing.assert_array_equal(seen, features_of(replace(view, normalise="global"), speech[0], speaker))
+@pytest.mark.parametrize("pool", ["none", "mean_std"])
+def test_files_of_one_person_are_scaled_by_all_of_them(pool, speech):
+    view = replace(PLAIN, max_seconds=9.0, normalise="speaker", pool=pool)
+    trained = ViewedClips(view, held(speech, view), speakers=["a"] * len(speech))
+    for row, seen in enumerate(features_of_speaker(view, speech, Normaliser.neutral(view.n_features))):
+        expected = trained.batch(np.array([row]), Normaliser.neutral(view.n_features))[0][0]
+        np.testing.assert_allclose(seen, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("seconds", [0.6, 9.0])

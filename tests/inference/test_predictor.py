@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import soundfile
+from scipy.special import softmax
 
 from ser_platform.corpora.audio import Audio
 from ser_platform.errors import BadAudio, UserError
 from ser_platform.inference.bundle import Bundle, Lineage
-from ser_platform.inference.predictor import Predictor, audio_files
+from ser_platform.inference.predictor import Predictor, audio_files, predicted
 from ser_platform.settings import resolve
 from ser_platform.training.loop import Trainer
 
@@ -53,6 +54,45 @@ def test_a_file_gets_the_logits_that_training_saw(trainer, tones):
     for row, utterance in enumerate(tones.take(clips)):
         prediction = predictor.predict_file(utterance.path)
         np.testing.assert_allclose(list(prediction.probabilities.values()), expected[row], atol=1e-5)
+
+
+def of_speakers(training_data) -> Trainer:
+    """A model that hears each clip against all of its speaker's."""
+    settings = resolve(
+        {"model.name": "mlp", "features.pool": "mean_std", "features.normalise": "speaker", "train.epochs": 3}
+    )
+    trainer = Trainer(settings, training_data(settings))
+    list(trainer.epochs())
+    trainer.restore_best()
+    return trainer
+
+
+def test_one_persons_files_get_the_logits_that_training_saw(training_data, tones):
+    trainer = of_speakers(training_data)
+    speakers = np.array(tones.column("speaker"))
+    clips = np.flatnonzero(speakers == speakers[trainer.data.dev[0]])
+    expected = softmax(trainer.logits(clips), axis=1)
+    paths = [utterance.path for utterance in tones.take(clips)]
+    said, refused = predicted(Predictor(bundle_of(trainer)), paths, one_speaker=True)
+    assert [path for path, _ in said] == paths and not refused
+    for row, (_, prediction) in enumerate(said):
+        np.testing.assert_allclose(list(prediction.probabilities.values()), expected[row], atol=1e-4)
+
+
+def test_a_voice_must_be_told_where_it_is_asked_for_and_only_there(training_data, trainer, tone, tmp_path):
+    paths = [tmp_path / name for name in ("a.wav", "b.wav", "noise.wav")]
+    for path, pitch in zip(paths, (200.0, 300.0), strict=False):
+        soundfile.write(path, tone(pitch, 0.8), 16_000)
+    paths[2].write_bytes(b"noise")
+    asks, asks_not = (Predictor(bundle_of(each)) for each in (of_speakers(training_data), trainer))
+    said, refused = predicted(asks, paths, one_speaker=True)
+    assert [path for path, _ in said] == paths[:2] and [bad.path for bad in refused] == [str(paths[2])]
+    with pytest.raises(UserError, match="ser predict --one-speaker"):
+        predicted(asks, paths[:2])
+    with pytest.raises(UserError, match="hears each file alone: leave --one-speaker out"):
+        predicted(asks_not, paths, one_speaker=True)
+    with pytest.raises(UserError, match="--one-speaker with 1 usable file: at least 2"):
+        predicted(asks, [paths[0], paths[2]], one_speaker=True)
 
 
 def test_the_emotion_is_the_most_probable_and_probabilities_sum_to_one(trainer, tone):

@@ -38,12 +38,13 @@ def test_what_can_be_trained_may_be_rare_in_a_finite_space():
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("model.name: ridge, features.sets: [log_mel], features.pool: percentiles", "model.name ridge is fitted at once.*leave resources.workers out"),
-        ("model.name: svm_rbf, features.sets: [log_mel], features.pool: percentiles", "model.name svm_rbf is fitted at once"),
+        ("ridge", "model.name ridge is fitted at once.*leave resources.workers out"),
+        ("svm_rbf", "model.name svm_rbf is fitted at once"),
     ],
 )
 def test_workers_for_what_one_process_fits_are_refused(model, told):
-    text = f"role: student\nbase: {{{model}, distill.alpha: 0.0}}\nspace: {{data.max_seconds: {{choice: [2, 3]}}}}\n"
+    base = f"model.name: {model}, features.sets: [log_mel], features.pool: percentiles, distill.alpha: 0.0"
+    text = f"role: student\nbase: {{{base}}}\nspace: {{data.max_seconds: {{choice: [2, 3]}}}}\n"
     refuse_impossible(parse_space(Path("x.yaml"), text))
     with pytest.raises(UserError, match=told):
         refuse_impossible(parse_space(Path("x.yaml"), f"{text}resources: {{workers: 2}}\n"))
