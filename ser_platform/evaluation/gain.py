@@ -61,7 +61,7 @@ def compare(
     return Compared(
         draws.interval(float(whole[0]), one, level),
         draws.interval(float(whole[1]), two, level),
-        draws.interval(float(whole[1] - whole[0]), two - one, level),
+        draws.interval(float(whole[1] - whole[0]), two - one, level, least=-1.0),
         len(first),
     )
 
@@ -101,8 +101,9 @@ class _Draws:
         drawn: NDArray[np.float64] = np.take_along_axis(found, self._seeds, axis=1).mean(axis=1)
         return middle + _stretch(len(predictions)) * (drawn - middle)
 
-    def interval(self, value: float, drawn: NDArray[np.float64], level: float) -> Interval:
-        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    def interval(self, value: float, drawn: NDArray[np.float64], level: float, least: float = 0.0) -> Interval:
+        """Return the interval of drawn figures; stretched draws may lie beyond what the figure can be, it does not."""
+        low, high = np.clip(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]), least, 1.0)
         return Interval(value, float(low), float(high), self.n_speakers, self.over)
 
     def _by_unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -56,6 +56,16 @@ def test_a_gain_of_one_seed_in_three_is_not_proven() -> None:
     assert not found.is_proven
 
 
+def test_seeds_far_apart_reach_no_figure_that_cannot_be() -> None:
+    targets, speakers = corpus()
+    wrong = (targets + 1) % EMOTIONS
+    first, second = np.stack([wrong, wrong, targets]), np.stack([targets, targets, wrong])
+    found = compare(targets, first, second, speakers)
+    assert (found.first.low, found.second.high) == (0.0, 1.0)
+    assert -1 <= found.gain.low < 0 < found.gain.high <= 1
+    assert seeded_interval(targets, second, speakers) == found.second
+
+
 def test_few_speakers_or_seeds_prove_nothing() -> None:
     targets, speakers = corpus(4)
     first, second = predictions(targets, 0.4, 0), predictions(targets, 0.9, 1)
