@@ -1,11 +1,13 @@
-"""A web server on 127.0.0.1 that can be told to misbehave."""
+"""A web server on 127.0.0.1 that can be told to misbehave, and an ffmpeg that is not run."""
 
 import http.server
+import os
 import re
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -123,3 +125,12 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
         yield served
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command of that name on PATH; listing clips does not run it."""
+    command = tmp_path / "bin" / "ffmpeg"
+    command.parent.mkdir()
+    command.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)

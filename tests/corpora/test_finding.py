@@ -313,6 +313,6 @@ def test_a_file_name_that_is_not_utf8_is_refused_by_name(tmp_path):
         find_corpus(str(root)).manifest()
 
 
-def test_a_folder_of_videos_is_recognised(tmp_path):
+def test_a_folder_of_videos_is_recognised(tmp_path, ffmpeg):
     root = filled(tmp_path / "friends" / "train_splits", "dia0_utt0.mp4", "dia0_utt1.mp4").parent
     assert find_corpus(str(root)).name == "meld"

@@ -1,6 +1,5 @@
 """MELD: labels in three tables, clips in three folders, and a release with its oddities."""
 
-import os
 
 import pytest
 
@@ -34,15 +33,6 @@ def release(tmp_path):
         return root
 
     return write
-
-
-@pytest.fixture
-def ffmpeg(tmp_path, monkeypatch):
-    """A command of that name on PATH; listing clips does not run it."""
-    command = tmp_path / "bin" / "ffmpeg"
-    command.parent.mkdir()
-    command.touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
 
 
 def test_a_clip_is_described_by_the_row_of_its_dialogue_and_utterance(release, ffmpeg):

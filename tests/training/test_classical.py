@@ -269,8 +269,10 @@ def test_c_is_chosen_where_it_is_0_and_kept_where_it_is_not(data_of, monkeypatch
 
 def test_c_cannot_be_chosen_where_nobody_is_named(training_data):
     settings = resolve(QUICK | {"model.name": "svm_linear", "model.c": 0})
+    data = training_data(settings)
+    data.features.speakers = None
     with pytest.raises(UserError, match="over the training speakers, of whom there are 0; set model.c"):
-        list(ClassicalTrainer(settings, training_data(settings)).epochs())
+        list(ClassicalTrainer(settings, data).epochs())
 
 
 def test_boosting_that_runs_away_ends_with_what_to_lower(data_of, monkeypatch):
