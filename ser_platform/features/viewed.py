@@ -239,7 +239,7 @@ def features_of(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Colu
     if view.normalise == SPEAKER:
         raise UserError(
             "the model was trained with features.normalise speaker: a single file tells nothing of its speaker's "
-            "other clips; give it several of one person with ser predict --one-speaker, or take another model"
+            "other clips; give it many of one person with ser predict --one-speaker, or take another model"
         )
     features, _ = view_audio(view, [audio]).batch(np.zeros(1, dtype=np.int64), normaliser)
     return features[0]

@@ -6,13 +6,10 @@ import optuna
 from optuna.samplers import RandomSampler
 
 from ser_platform.errors import UserError
-from ser_platform.settings import Settings
-from ser_platform.training.configuration import feature_view, parameters_of, refuse_contradictions
-from ser_platform.training.fitting import is_fitted, what_is_fitted
+from ser_platform.training.configuration import feature_view, refuse_contradictions
 from ser_platform.tuning.space import Space
 
 LISTED = 4096  # of a finite space, in which what can be trained may be rare
-FEWEST_EMOTIONS = 2  # how many a corpus has is not known yet; more of them are more parameters
 TRIED = 64  # configurations; a search passes over the few that contradict themselves
 
 
@@ -32,28 +29,14 @@ def refuse_impossible(space: Space) -> None:
     listed = map(space.read, itertools.islice(space.configurations(), LISTED)) if _is_finite(space) else ()
     for params in itertools.chain(drawn, listed):
         try:
-            _refuse(space, space.settings(params))
+            settings = space.settings(params)
+            feature_view(settings)
+            refuse_contradictions(settings)
         except UserError as error:
             refused = refused or error
         else:
             return
     raise UserError(f"{space.name}: no configuration of the space can be trained: {refused}")
-
-
-def _refuse(space: Space, settings: Settings) -> None:
-    """Refuse a configuration that no trial of the space can train."""
-    feature_view(settings)
-    refuse_contradictions(settings)
-    if space.resources.workers and is_fitted(settings):
-        raise UserError(f"{what_is_fitted(settings)} is fitted at once, by one process; leave resources.workers out")
-    for limit in space.constraints:
-        if limit.metric == "parameters" and limit.at_most is not None:
-            smallest = parameters_of(settings, FEWEST_EMOTIONS)
-            if smallest > limit.at_most:
-                raise UserError(
-                    f"the constraint of at most {limit.at_most:,.0f} parameters is below the {smallest:,} of "
-                    f"model.name {settings['model.name']} with {FEWEST_EMOTIONS} emotions"
-                )
 
 
 def _is_finite(space: Space) -> bool:

@@ -1,6 +1,5 @@
 """MELD: labels in three tables, clips in three folders, and a release with its oddities."""
 
-
 import pytest
 
 from ser_platform.corpora import meld

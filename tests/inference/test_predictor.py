@@ -67,7 +67,8 @@ def of_speakers(training_data) -> Trainer:
     return trainer
 
 
-def test_one_persons_files_get_the_logits_that_training_saw(training_data, tones):
+def test_one_persons_files_get_the_logits_that_training_saw(training_data, tones, monkeypatch):
+    monkeypatch.setattr("ser_platform.inference.predictor.LEAST_CLIPS", 2)
     trainer = of_speakers(training_data)
     speakers = np.array(tones.column("speaker"))
     clips = np.flatnonzero(speakers == speakers[trainer.data.dev[0]])
@@ -80,19 +81,20 @@ def test_one_persons_files_get_the_logits_that_training_saw(training_data, tones
 
 
 def test_a_voice_must_be_told_where_it_is_asked_for_and_only_there(training_data, trainer, tone, tmp_path):
-    paths = [tmp_path / name for name in ("a.wav", "b.wav", "noise.wav")]
-    for path, pitch in zip(paths, (200.0, 300.0), strict=False):
-        soundfile.write(path, tone(pitch, 0.8), 16_000)
-    paths[2].write_bytes(b"noise")
+    paths = [tmp_path / f"{number:02}.wav" for number in range(10)]
+    for number, path in enumerate(paths):
+        soundfile.write(path, tone(200.0 + 40 * number, 0.8), 16_000)
+    noise = tmp_path / "noise.wav"
+    noise.write_bytes(b"noise")
     asks, asks_not = (Predictor(bundle_of(each)) for each in (of_speakers(training_data), trainer))
-    said, refused = predicted(asks, paths, one_speaker=True)
-    assert [path for path, _ in said] == paths[:2] and [bad.path for bad in refused] == [str(paths[2])]
+    said, refused = predicted(asks, [*paths, noise], one_speaker=True)
+    assert [path for path, _ in said] == paths and [bad.path for bad in refused] == [str(noise)]
     with pytest.raises(UserError, match="ser predict --one-speaker"):
-        predicted(asks, paths[:2])
+        predicted(asks, paths)
     with pytest.raises(UserError, match="hears each file alone: leave --one-speaker out"):
-        predicted(asks_not, paths, one_speaker=True)
-    with pytest.raises(UserError, match="--one-speaker with 1 usable file: at least 2"):
-        predicted(asks, [paths[0], paths[2]], one_speaker=True)
+        predicted(asks_not, [noise], one_speaker=True)
+    with pytest.raises(UserError, match=r"10 different recordings or more .*, 9 can be used here; .*noise.wav: cannot"):
+        predicted(asks, [*paths[:9], paths[0], noise], one_speaker=True)
 
 
 def test_the_emotion_is_the_most_probable_and_probabilities_sum_to_one(trainer, tone):

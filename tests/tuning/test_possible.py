@@ -33,26 +33,3 @@ def test_the_one_configuration_that_can_be_trained_may_be_a_point():
 def test_what_can_be_trained_may_be_rare_in_a_finite_space():
     wide = "model.width: {int: [4, 256]}, distill.alpha: {fixed: 0.0, when: {model.width: [%s]}}"
     refuse_impossible(space_of(f"{{{wide % ', '.join(str(width) for width in range(4, 257) if width != 250)}}}"))
-
-
-@pytest.mark.parametrize(
-    ("model", "told"),
-    [
-        ("ridge", "model.name ridge is fitted at once.*leave resources.workers out"),
-        ("svm_rbf", "model.name svm_rbf is fitted at once"),
-    ],
-)
-def test_workers_for_what_one_process_fits_are_refused(model, told):
-    base = f"model.name: {model}, features.sets: [log_mel], features.pool: percentiles, distill.alpha: 0.0"
-    text = f"role: student\nbase: {{{base}}}\nspace: {{data.max_seconds: {{choice: [2, 3]}}}}\n"
-    refuse_impossible(parse_space(Path("x.yaml"), text))
-    with pytest.raises(UserError, match=told):
-        refuse_impossible(parse_space(Path("x.yaml"), f"{text}resources: {{workers: 2}}\n"))
-
-
-def test_a_limit_below_the_smallest_model_is_refused_with_its_size():
-    limit = "constraints: [{metric: parameters, at_most: %d}]\n"
-    axes = "space: {model.width: {int: [4, 8]}}\n"
-    refuse_impossible(parse_space(Path("x.yaml"), HEAD + axes + limit % 20_000))
-    with pytest.raises(UserError, match=r"at most 100 parameters is below the [\d,]+ of model.name separable_cnn"):
-        refuse_impossible(parse_space(Path("x.yaml"), HEAD + axes + limit % 100))
