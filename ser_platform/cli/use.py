@@ -19,8 +19,8 @@ def predict(
         bool,
         typer.Option(
             "--one-speaker",
-            help="The files are one person's, ten or more in several moods: each is heard against all. For models "
-            "trained with features.normalise speaker, which are never champions: name one with --model.",
+            help="The files are one person's, in several moods, 20 or more rather than the 10 it needs: each is heard "
+            "against all. For models trained with features.normalise speaker, never champions: name one with --model.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

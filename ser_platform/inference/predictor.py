@@ -24,8 +24,8 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-# Different ones of a speaker. Of two, each is the other's negative, whatever they say; of a voice of the demo 0.91 were
-# right, 32 clips at once, of ten at once 0.85, of five 0.63.
+# Different ones of a speaker. Accuracy of a linear student on inner dev speakers of EmoDB, by how many clips are scaled
+# together: 2: 0.65, 5: 0.80, 10: 0.85, as without a word of who speaks; 20: 0.87, all: 0.89.
 LEAST_CLIPS = 10
 
 
