@@ -11,15 +11,15 @@ import os
 import sys
 
 from ser_platform.cli import main
-from ser_platform.tuning.submission import enter_job_folder
+from ser_platform.tuning.execution.job_submission import enter_job_folder
 
 
 def words_of_cluster(words: list[str]) -> list[str]:
     """Return the words of the command with the workers that the cluster offers, where they name none."""
     if any(word.partition("=")[0] in ("--workers", "--resume", "--help") for word in words):
         return words
-    from ser_platform.tuning.cluster import cluster
-    from ser_platform.tuning.distributed import offered_workers
+    from ser_platform.tuning.execution.cluster import cluster
+    from ser_platform.tuning.execution.distributed_fit import offered_workers
 
     with cluster():
         return [*words, "--workers", str(offered_workers())]

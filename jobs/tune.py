@@ -10,7 +10,7 @@ import os
 import sys
 
 from ser_platform.cli import main
-from ser_platform.tuning.submission import enter_job_folder
+from ser_platform.tuning.execution.job_submission import enter_job_folder
 
 if __name__ == "__main__":
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job runs on

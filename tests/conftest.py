@@ -11,16 +11,16 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from ser_platform.corpora.finding import FoundCorpus
+from ser_platform.corpora.corpus_lookup import FoundCorpus
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.splits import Split, split_by_speaker
-from ser_platform.encoders import finding
-from ser_platform.features import encoded
+from ser_platform.corpora.splits.split import Split, split_by_speaker
+from ser_platform.encoders import encoder_lookup
 from ser_platform.features.dataset import USUAL_SETS
-from ser_platform.features.store import open_family, prepare
-from ser_platform.features.viewed import ViewedFeatures
+from ser_platform.features.families import encoded
+from ser_platform.features.store.feature_store import open_family, prepare
+from ser_platform.features.views.viewed_clips import ViewedFeatures
 from ser_platform.settings import Settings
-from ser_platform.training.batches import TrainingData
+from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.configuration import feature_view
 
 SAMPLE_RATE = 16_000  # Hz
@@ -100,7 +100,7 @@ def pretrained(tiny_encoders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be as a new process, which remembers no encoder."""
-    monkeypatch.setattr(finding, "_remembered", {})
+    monkeypatch.setattr(encoder_lookup, "_remembered", {})
     for cache in (encoded._family, encoded._listening):
         cache.cache_clear()
 

@@ -242,7 +242,7 @@ def test_a_killed_study_resumes_with_the_same_trials_and_no_run_left_over(tone_c
 
 
 def _trials_with_results(folder: Path) -> int:
-    from ser_platform.tuning.journal import StudyFolder
+    from ser_platform.tuning.study.study_folder import StudyFolder
 
     paths = list(folder.glob("runs/*/journal.log"))
     return sum(bool(trial.intermediate_values) for path in paths for trial in StudyFolder(path.parent).trials())
@@ -251,7 +251,7 @@ def _trials_with_results(folder: Path) -> int:
 @pytest.mark.slow
 def test_shuffled_labels_land_at_chance(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     pytest.importorskip("espeakng_loader", reason="the extra `demo` is not installed")
-    from ser_platform.corpora.demo_voice import speak_corpus
+    from ser_platform.corpora.synthetic.demo_corpus import speak_corpus
 
     spoken = speak_corpus(tmp_path / "spoken")
     shuffled = tmp_path / "shuffled"

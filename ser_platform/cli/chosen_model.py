@@ -35,8 +35,8 @@ def chosen_model(text: str) -> ChosenModel:
     folder = expanded(text)
     if folder.is_dir():
         return ChosenModel(folder.resolve().name, None, read_bundle(folder))
+    from ser_platform.tracking.mlflow_store import open_client
     from ser_platform.tracking.registry import find_model, load
-    from ser_platform.tracking.store import open_client
 
     client = open_client()
     registered = find_model(client, text)

@@ -10,7 +10,7 @@ from ser_platform.cli.options import DataOptions, Json, takes_data
 from ser_platform.cli.output import console, print_json, table
 
 if TYPE_CHECKING:
-    from ser_platform.corpora.splits import Split
+    from ser_platform.corpora.splits.split import Split
 
 app = typer.Typer(no_args_is_help=True, help="Corpora: list them, fetch one, look for what would spoil it, prepare it.")
 ALWAYS_THERE = ("demo", "folder")
@@ -20,7 +20,7 @@ FEW_SPEAKERS = 8  # named in a table's cell; more are counted
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the corpora: what they are, where they were found, how to get them."""
-    from ser_platform.corpora import CORPORA
+    from ser_platform.corpora.datasets import CORPORA
 
     entries = [_described(name) for name in CORPORA]
     if as_json:
@@ -43,8 +43,8 @@ def list_(as_json: Json = False) -> None:
 
 
 def _described(name: str) -> dict[str, Any]:
-    from ser_platform.corpora import CORPORA
-    from ser_platform.corpora.finding import located
+    from ser_platform.corpora.corpus_lookup import located
+    from ser_platform.corpora.datasets import CORPORA
     from ser_platform.emotions import label_set
 
     adapter = CORPORA[name]

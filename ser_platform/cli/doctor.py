@@ -52,8 +52,8 @@ def doctor(
     """
     from ser_platform.corpora.doctor.diagnosis import diagnose
     from ser_platform.corpora.doctor.examination import examine
-    from ser_platform.corpora.doctor.page import write_page
-    from ser_platform.corpora.doctor.report import report, spoils
+    from ser_platform.corpora.doctor.examination_page import write_page
+    from ser_platform.corpora.doctor.examination_report import report, spoils
     from ser_platform.progress import Display
     from ser_platform.settings import runs_folder
 
@@ -78,7 +78,7 @@ def _file_name(corpus: str) -> str:
 
 
 def _print(exam: "Examination", findings: "list[Finding]", out: "Console") -> None:
-    from ser_platform.corpora.doctor.report import levels, printable
+    from ser_platform.corpora.doctor.examination_report import levels, printable
 
     n_speakers, minutes = len(exam.manifest.speakers), sum(clip.seconds for clip in exam.measures) / 60
     out.print(
@@ -103,7 +103,7 @@ def _print(exam: "Examination", findings: "list[Finding]", out: "Console") -> No
 def _print_finding(level: str, finding: "Finding", out: "Console") -> None:
     from rich.text import Text
 
-    from ser_platform.corpora.doctor.report import printable
+    from ser_platform.corpora.doctor.examination_report import printable
 
     out.print(Text.assemble((f"{level:<7}", STYLES[level]), f" {printable(finding.text)}"))
     cases = finding.details or finding.clips or finding.speakers
@@ -121,7 +121,7 @@ def _print_finding(level: str, finding: "Finding", out: "Console") -> None:
 def _print_counts(exam: "Examination", out: "Console") -> None:
     from rich.markup import escape
 
-    from ser_platform.corpora.doctor.report import SPEAKERS_SHOWN, clips_by_speaker_and_emotion, printable
+    from ser_platform.corpora.doctor.examination_report import SPEAKERS_SHOWN, clips_by_speaker_and_emotion, printable
 
     counts, labels = clips_by_speaker_and_emotion(exam), exam.manifest.labels
     if len(counts) > SPEAKERS_SHOWN:
@@ -146,7 +146,7 @@ def _print_durations(exam: "Examination", out: "Console") -> None:
     from collections import Counter
     from statistics import median
 
-    from ser_platform.corpora.doctor.report import duration_histogram
+    from ser_platform.corpora.doctor.examination_report import duration_histogram
 
     seconds = [clip.seconds for clip in exam.measures]
     histogram = duration_histogram(seconds)

@@ -108,7 +108,7 @@ def _print(title: str, bundle: "Bundle", assessment: "Assessment") -> None:
 
 
 def _write(folder: Path, described: dict[str, Any], bundle: "Bundle", assessment: "Assessment") -> None:
-    from ser_platform.evaluation.figures import confusion_figure, recall_figure
+    from ser_platform.evaluation.test_figures import confusion_figure, recall_figure
     from ser_platform.files import write_json
 
     folder.mkdir(parents=True, exist_ok=True)

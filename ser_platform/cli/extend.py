@@ -17,6 +17,6 @@ def extend(
     The best are then trained again with new seeds. Where the winner is the configuration that won before, nothing
     is registered; else a new version is. After a kill or Ctrl-C go on with: ser tune --resume
     """
-    from ser_platform.tuning.extending import extend as more_of
+    from ser_platform.workflows.extend import extend as more_of
 
     carry_out(more_of(name, trials, minutes))

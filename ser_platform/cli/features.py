@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ser_platform.cli.features_show import show
 from ser_platform.cli.options import DataOptions, Json
 from ser_platform.cli.output import console, error_console, print_json, table
-from ser_platform.cli.show import show
 from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
-    from ser_platform.features.budget import Stored
+    from ser_platform.features.store.eviction import Stored
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,8 +25,8 @@ DAY = 86_400  # seconds
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the stored families: parameters, dtype, clips, size, when they were used last."""
-    from ser_platform.features.budget import listing
-    from ser_platform.features.store import families_folder
+    from ser_platform.features.store.eviction import listing
+    from ser_platform.features.store.feature_store import families_folder
 
     entries = [_described(stored) for stored in listing(families_folder())]
     if as_json:
@@ -97,9 +97,9 @@ def extract(
     Example: ser features extract ravdess --sets log_mel,f0
     """
     from ser_platform.features.dataset import USUAL_SETS, DataRequest, prepare_speech
-    from ser_platform.features.extraction import mapper_over
+    from ser_platform.features.store.extraction import mapper_over
     from ser_platform.progress import Display
-    from ser_platform.tuning.extraction import mapper
+    from ser_platform.tuning.execution.remote_extraction import mapper
 
     names = _names(sets) or USUAL_SETS
     request = DataRequest(DataOptions(as_name).speech(corpus), max_bad=max_bad)
@@ -133,7 +133,7 @@ def verify(
     sets: Annotated[str | None, typer.Option(metavar="A,B", help="Which feature sets; default: all.")] = None,
 ) -> None:
     """Read all stored features and compare them with their digests; what was altered is dropped."""
-    from ser_platform.features.store import verify as check
+    from ser_platform.features.store.feature_store import verify as check
 
     n_bytes = check(_names(sets) or None)
     console().print(f"{n_bytes / 1e9:.2f} GB of stored features are what was written", highlight=False)
@@ -154,8 +154,8 @@ def gc(
 
     What another live process has open stays.
     """
-    from ser_platform.features.budget import GIGABYTE, collect_garbage, total_size
-    from ser_platform.features.store import families_folder
+    from ser_platform.features.store.eviction import GIGABYTE, collect_garbage, total_size
+    from ser_platform.features.store.feature_store import families_folder
 
     root = families_folder()
     to_bytes = math.inf if to is None else to * GIGABYTE

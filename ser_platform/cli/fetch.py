@@ -15,8 +15,8 @@ from ser_platform.cli.output import console
 from ser_platform.errors import UnknownChoice, UserError
 
 if TYPE_CHECKING:
+    from ser_platform.corpora.download.corpus_fetch import Fetched
     from ser_platform.corpora.facts import Archive, Facts
-    from ser_platform.corpora.fetching import Fetched
 
 LOG_EVERY = 15.0  # seconds
 
@@ -35,9 +35,9 @@ def fetch(
 
     What was downloaded before an interruption is kept: the same command goes on with it.
     """
-    from ser_platform.corpora import CORPORA
-    from ser_platform.corpora.fetching import check_fetchable, fetch_corpus
-    from ser_platform.corpora.finding import fetched_folder
+    from ser_platform.corpora.corpus_lookup import fetched_folder
+    from ser_platform.corpora.datasets import CORPORA
+    from ser_platform.corpora.download.corpus_fetch import check_fetchable, fetch_corpus
 
     if name not in CORPORA:
         raise UnknownChoice("corpus", name, CORPORA)
@@ -64,8 +64,8 @@ def fetch(
 
 
 def _found(name: str, folder: Path, searched: bool) -> Path | None:
-    from ser_platform.corpora.fetching import in_place
-    from ser_platform.corpora.finding import located
+    from ser_platform.corpora.corpus_lookup import located
+    from ser_platform.corpora.download.corpus_fetch import in_place
 
     return in_place(name, folder) or (located(name) if searched else None)
 
@@ -80,7 +80,7 @@ def _show(out: Console, facts: "Facts", destination: Path) -> None:
 
 
 def _described(archive: "Archive") -> str:
-    from ser_platform.corpora.downloading import megabytes
+    from ser_platform.corpora.download.transfer import megabytes
 
     size = "size unknown" if archive.n_bytes is None else megabytes(archive.n_bytes)
     check = "no checksum is published" if archive.checksum is None else f"checked by {archive.checksum.split(':')[0]}"
@@ -104,8 +104,8 @@ def _somebody_is_there() -> bool:
 
 
 def _tell(out: Console, name: str, fetched: "Fetched") -> None:
-    from ser_platform.corpora.fetching import RECEIPT
-    from ser_platform.corpora.finding import located
+    from ser_platform.corpora.corpus_lookup import located
+    from ser_platform.corpora.download.corpus_fetch import RECEIPT
 
     came = f"{fetched.files:,} files" if fetched.files else "another process has fetched it"
     _say(out, f"{name} is in {fetched.path}: {came}")
@@ -181,7 +181,7 @@ class Lines:
             self.say(f"{self.name}: {self._line(now - self.began, done, total)}")
 
     def _line(self, seconds: float, done: int, total: int | None) -> str:
-        from ser_platform.corpora.downloading import megabytes
+        from ser_platform.corpora.download.transfer import megabytes
 
         rate = (done - self.first) / max(seconds, 1e-3)
         text = megabytes(done) if total is None else f"{megabytes(done)} of {megabytes(total)}"

@@ -11,7 +11,7 @@ from ser_platform.cli.output import console, print_json, table, uar_text
 from ser_platform.errors import PromotionRefused, UserError
 
 if TYPE_CHECKING:
-    from ser_platform.tracking.store import Client
+    from ser_platform.tracking.mlflow_store import Client
 
 app = typer.Typer(
     no_args_is_help=True, help="Registered models: list, show, compare, promote, roll back, export, delete."
@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def list_(as_json: Json = False) -> None:
     """List every registered version, newest first."""
     from ser_platform.tracking import registry
-    from ser_platform.tracking.store import open_client
+    from ser_platform.tracking.mlflow_store import open_client
 
     models = registry.list_models(open_client())
     if as_json:
@@ -53,7 +53,7 @@ def show(
 ) -> None:
     """Show a registered version: where it comes from, its figures, what was decided about it."""
     from ser_platform.tracking import registry
-    from ser_platform.tracking.store import open_client
+    from ser_platform.tracking.mlflow_store import open_client
 
     found = registry.find_model(open_client(), model)
     if as_json:
@@ -100,11 +100,11 @@ def compare(
     A version that was tested on other clips is first scored on the second's; that is a look at them.
     """
     from ser_platform.metrics import confusion_matrix, recalls
-    from ser_platform.tracking import judging, registry
-    from ser_platform.tracking.store import open_client
+    from ser_platform.tracking import gate_inputs, registry
+    from ser_platform.tracking.mlflow_store import open_client
 
     client = open_client()
-    found = judging.compare(client, *(registry.find_model(client, text) for text in (first, second)))
+    found = gate_inputs.compare(client, *(registry.find_model(client, text) for text in (first, second)))
     titles, gain = [model.title for model in found.models], found.gain
     shown = [
         dict(zip(clips.labels, recalls(confusion_matrix(clips.truth, clips.predicted, len(clips.labels))), strict=True))
@@ -150,7 +150,7 @@ def delete(
 ) -> None:
     """Delete a version that is neither champion, previous nor candidate. Its run, and the files there, stay."""
     from ser_platform.tracking import registry
-    from ser_platform.tracking.store import open_client
+    from ser_platform.tracking.mlflow_store import open_client
 
     if "/" not in model.removeprefix("models:/"):
         raise UserError(f"{model!r}: say which version, like ser-student/3; an alias may point to another by then")
@@ -189,8 +189,8 @@ def promote(
     version.
     """
     from ser_platform.tracking import registry
+    from ser_platform.tracking.mlflow_store import open_client
     from ser_platform.tracking.registry import model_name
-    from ser_platform.tracking.store import open_client
 
     if (name is None) == (not every):
         raise UserError("say which model to promote, ser-teacher or ser-student, or --all")
@@ -216,9 +216,9 @@ def _promote(
     client: "Client", name: str, version: str | None, margin: float | None, policy: Path | None, reason: str | None
 ) -> PromotionRefused | None:
     """Promote one model; return the refusal, so that the other model gets its turn."""
-    from ser_platform.tracking import judging, promotion, registry
+    from ser_platform.tracking import gate_inputs, promotion, registry
 
-    limits, _ = judging.read_policy(policy, name)
+    limits, _ = gate_inputs.read_policy(policy, name)
     if margin is not None:
         limits = replace(limits, uar_margin=margin)
     candidate = registry.find_model(client, f"{name}/{version}" if version else f"{name}@{registry.CANDIDATE}")
@@ -227,7 +227,7 @@ def _promote(
     if champion is not None and champion.version == candidate.version:
         out.print(f"{candidate.title} is the champion already", highlight=False)
         return None
-    gates = judging.gates_of(client, candidate, champion, limits)
+    gates = gate_inputs.gates_of(client, candidate, champion, limits)
     for gate in gates:
         out.print(f"{gate.verdict:<10}  {gate.name}: {gate.detail}", highlight=False)
     try:
@@ -270,7 +270,7 @@ def rollback(
 ) -> None:
     """Go back to the previous champion."""
     from ser_platform.tracking import promotion
-    from ser_platform.tracking.store import open_client
+    from ser_platform.tracking.mlflow_store import open_client
 
     champion = promotion.rollback(open_client(), name, reason)
     console().print(f"{champion.title} is the champion again", highlight=False)

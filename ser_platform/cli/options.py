@@ -12,7 +12,7 @@ from ser_platform.errors import UserError
 from ser_platform.settings import Settings, parse_assignments
 
 if TYPE_CHECKING:
-    from ser_platform.corpora.finding import CorpusRequest
+    from ser_platform.corpora.corpus_lookup import CorpusRequest
     from ser_platform.features.dataset import DataRequest
 
 SPEECH, SPLIT = "Which speech", "How it is split"  # panels of --help
@@ -95,7 +95,7 @@ class DataOptions:
         Raises:
             UserError: options contradict each other, or `--column` is no OURS=THEIRS.
         """
-        from ser_platform.corpora.finding import CorpusRequest
+        from ser_platform.corpora.corpus_lookup import CorpusRequest
 
         mapped = {}
         for word in self.columns or ():

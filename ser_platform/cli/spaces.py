@@ -10,7 +10,7 @@ SPACES_FOLDER = Path("search_spaces")
 
 def known_spaces() -> dict[str, Path]:
     """Return every search-space file by name; the working directory's go before the shipped ones."""
-    from ser_platform.tuning.space_file import space_files
+    from ser_platform.tuning.search_space.yaml_file import space_files
 
     shipped = Path(__file__).resolve().parents[2] / SPACES_FOLDER
     return space_files(shipped) | space_files(Path.cwd() / SPACES_FOLDER)
@@ -33,7 +33,7 @@ def space_path(name: str) -> Path:
 
 def list_spaces(*, as_json: bool) -> None:
     """Print what there is to tune: name, role, the question it answers, trials."""
-    from ser_platform.tuning.space_file import question_of, read_space
+    from ser_platform.tuning.search_space.yaml_file import question_of, read_space
 
     rows: list[dict[str, object]] = []
     for name, path in sorted(known_spaces().items()):

@@ -9,7 +9,7 @@ import typer
 from ser_platform.cli.output import console, print_json, table
 
 if TYPE_CHECKING:
-    from ser_platform.tuning.reporting import StudyReport
+    from ser_platform.tuning.report.study_report import StudyReport
 
 app = typer.Typer(no_args_is_help=True, help="Studies of this folder: list them, show one, report, extend.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -24,7 +24,7 @@ def _described(folder: Any) -> dict[str, Any]:
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the studies, oldest first."""
-    from ser_platform.tuning.journal import studies
+    from ser_platform.tuning.study.study_folder import studies
 
     entries = [_described(folder) for folder in studies()]
     if as_json:
@@ -51,8 +51,8 @@ def report(
 ) -> None:
     """Write what a study found as a page with figures, and say it in a few lines: finished, running or interrupted."""
     from ser_platform.files import expanded
-    from ser_platform.tuning.journal import find_study
-    from ser_platform.tuning.reporting import write_report
+    from ser_platform.tuning.report.study_report import write_report
+    from ser_platform.tuning.study.study_folder import find_study
 
     made, page = write_report(find_study(name), None if out is None else expanded(out))
     if as_json:
@@ -72,8 +72,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a study's trials; the best is marked *."""
-    from ser_platform.tuning.journal import describe_trials, find_study
-    from ser_platform.tuning.reporting import StudyReport
+    from ser_platform.tuning.report.study_report import StudyReport
+    from ser_platform.tuning.study.study_folder import describe_trials, find_study
 
     folder = find_study(name)
     study = StudyReport.read(folder)

@@ -41,8 +41,8 @@ def submit(
     Examples: ser submit tune student --corpus /speech/emodb; ser submit --name nightly tune mine.yaml --corpus
     /speech/emodb; ser submit --name nightly tune --resume; ser submit --no-wait train teacher --corpus /speech/emodb
     """
-    from ser_platform.tuning.submission import VERBS, default_address, follow, how_to, open_client
-    from ser_platform.tuning.submission import submit as send
+    from ser_platform.tuning.execution.job_submission import VERBS, default_address, follow, how_to, open_client
+    from ser_platform.tuning.execution.job_submission import submit as send
 
     if verb not in VERBS:
         raise UnknownChoice("command", verb, VERBS)

@@ -60,12 +60,12 @@ def gc(
 
     The files of a run that has registered a version stay, whatever its age; figures and settings of all runs do.
     """
-    from ser_platform.tracking import clearing
-    from ser_platform.tracking.store import open_client
+    from ser_platform.tracking import garbage_collection
+    from ser_platform.tracking.mlflow_store import open_client
 
-    found = clearing.leftovers(open_client())
-    going = clearing.old(found, older_than)
-    removed = clearing.remove(going) if yes else 0
+    found = garbage_collection.leftovers(open_client())
+    going = garbage_collection.old(found, older_than)
+    removed = garbage_collection.remove(going) if yes else 0
     if as_json:
         print_json({"runs": [vars(each) | {"goes": each in going} for each in found], "removed_bytes": removed})
         return
@@ -98,8 +98,8 @@ def sync(
     is back. This sends what a study has left behind when it ended before that. Nothing is written twice.
     """
     from ser_platform.settings import runs_folder
-    from ser_platform.tracking.spool import NAME
-    from ser_platform.tuning.lock import only_tuning
+    from ser_platform.tracking.offline_queue import NAME
+    from ser_platform.workflows.run_lock import only_tuning
 
     waiting = {path.parent.name: path.parent for path in sorted(runs_folder().glob(f"*/{NAME}"))}
     unknown = [name for name in studies or [] if name not in waiting]
@@ -117,8 +117,8 @@ def sync(
 
 def _send(folder: Path) -> str:
     """Send what waits of one study; return what went wrong."""
+    from ser_platform.tracking.mlflow_store import open_client
     from ser_platform.tracking.runs import send_waiting
-    from ser_platform.tracking.store import open_client
 
     try:
         n_events = send_waiting(open_client(), folder)

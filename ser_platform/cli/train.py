@@ -9,7 +9,7 @@ from ser_platform.cli.output import console, table, uar_text
 from ser_platform.errors import UnknownChoice, UserError
 
 if TYPE_CHECKING:
-    from ser_platform.tuning.train import Trained
+    from ser_platform.workflows.train import Trained
 
 ROLES = ("teacher", "student")
 
@@ -65,8 +65,8 @@ def train(
     ser-teacher@champion
     """
     from ser_platform.progress import Display
-    from ser_platform.tuning.train import carry_out
-    from ser_platform.tuning.training_plan import TrainingPlan
+    from ser_platform.workflows.train import carry_out
+    from ser_platform.workflows.train_plan import TrainingPlan
 
     if role is None and not resume:
         raise UserError("say what to train: ser train teacher, or ser train student")

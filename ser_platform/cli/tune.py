@@ -14,8 +14,8 @@ from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
     from ser_platform.settings import Settings
-    from ser_platform.tuning.control import Control
-    from ser_platform.tuning.pipeline import Plan, Tuned
+    from ser_platform.workflows.distillation_control import Control
+    from ser_platform.workflows.tune import Plan, Tuned
 
 DEFAULT_SPACES = ("teacher", "student")
 ON_ENCODER = ("teacher_pretrained", "student")  # the default where a pretrained encoder is at hand
@@ -95,8 +95,8 @@ def tune(
         return
     if as_json:
         raise UserError("--json is of --list; ser studies show NAME --json tells of a study")
-    from ser_platform.corpora.protocols import corpora_of
-    from ser_platform.tuning.pipeline import Plan
+    from ser_platform.corpora.splits.protocols import corpora_of
+    from ser_platform.workflows.tune import Plan
 
     if len(set(spaces or ())) != len(spaces or ()):
         raise UserError(f"a search space is given twice: {' '.join(spaces or ())}")
@@ -140,7 +140,7 @@ def tune(
 def carry_out(plan: "Plan") -> None:
     """Run a plan and tell what it came to; Ctrl-C stops it, a second Ctrl-C at once."""
     from ser_platform.progress import Display
-    from ser_platform.tuning.pipeline import tune as run
+    from ser_platform.workflows.tune import tune as run
 
     out = console()
     try:

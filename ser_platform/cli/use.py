@@ -63,8 +63,8 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open the MLflow UI of this folder's runs, on 127.0.0.1."""
-    from ser_platform.tracking.store import open_client, tracking_uri
-    from ser_platform.tracking.view import VIEW, view_path
+    from ser_platform.tracking.mlflow_store import open_client, tracking_uri
+    from ser_platform.tracking.ui_view import VIEW, view_path
 
     experiments = [one for one in open_client().search_experiments() if VIEW in one.tags]
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.splits import Split
+from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import CorpusError
 
 HASH_LENGTH = 16  # hex digits of an audio digest that are kept: 64 bits tell a few million clips apart

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ser_platform.encoders.other import OwnStates
+from ser_platform.encoders.generic import OwnStates
 from ser_platform.encoders.states import SpeechEncoder
 from ser_platform.encoders.waveform import WaveformStates
 from ser_platform.encoders.whisper import WhisperStates

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from ser_platform.corpora.finding import gather
+from ser_platform.corpora.corpus_lookup import gather
 from ser_platform.corpora.lineage import SAW, refuse_heard
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.splits import SPEAKERS_UNKNOWN, clips_fingerprint
+from ser_platform.corpora.splits.split import SPEAKERS_UNKNOWN, clips_fingerprint
 from ser_platform.emotions import SHARED, LabelRules
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
-from ser_platform.evaluation.ledger import record_read
 from ser_platform.evaluation.scoring import TestScore, logits_of, score_clips
+from ser_platform.evaluation.test_ledger import record_read
 from ser_platform.features.dataset import DataRequest, folds_of, prepare_speech
 from ser_platform.inference.bundle import Bundle
 from ser_platform.progress import Display

@@ -6,8 +6,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from ser_platform.corpora.splits import Split
-from ser_platform.features.store import open_family
+from ser_platform.corpora.splits.split import Split
+from ser_platform.features.store.feature_store import open_family
 from ser_platform.metrics import uar
 
 POOLED = ("log_mel", "mfcc", "zcr", "rms")

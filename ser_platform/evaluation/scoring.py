@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.splits import Split
+from ser_platform.corpora.splits.split import Split
 from ser_platform.evaluation.intervals import Interval, metric_intervals
-from ser_platform.features.chunks import averaged_logits
-from ser_platform.features.viewed import ViewedFeatures
+from ser_platform.features.views.chunks import averaged_logits
+from ser_platform.features.views.viewed_clips import ViewedFeatures
 from ser_platform.inference.bundle import Bundle
 from ser_platform.metrics import confusion_matrix
 

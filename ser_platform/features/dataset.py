@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ser_platform.corpora.audio import SAMPLE_RATE, read_audio
-from ser_platform.corpora.finding import CorpusRequest, gather
+from ser_platform.corpora.audio.reader import SAMPLE_RATE, read_audio
+from ser_platform.corpora.corpus_lookup import CorpusRequest, gather
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.protocols import corpora_of, make_splits
-from ser_platform.corpora.splits import Split, stamp_of
+from ser_platform.corpora.splits.protocols import corpora_of, make_splits
+from ser_platform.corpora.splits.split import Split, stamp_of
 from ser_platform.errors import BadAudio, UserError
-from ser_platform.features import FAMILIES
-from ser_platform.features.encoded import is_encoded
-from ser_platform.features.extraction import Mapper, on_this_machine
-from ser_platform.features.families import exceeds
-from ser_platform.features.store import prepare
+from ser_platform.features.families import FAMILIES
+from ser_platform.features.families.computation import exceeds
+from ser_platform.features.families.encoded import is_encoded
+from ser_platform.features.store.extraction import Mapper, on_this_machine
+from ser_platform.features.store.feature_store import prepare
 from ser_platform.progress import Display, counted
 
 # What the shipped search spaces and the baseline choose from.

@@ -21,15 +21,15 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from ser_platform.corpora.audio import SAMPLE_RATE
+from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.corpora.lineage import Lineage
 from ser_platform.encoders import Encoder, find_encoder, remember
 from ser_platform.encoders.encoder import PIN
 from ser_platform.errors import BundleError, UserError
-from ser_platform.features.encoded import is_encoded
-from ser_platform.features.normaliser import Normaliser
-from ser_platform.features.view import FeatureView
-from ser_platform.inference.quantised import dequantised, quantised
+from ser_platform.features.families.encoded import is_encoded
+from ser_platform.features.views.normaliser import Normaliser
+from ser_platform.features.views.view import FeatureView
+from ser_platform.inference.quantisation import dequantised, quantised
 from ser_platform.models import CLASSICAL, MODELS, PRETRAINED, build_model
 from ser_platform.settings import Settings, as_json, resolve
 

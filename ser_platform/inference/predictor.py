@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio import AUDIO_SUFFIXES, Audio, read_audio
+from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, Audio, read_audio
 from ser_platform.errors import BadAudio, UserError
-from ser_platform.features.chunks import averaged_logits
-from ser_platform.features.normaliser import SPEAKER
-from ser_platform.features.viewed import features_of, features_of_speaker
+from ser_platform.features.views.chunks import averaged_logits
+from ser_platform.features.views.normaliser import SPEAKER
+from ser_platform.features.views.viewed_clips import features_of, features_of_speaker
 from ser_platform.inference.bundle import Bundle
 
 

@@ -12,7 +12,10 @@ from torch import nn
 from ser_platform.errors import UnknownChoice
 from ser_platform.models.bilstm import AttentionBiLstm, BiLstm
 from ser_platform.models.chunk_cnn_lstm import ChunkCnnLstm
-from ser_platform.models.classical import (
+from ser_platform.models.cnn_bilstm import CnnBiLstm
+from ser_platform.models.cnn_bilstm_vector import CnnBiLstmVector
+from ser_platform.models.conformer import Conformer
+from ser_platform.models.fitted_models import (
     LinearScores,
     Neighbours,
     Perceptron,
@@ -21,9 +24,6 @@ from ser_platform.models.classical import (
     TreeScores,
     TreeVotes,
 )
-from ser_platform.models.cnn_bilstm import CnnBiLstm
-from ser_platform.models.cnn_bilstm_vector import CnnBiLstmVector
-from ser_platform.models.conformer import Conformer
 from ser_platform.models.gru import Gru
 from ser_platform.models.lite_cnn import LiteCnn
 from ser_platform.models.mlp import Mlp

@@ -10,7 +10,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ser_platform.models import build_model, count_parameters
-from ser_platform.models.latency import latency_ms
+from ser_platform.models.forward_latency import latency_ms
 from ser_platform.settings import Settings
 
 

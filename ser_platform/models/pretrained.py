@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, loud_frames
 from ser_platform.errors import MissingExtra, UserError
-from ser_platform.models.adversary import Adversary
+from ser_platform.models.language_adversary import Adversary
 from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
 from ser_platform.settings import Settings
 

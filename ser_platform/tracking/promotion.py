@@ -15,9 +15,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ser_platform.errors import PromotionRefused, UserError
-from ser_platform.evaluation.gates import BUNDLE, Gate
+from ser_platform.evaluation.promotion_gates import BUNDLE, Gate
+from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import CHAMPION, PREVIOUS, RegisteredModel, find_alias, find_model, find_version
-from ser_platform.tracking.store import Client
 
 LOCK = "ser-lock-"  # before the name of the model that is locked
 LEASE = 600.0  # seconds after which a lock is taken to be of a process that was killed

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from ser_platform.corpora.audio import SAMPLE_RATE
+from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.errors import BundleError, UserError
 from ser_platform.inference.bundle import MANIFEST, read_bundle
 from ser_platform.inference.predictor import Prediction, Predictor
-from ser_platform.tracking.store import open_client
+from ser_platform.tracking.mlflow_store import open_client
 
 
 class BundleModel:

@@ -21,7 +21,7 @@ from mlflow.types.schema import Array, Map
 from ser_platform import __version__
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.inference.bundle import Bundle, Description, read_bundle, read_description
-from ser_platform.tracking.store import Client
+from ser_platform.tracking.mlflow_store import Client
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 PASSED_OVER = "passed_over"  # the tag of a version that did not become the candidate: it says why

@@ -20,8 +20,8 @@ from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import WorkFailed
 from ser_platform.settings import Settings, as_json
-from ser_platform.tracking.patience import PatientClient, StoreDown
-from ser_platform.tracking.spool import Event, Owner, Spool
+from ser_platform.tracking.offline_queue import Event, Owner, Spool
+from ser_platform.tracking.retrying_client import PatientClient, StoreDown
 
 EPOCH_METRICS = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar")
 END_METRICS = ("epochs", "train_seconds", "parameters", "latency_ms")

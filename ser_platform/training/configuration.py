@@ -6,14 +6,14 @@ from torch import Tensor
 
 from ser_platform.encoders import find_encoder, pinned_name
 from ser_platform.errors import UserError
-from ser_platform.features.encoded import FRAMES, STATISTICS, encoded_name, is_encoded
-from ser_platform.features.normaliser import GLOBAL, NONE, SPEAKER, protocol_note
-from ser_platform.features.view import FeatureView
+from ser_platform.features.families.encoded import FRAMES, STATISTICS, encoded_name, is_encoded
+from ser_platform.features.views.normaliser import GLOBAL, NONE, SPEAKER, protocol_note
+from ser_platform.features.views.view import FeatureView
 from ser_platform.models import PRETRAINED, architecture, count_parameters, with_sizes
 from ser_platform.models.pretrained import ATTENTION, FROZEN
 from ser_platform.settings import Settings
-from ser_platform.training.fitting import refuse_unfit
-from ser_platform.training.hints import OFF
+from ser_platform.training.closed_form.closed_form_settings import refuse_unfit
+from ser_platform.training.hint_loss import OFF
 
 SAMPLES, SPECTRUM = ("waveform",), ("log_mel",)
 

@@ -13,26 +13,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.features.chunks import Chunks, averaged_logits
-from ser_platform.features.normaliser import Normaliser
+from ser_platform.features.views.chunks import Chunks, averaged_logits
+from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.metrics import confusion_matrix, macro_f1_of, uar_of, war
 from ser_platform.models import build_model
-from ser_platform.models.groups import parameter_groups
+from ser_platform.models.parameter_groups import parameter_groups
 from ser_platform.settings import Settings, as_json
-from ser_platform.training.adversary import language_loss
-from ser_platform.training.augment import Augmenter
-from ser_platform.training.batches import Batch, TrainingData, batch_sizes, by_length, make_batch, shuffled
+from ser_platform.training.adversary_loss import language_loss
+from ser_platform.training.batches.batch import Batch, TrainingData, batch_sizes, by_length, make_batch, shuffled
+from ser_platform.training.batches.batch_augmentation import Augmenter
+from ser_platform.training.batches.input_scaling import fit_scale
+from ser_platform.training.batches.sampling import joined, sampled
 from ser_platform.training.checkpoints import Checkpoint
-from ser_platform.training.hints import Hint, hint_loss, make_hint
-from ser_platform.training.losses import cross_entropy
-from ser_platform.training.memory import OutOfMemory, is_out_of_memory, out_of_memory, parts_that_fit
-from ser_platform.training.parallel import ALONE, Group, dealt, least_share, sum_gradients, take_first_workers
+from ser_platform.training.cross_entropy import cross_entropy
+from ser_platform.training.epoch_result import EpochResult as EpochResult
+from ser_platform.training.hint_loss import Hint, hint_loss, make_hint
+from ser_platform.training.learning_rate import make_schedule
+from ser_platform.training.out_of_memory import OutOfMemory, is_out_of_memory, out_of_memory, parts_that_fit
 from ser_platform.training.precision import FLOAT32, Precision, precision_of
-from ser_platform.training.results import EpochResult as EpochResult
-from ser_platform.training.sampling import joined, sampled
-from ser_platform.training.scaling import fit_scale
-from ser_platform.training.schedules import make_schedule
-from ser_platform.training.states import (
+from ser_platform.training.state_serialisation import (
     fingerprint,
     named,
     optimizer_state,
@@ -42,6 +41,7 @@ from ser_platform.training.states import (
     results_as_json,
     results_from_json,
 )
+from ser_platform.training.workers import ALONE, Group, dealt, least_share, sum_gradients, take_first_workers
 
 EVALUATION_BATCH = 64
 

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ser_platform.features.normaliser import Normaliser
+from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.models import CLASSICAL, SOLVED
 from ser_platform.settings import Settings
-from ser_platform.training.batches import TrainingData
-from ser_platform.training.fitting import has_ridge
+from ser_platform.training.batches.batch import TrainingData
+from ser_platform.training.closed_form.closed_form_settings import has_ridge
 from ser_platform.training.loop import EpochResult, Loss, Trainer, hard_label_loss
-from ser_platform.training.parallel import ALONE, Group
+from ser_platform.training.workers import ALONE, Group
 
 
 class Training(Protocol):
@@ -41,15 +41,17 @@ def make_trainer(
 ) -> Training:
     """Return what trains the model of `settings`, as one worker of `group`."""
     if has_ridge(settings):
-        from ser_platform.training.ridge import RidgeTrainer
+        from ser_platform.training.closed_form.ridge import RidgeTrainer
 
         return RidgeTrainer(settings, data)
     if settings["model.name"] in SOLVED:
-        from ser_platform.training.least_squares import LeastSquaresTrainer
+        from ser_platform.training.closed_form.least_squares import LeastSquaresTrainer
 
         return LeastSquaresTrainer(settings, data)
     if settings["model.name"] in CLASSICAL:
-        from ser_platform.training.classical import ClassicalTrainer  # scikit-learn takes a second that others save
+        from ser_platform.training.closed_form.classical import (
+            ClassicalTrainer,  # scikit-learn takes a second that others save
+        )
 
         return ClassicalTrainer(settings, data)
     return Trainer(settings, data, make_loss, device, group)

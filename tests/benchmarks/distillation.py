@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from ser_platform.corpora.finding import CorpusRequest
-from ser_platform.distillation.losses import student_loss
+from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.distillation.outputs import TeacherOutputs
+from ser_platform.distillation.student_loss import student_loss
 from ser_platform.features.dataset import DataRequest, Dataset, prepare_dataset
 from ser_platform.files import write_json
 from ser_platform.progress import Display
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.configuration import feature_view
 from ser_platform.training.loop import Trainer
-from ser_platform.tuning.starts import start_of
-from ser_platform.tuning.trainable import Task
+from ser_platform.tuning.execution.fit_job import Task
+from ser_platform.tuning.search_space.default_settings import start_of
 from tests.benchmarks.quality import RESULTS
 
 STUDENT: Settings = {"model.name": "separable_cnn", "model.width": 20, "data.max_seconds": 4.0, "augment.masks": 2}

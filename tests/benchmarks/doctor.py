@@ -24,7 +24,7 @@ import soundfile
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ser_platform.corpora.doctor.fingerprints import Fingerprint, near_duplicates
-from ser_platform.corpora.doctor.measures import measure
+from ser_platform.corpora.doctor.measurements import measure
 
 SECONDS = 3.0
 FORMATS = ((16_000, "wav"), (16_000, "flac"), (16_000, "ogg"), (48_000, "wav"), (48_000, "flac"))

@@ -30,9 +30,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio import Audio, audio_below, read_audio
-from ser_platform.features import FEATURE_SETS, PRESETS
-from ser_platform.features.families import F0, LIBROSA, compute
+from ser_platform.corpora.audio.reader import Audio, audio_below, read_audio
+from ser_platform.features.families import FEATURE_SETS
+from ser_platform.features.families.computation import LIBROSA, compute
+from ser_platform.features.families.pitch import F0
+from ser_platform.features.families.presets import PRESETS
 from ser_platform.settings import corpora_folder
 
 CORPORA = {"emodb": "emodb", "ravdess": "ravdess-speech"}

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ser_platform.corpora.manifest import SCHEMA, Manifest
-from ser_platform.corpora.protocols import make_splits
+from ser_platform.corpora.splits.protocols import make_splits
 from ser_platform.emotions import SEVEN, LabelRules
 
 RUNS, SPEAKERS, TARGET_S, TARGET_GB = 3, 5_000, 10.0, 2.0

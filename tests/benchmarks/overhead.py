@@ -22,16 +22,16 @@ from typing import Any
 from ray.tune import Trainable
 from ray.tune.result import DONE
 
+from ser_platform.tracking.mlflow_store import experiment_id, open_client
 from ser_platform.tracking.runs import StudyRuns
-from ser_platform.tracking.store import experiment_id, open_client
-from ser_platform.training.results import EpochResult
-from ser_platform.tuning import search
-from ser_platform.tuning.book import StudyBook
-from ser_platform.tuning.cluster import cluster
-from ser_platform.tuning.journal import new_study
-from ser_platform.tuning.samplers import make_sampler
-from ser_platform.tuning.space import Axis, Budget, SamplerPlan, SchedulerPlan, Space
-from ser_platform.tuning.study import trial_tags
+from ser_platform.training.epoch_result import EpochResult
+from ser_platform.tuning.execution import tune_adapter
+from ser_platform.tuning.execution.cluster import cluster
+from ser_platform.tuning.samplers.factory import make_sampler
+from ser_platform.tuning.search_space.space import Axis, Budget, SamplerPlan, SchedulerPlan, Space
+from ser_platform.tuning.study.recorder import StudyBook
+from ser_platform.tuning.study.study_folder import new_study
+from ser_platform.workflows.run_study import trial_tags
 
 TRIALS, SLOTS, THOUSAND = 10_000, 2, 1000
 AXES = (
@@ -79,7 +79,7 @@ def measure(trials: int) -> dict[str, Any]:
 
     with cluster():
         book = Clocked(space, study.open(make_sampler(space, done=0)), 7, runs)
-        search.run_trials(book, search.Means(EmptyTrial, {"cpu": 1.0}, SLOTS), study)
+        tune_adapter.run_trials(book, tune_adapter.Means(EmptyTrial, {"cpu": 1.0}, SLOTS), study)
     searched = time.monotonic()
     runs.close()
     if len(runs.run_ids) != trials or book.counts["complete"] != trials:
@@ -97,7 +97,7 @@ def measure(trials: int) -> dict[str, Any]:
         "last_over_first_thousand": last / first,
         "driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "tracker_behind_seconds": time.monotonic() - searched,
-        "trials_of_a_run": search.TRIALS_OF_A_RUN,
+        "trials_of_a_run": tune_adapter.TRIALS_OF_A_RUN,
         "ms_by_thousand": [statistics.mean(each) for each in _thousands(took)],
     }
 
@@ -112,9 +112,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--publish", action="store_true", help="write tests/benchmarks/results/overhead.json")
     parser.add_argument("--trials", type=int, default=TRIALS)
-    parser.add_argument("--a-run", type=int, default=search.TRIALS_OF_A_RUN, help="trials of each Tune run")
+    parser.add_argument("--a-run", type=int, default=tune_adapter.TRIALS_OF_A_RUN, help="trials of each Tune run")
     options = parser.parse_args()
-    search.TRIALS_OF_A_RUN = options.a_run
+    tune_adapter.TRIALS_OF_A_RUN = options.a_run
     root = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)

@@ -16,10 +16,10 @@ import numpy as np
 import soundfile
 import torch
 
-from ser_platform.corpora.audio import SAMPLE_RATE
+from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.corpora.lineage import Lineage
 from ser_platform.emotions import EMOTIONS
-from ser_platform.features.normaliser import Normaliser
+from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.inference.bundle import Bundle, read_bundle
 from ser_platform.inference.predictor import Predictor
 from ser_platform.models import NEURAL, build_model

@@ -28,7 +28,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ser_platform.features.parts import Record
+from ser_platform.features.store.shard import Record
 
 SAMPLE_RATE, SECONDS, SPEAKERS = 16_000, 3.0, 20
 TARGET_MS, BATCH, TRIALS = 50.0, 32, 5
@@ -97,9 +97,9 @@ def kill_half_way(corpus: Path, home: Path, clips: int) -> int:
 
 def first_batches() -> dict[str, float]:
     """Return the milliseconds to the first batch of the first trial of a process and, the median, of others."""
-    from ser_platform.corpora.finding import find_corpus
-    from ser_platform.features.store import open_family
-    from ser_platform.features.store import prepare as store
+    from ser_platform.corpora.corpus_lookup import find_corpus
+    from ser_platform.features.store.feature_store import open_family
+    from ser_platform.features.store.feature_store import prepare as store
 
     manifest = store(find_corpus("ravdess").manifest(), SETS).manifest
     hashes, train = tuple(manifest.column("audio_sha256")), np.arange(0, len(manifest), 2)
@@ -112,9 +112,9 @@ def first_batches() -> dict[str, float]:
 
 def first_batch(hashes: tuple[str, ...], train: NDArray[np.int64], sets: tuple[str, ...], seconds: float) -> float:
     """Return the milliseconds from the start of a trial to its first batch."""
-    from ser_platform.features.view import FeatureView
-    from ser_platform.features.viewed import ViewedFeatures
-    from ser_platform.training.batches import shuffled
+    from ser_platform.features.views.view import FeatureView
+    from ser_platform.features.views.viewed_clips import ViewedFeatures
+    from ser_platform.training.batches.batch import shuffled
 
     began = time.perf_counter()
     features = ViewedFeatures(FeatureView(sets, n_mfcc=20, max_seconds=seconds, crop="centre"), hashes)

@@ -28,31 +28,31 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ser_platform.corpora.finding import CorpusRequest
+from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.corpora.lineage import Lineage
-from ser_platform.corpora.splits import Split, balanced_order, sex_of_speakers, stamp_of
-from ser_platform.distillation.hints import encoder_embeddings
+from ser_platform.corpora.splits.split import Split, balanced_order, sex_of_speakers, stamp_of
+from ser_platform.distillation.hint_targets import encoder_embeddings
 from ser_platform.distillation.outputs import OUT_OF_FOLD, TeacherOutputs
 from ser_platform.errors import UnknownChoice, UserError
-from ser_platform.evaluation.gain import Compared, compare
 from ser_platform.evaluation.intervals import Interval, metric_intervals
+from ser_platform.evaluation.paired_gain import Compared, compare
 from ser_platform.evaluation.scoring import logits_of_stored
-from ser_platform.features.copying import NO_COPIES, CopiedClips, prepare_copies
+from ser_platform.features.augmented_clips import NO_COPIES, CopiedClips, prepare_copies
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.files import digest_of, replacing, write_json
 from ser_platform.inference.bundle import Bundle
-from ser_platform.inference.quantised import dequantised, quantised
+from ser_platform.inference.quantisation import dequantised, quantised
 from ser_platform.metrics import uar
 from ser_platform.progress import Display
 from ser_platform.settings import SETTINGS, Settings, as_json, corpora_folder, resolve
 from ser_platform.training.configuration import feature_view, parameters_of, pinned, stamped
-from ser_platform.training.hints import OFF
-from ser_platform.tuning.cluster import Cluster, cluster
-from ser_platform.tuning.fits import fit_all
-from ser_platform.tuning.starts import start_of
-from ser_platform.tuning.teaching import FoldTeachers
-from ser_platform.tuning.trainable import Fit, FitJob, Task
-from ser_platform.tuning.unlabelled import prepare_unlabelled
+from ser_platform.training.hint_loss import OFF
+from ser_platform.tuning.execution.cluster import Cluster, cluster
+from ser_platform.tuning.execution.fit_job import Fit, FitJob, Task
+from ser_platform.tuning.execution.fit_pool import fit_all
+from ser_platform.tuning.search_space.default_settings import start_of
+from ser_platform.tuning.teacher_labels.fold_teachers import FoldTeachers
+from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
 
 RESULTS = Path(__file__).parent / "results"
 PUBLISHED = RESULTS / "quality.json"

@@ -20,8 +20,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ser_platform.tuning.history import CappedTpe
-from ser_platform.tuning.space import Axis
+from ser_platform.tuning.samplers.bounded_history import CappedTpe
+from ser_platform.tuning.search_space.space import Axis
 
 HISTORIES = (100, 1_000, 10_000)
 ASKS = 20

@@ -50,7 +50,7 @@ def prepare(folder: Path, corpus: str, n_trials: int) -> None:
     """Store the features of a corpus; write the task and the configurations into `folder`."""
     from rich.console import Console
 
-    from ser_platform.corpora.finding import CorpusRequest
+    from ser_platform.corpora.corpus_lookup import CorpusRequest
     from ser_platform.features.dataset import DataRequest, prepare_dataset
     from ser_platform.progress import Display
 
@@ -71,7 +71,7 @@ def prepare(folder: Path, corpus: str, n_trials: int) -> None:
 
 def load() -> Any:
     """Return the task, its features opened from disk."""
-    from ser_platform.tuning.trainable import Task
+    from ser_platform.tuning.execution.fit_job import Task
 
     with np.load(os.environ[TASK]) as stored:
         hashes, labels, speakers = (tuple(stored[name].tolist()) for name in ("hashes", "labels", "speakers"))
@@ -82,10 +82,10 @@ def train(config: dict[str, Any], data: Any, epochs: int) -> Iterator[dict[str, 
     """Yield each epoch's result of one configuration: the training loop of the platform, as its own trials run it."""
     from dataclasses import asdict
 
-    from ser_platform.distillation.losses import student_loss
+    from ser_platform.distillation.student_loss import student_loss
     from ser_platform.settings import resolve
     from ser_platform.training.trainers import make_trainer
-    from ser_platform.tuning.trainable import prepare_process
+    from ser_platform.tuning.execution.fit_job import prepare_process
 
     settings = resolve({**BASE, **config, "train.epochs": epochs})
     for result in make_trainer(settings, data.data(settings), student_loss, prepare_process(0.0)).epochs():
@@ -145,12 +145,14 @@ def platform_way(folder: Path) -> dict[str, Any]:
     """Run the trials by the platform's search: book, journal, Tune, MLflow."""
     configs = json.loads((folder / "configs.json").read_text())
     began = time.time()
-    from ser_platform.tracking.store import experiment_id, open_client
-    from ser_platform.tuning.cluster import cluster
-    from ser_platform.tuning.journal import new_study
-    from ser_platform.tuning.search import search  # which imports torch, Ray and Optuna, as ser tune has before
-    from ser_platform.tuning.space import Axis, Budget, SchedulerPlan, Space
-    from ser_platform.tuning.study import StudyBook, StudyRuns, make_sampler, trial_tags
+    from ser_platform.tracking.mlflow_store import experiment_id, open_client
+    from ser_platform.tuning.execution.cluster import cluster
+    from ser_platform.tuning.execution.tune_adapter import (
+        search,  # which imports torch, Ray and Optuna, as ser tune has before
+    )
+    from ser_platform.tuning.search_space.space import Axis, Budget, SchedulerPlan, Space
+    from ser_platform.tuning.study.study_folder import new_study
+    from ser_platform.workflows.run_study import StudyBook, StudyRuns, make_sampler, trial_tags
 
     client = open_client()  # before the cluster's start, as ser tune does
     experiment, imported = experiment_id(client, "throughput"), time.time()

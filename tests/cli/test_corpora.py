@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ser_platform import cli
-from ser_platform.corpora import CORPORA
+from ser_platform.corpora.datasets import CORPORA
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from ser_platform.cli.tune import (
     _default_spaces,
     _shortened,
 )
-from ser_platform.encoders import encoder_at_hand, finding, pinned_name
-from ser_platform.tuning.extraction import heard_families
-from ser_platform.tuning.space_file import read_space
+from ser_platform.encoders import encoder_at_hand, encoder_lookup, pinned_name
+from ser_platform.tuning.execution.remote_extraction import heard_families
+from ser_platform.tuning.search_space.yaml_file import read_space
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +78,12 @@ def test_without_an_encoder_the_teacher_is_trained_from_scratch(forget):
 
 
 def test_a_whisper_in_the_cache_of_the_hub_is_at_hand(pretrained, forget, tmp_path):
-    repository = tmp_path / "hub" / f"models--{finding.OF_HUB.replace('/', '--')}"
+    repository = tmp_path / "hub" / f"models--{encoder_lookup.OF_HUB.replace('/', '--')}"
     shutil.copytree(pretrained / "tiny-whisper", repository / "snapshots" / "abc")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
     forget()
-    assert encoder_at_hand(pytest.fail) == finding.OF_HUB
+    assert encoder_at_hand(pytest.fail) == encoder_lookup.OF_HUB
 
 
 @pytest.mark.parametrize("setting", ["model.name", "features.sets"])

@@ -10,7 +10,7 @@ import soxr
 from typer.testing import CliRunner
 
 from ser_platform.cli import app
-from ser_platform.corpora.finding import find_corpus, located
+from ser_platform.corpora.corpus_lookup import find_corpus, located
 
 
 @pytest.fixture

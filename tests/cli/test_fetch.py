@@ -14,7 +14,7 @@ import pytest
 
 from ser_platform import cli
 from ser_platform.cli import fetch as verb
-from ser_platform.corpora import ravdess, savee
+from ser_platform.corpora.datasets import ravdess, savee
 from ser_platform.corpora.facts import Archive
 
 
@@ -165,7 +165,7 @@ def test_ctrl_c_says_how_to_go_on(official, ser, monkeypatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ser_platform.corpora.fetching.fetch_corpus", interrupted)
+    monkeypatch.setattr("ser_platform.corpora.download.corpus_fetch.fetch_corpus", interrupted)
     code, out, _ = ser("corpora", "fetch", "ravdess", "--accept-licence")
     assert code == 1
     assert "The same command goes on" in out

@@ -5,10 +5,10 @@ import sys
 import pytest
 
 from ser_platform import cli
-from ser_platform.corpora.finding import CorpusRequest
+from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.features.dataset import DataRequest
 from ser_platform.settings import slots
-from ser_platform.tuning.training_plan import TrainingPlan
+from ser_platform.workflows.train_plan import TrainingPlan
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from ser_platform.corpora.lineage import Lineage, LineageLeak, refuse_leak
 from ser_platform.corpora.manifest import Manifest, Utterance
-from ser_platform.corpora.splits import Split, split_by_speaker
+from ser_platform.corpora.splits.split import Split, split_by_speaker
 
 EMOTIONS = ("neutral", "anger")
 

@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from ser_platform.corpora import CORPORA
-from ser_platform.corpora.audio import read_audio
-from ser_platform.corpora.finding import find_corpus, located
-from ser_platform.corpora.splits import split_by_speaker
+from ser_platform.corpora.audio.reader import read_audio
+from ser_platform.corpora.corpus_lookup import find_corpus, located
+from ser_platform.corpora.datasets import CORPORA
+from ser_platform.corpora.splits.split import split_by_speaker
 
 pytestmark = pytest.mark.corpora
 

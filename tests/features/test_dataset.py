@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ser_platform.corpora.finding import CorpusRequest
+from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.features.dataset import DataRequest, prepare_dataset
 from ser_platform.progress import Display

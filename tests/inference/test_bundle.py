@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForAudioClassification
 
-from ser_platform.corpora.audio import Audio
+from ser_platform.corpora.audio.reader import Audio
 from ser_platform.errors import BundleError, UserError
-from ser_platform.features.normaliser import Normaliser
-from ser_platform.features.view import FeatureView
+from ser_platform.features.views.normaliser import Normaliser
+from ser_platform.features.views.view import FeatureView
 from ser_platform.inference.bundle import ENCODER, FILES, MANIFEST, Bundle, Lineage, read_bundle
 from ser_platform.inference.predictor import Predictor
 from ser_platform.models import MODELS, NEURAL, build_model

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from scipy.special import softmax
 
-from ser_platform.corpora.audio import Audio
+from ser_platform.corpora.audio.reader import Audio
 from ser_platform.errors import BadAudio, UserError
 from ser_platform.inference.bundle import Bundle, Lineage
 from ser_platform.inference.predictor import Predictor, audio_files, predicted

@@ -7,7 +7,7 @@ from ser_platform.models import MODELS, NEURAL, build_model
 from ser_platform.models.bilstm import BiLstmEncoder
 from ser_platform.models.complexity import complexity, count_macs
 from ser_platform.models.conformer import SelfAttention
-from ser_platform.models.latency import latency_ms
+from ser_platform.models.forward_latency import latency_ms
 from ser_platform.settings import resolve
 
 

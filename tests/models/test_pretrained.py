@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.encoders import find_encoder
 from ser_platform.errors import MissingExtra, UserError
-from ser_platform.features.store import prepare
-from ser_platform.features.viewed import ViewedFeatures
+from ser_platform.features.store.feature_store import prepare
+from ser_platform.features.views.viewed_clips import ViewedFeatures
 from ser_platform.models import build_model, count_parameters
-from ser_platform.models.groups import parameter_groups
+from ser_platform.models.parameter_groups import parameter_groups
 from ser_platform.models.pretrained import Pretrained, states_of
 from ser_platform.settings import Settings, resolve
-from ser_platform.training.batches import TrainingData, make_batch
+from ser_platform.training.batches.batch import TrainingData, make_batch
 from ser_platform.training.configuration import feature_view, hears_waveform, parameters_of, pinned
 from ser_platform.training.loop import Trainer
-from ser_platform.tuning.trainable import Task
+from ser_platform.tuning.execution.fit_job import Task
 
 pytestmark = pytest.mark.usefixtures("pretrained")
 

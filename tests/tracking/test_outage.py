@@ -11,12 +11,12 @@ from ser_platform.cli import app
 from ser_platform.errors import SerError, WorkFailed
 from ser_platform.settings import resolve
 from ser_platform.tracking import runs as writing
-from ser_platform.tracking.patience import PatientClient, StoreDown
+from ser_platform.tracking.mlflow_store import experiment_id
+from ser_platform.tracking.offline_queue import Owner, Spool
+from ser_platform.tracking.retrying_client import PatientClient, StoreDown
 from ser_platform.tracking.runs import StudyRuns, send_waiting
-from ser_platform.tracking.spool import Owner, Spool
-from ser_platform.tracking.store import experiment_id
 from tests.tracking.servers import LosingProxy, Server
-from tests.tuning.test_book import result
+from tests.tuning.study.test_recorder import result
 
 pytestmark = pytest.mark.slow
 SETTINGS = resolve({"model.name": "bilstm"})

@@ -10,11 +10,11 @@ import pytest
 from mlflow.artifacts import download_artifacts
 
 from ser_platform.errors import PromotionRefused, UserError
-from ser_platform.evaluation.gates import Gate
+from ser_platform.evaluation.promotion_gates import Gate
 from ser_platform.tracking import promotion
-from ser_platform.tracking.judging import predictions_of
-from ser_platform.tracking.patience import PatientClient
+from ser_platform.tracking.gate_inputs import predictions_of
 from ser_platform.tracking.registry import CANDIDATE, CHAMPION, PREVIOUS, RegisteredModel, find_alias, find_version
+from ser_platform.tracking.retrying_client import PatientClient
 from tests.tracking.servers import Server
 
 pytestmark = pytest.mark.slow
@@ -100,10 +100,10 @@ def test_who_was_judged_against_a_champion_that_is_gone_is_told(client: PatientC
 RACER = """
 import sys
 from ser_platform.errors import UserError
-from ser_platform.evaluation.gates import Gate
+from ser_platform.evaluation.promotion_gates import Gate
 from ser_platform.tracking import promotion
-from ser_platform.tracking.judging import predictions_of
-from ser_platform.tracking.patience import PatientClient
+from ser_platform.tracking.gate_inputs import predictions_of
+from ser_platform.tracking.retrying_client import PatientClient
 from ser_platform.tracking.registry import find_version
 client = PatientClient(sys.argv[1])
 candidate = find_version(client, "ser-student", sys.argv[2])

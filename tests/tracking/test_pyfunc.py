@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from ser_platform.errors import BundleError, UserError
 from ser_platform.inference.bundle import MANIFEST
 from ser_platform.inference.predictor import Predictor
+from ser_platform.tracking.mlflow_store import Client, experiment_id, open_client
 from ser_platform.tracking.pyfunc import BundleModel
 from ser_platform.tracking.registry import REQUIREMENTS, find_version, load, register
-from ser_platform.tracking.store import Client, experiment_id, open_client
 from tests.inference.test_bundle import made_bundle
 
 NAME = "ser-student"

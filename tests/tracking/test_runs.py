@@ -10,9 +10,9 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from ser_platform.errors import WorkFailed
 from ser_platform.settings import resolve
+from ser_platform.tracking.mlflow_store import Client, experiment_id, open_client
 from ser_platform.tracking.runs import END_METRICS, EPOCH_METRICS, StudyRuns
-from ser_platform.tracking.store import Client, experiment_id, open_client
-from tests.tuning.test_book import result
+from tests.tuning.study.test_recorder import result
 
 SETTINGS = resolve({"model.name": "bilstm"})
 METRICS = {"epochs": 1.0, "train_seconds": 2.0, "parameters": 3.0}

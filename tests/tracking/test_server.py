@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ser_platform.errors import UserError
-from ser_platform.tracking.patience import PatientClient
+from ser_platform.tracking.retrying_client import PatientClient
 from ser_platform.tracking.server import KEY, PASSWORD, ServerPlan
 from tests.postgresql import PASSWORD as DATABASE_PASSWORD
 from tests.postgresql import database
@@ -107,9 +107,9 @@ def test_nobody_serves_other_machines_without_a_password(tmp_path: Path) -> None
 STUDY = """
 import sys, time
 from ser_platform.settings import resolve
-from ser_platform.tracking.patience import PatientClient
+from ser_platform.tracking.retrying_client import PatientClient
 from ser_platform.tracking.runs import StudyRuns
-from ser_platform.tracking.store import experiment_id
+from ser_platform.tracking.mlflow_store import experiment_id
 client, name = PatientClient(sys.argv[1], patience=0.0), sys.argv[2]  # the first error ends it
 settings = resolve({"model.name": "bilstm"})
 runs = StudyRuns(client, experiment_id(client, "ser-made"), name, {"role": "student"})

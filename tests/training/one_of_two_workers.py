@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ser_platform.distillation.losses import student_loss
-from ser_platform.features.viewed import ViewedFeatures
+from ser_platform.distillation.student_loss import student_loss
+from ser_platform.features.views.viewed_clips import ViewedFeatures
 from ser_platform.settings import Settings, resolve
-from ser_platform.training.batches import TrainingData
+from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.checkpoints import read_checkpoint, write_checkpoint
 from ser_platform.training.configuration import feature_view
 from ser_platform.training.loop import Trainer
-from ser_platform.training.parallel import ALONE, Group, Workers
+from ser_platform.training.workers import ALONE, Group, Workers
 
 CPU = torch.device("cpu")
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from ser_platform.distillation.losses import student_loss
+from ser_platform.distillation.student_loss import student_loss
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.settings import resolve
 from ser_platform.training.checkpoints import DESCRIPTION, Checkpoint, read_checkpoint, write_checkpoint
 from ser_platform.training.loop import Trainer
-from ser_platform.training.states import results_as_json
+from ser_platform.training.state_serialisation import results_as_json
 
 QUICK = {
     "model.name": "bilstm",

@@ -9,7 +9,7 @@ import torch
 
 from ser_platform.errors import UserError
 from ser_platform.settings import resolve
-from ser_platform.training.batches import TrainingData
+from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.loop import Diverged, EpochResult, Trainer, class_weights, hard_label_loss
 
 QUICK = {
@@ -180,7 +180,7 @@ def test_class_weights_may_be_left_out(training_data):
 
 
 def test_a_teacher_is_learnt_from_without_looking_at_the_labels(training_data):
-    from ser_platform.distillation.losses import student_loss
+    from ser_platform.distillation.student_loss import student_loss
 
     settings = resolve(QUICK | {"distill.alpha": 1.0, "train.epochs": 8, "optimizer.lr": 0.01})
     data: TrainingData = training_data(settings)

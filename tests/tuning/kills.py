@@ -106,7 +106,7 @@ class Workplace:
         return (self.folder / "said.txt").read_text()
 
     @property
-    def study(self) -> Path:
+    def run_study(self) -> Path:
         (path,) = self.folder.glob("runs/*/study.json")
         return path.parent
 
@@ -115,11 +115,11 @@ def assert_nothing_is_lost(place: Workplace, trials: int = TRIALS, versions: int
     """Check a study that was killed and resumed against one that was not disturbed."""
     from mlflow import MlflowClient
 
-    from ser_platform.tuning.book import histories
-    from ser_platform.tuning.journal import StudyFolder
-    from ser_platform.tuning.rungs import SavedRungs, disagreements
-    from ser_platform.tuning.snapshot import request_of
-    from ser_platform.tuning.stopping import make_stopping
+    from ser_platform.tuning.schedulers.rules import make_stopping
+    from ser_platform.tuning.schedulers.rung_store import SavedRungs, disagreements
+    from ser_platform.tuning.study.recorder import histories
+    from ser_platform.tuning.study.request import request_of
+    from ser_platform.tuning.study.study_folder import StudyFolder
 
     folder = StudyFolder(place.study)
     assert folder.summary["state"] == "finished"
@@ -187,7 +187,7 @@ def _arm(moment: str, number: int) -> None:
         setattr(owner, name, call)
 
     if moment == "journal":
-        from ser_platform.tuning.storage import JournalFile
+        from ser_platform.tuning.study.storage import JournalFile
 
         original = JournalFile.append_logs
 
@@ -215,10 +215,11 @@ def _arm(moment: str, number: int) -> None:
 
 def _alone() -> None:
     """Have this process train all itself: what is written down is the same, and no worker is started."""
-    from ser_platform.tuning import fits, pipeline, study
-    from ser_platform.tuning.book import StudyBook, TrialRecord
-    from ser_platform.tuning.cluster import Cluster, Node
-    from ser_platform.tuning.trainable import FitJob, Task, TrialJob, fit, seconds_alone, trial_epochs
+    from ser_platform.tuning.execution import fit_pool
+    from ser_platform.tuning.execution.cluster import Cluster, Node
+    from ser_platform.tuning.execution.fit_job import FitJob, Task, TrialJob, fit, seconds_alone, trial_epochs
+    from ser_platform.tuning.study.recorder import StudyBook, TrialRecord
+    from ser_platform.workflows import run_study, tune
 
     @contextlib.contextmanager
     def here() -> Iterator[Cluster]:
@@ -238,7 +239,7 @@ def _alone() -> None:
     def time_alone(jobs: Sequence[FitJob], *_: Any) -> list[float]:
         return [seconds_alone(job) for job in jobs]
 
-    for module, replacement in ((pipeline, here), (study, search), (fits, fit_all), (study, time_alone)):
+    for module, replacement in ((tune, here), (run_study, search), (fit_pool, fit_all), (run_study, time_alone)):
         setattr(module, {"here": "cluster"}.get(replacement.__name__, replacement.__name__), replacement)
 
 
@@ -247,7 +248,7 @@ def _serve() -> None:
     import torch
     from mlflow.utils import requirements_utils
 
-    import ser_platform.tuning.pipeline  # noqa: F401 - what all forks need
+    import ser_platform.workflows.tune  # noqa: F401 - what all forks need
     from ser_platform.cli import main
 
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports its compiler

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio import SAMPLE_RATE
+from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.corpora.doctor.examination import Examination, Odd
 from ser_platform.corpora.doctor.recordings import Recording
 from ser_platform.settings import SETTINGS

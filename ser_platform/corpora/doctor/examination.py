@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ser_platform.corpora.corpus_lookup import JOIN, CorpusRequest, FoundCorpus, find_corpora
 from ser_platform.corpora.doctor.fingerprints import Fingerprint
-from ser_platform.corpora.doctor.measures import Measures, measure
+from ser_platform.corpora.doctor.measurements import Measures, measure
 from ser_platform.corpora.doctor.recordings import Recording, recordings
 from ser_platform.corpora.facts import LeftOut, Misfit
-from ser_platform.corpora.finding import JOIN, CorpusRequest, FoundCorpus, find_corpora
 from ser_platform.corpora.manifest import Manifest, Utterance
-from ser_platform.corpora.protocols import make_splits
-from ser_platform.corpora.splits import Split
+from ser_platform.corpora.splits.protocols import make_splits
+from ser_platform.corpora.splits.split import Split
 from ser_platform.emotions import LabelRules
 from ser_platform.errors import BadAudio, CorpusError, UserError
 from ser_platform.settings import slots

@@ -19,7 +19,7 @@ import soxr
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio import SAMPLE_RATE
+from ser_platform.corpora.audio.reader import SAMPLE_RATE
 
 RATE = 8000  # Hz; the bands end at 3000
 N_FFT = 2048  # samples at RATE; 0.256 s: a shift by half a hop leaves most bits as they are

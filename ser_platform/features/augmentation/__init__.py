@@ -3,9 +3,9 @@
 from ser_platform.features.augmentation.channels import BandLimit, Codec, MuLaw
 from ser_platform.features.augmentation.level import Gain, PreEmphasis
 from ser_platform.features.augmentation.noise import Noise, RecordedNoise
-from ser_platform.features.augmentation.place import RandomCrop, TimeShift
 from ser_platform.features.augmentation.rooms import MeasuredRoom, Reverb
 from ser_platform.features.augmentation.stretching import Pitch, Speed, Tempo
+from ser_platform.features.augmentation.time_shift import RandomCrop, TimeShift
 from ser_platform.features.augmentation.transform import Transform
 
 # Those that need nothing but a clip, with their defaults; RecordedNoise and MeasuredRoom take a folder of sounds.

@@ -11,7 +11,7 @@ import soundfile
 import torch
 import torchaudio
 
-from ser_platform.corpora.audio import MIN_RATE, SAMPLE_RATE, Audio
+from ser_platform.corpora.audio.reader import MIN_RATE, SAMPLE_RATE, Audio
 from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn, fitted
 
 ROOM = np.float32(4)  # torchaudio clips what its filters give at full scale; a filtered peak may be the higher one

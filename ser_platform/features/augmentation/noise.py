@@ -6,8 +6,8 @@ import numpy as np
 import torch
 import torchaudio
 
-from ser_platform.features.augmentation.place import loud_part
 from ser_platform.features.augmentation.sounds import SoundFolder
+from ser_platform.features.augmentation.time_shift import loud_part
 from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn
 
 COLOURS = ("white", "pink")

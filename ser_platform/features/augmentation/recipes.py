@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ser_platform.corpora.audio import SAMPLE_RATE, Audio
+from ser_platform.corpora.audio.reader import SAMPLE_RATE, Audio
 from ser_platform.errors import BadAudio
 from ser_platform.features.augmentation.channels import BandLimit, Codec, MuLaw
 from ser_platform.features.augmentation.level import Gain, PreEmphasis

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio import AUDIO_SUFFIXES, MAX_SECONDS, Audio, audio_below, read_audio
+from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, MAX_SECONDS, Audio, audio_below, read_audio
 from ser_platform.corpora.lineage import HASH_LENGTH, Lineage, refuse_leak
-from ser_platform.corpora.splits import Split
+from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.files import digest_of
 

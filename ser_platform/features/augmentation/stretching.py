@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torchaudio
 
-from ser_platform.corpora.audio import SILENCE
+from ser_platform.corpora.audio.reader import SILENCE
 from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn, fitted, rms
 
 WINDOW_S = 0.032  # s; of the phase vocoder, some pitch periods of any voice

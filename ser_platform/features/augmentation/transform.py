@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio import SILENCE
+from ser_platform.corpora.audio.reader import SILENCE
 from ser_platform.errors import BadAudio
 from ser_platform.features.augmentation.sounds import SoundFolder
 from ser_platform.files import digest_of

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.corpora.doctor.diagnosis import Finding, diagnose
 from ser_platform.corpora.doctor.examination import examine
-from ser_platform.corpora.finding import CorpusRequest
 
 SPEAKERS = ("03", "08", "09", "10", "11", "12")
 CLIPS = ("a01Wa", "a02Wb", "a01Fa", "a02Na")  # anger twice, happiness, neutral

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 import soxr
 
-from ser_platform.corpora import CORPORA, emodb
+from ser_platform.corpora.corpus_lookup import CorpusRequest
+from ser_platform.corpora.datasets import CORPORA, emodb
 from ser_platform.corpora.doctor.diagnosis import BEWARE, NOTE, SPOILS, diagnose
 from ser_platform.corpora.doctor.examination import examine
-from ser_platform.corpora.finding import CorpusRequest
 
 
 def rewrite(path, change, rate=16_000):

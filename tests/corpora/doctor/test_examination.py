@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from ser_platform.corpora.audio import read_audio
+from ser_platform.corpora.audio.reader import read_audio
+from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.corpora.doctor import examination
 from ser_platform.corpora.doctor.examination import collect, examine
-from ser_platform.corpora.finding import CorpusRequest
 from ser_platform.errors import CorpusError, UnknownChoice
 
 

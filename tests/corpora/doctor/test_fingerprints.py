@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import soxr
 
-from ser_platform.corpora.audio import SAMPLE_RATE, read_audio
+from ser_platform.corpora.audio.reader import SAMPLE_RATE, read_audio
 from ser_platform.corpora.doctor import fingerprints
 from ser_platform.corpora.doctor.fingerprints import HOP_S, Fingerprint, fingerprint, near_duplicates
 

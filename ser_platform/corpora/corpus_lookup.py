@@ -1,0 +1,309 @@
+"""From what the user calls a corpus, names or paths, to a manifest."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+
+from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, audio_below
+from ser_platform.corpora.audio.video import VIDEO_SUFFIXES
+from ser_platform.corpora.datasets import CORPORA, demo, folder
+from ser_platform.corpora.facts import Entry, LeftOut, Misfit
+from ser_platform.corpora.manifest import Manifest, Utterance, speaker_name
+from ser_platform.emotions import LabelRules
+from ser_platform.errors import CorpusError, UnknownChoice, UserError
+from ser_platform.files import expanded
+from ser_platform.settings import corpora_folder, home
+
+NAMED = 5  # misfits that an error lists
+JOIN = "+"
+
+
+@dataclass(frozen=True)
+class CorpusRequest:
+    """Which speech, and how to read it.
+
+    Attributes:
+        corpus: names or paths; several joined by `+`.
+        as_name: read a path as this corpus.
+        speaker_from: regular expression over a clip's path within its corpus; its group is the speaker.
+        columns: for the corpus `folder`, our column name to the table's.
+        labels: rules for the emotions, see `LabelRules`.
+    """
+
+    corpus: str
+    as_name: str | None = None
+    speaker_from: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    labels: str = "as_labelled"
+
+
+@dataclass(frozen=True)
+class FoundCorpus:
+    """A corpus and where its audio lies."""
+
+    name: str
+    root: Path
+    speaker_from: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The name that speakers and runs carry."""
+        return folder.corpus_name(self.root) if self.name == "folder" else self.name
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield what each file is, ordered by path."""
+        adapter = CORPORA[self.name]
+        read = adapter.utterances(self.root, self.columns) if self.name == "folder" else adapter.utterances(self.root)
+        pattern = _speaker_pattern(self.speaker_from)
+        for entry in map(_writable, read):
+            if pattern is not None and isinstance(entry, Utterance):
+                yield _with_speaker(entry, self.root, pattern)
+            else:
+                yield entry
+
+    def manifest(self) -> Manifest:
+        """Return the manifest of the files under `root`, without durations and audio digests.
+
+        Raises:
+            CorpusError: there is no audio, or a file does not fit the corpus.
+        """
+        manifest, _ = self.read()
+        return manifest
+
+    def read(self) -> tuple[Manifest, Counter[str]]:
+        """Return the manifest, and how many files were left out, by reason.
+
+        Raises:
+            CorpusError: there is no audio, or a file does not fit the corpus.
+        """
+        entries = list(self.entries())
+        misfits = [entry for entry in entries if isinstance(entry, Misfit)]
+        if misfits:
+            more = (
+                f"; and {len(misfits) - NAMED} more, see: ser corpora doctor {self.root}"
+                if len(misfits) > NAMED
+                else ""
+            )
+            raise CorpusError("; ".join(map(str, misfits[:NAMED])) + more)
+        manifest = Manifest.from_utterances(entry for entry in entries if isinstance(entry, Utterance))
+        left_out = Counter(entry.reason for entry in entries if isinstance(entry, LeftOut))
+        if not len(manifest):
+            instead = f"; left out: {_listed(left_out)}" if left_out else ""
+            raise CorpusError(f"{self.root} holds no audio of {self.name} ({_suffixes()}){instead}")
+        return manifest, left_out
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The speech of a request: `notes` say what was left out or dropped, and why."""
+
+    name: str
+    manifest: Manifest
+    notes: tuple[str, ...]
+
+
+def gather(request: CorpusRequest) -> Gathered:
+    """Find and read the corpora of a request, join them, apply its label rules.
+
+    Raises:
+        UserError: a corpus is unknown or missing, a file does not fit, or the rules leave nothing.
+    """
+    rules = LabelRules.parse(request.labels)
+    found = find_corpora(request)
+    manifests, notes = [], []
+    for corpus in found:
+        manifest, left_out = corpus.read()
+        manifests.append(manifest)
+        if left_out:
+            notes.append(f"{corpus.title}: left out {_listed(left_out)}")
+    for manifest in manifests:
+        _refuse_two_spellings(manifest)
+    joined = manifests[0] if len(manifests) == 1 else Manifest.joined(manifests)
+    mapping = rules.mapping(manifest.labels for manifest in manifests)
+    emotions = Counter(joined.column("emotion"))
+    absent = [emotion for emotion in rules.expected if emotion not in mapping.values() and emotion not in mapping]
+    if absent:
+        notes.append(f"labels {request.labels!r}: no clip of {', '.join(absent)}")
+    changed = [
+        f"{emotion} dropped (clips: {emotions[emotion]})" if label is None else f"{emotion} counts as {label}"
+        for emotion, label in mapping.items()
+        if label != emotion
+    ]
+    if changed:
+        notes.append(f"labels {request.labels!r}: {', '.join(changed)}")
+        joined = joined.relabelled(mapping)
+    return Gathered(JOIN.join(corpus.title for corpus in found), joined, tuple(notes))
+
+
+def find_corpora(request: CorpusRequest) -> list[FoundCorpus]:
+    """Find every corpus of a request.
+
+    Of several corpora, `columns` and `speaker_from` are for the folders among them: the others say who speaks.
+
+    Raises:
+        UserError: one is unknown, missing or given twice, or `columns` are mapped where there is no table.
+    """
+    whole = expanded(request.corpus)
+    texts = [request.corpus] if whole.exists() else request.corpus.split(JOIN)
+    as_name = request.as_name or ("folder" if request.columns and len(texts) == 1 else None)
+    found = [find_corpus(text, as_name) for text in texts]
+    if request.columns and not any(corpus.name == "folder" for corpus in found):
+        raise UserError(f"{request.corpus} has no table whose columns could be mapped; only a folder of one's own has")
+    found = [
+        replace(corpus, speaker_from=request.speaker_from, columns=request.columns)
+        if len(found) == 1 or corpus.name == "folder"
+        else corpus
+        for corpus in found
+    ]
+    titles = [corpus.title for corpus in found]
+    if len(set(titles)) < len(titles):
+        raise UserError(f"{request.corpus!r} names a corpus twice")
+    return found
+
+
+def find_corpus(name_or_path: str, as_name: str | None = None) -> FoundCorpus:
+    """Find a corpus by name (under `SER_CORPORA`, then among the fetched ones: `NAME`, then `NAME-*`) or by path.
+
+    A path is recognised by its file names unless `as_name` says which corpus it is. `demo` is spoken when missing.
+
+    Raises:
+        UnknownChoice: neither a corpus name nor an existing path.
+        CorpusError: the corpus is not where it is looked up, or nothing recognises the folder.
+    """
+    if as_name is not None and as_name not in CORPORA:
+        raise UnknownChoice("corpus", as_name, CORPORA)
+    if name_or_path == "demo" and as_name is None:
+        return FoundCorpus("demo", demo.speak())
+    if name_or_path in CORPORA:
+        return FoundCorpus(as_name or name_or_path, _by_name(name_or_path))
+    path = expanded(name_or_path)
+    own = corpora_folder()
+    if not path.exists() and own is not None and (own / name_or_path).is_dir():
+        path = own / name_or_path
+    if not path.exists() and path.name != name_or_path:
+        raise CorpusError(f"{path}: no such folder")
+    if not path.exists():
+        raise UnknownChoice("corpus", name_or_path, [*CORPORA, "or an existing folder"])
+    if not path.is_dir():
+        raise CorpusError(f"{path} is a file; a corpus is a folder")
+    return FoundCorpus(as_name or _recognised(path), path.resolve())
+
+
+def fetched_folder() -> Path:
+    """Return where `ser corpora fetch` puts corpora: `SER_CORPORA`, else under `SER_HOME`."""
+    return corpora_folder() or home() / "corpora"
+
+
+def located(name: str) -> Path | None:
+    """Return the folder of corpus `name` under `SER_CORPORA` or among the fetched ones, or None."""
+    for place in (corpora_folder(), home() / "corpora"):
+        if place is None:
+            continue
+        for spelt in dict.fromkeys((name, name.replace("_", "-"))):
+            candidates = [place / spelt, *sorted(place.glob(f"{spelt}-*"))]
+            others = {other.replace("_", "-") for other in CORPORA if other != name}
+            for path in candidates:
+                if path.is_dir() and path.name not in others:  # ravdess-song is not a kind of ravdess
+                    return path
+    return None
+
+
+def _by_name(name: str) -> Path:
+    path = located(name)
+    if path is not None:
+        return path
+    if corpora_folder() is None:
+        raise CorpusError(
+            f"{name} is not here; get it with: ser corpora fetch {name}, set SER_CORPORA to the folder that holds it, "
+            "or give its path"
+        )
+    raise CorpusError(
+        f"no folder {name} or {name}-* under SER_CORPORA={corpora_folder()}; get it with: ser corpora fetch {name}"
+    )
+
+
+def _recognised(root: Path) -> str:
+    paths = [path.relative_to(root) for path in audio_below(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)]
+    if folder.has_table(root):
+        return "folder"
+    for name, adapter in CORPORA.items():
+        # A majority, so that one odd file is named by the adapter instead of hiding the corpus.
+        if name != "folder" and 2 * sum(map(adapter.recognises, paths)) > len(paths):
+            _refuse_two_labels(root, name)
+            return name
+    if folder.recognises_folder(root, paths):
+        return "folder"
+    if not paths:
+        raise CorpusError(f"{root} holds no audio ({_suffixes()})")
+    raise CorpusError(
+        f"{root}: file names like {paths[0].stem!r} fit no corpus, there is no folder an emotion and no metadata.csv; "
+        f"say which corpus it is with --as {'|'.join(CORPORA)}"
+    )
+
+
+def _refuse_two_labels(root: Path, name: str) -> None:
+    """Refuse clips whose names say another emotion than the folders that they were sorted into."""
+    for entry in CORPORA[name].utterances(root):
+        if isinstance(entry, Utterance):
+            sorted_as = folder.emotion_above(entry.path.relative_to(root))
+            if sorted_as not in (None, entry.emotion):
+                raise CorpusError(
+                    f"{entry.path}: by its name, which is {name}'s, it is {entry.emotion}, by its folder {sorted_as}; "
+                    f"say which counts: --as {name} or --as folder"
+                )
+
+
+def _writable(entry: Entry) -> Entry:
+    """Turn an utterance whose file name is not UTF-8 into a misfit: no table could hold its path."""
+    try:
+        str(entry.path).encode()
+    except UnicodeEncodeError:
+        return Misfit(Path(os.fsencode(entry.path).decode(errors="replace")), "its name is not UTF-8; rename the file")
+    return entry
+
+
+def _speaker_pattern(text: str | None) -> re.Pattern[str] | None:
+    if text is None:
+        return None
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UserError(f"--speaker-from {text!r} is no regular expression: {error}") from error
+    if pattern.groups != 1:
+        raise UserError(f"--speaker-from {text!r} must have one group, the speaker, like '^([^/]+)/'")
+    return pattern
+
+
+def _with_speaker(utterance: Utterance, root: Path, pattern: re.Pattern[str]) -> Utterance | Misfit:
+    if utterance.speaker != speaker_name(utterance.corpus, None):
+        raise UserError(
+            f"--speaker-from is for corpora that do not say who speaks; {utterance.path.name} is by {utterance.speaker}"
+        )
+    within = PurePath(utterance.path).relative_to(root).as_posix()
+    match = pattern.search(within)
+    if match is None or not match[1]:
+        return Misfit(utterance.path, f"--speaker-from {pattern.pattern!r} finds no speaker in {within!r}")
+    return replace(utterance, speaker=speaker_name(utterance.corpus, match[1]))
+
+
+def _refuse_two_spellings(manifest: Manifest) -> None:
+    """Refuse speakers who differ in case or leading zeros only: one person in two spellings would be in two parts."""
+    known: dict[str, str] = {}
+    for speaker in manifest.speakers:
+        plain = re.sub(r"(?<!\d)0+(?=\d)", "", speaker.casefold()).replace(" ", "")
+        if known.setdefault(plain, speaker) != speaker:
+            raise CorpusError(
+                f"speakers {known[plain]!r} and {speaker!r} seem to be one, spelt in two ways; mend the table"
+            )
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{reason} (files: {count})" for reason, count in counts.most_common())
+
+
+def _suffixes() -> str:
+    return ", ".join(sorted(AUDIO_SUFFIXES))

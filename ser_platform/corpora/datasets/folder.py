@@ -1,0 +1,250 @@
+"""Any folder of recordings: a directory per emotion, or a table `metadata.csv`, `.jsonl` or `.parquet`.
+
+Without a table, a clip's emotion is the nearest folder named after one (`angry/`, `Joy/anna/`), at any depth; nobody
+knows the speakers. A table follows the Hugging Face audiofolder convention: `file_name` (relative to the table) and
+`emotion` or `label`, in words; other columns of a manifest (`speaker`, `sex`, `start_s`, ...) are taken where they are
+there. Column names can be mapped. Tables may lie in folders (`train/metadata.csv`); clips that no table lists are left
+out. A clip's id is its path in the folder without the suffix, with `#start-end` where it is a part of a file.
+Source: https://huggingface.co/docs/datasets/audio_dataset#audiofolder
+"""
+
+import contextlib
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any
+
+from ser_platform.corpora.audio.reader import audio_below
+from ser_platform.corpora.facts import Entry, Facts, LeftOut, Misfit, each
+from ser_platform.corpora.manifest import Utterance, speaker_name
+from ser_platform.corpora.metadata_table import Table, read_table, tables_below, text_of
+from ser_platform.emotions import EMOTIONS as VALID
+from ser_platform.emotions import canonical
+from ser_platform.errors import CorpusError, UnknownChoice
+
+FACTS = Facts(
+    title="any folder of recordings",
+    languages=(),
+    clips=None,
+    speakers=None,
+    licence="yours",
+    citation="",
+    homepage="https://huggingface.co/docs/datasets/audio_dataset#audiofolder",
+    how="a directory per emotion, or metadata.csv / .jsonl / .parquet with file_name and emotion",
+)
+EMOTIONS: dict[str, str] = {}
+NEEDED = ("file_name", "emotion")
+SECONDS = ("start_s", "end_s")
+WORDS = (
+    "speaker",
+    "sex",
+    "age",
+    "language",
+    "intensity",
+    "sentence",
+    "repetition",
+    "dialogue",
+    "session",
+    "part",
+    "votes",
+)
+LABEL = "label"  # what Hugging Face calls the column that we call emotion
+SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
+PARTS = {"train": "train", "dev": "dev", "test": "test", "training": "train"} | dict.fromkeys(
+    ("validation", "valid", "val", "development"), "dev"
+)
+UNREAD = frozenset({".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".caf", ".au"})
+NUMBER = re.compile(r"[+-]?\d+(\.0*)?")
+
+
+def corpus_name(root: Path) -> str:
+    """Return the name of the corpus in `root`: the folder's, made fit for runs and speakers."""
+    return "folder-" + (re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "corpus")
+
+
+def recognises(path: PurePath) -> bool:
+    """Return False: a folder is recognised as a whole, after the corpora that have a grammar."""
+    del path
+    return False
+
+
+def has_table(root: Path) -> bool:
+    """Tell whether a table of metadata lies in `root` itself: then it counts, whatever the files are called."""
+    return any(path.parent == root for path in tables_below(root))
+
+
+def recognises_folder(root: Path, paths: Sequence[PurePath]) -> bool:
+    """Tell whether `root` has a table of metadata, or most of its audio `paths` lie in folders named after emotions."""
+    return bool(tables_below(root)) or 2 * sum(emotion_above(path) is not None for path in paths) > len(paths)
+
+
+def utterances(root: Path, columns: Mapping[str, str] | None = None) -> Iterator[Entry]:
+    """Yield what each file under `root` is, ordered by path; `columns` maps our column names to the table's.
+
+    Raises:
+        CorpusError: a table cannot be read, lacks a column, or its emotions are numbers.
+    """
+    mapped, tables = dict(columns or {}), tables_below(root)
+    for ours in mapped:
+        if ours not in (*NEEDED, *WORDS, *SECONDS):
+            raise CorpusError(f"no column {ours!r} is known here; valid are {', '.join((*NEEDED, *WORDS, *SECONDS))}")
+    if tables:
+        yield from _distinct(_listed(root, [read_table(path) for path in tables], mapped), root)
+    elif mapped:
+        raise CorpusError(f"{root} has no table whose columns could be mapped (metadata.csv, .jsonl or .parquet)")
+    else:
+        yield from _distinct(each(audio_below(root), partial(_in_folder, root=root)), root)
+        yield from (LeftOut(path, f"{path.suffix.lower()} is not read") for path in audio_below(root, UNREAD))
+
+
+def _in_folder(path: Path, root: Path) -> Utterance:
+    within = path.relative_to(root)
+    named = _emotions_above(within)
+    if len(set(named.values())) > 1:  # speakers may be called Joy
+        raise CorpusError(f"lies in folders of two emotions, {' and '.join(named)}; rename one, or write metadata.csv")
+    emotion = emotion_above(within)
+    if emotion is None:
+        where = f"its folder {within.parent.name!r}" if within.parent.name else f"the folder {root.name!r} itself"
+        raise CorpusError(f"neither {where} nor one above is an emotion; valid are {', '.join(VALID)}")
+    corpus = corpus_name(root)
+    return Utterance(_id(within.with_suffix("")), path, corpus, speaker_name(corpus, None), emotion)
+
+
+def emotion_above(within: PurePath) -> str | None:
+    """Return the emotion that a folder above is named after, the nearest one of several."""
+    return next(iter(_emotions_above(within).values()), None)
+
+
+def _emotions_above(within: PurePath) -> dict[str, str]:
+    """Return the folders above that are named after emotions, nearest first, and the emotions."""
+    found = {}
+    for folder in reversed(within.parent.parts):
+        with contextlib.suppress(UnknownChoice):
+            found[folder] = canonical(folder)
+    return found
+
+
+def _listed(root: Path, tables: Sequence[Table], mapped: Mapping[str, str]) -> Iterator[Entry]:
+    entries: list[Entry] = []
+    for table in tables:
+        names = _columns(table, mapped)
+        entries += (_of_row(row, number, root, table.path, names) for number, row in enumerate(table.rows, 1))
+    listed = {entry.path for entry in entries}
+    entries += (LeftOut(path, "in no table of metadata") for path in audio_below(root) if path not in listed)
+    return iter(sorted(entries, key=_place))
+
+
+def _columns(table: Table, mapped: Mapping[str, str]) -> dict[str, str]:
+    """Return the table's name of each of our columns that it has."""
+    emotion = LABEL if LABEL in table.columns and "emotion" not in table.columns else "emotion"
+    wanted = {"file_name": "file_name", "emotion": emotion, **mapped}
+    names = {ours: table.column(ours, theirs) for ours, theirs in wanted.items()}
+    for number, row in enumerate(table.rows, 1):
+        word = text_of(row.get(names["emotion"]))
+        if word is not None and NUMBER.fullmatch(word):
+            raise CorpusError(
+                f"{table.path} row {number}: the emotion in column {names['emotion']!r} is the number {word}, and what "
+                f"it stands for is not in the table; write words: {', '.join(VALID)}"
+            )
+    return names | {ours: ours for ours in (*WORDS, *SECONDS) if ours not in names and ours in table.columns}
+
+
+def _of_row(row: Mapping[str, Any], number: int, root: Path, table: Path, names: Mapping[str, str]) -> Entry:
+    cells = {ours: text_of(row.get(theirs)) for ours, theirs in names.items()}
+    where, file_name, word = f"row {number} of {table.name}", cells["file_name"], cells["emotion"]
+    if file_name is None:
+        return Misfit(table, f"row {number} names no file")
+    path = _inside(root, table.parent, file_name)
+    if path is None:
+        return Misfit(table.parent / file_name, f"{where} leaves the folder {root}")
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that no file can have
+        return Misfit(path, f"no such file, which {where} names")
+    if word is None:
+        return Misfit(path, f"{where} has no emotion; valid are {', '.join(VALID)}")
+    try:
+        emotion, start_s, end_s = canonical(word), _seconds(cells, "start_s"), _seconds(cells, "end_s")
+        words = _words(cells)
+    except (UnknownChoice, CorpusError) as error:
+        return Misfit(path, f"{where}: {error}")
+    if end_s is not None and end_s <= (start_s or 0.0):
+        return Misfit(path, f"{where}: end_s {end_s:g} is not after start_s {start_s or 0:g}")
+    corpus = corpus_name(root)
+    speaker = speaker_name(corpus, words.pop("speaker", None))
+    clip = _id(path.relative_to(root).with_suffix(""), start_s, end_s)
+    return Utterance(clip, path, corpus, speaker, emotion, start_s, end_s, **words)
+
+
+def _inside(root: Path, folder: Path, file_name: str) -> Path | None:
+    """Return the path that a table in `folder` names, None where it leaves `root`. Links are followed as they are."""
+    base = os.path.normpath(root)
+    path = PurePath(os.path.normpath(folder / file_name))
+    if PurePath(file_name).is_absolute() or not path.is_relative_to(base):
+        return None
+    return root / path.relative_to(base)
+
+
+def _seconds(cells: Mapping[str, str | None], name: str) -> float | None:
+    text = cells.get(name)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise CorpusError(f"{name} {text!r} is no time in seconds")
+    return seconds
+
+
+def _words(cells: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the columns of words, with one spelling of the sexes and of the parts."""
+    words: dict[str, Any] = {name: cells[name] for name in WORDS if name in cells}
+    if sex := words.get("sex"):
+        words["sex"] = SEXES.get(sex.lower(), sex.lower())
+    if part := words.get("part"):
+        if part.lower() not in PARTS:
+            raise CorpusError(f"unknown part {part!r}; valid are train, dev, test")
+        words["part"] = PARTS[part.lower()]
+    return words
+
+
+def _id(within: PurePath, start_s: float | None = None, end_s: float | None = None) -> str:
+    if start_s is None and end_s is None:
+        return within.as_posix()
+    return f"{within.as_posix()}#{_time(start_s or 0.0)}-{'' if end_s is None else _time(end_s)}"
+
+
+def _time(seconds: float) -> str:
+    """Return seconds to the microsecond, as short as possible: `0.5`, `12`."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
+
+
+def _place(entry: Entry) -> tuple[Path, float, float]:
+    if isinstance(entry, Utterance):
+        return entry.path, entry.start_s or 0.0, math.inf if entry.end_s is None else entry.end_s
+    return entry.path, 0.0, 0.0
+
+
+def _distinct(entries: Iterable[Entry], root: Path) -> Iterator[Entry]:
+    """Yield the entries; ids that files share because they differ in their suffix only have it, whatever the order.
+
+    A clip that is there twice is odd.
+    """
+    found = list(entries)
+    paths = {entry.path for entry in found if isinstance(entry, Utterance)}
+    shared = Counter(path.with_suffix("") for path in paths)
+    seen = set()
+    for entry in found:
+        if not isinstance(entry, Utterance):
+            yield entry
+        elif (clip := (entry.path, entry.start_s, entry.end_s)) in seen:
+            yield Misfit(entry.path, "is listed twice")
+        else:
+            seen.add(clip)
+            full = _id(entry.path.relative_to(root), entry.start_s, entry.end_s)
+            yield replace(entry, id=full) if shared[entry.path.with_suffix("")] > 1 else entry

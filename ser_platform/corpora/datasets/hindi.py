@@ -1,0 +1,87 @@
+"""IITKGP-SEHSC, simulated emotion Hindi speech corpus: 10 speakers, 15 sentences, 10 sessions, 8 emotions, 16 kHz.
+
+Koolagudi, Reddy, Yadav & Rao, "IITKGP-SEHSC: Hindi speech corpus for emotion analysis", ICDeCom 2011. Licence: on
+request, for research. Source: https://ieeexplore.ieee.org/document/5738540. 5 men and 5 women, artists of All India
+Radio, say every sentence in every emotion in every session: 12000 clips, 1500 an emotion, 1200 a speaker.
+
+File names, `3/session2/anger/3.2.anger-01`: speaker, session, emotion, sentence. A subset of 8 speakers, 5 sessions and
+10 sentences (3200 clips) that goes round has the same shape, with `sad` for `sadness` and sentences without the zero.
+Spaces and capitals do not matter (`3. 2. Anger - 1`); a session that the name leaves open is the folder's.
+Which of the speakers are women, the names do not say.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+from ser_platform.corpora.audio.reader import audio_below
+from ser_platform.corpora.datasets.duplicates import once
+from ser_platform.corpora.facts import Entry, Facts, each
+from ser_platform.corpora.manifest import Utterance
+from ser_platform.errors import CorpusError
+
+FACTS = Facts(
+    title="IITKGP-SEHSC, simulated emotion Hindi speech corpus",
+    languages=("hi",),
+    clips=12000,
+    speakers=10,
+    licence="research only, on request",
+    citation="Koolagudi et al., IITKGP-SEHSC: Hindi speech corpus for emotion analysis, ICDeCom 2011",
+    homepage="https://ieeexplore.ieee.org/document/5738540",
+    how="ask its authors at IIT Kharagpur, see the paper",
+)
+EMOTIONS = {
+    "anger": "anger",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happy": "happiness",
+    "neutral": "neutral",
+    "sadness": "sadness",
+    "sad": "sadness",
+    "sarcastic": "sarcasm",
+    "surprise": "surprise",
+}
+SPEAKERS = range(1, 11)
+NAME = re.compile(r"(\d+)\s*\.\s*(session\s*\d*|\d+)\s*\.\s*([a-z]+)\s*-\s*(\d+)", re.IGNORECASE)
+SESSION_FOLDER = re.compile(r"session\s*(\d+)", re.IGNORECASE)
+
+
+def recognises(path: PurePath) -> bool:
+    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
+    return NAME.fullmatch(path.stem.strip()) is not None
+
+
+def utterances(root: Path) -> Iterator[Entry]:
+    """Yield what each file under `root` is, ordered by path; second copies are left out."""
+    return once(each(audio_below(root), _utterance))
+
+
+def _utterance(path: Path) -> Utterance:
+    match = NAME.fullmatch(path.stem.strip())
+    if match is None:
+        raise CorpusError(f"{path.stem!r} is no IITKGP-SEHSC name (like 3.2.anger-01)")
+    speaker, session, emotion, sentence = int(match[1]), _session(match[2], path), match[3].lower(), int(match[4])
+    if speaker not in SPEAKERS:
+        raise CorpusError(f"unknown speaker {match[1]!r}; valid are {', '.join(map(str, SPEAKERS))}")
+    if emotion not in EMOTIONS:
+        raise CorpusError(f"unknown emotion {match[3]!r}; valid are {', '.join(EMOTIONS)}")
+    return Utterance(
+        id=f"{speaker}.{session}.{emotion}-{sentence:02d}",
+        path=path,
+        corpus="hindi",
+        speaker=f"hindi-{speaker}",
+        emotion=EMOTIONS[emotion],
+        language="hi",
+        sentence=f"{sentence:02d}",
+        session=str(session),
+    )
+
+
+def _session(text: str, path: Path) -> int:
+    """Return the number of the session that a name gives, else that of the nearest folder named after one."""
+    if digits := re.search(r"\d+", text):
+        return int(digits[0])
+    for folder in path.parents:
+        if match := SESSION_FOLDER.fullmatch(folder.name):
+            return int(match[1])
+    raise CorpusError(f"{path.stem!r} neither names a session (like 3.2.anger-01) nor lies in a folder of one")

@@ -1,0 +1,137 @@
+"""IEMOCAP, interactive emotional dyadic motion capture database: 10 actors in 5 sessions, 10039 turns, 16 kHz.
+
+Busso, Bulut, Lee, Kazemzadeh, Mower, Kim, Chang, Lee & Narayanan, "IEMOCAP: Interactive emotional dyadic motion capture
+database", Language Resources and Evaluation 42, 2008. Licence: research only, on request to the University of Southern
+California. Source: https://sail.usc.edu/iemocap.
+
+Clips, `Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav`: session, who wore the markers, dialogue
+(`impro`: improvised on a topic, `script`: acted from a play), who speaks (the last F or M), number of the turn. In a
+session a woman and a man talk; `iemocap-1F` is the woman of session 1.
+
+Labels, `Session1/dialog/EmoEvaluation/Ses01F_impro01.txt`: of each turn the majority of three raters or more, then a
+line a rater (here `votes`): `C-` emotions, `A-` valence, activation, dominance on scales of 1 to 5; F and M raters are
+the actors themselves. What was said is in `dialog/transcriptions`. The recordings of whole dialogues are left out, and
+so are turns without a majority (`xxx`) or with one for another emotion (`oth`): 7529 remain.
+
+| neu | fru | ang | sad | exc | hap | sur | fea | dis | oth | xxx |
+|---|---|---|---|---|---|---|---|---|---|---|
+| 1708 | 1849 | 1103 | 1084 | 1041 | 595 | 107 | 40 | 2 | 3 | 2507 |
+
+Turns by session: 1819, 1811, 2136, 2103, 2170.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePath
+
+from ser_platform.corpora.audio.reader import audio_below
+from ser_platform.corpora.datasets.duplicates import once
+from ser_platform.corpora.facts import Entry, Facts, LeftOut, each
+from ser_platform.corpora.manifest import Utterance
+from ser_platform.errors import CorpusError
+
+FACTS = Facts(
+    title="IEMOCAP, interactive emotional dyadic motion capture database",
+    languages=("en",),
+    clips=10039,
+    speakers=10,
+    licence="research only, on request",
+    citation="Busso et al., IEMOCAP: Interactive emotional dyadic motion capture database, LRE 42, 2008",
+    homepage="https://sail.usc.edu/iemocap",
+    how="ask for it at https://sail.usc.edu/iemocap/iemocap_release.htm",
+)
+EMOTIONS = {
+    "neu": "neutral",
+    "fru": "frustration",
+    "ang": "anger",
+    "sad": "sadness",
+    "exc": "excitement",
+    "hap": "happiness",
+    "sur": "surprise",
+    "fea": "fear",
+    "dis": "disgust",
+    "oth": None,
+    "xxx": None,
+}
+REASONS = {"oth": "of another emotion (oth)", "xxx": "without a majority of raters (xxx)"}
+DIALOGUE = re.compile(r"Ses0[1-5][FM]_(?:impro|script)\d\d(?:_\d)?[a-z]?")
+NAME = re.compile(rf"({DIALOGUE.pattern})_([FM])(\d\d\d)")
+TURN = re.compile(r"\[[\d. -]+\]\t(\w+)\t(\w+)\t\[")  # [6.2901 - 8.2357]  Ses01F_impro01_F000  neu  [2.5, 2.5, 2.5]
+SAID = re.compile(r"(\w+) \[[\d. -]+\]:\s*(.*)")  # Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
+RATER = re.compile(r"[AC]-\w+:")
+
+
+@dataclass
+class Turn:
+    """What the tables say of one turn."""
+
+    emotion: str
+    votes: list[str]
+    said: str | None = None
+
+
+def recognises(path: PurePath) -> bool:
+    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
+    return NAME.fullmatch(path.stem) is not None
+
+
+def utterances(root: Path) -> Iterator[Entry]:
+    """Yield what each file under `root` is, ordered by path, then the turns that are listed and not there."""
+    paths, turns = audio_below(root), _turns(root)
+    yield from once(each(paths, partial(_utterance, turns=turns)))
+    for name in sorted(turns.keys() - {path.stem for path in paths}):
+        yield LeftOut(root / name, "listed in an evaluation without a clip")
+
+
+def _utterance(path: Path, turns: Mapping[str, Turn]) -> Utterance | LeftOut:
+    match = NAME.fullmatch(path.stem)
+    if match is None:
+        if DIALOGUE.fullmatch(path.stem):
+            return LeftOut(path, "recording of a whole dialogue")
+        raise CorpusError(f"{path.stem!r} is no IEMOCAP name (like Ses01F_impro01_M000)")
+    dialogue, speaker, _ = match.groups()
+    turn = turns.get(path.stem)
+    if turn is None:
+        raise CorpusError(f"no line of EmoEvaluation/{dialogue}.txt tells the emotion of {path.stem!r}")
+    if turn.emotion not in EMOTIONS:
+        raise CorpusError(f"unknown emotion {turn.emotion!r}; valid are {', '.join(EMOTIONS)}")
+    emotion = EMOTIONS[turn.emotion]
+    if emotion is None:
+        return LeftOut(path, REASONS[turn.emotion])
+    session = dialogue[len("Ses0")]
+    return Utterance(
+        id=path.stem,
+        path=path,
+        corpus="iemocap",
+        speaker=f"iemocap-{session}{speaker}",
+        emotion=emotion,
+        sex="female" if speaker == "F" else "male",
+        language="en",
+        sentence=turn.said,
+        dialogue=dialogue,
+        session=session,
+        votes=" | ".join(turn.votes) or None,
+    )
+
+
+def _turns(root: Path) -> dict[str, Turn]:
+    """Return the turns that the evaluations list, by name, with what the transcriptions have of them.
+
+    A rater's own files (`EmoEvaluation/Categorical`, `Attribute`, `Self-evaluation`) lie a folder deeper.
+    """
+    turns: dict[str, Turn] = {}
+    texts = audio_below(root, {".txt"})
+    for path in (path for path in texts if path.parent.name == "EmoEvaluation"):
+        turn = None
+        for line in path.read_text(encoding="latin-1").splitlines():
+            if match := TURN.match(line):
+                turn = turns[match[1]] = Turn(match[2], [])
+            elif turn is not None and RATER.match(line):
+                turn.votes.append(" ".join(line.split()))
+    for path in (path for path in texts if path.parent.name == "transcriptions"):
+        for line in path.read_text(encoding="latin-1").splitlines():
+            if (match := SAID.match(line)) and match[1] in turns:
+                turns[match[1]].said = match[2].strip() or None
+    return turns

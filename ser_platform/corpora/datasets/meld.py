@@ -1,0 +1,181 @@
+"""MELD, Multimodal EmotionLines Dataset: 13708 utterances of the television series Friends, 304 speakers, 7 emotions.
+
+Poria, Hazarika, Majumder, Naik, Cambria & Mihalcea, "MELD: A multimodal multi-party dataset for emotion recognition in
+conversations", ACL 2019. Licence: GPL-3.0 (the annotation). Source: https://affective-meld.github.io.
+
+Clips, `train_splits/dia0_utt0.mp4`: dialogue and utterance, numbered anew in each part; the labels are in
+`train_sent_emo.csv`, `dev_sent_emo.csv` and `test_sent_emo.csv`. The folders are `train_splits`, `dev_splits_complete`
+and `output_repeated_splits_test`; any folder with train, dev or test in its name will do, and so will audio in other
+formats than mp4 (which is read with ffmpeg). Sound is of two channels or six.
+
+| | neutral | joy | surprise | anger | sadness | disgust | fear | all |
+|---|---|---|---|---|---|---|---|---|
+| train | 4710 | 1743 | 1205 | 1109 | 683 | 271 | 268 | 9989 |
+| dev | 470 | 163 | 150 | 153 | 111 | 22 | 40 | 1109 |
+| test | 1256 | 402 | 281 | 345 | 208 | 68 | 50 | 2610 |
+
+Clips: Joey 2070, Ross 2048, Rachel 1955, Phoebe 1797, Monica 1782, Chandler 1763; the next is Janice with 89. The six
+are in every part. `All`, `Both` or `Joey and Ross` are speakers of their own here, as in the tables.
+
+What is odd in the release: clips that no table lists (left out); a few that are listed and missing (dev dia110_utt7) or
+corrupt (train dia125_utt3, which is set aside when it is read); in the test part clips that are there twice, of which
+`final_videos_testdia0_utt0` is the cut that fits the text; and tables of before 2020 whose apostrophes are control
+characters (Windows-1252 taken for Latin-1).
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+
+from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, audio_below
+from ser_platform.corpora.audio.video import VIDEO_SUFFIXES, require_ffmpeg
+from ser_platform.corpora.facts import Entry, Facts, LeftOut, Misfit
+from ser_platform.corpora.manifest import Utterance, speaker_name
+from ser_platform.errors import CorpusError
+
+FACTS = Facts(
+    title="MELD, Multimodal EmotionLines Dataset",
+    languages=("en",),
+    clips=13708,
+    speakers=304,
+    licence="GPL-3.0",
+    citation="Poria et al., MELD: A multimodal multi-party dataset for emotion recognition in conversations, ACL 2019",
+    homepage="https://affective-meld.github.io",
+    how="unpack http://web.eecs.umich.edu/~mihalcea/downloads/MELD.Raw.tar.gz (11 GB) and the three archives in it",
+)
+EMOTIONS = {
+    "neutral": "neutral",
+    "joy": "happiness",
+    "surprise": "surprise",
+    "anger": "anger",
+    "sadness": "sadness",
+    "disgust": "disgust",
+    "fear": "fear",
+}
+PARTS = ("train", "dev", "test")
+SEX = {
+    "chandler": "male",
+    "joey": "male",
+    "ross": "male",
+    "monica": "female",
+    "phoebe": "female",
+    "rachel": "female",
+}
+NAME = re.compile(r"(final_videos_test)?dia(\d+)_utt(\d+)")
+PART = re.compile(rf"(?:.*_)?({'|'.join(PARTS)})(?:_.*)?", re.IGNORECASE)
+TABLE = re.compile(rf"({'|'.join(PARTS)})_sent_emo\.csv")
+COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "Season", "Episode")
+# Windows-1252 taken for Latin-1: apostrophes and dashes among the control characters.
+CONTROLS = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
+
+Key = tuple[str, int, int]  # part, dialogue, utterance
+Rows = Mapping[Key, Mapping[str, str]]
+
+
+def recognises(path: PurePath) -> bool:
+    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
+    return NAME.fullmatch(path.stem) is not None
+
+
+def utterances(root: Path) -> Iterator[Entry]:
+    """Yield what each file under `root` is, ordered by path, then the clips that are listed and not there.
+
+    Raises:
+        CorpusError: a table lacks a column.
+        UserError: there are mp4, and no ffmpeg to read them with.
+    """
+    paths = audio_below(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)
+    tables = _tables(root)
+    chosen = _chosen(paths, root)
+    if any(path.suffix.lower() in VIDEO_SUFFIXES for path in chosen.values()):
+        require_ffmpeg()
+    rows = {key: row for part, table in tables.items() for key, row in _rows(part, table).items()}
+    for path in paths:
+        yield _entry(path, root, tables, rows, chosen)
+    for key in sorted(rows.keys() - chosen.keys()):
+        part, dialogue, utterance = key
+        missing = tables[part].parent / part / f"dia{dialogue}_utt{utterance}"
+        yield LeftOut(missing, f"listed in {tables[part].name} without a clip")
+
+
+def _entry(path: Path, root: Path, tables: Mapping[str, Path], rows: Rows, chosen: Mapping[Key, Path]) -> Entry:
+    if not recognises(path):
+        return Misfit(path, f"{path.stem!r} is no MELD name (like dia0_utt0)")
+    key = _key(path, root)
+    if key is None:
+        return Misfit(path, f"lies in no folder named after its part; valid are {', '.join(PARTS)}")
+    if key[0] not in tables:
+        return Misfit(path, f"there is no {key[0]}_sent_emo.csv under {root}, which has its label")
+    if chosen[key] != path:
+        return LeftOut(path, "another cut or format of a clip")
+    if key not in rows:
+        return LeftOut(path, f"not listed in {tables[key[0]].name}")
+    return _utterance(path, key, rows[key])
+
+
+def _utterance(path: Path, key: Key, row: Mapping[str, str]) -> Utterance | Misfit:
+    part, dialogue, utterance = key
+    token = row["Emotion"].strip().lower()
+    if token not in EMOTIONS:
+        return Misfit(path, f"unknown emotion {row['Emotion']!r}; valid are {', '.join(EMOTIONS)}")
+    speaker = "-".join(row["Speaker"].lower().split())
+    return Utterance(
+        id=f"{part}/dia{dialogue}_utt{utterance}",
+        path=path,
+        corpus="meld",
+        speaker=speaker_name("meld", speaker),
+        emotion=EMOTIONS[token],
+        sex=SEX.get(speaker),
+        language="en",
+        sentence=" ".join(row["Utterance"].split()) or None,
+        dialogue=f"{part}/dia{dialogue}",
+        session=f"s{row['Season'].strip().zfill(2)}e{row['Episode'].strip().zfill(2)}",
+        part=part,
+    )
+
+
+def _key(path: Path, root: Path) -> Key | None:
+    """Return which clip a file is; None for another file, and where no folder tells the part."""
+    match = NAME.fullmatch(path.stem)
+    folders = reversed(path.relative_to(root).parent.parts)
+    parts = [found[1].lower() for folder in folders if (found := PART.fullmatch(folder))]
+    return (parts[0], int(match[2]), int(match[3])) if match and parts else None
+
+
+def _chosen(paths: Iterable[Path], root: Path) -> dict[Key, Path]:
+    """Return the file of each clip: the final cut before others, audio before the video that it was taken from."""
+    chosen: dict[Key, Path] = {}
+    for path in sorted(paths, key=_rank):
+        key = _key(path, root)
+        if key is not None:
+            chosen.setdefault(key, path)
+    return chosen
+
+
+def _rank(path: Path) -> tuple[bool, bool]:
+    return not path.stem.startswith("final"), path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _tables(root: Path) -> dict[str, Path]:
+    """Return the table of each part that is there, the first one by path."""
+    found: dict[str, Path] = {}
+    for path in audio_below(root, {".csv"}):
+        if match := TABLE.fullmatch(path.name):
+            found.setdefault(match[1], path)
+    return found
+
+
+def _rows(part: str, table: Path) -> dict[Key, dict[str, str]]:
+    content = table.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    reader = csv.DictReader(text.translate(CONTROLS).splitlines(keepends=True), restval="")
+    if lacking := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
+        raise CorpusError(f"{table} lacks the columns {', '.join(lacking)}")
+    try:
+        return {(part, int(row["Dialogue_ID"]), int(row["Utterance_ID"])): row for row in reader}
+    except ValueError as error:
+        raise CorpusError(f"{table} line {reader.line_num}: a number of a dialogue or utterance is none") from error

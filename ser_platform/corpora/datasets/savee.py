@@ -1,0 +1,72 @@
+"""SAVEE, Surrey Audio-Visual Expressed Emotion: 4 men, 480 English clips, 7 emotions, 44.1 kHz.
+
+Haq & Jackson, "Multimodal emotion recognition", in: Machine Audition, IGI Global 2010. Licence: research only, after
+registration. Source: http://kahlan.eps.surrey.ac.uk/savee. File names, `a01` in a folder of the speaker, or `DC_a01`:
+speaker (DC, JE, JK, KL; 27 to 31 years old), emotion (one letter or two), sentence of that emotion. Each speaker says
+30 sentences neutral and 15 in each other emotion: 120 clips a speaker, 60 an emotion and 120 neutral. The sentences are
+TIMIT's; apart from a few they differ by emotion, so a sentence is named with its emotion (`a01`).
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+from ser_platform.corpora.audio.reader import audio_below
+from ser_platform.corpora.datasets.duplicates import once
+from ser_platform.corpora.facts import Entry, Facts, each
+from ser_platform.corpora.manifest import Utterance
+from ser_platform.errors import CorpusError
+
+FACTS = Facts(
+    title="SAVEE, Surrey Audio-Visual Expressed Emotion",
+    languages=("en",),
+    clips=480,
+    speakers=4,
+    licence="research only, after registration",
+    citation="Haq & Jackson, Multimodal emotion recognition, in: Machine Audition, IGI Global 2010",
+    homepage="http://kahlan.eps.surrey.ac.uk/savee",
+    how="register at http://kahlan.eps.surrey.ac.uk/savee/Register.html and download the audio files",
+)
+EMOTIONS = {
+    "a": "anger",
+    "d": "disgust",
+    "f": "fear",
+    "h": "happiness",
+    "n": "neutral",
+    "sa": "sadness",
+    "su": "surprise",
+}
+SPEAKERS = ("DC", "JE", "JK", "KL")
+NAME = re.compile(rf"(?:({'|'.join(SPEAKERS)})_?)?([a-z]{{1,2}})(\d\d)")
+
+
+def recognises(path: PurePath) -> bool:
+    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus and tells its speaker."""
+    match = NAME.fullmatch(path.stem)
+    return match is not None and (match[1] is not None or path.parent.name in SPEAKERS)
+
+
+def utterances(root: Path) -> Iterator[Entry]:
+    """Yield what each file under `root` is, ordered by path; second copies are left out."""
+    return once(each(audio_below(root), _utterance))
+
+
+def _utterance(path: Path) -> Utterance:
+    match = NAME.fullmatch(path.stem)
+    if match is None:
+        raise CorpusError(f"{path.stem!r} is no SAVEE name (like DC_a01, or a01 in the folder DC)")
+    speaker, letters, number = match[1] or path.parent.name, match[2], match[3]
+    if speaker not in SPEAKERS:
+        raise CorpusError(f"unknown speaker {speaker!r}, the folder of {path.stem}; valid are {', '.join(SPEAKERS)}")
+    if letters not in EMOTIONS:
+        raise CorpusError(f"unknown emotion {letters!r}; valid are {', '.join(EMOTIONS)}")
+    return Utterance(
+        id=f"{speaker}_{letters}{number}",
+        path=path,
+        corpus="savee",
+        speaker=f"savee-{speaker}",
+        emotion=EMOTIONS[letters],
+        sex="male",
+        language="en",
+        sentence=f"{letters}{number}",
+    )

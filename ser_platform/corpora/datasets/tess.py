@@ -1,0 +1,74 @@
+"""TESS, Toronto emotional speech set: 2 women, 200 words in one English sentence, 2800 clips, 7 emotions, 24.4 kHz.
+
+Pichora-Fuller & Dupuis, "Toronto emotional speech set (TESS)", Borealis 2020, recorded 2010. Licence: CC BY-NC-ND 4.0.
+Source: https://doi.org/10.5683/SP2/E8H2MF. File names, `OAF_back_angry`: speaker, the word after "Say the word",
+emotion (`ps` is pleasant surprise). OAF is 64 years old, YAF 26; each says every word once in every emotion: 400 clips
+an emotion, 200 of each speaker. The release calls one of OAF's clips `OA_bite_neutral`.
+
+The folders (`OAF_angry`, `OAF_Pleasant_surprise`, `YAF_pleasant_surprised`, ...) do not matter, all clips may lie in
+one. A popular download holds everything twice, in a folder of the same name within: the second copy is left out.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+from ser_platform.corpora.audio.reader import audio_below
+from ser_platform.corpora.datasets.duplicates import once
+from ser_platform.corpora.facts import Entry, Facts, each
+from ser_platform.corpora.manifest import Utterance
+from ser_platform.errors import CorpusError
+
+FACTS = Facts(
+    title="TESS, Toronto emotional speech set",
+    languages=("en",),
+    clips=2800,
+    speakers=2,
+    licence="CC-BY-NC-ND-4.0",
+    citation="Pichora-Fuller & Dupuis, Toronto emotional speech set (TESS), Borealis 2020",
+    homepage="https://doi.org/10.5683/SP2/E8H2MF",
+    how="download all files from https://doi.org/10.5683/SP2/E8H2MF (about 270 MB)",
+)
+EMOTIONS = {
+    "angry": "anger",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happy": "happiness",
+    "neutral": "neutral",
+    "ps": "surprise",
+    "sad": "sadness",
+}
+AGES = {"OAF": 64, "YAF": 26}
+MISSPELT = {"OA": "OAF"}
+NAME = re.compile(r"(OAF|OA|YAF)_([a-z]+)_([a-z]+)", re.IGNORECASE)
+
+
+def recognises(path: PurePath) -> bool:
+    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
+    return NAME.fullmatch(path.stem) is not None
+
+
+def utterances(root: Path) -> Iterator[Entry]:
+    """Yield what each file under `root` is, ordered by path; second copies are left out."""
+    return once(each(audio_below(root), _utterance))
+
+
+def _utterance(path: Path) -> Utterance:
+    match = NAME.fullmatch(path.stem)
+    if match is None:
+        raise CorpusError(f"{path.stem!r} is no TESS name (like OAF_back_angry)")
+    speaker, word, emotion = match[1].upper(), match[2].lower(), match[3].lower()
+    speaker = MISSPELT.get(speaker, speaker)
+    if emotion not in EMOTIONS:
+        raise CorpusError(f"unknown emotion {emotion!r}; valid are {', '.join(EMOTIONS)}")
+    return Utterance(
+        id=f"{speaker}_{word}_{emotion}",
+        path=path,
+        corpus="tess",
+        speaker=f"tess-{speaker}",
+        emotion=EMOTIONS[emotion],
+        sex="female",
+        age=str(AGES[speaker]),
+        language="en",
+        sentence=word,
+    )

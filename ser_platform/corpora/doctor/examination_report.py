@@ -1,0 +1,156 @@
+"""All that the doctor found, as one JSON-ready dictionary: shares in [0, 1], seconds, Hz, dB."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_platform.corpora.doctor.diagnosis import LEVELS, SPOILS, Finding
+from ser_platform.corpora.doctor.examination import Examination
+from ser_platform.corpora.doctor.measurements import Measures
+
+BINS = 12  # about so many
+STEPS = (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 20.0)  # seconds
+SPEAKERS_SHOWN = 40  # in a table a speaker; more are summed up
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts between edges; `edges` has one more."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+def report(exam: Examination, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return everything as JSON takes it."""
+    manifest = exam.manifest
+    return {
+        "corpus": exam.collected.name,
+        "folders": [str(root) for root in exam.collected.roots],
+        "spoils": spoils(findings),
+        "findings": [asdict(finding) for finding in findings],
+        "clips": len(manifest),
+        "seconds": float(sum(clip.seconds for clip in exam.measures)),
+        "speakers": list(manifest.speakers),
+        "emotions": dict(Counter(manifest.column("emotion"))),
+        "clips_by_speaker_and_emotion": clips_by_speaker_and_emotion(exam),
+        "durations": _durations(exam.measures),
+        "formats": {
+            "sample_rates_hz": _counted(clip.sample_rate for clip in exam.measures),
+            "channels": _counted(clip.channels for clip in exam.measures),
+            "subtypes": _counted(clip.subtype for clip in exam.measures),
+        },
+        "clipping": _share([clip.is_clipped for clip in exam.measures]),
+        "silence_share": _spread([clip.silence for clip in exam.measures]),
+        "snr_db": _spread([clip.snr_db for clip in exam.measures]),
+        "peak": _spread([clip.peak for clip in exam.measures]),
+        "dc_offset": _spread([abs(clip.dc_offset) for clip in exam.measures]),
+        "recordings": _recordings(exam),
+        "split": _split(exam),
+        "misfits": [asdict(odd) for odd in exam.collected.misfits],
+        "repeated_ids": [asdict(odd) for odd in exam.collected.repeated],
+        "unreadable": [asdict(odd) for odd in exam.unreadable],
+        "left_out": dict(exam.collected.left_out),
+        "measures": _clip_by_clip(exam),
+    }
+
+
+def spoils(findings: Sequence[Finding]) -> bool:
+    """Tell whether an experiment on this corpus would be wrong."""
+    return any(finding.level == SPOILS for finding in findings)
+
+
+def levels(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Return the findings of each level, the gravest first; levels without any are there too."""
+    return {level: [finding for finding in findings if finding.level == level] for level in LEVELS}
+
+
+def printable(text: str) -> str:
+    """Return text from strangers with what is no printable character spelt out: no name may steer a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def clips_by_speaker_and_emotion(exam: Examination) -> dict[str, dict[str, int]]:
+    """Return how many clips each speaker has of each emotion, emotions in canonical order."""
+    counts = exam.manifest.counts("speaker", "emotion")
+    _, names = exam.manifest.coded("emotion")
+    columns = [(label, names.index(label)) for label in exam.manifest.labels]
+    return {
+        speaker: {label: int(row[column]) for label, column in columns}
+        for speaker, row in zip(exam.manifest.speakers, counts, strict=True)
+    }
+
+
+def duration_histogram(seconds: Sequence[float]) -> Histogram:
+    """Return durations in about a dozen bins of a round width."""
+    if not seconds:
+        return Histogram((), ())
+    low, high = min(seconds), max(seconds)
+    step = next((step for step in STEPS if (high - low) / step <= BINS), STEPS[-1])
+    first, last = int(low // step), int(high // step) + 1
+    edges = np.arange(first, last + 1) * step
+    counts, _ = np.histogram(seconds, edges)
+    return Histogram(tuple(float(edge) for edge in edges), tuple(int(count) for count in counts))
+
+
+def _durations(measures: Sequence[Measures]) -> dict[str, Any]:
+    seconds = [clip.seconds for clip in measures]
+    return {**_spread(seconds), "histogram": asdict(duration_histogram(seconds))}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    if not values:
+        return dict.fromkeys(("min", "p5", "median", "p95", "max"))
+    found: NDArray[np.float64] = np.percentile(values, [0, 5, 50, 95, 100])
+    return dict(zip(("min", "p5", "median", "p95", "max"), map(float, found), strict=True))
+
+
+def _share(are: Sequence[bool]) -> dict[str, float]:
+    return {"clips": sum(are), "share": sum(are) / len(are) if are else 0.0}
+
+
+def _counted(values: Any) -> Mapping[str, int]:
+    return {str(value): count for value, count in Counter(values).most_common()}
+
+
+def _recordings(exam: Examination) -> list[dict[str, Any]]:
+    ids = exam.manifest.column("id")
+    return [
+        {
+            "clips": [ids[row] for row in recording.rows],
+            "identical": recording.is_exact,
+            "near": [
+                {
+                    "first": ids[pair.first],
+                    "second": ids[pair.second],
+                    "offset_s": pair.offset_s,
+                    "overlap_s": pair.overlap_s,
+                    "bit_error_rate": pair.bit_error_rate,
+                }
+                for pair in recording.near
+            ],
+        }
+        for recording in exam.recordings
+    ]
+
+
+def _split(exam: Examination) -> dict[str, Any] | None:
+    if exam.split is None:
+        return None
+    return {
+        "protocol": exam.split.protocol,
+        "seed": exam.split.seed,
+        "speakers": {part: list(exam.split.speakers(part)) for part in exam.split.parts},
+    }
+
+
+def _clip_by_clip(exam: Examination) -> list[dict[str, Any]]:
+    columns = {name: exam.manifest.column(name) for name in ("id", "path", "speaker", "emotion")}
+    return [
+        {**{name: str(values[row]) for name, values in columns.items()}, **asdict(clip)}
+        for row, clip in enumerate(exam.measures)
+    ]

@@ -1,0 +1,189 @@
+"""Bringing a corpus from its official place: downloaded, unpacked, and then there as a whole, or not at all.
+
+Work goes on in the hidden folder `.fetch-NAME` beside the destination, which one process at a time holds. It keeps
+archives and parts of them until the corpus is in place, so that after any kill the same call goes on where it was.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ser_platform.corpora.download.archives import BadArchive, unpack
+from ser_platform.corpora.download.transfer import Nobody, Patience, Record, Watcher, download
+from ser_platform.corpora.facts import Facts
+from ser_platform.errors import UserError
+from ser_platform.files import write_json
+
+RECEIPT = ".fetched.json"  # in the corpus: where it came from, and the digests of what came
+LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A corpus in its place. `files` came out of the archives, 0 where it was there already."""
+
+    path: Path
+    files: int
+    records: tuple[Record, ...]
+
+    @property
+    def unchecked(self) -> tuple[Record, ...]:
+        """The archives that could not be checked: their publisher gives no checksum."""
+        return tuple(record for record in self.records if record.checksum is None)
+
+
+def check_fetchable(name: str, facts: Facts) -> None:
+    """Let pass a corpus that can be downloaded.
+
+    Raises:
+        UserError: there is nothing to download; the message says how to get the corpus.
+    """
+    if not facts.archives:
+        raise UserError(f"{name} is not downloaded by ser: {facts.how or 'ask its publishers'}; see {facts.homepage}")
+
+
+def in_place(name: str, folder: Path, watcher: Watcher | None = None) -> Path | None:
+    """Return corpus `name` if it lies in `folder`; clears what a fetch that was killed at its very end left there."""
+    destination, work = folder / name, _work_folder(folder, name)
+    if not destination.exists():
+        return None
+    if work.exists():
+        with _alone(work, watcher or Nobody()):
+            _clear(work)
+    return destination
+
+
+def fetch_corpus(
+    name: str,
+    facts: Facts,
+    folder: Path,
+    *,
+    again: bool = False,
+    watcher: Watcher | None = None,
+    patience: Patience | None = None,
+) -> Fetched:
+    """Bring corpus `name` to `folder`/`name`; `again` replaces one that was fetched before.
+
+    Raises:
+        UserError: there is nothing to download, or `again` would replace a folder that was not fetched.
+        WorkFailed: a download fails, or an archive is not what it should be.
+    """
+    check_fetchable(name, facts)
+    watcher = watcher or Nobody()
+    destination, work = folder / name, _work_folder(folder, name)
+    with _alone(work, watcher):
+        if destination.exists():
+            if not again:
+                _clear(work)
+                return Fetched(destination, 0, ())
+            if not (destination / RECEIPT).is_file():
+                raise UserError(f"{destination} was not fetched by ser, so it is not replaced: move it, or use --to")
+        paths = [work / f"archive-{number}" for number in range(len(facts.archives))]
+        records = tuple(
+            download(archive, path, watcher, patience) for archive, path in zip(facts.archives, paths, strict=True)
+        )
+        unpacked, files = _unpacked(work, paths, watcher)
+        write_json(unpacked / RECEIPT, _receipt(name, facts, records))
+        if destination.exists():
+            destination.rename(_absent(work / "replaced"))
+        unpacked.rename(destination)
+        _clear(work)
+    return Fetched(destination, files, records)
+
+
+def _work_folder(folder: Path, name: str) -> Path:
+    return folder / f".fetch-{name}"
+
+
+def _unpacked(work: Path, archives: list[Path], watcher: Watcher) -> tuple[Path, int]:
+    """Unpack all archives into one new folder; one that is of no use is removed, so that it is downloaded anew."""
+    watcher.say("unpacking")
+    folder = _absent(work / "unpacked")
+    folder.mkdir()
+    files = 0
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder)
+        for path in archives:
+            try:
+                files += unpack(path, folder)
+            except BadArchive:
+                path.unlink()
+                raise
+        undo.pop_all()
+    return folder, files
+
+
+def _absent(path: Path) -> Path:
+    """Return `path`, with what an interrupted call left there removed."""
+    if path.exists():
+        shutil.rmtree(path)
+    return path
+
+
+def _clear(work: Path) -> None:
+    """Remove everything but the lock, which others may wait for."""
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
+def _receipt(name: str, facts: Facts, records: tuple[Record, ...]) -> dict[str, Any]:
+    return {
+        "corpus": name,
+        "title": facts.title,
+        "licence": facts.licence,
+        "homepage": facts.homepage,
+        "fetched": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "archives": [
+            {
+                "url": record.url,
+                "n_bytes": record.n_bytes,
+                "sha256": record.sha256,
+                "checked_against": record.checksum,
+            }
+            for record in records
+        ],
+    }
+
+
+@contextlib.contextmanager
+def _alone(work: Path, watcher: Watcher) -> Iterator[None]:
+    """Hold the work folder; it is gone afterwards unless it keeps something to go on with."""
+    with _locked(work, watcher):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # not there any more, or another fetch has begun in it
+                if [path.name for path in work.iterdir()] == [LOCK]:
+                    (work / LOCK).unlink()
+                    work.rmdir()
+
+
+def _locked(work: Path, watcher: Watcher) -> IO[str]:
+    """Return the open lock file, locked. Waits for another fetch: its corpus will be ours too."""
+    while True:
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            lock = (work / LOCK).open("a")
+        except (FileNotFoundError, FileExistsError):
+            if work.exists() and not work.is_dir():
+                raise
+            continue  # another fetch ended, and took the folder away in between
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            watcher.say(f"another process fetches into {work.parent}; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        # While we waited the folder may have gone: then this lock is of a file without a name, and keeps nobody out.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), (work / LOCK).stat()):
+                return lock
+        lock.close()

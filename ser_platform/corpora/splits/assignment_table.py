@@ -1,0 +1,70 @@
+"""A split that somebody wrote down: a CSV with `path` (or `id`) and `test_fold`, or `split` (train, dev, test)."""
+
+from collections import Counter
+from pathlib import Path, PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_platform.corpora.manifest import Manifest
+from ser_platform.corpora.metadata_table import Table, read_table, text_of
+from ser_platform.errors import CorpusError, UserError
+
+KEYS, VALUES = ("id", "path"), ("split", "test_fold")
+
+
+def read_assignment(path: Path, manifest: Manifest) -> tuple[str, NDArray[np.str_]]:
+    """Return which column the table has, "split" or "test_fold", and what it says of each clip, `(n_clips,)`.
+
+    Clips are found by `id`, or by the end of their path: the corpus may lie elsewhere, in another format. The table may
+    know more clips than the manifest.
+
+    Raises:
+        UserError: there is no such table, it cannot be read, or it does not fit the corpus.
+    """
+    if not path.is_file():
+        raise UserError(f"protocol 'fixed' takes a CSV file, like fixed:splits/emodb.csv; {path} is none")
+    table = read_table(path)
+    key, value = _column(table, KEYS), _column(table, VALUES)
+    named, said = _cells(table, key), _cells(table, value)
+    if twice := [name for name, count in Counter(named).items() if count > 1]:
+        raise CorpusError(f"{path} has {twice[0]} twice in column {key!r}")
+    clips = list(manifest.column(key))
+    if key == "path":
+        named, clips = _comparable(named, clips)
+    of_clip = dict(zip(named, said, strict=True))
+    unknown = [clip for clip in clips if clip not in of_clip]
+    if unknown:
+        raise CorpusError(f"{path} does not fit the corpus: {len(unknown)} clips are not in it, like {unknown[0]}")
+    return value, np.array([of_clip[clip] for clip in clips])
+
+
+def _column(table: Table, choices: tuple[str, str]) -> str:
+    found = [name for name in choices if name in table.columns]
+    if len(found) != 1:
+        needed = " and ".join(" or ".join(pair) for pair in (KEYS, VALUES))
+        raise UserError(
+            f"{table.path} has the columns {', '.join(table.columns) or 'none'}; it needs {needed}, one of each"
+        )
+    return found[0]
+
+
+def _cells(table: Table, name: str) -> list[str]:
+    cells = [text_of(row[name]) for row in table.rows]
+    if None in cells:
+        raise CorpusError(f"{table.path}: row {cells.index(None) + 1} has no {name}")
+    return [cell for cell in cells if cell is not None]
+
+
+def _comparable(named: list[str], clips: list[str]) -> tuple[list[str], list[str]]:
+    """Cut two lists of paths to the least of their ends that tells the files of each list apart."""
+    for depth in range(1, 6):
+        cut = [["/".join(_ending(text, depth)) for text in texts] for texts in (named, clips)]
+        if all(len(set(texts)) == len(texts) for texts in cut):
+            break
+    return cut[0], cut[1]
+
+
+def _ending(text: str, depth: int) -> tuple[str, ...]:
+    path = PurePath(text)
+    return (*path.parts[:-1], path.stem)[-depth:]

@@ -1,0 +1,390 @@
+"""The `demo` corpus: 384 synthetic clips in RAVDESS's shape, so that a first run needs no download.
+
+eSpeak NG speaks 12 speakers (half of them female) x 8 emotions x 2 sentences x 2 repetitions, 16 kHz mono.
+It is a toy: a score on it says that the platform works, nothing about people.
+
+The directions of the level cues (pitch, range, rate, loudness, tilt, jitter) follow reviews of acted speech:
+    Banse & Scherer (1996), J. Pers. Soc. Psychol. 70: acoustic profiles of 14 emotions.
+    Burkhardt & Sendlmeier (2000), ISCA Workshop on Speech and Emotion: emotions by rule in a synthesiser.
+    Juslin & Laukka (2003), Psychological Bulletin 129: cues over 104 studies of vocal expression.
+    Scherer (2003), Speech Communication 40: a review, with vocal effort and rate.
+All sizes are ours, and so are most movements over time (loudness contours, where the pauses lie): they are
+larger and steadier than people's. Level cues overlap between emotions and differ between speakers, so that a
+model which hears time has something to gain over pooled statistics.
+"""
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from ser_platform.corpora.synthetic import espeak, voice_effects
+from ser_platform.errors import CorpusError, MissingExtra
+
+VERSION = 2  # of the recipe: raise it when the clips change
+WORDS = {
+    "01": ("Kids", "are", "talking", "by", "the", "door"),
+    "02": ("Dogs", "are", "sitting", "by", "the", "door"),
+}
+REPETITIONS = ("01", "02")
+README = "README.txt"
+
+
+@dataclass(frozen=True)
+class EmotionRule:
+    """How an emotion departs from the speaker's own voice.
+
+    Contours are equally spaced points from the first word to the last; their mean does not count.
+
+    Attributes:
+        pitch_st: semitones. pitch_range: ratio. rate: ratio, above 1 is faster. loudness_db: dB.
+        tilt_db: dB per octave; positive is pressed and bright, negative soft and dull.
+        breath_db: aspiration noise relative to the voice, dB.
+        jitter_st: deviation of fast, irregular pitch movement, semitones.
+        shimmer_db: the same of loudness, dB.
+        tremor_hz, tremor_st, tremor_db: a regular trembling of pitch and loudness; 0 is none.
+        pitch_contour_st, loudness_contour_db: movement over the utterance.
+        tempo_contour: the same of tempo, ratios.
+        pauses_s: silence before each of the six words, seconds.
+        tune: closing mark, which chooses eSpeak's own intonation.
+    """
+
+    pitch_st: float = 0.0
+    pitch_range: float = 1.0
+    rate: float = 1.0
+    loudness_db: float = 0.0
+    tilt_db: float = 0.0
+    breath_db: float = -32.0
+    jitter_st: float = 0.10
+    shimmer_db: float = 0.4
+    tremor_hz: float = 6.0
+    tremor_st: float = 0.0
+    tremor_db: float = 0.0
+    pitch_contour_st: tuple[float, ...] = (0.5, 0.0, -0.5)
+    loudness_contour_db: tuple[float, ...] = (0.0, 0.0)
+    tempo_contour: tuple[float, ...] = (1.0, 1.0)
+    pauses_s: tuple[float, ...] = (0.0,) * 6
+    tune: str = "."
+
+
+EMOTION_RULES = {
+    "01": EmotionRule(),  # neutral: the speaker's own voice, with a slight declination
+    "02": EmotionRule(  # calm: low, soft, slow; swells and ebbs
+        pitch_st=-1.0, pitch_range=0.8, rate=0.95, loudness_db=-2.0, tilt_db=-0.6,
+        breath_db=-28.0, jitter_st=0.06,
+        pitch_contour_st=(-3.5, 1.0, 3.0, 1.0, -3.5), loudness_contour_db=(-16.0, -4.0, 0.0, -4.0, -16.0),
+    ),
+    "03": EmotionRule(  # happiness: high, lively, bright; pitch swings from word to word (the "wave model")
+        pitch_st=1.5, pitch_range=1.3, rate=1.05, loudness_db=1.5, tilt_db=0.4, tune="!",
+        pitch_contour_st=(5.0, -3.5, 5.0, -3.5, 5.0, -3.0),
+        loudness_contour_db=(4.0, -7.0, 4.0, -7.0, 4.0, -5.0),
+    ),
+    "04": EmotionRule(  # sadness: low, narrow, slow, soft; sinks, fades and drags
+        pitch_st=-1.0, pitch_range=0.8, rate=0.95, loudness_db=-2.0, tilt_db=-0.5,
+        breath_db=-29.0, jitter_st=0.12,
+        pitch_contour_st=(4.0, 2.0, 0.0, -2.0, -4.0), loudness_contour_db=(6.0, 2.0, -3.0, -7.0, -10.0),
+        tempo_contour=(1.2, 1.0, 0.8),
+    ),
+    "05": EmotionRule(  # anger: loud, pressed, fast; swells, then the pitch is hammered down at the end
+        pitch_st=1.5, pitch_range=1.2, rate=1.05, loudness_db=2.5, tilt_db=0.8,
+        jitter_st=0.13, shimmer_db=0.6, tune="!",
+        pitch_contour_st=(-1.0, 1.0, 3.0, 4.0, -5.0), loudness_contour_db=(-12.0, -6.0, -1.0, 4.0, 7.0),
+    ),
+    "06": EmotionRule(  # fear: high, hurried, breathless; hesitates, trembles and climbs
+        pitch_st=1.5, pitch_range=0.9, rate=1.05, loudness_db=-0.5,
+        breath_db=-29.0, jitter_st=0.15, shimmer_db=0.6,
+        tremor_hz=6.5, tremor_st=1.0, tremor_db=8.0, tune=",",
+        pitch_contour_st=(-2.0, 0.0, 2.0), tempo_contour=(0.85, 1.0, 1.15),
+        pauses_s=(0.0, 0.2, 0.0, 0.0, 0.0, 0.0),
+    ),
+    "07": EmotionRule(  # disgust: low, slow, creaky; broken by pauses, pressed out again at the end
+        pitch_st=-1.0, pitch_range=0.9, rate=1.0, loudness_db=0.5, tilt_db=0.2,
+        jitter_st=0.16, shimmer_db=0.8,
+        pitch_contour_st=(3.0, -1.0, -4.0, -1.0, 3.0), loudness_contour_db=(4.0, -4.0, -9.0, -4.0, 4.0),
+        pauses_s=(0.0, 0.0, 0.1, 0.0, 0.1, 0.0),
+    ),
+    "08": EmotionRule(  # surprise: high, wide; holds back, then leaps up at the end
+        pitch_st=1.5, pitch_range=1.2, rate=1.0, loudness_db=1.0, breath_db=-30.0, tune="?",
+        pitch_contour_st=(-1.0, -3.0, -3.0, -3.0, 7.0), loudness_contour_db=(4.0, -6.0, -6.0, -6.0, 5.0),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One synthetic voice and the room it is heard in.
+
+    Attributes:
+        voice: eSpeak NG's language and variant.
+        pitch_st: semitones above the variant's own pitch.
+        words_per_minute: habitual tempo.
+        formants: ratio of all formants, a shorter or longer vocal tract.
+        level_db: RMS of speech, dB of full scale. tilt_db: dB per octave.
+        reverberation_s: decay time of the room. noise_db: dB of full scale.
+    """
+
+    voice: str
+    pitch_st: float
+    words_per_minute: float
+    formants: float
+    level_db: float
+    tilt_db: float
+    reverberation_s: float
+    noise_db: float
+
+
+SPEAKERS = {
+    "01": Speaker("en-us+m1", 1.0, 172, 1.00, -26.0, 0.0, 0.18, -61.0),
+    "02": Speaker("en-us+f1", 0.0, 176, 1.00, -25.0, 0.3, 0.20, -62.0),
+    "03": Speaker("en-us+m3", -1.0, 180, 0.97, -28.0, -0.4, 0.25, -60.0),
+    "04": Speaker("en-us+f2", 1.0, 168, 1.02, -27.0, -0.3, 0.16, -61.0),
+    "05": Speaker("en-us+m1", 3.0, 168, 1.05, -24.5, 0.3, 0.22, -60.0),
+    "06": Speaker("en-us+f3", -1.5, 182, 0.98, -28.5, 0.0, 0.28, -62.0),
+    "07": Speaker("en-us+m2", 0.0, 178, 1.02, -27.0, -0.2, 0.20, -61.0),
+    "08": Speaker("en-us+f4", 1.5, 170, 1.04, -24.5, 0.4, 0.18, -60.0),
+    "09": Speaker("en-us+m6", 1.5, 184, 0.98, -25.5, 0.2, 0.15, -61.0),
+    "10": Speaker("en-us+f5", -1.0, 174, 0.97, -26.5, -0.4, 0.24, -61.0),
+    "11": Speaker("en-us+m4", 2.0, 166, 0.97, -26.0, 0.3, 0.26, -60.0),
+    "12": Speaker("en-us+f2", -0.5, 180, 0.96, -27.5, 0.1, 0.20, -61.0),
+}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of the corpus, by the codes of its RAVDESS name."""
+
+    emotion: str
+    sentence: str
+    repetition: str
+    actor: str
+
+    @property
+    def path(self) -> Path:
+        """Where the clip lies under the corpus root."""
+        name = f"03-01-{self.emotion}-01-{self.sentence}-{self.repetition}-{self.actor}.wav"
+        return Path(f"Actor_{self.actor}", name)
+
+
+CLIPS = tuple(
+    Clip(emotion, sentence, repetition, actor)
+    for actor in SPEAKERS
+    for emotion in EMOTION_RULES
+    for sentence in WORDS
+    for repetition in REPETITIONS
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much people and takes differ; deviations of normal draws.
+
+    Attributes:
+        speaker_strength: of how strongly a speaker uses a level cue for an emotion, as a ratio.
+        take_strength: the same for one take.
+        shape_strength: the same for one take of everything that moves over time.
+        pitch_st, rate, loudness_db, tilt_db: what a clip differs by for no reason of emotion.
+    """
+
+    speaker_strength: float = 0.5
+    take_strength: float = 0.3
+    shape_strength: float = 0.15
+    pitch_st: float = 1.3
+    rate: float = 0.06
+    loudness_db: float = 2.3
+    tilt_db: float = 0.7
+
+
+SPREAD = Spread()
+LEVEL_CUES = ("pitch_st", "loudness_db", "tilt_db")
+SHAPE_CUES = ("pitch_contour_st", "loudness_contour_db", "pauses_s")
+
+
+def speak_corpus(root: Path, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Write the 384 clips under `root`, unless they are there already, and return `root`.
+
+    The same seed gives the same bytes. The clips are written beside `root` and moved there when all are done,
+    so a run that is killed leaves nothing that looks finished.
+
+    Args:
+        progress: called with (clips done, clips in all) after every clip.
+
+    Raises:
+        MissingExtra: espeakng-loader is not installed.
+        CorpusError: `root` holds something that this function did not write.
+    """
+    if is_spoken(root, seed):
+        return root
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise MissingExtra("demo", "espeakng-loader")
+    _refuse_foreign_folder(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
+        finished = Path(scratch, "finished")
+        _write_clips(finished, seed, progress)
+        (finished / README).write_text(_readme(seed) + _origin(), encoding="utf-8")
+        if not is_spoken(root, seed):  # another process may have been faster; its bytes are the same
+            _put_in_place(finished, root, Path(scratch, "replaced"))
+    return root
+
+
+def is_spoken(root: Path, seed: int) -> bool:
+    """Whether `root` holds every clip of this seed and this version of the recipe."""
+    readme = root / README
+    if not readme.is_file() or not readme.read_text(encoding="utf-8").startswith(_readme(seed)):
+        return False
+    return all((root / clip.path).is_file() for clip in CLIPS)
+
+
+def speak_clips(clips: tuple[Clip, ...], seed: int) -> Iterator[np.ndarray]:
+    """Yield the waveform of each clip, in order, (n_samples,) float at 16 kHz within [-1, 1].
+
+    A clip's random draws depend on its name and the seed alone; eSpeak's flutter also on the clips before it.
+    """
+    rules = [draw_take(clip, seed) for clip in clips]
+    sentences = [_sentence(clip, rule) for clip, rule in zip(clips, rules, strict=True)]
+    for clip, rule, speech in zip(clips, rules, espeak.speak_in_child(sentences), strict=True):
+        waveform = _perform(speech, rule, SPEAKERS[clip.actor], _generator(seed, clip, "sound"))
+        yield _heard(waveform, rule, clip.actor, seed, _generator(seed, clip, "place"))
+
+
+def draw_take(clip: Clip, seed: int) -> EmotionRule:
+    """Return the emotion's rule as this speaker uses it in this take."""
+    rule = EMOTION_RULES[clip.emotion]
+    # The habit is the same in all four takes, so it must not depend on sentence and repetition.
+    habit = _generator(seed, replace(clip, sentence="00", repetition="00"), "habit")
+    take = _generator(seed, clip, "take")
+    changes: dict[str, object] = {}
+    for cue in LEVEL_CUES:
+        strength = 1 + SPREAD.speaker_strength * habit.standard_normal()
+        strength += SPREAD.take_strength * take.standard_normal()
+        changes[cue] = getattr(rule, cue) * strength + getattr(SPREAD, cue) * take.standard_normal()
+    for cue in SHAPE_CUES:
+        strength = max(1 + SPREAD.shape_strength * take.standard_normal(), 0.5)
+        changes[cue] = tuple(strength * value for value in getattr(rule, cue))
+    changes["rate"] = rule.rate * np.exp(SPREAD.rate * take.standard_normal())
+    changes["tremor_hz"] = rule.tremor_hz * np.exp(0.08 * take.standard_normal())
+    return replace(rule, **changes)  # type: ignore[arg-type]
+
+
+def _generator(seed: int, clip: Clip, purpose: str) -> np.random.Generator:
+    codes = (clip.actor, clip.emotion, clip.sentence, clip.repetition)
+    return np.random.default_rng([seed, *(int(code) for code in codes), *purpose.encode()])
+
+
+def _room(actor: str, seed: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, int(actor)])
+    return voice_effects.room_response(SPEAKERS[actor].reverberation_s, rng)
+
+
+def _centred(contour: tuple[float, ...], n: int) -> np.ndarray:
+    values = np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(contour)), contour)
+    return values - values.mean()
+
+
+def _sentence(clip: Clip, rule: EmotionRule) -> espeak.Sentence:
+    """Return what eSpeak shall do; pitch and tempo make up for the later change of formants."""
+    speaker, words = SPEAKERS[clip.actor], WORDS[clip.sentence]
+    pitch = speaker.pitch_st + rule.pitch_st + _centred(rule.pitch_contour_st, len(words))
+    pitch -= 12 * np.log2(speaker.formants)
+    tempo = 1 + _centred(rule.tempo_contour, len(words))
+    tempo *= speaker.words_per_minute * rule.rate / speaker.formants
+    return espeak.Sentence(
+        voice=speaker.voice,
+        words=words,
+        tune=rule.tune,
+        pitch_st=tuple(pitch.tolist()),
+        words_per_minute=tuple(tempo.tolist()),
+        pitch_range=rule.pitch_range,
+    )
+
+
+def _perform(
+    speech: espeak.Speech,
+    rule: EmotionRule,
+    speaker: Speaker,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return eSpeak's speech with everything added that eSpeak cannot do, at 16 kHz."""
+    rate = espeak.ESPEAK_RATE
+    voice = speech.waveform / 32768
+    voice = voice_effects.insert_pauses(voice, speech.word_starts.tolist(), rule.pauses_s, rate)
+    voice = _trembling(voice, rule, speaker, rate, rng)
+    voice = voice_effects.add_breath(voice, rule.breath_db, rate, rng)
+    voice = voice_effects.tilt_spectrum(voice, rule.tilt_db + speaker.tilt_db, rate)
+    voice = voice_effects.to_sample_rate(voice, rate)
+    voice = voice_effects.trim(voice)  # the contour spans the speech, not eSpeak's silence
+    return voice_effects.shape_loudness(voice, rule.loudness_contour_db)
+
+
+def _heard(
+    voice: np.ndarray,
+    rule: EmotionRule,
+    actor: str,
+    seed: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return the speech as the microphone in the speaker's room hears it, with a little silence around it."""
+    speaker = SPEAKERS[actor]
+    lead, tail = (rng.uniform(0.06, 0.20, 2) * voice_effects.SAMPLE_RATE).astype(int)
+    voice = voice_effects.in_room(np.pad(voice, (lead, tail)), _room(actor, seed))
+    return voice_effects.at_level(voice, speaker.level_db + rule.loudness_db, speaker.noise_db, rng)
+
+
+def _trembling(
+    voice: np.ndarray,
+    rule: EmotionRule,
+    speaker: Speaker,
+    rate: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return the voice with the speaker's formants and the emotion's tremor, jitter and shimmer."""
+    n = len(voice)
+    tremor = voice_effects.wave(n, rule.tremor_hz, rate, rng)
+    jitter = rule.jitter_st * voice_effects.smooth_noise(n, 30.0, rate, rng)
+    shimmer = rule.shimmer_db * voice_effects.smooth_noise(n, 30.0, rate, rng)
+    louder = 10 ** ((rule.tremor_db * tremor + shimmer) / 20)
+    shift = 12 * np.log2(speaker.formants) + rule.tremor_st * tremor + jitter
+    return voice_effects.shift_pitch(voice * louder, shift)
+
+
+def _refuse_foreign_folder(root: Path) -> None:
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return
+    readme = root / README
+    if not readme.is_file() or not readme.read_text(encoding="utf-8").startswith(_TITLE):
+        raise CorpusError(f"{root} holds something else than the demo corpus; choose another folder")
+
+
+def _put_in_place(finished: Path, root: Path, replaced: Path) -> None:
+    if root.exists():
+        root.rename(replaced)
+    finished.rename(root)
+
+
+def _write_clips(root: Path, seed: int, progress: Callable[[int, int], None] | None) -> None:
+    for done, (clip, waveform) in enumerate(zip(CLIPS, speak_clips(CLIPS, seed), strict=True), start=1):
+        path = root / clip.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pcm = np.round(waveform * 32767).astype(np.int16)
+        soundfile.write(path, pcm, voice_effects.SAMPLE_RATE, subtype="PCM_16")
+        if progress is not None:
+            progress(done, len(CLIPS))
+
+
+_TITLE = "The demo corpus: synthetic speech, not people.\n"
+
+
+def _readme(seed: int) -> str:
+    return (
+        f"{_TITLE}\n{len(CLIPS)} clips with the names of RAVDESS's files.\n"
+        "made by: ser_platform.corpora.synthetic.demo_corpus\n"
+        f"recipe version: {VERSION}\nseed: {seed}\n"
+    )
+
+
+def _origin() -> str:
+    return f"spoken by: eSpeak NG {espeak.version()}\n"

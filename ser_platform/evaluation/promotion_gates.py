@@ -1,0 +1,218 @@
+"""What a candidate must pass to become the champion: a policy, the facts, and a pure function of both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_platform.corpora.splits.split import EVERY_LEAK
+from ser_platform.errors import UserError
+from ser_platform.evaluation.intervals import MIN_SPEAKERS, Interval
+from ser_platform.metrics import confusion_matrix, recalls, uar
+
+BUNDLE = "bundle"  # the gate that nothing overrules
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The limits that a candidate of one role must keep; None does not judge.
+
+    Attributes:
+        uar_margin: UAR that may be lost against the champion; the paired interval must exclude more.
+        recall_floor: least recall of every emotion with `recall_clips` test clips or more.
+        sex_gap: largest difference of UAR between sexes with `sex_speakers` test speakers or more each.
+        ece: largest expected calibration error, in [0, 1].
+        latency_p95_ms: most milliseconds that 95 of 100 predictions for 3 s of speech take, on one CPU thread.
+        latency_ratio: the same against the champion's, in the same process.
+        size_mb: most megabytes of the bundle.
+    """
+
+    uar_margin: float = 0.05
+    recall_floor: float | None = None
+    recall_clips: int = 20
+    sex_gap: float | None = None
+    sex_speakers: int = 5
+    ece: float | None = None
+    latency_p95_ms: float | None = None
+    latency_ratio: float | None = None
+    size_mb: float | None = None
+
+    @classmethod
+    def of(cls, content: Any, where: str) -> "Policy":
+        """Read one role's part of a policy file.
+
+        Raises:
+            UserError: a limit is unknown, or no number; names it.
+        """
+        if not isinstance(content, Mapping):
+            raise UserError(f"{where} must be limits, like uar_margin: 0.05; got {content!r}")
+        known = [each.name for each in fields(cls)]
+        for name, value in content.items():
+            if name not in known:
+                raise UserError(f"{where}: unknown limit {name!r}; choose from: {', '.join(known)}")
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+            if not is_number and not (value is None and name not in ("uar_margin", "recall_clips", "sex_speakers")):
+                raise UserError(f"{where}: {name} must be a number of at least 0; got {value!r}")
+        return cls(**content)
+
+
+@dataclass(frozen=True)
+class JudgedClips:
+    """How a model did on test clips: classes `(n_clips,)`, probabilities `(n_clips, n_emotions)` where kept."""
+
+    labels: tuple[str, ...]
+    truth: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    speakers: NDArray[Any]
+    sexes: NDArray[Any]
+    probabilities: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a candidate, and of the champion where there is one.
+
+    Attributes:
+        gain: UAR of the candidate minus the champion's on the same clips; None where there is no champion.
+        incomparable: why there is no gain though there is a champion.
+        broken: why the bundle cannot be used, "" where it can.
+        normalisation: of features.
+    """
+
+    title: str
+    protocol: str
+    clips: JudgedClips
+    gain: Interval | None
+    normalisation: str = ""
+    size_mb: float | None = None
+    latency_p95_ms: float | None = None
+    champion_protocol: str | None = None
+    champion_latency_p95_ms: float | None = None
+    incomparable: str = ""
+    broken: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition and how it came out; `passed` is None where it was not judged, which is no refusal."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+    @property
+    def verdict(self) -> str:
+        return {True: "passed", False: "FAILED", None: "not judged"}[self.passed]
+
+
+def judge(facts: Facts, policy: Policy) -> list[Gate]:
+    """Return every gate's outcome."""
+    return [
+        Gate(BUNDLE, not facts.broken, facts.broken or "digests verify, loads, predicts"),
+        split_gate(facts.protocol),
+        _normalisation_gate(facts),
+        _protocol_gate(facts),
+        _uar_gate(facts, policy),
+        _recall_gate(facts.clips, policy),
+        _sex_gate(facts.clips, policy),
+        _calibration_gate(facts.clips, policy),
+        _latency_gate(facts, policy),
+        _at_most("size", facts.size_mb, policy.size_mb, "MB"),
+    ]
+
+
+def split_gate(protocol: str) -> Gate:
+    """Judge how the candidate was tested, by the stamp that its protocol carries."""
+    leaks = ", ".join(sorted(leak for leak in EVERY_LEAK if leak in protocol))
+    return Gate("split", not leaks, f"{leaks}: its figures say nothing of new people" if leaks else protocol)
+
+
+def expected_calibration_error(probabilities: NDArray[np.float64], truth: NDArray[np.int64], n_bins: int = 10) -> float:
+    """Return the mean distance of confidence from accuracy over bins of equal width, by their clips, in [0, 1].
+
+    Source: Guo, Pleiss, Sun & Weinberger (2017), arXiv:1706.04599, equation 3. Few clips make it larger than it is.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    bins = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
+    counts = np.bincount(bins, minlength=n_bins)
+    distance = np.abs(np.bincount(bins, confidence, n_bins) - np.bincount(bins, right, n_bins))
+    return float(distance[counts > 0].sum() / len(truth))
+
+
+def _normalisation_gate(facts: Facts) -> Gate:
+    by_speaker = facts.normalisation == "speaker"
+    told = "by speaker: it needs other clips of whoever speaks" if by_speaker else facts.normalisation
+    return Gate("normalisation", not by_speaker, told)
+
+
+def _protocol_gate(facts: Facts) -> Gate:
+    if facts.champion_protocol is None:
+        return Gate("protocol", None, f"{facts.protocol}; first champion")
+    same = facts.protocol == facts.champion_protocol
+    return Gate("protocol", same, facts.protocol + ("" if same else f", the champion's is {facts.champion_protocol}"))
+
+
+def _uar_gate(facts: Facts, policy: Policy) -> Gate:
+    gain = facts.gain
+    if gain is None:
+        why = facts.incomparable
+        return Gate("UAR", False if why else None, why or "first champion: nothing to compare with")
+    told = f"gain {gain.value:+.3f}, interval {gain.low:+.3f} to {gain.high:+.3f}"
+    told += f" ({gain.caveat})" if gain.caveat else ""
+    if gain.low < -policy.uar_margin:
+        worse = f"{facts.title} may be {-gain.low:.3f} worse than the champion ({told})"
+        return Gate("UAR", False, f"{worse}; at most {policy.uar_margin:.3f} is allowed")
+    weak = f"; weak evidence ({gain.n_speakers} speakers)" if gain.n_speakers < MIN_SPEAKERS else ""
+    return Gate("UAR", True, told + weak)
+
+
+def _recall_gate(clips: JudgedClips, policy: Policy) -> Gate:
+    matrix = confusion_matrix(clips.truth, clips.predicted, len(clips.labels))
+    enough = np.flatnonzero(matrix.sum(axis=1) >= policy.recall_clips)
+    if policy.recall_floor is None or not len(enough):
+        why = "no limit" if policy.recall_floor is None else f"no emotion has {policy.recall_clips} test clips"
+        return Gate("recall", None, why)
+    found = recalls(matrix)[enough]
+    told = ", ".join(f"{clips.labels[row]} {value:.2f}" for row, value in zip(enough, found, strict=True))
+    return Gate("recall", bool((found >= policy.recall_floor).all()), f"{told}; each at least {policy.recall_floor:g}")
+
+
+def _sex_gate(clips: JudgedClips, policy: Policy) -> Gate:
+    if policy.sex_gap is None:
+        return Gate("sexes", None, "no limit")
+    groups = {sex: clips.sexes == sex for sex in sorted({str(sex) for sex in clips.sexes if sex})}
+    counts = {sex: len(set(clips.speakers[rows])) for sex, rows in groups.items()}
+    judged = [sex for sex in groups if counts[sex] >= policy.sex_speakers]
+    if len(judged) < 2:
+        told = ", ".join(f"{sex} {count}" for sex, count in counts.items()) or "not known"
+        return Gate("sexes", None, f"{policy.sex_speakers} test speakers of each are needed; there are: {told}")
+    values = {sex: uar(clips.truth[groups[sex]], clips.predicted[groups[sex]], len(clips.labels)) for sex in judged}
+    gap = max(values.values()) - min(values.values())
+    told = ", ".join(f"{sex} {value:.3f}" for sex, value in values.items())
+    return Gate("sexes", gap <= policy.sex_gap, f"UAR {told}; {gap:.3f} apart, at most {policy.sex_gap:g}")
+
+
+def _calibration_gate(clips: JudgedClips, policy: Policy) -> Gate:
+    if clips.probabilities is None:
+        return Gate("calibration", None, "its test predictions hold no probabilities")
+    return _at_most("calibration", expected_calibration_error(clips.probabilities, clips.truth), policy.ece, "ECE")
+
+
+def _latency_gate(facts: Facts, policy: Policy) -> Gate:
+    gate = _at_most("latency", facts.latency_p95_ms, policy.latency_p95_ms, "ms for 3 s, 95th percentile")
+    here, there = facts.latency_p95_ms, facts.champion_latency_p95_ms
+    if gate.passed is False or policy.latency_ratio is None or here is None or there is None:
+        return gate
+    ratio = here / there
+    told = f"{gate.detail}; {ratio:.2f} times the champion's, at most {policy.latency_ratio:g}"
+    return Gate("latency", ratio <= policy.latency_ratio, told)
+
+
+def _at_most(name: str, value: float | None, limit: float | None, unit: str) -> Gate:
+    if value is None:
+        return Gate(name, None, "not measured")
+    if limit is None:
+        return Gate(name, None, f"{value:.3g} {unit}; no limit")
+    return Gate(name, value <= limit, f"{value:.3g} {unit}, at most {limit:g}")

@@ -1,0 +1,50 @@
+"""Which copies a training set gets. Nothing here can copy what dev or test judges by."""
+
+from dataclasses import dataclass
+
+from ser_platform.corpora.splits.split import Split
+from ser_platform.errors import CorpusError
+from ser_platform.features.augmentation.recipes import Recipe, copy_digest
+from ser_platform.features.augmentation.sounds import refuse_heard_sounds
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a training clip.
+
+    Attributes:
+        row: of the original in the manifest: the copy has its label and speaker.
+        index: which copy, from 1.
+        digest: what its features are kept under.
+    """
+
+    row: int
+    index: int
+    digest: str
+
+
+def expand(split: Split, recipe: Recipe, n_copies: int) -> tuple[Copy, ...]:
+    """Return the copies of a split's training clips, `n_copies` of each, by row and index.
+
+    It takes the split, not rows, so that nobody can hand it those of dev or test. A training clip whose audio is in dev
+    or test as well, in a split that may leak, gets no copy.
+
+    Raises:
+        CorpusError: the clips have no audio digests yet: they are not prepared.
+        LineageLeak: the recipe's sounds hold a dev or test clip.
+        ValueError: `n_copies` is below 0.
+    """
+    if n_copies < 0:
+        raise ValueError(f"n_copies must be at least 0; got {n_copies}")
+    digests = split.manifest.column("audio_sha256")
+    if n_copies and not all(digests[split.train]):
+        raise CorpusError("training clips have no audio digest yet: extract their features before copying them")
+    for sounds in recipe.sounds:
+        refuse_heard_sounds(sounds, split)
+    judged = {*digests[split.dev], *digests[split.test]}
+    return tuple(
+        Copy(int(row), index, copy_digest(digests[row], recipe.key, index))
+        for row in split.train
+        if digests[row] not in judged
+        for index in range(1, n_copies + 1)
+    )

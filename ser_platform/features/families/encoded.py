@@ -1,0 +1,214 @@
+"""What a pretrained encoder makes of a clip, as feature families: the hidden states of all its layers.
+
+Computed once of a whole clip and stored like every other family, so that trying heads on a frozen encoder runs no
+encoder. The encoder is told by the digest of its weights, which is part of the family's address in the store.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, keep, loud_frames
+from ser_platform.errors import UserError
+from ser_platform.features.families.analysis import Analysis
+from ser_platform.features.families.family import Family
+
+STATISTICS, FRAMES = "statistics", "frames"
+BLOCKS = ("mean", "std", "loud_mean", "loud_std")  # of EncoderStatistics
+LEAST_VARIANCE = 1e-10  # of a state that is the same in every frame
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What families of an encoder share.
+
+    Attributes:
+        encoder: its name and the digest of its weights, `NAME@DIGEST`.
+        n_states: hidden states of a frame: what enters the first layer, and what leaves each.
+        width: numbers of a hidden state.
+        sample_rate: the rate in Hz at which it hears.
+        hop_s: seconds from one of its frames to the next, infinite where they do not follow from the samples.
+    """
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[str]
+    encoder: str
+    n_states: int
+    width: int
+    sample_rate: int
+    hop_s: float
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> "Encoded":
+        """Return the family of an encoder."""
+        return cls(encoder.label, encoder.n_states, encoder.width, encoder.sample_rate, encoder.frame_s)
+
+    @property
+    def label(self) -> str:
+        """The family's name, safe in file names."""
+        return f"{self.encoder}.{self.kind}"
+
+    def _columns(self, what: str = "") -> tuple[str, ...]:
+        return tuple(f"state{state}_{what}{column}" for state in range(self.n_states) for column in range(self.width))
+
+    def _states(self, analysis: Analysis) -> tuple[Tensor, Tensor]:
+        """Return the states `(n_clips, n_frames, n_states, width)` of clips, and how many frames each has."""
+        waveforms = analysis.waveform(self.sample_rate)
+        lengths = torch.tensor(analysis.lengths(self.sample_rate), device=waveforms.device)
+        states: tuple[Tensor, Tensor] = _listening(self.encoder, str(waveforms.device))(
+            waveforms if analysis.is_batch else waveforms[None], lengths
+        )
+        return states
+
+
+@dataclass(frozen=True)
+class EncoderStatistics(Encoded):
+    """One row a clip: the mean over its frames of every number of every hidden state, then their deviations; then both
+    over its loud frames alone, those within 30 dB of its loudest one: without pauses, whose share is the speaker's.
+    """
+
+    version: ClassVar[int] = 2
+    kind: ClassVar[str] = STATISTICS
+
+    @property
+    def frame_s(self) -> float:
+        return math.inf
+
+    @property
+    def n_features(self) -> int:
+        return len(BLOCKS) * self.n_states * self.width
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(name for block in BLOCKS for name in self._columns(f"{block}_"))
+
+    def rows(self, analysis: Analysis) -> list[int]:
+        return [1] * len(analysis.clips)
+
+    def __call__(self, analysis: Analysis) -> Tensor:
+        waveforms, lengths = analysis.waveform(self.sample_rate), analysis.lengths(self.sample_rate)
+        rows = [
+            self._row(states[:count].flatten(1), samples[:length])
+            for states, count, samples, length in zip(
+                *self._states(analysis), waveforms if analysis.is_batch else waveforms[None], lengths, strict=True
+            )
+        ]
+        return torch.stack(rows) if analysis.is_batch else rows[0]
+
+    def _row(self, frames: Tensor, samples: Tensor) -> Tensor:
+        loud = frames
+        if math.isfinite(self.hop_s):
+            loud = frames[loud_frames(samples, len(frames), round(self.hop_s * self.sample_rate))]
+        return torch.cat([*_mean_and_std(frames), *_mean_and_std(loud)])[None]
+
+
+def _mean_and_std(frames: Tensor) -> tuple[Tensor, Tensor]:
+    variance, mean = torch.var_mean(frames, dim=0, correction=0)
+    return mean, variance.clamp_min(LEAST_VARIANCE).sqrt()
+
+
+@dataclass(frozen=True)
+class EncoderFrames(Encoded):
+    """Every frame: the numbers of all its hidden states side by side; meant to be stored as float16.
+
+    Raises:
+        UserError: the encoder's frames do not follow from the samples.
+    """
+
+    kind: ClassVar[str] = FRAMES
+
+    def __post_init__(self) -> None:
+        if math.isinf(self.hop_s):
+            raise UserError(f"{self.encoder} has no frames at a fixed rate; take model.pooling statistics")
+
+    @property
+    def frame_s(self) -> float:
+        return self.hop_s
+
+    @property
+    def n_features(self) -> int:
+        return self.n_states * self.width
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return self._columns()
+
+    def rows(self, analysis: Analysis) -> list[int]:
+        lengths = torch.tensor(analysis.lengths(self.sample_rate))
+        counts: list[int] = _listening(self.encoder, str(analysis.device)).frame_counts(lengths).tolist()
+        return counts
+
+    def __call__(self, analysis: Analysis) -> Tensor:
+        states, counts = self._states(analysis)
+        if not analysis.is_batch:
+            return states[0].flatten(1)
+        own = torch.arange(states.shape[1], device=states.device) < counts[:, None]
+        return states.flatten(2) * own[:, :, None]
+
+
+KINDS: dict[str, type[EncoderStatistics] | type[EncoderFrames]] = {
+    STATISTICS: EncoderStatistics,
+    FRAMES: EncoderFrames,
+}
+
+
+def encoded_name(backbone: str, kind: str) -> str:
+    """Return the name in `FAMILIES` of an encoder's family; `kind` is STATISTICS or FRAMES.
+
+    Raises:
+        UserError: there is no such encoder.
+    """
+    return f"{find_encoder(backbone).pinned}.{kind}"
+
+
+def is_encoded(name: str) -> bool:
+    """Tell whether a family's name is `ENCODER.KIND`; whether there is such an encoder is not asked."""
+    spelled, _, kind = name.rpartition(".")
+    return bool(spelled) and kind in KINDS
+
+
+def encoded_family(name: str) -> Family | None:
+    """Return the family called `ENCODER.KIND`, None where the name is no such one.
+
+    Raises:
+        UserError: there is no such encoder, or it has no such family.
+    """
+    if not is_encoded(name):
+        return None
+    spelled, _, kind = name.rpartition(".")
+    return _family(kind, find_encoder(spelled).label, spelled)
+
+
+@lru_cache(maxsize=32)
+def _family(kind: str, label: str, spelled: str) -> Family:
+    return KINDS[kind].of(find_encoder(spelled))  # type: ignore[return-value]
+
+
+def family_described(about: Mapping[str, Any]) -> Family | None:
+    """Return the family of an encoder that a stored part was described by; it needs no encoder. None for another."""
+    kinds = {kind.__name__: kind for kind in KINDS.values()}
+    kind = kinds.get(str(about.get("kind")))
+    if kind is None or about.get("version") != kind.version:
+        return None
+    try:
+        return kind(**about["parameters"])
+    except (TypeError, KeyError):
+        return None  # of another version
+
+
+def keep_encoders(names: Iterable[str]) -> None:
+    """Have other processes of this `SER_HOME` find the encoders of these families that came with a model."""
+    for name in names:
+        if is_encoded(name):
+            keep(find_encoder(name.rpartition(".")[0]))
+
+
+@lru_cache(maxsize=2)
+def _listening(encoder: str, device: str) -> SpeechEncoder:
+    """Return the module of an encoder that computes features; a process has one."""
+    return find_encoder(encoder).load().requires_grad_(False).to(device)

@@ -1,0 +1,152 @@
+"""What a family of features is, and families made of others: side by side, and their change over time."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from ser_platform.features.families.analysis import SPEECH, Analysis, Stft
+from ser_platform.features.families.filters import slopes
+
+
+class Family(Protocol):
+    """One kind of feature, a frozen dataclass: fields and `version` are the cache key, so bump `version` when the
+    result changes.
+
+    `frame_s` is the seconds from one row to the next, infinite where a clip has one row; a column is one feature.
+    """
+
+    version: ClassVar[int]
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate in Hz at which a clip is heard."""
+
+    @property
+    def frame_s(self) -> float: ...
+
+    @property
+    def n_features(self) -> int: ...
+
+    @property
+    def column_names(self) -> tuple[str, ...]: ...
+
+    def rows(self, analysis: Analysis) -> list[int]:
+        """Return how many rows each clip has."""
+
+    def __call__(self, analysis: Analysis) -> Tensor:
+        """Return `(n_frames, n_features)` of a clip, `(n_clips, n_frames, n_features)` of a batch."""
+
+
+def numbered(name: str, n_features: int) -> tuple[str, ...]:
+    """Return a column name for each of `n_features`: `mel_0`, `mel_1`, ..."""
+    return tuple(f"{name}_{number}" for number in range(n_features))
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A family whose rows are the frames of an `Stft`."""
+
+    stft: Stft = SPEECH
+
+    @property
+    def sample_rate(self) -> int:
+        return self.stft.sample_rate
+
+    @property
+    def frame_s(self) -> float:
+        return self.stft.frame_s
+
+    def rows(self, analysis: Analysis) -> list[int]:
+        return analysis.frame_counts(self.stft)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Families of one frame rate side by side, kept in time; pooling over time is a view.
+
+    Raises:
+        ValueError: the frame rates or sample rates differ, or two columns have one name.
+    """
+
+    version: ClassVar[int] = 1
+    members: tuple[Family, ...]
+
+    def __post_init__(self) -> None:
+        if len({(member.frame_s, member.sample_rate) for member in self.members}) != 1:
+            raise ValueError(f"families side by side must share their frames: {self.members}")
+        if len(set(self.column_names)) < self.n_features:
+            raise ValueError(f"families side by side have columns of one name: {self.column_names}")
+
+    @property
+    def sample_rate(self) -> int:
+        return self.members[0].sample_rate
+
+    @property
+    def frame_s(self) -> float:
+        return self.members[0].frame_s
+
+    @property
+    def n_features(self) -> int:
+        return sum(member.n_features for member in self.members)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(name for member in self.members for name in member.column_names)
+
+    def rows(self, analysis: Analysis) -> list[int]:
+        return self.members[0].rows(analysis)
+
+    def __call__(self, analysis: Analysis) -> Tensor:
+        return torch.cat([analysis.of(member) for member in self.members], dim=-1)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """How the columns of another family change, per frame: the `order`-th derivative of the polynomial that fits the
+    frames around best, at the ends that of the first and last full window.
+
+    A clip shorter than a window is continued with its first and last frame. Source: `librosa.feature.delta`.
+    """
+
+    version: ClassVar[int] = 1
+    family: Family
+    order: int = 1
+    width: int = 9  # frames; odd
+
+    @property
+    def sample_rate(self) -> int:
+        return self.family.sample_rate
+
+    @property
+    def frame_s(self) -> float:
+        return self.family.frame_s
+
+    @property
+    def n_features(self) -> int:
+        return self.family.n_features
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(f"{name}_delta{'' if self.order == 1 else self.order}" for name in self.family.column_names)
+
+    def rows(self, analysis: Analysis) -> list[int]:
+        return self.family.rows(analysis)
+
+    def __call__(self, analysis: Analysis) -> Tensor:
+        values, half = analysis.of(self.family), self.width // 2
+        rows = torch.tensor(self.rows(analysis), device=values.device)[:, None]
+        frame = torch.arange(-half, values.shape[-2] + half, device=values.device)
+        extended = _take(values, frame.clamp_min(0).minimum(rows - 1))
+        changes = extended.unfold(-2, self.width, 1) @ slopes(self.width, self.order, values.device)
+        # The derivative of a fit is the same all over its window: the ends have that of the nearest full one.
+        nearest = frame[half:-half].clamp_min(half).minimum(rows - 1 - half)
+        return _take(changes, torch.where(rows >= self.width, nearest, frame[half:-half]))
+
+
+def _take(values: Tensor, rows: Tensor) -> Tensor:
+    """Return the rows `(n_clips, n_taken)` of `(n_clips, n_frames, n_features)`, or of one clip."""
+    if values.ndim == 2:
+        return values[rows[0]]
+    return values.gather(1, rows[:, :, None].expand(-1, -1, values.shape[2]))

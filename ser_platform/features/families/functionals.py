@@ -1,0 +1,75 @@
+"""Functionals of openSMILE: one row a clip, the acoustic parameter sets that the field compares itself with.
+
+Source: Eyben et al. (2016), GeMAPS, IEEE Transactions on Affective Computing 7(2); Schuller et al. (2016), ComParE.
+openSMILE's licence allows research and education only, so the package is an extra and never bundled.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ser_platform.corpora.audio.reader import SAMPLE_RATE
+from ser_platform.errors import MissingExtra, UnknownChoice
+from ser_platform.features.families.analysis import Analysis
+
+if TYPE_CHECKING:
+    import opensmile
+
+SIZES = {"eGeMAPSv02": 88, "ComParE_2016": 6373}
+
+
+@dataclass(frozen=True)
+class Functionals:
+    """The functionals of a parameter set, `(1, n_features)` of a clip; what openSMILE leaves undefined is 0.
+
+    Raises:
+        MissingExtra: the package `opensmile` is not installed; on use, not on making.
+        UnknownChoice: there is no such parameter set.
+    """
+
+    version: ClassVar[int] = 1
+    parameter_set: str = "eGeMAPSv02"
+    sample_rate: int = SAMPLE_RATE  # Hz
+
+    def __post_init__(self) -> None:
+        if self.parameter_set not in SIZES:
+            raise UnknownChoice("openSMILE parameter set", self.parameter_set, SIZES)
+
+    @property
+    def frame_s(self) -> float:
+        return math.inf
+
+    @property
+    def n_features(self) -> int:
+        return SIZES[self.parameter_set]
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(_smile(self.parameter_set).feature_names)
+
+    def rows(self, analysis: Analysis) -> list[int]:
+        return [1] * len(analysis.clips)
+
+    def __call__(self, analysis: Analysis) -> Tensor:
+        smile = _smile(self.parameter_set)
+        clips = [
+            smile.process_signal(clip.at(self.sample_rate), self.sample_rate).to_numpy(np.float32)
+            for clip in analysis.clips
+        ]
+        values = torch.nan_to_num(torch.from_numpy(np.stack(clips)), posinf=0.0, neginf=0.0).to(analysis.device)
+        return values if analysis.is_batch else values[0]
+
+
+@lru_cache
+def _smile(parameter_set: str) -> "opensmile.Smile":
+    """Return the extractor of a parameter set; making one reads its configuration."""
+    try:
+        import opensmile
+    except ModuleNotFoundError as error:
+        raise MissingExtra("opensmile", "opensmile") from error
+    return opensmile.Smile(opensmile.FeatureSet[parameter_set], opensmile.FeatureLevel.Functionals)

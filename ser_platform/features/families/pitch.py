@@ -1,0 +1,109 @@
+"""Fundamental frequency and voicing by YIN.
+
+Source: de Cheveigné & Kawahara (2002), YIN, a fundamental frequency estimator for speech and music, JASA 111(4), steps
+2 to 5; the window of a frame is the whole frame, as in `librosa.yin`, with which the frequencies agree.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ser_platform.features.families.analysis import AMIN, Analysis, magnitude
+from ser_platform.features.families.family import Framed
+
+FRAMES_IN_CACHE = 128  # frames of 1024, their spectra and their correlations are 3 MB
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class F0(Framed):
+    """Fundamental frequency in Hz, 0 in unvoiced frames, and voicing: 1 - aperiodicity, in [0, 1], 0 in silence.
+
+    Only the hop and the rate of `stft` are used: a frame must hold two periods of `lowest_hz`.
+    """
+
+    version: ClassVar[int] = 1
+    n_features: ClassVar[int] = 2
+    column_names: ClassVar[tuple[str, ...]] = ("f0_hz", "voicing")
+    frame_length: int = 1024  # samples; 64 ms
+    lowest_hz: float = 60.0
+    highest_hz: float = 600.0
+    trough: float = 0.1  # the first period whose aperiodicity is less is taken, else the least aperiodic one
+    unvoiced: float = 0.4  # aperiodicity from which a frame has no fundamental frequency
+
+    @property
+    def lags(self) -> tuple[int, int]:
+        """The shortest and the longest period, in samples."""
+        return int(self.stft.sample_rate // self.highest_hz), -int(-self.stft.sample_rate // self.lowest_hz)
+
+    def __call__(self, analysis: Analysis) -> Tensor:
+        frames = analysis.frames(self.stft.sample_rate, self.frame_length, self.stft.hop_length)
+        # Silence repeats itself at every lag, but is no voice.
+        power = analysis.frame_power(self.stft.sample_rate, self.frame_length, self.stft.hop_length)
+        block = FRAMES_IN_CACHE if frames.device.type == "cpu" else frames.shape[-2]
+        parts = zip(frames.split(block, dim=-2), (power < AMIN).split(block, dim=-2), strict=True)
+        return torch.cat([self._pitch(part, is_silent) for part, is_silent in parts], dim=-2)
+
+    def _pitch(self, frames: Tensor, is_silent: Tensor) -> Tensor:
+        shortest, longest = self.lags
+        aperiodicity = normalised_difference(frames, longest)[..., shortest - 1 :]
+        lag = first_trough(aperiodicity, self.trough)
+        hertz = self.stft.sample_rate / (shortest + lag + _refinement(aperiodicity, lag))
+        at_lag = aperiodicity.gather(-1, lag).masked_fill_(is_silent, 1.0)
+        return torch.cat((torch.where(at_lag < self.unvoiced, hertz, 0.0), (1 - at_lag).clamp(0, 1)), dim=-1)
+
+
+def normalised_difference(frames: Tensor, longest: int) -> Tensor:
+    """Return how much a frame differs from itself so many samples later, over the mean of that up to this lag.
+
+    Args:
+        frames: `(..., frame_length)`, taken as 0 beyond the end.
+        longest: the largest lag, in samples.
+
+    Returns:
+        `(..., longest)`, for the lags 1 to `longest`: steps 2 and 3 of YIN.
+    """
+    size = _fast_length(frames.shape[-1] + longest)  # so many points that no lag wraps around
+    correlation = torch.fft.irfft(magnitude(torch.fft.rfft(frames, size)).square_(), size)[..., : longest + 1]
+    left_behind = frames[..., :longest].square().cumsum(-1)  # energy of the samples that have no partner before them
+    difference = torch.sub(2 * correlation[..., :1], left_behind).sub_(correlation[..., 1:], alpha=2)
+    lags = torch.arange(1, longest + 1, dtype=torch.float32, device=frames.device)
+    return (difference * lags).div_(difference.cumsum(-1).add_(TINY))
+
+
+def first_trough(aperiodicity: Tensor, threshold: float) -> Tensor:
+    """Return the index `(..., 1)` of the first local minimum under `threshold`, else of the smallest value: step 4."""
+    inside = aperiodicity[..., 1:-1]
+    is_trough = torch.zeros_like(aperiodicity, dtype=torch.bool)
+    is_trough[..., 0] = aperiodicity[..., 0] < aperiodicity[..., 1]
+    is_trough[..., 1:-1] = (inside < aperiodicity[..., :-2]) & (inside <= aperiodicity[..., 2:])
+    is_trough[..., -1] = aperiodicity[..., -1] < aperiodicity[..., -2]
+    index = torch.arange(aperiodicity.shape[-1], device=aperiodicity.device)
+    none = aperiodicity.shape[-1]
+    first = torch.where(is_trough & (aperiodicity < threshold), index, none).amin(-1, keepdim=True)
+    return torch.where(first < none, first, aperiodicity.min(-1, keepdim=True).indices)
+
+
+def _refinement(aperiodicity: Tensor, lag: Tensor) -> Tensor:
+    """Return how far from `lag` the parabola through it and its neighbours has its minimum, 0 at the ends: step 5."""
+    last = aperiodicity.shape[-1] - 1
+    before, at, after = (aperiodicity.gather(-1, (lag + step).clamp(0, last)) for step in (-1, 0, 1))
+    curvature, slope = before + after - 2 * at, (after - before) / 2
+    is_usable = (slope.abs() < curvature.abs()) & (lag > 0) & (lag < last)
+    return torch.where(is_usable, -slope / torch.where(is_usable, curvature, 1.0), 0.0)
+
+
+def _fast_length(n_samples: int) -> int:
+    """Return the next multiple of 64 that has no prime factor over 7, which FFTs are fast at."""
+    length = 64 * math.ceil(n_samples / 64)
+    while True:
+        rest = length
+        for factor in (2, 3, 5, 7):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 64

@@ -1,0 +1,214 @@
+"""Extraction: a job of some clips in, parts in the store and a word on each clip out.
+
+`extract` is a plain function of a job, and a job is small and can be sent anywhere; what maps it over jobs is passed to
+the store. On one machine that is `on_this_machine`; a cluster has a mapper of its own, and there the folder of the job
+must lie on storage that all nodes share.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+import torch
+
+from ser_platform.corpora.audio.reader import Audio, read_audio
+from ser_platform.errors import BadAudio
+from ser_platform.features.augmentation.recipes import RECIPES
+from ser_platform.features.families import FAMILIES
+from ser_platform.features.families.computation import compute, family_key, label_of
+from ser_platform.features.store.index import Decoded
+from ser_platform.features.store.locks import reading
+from ser_platform.features.store.shard import Clip, parts_in, write_part
+from ser_platform.settings import slots
+
+SHARD_CLIPS = 64
+# Seconds until processes stand ready: the fork server imports torch once, the processes are copies of it. Each imports
+# the program's own main module again, which for `ser` is nothing, for a script whatever it imports.
+POOL_STARTS_S = 3.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a clip's audio is, and which copy of it is meant: 0 is the clip itself."""
+
+    path: str
+    start_s: float | None
+    end_s: float | None
+    recipe: str = ""
+    copy: int = 0
+
+    def read(self) -> Audio:
+        """Return the audio.
+
+        Raises:
+            BadAudio: there is none that can be used.
+        """
+        audio = read_audio(Path(self.path), self.start_s, self.end_s)
+        return RECIPES[self.recipe].copy(audio, self.copy) if self.copy else audio
+
+
+@dataclass(frozen=True)
+class Job:
+    """Clips to decode and the families to store of each, as `dtype` under `root`.
+
+    `first` is the place of its first clip among all. `run` names the call that made the job: what was stored before
+    that is not computed again.
+    """
+
+    first: int
+    clips: tuple[Source, ...]
+    names: tuple[str, ...]
+    dtype: str
+    root: Path
+    run: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of the clips of a job, in their order; `first` as in the job."""
+
+    first: int
+    outcomes: tuple[Decoded | BadAudio, ...]
+
+
+Mapper = Callable[[Sequence[Job]], Iterator[Done]]  # results in any order
+
+
+def folder_of(root: Path, name: str, dtype: str) -> Path:
+    """Return the folder of a family: its name, and the digest of all that its numbers depend on."""
+    return root / f"{family_key(name, FAMILIES[name])}-{dtype}"
+
+
+def make_jobs(sources: Sequence[Source], names: Sequence[str], dtype: str, root: Path) -> list[Job]:
+    """Deal clips into jobs."""
+    run = uuid.uuid4().hex
+    return [
+        Job(first, tuple(sources[first : first + SHARD_CLIPS]), tuple(names), dtype, root, run)
+        for first in range(0, len(sources), SHARD_CLIPS)
+    ]
+
+
+def extract(job: Job) -> Done:
+    """Decode the clips of a job, each once, and store the families that are not stored yet."""
+    with _one_thread():
+        fresh, outcomes = _computed(job)
+    for name, clips in fresh.items():
+        if clips:
+            write_part(folder_of(job.root, name, job.dtype), description(name), list(clips.values()))
+    return Done(job.first, tuple(outcomes))
+
+
+def _computed(job: Job) -> tuple[dict[str, dict[bytes, Clip]], list[Decoded | BadAudio]]:
+    """Return what is to be stored of each family, by digest, and what became of each clip."""
+    fresh: dict[str, dict[bytes, Clip]] = {name: {} for name in job.names}
+    outcomes: list[Decoded | BadAudio] = []
+    for source in job.clips:
+        try:
+            audio = source.read()
+        except BadAudio as bad:
+            outcomes.append(bad)
+            continue
+        digest = bytes.fromhex(audio.sha256)
+        wanted = [name for name in job.names if digest not in fresh[name] and digest not in _stored(job, name)]
+        for name, values in compute(audio, wanted, FAMILIES).items():
+            fresh[name][digest] = Clip.of(digest, values, job.dtype)
+        outcomes.append(Decoded(audio.sha256, audio.seconds))
+    return fresh, outcomes
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: a clip is too short to share, and threads that wait for each other cost more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def description(name: str) -> dict[str, object]:
+    """Return what a part says of its family."""
+    family = FAMILIES[name]
+    parameters = asdict(family)  # type: ignore[call-overload]
+    kind, label = type(family).__name__, label_of(name, family)
+    return {"family": label, "kind": kind, "version": family.version, "parameters": parameters}
+
+
+def _stored(job: Job, name: str) -> frozenset[bytes]:
+    return _stored_before(job.run, folder_of(job.root, name, job.dtype))
+
+
+@lru_cache(maxsize=64)
+def _stored_before(run: str, folder: Path) -> frozenset[bytes]:
+    """Return the clips in a folder; a process looks once a run. The one that asked for the job keeps them there."""
+    return stored_in(folder, lease=False)
+
+
+def stored_in(folder: Path, lease: bool = True) -> frozenset[bytes]:
+    """Return the digests of the clips in a family's folder; with a lease, they stay as long as this process lives."""
+    with reading(folder, lease):
+        return frozenset(digest for part in parts_in(folder) for digest in part.hashes)
+
+
+def on_this_machine(jobs: Sequence[Job], processes: int | None = None) -> Iterator[Done]:
+    """Extract in this process, and in others as soon as what is left would take longer than starting them.
+
+    `processes` are started at once; by default one a core where that pays.
+    """
+    if processes is not None and processes > 1:
+        yield from _in_processes(jobs, processes)
+        return
+    cores = slots() if processes is None else 1
+    began = time.monotonic()
+    for done, job in enumerate(jobs, start=1):
+        yield extract(job)
+        left = (time.monotonic() - began) / done * (len(jobs) - done)
+        if cores > 1 and left > POOL_STARTS_S:
+            yield from _in_processes(jobs[done:], cores)
+            return
+
+
+def mapper_over(processes: int | None) -> Mapper:
+    """Return the mapper over so many processes of this machine."""
+    return partial(on_this_machine, processes=processes)
+
+
+def _in_processes(jobs: Sequence[Job], processes: int) -> Iterator[Done]:
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(processes, context, _set_up) as pool:
+        futures = [pool.submit(extract, job) for job in jobs]
+        try:
+            for job, future in zip(reversed(jobs), reversed(futures), strict=True):
+                if futures[0].done():
+                    break  # the processes stand ready; until then this one works from the other end
+                if future.cancel():
+                    yield extract(job)
+            for future in as_completed(futures):
+                if not future.cancelled():
+                    yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _set_up() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends them
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End when the parent does, also where it was killed: the queue's other end is held by the siblings."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

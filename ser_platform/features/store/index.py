@@ -1,0 +1,70 @@
+"""What is known of files that were decoded before, a JSON file for each folder of audio.
+
+By folder, so that a corpus under other rules for labels, or joined to another, is known as well. Path, size and
+modification time lead to the digest of the samples, so an unchanged file is not decoded to learn it.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ser_platform.corpora.audio.reader import DECODE_POLICY
+from ser_platform.corpora.manifest import Utterance
+from ser_platform.features.store.locks import alone
+from ser_platform.files import digest_of, write_json
+from ser_platform.settings import home
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What decoding a clip has told."""
+
+    sha256: str
+    seconds: float
+
+
+def signature(utterance: Utterance) -> str:
+    """Return what identifies an unchanged file: path, size, modification time, segment, and how it is decoded."""
+    try:
+        stat = utterance.path.stat()
+        file = f"{stat.st_size}:{stat.st_mtime_ns}"
+    except OSError:
+        file = "missing"
+    return f"{utterance.path}|{file}|{utterance.start_s}|{utterance.end_s}|{DECODE_POLICY}"
+
+
+class Index:
+    """The entries of some folders of audio; `known` has them all, by signature."""
+
+    def __init__(self, folders: Iterable[str]) -> None:
+        self._of = {folder: _read(_path(folder)) for folder in folders}
+        self._changed: set[str] = set()
+        self.known = {key: value for index in self._of.values() for key, value in index.items()}
+
+    def add(self, folder: str, key: str, decoded: Decoded) -> None:
+        """Note a clip of a folder under its signature."""
+        self.known[key] = self._of[folder][key] = decoded
+        self._changed.add(folder)
+
+    def write(self) -> None:
+        """Write the folders that have changed, beside what other processes have written meanwhile."""
+        for folder in sorted(self._changed):
+            path = _path(folder)
+            with alone(path, "write"):  # where another writes at this moment, one of both is decoded again: no more
+                entries = _read(path) | self._of[folder]
+                write_json(path, {key: [value.sha256, value.seconds] for key, value in entries.items()})
+        self._changed.clear()
+
+
+def _path(folder: str) -> Path:
+    return home() / "index" / f"{digest_of(folder, 24)}.json"
+
+
+def _read(path: Path) -> dict[str, Decoded]:
+    try:
+        return {key: Decoded(*value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, AttributeError):
+        return {}  # a cache: what cannot be read is decoded again

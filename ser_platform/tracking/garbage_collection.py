@@ -1,0 +1,86 @@
+"""What runs have left in the store: how much it is, and what may go. Files of a registered version never go."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from ser_platform.errors import WorkFailed
+from ser_platform.tracking.mlflow_store import Client
+from ser_platform.tracking.registry import NAMES
+
+DAY = 86_400  # seconds
+PAGE = 1000  # runs
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """The files of one run. `versions` are the registered ones whose files are among them: they keep all of it."""
+
+    run_id: str
+    name: str
+    ended_at: float
+    size_bytes: int
+    versions: tuple[str, ...]
+    place: str
+
+
+def leftovers(client: Client) -> list[Leftover]:
+    """Return the files of every run that has any, the largest first; `ended_at` in seconds since the epoch."""
+    versions: dict[str, list[str]] = {}
+    for name in NAMES:
+        for version in client.search_model_versions(f"name = '{name}'"):
+            versions.setdefault(str(version.run_id), []).append(f"{name} v{version.version}")
+    found = [_leftover(client, run, tuple(versions.get(run.info.run_id, ()))) for run in _runs(client)]
+    return sorted((each for each in found if each.size_bytes), key=lambda each: -each.size_bytes)
+
+
+def old(found: list[Leftover], days: float) -> list[Leftover]:
+    """Return those of runs that ended more than so many days ago and hold no registered version."""
+    before = time.time() - days * DAY
+    return [each for each in found if not each.versions and each.ended_at < before]
+
+
+def remove(found: list[Leftover]) -> int:
+    """Remove the files of these runs; their figures and settings stay. Return how many bytes that were.
+
+    Raises:
+        WorkFailed: the store does not let them go.
+    """
+    done = 0
+    for each in found:
+        assert not each.versions, "files of a registered version never go"
+        try:
+            get_artifact_repository(each.place).delete_artifacts()
+        except (MlflowException, OSError, NotImplementedError) as error:
+            raise WorkFailed(f"the files of {each.name} cannot be removed: {error}; {done / 1e6:.1f} MB are") from error
+        done += each.size_bytes
+    return done
+
+
+def _runs(client: Client) -> Iterator[Run]:
+    """Yield the parent runs of all studies and trainings: those of trials have no files."""
+    experiments = [each.experiment_id for each in client.search_experiments() if each.name.startswith("ser-")]
+    token = None
+    while experiments:
+        page = client.search_runs(experiments, "tags.study != ''", max_results=PAGE, page_token=token)
+        yield from (run for run in page if "trial" not in run.data.tags)
+        token = page.token
+        if not token:
+            return
+
+
+def _leftover(client: Client, run: Run, versions: tuple[str, ...]) -> Leftover:
+    running = run.info.end_time is None
+    ended_at = time.time() if running else run.info.end_time / 1000
+    size = _size(client, run.info.run_id)
+    return Leftover(run.info.run_id, str(run.info.run_name), ended_at, size, versions, str(run.info.artifact_uri))
+
+
+def _size(client: Client, run_id: str, path: str | None = None) -> int:
+    """Return the bytes of a run's files."""
+    listed = client.list_artifacts(run_id, path)
+    return sum(_size(client, run_id, each.path) if each.is_dir else each.file_size or 0 for each in listed)

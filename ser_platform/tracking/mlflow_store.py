@@ -1,0 +1,66 @@
+"""The MLflow store: `MLFLOW_TRACKING_URI`, else SQLite and a folder of artefacts in the working directory."""
+
+import logging
+import os
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+
+from ser_platform.errors import UserError, WorkFailed
+from ser_platform.tracking.retrying_client import PatientClient, StoreDown
+from ser_platform.tracking.ui_view import TAGS
+
+Client = PatientClient
+DATABASE, ARTEFACTS = "mlflow.db", "mlruns"  # MLflow's own defaults, so that a plain `mlflow ui` here finds them
+
+
+def tracking_uri() -> str:
+    """Return where runs are kept; absolute, because Ray changes the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / DATABASE}"
+
+
+def open_client() -> PatientClient:
+    """Return a client of the store, creating the store when it is missing.
+
+    Raises:
+        WorkFailed: the store cannot be reached.
+        UserError: the working directory, where it is kept, cannot be written.
+    """
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # it would win over the experiment's name without a word
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bundle is a few hundred kilobytes
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # the client's own repeat what creates, see `patience`
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each run that ends
+    uri = tracking_uri()
+    if "MLFLOW_TRACKING_URI" not in os.environ and not os.access(Path.cwd(), os.W_OK):
+        raise UserError(f"{Path.cwd()} cannot be written: runs are kept there; go elsewhere or set MLFLOW_TRACKING_URI")
+    # The pyfunc flavour and model downloads ask the process, not the client, where the store is.
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        client = PatientClient(uri)
+        client.impatient().search_experiments(max_results=1)  # a wrong address is told at once
+    except (MlflowException, StoreDown) as error:
+        told = str(getattr(error.__cause__ or error, "message", error))[:150]
+        raise WorkFailed(f"the MLflow store {_without_secret(uri)} does not answer: {told}") from error
+    return client
+
+
+def experiment_id(client: PatientClient, name: str) -> str:
+    """Return the id of the experiment called `name`, with its recommended view, creating it when missing."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        for tag, value in TAGS.items():
+            if found.tags.get(tag) != value:
+                client.set_experiment_tag(found.experiment_id, tag, value)
+        return str(found.experiment_id)
+    local = "MLFLOW_TRACKING_URI" in os.environ and os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
+    location = (Path.cwd() / ARTEFACTS / name).as_uri() if local else None
+    return str(client.create_experiment(name, artifact_location=location, tags=dict(TAGS)))
+
+
+def _without_secret(uri: str) -> str:
+    """Return a URI without the user and password that it may hold."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

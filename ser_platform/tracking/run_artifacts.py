@@ -1,0 +1,59 @@
+"""What a study heard and what it found, on its parent run: datasets, settings, figures, a table, files."""
+
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+from ser_platform.corpora.splits.split import Split, clips_fingerprint
+from ser_platform.tracking.mlflow_store import Client
+
+DIGEST = 36  # characters of a dataset's digest that MLflow keeps
+
+
+def log_findings(
+    client: Client,
+    run_id: str,
+    place: str,
+    figures: Mapping[str, float],
+    tags: Mapping[str, str],
+    table: Mapping[str, Sequence[Any]],
+    files: Iterable[Path],
+) -> None:
+    """Log figures and tags to a run, and `table` (columns by name) and `files` into its folder `place`."""
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, float(value), now, 0) for name, value in figures.items() if math.isfinite(value)]
+    client.log_batch(run_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()])
+    rows = [list(row) for row in zip(*table.values(), strict=True)]
+    # As `log_table` writes it, which appends to what is there: a report that is logged again has its rows once.
+    client.log_dict(run_id, {"columns": list(table), "data": rows}, f"{place}/table.json")
+    for path in files:
+        client.log_artifact(run_id, str(path), place)
+
+
+def log_datasets(client: Client, run_id: str, split: Split, corpus: str) -> None:
+    """Log the parts of a split as the run's datasets, with digests of their clips: twice is once."""
+    inputs = []
+    for part, rows in split.parts.items():
+        clips = split.manifest.take(rows)
+        profile = {"clips": len(clips), "speakers": len(clips.speakers), "emotions": list(clips.labels)}
+        dataset = Dataset(
+            f"{corpus}, {part}",
+            clips_fingerprint(clips)[:DIGEST],
+            "ser",
+            json.dumps({"corpus": corpus, "protocol": split.protocol_stamp, "split": split.fingerprint}),
+            profile=json.dumps(profile),
+        )
+        inputs.append(DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, part)]))
+    client.log_inputs(run_id, inputs)
+
+
+def log_settings(client: Client, run_id: str, settings: Mapping[str, Any]) -> None:
+    """Keep every setting of the configuration that a run chose, as YAML that `--set` and search spaces understand."""
+    client.log_text(run_id, yaml.safe_dump(dict(settings), sort_keys=False), "settings.yaml")

@@ -1,0 +1,218 @@
+"""Changes to training batches, made on the device and drawn anew in every step.
+
+Samples are changed first, as a microphone would have heard them; then clips are mixed; masks go on top. Batches are
+normalised, and 0 behind a clip's end: 0 is a column's mean and, of samples, as good as silence. The few numbers that a
+clip needs are drawn on the CPU, so that a seed gives the same ones on every device; noise is drawn where it is used.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchaudio
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser_platform.features.families import FEATURE_SETS
+from ser_platform.settings import Settings
+from ser_platform.training.batches.batch import Batch
+from ser_platform.training.configuration import hears_waveform
+
+MASKED_PERCENT = 15  # of a clip's frames, and of the columns, that one mask covers at most
+FILTER_POINTS = 5
+NOISE_SPAN_DB = 15.0  # dB from the lowest to the highest signal-to-noise ratio that is drawn
+STREAM = 0xA46  # augmentation draws from a stream of its own: without it, batches and weights are the same
+
+
+class Augmenter:
+    """What a configuration does to its training batches; with every setting off it hands on the batch it was given.
+
+    What it does next follows from the states of `rng` and of `noise`, whose draws are made on the device.
+    """
+
+    def __init__(self, settings: Settings, n_emotions: int, device: torch.device) -> None:
+        self.rng = np.random.default_rng([STREAM, settings["seed"]])
+        self.noise = torch.Generator(device).manual_seed(settings["seed"] ^ STREAM)
+        self._changes: list[Callable[[Batch], Batch]] = []
+        if hears_waveform(settings):
+            self._change_samples(settings)
+        if settings["augment.crop"] < 1:
+            self._changes.append(partial(crop, least_share=settings["augment.crop"], rng=self.rng))
+        if settings["augment.stretch"]:
+            self._changes.append(partial(stretch_spectra, most=settings["augment.stretch"], rng=self.rng))
+        if settings["augment.filter"] and not hears_waveform(settings):
+            self._changes.append(partial(filter_columns, most=settings["augment.filter"], rng=self.rng))
+        if settings["augment.mixup"]:
+            how = {"alpha": settings["augment.mixup"], "temperature": settings["distill.temperature"]}
+            self._changes.append(partial(mixup, n_emotions=n_emotions, rng=self.rng, **how))
+        if settings["augment.masks"]:
+            self._changes.append(partial(mask_spectra, n_masks=settings["augment.masks"], rng=self.rng))
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the batch, changed; the one given is left as it is."""
+        for change in self._changes:
+            batch = change(batch)
+        return batch
+
+    def _change_samples(self, settings: Settings) -> None:
+        if settings["augment.gain_db"]:
+            self._changes.append(partial(change_gain, most_db=settings["augment.gain_db"], rng=self.rng))
+        if settings["augment.time_shift_s"]:
+            most = round(settings["augment.time_shift_s"] / FEATURE_SETS["waveform"].frame_s)
+            self._changes.append(partial(shift_in_time, most=most, rng=self.rng))
+        if settings["augment.noise_snr_db"]:
+            how = {"snr_db": settings["augment.noise_snr_db"], "generator": self.noise}
+            self._changes.append(partial(add_noise, rng=self.rng, **how))
+
+
+def filter_columns(batch: Batch, most: float, rng: np.random.Generator) -> Batch:
+    """Raise or lower neighbouring columns of each clip alike, by up to `most`, as a microphone or a room would.
+
+    `FILTER_POINTS` gains a clip lie evenly over the columns, straight lines between them: on logarithmic spectra an
+    equaliser. Source: FilterAugment of the linear type, Nam, Kim & Park (2022), arXiv:2110.03282; there the points'
+    places and number are drawn too.
+    """
+    n_clips, n_frames, n_columns = batch.features.shape
+    points = _on(batch, rng.uniform(-most, most, (n_clips, 1, FILTER_POINTS)).astype(np.float32))
+    gains = F.interpolate(points, n_columns, mode="linear", align_corners=True)
+    return replace(batch, features=batch.features + gains * _own(batch.lengths, n_frames)[:, :, None])
+
+
+def stretch_spectra(batch: Batch, most: float, rng: np.random.Generator) -> Batch:
+    """Stretch or squeeze each spectrum along time by up to `most`, and along its columns by up to half of that.
+
+    The first is another tempo, the second a longer or shorter vocal tract. Where columns run out the last one stays.
+    Sources: the random resize crop of BYOL-A, Niizumi et al. (2021), arXiv:2103.06695; vocal tract length perturbation,
+    Jaitly & Hinton (2013), there of the filterbank.
+    """
+    n_clips, n_frames, n_columns = batch.features.shape
+    tempo, tract = rng.uniform(1 - most, 1 + most, n_clips), rng.uniform(1 - most / 2, 1 + most / 2, n_clips)
+    in_time, in_columns = (_on(batch, factors.astype(np.float32)) for factors in (tempo, tract))
+    lengths = (batch.lengths * in_time).round().long().clamp_min(1)
+    frames = torch.arange(int(lengths.max()), device=lengths.device) / in_time[:, None]
+    frames = torch.minimum(frames, (batch.lengths - 1)[:, None])
+    columns = torch.arange(n_columns, device=lengths.device) / in_columns[:, None]
+    places = [2 * frames / max(1, n_frames - 1) - 1, 2 * columns / max(1, n_columns - 1) - 1]
+    shape = (n_clips, frames.shape[1], n_columns)
+    grid = torch.stack([places[1][:, None].expand(shape), places[0][:, :, None].expand(shape)], dim=-1)
+    found = F.grid_sample(batch.features[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
+    return replace(batch, features=found * _own(lengths, frames.shape[1])[:, :, None], lengths=lengths)
+
+
+def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> Batch:
+    """Set `n_masks` stretches of time, and as many of columns, of each clip to zero, the column's mean.
+
+    A stretch is up to 15 % of the clip's own frames, or of the columns, and at least up to one; a single frame and a
+    single column are never masked. Source: SpecAugment, Park et al. (2019), arXiv:1904.08779; without time warping.
+    """
+    n_clips, n_frames, n_columns = batch.features.shape
+    draws = _on(batch, rng.random((4, n_masks, n_clips), dtype=np.float32))
+    # Multiplied, not filled: on CPUs that takes a quarter of the time.
+    features = batch.features * ~_stretches(batch.lengths, n_frames, draws[0], draws[1])[:, :, None]
+    if n_columns > 1:
+        columns = torch.full_like(batch.lengths, n_columns)
+        features *= ~_stretches(columns, n_columns, draws[2], draws[3])[:, None, :]
+    return replace(batch, features=features)
+
+
+def _stretches(lengths: Tensor, size: int, width_draws: Tensor, place_draws: Tensor) -> Tensor:
+    """Return `(batch, size)`, True inside a stretch; lengths `(batch,)`, draws `(n_masks, batch)` in [0, 1)."""
+    widest = (lengths * MASKED_PERCENT // 100).clamp_min(1) * (lengths > 1)
+    widths = (width_draws * (widest + 1)).long()
+    firsts = (place_draws * (lengths - widths + 1)).long()
+    positions = torch.arange(size, device=lengths.device)
+    masked = torch.zeros((len(lengths), size), dtype=torch.bool, device=lengths.device)
+    for first, last in zip(firsts, firsts + widths, strict=True):
+        masked |= (positions >= first[:, None]) & (positions < last[:, None])
+    return masked
+
+
+def mixup(batch: Batch, alpha: float, n_emotions: int, temperature: float, rng: np.random.Generator) -> Batch:
+    """Mix each clip with another of the batch: features, targets, what the teacher says and its hints.
+
+    A clip's share of itself is drawn from Beta(`alpha`, `alpha`). A mixture is as long as the longer of the two; what
+    was behind the shorter's end is the mean. Targets become probabilities `(batch, n_emotions)`. Teacher logits become
+    those of which a softmax at `temperature` gives the mixture of both clips' probabilities at that temperature.
+
+    Source: Zhang, Cisse, Dauphin & Lopez-Paz (2018), arXiv:1710.09412.
+    """
+    n_clips = len(batch.targets)
+    share = _on(batch, rng.beta(alpha, alpha, n_clips).astype(np.float32))
+    partner = _on(batch, rng.permutation(n_clips))
+    targets = F.one_hot(batch.targets, n_emotions).to(share.dtype)
+    teacher = batch.teacher_logits
+    if teacher is not None:
+        logs = F.log_softmax(teacher / temperature, dim=1)
+        own, other = share.log()[:, None] + logs, torch.log1p(-share)[:, None] + logs[partner]
+        teacher = temperature * torch.logaddexp(own, other)
+    return Batch(
+        torch.lerp(batch.features[partner], batch.features, share[:, None, None]),
+        torch.maximum(batch.lengths, batch.lengths[partner]),
+        torch.lerp(targets[partner], targets, share[:, None]),
+        teacher,
+        hints=None if batch.hints is None else torch.lerp(batch.hints[partner], batch.hints, share[:, None]),
+    )
+
+
+def crop(batch: Batch, least_share: float, rng: np.random.Generator) -> Batch:
+    """Keep a stretch of each clip, from `least_share` of it to all of it, at a random place."""
+    draws = _on(batch, rng.random((2, len(batch.lengths)), dtype=np.float32))
+    share = least_share + (1 - least_share) * draws[0]
+    lengths = torch.minimum((share * batch.lengths).ceil().long().clamp_min(1), batch.lengths)
+    first = (draws[1] * (batch.lengths - lengths + 1)).long()
+    margin = math.ceil((1 - least_share) * batch.features.shape[1])
+    return replace(batch, features=_moved(batch.features, first, lengths, margin), lengths=lengths)
+
+
+def shift_in_time(batch: Batch, most: int, rng: np.random.Generator) -> Batch:
+    """Move each clip by up to `most` frames either way, at most by half of it, zeros where it came from."""
+    shift = _on(batch, rng.integers(-most, most + 1, len(batch.lengths)))
+    half = batch.lengths // 2
+    first = -torch.maximum(torch.minimum(shift, half), -half)
+    margin = min(most, batch.features.shape[1] // 2)
+    return replace(batch, features=_moved(batch.features, first, batch.lengths, margin))
+
+
+def _moved(features: Tensor, first: Tensor, lengths: Tensor, margin: int) -> Tensor:
+    """Return each clip from frame `first` on, `lengths` of them, both `(batch,)`; 0 outside of the clip.
+
+    `margin` is the largest magnitude of `first`. Windows are cut from a padded copy: an index for every sample would
+    take ten times as long.
+    """
+    n_clips, n_frames = features.shape[:2]
+    windows = F.pad(features, (0, 0, margin, margin)).unfold(1, n_frames, 1)
+    moved = windows[torch.arange(n_clips, device=features.device), first + margin].transpose(1, 2).contiguous()
+    return moved.mul_(_own(lengths, n_frames)[:, :, None])
+
+
+def _own(lengths: Tensor, n_frames: int) -> Tensor:
+    return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
+
+
+def change_gain(batch: Batch, most_db: float, rng: np.random.Generator) -> Batch:
+    """Make each clip of samples up to `most_db` louder or softer; nothing is clipped."""
+    decibels = rng.uniform(-most_db, most_db, len(batch.lengths))
+    return replace(
+        batch, features=batch.features * _on(batch, (10 ** (decibels / 20)).astype(np.float32))[:, None, None]
+    )
+
+
+def add_noise(batch: Batch, snr_db: float, rng: np.random.Generator, generator: torch.Generator) -> Batch:
+    """Add white noise to clips of samples, each at a signal-to-noise ratio from `snr_db` to 15 dB more.
+
+    `generator` is of the batch's device. The ratio is that of the clip's own samples; the padding stays 0.
+    """
+    samples = batch.features[:, :, 0]
+    ratios = rng.uniform(snr_db, snr_db + NOISE_SPAN_DB, len(samples)).astype(np.float32)
+    noise = torch.randn(samples.shape, generator=generator, device=samples.device)
+    noise *= _own(batch.lengths, samples.shape[1])
+    noisy = torchaudio.functional.add_noise(samples, noise, _on(batch, ratios), batch.lengths)
+    return replace(batch, features=noisy[:, :, None])
+
+
+def _on(batch: Batch, values: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(values).to(batch.features.device)

@@ -1,0 +1,32 @@
+"""Fitting what a model scales inside by clips that it is trained on, before the first step."""
+
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ser_platform.features.views.normaliser import Normaliser
+from ser_platform.training.batches.batch import TrainingData, by_length, make_batch
+
+CLIPS = 256  # enough for a mean and a deviation of each number
+BATCH = 8
+
+
+@runtime_checkable
+class Scaled(Protocol):
+    """A model that scales what it computes inside by statistics of training clips."""
+
+    def fit_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None: ...
+
+
+def fit_scale(model: nn.Module, data: TrainingData, normaliser: Normaliser, device: torch.device) -> None:
+    """Fit the scale of a model that has one, by training clips from all over the manifest; it draws nothing."""
+    if not isinstance(model, Scaled):
+        return
+    model.eval()
+    clips = data.labelled  # others may be of another kind
+    chosen = clips[np.linspace(0, len(clips) - 1, min(CLIPS, len(clips))).astype(np.int64)]
+    batches = (make_batch(data, clips, normaliser) for clips in by_length(chosen, data.features.lengths, BATCH))
+    model.fit_scale((batch.features.to(device), batch.lengths.to(device)) for batch in batches)

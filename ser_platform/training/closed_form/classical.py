@@ -1,0 +1,178 @@
+"""Training a classical model: one fit on the training clips, told as one epoch."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold
+from torch import Tensor
+
+from ser_platform.errors import UserError
+from ser_platform.features.views.normaliser import Normaliser
+from ser_platform.metrics import confusion_matrix, macro_f1_of, uar, uar_of, war
+from ser_platform.models import build_model
+from ser_platform.settings import Settings
+from ser_platform.training.batches.batch import TrainingData
+from ser_platform.training.batches.sampling import sampled
+from ser_platform.training.closed_form.closed_form_settings import refuse_unfit
+from ser_platform.training.closed_form.estimators import Classes, Rows, fit, fitted
+from ser_platform.training.epoch_result import EpochResult
+from ser_platform.training.loop import Diverged
+
+INNER_FOLDS = 5
+# What model.c 0 chooses from, the first of equals: the widest margin.
+CHOICES_OF_C: dict[str, tuple[float, ...]] = {
+    "svm_linear": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+    "svm_rbf": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
+    "svm_poly": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+    "logistic": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
+}
+LINEAR = ("svm_linear", "logistic")
+ROWS_AT_ONCE = 256  # clips that are judged together: trees look up a node of each for every one
+
+
+class ClassicalTrainer:
+    """Fits one configuration on one set of clips; see `trainers.Training`.
+
+    Logits are what the model gives anyway: distances from a support vector machine's planes, logarithms of shares of
+    votes, scores. They become probabilities as every model's do, by the temperature that a bundle's dev clips fit.
+
+    Raises:
+        UserError: the settings ask for what a fit cannot do.
+    """
+
+    def __init__(self, settings: Settings, data: TrainingData) -> None:
+        refuse_unfit(settings)
+        self.settings, self.data = settings, data
+        self.normaliser: Normaliser = data.features.normaliser(data.train)
+        self.model = build_model(settings, data.features.view.n_features, len(data.labels)).eval()
+        self.best_state: dict[str, Tensor] = {}
+        self.best_dev_logits: NDArray[np.float32] | None = None
+
+    def epochs(self, stop_after: int | None = None) -> Iterator[EpochResult]:
+        """Fit, and yield the one epoch that this is; losses are cross-entropies of the logits, not calibrated.
+
+        Raises:
+            Diverged: the model's numbers are none any more.
+            UserError: `model.c` is to be chosen by cross-validation, and training clips have one speaker or none named.
+        """
+        began = time.perf_counter()
+        self.best_state = self._fit()
+        self.model.load_state_dict(self.best_state)
+        train, dev = self.data.labelled, self.data.dev
+        train_loss = self._loss(self.logits(train), train)
+        figures = (math.nan, math.nan, math.nan, math.nan)
+        if dev is not None:
+            self.best_dev_logits = self.logits(dev)
+            targets, predictions = self.data.targets[dev], self.best_dev_logits.argmax(axis=1)
+            matrix = confusion_matrix(targets, predictions, len(self.data.labels))
+            scores = uar_of(matrix), war(targets, predictions), macro_f1_of(matrix)
+            figures = (self._loss(self.best_dev_logits, dev), *scores)
+        yield EpochResult(1, train_loss, *figures, figures[1], 1, time.perf_counter() - began)
+
+    def logits(self, clips: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return logits `(n_clips, n_emotions)`, in the order of `clips`."""
+        logits = np.empty((len(clips), len(self.data.labels)), dtype=np.float32)
+        with torch.inference_mode():
+            for first in range(0, len(clips), ROWS_AT_ONCE):
+                part = clips[first : first + ROWS_AT_ONCE]
+                rows = torch.from_numpy(self._rows(part))[:, None]
+                logits[first : first + len(part)] = self.model(rows, torch.ones(len(part), dtype=torch.int64)).numpy()
+        return logits
+
+    def restore_best(self) -> None:
+        """Do nothing: there was one epoch."""
+
+    def _fit(self) -> dict[str, Tensor]:
+        settings, targets = self.settings, self.data.targets
+        how, seed = settings["train.sampling"], settings["seed"]
+        clips = sampled(self.data.train, targets, how, seed=seed, epoch=1)
+        if settings["model.name"] == "knn" and settings["model.neighbours"] > len(clips):
+            raise UserError(
+                f"model.neighbours {settings['model.neighbours']} is more than the {len(clips)} training clips"
+            )
+        rows, targets = self._rows(clips), targets[clips]
+        if settings["model.name"] in CHOICES_OF_C and settings["model.c"] == 0:
+            speakers = self._speakers(clips, "model.c 0 is chosen", "; set model.c, for instance to 0.01")
+            settings = settings | {"model.c": chosen_c(settings, rows, targets, speakers)}
+        state = fit(settings, rows, targets, weights_of(settings, targets), len(self.data.labels))
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+            raise Diverged(f"{settings['model.name']} diverged; lower {_pace(settings)}")
+        return state
+
+    def _rows(self, clips: NDArray[np.int64]) -> Rows:
+        """Return scaled features `(n_clips, n_features)`."""
+        return self.data.features.batch(clips, self.normaliser)[0][:, 0]
+
+    def _speakers(self, clips: NDArray[np.int64], what: str, remedy: str = "") -> list[str]:
+        """Return who speaks in clips, over whom something is cross-validated.
+
+        Raises:
+            UserError: there is one speaker, or none named.
+        """
+        speakers = self.data.features.speakers
+        named = [] if speakers is None else [speakers[clip] for clip in clips]
+        if len(set(named)) < 2:
+            raise UserError(
+                f"{what} by cross-validation over the training speakers, of whom there are {len(set(named))}{remedy}"
+            )
+        return named
+
+    def _loss(self, logits: NDArray[np.float32], clips: NDArray[np.int64]) -> float:
+        return F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(self.data.targets[clips])).item()
+
+
+def _turned(rows: Rows) -> Rows:
+    """Return the rows in the axes that they span, `(n_clips, n_clips)`: all products of two rows stay what they are.
+
+    A quadratic penalty does not know the axes, so a linear model judges the same; it is fitted on as many columns as
+    clips, which for the 6373 columns of ComParE is a fraction.
+    """
+    left, lengths, _ = np.linalg.svd(rows, full_matrices=False)
+    turned: Rows = left * lengths
+    return turned
+
+
+def _pace(settings: Settings) -> str:
+    """Return the setting that decides how far a step goes, with its value."""
+    name = "optimizer.lr" if settings["model.name"] == "mlp_sklearn" else "model.learning_rate"
+    return f"{name} ({settings[name]:g})"
+
+
+def weights_of(settings: Settings, targets: Classes) -> NDArray[np.float64]:
+    """Return a weight for each clip: inverse to its class's frequency where `train.class_weights` says so, else 1."""
+    if not settings["train.class_weights"]:
+        return np.ones(len(targets))
+    counts = np.bincount(targets)
+    return len(targets) / (np.count_nonzero(counts) * counts[targets])
+
+
+def chosen_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequence[str]) -> float:
+    """Return the `model.c` with the best UAR, pooled over folds of the training speakers.
+
+    Rows are scaled by all training clips, which choosing among penalties is indifferent to.
+
+    Raises:
+        UserError: without the clips of a fold there is but one class.
+    """
+    if settings["model.name"] in LINEAR and rows.shape[1] > len(rows):
+        rows = _turned(rows)
+    folds = list(GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers))
+    if any(len(np.unique(targets[train])) < 2 for train, _ in folds):
+        raise UserError(
+            f"model.c 0 is chosen by cross-validation over the training speakers, and without one of them the "
+            f"{len(rows)} clips that train.sampling {settings['train.sampling']} takes are of one class; set model.c, "
+            "for instance to 0.01"
+        )
+    scores = {}
+    for c in CHOICES_OF_C[settings["model.name"]]:
+        predicted = np.empty_like(targets)
+        for train, held_out in folds:
+            tried = fitted(settings | {"model.c": c}, rows[train], targets[train], weights_of(settings, targets[train]))
+            predicted[held_out] = tried.predict(rows[held_out])
+        scores[c] = uar(targets, predicted, int(targets.max()) + 1)
+    return max(scores, key=lambda c: scores[c])

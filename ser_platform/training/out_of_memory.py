@@ -1,0 +1,70 @@
+"""Running out of memory: telling it from other failures, saying what to lower, and finding what fits."""
+
+import gc
+from collections.abc import Callable
+
+import torch
+
+from ser_platform.errors import WorkFailed
+from ser_platform.settings import Settings
+from ser_platform.training.workers import Group
+
+# Only CUDA raises an error of its own kind; these are MPS, torch on CPUs and torch on Windows.
+PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class OutOfMemory(WorkFailed):
+    """A batch does not fit into the memory of its device."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether `error` says that memory was asked for which is not there."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
+
+
+def out_of_memory(
+    settings: Settings, device: torch.device, n_clips: int, seconds: float | None, n_parts: int
+) -> OutOfMemory:
+    """Return the failure of a batch of `n_clips`, computed in `n_parts`, and what may be done.
+
+    `seconds` is how long its longest clip is; None where a clip is one row, whatever its length.
+    """
+    longest = "" if seconds is None else f", the longest of {seconds:.1f} s"
+    parts = "at once" if n_parts == 1 else f"in {n_parts} parts"
+    sizes = f"train.batch_size ({settings['train.batch_size']}) or data.max_seconds ({settings['data.max_seconds']:g})"
+    more = f"raise train.accumulate ({settings['train.accumulate']}), which train.auto_batch=true does by itself, or "
+    return OutOfMemory(
+        f"out of memory on {device} with a batch of {n_clips} clips{longest}, computed {parts}; "
+        f"{'' if settings['train.auto_batch'] else more}lower {sizes}"
+    )
+
+
+def parts_that_fit(attempt: Callable[[int], None], n_parts: int, most: int, group: Group) -> int | None:
+    """Return the first of `n_parts`, twice that, and so on up to `most`, that fits on every worker; None if none does.
+
+    `attempt` computes a batch in so many parts. It must wait for no other worker: one may fail where another does not.
+    """
+    while True:
+        fits = torch.tensor(float(_fits(attempt, n_parts)))
+        if group.sum(fits) == group.size:
+            return n_parts
+        if n_parts >= most:
+            return None
+        n_parts = min(2 * n_parts, most)
+
+
+def _fits(attempt: Callable[[int], None], n_parts: int) -> bool:
+    try:
+        attempt(n_parts)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    else:
+        return True
+    # Only now is the error gone, which held on to what was computed when it was raised.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False

@@ -1,0 +1,90 @@
+"""What a training must remember to go on as if it had never stopped, as flat tensors and JSON."""
+
+import hashlib
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ser_platform.training.batches.batch import TrainingData
+from ser_platform.training.epoch_result import EpochResult
+
+
+def named(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of `tensors` on the CPU, `name` and a dot before their names."""
+    return {f"{name}.{key}": value.detach().to("cpu", copy=True) for key, value in tensors.items()}
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Return an optimizer's tensors as `number.name`, and its parameter groups."""
+    state = optimizer.state_dict()
+    tensors = {f"{number}.{name}": value for number, kept in state["state"].items() for name, value in kept.items()}
+    return tensors, state["param_groups"]
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
+) -> None:
+    """Undo `optimizer_state`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    # JSON knows no tuples, as which the optimizer keeps its betas.
+    groups = [{**group, "betas": tuple(group["betas"])} for group in groups]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the states of Python's, NumPy's and torch's generators, of torch also that of `device`."""
+    tensors = {"torch": torch.get_rng_state()}
+    if device.type == "cuda":
+        tensors["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        tensors["mps"] = torch.mps.get_rng_state()
+    version, words, gauss = random.getstate()
+    return tensors, {"python": [version, list(words), gauss], "numpy": _listed(np.random.get_state(legacy=False))}
+
+
+def restore_random(device: torch.device, tensors: Mapping[str, Tensor], states: Mapping[str, Any]) -> None:
+    """Undo `random_state`; the state of another kind of device than `device` is of no use, and left."""
+    torch.set_rng_state(tensors["torch"])
+    if device.type == "cuda" and "cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda"], device)
+    if device.type == "mps" and "mps" in tensors:
+        torch.mps.set_rng_state(tensors["mps"])
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(states["numpy"])
+
+
+def _listed(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {name: _listed(value) for name, value in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray) else state
+
+
+def results_as_json(results: list[EpochResult]) -> list[dict[str, Any]]:
+    """Return results with null for NaN, which JSON does not know."""
+    rows = [asdict(result) for result in results]
+    return [{name: None if math.isnan(value) else value for name, value in row.items()} for row in rows]
+
+
+def results_from_json(rows: list[dict[str, Any]]) -> list[EpochResult]:
+    """Undo `results_as_json`."""
+    known: list[dict[str, Any]] = [{name: math.nan if v is None else v for name, v in row.items()} for row in rows]
+    return [EpochResult(**row) for row in known]
+
+
+def fingerprint(data: TrainingData) -> str:
+    """Return a digest of which clips are trained on and judged, and their targets."""
+    digest = hashlib.sha256("\n".join(data.labels).encode())
+    dev = np.empty(0, dtype=np.int64) if data.dev is None else data.dev
+    for clips in (data.train, dev):
+        digest.update(np.int64(len(clips)).tobytes() + clips.tobytes() + data.targets[clips].tobytes())
+    return digest.hexdigest()

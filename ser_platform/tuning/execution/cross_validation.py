@@ -1,0 +1,85 @@
+"""Cross-validation inside a trial: speaker-disjoint folds of one configuration, trained in step.
+
+Each fold keeps a group of the training and dev speakers from training, and is judged by it; test takes no part.
+A trial's score is the mean over folds, epoch by epoch, so early stopping works on it; two dev speakers decide less.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from ser_platform.corpora.splits.split import Split, balanced_order, sex_of_speakers
+from ser_platform.errors import CorpusError, UserError
+from ser_platform.training.epoch_result import EpochResult
+from ser_platform.training.state_serialisation import random_state, restore_random
+from ser_platform.training.trainers import Training
+
+DEALS = 100  # of speakers to folds, until every fold trains on every emotion
+AVERAGED = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1")
+
+
+def fold_splits(split: Split, n_folds: int) -> list[Split]:
+    """Return splits with the same test clips, each speaker of train and dev in the dev part of one of them.
+
+    The sexes are dealt to the folds in turn.
+
+    Raises:
+        UserError: there is one fold.
+        CorpusError: there are fewer speakers than folds, or no deal leaves every emotion in each fold's training.
+    """
+    if n_folds < 2:
+        raise UserError(f"data.folds {n_folds}: a fold is judged by speakers that others train on; take 2 or more")
+    pool = split.manifest.take(np.sort(np.concatenate([split.train, split.dev])))
+    if len(pool.speakers) < n_folds:
+        raise CorpusError(f"data.folds {n_folds}: train and dev have {len(pool.speakers)} speakers, a fold needs one")
+    sexes, rng = sex_of_speakers(pool), np.random.default_rng(split.seed)
+    for _ in range(DEALS):
+        order = balanced_order(pool.speakers, sexes, rng)
+        groups = [tuple(sorted(part)) for part in np.array_split(np.array(order, dtype=str), n_folds)]
+        try:
+            return [split.with_dev(tuple(map(str, group))) for group in groups]
+        except CorpusError:
+            continue  # a group holds some emotion's only training clips
+    raise CorpusError(f"data.folds {n_folds}: some emotion is spoken by too few speakers for every fold to train on it")
+
+
+class FoldTraining:
+    """Trains the folds of one configuration in step, an epoch of each at a time. All models are in memory at once.
+
+    Each fold draws what it would draw alone: the generators of the process are changed over with it.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], Training]], device: torch.device) -> None:
+        self._device = device
+        self.trainers: list[Training] = []
+        self._generators = []
+        for make in makers:
+            self.trainers.append(make())  # which seeds the generators
+            self._generators.append(random_state(device))
+
+    def epochs(self, patience: int) -> Iterator[EpochResult]:
+        """Yield the means over folds, `seconds` their sum; ends `patience` epochs after the best mean dev UAR.
+
+        Raises:
+            Diverged: a fold's loss is no longer a number.
+        """
+        running = [trainer.epochs() for trainer in self.trainers]
+        best: EpochResult | None = None
+        while results := self._next(running):
+            means = {name: float(np.mean([getattr(result, name) for result in results])) for name in AVERAGED}
+            epoch, seconds = results[0].epoch, sum(result.seconds for result in results)
+            if best is None or (means["dev_uar"], -means["dev_loss"]) > (best.dev_uar, -best.dev_loss):
+                best = EpochResult(epoch, **means, best_dev_uar=means["dev_uar"], best_epoch=epoch, seconds=seconds)
+            yield EpochResult(epoch, **means, best_dev_uar=best.dev_uar, best_epoch=best.epoch, seconds=seconds)
+            if epoch - best.epoch >= patience:
+                return
+
+    def _next(self, running: Sequence[Iterator[EpochResult]]) -> list[EpochResult]:
+        """Return the next result of each fold, nothing once they have run out."""
+        results = []
+        for number, epochs in enumerate(running):
+            restore_random(self._device, *self._generators[number])
+            results += [result for result in (next(epochs, None),) if result is not None]
+            self._generators[number] = random_state(self._device)
+        return results

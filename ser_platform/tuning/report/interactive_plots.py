@@ -1,0 +1,69 @@
+"""Interactive figures of a study for a page that works offline.
+
+Only such as are drawn without WebGL: plotly compiles its shaders with `eval`, which the page's policy forbids.
+"""
+
+import json
+from html import escape
+
+import numpy as np
+
+from ser_platform.tuning.report.axis_effects import text
+from ser_platform.tuning.report.figures import ACCENT, INK, PALE
+from ser_platform.tuning.report.trial_table import COMPLETE, Trial, TrialTable
+
+
+def plotly_js() -> str:
+    """Return plotly.js, to be put into a page once."""
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def plots(table: TrialTable) -> dict[str, str]:
+    """Return figures as plotly's JSON by title; text of settings is escaped, because plotly draws markup."""
+    if not table.scored:
+        return {}
+    made = {"The search, trial by trial (hover for the settings)": _history(table)}
+    # A closing script tag inside a setting would end the page's script.
+    return {title: json.dumps(figure).replace("</", "<\\/") for title, figure in made.items()}
+
+
+def _history(table: TrialTable) -> dict[str, object]:
+    best = np.maximum.accumulate([trial.score for trial in table.scored])
+    traces: list[dict[str, object]] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "best so far",
+            "line": {"shape": "hv", "color": ACCENT},
+            "x": [trial.number for trial in table.scored],
+            "y": best.tolist(),
+        }
+    ]
+    for is_complete, name, symbol, colour in ((True, "complete", "circle", INK), (False, "stopped early", "x", PALE)):
+        part = [trial for trial in table.scored if (trial.state == COMPLETE) == is_complete]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "marker": {"symbol": symbol, "color": colour, "size": 8},
+                "x": [trial.number for trial in part],
+                "y": [trial.score for trial in part],
+                "text": [_told(trial) for trial in part],
+            }
+        )
+    layout = {
+        "xaxis": {"title": {"text": "trial"}},
+        "yaxis": {"title": {"text": "best dev UAR of the trial"}},
+        "legend": {"orientation": "h", "y": 1.12},
+        "margin": {"t": 30, "r": 20},
+        "template": "none",
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _told(trial: Trial) -> str:
+    settings = "<br>".join(f"{escape(name)}: {escape(text(value))}" for name, value in trial.params.items())
+    return f"trial {trial.number}, {escape(trial.state)}<br>{settings}"

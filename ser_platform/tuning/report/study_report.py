@@ -1,0 +1,369 @@
+"""What a study found: its trials read from its folder, put into words, tables, figures and one page.
+
+It reads the journal and summary only: running, interrupted and failed studies have a report too. Test figures take no
+part: they are no reason to choose.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial
+
+from ser_platform.errors import UserError
+from ser_platform.evaluation.control_figure import control_figure
+from ser_platform.evaluation.intervals import Interval
+from ser_platform.tuning.report.axis_effects import answer, best_of_each, levels, text
+from ser_platform.tuning.report.figures import axes_to_show, study_figures, table_of
+from ser_platform.tuning.report.html_page import StudyPage, Table
+from ser_platform.tuning.report.importance import Importance, importance
+from ser_platform.tuning.report.interactive_plots import plots
+from ser_platform.tuning.report.subset_effects import members, told_members
+from ser_platform.tuning.report.trial_table import (
+    CATEGORICAL,
+    COMPLETE,
+    NUMERIC,
+    SUBSET,
+    SearchedAxis,
+    Trial,
+    TrialTable,
+)
+from ser_platform.tuning.search_space.space import DEV_UAR, JOINER, Budget, Objective, SamplerPlan, SchedulerPlan, Space
+from ser_platform.tuning.search_space.yaml_file import question_of
+from ser_platform.tuning.study.pareto import pareto_front
+from ser_platform.tuning.study.request import TEXT, keeps_request, request_of
+from ser_platform.tuning.study.study_folder import FINISHED, StudyFolder
+
+BEST = 5  # configurations shown first
+HOW = (
+    "dev UAR is the best so far on dev speakers. Importance: forests are fitted to bootstrap samples of the trials; an "
+    "axis matters by how much worse they predict the trials left out once it is shuffled; shuffled copies of the axes "
+    "say what chance reaches. A trial that was stopped early counts with its last score plus the median gain that "
+    "complete trials made from that epoch on. Costs compare mean dev UAR of the trials at a value with the best "
+    "value's; the other settings are as the sampler drew them. The best of many trials is partly luck: the figure on "
+    "new seeds is the one to believe."
+)
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """A study as it stands."""
+
+    folder: StudyFolder
+    summary: Mapping[str, Any]
+    stored: tuple[FrozenTrial, ...]
+    table: TrialTable
+    space: Space | None
+    question: str
+
+    @classmethod
+    def read(cls, folder: StudyFolder) -> "StudyReport":
+        """Read a study's folder. One that an older version began keeps no copy of its space."""
+        stored = tuple(folder.trials())
+        space, question = None, ""
+        if keeps_request(folder):
+            space, question = request_of(folder).read(), question_of(folder.path / TEXT)
+        return cls(folder, folder.summary, stored, trial_table(stored), space, question)
+
+    @cached_property
+    def found(self) -> Importance:
+        """Which axes matter."""
+        return importance(self.table)
+
+    @property
+    def goals(self) -> tuple[Objective, ...]:
+        """The objectives."""
+        return self.space.objectives if self.space else (DEV_UAR,)
+
+    @cached_property
+    def objective_values(self) -> NDArray[np.float64]:
+        """The objectives of the scored trials, NaN where one was not measured, `(n_scored, n_objectives)`."""
+        rows = [[_measured(trial, goal.metric) for goal in self.goals] for trial in self.table.scored]
+        return np.array(rows, dtype=float).reshape(len(rows), len(self.goals))
+
+    @property
+    def pareto(self) -> list[Trial]:
+        """The complete trials within the constraints that no other one beats, best dev UAR first."""
+        eligible = [trial.state == COMPLETE and self._is_feasible(trial) for trial in self.table.scored]
+        values = np.where(np.array(eligible, dtype=bool)[:, None], self.objective_values, np.nan)
+        marks = pareto_front(values, [goal.direction == "maximize" for goal in self.goals])
+        chosen = [trial for trial, is_in in zip(self.table.scored, marks, strict=True) if is_in]
+        return sorted(chosen, key=lambda trial: (-trial.score, trial.number))
+
+    def _is_feasible(self, trial: Trial) -> bool:
+        limits = self.space.constraints if self.space else ()
+        return all(limit.excess(_measured(trial, limit.metric)) <= 0 for limit in limits)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials there are by what became of them."""
+        names = {"same": "seen before", "over": "over a limit", "contradicts": "contradictory"}
+        states = [str(trial.user_attrs.get("state", trial.state.name.lower())) for trial in self.stored]
+        return dict(Counter(names.get(state.split()[0], state) for state in states))
+
+    def words(self) -> list[str]:
+        """Say in a few lines what was found, and what cannot be said."""
+        said = [self._stands(), self._best(), *self._gained()]
+        budget = self.space.budget.trials if self.space else 0
+        if self.summary["state"] == FINISHED and 0 < len(self.table.trials) < budget:
+            said.append(f"{len(self.table.trials)} of {budget} trials were run: time or space was used up before")
+        if not self.found.is_known:
+            chosen = [axis for axis in self.table.axes if axis.kind == CATEGORICAL and self.table.scored]
+            return [
+                *said,
+                f"not enough trials to tell which settings matter: {self.found.trials} of {self.found.needed}",
+                *(best_of_each(self.table, axis) for axis in chosen[:BEST]),
+            ]
+        if not self.found.axes:
+            return [*said, "which settings matter cannot be told: every trial scored the same, or drew the same"]
+        moving = [each for each in self.found.axes if each.has_effect]
+        ranked = ", ".join(f"{e.axis.name} {e.share:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in moving)
+        said.append(f"what matters, as part of what is explained: {ranked or 'no setting more than chance'}")
+        idle = [each.axis.name for each in self.found.axes if not each.has_effect]
+        said += [f"no effect seen in {self.found.trials} trials: {', '.join(idle)}"] if idle else []
+        asked = [each for each in self.found.axes if each.axis.kind == SUBSET and not each.has_effect]
+        return said + [self._answer(each.axis) for each in [*moving[:BEST], *asked]]
+
+    def _answer(self, axis: SearchedAxis) -> str:
+        if axis.kind == SUBSET:
+            return told_members(axis, members(self.table, axis))
+        return answer(axis, levels(self.table, axis))
+
+    def _stands(self) -> str:
+        counts = ", ".join(f"{number} {state}" for state, number in self.counts.items()) or "no trial"
+        metrics = self.summary.get("metrics", {})
+        seconds = f"; {metrics['wall_seconds']:.0f} s" if "wall_seconds" in metrics else ""
+        share = (
+            f", platform efficiency {metrics['platform_efficiency']:.2f}" if "platform_efficiency" in metrics else ""
+        )
+        return f"{self.summary['state']}: {counts}{seconds}{share}"
+
+    def _best(self) -> str:
+        if not self.table.best_first:
+            return "no trial has finished an epoch: there is nothing to choose from"
+        metrics = self.summary.get("metrics", {})
+        if self.summary["state"] != FINISHED or "dev_uar_new_seeds" not in metrics:
+            best = self.table.best_first[0]
+            return f"best so far: trial {best.number}, dev UAR {best.score:.3f}, not yet confirmed with new seeds"
+        again, search = metrics["dev_uar_new_seeds"], metrics["dev_uar"]
+        luck = f", of which {search - again:.3f} was luck" if search > again else ""
+        among = " of the Pareto set, by dev UAR" if len(self.goals) > 1 else ""
+        return f"winner{among}: {self._winner()}dev UAR {again:.3f} with new seeds; the search said {search:.3f}{luck}"
+
+    def _gained(self) -> list[str]:
+        """Say what distilling gained, where the study has a control."""
+        control = self.summary.get("control")
+        if not control:
+            return []
+        told = ", ".join(f"{row['name']} {100 * row['uar']['value']:.1f}" for row in control["rows"])
+        return [f"distillation: {control['gain']['verdict']} (UAR, protocol {control['protocol']}: {told})"]
+
+    def _control(self) -> Table:
+        """Return the teacher and both students beside each other."""
+        rows = [
+            [
+                row["name"],
+                f"{row['title']}, {row['model']}",
+                "{value:.3f}".format(**row["uar"]),
+                "{low:.3f} to {high:.3f}".format(**row["uar"]),
+                f"{row['agreement']:.2f}",
+                f"{row['parameters']:,}",
+                "gone" if row["size_bytes"] is None else f"{row['size_bytes']:,}",
+                "-" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}",
+            ]
+            for row in self.summary["control"]["rows"]
+        ]
+        columns = ["", "model", "UAR", "95 % interval", "agrees with teacher", "parameters", "bytes", "latency, ms"]
+        return Table(f"What distilling gained: {self.summary['control']['protocol']}", columns, rows)
+
+    def _winner(self) -> str:
+        first = next(iter(self.summary.get("confirmed", ())), None)
+        return f"trial {first['trial']}, " if first else ""
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what the study was, by name."""
+        known = [("corpus", self.summary.get("corpus")), ("split", self.summary.get("split"))]
+        known += [("protocol", self.summary.get("protocol")), ("role", self.summary.get("role"))]
+        known += [("objective", ", ".join(f"{goal.metric} {goal.direction}" for goal in self.goals))]
+        if self.space:
+            bounds = (("at least", "at_least"), ("at most", "at_most"))
+            limits = [
+                f"{limit.metric} {words} {getattr(limit, bound):g}"
+                for limit in self.space.constraints
+                for words, bound in bounds
+                if getattr(limit, bound) is not None
+            ]
+            known += [("constraints", ", ".join(limits))]
+            known += [(part, _told(getattr(self.space, part))) for part in ("sampler", "scheduler", "budget")]
+        return [(name, str(value)) for name, value in known if value]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what was found for scripts."""
+        chosen = [_plain(trial) for trial in self.table.best_first[:BEST]]
+        return {
+            "name": self.folder.name,
+            "state": self.summary["state"],
+            "question": self.question,
+            "counts": self.counts,
+            "best": chosen,
+            "enough_trials": self.found.is_known,
+            "importance": table_of(self.found),
+            "words": self.words(),
+            "control": self.summary.get("control"),
+        }
+
+    def write(self, out: Path) -> Path:
+        """Write the page and its PNGs into a folder that takes the place of `out`; return the page's path.
+
+        Raises:
+            UserError: `out` is there and is no earlier report.
+        """
+        out = out.resolve()
+        if out.exists() and not _is_report(out):
+            raise UserError(f"{out} is there already, and is no report of a study; name another folder")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".report") as temporary:
+            made = Path(temporary) / "report"
+            made.mkdir(mode=0o755)
+            columns = [
+                (g.metric, g.direction == "maximize", self.objective_values[:, n]) for n, g in enumerate(self.goals)
+            ]
+            drawn = study_figures(self.table, self.found, columns, made)
+            if self.summary.get("control"):
+                rows = [(row["name"], Interval(**row["uar"])) for row in self.summary["control"]["rows"]]
+                control_figure(rows, self.summary["control"]["gain"]["verdict"], made / "control.png")
+                drawn = {"control.png": "What distilling gained", **drawn}
+            page = StudyPage(
+                self.folder.name, self.question, self.words(), self._tables(), drawn, plots(self.table), HOW
+            )
+            (made / "index.html").write_text(page.html(made), encoding="utf-8")
+            if out.exists():
+                out.rename(Path(temporary) / "before")
+            made.rename(out)
+        return out / "index.html"
+
+    def _again(self) -> Table:
+        """Return what the best trials of the search came to with new seeds."""
+        rows = [
+            [
+                str(each["trial"]),
+                f"{each['search']:.3f}",
+                f"{np.mean(each['again']):.3f}",
+                ", ".join(f"{score:.3f}" for score in each["again"]),
+            ]
+            for each in self.summary["confirmed"]
+        ]
+        return Table("Trained again with new seeds", ["trial", "in the search", "mean", "each seed"], rows)
+
+    def _tables(self) -> list[Table]:
+        best = [[str(t.number), t.state, f"{t.score:.3f}", settings_text(t.params)] for t in self.table.best_first]
+        matters = [
+            [e.axis.name, f"{e.share:.2f}", f"{e.low:.2f} to {e.high:.2f}", "yes" if e.has_effect else "none seen"]
+            for e in self.found.axes
+        ]
+        shown = axes_to_show(self.table, self.found)
+        steps = [
+            [
+                axis.name,
+                level.label,
+                str(len(level.scores)),
+                f"{level.mean:.3f}",
+                f"{level.low:.3f} to {level.high:.3f}",
+            ]
+            for axis in shown
+            if axis.kind != SUBSET
+            for level in levels(self.table, axis)
+        ]
+        parts = [
+            [
+                axis.name,
+                member.name,
+                str(member.having),
+                str(member.lacking),
+                f"{member.gain:+.3f}",
+                f"{member.low:+.3f} to {member.high:+.3f}",
+            ]
+            for axis in shown
+            if axis.kind == SUBSET
+            for member in members(self.table, axis)
+        ]
+        return [
+            *([self._control()] if self.summary.get("control") else []),
+            *([self._again()] if "confirmed" in self.summary else []),
+            Table("Best configurations of the search", ["trial", "state", "dev UAR", "settings"], best[:BEST]),
+            Table("What matters", ["setting", "importance", "95 % interval", "effect"], matters),
+            Table("Value by value", ["setting", "value", "trials", "mean dev UAR", "95 % interval"], steps),
+            Table("Member by member", ["setting", "member", "with", "without", "gain", "95 % interval"], parts),
+            Table("The study", ["what", "is"], self.facts()),
+            Table("Every trial", ["trial", "state", "dev UAR", "settings"], best),
+        ]
+
+
+def trial_table(stored: Sequence[FrozenTrial]) -> TrialTable:
+    """Return the trials that were trained as a plain table; the axes are those that Optuna drew."""
+    trained = [trial for trial in stored if "parameters" in trial.user_attrs]
+    domains = {name: domain for trial in trained for name, domain in trial.distributions.items()}
+    sets = {name for trial in trained for name, value in trial.user_attrs.get("params", {}).items() if _is_set(value)}
+    axes = tuple(_axis(name, domain, name in sets) for name, domain in domains.items())
+    return TrialTable(axes, tuple(_trial(trial) for trial in trained))
+
+
+def _is_report(path: Path) -> bool:
+    """Tell whether a folder is an earlier report, which a new one may replace: it has nothing of anybody else's."""
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    return "index.html" in names and all(name == "index.html" or name.endswith(".png") for name in names)
+
+
+def _is_set(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _axis(name: str, domain: Any, is_set: bool) -> SearchedAxis:
+    if isinstance(domain, CategoricalDistribution):
+        if not is_set:
+            return SearchedAxis(name, CATEGORICAL, tuple(domain.choices))
+        members = dict.fromkeys(member for choice in domain.choices for member in str(choice).split(JOINER))
+        return SearchedAxis(name, SUBSET, tuple(members))
+    return SearchedAxis(name, NUMERIC, (domain.low, domain.high), domain.log)
+
+
+def _trial(trial: FrozenTrial) -> Trial:
+    scores = dict(trial.intermediate_values)
+    metrics = {"parameters": trial.user_attrs["parameters"], **trial.user_attrs.get("metrics", {})}
+    score = metrics.get(
+        "best_dev_uar", max(scores.values(), default=float("nan"))
+    )  # the first is there at the end only
+    state = str(trial.user_attrs.get("state", trial.state.name.lower()))
+    return Trial(trial.number, state, trial.user_attrs.get("params", trial.params), float(score), scores, metrics)
+
+
+def _measured(trial: Trial, metric: str) -> float:
+    return trial.score if metric == "dev_uar" else float(trial.metrics.get(metric, np.nan))
+
+
+def _plain(trial: Trial) -> dict[str, Any]:
+    return {"number": trial.number, "state": trial.state, "dev_uar": trial.score, "params": dict(trial.params)}
+
+
+def _told(plan: SamplerPlan | SchedulerPlan | Budget) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(plan).items() if value is not None)
+
+
+def settings_text(params: Mapping[str, Any]) -> str:
+    """Return a configuration in one line."""
+    return " ".join(f"{name}={text(value)}" for name, value in params.items())
+
+
+def write_report(folder: StudyFolder, out: Path | None = None) -> tuple[StudyReport, Path]:
+    """Write a study's report into its folder, or elsewhere; return what it says and where the page is."""
+    report = StudyReport.read(folder)
+    return report, report.write(folder.path / "report" if out is None else out)

@@ -1,0 +1,156 @@
+"""Early stopping: which trials go on. A rule knows trials by their number in the study and is rebuilt from its history.
+
+So a resumed study stops the same trials as an undisturbed one.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from ser_platform.tuning.search_space.space import Space
+
+Histories = Iterable[tuple[int, Mapping[int, float]]]  # (trial, best score so far by epoch)
+Rungs = dict[int, dict[int, float]]  # epoch -> trial -> what it is compared by
+GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly, however many are taken
+
+
+class Stopping(Protocol):
+    """A rule that stops trials; scores are maximised. `rungs` is all that it knows."""
+
+    rungs: Rungs
+
+    def stops(self, trial: int, epoch: int, score: float) -> bool:
+        """Record the best score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
+
+    def decides_at(self, trial: int, epoch: int) -> bool:
+        """Tell whether a trial can be stopped after an epoch: where not, it need not wait for an answer."""
+
+    def replay(self, histories: Histories) -> None:
+        """Take over the scores of earlier trials."""
+
+
+class Never:
+    """Stops nothing."""
+
+    def __init__(self) -> None:
+        self.rungs: Rungs = {}
+
+    def stops(self, trial: int, epoch: int, score: float) -> bool:
+        return False
+
+    def decides_at(self, trial: int, epoch: int) -> bool:
+        return False
+
+    def replay(self, histories: Histories) -> None:
+        """Do nothing."""
+
+
+class Asha:
+    """Asynchronous successive halving: the rungs of a study.
+
+    Bracket `s` has its first rung at `grace_epochs * reduction_factor**s`, so that some trials are not judged by their
+    first epochs. A trial is compared with those of its own bracket. Its bracket follows from its number alone.
+
+    Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2; like Ray Tune,
+    a trial is stopped when its score is below the cutoff of the scores already at its rung, and a bracket of r rungs
+    gets a share of the trials in proportion to exp(r).
+    """
+
+    def __init__(self, grace_epochs: int, reduction_factor: int, max_epochs: int, brackets: int = 1) -> None:
+        self.reduction_factor = reduction_factor
+        self.rungs: Rungs = {}
+        milestone = grace_epochs
+        while milestone < max_epochs:
+            self.rungs[milestone] = {}
+            milestone *= reduction_factor
+        self._milestones = list(self.rungs)
+        sizes = np.array([len(self._milestones) - s for s in range(min(brackets, max(len(self._milestones), 1)))])
+        shares = np.exp(sizes - sizes.max())
+        self._borders = np.cumsum(shares / shares.sum())[:-1]
+
+    def bracket(self, trial: int) -> int:
+        """Return the bracket of a trial: how many of the first rungs it passes unjudged."""
+        return int(np.searchsorted(self._borders, (trial * GOLDEN) % 1.0, side="right"))
+
+    def stops(self, trial: int, epoch: int, score: float) -> bool:
+        """Record the score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
+        if not self.decides_at(trial, epoch):
+            return False
+        cutoff = self.cutoff(epoch, trial)
+        self.rungs[epoch][trial] = score
+        return cutoff is not None and score < cutoff
+
+    def decides_at(self, trial: int, epoch: int) -> bool:
+        """Tell whether a trial can be stopped after an epoch."""
+        return epoch in self._milestones[self.bracket(trial) :]
+
+    def cutoff(self, milestone: int, trial: int) -> float | None:
+        """Return the score that a trial must reach at a rung: that of the best `1 / reduction_factor` of the others.
+
+        None before the first.
+        """
+        mine, rung = self.bracket(trial), self.rungs[milestone]
+        scores = [score for other, score in rung.items() if other != trial and self.bracket(other) == mine]
+        return float(np.percentile(scores, 100 * (1 - 1 / self.reduction_factor))) if scores else None
+
+    def replay(self, histories: Histories) -> None:
+        """Fill the rungs from earlier trials: (number, best score by epoch)."""
+        for trial, scores in histories:
+            for milestone, rung in self.rungs.items():
+                if milestone in scores and self.decides_at(trial, milestone):
+                    rung[trial] = scores[milestone]
+
+
+class Median:
+    """Stops a trial whose best score so far is below the median of the other trials' running averages at its epoch.
+
+    Source: Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2. A trial
+    that is still running counts as soon as it has reached the epoch: here many trials begin before the first ends.
+    """
+
+    def __init__(self, grace_epochs: int, max_epochs: int) -> None:
+        self.grace_epochs, self.max_epochs = grace_epochs, max_epochs
+        self.rungs: Rungs = {}
+        self._sums: dict[int, tuple[int, float]] = {}  # trial -> (epochs, sum of its scores)
+
+    def stops(self, trial: int, epoch: int, score: float) -> bool:
+        """Record the best score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
+        epochs, total = self._sums.get(trial, (0, 0.0)) if epoch > 1 else (0, 0.0)  # a restarted trial begins anew
+        self._sums[trial] = (epochs + 1, total + score)
+        rung = self.rungs.setdefault(epoch, {})
+        others = [average for other, average in rung.items() if other != trial]
+        rung[trial] = (total + score) / (epochs + 1)
+        return bool(others) and self.decides_at(trial, epoch) and score < float(np.median(others))
+
+    def decides_at(self, trial: int, epoch: int) -> bool:
+        """Tell whether a trial can be stopped after an epoch: within the grace epochs or after its last, not."""
+        return self.grace_epochs < epoch < self.max_epochs
+
+    def replay(self, histories: Histories) -> None:
+        """Fill the averages from earlier trials: (number, best score by epoch)."""
+        for trial, scores in histories:
+            self._sums.pop(trial, None)
+            for epoch in sorted(scores):
+                self.stops(trial, epoch, scores[epoch])
+
+
+def make_stopping(space: Space) -> Stopping:
+    """Return the rule of a space."""
+    plan, epochs = space.scheduler, space.fixed("train.epochs")
+    if plan.name == "none":
+        return Never()
+    if plan.name == "median":
+        return Median(plan.grace_epochs, epochs)
+    return Asha(plan.grace_epochs, plan.reduction_factor, epochs, plan.brackets)
+
+
+def rungs_as_json(rungs: Rungs) -> dict[str, dict[str, float]]:
+    """Return rungs as JSON can hold them; rungs that nobody has reached are left out."""
+    return {str(epoch): {str(trial): score for trial, score in rung.items()} for epoch, rung in rungs.items() if rung}
+
+
+def rungs_from_json(content: Mapping[str, Mapping[str, float]]) -> Rungs:
+    """Return what `rungs_as_json` gave."""
+    return {int(epoch): {int(trial): score for trial, score in rung.items()} for epoch, rung in content.items()}

@@ -1,0 +1,48 @@
+"""The rungs of a study on disk, `runs/NAME/stopping.json`: what early stopping knows, by trial number.
+
+The journal is what they follow from; they are saved after it, so that a kill between the two leaves the file a part of
+what the journal says, never the other way round. A study that is opened again saves them whole.
+"""
+
+import json
+import time
+from pathlib import Path
+
+from ser_platform.files import read_json, replacing
+from ser_platform.tuning.schedulers.rules import Histories, Rungs, Stopping, rungs_as_json, rungs_from_json
+
+SHARE = 0.02  # of a search's time that saving may take: a study of 10,000 trials has large rungs
+
+
+class SavedRungs:
+    """Saves the rungs of a study as they grow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "stopping.json"
+        self._next = 0.0
+
+    def read(self) -> Rungs:
+        """Return the rungs as they were saved last."""
+        return rungs_from_json(read_json(self.path)) if self.path.exists() else {}
+
+    def save(self, rungs: Rungs, *, now: bool = False) -> None:
+        """Write the rungs, unless that was done a moment ago; `now` writes them in any case."""
+        began = time.monotonic()
+        if began < self._next and not now:
+            return
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(rungs_as_json(rungs)) + "\n", encoding="utf-8")
+        ended = time.monotonic()
+        self._next = ended + (ended - began) / SHARE
+
+
+def disagreements(saved: Rungs, rule: Stopping, histories: Histories) -> list[str]:
+    """Return where saved rungs differ from those that a fresh `rule` has after a study's history; [] where nowhere."""
+    rule.replay(histories)
+    known = {(epoch, trial): score for epoch, rung in rule.rungs.items() for trial, score in rung.items()}
+    found = {(epoch, trial): score for epoch, rung in saved.items() for trial, score in rung.items()}
+    return [
+        f"epoch {epoch}, trial {trial}: saved {found.get((epoch, trial))}, history {known.get((epoch, trial))}"
+        for epoch, trial in sorted(known.keys() | found.keys())
+        if known.get((epoch, trial)) != found.get((epoch, trial))
+    ]

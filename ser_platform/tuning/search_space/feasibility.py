@@ -1,0 +1,43 @@
+"""Whether anything in a search space can be trained: asked before a study makes its folder."""
+
+import itertools
+
+import optuna
+from optuna.samplers import RandomSampler
+
+from ser_platform.errors import UserError
+from ser_platform.training.configuration import feature_view, refuse_contradictions
+from ser_platform.tuning.search_space.space import Space
+
+LISTED = 4096  # of a finite space, in which what can be trained may be rare
+TRIED = 64  # configurations; a search passes over the few that contradict themselves
+
+
+def refuse_impossible(space: Space) -> None:
+    """Refuse a space whose settings contradict each other whatever is drawn, as fixed ones do.
+
+    Raises:
+        UserError: names the contradiction of the first configuration that was tried.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=RandomSampler(seed=space.sampler.seed))
+    for point in space.points:
+        if stored := space.store(point, partial=True):
+            study.enqueue_trial(stored)
+    refused: UserError | None = None
+    drawn = (space.draw(study.ask()) for _ in range(TRIED + len(space.points)))
+    listed = map(space.read, itertools.islice(space.configurations(), LISTED)) if _is_finite(space) else ()
+    for params in itertools.chain(drawn, listed):
+        try:
+            settings = space.settings(params)
+            feature_view(settings)
+            refuse_contradictions(settings)
+        except UserError as error:
+            refused = refused or error
+        else:
+            return
+    raise UserError(f"{space.name}: no configuration of the space can be trained: {refused}")
+
+
+def _is_finite(space: Space) -> bool:
+    return all(axis.is_finite for axis in space.axes)

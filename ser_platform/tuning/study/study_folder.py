@@ -1,0 +1,161 @@
+"""A study on disk: Optuna's journal of trials and a summary, under `runs/NAME/`. It survives a kill."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ser_platform.errors import UnknownChoice, WorkFailed
+from ser_platform.files import read_json, write_json
+from ser_platform.settings import runs_folder
+from ser_platform.tuning.study.storage import JOURNAL, named_database, reading_storage, study_storage
+
+Direction = Literal["maximize", "minimize"]
+RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of one study."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a summary: it is the last to be written of a new study."""
+        return (self.path / "study.json").exists()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the study is and how it stands."""
+        summary: dict[str, Any] = read_json(self.path / "study.json")
+        if not isinstance(summary, dict) or "state" not in summary:
+            raise WorkFailed(f"{self.path / 'study.json'} is damaged (not a study's summary); remove it")
+        return summary
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the summary; a kill leaves the old or the new one."""
+        current = self.summary if self.has_begun else {}
+        write_json(self.path / "study.json", current | changes)
+
+    def begin_search(self) -> float:
+        """Note that a search begins; return the seconds that those before it took, a killed one up to its last sign."""
+        before: list[list[Any]] = self.summary.get("searches", [])
+        if before and before[-1][1] is None:
+            began = before[-1][0]
+            before[-1][1] = max([began, *(t.timestamp() for trial in self.trials() if (t := _last_sign(trial)))])
+        self.update(searches=[*before, [time.time(), None]])
+        return sum(ended - began for began, ended in before)
+
+    def end_search(self) -> float:
+        """Note that the search has ended; return the seconds of all searches of the study."""
+        searches: list[list[Any]] = self.summary.get("searches", [])
+        if searches and searches[-1][1] is None:
+            searches[-1][1] = time.time()
+            self.update(searches=searches)
+        return self.searched_seconds
+
+    @property
+    def searched_seconds(self) -> float:
+        """Seconds of the searches that have ended."""
+        searches: list[list[Any]] = self.summary.get("searches", [])
+        return sum(ended - began for began, ended in searches if ended is not None)
+
+    def open(
+        self, sampler: optuna.samplers.BaseSampler | None = None, directions: Sequence[Direction] = ("maximize",)
+    ) -> optuna.Study:
+        """Open the study where it was begun, creating it when missing: in the journal, or a database (`storage`).
+
+        Raises:
+            UserError, WorkFailed: the database is not the one named now, or does not answer.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if self.database is None and not (self.path / JOURNAL).exists() and (named := named_database()):
+            self.update(database=named)
+        storage = study_storage(self.path, self.database)
+        return optuna.create_study(
+            storage=storage, study_name=self.name, directions=directions, sampler=sampler, load_if_exists=True
+        )
+
+    @property
+    def database(self) -> str | None:
+        """The database that the study is in, without a password; None where it is in the journal of its folder."""
+        return self.summary.get("database") if self.has_begun else None
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return the trials so far; another process may be writing."""
+        with reading_storage(self.path, self.database) as storage:
+            if storage is None or self.name not in [study.study_name for study in storage.get_all_studies()]:
+                return []  # killed before the first trial
+            return optuna.load_study(study_name=self.name, storage=storage).get_trials(deepcopy=False)
+
+
+def _last_sign(trial: FrozenTrial) -> datetime | None:
+    return trial.datetime_complete or trial.datetime_start
+
+
+def new_study(name: str, **summary: Any) -> StudyFolder:
+    """Create the folder of a study; a name that is taken gets a number."""
+    root = runs_folder()
+    candidates = (root / (name if n == 1 else f"{name}-{n}") for n in range(1, 1000))
+    for path in candidates:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return begin(StudyFolder(path), **summary)
+    raise WorkFailed(f"{root} is full of studies called {name}")
+
+
+def begin(folder: StudyFolder, **summary: Any) -> StudyFolder:
+    """Write a new study's summary."""
+    created = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    folder.update(name=folder.name, state=RUNNING, created=created, metrics={}, **summary)
+    return folder
+
+
+def studies() -> list[StudyFolder]:
+    """Return the studies of the working directory, oldest first."""
+    folders = [StudyFolder(path.parent) for path in runs_folder().glob("*/study.json")]
+    return sorted(folders, key=lambda folder: (str(folder.summary.get("created", "")), folder.name))
+
+
+def find_study(name: str) -> StudyFolder:
+    """Return the study called `name`.
+
+    Raises:
+        UnknownChoice: there is none.
+    """
+    found = {path.parent.name: StudyFolder(path.parent) for path in sorted(runs_folder().glob("*/study.json"))}
+    if name not in found:
+        raise UnknownChoice("study", name, found)
+    return found[name]
+
+
+def describe_trials(trials: Iterable[FrozenTrial], run_ids: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the trials that were trained as `{number, state, params, metrics, run_id}`."""
+    return [
+        {
+            "number": trial.number,
+            "state": trial.user_attrs.get("state", trial.state.name.lower()),
+            "params": trial.user_attrs.get("params", trial.params),
+            "metrics": trial.user_attrs.get("metrics", {}),
+            "run_id": run_ids.get(str(trial.number)),
+        }
+        for trial in trials
+        if "parameters" in trial.user_attrs  # others were told without training: too large, or seen before
+    ]
+
+
+def unfinished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that a kill left running."""
+    return [trial for trial in trials if trial.state == TrialState.RUNNING]

@@ -1,0 +1,172 @@
+"""Warm starts: what earlier studies of the working directory found, shown to the sampler of a new one.
+
+Scores of another split or corpus are not comparable: of such a study only the best configurations are taken, to be
+tried first. A study that has heard whom the new one is judged on is refused.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from ser_platform.corpora.lineage import SAW, Lineage, LineageLeak, refuse_heard
+from ser_platform.corpora.splits.split import Split
+from ser_platform.errors import UserError
+from ser_platform.files import read_json, write_json
+from ser_platform.settings import Settings, resolve
+from ser_platform.tuning.search_space.space import Space
+from ser_platform.tuning.study.request import request_of
+from ser_platform.tuning.study.study_folder import StudyFolder, find_study
+
+PAST = "past.json"
+FROM = "from"  # attribute of a trial that stems from an earlier study: STUDY/NUMBER
+POINTS = 4  # best configurations taken from a study whose scores are not comparable
+NOBODY = Lineage()
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a study descends from: the studies that it starts from, and whom they and it have heard.
+
+    Attributes:
+        heard: dev and test clips, or their speakers' clips, that the earlier studies have heard; 0 but by --allow-leak.
+    """
+
+    lineage: Lineage = NOBODY
+    studies: tuple[str, ...] = ()
+    heard: int = 0
+
+    @property
+    def stamp(self) -> str:
+        """What is stamped on all that comes of the study."""
+        return f" ({SAW}: its warm start heard {self.heard} dev or test clips or their speakers)" if self.heard else ""
+
+    def write(self, folder: StudyFolder, split: Split) -> None:
+        """Keep it in the folder of a study on this split."""
+        lineage = self.lineage.union(Lineage.of_split(split))
+        write_json(folder.path / PAST, asdict(replace(self, lineage=lineage)))
+
+
+NOTHING = Past()
+
+
+def past_of(folder: StudyFolder) -> Past:
+    """Return what a study descends from; nothing of one that an older version began."""
+    if not (folder.path / PAST).exists():
+        return NOTHING
+    content = read_json(folder.path / PAST)
+    lineage = Lineage(**{name: tuple(values) for name, values in content["lineage"].items()})
+    return Past(lineage, tuple(content["studies"]), content["heard"])
+
+
+def warm_start(names: Sequence[str], role: str, split: Split, *, allow_leak: bool) -> Past:
+    """Return the past of a new study that starts from those of `names` that are of its role.
+
+    Raises:
+        UserError: there is no such study, it keeps no copy of its space, or it does not say whom it has heard.
+        LineageLeak: it has heard speakers or clips of the present dev or test, and `allow_leak` is not set.
+    """
+    past = NOTHING
+    for name in dict.fromkeys(names):
+        folder = find_study(name)
+        if folder.summary["role"] != role:
+            continue
+        request_of(folder).read()
+        earlier = past_of(folder)
+        heard = 0 if folder.summary["split"] == split.fingerprint else _leak(name, earlier, split, allow_leak)
+        past = Past(past.lineage.union(earlier.lineage), (*past.studies, name), past.heard + heard + earlier.heard)
+    return past
+
+
+def _leak(name: str, earlier: Past, split: Split, allow_leak: bool) -> int:
+    """Return how many dev and test clips a study on another split has heard, or their speakers."""
+    what = f"--from {name}"
+    if earlier.lineage == NOBODY:
+        raise LineageLeak(f"{what}: an older version began it; it does not say whom it has heard")
+    count = 0
+    for part in ("dev", "test"):
+        clips = split.manifest.take(split.parts[part])
+        heard = earlier.lineage.heard(clips)
+        if not allow_leak:
+            refuse_heard(heard, clips, what, part, "; --allow-leak goes on and stamps the result")
+        count += len(heard)
+    return count
+
+
+def refuse_unused(names: Sequence[str], roles: Sequence[str]) -> None:
+    """Refuse an earlier study whose role none of the new studies has.
+
+    Raises:
+        UserError: names it.
+    """
+    for name in names:
+        role = find_study(name).summary["role"]
+        if role not in roles:
+            raise UserError(
+                f"--from {name}: it tuned a {role}; give one that tuned a {' or a '.join(sorted(set(roles)))}"
+            )
+
+
+def show_earlier(study: optuna.Study, space: Space, folder: StudyFolder) -> str:
+    """Show a study's sampler what the earlier studies found, each trial once; return it in words, "" without any.
+
+    Trials that ended on the same split and whose configuration is one of this space become finished trials that are not
+    counted as the study's own. Of other studies the best configurations that fit are tried first.
+    """
+    known = {trial.user_attrs[FROM] for trial in study.get_trials(deepcopy=False) if FROM in trial.user_attrs}
+    told = []
+    for name in past_of(folder).studies:
+        earlier = find_study(name)
+        theirs = request_of(earlier).read()
+        trials = [trial for trial in earlier.trials() if trial.state in ENDED and "parameters" in trial.user_attrs]
+        same = earlier.summary["split"] == folder.summary["split"] and theirs.objectives == space.objectives
+        made = [_as_ours(trial, name, theirs, space) for trial in trials] if same else []
+        finished = [trial for trial in made if trial is not None]
+        for trial in finished:
+            if trial.user_attrs[FROM] not in known:
+                study.add_trial(trial)
+        points = [] if finished else _best_points(trials, name, theirs, space)
+        for origin, stored in points:
+            if origin not in known:
+                study.enqueue_trial(stored, user_attrs={FROM: origin})
+        told.append(f"{name} ({len(finished)} trials, {len(points)} points)")
+    return ", ".join(told)
+
+
+def fitted(trial: FrozenTrial, theirs: Space, ours: Space) -> Settings | None:
+    """Return an earlier trial's configuration as Optuna stores it in our space, None where it is outside."""
+    try:
+        return ours.store(resolve({**theirs.base, **theirs.read(trial.params)}))
+    except ValueError:
+        return None
+
+
+def _as_ours(trial: FrozenTrial, name: str, theirs: Space, ours: Space) -> FrozenTrial | None:
+    """Return an earlier trial as a finished one of our space; None where it would have come out otherwise."""
+    stored = fitted(trial, theirs, ours)
+    if stored is None or theirs.settings(theirs.read(trial.params)) != ours.settings(ours.read(stored)):
+        return None
+    metrics = trial.user_attrs.get("metrics", {})
+    if any(limit.metric not in metrics for limit in ours.constraints):
+        return None
+    domains = {axis.name: axis.distribution for axis in ours.axes if axis.name in stored}
+    return create_trial(
+        state=trial.state,
+        values=trial.values if trial.state == TrialState.COMPLETE else None,
+        params=stored,
+        distributions=domains,
+        intermediate_values=trial.intermediate_values,
+        constraints={limit.metric: limit.excess(metrics[limit.metric]) for limit in ours.constraints},
+        user_attrs={FROM: f"{name}/{trial.number}"},
+    )
+
+
+def _best_points(trials: Sequence[FrozenTrial], name: str, theirs: Space, ours: Space) -> list[tuple[str, Settings]]:
+    """Return the best complete configurations that fit our space, with their origin."""
+    sign = -1 if theirs.objectives[0].direction == "maximize" else 1
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    ranked = sorted(complete, key=lambda trial: sign * trial.values[0])
+    fitting = [(f"{name}/{trial.number}", fitted(trial, theirs, ours)) for trial in ranked]
+    return [(origin, stored) for origin, stored in fitting if stored][:POINTS]

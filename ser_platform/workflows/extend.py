@@ -1,0 +1,54 @@
+"""More trials for a study that has ended or was interrupted."""
+
+from dataclasses import replace
+
+from ser_platform.errors import UserError
+from ser_platform.tuning.study.request import Request, request_of
+from ser_platform.tuning.study.study_folder import FINISHED, INTERRUPTED, StudyFolder, describe_trials, find_study
+from ser_platform.workflows.run_lock import only_tuning
+from ser_platform.workflows.tune import Plan
+
+
+def extend(name: str, trials: int, minutes: float | None = None) -> Plan:
+    """Ask for `trials` more trials of a study; return the plan that carries it out.
+
+    Raises:
+        UserError: there is no such study, it keeps no copy of its space, or another tuning runs or waits here.
+    """
+    folder = find_study(name)
+    request = request_of(folder)
+    with only_tuning():
+        return _planned(folder, request, trials, minutes)
+
+
+def _planned(folder: StudyFolder, request: Request, trials: int, minutes: float | None) -> Plan:
+    plan, name = Plan.unfinished(), folder.name
+    if plan is not None and name not in plan.studies.values():
+        raise UserError(f"the last tuning is not finished: go on with ser tune --resume, then extend {name}")
+    # The plan comes first, the state last: a kill between them leaves either nothing to do or all of it.
+    if plan is None:
+        plan = Plan(
+            [request.space],
+            request.data,
+            overrides=request.overrides,
+            studies={request.space: name},
+            teacher=request.teacher,
+        )
+        plan.save()
+    _extended(folder, request, trials, minutes).write(folder)
+    if folder.summary["state"] == FINISHED:
+        folder.update(state=INTERRUPTED, control=None)  # another winner would have another control
+    return plan
+
+
+def _extended(folder: StudyFolder, request: Request, trials: int, minutes: float | None) -> Request:
+    """Return a request with more trials: beside those of a finished study, or those asked for of an interrupted one."""
+    budget, has_ended = request.read().budget, folder.summary["state"] == FINISHED
+    done = len(describe_trials(folder.trials(), {}))
+    more = minutes if minutes is not None else budget.minutes if has_ended else None
+    return replace(
+        request,
+        trials=(done if has_ended else budget.trials) + trials,
+        minutes=request.minutes if more is None else folder.searched_seconds / 60 + more,
+        is_extended=True,
+    )

@@ -1,0 +1,331 @@
+"""From trained weights to a registered candidate: pack the bundle, read the test once, log what it said, register."""
+
+import csv
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from ser_platform import __version__
+from ser_platform.corpora.datasets import CORPORA
+from ser_platform.corpora.lineage import Lineage, refuse_leak
+from ser_platform.corpora.splits.split import Split
+from ser_platform.errors import UserError
+from ser_platform.evaluation.groups import group_scores
+from ser_platform.evaluation.model_card import model_card
+from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
+from ser_platform.evaluation.test_figures import confusion_figure, learning_figure, recall_figure
+from ser_platform.evaluation.test_ledger import record_read
+from ser_platform.features.dataset import Dataset
+from ser_platform.features.views.normaliser import SPEAKER
+from ser_platform.inference.bundle import Bundle, Description
+from ser_platform.inference.bundle_latency import bundle_latency_ms
+from ser_platform.settings import Settings
+from ser_platform.tracking.gate_inputs import PREDICTIONS
+from ser_platform.tracking.mlflow_store import Client
+from ser_platform.tracking.registry import (
+    CANDIDATE,
+    CHAMPION,
+    RegisteredModel,
+    describe,
+    find_alias,
+    find_model,
+    find_version,
+    load,
+    model_name,
+    place_of,
+    register,
+)
+from ser_platform.training.calibration import fit_temperature
+from ser_platform.training.configuration import feature_view, parameters_of, stamped
+from ser_platform.training.epoch_result import EpochResult
+from ser_platform.tuning.execution.fit_job import Fit
+from ser_platform.tuning.study.warm_start import NOTHING, Past
+from ser_platform.tuning.teacher_labels.unlabelled_pool import Unlabelled
+
+PROVENANCE_TAGS = ("corpus", "study", "trial", "test_fingerprint", "manifest", "split")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The registered teacher that a student learns from: its recipe trains the fold teachers.
+
+    Its weights are read by `bundle` alone: they may be gone where its outputs are kept.
+    """
+
+    model: RegisteredModel
+    described: Description
+    client: Client
+    own: "Teacher | None" = None  # whom it has learnt from itself, where it is an assistant
+
+    @property
+    def epochs(self) -> int:
+        return int(self.described.provenance["epochs"])
+
+    @property
+    def hears(self) -> list[tuple[tuple[str, ...], str]]:
+        """The feature families that it hears, and whom it has learnt from, each with how they are stored."""
+        own = [] if self.own is None else self.own.hears
+        return [(self.described.view.needs, self.described.settings["features.dtype"]), *own]
+
+    @property
+    def digest(self) -> str:
+        """Of the registered bundle."""
+        return self.model.tags["digest"]
+
+    def bundle(self) -> Bundle:
+        """Return the teacher with its weights.
+
+        Raises:
+            BundleError: they are gone, or altered.
+        """
+        return load(self.client, self.model)
+
+    @property
+    def title(self) -> str:
+        return f"{self.model.name}/{self.model.version}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a candidate comes from.
+
+    Attributes:
+        name: of the study or training; `trial` its number there.
+        split: of the study, by whose test clips candidates are compared; weights may come from a rotation of it.
+        unlabelled: speech that may have joined distillation.
+    """
+
+    role: str
+    dataset: Dataset
+    split: Split
+    name: str
+    trial: int
+    code_version: str
+    teacher: Teacher | None
+    past: Past = NOTHING
+    unlabelled: Unlabelled | None = None
+
+
+def find_teacher(client: Client, dataset: Dataset, split: Split, named: str = "") -> Teacher:
+    """Return the teacher to learn from: of this corpus and split, the candidate before the champion.
+
+    Args:
+        named: a registered model in their place; a distilled student among them is an assistant, which brings its own
+            teacher (Mirzadeh et al., 2020, "Improved Knowledge Distillation via Teacher Assistant", arXiv:1902.03393).
+
+    Raises:
+        UserError: there is none, it is of another corpus, labels or split, or has seen test clips of this split.
+    """
+    refuse_leaky_teaching(split)
+    if named:
+        return _named_teacher(client, dataset, split, named)
+    name = model_name("teacher")
+    found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
+    fitting = [model for model in found if model.tags.get("split") == split.fingerprint]
+    if not fitting:
+        have = ", ".join(f"{model.title} of {model.tags.get('corpus')}" for model in found) or "none at all"
+        raise UserError(
+            f"no {name} for this corpus, labels and split (there is {have}); "
+            f"run: ser tune teacher --corpus {dataset.name}"
+        )
+    return _honest(_with_its_own(client, find_version(client, name, fitting[0].version)), split)
+
+
+def _named_teacher(client: Client, dataset: Dataset, split: Split, named: str) -> Teacher:
+    model = find_model(client, named)
+    if model.tags.get("split") != split.fingerprint:
+        raise UserError(
+            f"{model.title} is of {model.tags.get('corpus')} under another split or other labels; a teacher of "
+            f"{dataset.name} must be tuned on the same split"
+        )
+    return _honest(_with_its_own(client, model), split)
+
+
+def _with_its_own(client: Client, model: RegisteredModel) -> Teacher:
+    """Return a teacher, with whom it has learnt from, and so on."""
+    name, _, version = model.tags.get("teacher", "").partition("/")
+    own = _with_its_own(client, find_version(client, name, version)) if version else None
+    return Teacher(model, describe(client, model), client, own)
+
+
+def _honest(teacher: Teacher, split: Split) -> Teacher:
+    # Its recipe is used, not its weights, which rotated dev speakers may have trained: dev is no matter here.
+    refuse_leak(teacher.described.lineage, split, f"teacher {teacher.model.title}", parts=("test",))
+    return teacher
+
+
+def teacher_of(client: Client, dataset: Dataset, title: str) -> Teacher:
+    """Return the teacher `NAME/VERSION` of a study that has begun.
+
+    Raises:
+        UserError: it is gone, or has seen test clips of the corpus' split.
+    """
+    name, _, version = title.partition("/")
+    return _honest(_with_its_own(client, find_version(client, name, version)), dataset.split)
+
+
+def refuse_leaky_teaching(split: Split) -> None:
+    """Refuse to distil on a split that leaks: fold teachers are kept from speakers, which it does not keep apart.
+
+    Raises:
+        UserError: the split leaks.
+    """
+    if split.leaks:
+        raise UserError(
+            f"a student cannot learn from a teacher under protocol {split.protocol_stamp}: the teacher would hear "
+            "whom it is to label; add --set distill.alpha=0, or take a split by speaker"
+        )
+
+
+def code_version() -> str:
+    """Return the package's version, and the commit where it runs from a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return __version__
+    done = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return f"{__version__}+{done.stdout.strip()}" if done.returncode == 0 else __version__
+
+
+def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs: int, dev: dict[str, float]) -> Bundle:
+    """Return the bundle of trained weights, calibrated on dev, without test figures; `dev` are its dev figures."""
+    labels = origin.dataset.labels
+    assert fit.dev_logits is not None
+    temperature = fit_temperature(fit.dev_logits, trained_on.manifest.targets(labels)[trained_on.dev])
+    lineage = Lineage.of_split(trained_on)
+    if origin.teacher is not None and settings["distill.alpha"] > 0:
+        lineage = lineage.union(origin.teacher.described.lineage)
+        if settings["distill.unlabelled"] and origin.unlabelled is not None:
+            lineage = lineage.union(origin.unlabelled.lineage)
+    lineage = lineage.union(origin.past.lineage)
+    return Bundle(
+        role=origin.role,
+        settings=settings,
+        view=feature_view(settings),
+        labels=labels,
+        state=fit.state,
+        normaliser=fit.normaliser,
+        temperature=temperature,
+        protocol=stamped(origin.split.protocol_stamp, settings) + origin.past.stamp,
+        metrics=dict(dev),
+        lineage=lineage,
+        provenance={
+            "corpus": origin.dataset.name,
+            "manifest": origin.split.manifest.fingerprint,
+            "split": origin.split.fingerprint,
+            "split_protocol": origin.split.protocol,
+            "split_fold": origin.split.fold.partition("/")[0],
+            "split_seed": str(origin.split.seed),
+            "test_fingerprint": origin.split.test_fingerprint,
+            "study": origin.name,
+            "trial": str(origin.trial),
+            "epochs": str(max(1, epochs)),
+            "code_version": origin.code_version,
+        },
+    )
+
+
+def score_and_register(
+    origin: Origin, bundle: Bundle, epochs: Sequence[EpochResult], client: Client, run_id: str
+) -> tuple[TestScore, RegisteredModel, int]:
+    """Read the test once, log the predictions and figures to a run, register the bundle that `epochs` came to.
+
+    Returns the score, the registered version, and how many models these test clips have judged so far.
+    """
+    split = origin.split
+    logits = logits_of(bundle, split.manifest, split.test)
+    score = score_test(split, bundle.labels, logits.argmax(axis=1))
+    bundle.metrics.update(score.metrics)
+    looks = record_read(split.test_fingerprint, bundle.ledger_key, f"{origin.role} of {origin.name}")
+    card = _card(origin, bundle, score, looks)
+    tags = {name: bundle.provenance[name] for name in PROVENANCE_TAGS}
+    tags |= {"protocol": bundle.protocol, "metrics": rounded(bundle.metrics), "test_looks": str(looks)}
+    tags["labels"] = " ".join(bundle.labels)
+    if (teacher := _teacher_of(origin, bundle)) is not None:
+        tags["teacher"] = teacher
+    name = model_name(origin.role)
+    predictions = Path(PREDICTIONS)
+    place = predictions.parent.name + place_of(client, name, run_id, tags["trial"])
+    tags["predictions"] = f"{place}/{predictions.name}"
+    with TemporaryDirectory() as scratch:
+        probabilities = softmax(logits / bundle.temperature, axis=1)
+        log_test(client, run_id, origin, bundle.protocol, score, probabilities, Path(scratch), place, epochs)
+        figures = sorted((Path(scratch) / predictions.parent).glob("*.png"))
+        folder = Path(scratch) / "bundle"
+        digest = bundle.write(folder, card)
+        tags["size_bytes"] = str(sum(path.stat().st_size for path in folder.iterdir()))
+        if bundle.view.normalise != SPEAKER:  # a clip alone is not enough for it
+            tags["latency_ms"] = f"{bundle_latency_ms(bundle):.2f}"
+        tags["parameters"] = str(parameters_of(bundle.settings, len(bundle.labels), bundle.state))
+        model = register(client, name, run_id, folder, digest, tags, card, figures)
+    return score, model, looks
+
+
+def log_test(
+    client: Client,
+    run_id: str,
+    origin: Origin,
+    protocol: str,
+    score: TestScore,
+    probabilities: NDArray[np.float32],
+    scratch: Path,
+    place: str,
+    epochs: Sequence[EpochResult] = (),
+) -> None:
+    """Log the test predictions, their figures and that of the epochs to a run, in its folder `place`."""
+    folder, labels = scratch / Path(PREDICTIONS).parent, origin.dataset.labels
+    title = f"{origin.name}: test UAR {score.uar.value:.3f}, protocol {protocol}"
+    confusion_figure(score.matrix, labels, title, folder / "confusion_matrix.png")
+    recall_figure(score.matrix, labels, title, folder / "recall.png")
+    if len(epochs) > 1:  # what is solved at once has no curve
+        learning_figure(epochs, f"{origin.name}: the weights that were registered", folder / "learning_curves.png")
+    test = origin.split.manifest.take(origin.split.test)
+    with (scratch / PREDICTIONS).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        named = [f"p_{label}" for label in labels]
+        writer.writerow(["audio_sha256", "id", "speaker", "sex", "emotion", "predicted", *named])
+        for clip, prediction, row in zip(test, score.predictions, probabilities, strict=True):
+            words = [clip.audio_sha256, clip.id, clip.speaker, clip.sex or "", clip.emotion, labels[prediction]]
+            writer.writerow([*words, *(f"{p:.6f}" for p in row)])
+    client.log_artifacts(run_id, str(folder), place)
+
+
+def rounded(metrics: Mapping[str, float]) -> str:
+    """Return figures as JSON with six decimals, as a tag holds them."""
+    return json.dumps({name: round(value, 6) for name, value in metrics.items()})
+
+
+def _teacher_of(origin: Origin, bundle: Bundle) -> str | None:
+    return origin.teacher.title if origin.teacher is not None and bundle.settings["distill.alpha"] > 0 else None
+
+
+def _card(origin: Origin, bundle: Bundle, score: TestScore, looks: int) -> str:
+    return model_card(
+        role=origin.role,
+        settings=bundle.settings,
+        parameters=parameters_of(bundle.settings, len(bundle.labels), bundle.state),
+        labels=bundle.labels,
+        corpus=origin.dataset.name,
+        protocol=bundle.protocol,
+        uar=score.uar,
+        looks=looks,
+        metrics=score.metrics,
+        teacher=_teacher_of(origin, bundle),
+        heard=_heard(origin, bundle),
+        groups=group_scores(origin.split.manifest.take(origin.split.test), bundle.labels, score.predictions),
+    )
+
+
+def _heard(origin: Origin, bundle: Bundle) -> list[str]:
+    """Return the corpora that a model has learnt from, its ancestors' and unlabelled ones among them."""
+    split = origin.split
+    own = set(split.manifest.take(np.concatenate([split.train, split.dev])).column("corpus"))
+    speakers = (*bundle.lineage.trained_speakers, *bundle.lineage.selected_speakers)
+    passed_on = {name for name in CORPORA if any(speaker.startswith(f"{name}-") for speaker in speakers)}
+    return sorted(own | (passed_on - {"folder"}))

@@ -1,0 +1,182 @@
+"""The synthetic corpus: complete, the same every time, audible, and neither trivial nor hopeless."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.signal import stft
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from ser_platform.corpora.synthetic import demo_corpus
+from ser_platform.errors import CorpusError, MissingExtra
+
+pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra `demo` (espeakng-loader)")
+
+NAME = re.compile(r"03-01-0[1-8]-01-0[12]-0[12]-(0[1-9]|1[0-2])\.wav")
+UP_TO_A_BREATHY_VOICE = demo_corpus.CLIPS[:98]  # actor 04; by default the clock seeds the breath
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory) -> Path:
+    return demo_corpus.speak_corpus(tmp_path_factory.mktemp("corpora") / "demo", seed=0)
+
+
+@pytest.fixture(scope="module")
+def waveforms(spoken) -> dict[str, np.ndarray]:
+    return {path.stem: soundfile.read(path)[0] for path in sorted(spoken.rglob("*.wav"))}
+
+
+@pytest.fixture
+def silent_voice(monkeypatch):
+    """Let the corpus be written without eSpeak: every clip is the same short tone."""
+    tone = 0.1 * np.sin(np.arange(1600) / 10)
+    monkeypatch.setattr(demo_corpus, "speak_clips", lambda clips, seed: iter([tone] * len(clips)))
+
+
+def test_corpus_has_384_clips_with_ravdess_names(spoken):
+    paths = list(spoken.rglob("*.wav"))
+    assert len(paths) == 384
+    assert all(NAME.fullmatch(path.name) for path in paths)
+    assert all(path.parent.name == f"Actor_{path.stem[-2:]}" for path in paths)
+
+
+def test_every_speaker_says_every_emotion_four_times(waveforms):
+    counts = Counter((stem[6:8], stem[-2:]) for stem in waveforms)
+    assert len(counts) == 8 * 12
+    assert set(counts.values()) == {4}
+
+
+def test_clips_are_16_khz_mono_16_bit(spoken):
+    info = soundfile.info(next(spoken.rglob("*.wav")))
+    assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
+
+
+def test_no_clip_is_clipped_silent_or_of_odd_length(waveforms):
+    peaks = np.array([np.abs(waveform).max() for waveform in waveforms.values()])
+    seconds = np.array([len(waveform) / 16_000 for waveform in waveforms.values()])
+    assert peaks.min() > 0.05
+    assert peaks.max() < 0.99
+    assert seconds.min() > 1.2
+    assert seconds.max() < 2.8
+
+
+def test_odd_actors_are_male_and_even_ones_female():
+    for actor, speaker in demo_corpus.SPEAKERS.items():
+        assert speaker.voice.startswith("en-us+f" if int(actor) % 2 == 0 else "en-us+m")
+
+
+def test_same_seed_gives_the_same_waveforms(waveforms):
+    clips = UP_TO_A_BREATHY_VOICE
+    for clip, waveform in zip(clips, demo_corpus.speak_clips(clips, seed=0), strict=True):
+        np.testing.assert_array_equal(np.round(waveform * 32767), waveforms[clip.path.stem] * 32768)
+
+
+def test_other_seed_gives_other_waveforms(waveforms):
+    clips = demo_corpus.CLIPS[:6]
+    for clip, waveform in zip(clips, demo_corpus.speak_clips(clips, seed=1), strict=True):
+        known = waveforms[clip.path.stem]
+        assert len(waveform) != len(known) or not np.allclose(waveform, known)
+
+
+def test_readme_says_what_the_clips_are(spoken):
+    text = (spoken / demo_corpus.README).read_text()
+    for fact in ("synthetic", "seed: 0", "eSpeak NG 1.", f"recipe version: {demo_corpus.VERSION}"):
+        assert fact in text
+
+
+def test_finished_corpus_is_not_spoken_again(spoken, monkeypatch):
+    monkeypatch.setattr(demo_corpus, "speak_clips", lambda clips, seed: pytest.fail("spoken again"))
+    assert demo_corpus.speak_corpus(spoken, seed=0) == spoken
+
+
+def test_killed_run_leaves_nothing_that_looks_finished(tmp_path, silent_voice):
+    def die_half_way(done: int, total: int) -> None:
+        if done == total // 2:
+            raise KeyboardInterrupt
+
+    root = tmp_path / "demo"
+    with pytest.raises(KeyboardInterrupt):
+        demo_corpus.speak_corpus(root, progress=die_half_way)
+    assert not root.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_corpus_that_lost_a_clip_is_spoken_anew(tmp_path, silent_voice):
+    root = demo_corpus.speak_corpus(tmp_path / "demo")
+    lost = root / demo_corpus.CLIPS[7].path
+    lost.unlink()
+    assert not demo_corpus.is_spoken(root, seed=0)
+    demo_corpus.speak_corpus(root)
+    assert lost.is_file()
+
+
+def test_corpus_of_another_seed_is_replaced(tmp_path, silent_voice):
+    root = demo_corpus.speak_corpus(tmp_path / "demo", seed=0)
+    demo_corpus.speak_corpus(root, seed=1)
+    assert demo_corpus.is_spoken(root, seed=1)
+    assert not demo_corpus.is_spoken(root, seed=0)
+
+
+def test_seed_1_is_not_taken_for_seed_10(tmp_path, silent_voice):
+    root = demo_corpus.speak_corpus(tmp_path / "demo", seed=10)
+    assert not demo_corpus.is_spoken(root, seed=1)
+
+
+def test_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(CorpusError, match="something else"):
+        demo_corpus.speak_corpus(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_missing_espeak_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_corpus.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="demo"):
+        demo_corpus.speak_corpus(tmp_path / "demo")
+
+
+def test_progress_counts_up_to_the_number_of_clips(tmp_path, silent_voice):
+    calls = []
+    demo_corpus.speak_corpus(tmp_path / "demo", progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 384) for done in range(1, 385)]
+
+
+def test_contours_leave_the_mean_level_to_the_level_cues():
+    for rule in demo_corpus.EMOTION_RULES.values():
+        assert abs(demo_corpus._centred(rule.pitch_contour_st, 6).mean()) < 1e-9
+
+
+def mel_filters(n_bands: int, n_bins: int) -> np.ndarray:
+    """Triangles (n_bands, n_bins) equally spaced on the mel scale from 60 Hz to 8 kHz."""
+    mel_edges = np.linspace(*(2595 * np.log10(1 + np.array([60.0, 8000.0]) / 700)), n_bands + 2)
+    edges = 700 * (10 ** (mel_edges / 2595) - 1)
+    bins = np.linspace(0, 8000, n_bins)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+def pooled(waveform: np.ndarray) -> np.ndarray:
+    """Mean and deviation over frames of 64 log-mel bands (25 ms every 10 ms), blind to the order of time."""
+    power = np.abs(stft(waveform, nperseg=400, noverlap=240, nfft=512)[2]) ** 2
+    log_mel = np.log(mel_filters(64, power.shape[0]) @ power + 1e-12)
+    return np.concatenate([log_mel.mean(axis=1), log_mel.std(axis=1)])
+
+
+def test_pooled_features_recognise_some_emotions_of_unseen_speakers(waveforms):
+    features = np.stack([pooled(waveform) for waveform in waveforms.values()])
+    emotions = np.array([stem[6:8] for stem in waveforms])
+    actors = np.array([int(stem[-2:]) for stem in waveforms])
+    uars = []
+    for first in (1, 5, 9):
+        test = np.isin(actors, [first, first + 1, first + 2, first + 3])
+        model = make_pipeline(StandardScaler(), LinearSVC(C=0.01, random_state=0))
+        model.fit(features[~test], emotions[~test])
+        uars.append(balanced_accuracy_score(emotions[test], model.predict(features[test])))
+    assert 0.5 < np.mean(uars) < 0.9, uars

@@ -1,0 +1,318 @@
+"""A corpus is found by name under SER_CORPORA, or by path and the grammar of its file names."""
+
+import os
+
+import pytest
+
+from ser_platform.corpora.corpus_lookup import CorpusRequest, find_corpus, gather, located
+from ser_platform.corpora.datasets import CORPORA
+from ser_platform.errors import CorpusError, UnknownChoice, UserError
+
+NAMES = {"ravdess": "03-01-06-01-02-01-12.wav", "emodb": "03a01Fa.wav"}
+
+
+@pytest.fixture
+def speech(tmp_path, monkeypatch):
+    """A folder of corpora that `SER_CORPORA` names."""
+    root = tmp_path / "speech"
+    root.mkdir()
+    monkeypatch.setenv("SER_CORPORA", str(root))
+    return root
+
+
+def filled(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_a_name_is_looked_up_under_ser_corpora(speech):
+    filled(speech / "emodb", NAMES["emodb"])
+    found = find_corpus("emodb")
+    assert (found.name, found.root) == ("emodb", speech / "emodb")
+
+
+def test_a_name_may_go_on_after_a_hyphen(speech):
+    filled(speech / "ravdess-speech")
+    assert find_corpus("ravdess").root == speech / "ravdess-speech"
+
+
+def test_the_plain_name_goes_first(speech):
+    filled(speech / "ravdess-speech")
+    filled(speech / "ravdess")
+    assert located("ravdess") == speech / "ravdess"
+
+
+def test_another_corpus_that_begins_alike_is_not_taken(speech):
+    filled(speech / "emodb2")
+    assert located("emodb") is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_is_recognised_by_its_file_names(name, tmp_path):
+    root = filled(tmp_path / "somewhere", NAMES[name])
+    found = find_corpus(str(root))
+    assert (found.name, found.root) == (name, root)
+    assert len(found.manifest()) == 1
+
+
+def test_a_relative_path_becomes_absolute(tmp_path):
+    filled(tmp_path / "here", NAMES["emodb"])
+    assert find_corpus("here").root == tmp_path / "here"
+
+
+def test_the_user_may_say_which_corpus_it_is(tmp_path):
+    root = filled(tmp_path / "spoken", NAMES["ravdess"])
+    manifest = find_corpus(str(root), as_name="demo").manifest()
+    assert list(manifest.column("corpus")) == ["demo"]
+
+
+def test_one_odd_file_does_not_hide_the_corpus_and_is_named(tmp_path):
+    root = filled(tmp_path / "spoken", "03a01Fa.wav", "03a01Nc.wav", "notes.wav")
+    with pytest.raises(CorpusError, match=r"notes\.wav.*no EmoDB name"):
+        find_corpus(str(root)).manifest()
+
+
+def test_an_unknown_name_is_refused_naming_the_valid_ones(speech):
+    with pytest.raises(UnknownChoice, match=f"'emo-db'; choose from: {', '.join(CORPORA)}, or an existing folder"):
+        find_corpus("emo-db")
+    with pytest.raises(UnknownChoice, match=f"'emo-db'; choose from: {', '.join(CORPORA)}"):
+        find_corpus("emodb", as_name="emo-db")
+
+
+def test_many_odd_files_are_named_in_part_and_counted(tmp_path):
+    root = filled(tmp_path / "spoken", *(f"notes{n}.wav" for n in range(7)))
+    with pytest.raises(
+        CorpusError, match=r"notes0\.wav.*notes4\.wav[^;]*; and 2 more, see: ser corpora doctor .*spoken$"
+    ):
+        find_corpus(str(root), as_name="emodb").manifest()
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(CorpusError, match=r"holds no audio \(.aif, .aiff, .flac, .mp3, .ogg, .opus, .wav\)"):
+        find_corpus(str(filled(tmp_path / "empty")))
+
+
+def test_an_empty_folder_is_refused_under_its_name_too(speech):
+    filled(speech / "emodb", "README.md")
+    with pytest.raises(CorpusError, match="holds no audio"):
+        find_corpus("emodb").manifest()
+
+
+def test_names_of_no_corpus_are_refused_with_the_way_out(tmp_path):
+    with pytest.raises(CorpusError, match="'take1' fit no corpus, .*--as demo"):
+        find_corpus(str(filled(tmp_path / "spoken", "take1.wav")))
+
+
+def test_a_file_is_no_corpus(tmp_path):
+    (tmp_path / "clip.wav").touch()
+    with pytest.raises(CorpusError, match="is a file"):
+        find_corpus(str(tmp_path / "clip.wav"))
+
+
+def test_a_name_needs_a_place_to_look_it_up(monkeypatch, speech):
+    with pytest.raises(CorpusError, match=r"no folder emodb or emodb-\* under SER_CORPORA"):
+        find_corpus("emodb")
+    monkeypatch.delenv("SER_CORPORA")
+    with pytest.raises(UserError, match="set SER_CORPORA"):
+        find_corpus("emodb")
+
+
+# From a request to one manifest
+
+
+@pytest.fixture
+def english_and_german(speech):
+    """SAVEE and EmoDB under `SER_CORPORA`: three clips and two."""
+    filled(speech / "savee" / "DC", "a01.wav", "n01.wav", "su01.wav")
+    filled(speech / "emodb", "03a01Wa.wav", "03a01La.wav")
+    return speech
+
+
+def test_one_corpus_keeps_its_ids(english_and_german):
+    gathered = gather(CorpusRequest("emodb"))
+    assert (gathered.name, list(gathered.manifest.column("id")), gathered.notes) == (
+        "emodb",
+        ["03a01La", "03a01Wa"],
+        (),
+    )
+
+
+def test_joined_corpora_keep_their_speakers_apart_and_their_ids_carry_the_corpus(english_and_german):
+    gathered = gather(CorpusRequest("savee+emodb"))
+    assert gathered.name == "savee+emodb"
+    assert list(gathered.manifest.column("id")) == [
+        "savee/DC_a01",
+        "savee/DC_n01",
+        "savee/DC_su01",
+        "emodb/03a01La",
+        "emodb/03a01Wa",
+    ]
+    assert gathered.manifest.speakers == ("emodb-03", "savee-DC")
+    assert gathered.manifest.corpora == ("emodb", "savee")
+
+
+def test_speakers_of_the_same_number_in_two_corpora_stay_two(speech):
+    filled(speech / "ravdess", "03-01-05-01-01-01-03.wav")
+    filled(speech / "emodb", "03a01Wa.wav")
+    assert gather(CorpusRequest("ravdess+emodb")).manifest.speakers == ("emodb-03", "ravdess-03")
+
+
+def test_an_actor_who_speaks_and_sings_is_one_speaker(speech):
+    filled(speech / "ravdess", "03-01-05-01-01-01-03.wav")
+    filled(speech / "ravdess-song", "03-02-05-01-01-01-03.wav")
+    gathered = gather(CorpusRequest("ravdess+ravdess_song"))
+    assert (len(gathered.manifest), gathered.manifest.speakers) == (2, ("ravdess-03",))
+
+
+def test_paths_can_be_joined_too(english_and_german):
+    gathered = gather(CorpusRequest(f"{english_and_german / 'savee'}+{english_and_german / 'emodb'}"))
+    assert (gathered.name, len(gathered.manifest)) == ("savee+emodb", 5)
+
+
+def test_a_folder_with_a_plus_in_its_name_is_one_corpus(tmp_path):
+    root = filled(tmp_path / "old+new", "03a01Wa.wav")
+    assert gather(CorpusRequest(str(root))).name == "emodb"
+
+
+@pytest.mark.parametrize("corpus", ["emodb+emodb", "emodb+{speech}/emodb"])
+def test_the_same_corpus_twice_is_refused(corpus, english_and_german):
+    with pytest.raises(UserError, match="names a corpus twice"):
+        gather(CorpusRequest(corpus.format(speech=english_and_german)))
+
+
+def test_an_unknown_corpus_of_a_join_is_named(english_and_german):
+    with pytest.raises(UnknownChoice, match="unknown corpus 'emo-db'"):
+        gather(CorpusRequest("savee+emo-db"))
+
+
+def test_label_rules_merge_and_drop_and_say_so(english_and_german):
+    gathered = gather(CorpusRequest("savee+emodb", labels="4, surprise -> happiness"))
+    assert gathered.manifest.labels == ("neutral", "happiness", "anger")
+    assert gathered.notes == (
+        "labels '4, surprise -> happiness': no clip of sadness",
+        "labels '4, surprise -> happiness': surprise counts as happiness, boredom dropped (clips: 1)",
+    )
+
+
+def test_shared_labels_are_those_of_every_corpus(english_and_german):
+    gathered = gather(CorpusRequest("savee+emodb", labels="shared"))
+    assert (gathered.manifest.labels, len(gathered.manifest)) == (("anger",), 2)
+    assert gathered.notes == (
+        "labels 'shared': neutral dropped (clips: 1), surprise dropped (clips: 1), boredom dropped (clips: 1)",
+    )
+
+
+def test_label_rules_that_leave_nothing_are_refused(english_and_german):
+    with pytest.raises(CorpusError, match="no clip is left of anger, boredom after the rules for labels"):
+        gather(CorpusRequest("emodb", labels="drop anger, drop boredom"))
+
+
+def test_files_that_a_corpus_leaves_out_are_counted_by_reason(speech):
+    filled(speech / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
+    filled(speech / "tess" / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
+    filled(speech / "ravdess", "03-01-05-01-01-01-03.wav", "03-02-05-01-01-01-03.wav")
+    gathered = gather(CorpusRequest("tess+ravdess"))
+    assert gathered.notes == ("tess: left out second copy (files: 2)", "ravdess: left out song (files: 1)")
+    assert len(gathered.manifest) == 3
+
+
+def test_a_corpus_of_which_all_is_left_out_says_why(speech):
+    filled(speech / "ravdess", "03-02-05-01-01-01-03.wav")
+    with pytest.raises(CorpusError, match=r"holds no audio of ravdess \(.*\); left out: song \(files: 1\)"):
+        gather(CorpusRequest("ravdess"))
+
+
+def test_speakers_can_be_taken_from_the_path(speech):
+    filled(speech / "own" / "anna" / "anger", "1.wav")
+    filled(speech / "own" / "bert" / "joy", "1.wav")
+    gathered = gather(CorpusRequest("own", speaker_from=r"^([^/]+)/"))
+    assert list(gathered.manifest.column("speaker")) == ["folder-own-anna", "folder-own-bert"]
+
+
+def test_speakers_that_a_corpus_names_are_not_replaced(speech):
+    filled(speech / "emodb", "03a01Wa.wav")
+    with pytest.raises(UserError, match=r"03a01Wa\.wav is by emodb-03"):
+        gather(CorpusRequest("emodb", speaker_from=r"(\w\d\d)[A-Z]"))
+
+
+def test_of_several_corpora_the_pattern_is_for_the_folders(speech):
+    filled(speech / "own" / "anna" / "anger", "1.wav")
+    filled(speech / "emodb", "03a01Wa.wav")
+    gathered = gather(CorpusRequest("own+emodb", speaker_from=r"^([^/]+)/"))
+    assert gathered.manifest.speakers == ("emodb-03", "folder-own-anna")
+
+
+@pytest.mark.parametrize(("one", "other"), [("anna", "Anna"), ("1", "01")])
+def test_a_speaker_spelt_in_two_ways_is_refused(one, other, speech):
+    filled(speech / "own" / one / "anger", "1.wav")
+    filled(speech / "own" / other / "joy", "1.wav")
+    with pytest.raises(CorpusError, match="folder-own-.* and .*folder-own-.* seem to be one"):
+        gather(CorpusRequest("own", speaker_from=r"^([^/]+)/"))
+
+
+def test_clips_whose_folder_says_another_emotion_than_their_name_are_refused(tmp_path):
+    root = filled(tmp_path / "mine" / "sad", NAMES["emodb"]).parent
+    with pytest.raises(CorpusError, match="it is happiness, by its folder sadness; say which counts: --as emodb or"):
+        find_corpus(str(root))
+    assert find_corpus(str(root), as_name="folder").manifest().labels == ("sadness",)
+
+
+def test_a_table_in_the_folder_counts_whatever_the_files_are_called(tmp_path):
+    root = filled(tmp_path / "mine", NAMES["emodb"])
+    (root / "metadata.csv").write_text(f"file_name,emotion\n{NAMES['emodb']},sad\n")
+    assert find_corpus(str(root)).manifest().labels == ("sadness",)
+
+
+def test_columns_are_mapped_only_where_there_is_a_table(speech):
+    filled(speech / "emodb", NAMES["emodb"])
+    filled(speech / "tess", "OAF_back_angry.wav")
+    with pytest.raises(UserError, match="has no table whose columns could be mapped"):
+        gather(CorpusRequest("emodb+tess", columns={"emotion": "label"}))
+
+
+def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
+    elsewhere = filled(tmp_path / "elsewhere", NAMES["emodb"])
+    root = tmp_path / "corpus"
+    root.mkdir()
+    (root / "linked").symlink_to(elsewhere)
+    assert len(find_corpus(str(root)).manifest()) == 1
+    (root / "round").symlink_to(root)
+    with pytest.raises(CorpusError, match="links go round in a circle"):
+        find_corpus(str(root))
+
+
+def test_a_path_that_names_no_speaker_is_a_misfit(speech):
+    filled(speech / "own" / "anger", "1.wav")
+    with pytest.raises(CorpusError, match=r"1\.wav: --speaker-from '\^\(\[b\]\+\)/' finds no speaker"):
+        gather(CorpusRequest("own", speaker_from="^([b]+)/"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(a", "'\\(a' is no regular expression"),
+        ("a+", "'a\\+' must have one group"),
+        ("(a)(b)", "must have one group"),
+    ],
+)
+def test_a_pattern_that_cannot_name_speakers_is_refused(pattern, message, english_and_german):
+    with pytest.raises(UserError, match=f"--speaker-from {message}" if "'" in message else message):
+        gather(CorpusRequest("emodb", speaker_from=pattern))
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_by_name(tmp_path):
+    root = filled(tmp_path / "spoken", NAMES["emodb"], "03a01Nc.wav")
+    broken = os.fsencode(root) + b"/03a01W\xffa.wav"
+    try:
+        open(broken, "wb").close()  # noqa: PTH123 - bytes
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(CorpusError, match="03a01W.a.wav: its name is not UTF-8"):
+        find_corpus(str(root)).manifest()
+
+
+def test_a_folder_of_videos_is_recognised(tmp_path, ffmpeg):
+    root = filled(tmp_path / "friends" / "train_splits", "dia0_utt0.mp4", "dia0_utt1.mp4").parent
+    assert find_corpus(str(root)).name == "meld"

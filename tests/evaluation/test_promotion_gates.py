@@ -1,0 +1,164 @@
+"""The gates, a pure function of facts and a policy."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ser_platform.errors import UserError
+from ser_platform.evaluation.intervals import Interval
+from ser_platform.evaluation.promotion_gates import (
+    Facts,
+    Gate,
+    JudgedClips,
+    Policy,
+    expected_calibration_error,
+    judge,
+    split_gate,
+)
+
+SHIPPED = Path(__file__).resolve().parents[2] / "mlflow" / "promotion_policy.yaml"
+ALL = Policy(
+    recall_floor=0.5,
+    recall_clips=2,
+    sex_gap=0.2,
+    sex_speakers=2,
+    ece=0.3,
+    latency_p95_ms=50,
+    latency_ratio=2,
+    size_mb=1,
+)
+TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+
+
+def clips(predicted: list[int], sexes: str = "fmfmfmfm", speakers: str = "abcdabcd", **more) -> JudgedClips:
+    return JudgedClips(
+        ("anger", "joy"), TRUTH, np.array(predicted), np.array(list(speakers)), np.array(list(sexes)), **more
+    )
+
+
+def facts(**changes) -> Facts:
+    good = Facts(
+        "ser-student v2",
+        "speaker",
+        clips([0, 0, 0, 0, 1, 1, 1, 1]),
+        Interval(0.02, -0.03, 0.07, 24, "speakers"),
+        normalisation="global",
+        size_mb=0.5,
+        latency_p95_ms=20.0,
+        champion_protocol="speaker",
+        champion_latency_p95_ms=15.0,
+    )
+    return replace(good, **changes)
+
+
+def gate(name: str, policy: Policy = ALL, **changes) -> Gate:
+    return next(each for each in judge(facts(**changes), policy) if each.name == name)
+
+
+def test_a_good_candidate_passes_every_gate():
+    assert [each.name for each in judge(facts(), ALL) if each.passed is not True] == ["calibration"]
+    assert gate("calibration").detail == "its test predictions hold no probabilities"
+
+
+def test_an_interval_that_reaches_beyond_the_margin_is_refused_with_figures():
+    found = gate("UAR", gain=Interval(0.01, -0.08, 0.10, 24, "speakers"))
+    assert found.passed is False
+    assert "0.080 worse" in found.detail and "0.050" in found.detail
+
+
+@pytest.mark.parametrize(("speakers", "weak"), [(2, True), (7, True), (8, False)])
+def test_few_speakers_are_called_weak_evidence(speakers: int, weak: bool):
+    found = gate("UAR", gain=Interval(0.0, 0.0, 0.0, speakers, "clips" if weak else "speakers"))
+    assert found.passed and ("weak evidence" in found.detail) == weak
+
+
+def test_a_first_champion_has_nothing_to_be_compared_with():
+    first = facts(gain=None, champion_protocol=None, champion_latency_p95_ms=None)
+    told = {each.name: each.verdict for each in judge(first, ALL)}
+    assert (told["UAR"], told["protocol"], told["latency"]) == ("not judged", "not judged", "passed")
+
+
+def test_a_champion_that_cannot_be_compared_is_a_refusal():
+    found = gate("UAR", gain=None, incomparable="ser-student v1 was tested on other clips")
+    assert found == Gate("UAR", False, "ser-student v1 was tested on other clips")
+
+
+def test_another_protocol_is_refused():
+    assert gate("protocol", champion_protocol="loso").detail == "speaker, the champion's is loso"
+    assert gate("protocol", champion_protocol="loso").passed is False
+
+
+def test_a_split_that_leaks_is_not_let_through():
+    assert split_gate("speaker_kfold:5 fold 2/5").passed
+    leaky = split_gate("random (speakers overlap)")
+    assert not leaky.passed and leaky.detail.startswith("speakers overlap: ")
+
+
+def test_every_emotion_with_enough_clips_keeps_the_floor():
+    assert gate("recall", clips=clips([0, 0, 1, 1, 1, 1, 1, 1])).passed
+    low = gate("recall", clips=clips([0, 1, 1, 1, 1, 1, 1, 1]))
+    assert low.passed is False and "anger 0.25, joy 1.00; each at least 0.5" in low.detail
+    assert gate("recall", replace(ALL, recall_clips=5), clips=clips([1] * 8)).verdict == "not judged"
+
+
+def test_sexes_are_compared_where_each_has_enough_speakers():
+    apart = clips([0, 1, 0, 1, 1, 0, 1, 0])  # f all right, m all wrong
+    assert gate("sexes", clips=apart).passed is False
+    assert "f 1.000, m 0.000; 1.000 apart" in gate("sexes", clips=apart).detail
+    few = gate("sexes", replace(ALL, sex_speakers=3), clips=apart)
+    assert few.passed is None and few.detail == "3 test speakers of each are needed; there are: f 2, m 2"
+    unknown = gate("sexes", clips=replace(apart, sexes=np.array([""] * 8)))
+    assert unknown.passed is None and unknown.detail.endswith("there are: not known")
+
+
+def test_calibration_is_worked_out_by_hand():
+    # Two clips of confidence .9, one right: |1.8 - 1|; two of .6, both right: |1.2 - 2|; over four clips.
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    truth = np.array([0, 1, 0, 0])
+    assert expected_calibration_error(probabilities, truth) == pytest.approx((0.8 + 0.8) / 4)
+    sure = np.tile([[0.99, 0.01]], (8, 1))
+    assert gate("calibration", clips=clips([0] * 8, probabilities=sure)).passed is False
+
+
+def test_size_and_latency_keep_their_limits():
+    assert gate("size", size_mb=1.2).detail == "1.2 MB, at most 1"
+    assert gate("size", size_mb=1.2).passed is False
+    assert gate("latency", latency_p95_ms=60.0).passed is False
+    slower = gate("latency", latency_p95_ms=40.0)
+    assert slower.passed is False and "2.67 times the champion's, at most 2" in slower.detail
+    assert gate("latency", replace(ALL, latency_p95_ms=None, latency_ratio=None)).verdict == "not judged"
+
+
+def test_a_model_that_needs_other_clips_of_the_speaker_is_barred():
+    assert gate("normalisation", normalisation="speaker").passed is False
+
+
+def test_a_bundle_that_is_broken_is_told_and_not_measured():
+    found = facts(broken="model.safetensors was altered", size_mb=None, latency_p95_ms=None)
+    told = {each.name: each for each in judge(found, ALL)}
+    assert told["bundle"] == Gate("bundle", False, "model.safetensors was altered")
+    assert told["size"].detail == told["latency"].detail == "not measured"
+
+
+@pytest.mark.parametrize("name", ["ser-student", "ser-teacher"])
+def test_the_shipped_policy_can_be_read(name):
+    policy = Policy.of(yaml.safe_load(SHIPPED.read_text())[name], name)
+    assert policy.uar_margin == 0.05 and policy.recall_floor is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"uar_margn": 0.1}, "unknown limit 'uar_margn'; choose from: uar_margin, recall_floor"),
+        ({"ece": "low"}, "ece must be a number of at least 0; got 'low'"),
+        ({"size_mb": -1}, "size_mb must be a number of at least 0; got -1"),
+        ({"uar_margin": None}, "uar_margin must be a number"),
+        ([0.05], "must be limits, like uar_margin"),
+    ],
+)
+def test_a_policy_with_a_mistake_is_refused_by_name(content, told):
+    with pytest.raises(UserError, match=told):
+        Policy.of(content, "policy.yaml, ser-student")

@@ -1,0 +1,568 @@
+"""Copies of clips: every transform does what its physics say, and a copy is the same wherever it is made."""
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser_platform.corpora.audio.reader import Audio, read_audio
+from ser_platform.corpora.lineage import LineageLeak
+from ser_platform.corpora.manifest import Manifest
+from ser_platform.corpora.splits.protocols import make_splits
+from ser_platform.corpora.splits.split import EVERY_LEAK, Split
+from ser_platform.errors import BadAudio, CorpusError, UserError, WorkFailed
+from ser_platform.features.augmentation import TRANSFORMS, MeasuredRoom, RecordedNoise
+from ser_platform.features.augmentation.augmentation_plan import expand
+from ser_platform.features.augmentation.channels import BandLimit, Codec, MuLaw
+from ser_platform.features.augmentation.level import Gain, PreEmphasis
+from ser_platform.features.augmentation.noise import Noise
+from ser_platform.features.augmentation.recipes import RECIPES, Recipe, copy_digest
+from ser_platform.features.augmentation.rooms import Reverb, made_response
+from ser_platform.features.augmentation.sounds import SoundFolder, heard, refuse_heard_sounds
+from ser_platform.features.augmentation.stretching import Pitch, Speed, Tempo
+from ser_platform.features.augmentation.time_shift import RandomCrop, TimeShift
+from ser_platform.settings import SETTINGS
+
+RATE = 16_000  # Hz
+DIGEST = "ab" * 32
+CHANGES_LENGTH = {"speed", "tempo", "random_crop"}
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def speechlike(seconds: float = 1.5, sample_rate: int = RATE) -> np.ndarray:
+    """Syllables: a voice of 140 Hz with harmonics that comes and goes four times a second, over a faint hiss."""
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
+    voice = sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 20))
+    voice *= 0.1 * np.clip(np.sin(2 * np.pi * 4 * t), 0, 1)
+    return (voice + rng(7).normal(0, 1e-4, len(t))).astype(np.float32)
+
+
+def hanning(seconds: float) -> np.ndarray:
+    return np.hanning(round(seconds * RATE)).astype(np.float32)
+
+
+def peak_hz(samples: np.ndarray, sample_rate: int = RATE) -> float:
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 8 * len(samples)))
+    return float(spectrum.argmax() * sample_rate / (8 * len(samples)))
+
+
+def energy(samples: np.ndarray) -> float:
+    return float(np.square(samples, dtype=np.float64).sum())
+
+
+def db(ratio: float) -> float:
+    return float(10 * np.log10(ratio))
+
+
+def cents(ratio: float) -> float:
+    return float(1200 * np.log2(ratio))
+
+
+@pytest.fixture
+def sounds(tmp_path: Path, tone) -> Path:
+    """A folder with a hum of 2 s and a hiss of 0.5 s, half of it silence."""
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    hiss = rng(3).normal(0, 0.1, RATE // 2)
+    hiss[: RATE // 4] = 0
+    soundfile.write(folder / "hum.wav", tone(100, 2.0), RATE)
+    soundfile.write(folder / "hiss.wav", hiss, RATE)
+    return folder
+
+
+# Every transform
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 24_414, 48_000])
+def test_a_transform_gives_finite_sound_of_the_same_type(name, sample_rate):
+    before = speechlike(0.7, sample_rate)
+    for seed in range(3):
+        after = TRANSFORMS[name](before, sample_rate, rng(seed))
+        assert after.dtype == np.float32 and after.ndim == 1 and after.flags.c_contiguous
+        assert np.isfinite(after).all() and np.abs(after).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMS.keys() - CHANGES_LENGTH))
+def test_a_transform_that_does_not_say_so_keeps_the_length(name):
+    for n_samples in (1_601, 24_000):
+        before = speechlike(n_samples / RATE)
+        assert len(TRANSFORMS[name](before, RATE, rng())) == n_samples
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_the_same_generator_gives_the_same_samples_and_the_clip_is_left_alone(name):
+    before = speechlike()
+    kept = before.copy()
+    before.flags.writeable = False
+    first, second = (TRANSFORMS[name](before, RATE, rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(before, kept)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_the_shortest_clip_can_be_changed(name):
+    assert len(TRANSFORMS[name](speechlike(0.3)[:1_600], RATE, rng())) > 0
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMS.keys() - {"gain"}))
+def test_a_peak_beyond_full_scale_is_not_clipped(name):
+    loud = speechlike() * 20
+    quiet = loud / 40
+    np.testing.assert_allclose(
+        energy(TRANSFORMS[name](loud, RATE, rng(1))) / energy(TRANSFORMS[name](quiet, RATE, rng(1))), 40**2, rtol=0.2
+    )
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_silence_and_what_is_no_number_are_refused(name):
+    with pytest.raises(BadAudio, match="silent before"):
+        TRANSFORMS[name](np.zeros(RATE, np.float32), RATE, rng())
+    with pytest.raises(BadAudio, match="empty"):
+        TRANSFORMS[name](np.zeros(0, np.float32), RATE, rng())
+    broken = speechlike()
+    broken[7] = np.nan
+    with pytest.raises(BadAudio, match="not finite before"):
+        TRANSFORMS[name](broken, RATE, rng())
+
+
+def test_what_leaves_silence_is_refused(tone):
+    with pytest.raises(BadAudio, match="silent after BandLimit"):
+        BandLimit(4_000, 0)(tone(7_000, 1.0) * hanning(1.0), RATE, rng())
+
+
+@pytest.mark.parametrize("samples", [np.ones((2, 100), np.float32), np.ones(100)])
+def test_only_mono_float32_is_taken(samples):
+    with pytest.raises(ValueError, match=r"mono \(n_samples,\) float32"):
+        Gain()(samples, RATE, rng())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Noise((30, 15)), "snr_db must be"),
+        (lambda: Noise((float("nan"), 15)), "snr_db must be"),
+        (lambda: Noise(colour="blue"), "white, pink; got 'blue'"),
+        (lambda: Speed(()), "at least one"),
+        (lambda: Speed((9.0,)), "factors must be"),
+        (lambda: Tempo((0.0, 1.0)), "rate must be"),
+        (lambda: Pitch((-24, 0)), "semitones must be"),
+        (lambda: Gain((-6, 99)), "db must be"),
+        (lambda: PreEmphasis(1.5), "coefficient must be"),
+        (lambda: Reverb((0, 1)), "rt60_s must be"),
+        (lambda: Reverb(direct_db=(3, 2)), "direct_db must be"),
+        (lambda: BandLimit(100), "rate_hz must be"),
+        (lambda: BandLimit(8_000, 4_000), "low_hz must be"),
+        (lambda: Codec("aac"), "mp3, ogg; got 'aac'"),
+        (lambda: Codec(compression=(0, 2)), "compression must be"),
+        (lambda: RandomCrop(0), "seconds must be"),
+        (lambda: TimeShift((1, -1)), "seconds must be"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# Keys
+
+
+def test_every_transform_and_recipe_has_a_key_of_its_own():
+    assert len({transform.key for transform in TRANSFORMS.values()}) == len(TRANSFORMS)
+    assert len({recipe.key for recipe in RECIPES.values()}) == len(RECIPES)
+
+
+def test_a_key_follows_every_field_the_class_and_the_version(monkeypatch):
+    key = Noise().key
+    assert len({key, Noise((15, 31)).key, Noise(colour="pink").key, Gain((15, 30)).key}) == 4
+    assert Noise((15, 30)).key == key, "whole numbers are the same range"
+    monkeypatch.setattr(Noise, "version", 2)
+    assert Noise().key != key
+
+
+def test_a_recipes_key_follows_transforms_order_rate_and_version_but_not_its_name(monkeypatch):
+    recipe = RECIPES["broad"]
+    others = [
+        replace(recipe, variants=recipe.variants[:-1]),
+        replace(recipe, variants=recipe.variants[::-1]),
+        replace(recipe, variants=(tuple(t for variant in recipe.variants for t in variant),)),
+        replace(recipe, sample_rate=8_000),
+    ]
+    assert len({recipe.key, *(other.key for other in others)}) == 5
+    assert replace(recipe, name="other").key == recipe.key
+    key = recipe.key
+    monkeypatch.setattr(Recipe, "version", 2)
+    assert replace(recipe).key != key
+
+
+def test_keys_stay_what_they_were():
+    # A key that changes makes every stored copy anew: change these with a `version`, not by accident.
+    assert Noise().key == "28e94c2b0d5dc1a5869fc2b93029c6b9"
+    assert RECIPES["fourfold"].key == "9aac74ad74abb9a653e70e091fd94bb8"
+    assert copy_digest(DIGEST, "recipe", 1)[:16] == "d2c4ada8659f3e31"
+
+
+# Physics
+
+
+@pytest.mark.parametrize("colour", ["white", "pink"])
+@pytest.mark.parametrize("snr_db", [0, 15, 30])
+def test_noise_has_the_ratio_it_says(colour, snr_db):
+    before = speechlike()
+    after = Noise((snr_db, snr_db), colour)(before, RATE, rng())
+    assert db(energy(before) / energy(after - before)) == pytest.approx(snr_db, abs=0.01)
+
+
+def test_white_noise_is_flat_and_pink_noise_falls_by_three_db_an_octave(tone):
+    silence_like = tone(10, 60.0, level=1e-3)
+    for colour, slope in (("white", 0), ("pink", -3.01)):
+        noise = Noise((-20, -20), colour)(silence_like, RATE, rng()) - silence_like
+        power = np.abs(np.fft.rfft(noise)) ** 2
+        hz = np.fft.rfftfreq(len(noise), 1 / RATE)
+        octaves = [db(power[(hz >= low) & (hz < high)].mean()) for low, high in pairwise([250, 500, 1000, 2000, 4000])]
+        np.testing.assert_allclose(np.diff(octaves), slope, atol=0.3)
+
+
+def test_the_ratio_is_drawn_from_its_range():
+    before = speechlike()
+    ratios = [db(energy(before) / energy(Noise((15, 30))(before, RATE, rng(seed)) - before)) for seed in range(50)]
+    assert 15 <= min(ratios) < 18 and 27 < max(ratios) <= 30.01
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1, 1.15])
+def test_speed_moves_pitch_and_length_together(factor, tone):
+    after = Speed((factor,))(tone(440, 1.0), RATE, rng())
+    assert len(after) == pytest.approx(RATE / factor, abs=1)
+    assert cents(peak_hz(after) / (440 * factor)) == pytest.approx(0, abs=2)
+
+
+def test_speed_takes_each_of_its_factors_and_nothing_between(tone):
+    lengths = {len(Speed((0.9, 1.1))(tone(440, 0.5), RATE, rng(seed))) for seed in range(20)}
+    assert lengths == {-(-8_000 * 10 // 9), -(-8_000 * 10 // 11)}
+
+
+@pytest.mark.parametrize("rate", [0.8, 0.9, 1.0, 1.25])
+def test_tempo_moves_the_length_and_leaves_the_pitch(rate, tone):
+    after = Tempo((rate, rate))(tone(440, 2.0), RATE, rng())
+    assert len(after) == round(2 * RATE / rate)
+    assert cents(peak_hz(after) / 440) == pytest.approx(0, abs=2)
+    assert db(energy(after) * rate / energy(tone(440, 2.0))) == pytest.approx(0, abs=0.5)
+
+
+@pytest.mark.parametrize("seconds", [30, 120])
+def test_tempo_is_true_to_the_pitch_of_a_long_clip(seconds, tone):
+    end = Tempo((1.1, 1.1))(tone(440, seconds), RATE, rng())[-2 * RATE : -RATE // 2]
+    assert cents(peak_hz(end) / 440) == pytest.approx(0, abs=2)
+
+
+@pytest.mark.parametrize("semitones", [-4, -1, 0.5, 3])
+def test_pitch_moves_the_pitch_and_leaves_the_length(semitones, tone):
+    after = Pitch((semitones, semitones))(tone(440, 1.0), RATE, rng())
+    assert len(after) == RATE
+    assert cents(peak_hz(after[1000:-1000]) / 440) == pytest.approx(100 * semitones, abs=4)
+
+
+def test_gain_is_in_decibels():
+    before = speechlike()
+    np.testing.assert_allclose(Gain((20, 20))(before, RATE, rng()), before * 10, rtol=1e-6)
+    assert db(energy(Gain((-6, -6))(before, RATE, rng())) / energy(before)) == pytest.approx(-6, abs=1e-3)
+
+
+def test_pre_emphasis_is_the_difference_it_says():
+    after = PreEmphasis(0.5)(np.array([1, 2, -1, 0], np.float32), RATE, rng())
+    np.testing.assert_allclose(after, [1, 1.5, -2, 0.5])
+
+
+def test_a_made_room_decays_by_sixty_decibels_in_its_time():
+    for rt60_s in (0.3, 0.8):
+        response = made_response(rt60_s, 6.0, RATE, rng())
+        assert len(response) == round(rt60_s * RATE)
+        assert db(1 / energy(response[1:])) == pytest.approx(6, abs=1e-3)
+        tenth = len(response) // 10
+        fall = db(energy(response[1:tenth]) / energy(response[-tenth:]))
+        assert fall == pytest.approx(60 * 0.9, abs=2)
+
+
+@pytest.mark.parametrize("transform", [Reverb(), Reverb((2.0, 2.0), (-10, -10))])
+def test_a_room_leaves_the_level_and_rings_on(transform, tone):
+    before = np.concatenate([tone(500, 0.3), np.zeros(RATE // 2, np.float32)])
+    after = transform(before, RATE, rng())
+    assert energy(after) == pytest.approx(energy(before), rel=1e-3)
+    assert np.abs(after[RATE // 3 : RATE // 2]).max() > 1e-4
+
+
+def test_a_band_limit_keeps_what_is_inside_and_removes_what_is_outside(tone):
+    for hz, kept in ((60, False), (1_000, True), (3_000, True), (4_500, False), (7_000, False)):
+        before = tone(hz, 1.0) + tone(1_000, 1.0, level=1e-2)
+        after = BandLimit()(before, RATE, rng())
+        change = db(energy(after) / energy(before))
+        assert change > -0.5 if kept else change < -20
+
+
+def test_a_rate_below_the_band_keeps_its_upper_edge(tone):
+    before = tone(3_900, 1.0, 8_000)
+    assert energy(BandLimit(16_000, 0)(before, 8_000, rng())) == pytest.approx(energy(before), rel=1e-3)
+
+
+def test_mu_law_errs_by_a_share_of_the_sample():
+    before = speechlike()
+    after = MuLaw()(before, RATE, rng())
+    assert 30 < db(energy(before) / energy(after - before)) < 45
+    assert len(np.unique(after)) <= 256
+
+
+@pytest.mark.parametrize("format_", ["mp3", "ogg"])
+def test_a_codec_changes_little_and_moves_nothing_in_time(format_):
+    before = speechlike()
+    after = Codec(format_, (0.5, 0.5))(before, RATE, rng())
+    assert 10 < db(energy(before) / energy(after - before)) < 60
+
+
+def test_a_long_clip_survives_ogg():
+    assert len(Codec("ogg")(speechlike(90), RATE, rng())) == 90 * RATE
+
+
+def test_a_shift_moves_the_clip_and_leaves_zeros():
+    before = np.zeros(RATE, np.float32)
+    before[8_000:8_003] = 1, 2, 3
+    for seconds in (0.1, -0.1):
+        after = TimeShift((seconds, seconds))(before, RATE, rng())
+        first = 8_000 + round(seconds * RATE)
+        assert after[first : first + 3].tolist() == [1, 2, 3] and np.count_nonzero(after) == 3
+
+
+@pytest.mark.parametrize("seconds", [-5, 5])
+def test_no_shift_loses_the_loudest_sample(seconds):
+    before = speechlike(0.3)
+    assert np.abs(TimeShift((seconds, seconds))(before, RATE, rng())).max() == np.abs(before).max()
+
+
+def test_a_crop_is_a_part_of_the_clip_that_is_not_silent():
+    before = np.zeros(4 * RATE, np.float32)
+    before[3 * RATE :] = speechlike(1.0)
+    places = set()
+    for seed in range(30):
+        after = RandomCrop(0.5)(before, RATE, rng(seed))
+        assert len(after) == RATE // 2 and np.abs(after).max() > 1e-4
+        start = next(
+            first
+            for first in range(len(before))
+            if before[first] == after[0] and np.array_equal(before[first : first + len(after)], after)
+        )
+        places.add(start)
+    assert len(places) > 10
+
+
+def test_a_clip_shorter_than_the_crop_is_kept_whole():
+    before = speechlike(0.4)
+    np.testing.assert_array_equal(RandomCrop(2.0)(before, RATE, rng()), before)
+
+
+# Folders of sounds
+
+
+def test_recorded_noise_has_the_ratio_it_says_and_is_never_silent(sounds):
+    before = speechlike(0.2)
+    noise = RecordedNoise(SoundFolder.of(sounds), (10, 10))
+    for seed in range(30):
+        after = noise(before, RATE, rng(seed))
+        assert db(energy(before) / energy(after - before)) == pytest.approx(10, abs=0.05)
+
+
+def test_a_measured_room_comes_no_later(tmp_path):
+    response = np.zeros(RATE // 2, np.float32)
+    response[500], response[900] = 0.5, 0.25
+    soundfile.write(tmp_path / "room.wav", response, RATE, subtype="FLOAT")
+    before = np.zeros(RATE, np.float32)
+    before[100] = 1
+    after = MeasuredRoom(SoundFolder.of(tmp_path))(before, RATE, rng())
+    assert np.abs(after).argmax() == 100
+    assert after[500] / after[100] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_folder_is_known_by_what_it_holds_not_by_names_or_place(sounds, tmp_path):
+    moved = tmp_path / "elsewhere"
+    (moved / "deep").mkdir(parents=True)
+    (moved / "deep" / "b.wav").write_bytes((sounds / "hum.wav").read_bytes())
+    (moved / "a.wav").write_bytes((sounds / "hiss.wav").read_bytes())
+    (moved / "again.wav").write_bytes((sounds / "hiss.wav").read_bytes())
+    here, there = (RecordedNoise(SoundFolder.of(folder)) for folder in (sounds, moved))
+    assert here.key == there.key
+    before = speechlike()
+    for seed in range(5):
+        np.testing.assert_array_equal(here(before, RATE, rng(seed)), there(before, RATE, rng(seed)))
+
+
+def test_another_sound_in_the_folder_is_another_key(sounds, tone):
+    key = RecordedNoise(SoundFolder.of(sounds)).key
+    soundfile.write(sounds / "more.wav", tone(50, 1.0), RATE)
+    assert RecordedNoise(SoundFolder.of(sounds)).key != key
+
+
+def test_a_sound_that_changes_afterwards_is_not_used(sounds, tone):
+    folder = SoundFolder.of(sounds)
+    for path in folder.paths:
+        soundfile.write(path, tone(333, 1.0), RATE)
+    with pytest.raises(WorkFailed, match="has changed since"):
+        RecordedNoise(folder)(speechlike(), RATE, rng())
+
+
+def test_a_folder_without_sounds_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no sounds; valid are files with \.aif"):
+        SoundFolder.of(tmp_path)
+
+
+def test_sounds_that_no_split_knows_are_welcome(sounds, split):
+    refuse_heard_sounds(SoundFolder.of(sounds), split)
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_noise_that_holds_a_clip_of_dev_or_test_is_refused_and_named(part, sounds, split):
+    row = split.parts[part][0]
+    clip = next(iter(split.manifest.take(np.array([row]))))
+    (sounds / "crowd.wav").write_bytes(clip.path.read_bytes())
+    recipe = Recipe("noisy", ((RecordedNoise(SoundFolder.of(sounds)),),))
+    with pytest.raises(LineageLeak, match=clip.id):
+        refuse_heard_sounds(recipe.sounds[0], split)
+    with pytest.raises(LineageLeak, match=clip.id):
+        expand(split, recipe, 1)
+
+
+def test_noise_may_hold_training_clips(sounds, split):
+    clip = next(iter(split.manifest.take(split.train[:1])))
+    (sounds / "crowd.wav").write_bytes(clip.path.read_bytes())
+    refuse_heard_sounds(SoundFolder.of(sounds), split)
+
+
+def test_what_was_heard_goes_into_the_lineage(sounds):
+    hashes = sorted(read_audio(path).sha256[:16] for path in sounds.iterdir())
+    assert heard(sounds).trained_audio == tuple(hashes)
+    assert heard(sounds).trained_speakers == ()
+
+
+# Recipes and copies
+
+
+def test_the_settings_offer_the_recipes_there_are():
+    assert SETTINGS["augment.recipe"].choices == tuple(RECIPES)
+
+
+def test_a_copy_depends_on_clip_recipe_and_number_alone():
+    audio = Audio(speechlike(), RATE, DIGEST)
+    recipe = RECIPES["broad"]
+    forwards = [recipe.copy(audio, index) for index in range(1, 8)]
+    backwards = [recipe.copy(audio, index) for index in range(7, 0, -1)][::-1]
+    for one, other in zip(forwards, backwards, strict=True):
+        np.testing.assert_array_equal(one.samples, other.samples)
+    assert len({copy.samples.tobytes() for copy in forwards}) == 7
+
+
+def test_another_process_makes_the_same_copy():
+    code = (
+        "import hashlib, numpy as np, torch\n"
+        "from ser_platform.corpora.audio.reader import Audio\n"
+        "from ser_platform.features.augmentation.recipes import RECIPES\n"
+        "torch.set_num_threads(1)\n"
+        "t = np.arange(8000) / 16000\n"
+        f"audio = Audio(np.sin(2764 * t).astype(np.float32), 16000, {DIGEST!r})\n"
+        "print(hashlib.sha256(RECIPES['fourfold'].copy(audio, 2).samples.tobytes()).hexdigest())\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.strip()
+    audio = Audio(np.sin(2764 * np.arange(8000) / 16000).astype(np.float32), RATE, DIGEST)
+    assert told == hashlib.sha256(RECIPES["fourfold"].copy(audio, 2).samples.tobytes()).hexdigest()
+
+
+def test_the_fourfold_expansion_is_noise_speed_and_pre_emphasis():
+    recipe, audio = RECIPES["fourfold"], Audio(speechlike(), RATE, DIGEST)
+    noisy, fast, lifted = (recipe.copy(audio, index).samples for index in (1, 2, 3))
+    assert 14.9 < db(energy(audio.samples) / energy(noisy - audio.samples)) < 30.1
+    assert len(fast) in {-(-24_000 * 10 // 9), -(-24_000 * 10 // 11)}
+    np.testing.assert_allclose(lifted[1:], audio.samples[1:] - 0.97 * audio.samples[:-1], atol=1e-6)
+
+
+def test_variants_take_turns_with_new_draws():
+    recipe, audio = RECIPES["fourfold"], Audio(speechlike(), RATE, DIGEST)
+    first, fourth = recipe.copy(audio, 1), recipe.copy(audio, 4)
+    assert len(first.samples) == len(fourth.samples) == len(audio.samples)
+    assert not np.array_equal(first.samples, fourth.samples)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_copy_is_at_the_recipes_rate_under_a_digest_of_its_own(name):
+    audio = Audio(speechlike(sample_rate=48_000), 48_000, DIGEST)
+    copies = [RECIPES[name].copy(audio, index) for index in range(1, 7)]
+    assert {copy.sample_rate for copy in copies} == {RATE}
+    digests = {copy.sha256 for copy in copies}
+    assert len(digests) == 6 and all(len(digest) == 64 and int(digest, 16) for digest in digests)
+    assert copies[0].sha256 == copy_digest(DIGEST, RECIPES[name].key, 1)
+
+
+def test_another_clip_or_recipe_draws_anew():
+    digests = {copy_digest(clip, recipe, index) for clip in "ab" for recipe in "cd" for index in (1, 2)}
+    assert len(digests) == 8
+
+
+@pytest.mark.parametrize(("digest", "index"), [("", 1), (DIGEST, 0), (DIGEST, -1)])
+def test_the_original_is_no_copy_and_a_clip_without_digest_has_none(digest, index):
+    with pytest.raises(ValueError, match=r"digest|numbered from 1"):
+        RECIPES["fourfold"].copy(Audio(speechlike(), RATE, digest), index)
+
+
+def test_a_copy_of_which_nothing_is_left_is_named(tone):
+    recipe = Recipe("deaf", ((BandLimit(4_000, 0),),))
+    with pytest.raises(BadAudio, match="deaf copy 3 of abababababab: is silent after BandLimit"):
+        recipe.copy(Audio(tone(7_000, 1.0) * hanning(1.0), RATE, DIGEST), 3)
+
+
+@pytest.mark.parametrize("protocol", ["speaker", "loso", "random"])
+def test_only_training_clips_are_copied_whatever_the_protocol(protocol, tones):
+    for split in make_splits(tones, protocol, 0, True):
+        copies = expand(split, RECIPES["fourfold"], 3)
+        assert {copy.row for copy in copies} == set(split.train.tolist())
+        assert not {copy.row for copy in copies} & {*split.dev.tolist(), *split.test.tolist()}
+        assert len(copies) == 3 * len(split.train)
+
+
+def test_rows_cannot_be_handed_over(split):
+    for rows in (split.dev, split.manifest, list(split.manifest)):
+        with pytest.raises(AttributeError):
+            expand(rows, RECIPES["fourfold"], 1)
+
+
+def test_a_training_clip_that_is_also_judged_by_gets_no_copy(tones):
+    digests = list(tones.column("audio_sha256"))
+    digests[0] = digests[53]
+    doubled = tones.with_column("audio_sha256", digests)
+    rows = np.arange(54)
+    leaks = EVERY_LEAK
+    split = Split(doubled, rows[:40], rows[40:45], rows[45:], 0, may_leak=leaks)
+    assert {copy.row for copy in expand(split, RECIPES["fourfold"], 1)} == set(range(1, 40))
+
+
+def test_copies_are_named_by_row_number_and_digest(split):
+    copies = expand(split, RECIPES["fourfold"], 2)
+    assert [copy.index for copy in copies[:4]] == [1, 2, 1, 2]
+    original = split.manifest.column("audio_sha256")[split.train[0]]
+    assert copies[1].digest == copy_digest(original, RECIPES["fourfold"].key, 2)
+    assert len({copy.digest for copy in copies}) == len(copies)
+
+
+def test_no_copies_are_none(split):
+    assert expand(split, RECIPES["fourfold"], 0) == ()
+    with pytest.raises(ValueError, match="at least 0; got -1"):
+        expand(split, RECIPES["fourfold"], -1)
+
+
+def test_clips_that_are_not_prepared_cannot_be_copied(split):
+    bare = Manifest(split.manifest.table.drop_columns(["audio_sha256"]))
+    with pytest.raises(CorpusError, match="no audio digest yet"):
+        expand(replace(split, manifest=bare), RECIPES["fourfold"], 1)

@@ -1,0 +1,177 @@
+"""What a frozen encoder makes of clips is stored and read like every other family."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from ser_platform.corpora.audio.reader import Audio, read_audio
+from ser_platform.encoders import Encoder, find_encoder, loud_frames
+from ser_platform.errors import UserError
+from ser_platform.features.families import FAMILIES, encoded
+from ser_platform.features.families.computation import compute, compute_batch, family_key
+from ser_platform.features.families.encoded import EncoderStatistics, encoded_name
+from ser_platform.features.store.eviction import collect_garbage, listing
+from ser_platform.features.store.feature_store import families_folder, open_family, prepare, verify
+from ser_platform.features.views.view import FeatureView
+from ser_platform.features.views.viewed_clips import ViewedFeatures, features_of
+from ser_platform.settings import resolve
+
+pytestmark = pytest.mark.usefixtures("pretrained")
+
+NAMES = ("tiny-whisper", "tiny-wav2vec2", "tiny-wavlm")
+
+
+def clip(seconds: float) -> Audio:
+    n_samples = round(seconds * 16_000)
+    return Audio(np.random.default_rng(n_samples).normal(0, 0.1, n_samples).astype(np.float32), 16_000)
+
+
+def of(audio: Audio, name: str) -> np.ndarray:
+    return compute(audio, [name], FAMILIES)[name]
+
+
+def paused() -> Audio:
+    """Noise, half a second of near silence, noise."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
+    return Audio(np.concatenate([noise, 1e-3 * noise, noise]), 16_000)
+
+
+@pytest.mark.parametrize("backbone", NAMES)
+def test_statistics_are_mean_and_deviation_of_the_frames(backbone):
+    frames, row = of(clip(0.7), f"{backbone}.frames"), of(clip(0.7), f"{backbone}.statistics")
+    assert row.shape == (1, 4 * frames.shape[1])
+    mean_std = np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
+    np.testing.assert_allclose(row[0], np.tile(mean_std, 2), atol=1e-5)  # all of its frames are loud
+
+
+@pytest.mark.parametrize("backbone", NAMES)
+def test_statistics_of_loud_frames_leave_out_pauses(backbone):
+    frames, row = of(paused(), f"{backbone}.frames"), of(paused(), f"{backbone}.statistics")[0]
+    n_columns = frames.shape[1]
+    assert not np.allclose(row[:n_columns], row[2 * n_columns : 3 * n_columns], atol=1e-3)
+    loud = np.r_[: round(0.5 / 0.02), round(1.0 / 0.02) : len(frames)]
+    expected = frames[loud].mean(axis=0)
+    np.testing.assert_allclose(row[2 * n_columns : 3 * n_columns], expected, atol=0.15 * np.abs(expected).max())
+
+
+def test_loud_frames_are_within_thirty_decibels_of_the_loudest():
+    levels = torch.tensor([0, 0, 0, -20, -20, -20, -48, -48, -48, 0, 0.0])  # dB
+    samples = (10 ** (levels / 20)).repeat_interleave(320)
+    loud = loud_frames(samples, 11, 320)
+    # Levels are means over three frames: (-20 - 20 - 48) / 3 is within, (-48 - 48 + 0) / 3 is not.
+    assert loud.tolist() == [True] * 6 + [False] * 3 + [True] * 2
+    assert loud_frames(torch.zeros(100), 2, 320).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("backbone", NAMES)
+def test_frames_are_all_states_side_by_side(backbone):
+    encoder, audio = find_encoder(backbone), clip(0.5)
+    frames = of(audio, f"{backbone}.frames")
+    with torch.inference_mode():
+        states, _ = encoder.load()(torch.from_numpy(audio.samples)[None], torch.tensor([len(audio.samples)]))
+    np.testing.assert_allclose(frames.reshape(-1, encoder.n_states, encoder.width), states[0].numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["statistics", "frames"])
+@pytest.mark.parametrize("backbone", [*NAMES, "tiny-spectrogram"])
+def test_a_clip_of_a_batch_has_what_it_has_alone(backbone, kind):
+    name = f"{backbone}.{kind}"
+    if name == "tiny-spectrogram.frames":
+        with pytest.raises(UserError, match="no frames at a fixed rate; take model.pooling statistics"):
+            of(clip(0.4), name)
+        return
+    clips = [clip(0.4), clip(0.93), clip(0.1)]
+    for audio, in_batch in zip(clips, compute_batch(clips, [name], FAMILIES), strict=True):
+        np.testing.assert_allclose(in_batch[name], of(audio, name), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["statistics", "frames"])
+def test_every_column_has_a_name(kind):
+    family = FAMILIES[f"tiny-whisper.{kind}"]
+    assert len(set(family.column_names)) == family.n_features == of(clip(0.3), f"tiny-whisper.{kind}").shape[1]
+
+
+def test_the_address_follows_from_the_weights_not_from_how_they_are_spelled(pretrained, tmp_path):
+    shutil.copytree(pretrained / "tiny-whisper", tmp_path / "tiny-whisper")
+    pinned = encoded_name("tiny-whisper", "statistics")
+    spellings = ("tiny-whisper.statistics", pinned, f"{tmp_path / 'tiny-whisper'}.statistics")
+    keys = {family_key(name, FAMILIES[name]) for name in spellings}
+    assert len(keys) == 1 and "/" not in keys.pop()
+    others = ("tiny-whisper.frames", "tiny-wav2vec2.statistics")
+    assert len({family_key(name, FAMILIES[name]) for name in (pinned, *others)}) == 3
+
+
+def test_families_are_looked_up_but_not_listed():
+    assert "tiny-whisper.frames" in FAMILIES and "tiny-whisper.frames" not in set(FAMILIES)
+    assert "tiny-whisper.means" not in FAMILIES
+    with pytest.raises(KeyError):
+        FAMILIES["tiny-whisper.means"]
+    with pytest.raises(UserError, match="no encoder 'nobody': choose from"):
+        FAMILIES["nobody.frames"]
+
+
+def test_a_feature_set_can_be_of_an_encoder():
+    assert resolve({"features.sets": ["tiny.en.statistics"]})["features.sets"] == ("tiny.en.statistics",)
+    with pytest.raises(UserError, match="unknown features.sets 'tiny'"):
+        resolve({"features.sets": ["tiny"]})
+
+
+@pytest.fixture
+def stored(tones, monkeypatch, tmp_path):
+    """The tone corpus with an encoder's statistics stored, half as long as floats."""
+    monkeypatch.setenv("SER_HOME", str(tmp_path / "ser-home"))
+    name = encoded_name("tiny-whisper", "statistics")
+    manifest = tones.take(np.arange(6))
+    prepare(manifest, [name], dtype="float16")
+    return manifest, name
+
+
+def test_a_clip_is_heard_once(stored, monkeypatch):
+    manifest, name = stored
+
+    def load(encoder: Encoder) -> None:
+        raise AssertionError("what is stored is heard again")
+
+    monkeypatch.setattr(Encoder, "load", load)
+    encoded._listening.cache_clear()
+    assert prepare(manifest, [name], dtype="float16").extracted == 0
+    family = open_family(name, tuple(manifest.column("audio_sha256")), "float16")
+    assert family.clip(0).dtype == np.float16 and family.clip(0).shape == (1, FAMILIES[name].n_features)
+
+
+def test_training_and_prediction_see_the_same(stored):
+    manifest, name = stored
+    view = FeatureView((name,), 20, 60.0, "centre")
+    clips = ViewedFeatures(view, tuple(manifest.column("audio_sha256")), dtype="float16")
+    normaliser = clips.normaliser(np.arange(6))
+    (features,), _ = clips.batch(np.array([2]), normaliser)
+    alone = features_of(view, read_audio(list(manifest)[2].path), normaliser)
+    np.testing.assert_allclose(features, alone, atol=0.05)  # three digits are stored, then scaled
+    assert np.abs(features - alone).mean() < 0.005
+
+
+def test_the_store_knows_its_families_when_the_encoder_is_gone(stored, forget):
+    forget()
+    root = families_folder()
+    (listed,) = listing(root)
+    assert listed.readable and listed.about["family"] == stored[1] and listed.n_clips == 6
+    assert verify() > 0
+    assert collect_garbage(root) == 0
+
+
+def test_the_store_removes_what_another_version_of_the_family_wrote(stored, forget, monkeypatch):
+    monkeypatch.setattr(EncoderStatistics, "version", 99)
+    forget()
+    (listed,) = listing(families_folder())
+    assert not listed.readable
+
+
+def test_altered_states_are_found(stored):
+    (path,) = (path for path in families_folder().rglob("*.npy") if not path.name.endswith("clips.npy"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Exception, match="were damaged"):
+        verify()

@@ -1,0 +1,429 @@
+"""What a kill, a second process, a damaged file or a full disk does to the store: never wrong features."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ser_platform.corpora.corpus_lookup import FoundCorpus
+from ser_platform.corpora.manifest import Manifest
+from ser_platform.errors import WorkFailed
+from ser_platform.features.store import extraction, feature_store, merging, shard
+from ser_platform.features.store.extraction import folder_of
+from ser_platform.features.store.feature_store import StoredFamily, families_folder, open_family, prepare, verify
+from ser_platform.features.store.locks import in_use
+from ser_platform.features.store.merging import put_together
+
+ROOT = Path(__file__).resolve().parents[3]
+NAMES = ("log_mel", "rms")
+# Reads a word at a time from standard input, so that a test decides when it goes on.
+PREPARE = """
+import sys
+from pathlib import Path
+from ser_platform.corpora.corpus_lookup import FoundCorpus
+from ser_platform.features import extraction
+from ser_platform.features.store.feature_store import prepare, open_family
+extraction.SHARD_CLIPS = 1
+if __name__ == "__main__":
+    manifest = FoundCorpus("ravdess", Path(sys.argv[1])).manifest()
+    prepared = prepare(manifest, ("log_mel", "rms"), progress=lambda done, of: print(done, flush=True)).manifest
+    family = open_family("log_mel", tuple(prepared.column("audio_sha256")))
+    print("open", flush=True)
+    if sys.stdin.readline():
+        print(sum(float(family.clip(number).sum()) for number in range(len(prepared))), flush=True)
+"""
+
+
+def manifest_of(root: Path) -> Manifest:
+    return FoundCorpus("ravdess", root).manifest()
+
+
+def hashes_of(manifest: Manifest) -> tuple[str, ...]:
+    return tuple(manifest.column("audio_sha256"))
+
+
+def folder(name: str) -> Path:
+    return folder_of(families_folder(), name, "float32")
+
+
+def data_of(name: str) -> list[Path]:
+    return [path for path in sorted(folder(name).glob("*.npy")) if ".clips" not in path.name]
+
+
+def features_of(manifest: Manifest) -> list[np.ndarray]:
+    """Read everything back, past what this process knows."""
+    families = [StoredFamily(name, hashes_of(manifest)) for name in NAMES]
+    return [family.clip(number).copy() for family in families for number in range(len(manifest))]
+
+
+def flip(path: Path, *, quietly: bool = False) -> None:
+    """Change the last byte; quietly, as a failing disk does: the modification time stays."""
+    before = path.stat()
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    if quietly:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.fixture
+def prepared(few_tones: Path) -> Manifest:
+    return prepare(manifest_of(few_tones), NAMES).manifest
+
+
+@contextlib.contextmanager
+def preparing(corpus: Path, home: Path, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Another process that prepares the corpus, a clip a shard, opens a family and waits for a line.
+
+    `before` is run first.
+    """
+    environment = os.environ | {"SER_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", before + PREPARE, str(corpus)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, cwd=home.parent) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(process: subprocess.Popen[str], word: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == word:
+            return
+    raise AssertionError(f"ended without {word!r}")
+
+
+@pytest.mark.parametrize("spoil", [flip, Path.unlink, lambda path: os.truncate(path, path.stat().st_size - 8)])
+def test_a_changed_cut_or_missing_file_is_extracted_again(prepared, few_tones, spoil):
+    before = features_of(prepared)
+    spoil(data_of("log_mel")[0])
+    with pytest.raises(WorkFailed, match="9 clips have no stored log_mel .*run the command again"):
+        StoredFamily("log_mel", hashes_of(prepared))
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    for values, again in zip(before, features_of(prepared), strict=True):
+        np.testing.assert_array_equal(values, again)
+
+
+def test_a_byte_that_the_disk_changed_quietly_reaches_nobody(prepared, few_tones):
+    before = features_of(prepared)
+    flip(data_of("log_mel")[0], quietly=True)
+    family = StoredFamily("log_mel", hashes_of(prepared))
+    with pytest.raises(WorkFailed, match="1 stored feature files were damaged .* run the command again"):
+        [family.clip(number) for number in range(9)]
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    for values, again in zip(before, features_of(prepared), strict=True):
+        np.testing.assert_array_equal(values, again)
+
+
+def test_verify_reads_everything_and_drops_what_was_altered(prepared, few_tones):
+    assert verify(NAMES) > 0
+    flip(data_of("rms")[0], quietly=True)
+    with pytest.raises(WorkFailed, match="damaged"):
+        verify(NAMES)
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    verify(NAMES)
+
+
+@pytest.mark.parametrize("spoil", [flip, Path.unlink])
+def test_damaged_sums_are_extracted_again(prepared, few_tones, spoil):
+    (index,) = folder("rms").glob("*.clips.npy")
+    spoil(index)
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"half', "[]", "{}", '{"hashes": ["00"], "lengths": [3], "sha256": "", "sums_sha256": ""}']
+)
+def test_a_record_that_cannot_be_read_is_extracted_again(prepared, few_tones, content):
+    (record,) = folder("rms").glob("*.json")
+    record.write_text(content)
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+
+
+def test_a_record_with_another_number_in_it_is_not_believed(prepared, few_tones):
+    (record,) = folder("log_mel").glob("*.json")
+    record.write_text(record.read_text().replace('"n_features": 64', '"n_features": 32'))
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+
+
+def test_a_store_of_another_format_is_extracted_again(prepared, few_tones, monkeypatch):
+    monkeypatch.setattr(shard, "FORMAT", shard.FORMAT + 1)
+    with pytest.raises(WorkFailed, match="9 clips have no stored rms"):
+        StoredFamily("rms", hashes_of(prepared))
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    assert len(list(folder("rms").glob("*.json"))) == 1, "the old one is gone"
+
+
+def test_a_store_that_was_copied_is_read_once_and_believed(prepared, tmp_path, monkeypatch):
+    before = features_of(prepared)
+    shutil.copytree(tmp_path / "ser-home", tmp_path / "copied", copy_function=shutil.copyfile)
+    monkeypatch.setenv("SER_HOME", str(tmp_path / "copied"))
+    for values, again in zip(before, features_of(prepared), strict=True):
+        np.testing.assert_array_equal(values, again)
+    monkeypatch.setattr(shard, "sha256_of", checked := _Recorder(shard.sha256_of))
+    StoredFamily("log_mel", hashes_of(prepared))
+    assert [path.name for path in checked.paths if ".clips" not in path.name] == []
+
+
+class _Recorder:
+    def __init__(self, function: Callable[[Path], str]) -> None:
+        self.function, self.paths = function, []
+
+    def __call__(self, path: Path) -> str:
+        self.paths.append(path)
+        return self.function(path)
+
+
+def test_data_without_a_record_are_none_and_go(prepared, few_tones):
+    """The JSON is written last; a kill before leaves data that nobody reads."""
+    torn = folder("rms") / "torn.npy"
+    np.save(torn, np.zeros((3, 1), np.float32))
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 0
+    assert not torn.exists()
+
+
+def test_a_kill_between_two_families_costs_the_second(few_tones, monkeypatch):
+    write, written = extraction.write_part, []
+
+    def killed_after_one(folder, about, clips):
+        if written:
+            raise KeyboardInterrupt
+        written.append(write(folder, about, clips))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "write_part", killed_after_one)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(manifest_of(few_tones), NAMES)
+    monkeypatch.setattr(extraction, "compute", computing := _Names(extraction.compute))
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    assert computing.names == {"rms"}
+
+
+class _Names:
+    def __init__(self, function) -> None:
+        self.function, self.names = function, set()
+
+    def __call__(self, audio, names, families):
+        self.names |= set(names)
+        return self.function(audio, names, families)
+
+
+def test_a_kill_costs_one_shard(few_tones, monkeypatch):
+    monkeypatch.setattr(extraction, "SHARD_CLIPS", 4)
+    monkeypatch.setattr(feature_store, "INDEX_EVERY_S", 0.0)
+    monkeypatch.setattr(feature_store, "INDEX_SHARE", 1e9)  # written after each shard
+    extract, calls = extraction.extract, []
+
+    def killed_in_the_third(job):
+        calls.append(job)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return extract(job)
+
+    monkeypatch.setattr(extraction, "extract", killed_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(manifest_of(few_tones), NAMES)
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 1
+
+
+@pytest.mark.parametrize("moment", ["write_part", "_remove"])
+def test_a_kill_while_parts_are_put_together_loses_nothing(prepared, few_tones, tmp_path, monkeypatch, moment):
+    before = features_of(prepared)
+    monkeypatch.setenv("SER_HOME", str(tmp_path / "killed"))
+    monkeypatch.setattr(extraction, "SHARD_CLIPS", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(merging, moment, _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(manifest_of(few_tones), NAMES)
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 0
+    assert len(data_of("log_mel")) == 1
+    for values, again in zip(before, features_of(prepared), strict=True):
+        np.testing.assert_array_equal(values, again)
+
+
+def _interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_kill_9_during_extraction_and_again_gives_the_same_bits(prepared, few_tones, tmp_path, monkeypatch):
+    before = features_of(prepared)
+    home = tmp_path / "killed"
+    with preparing(few_tones, home) as process:
+        wait_for(process, "4")
+        process.send_signal(signal.SIGKILL)
+    monkeypatch.setenv("SER_HOME", str(home))
+    assert len(data_of("log_mel")) >= 4
+    again = prepare(manifest_of(few_tones), NAMES).manifest
+    assert len(data_of("log_mel")) == 1
+    for values, other in zip(before, features_of(again), strict=True):
+        np.testing.assert_array_equal(values, other)
+
+
+DIES = "import os\nfrom ser_platform.features import merging\ndef dies(*given): os.kill(os.getpid(), 9)\n"
+HALF = (
+    "def half(folder, about, clips):\n"
+    "    (folder / 'half.npy').write_bytes(clips[0].values.tobytes())\n"
+    "    dies()\n"
+    "merging.write_part = half\n"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment", [HALF, "merging._remove = dies\n"], ids=["the new file is half written", "the old files still lie there"]
+)
+def test_kill_9_while_parts_are_put_together_and_again_gives_the_same_bits(
+    prepared, few_tones, tmp_path, monkeypatch, moment
+):
+    before = features_of(prepared)
+    home = tmp_path / "killed"
+    with preparing(few_tones, home, DIES + moment) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    monkeypatch.setenv("SER_HOME", str(home))
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 0
+    assert len(data_of("log_mel")) == len(data_of("rms")) == 1
+    for values, other in zip(before, features_of(prepared), strict=True):
+        np.testing.assert_array_equal(values, other)
+
+
+@pytest.mark.slow
+def test_two_processes_that_extract_at_once_end_with_one_whole_store(prepared, few_tones, tmp_path, monkeypatch):
+    before = features_of(prepared)
+    home = tmp_path / "shared"
+    with preparing(few_tones, home) as first, preparing(few_tones, home) as second:
+        for process in (first, second):
+            wait_for(process, "open")
+        told = [process.communicate("go\n")[0] for process in (first, second)]
+    assert float(told[0]) == float(told[1]) != 0
+    monkeypatch.setenv("SER_HOME", str(home))
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 0
+    assert len(data_of("log_mel")) == len(data_of("rms")) == 1
+    for values, other in zip(before, features_of(prepared), strict=True):
+        np.testing.assert_array_equal(values, other)
+
+
+@pytest.mark.slow
+def test_who_has_a_family_open_goes_on_reading_while_it_is_put_together_anew(few_tones, tmp_path, monkeypatch):
+    monkeypatch.setenv("SER_HOME", str(tmp_path / "shared"))
+    with preparing(few_tones, tmp_path / "shared") as reader:
+        wait_for(reader, "open")
+        assert in_use(folder("log_mel"))
+        (old,) = data_of("log_mel")
+        total = sum(float(values.sum()) for values in features_of(prepare(manifest_of(few_tones), NAMES).manifest)[:9])
+        drop = {bytes.fromhex(hashes_of(prepare(manifest_of(few_tones), NAMES).manifest)[0])}
+        put_together(folder("log_mel"), drop)
+        assert old.exists(), "another process reads it"
+        assert len(data_of("log_mel")) == 2
+        assert float(reader.communicate("go\n")[0]) == pytest.approx(total)
+    assert not in_use(folder("log_mel")), "a lease ends with its process"
+    put_together(folder("log_mel"))
+    assert data_of("log_mel") == [old]
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_killed_command_end_too(few_tones, tmp_path):
+    script = PREPARE.replace(
+        "extraction.SHARD_CLIPS = 1", "extraction.SHARD_CLIPS = 1; extraction.POOL_STARTS_S = -1.0"
+    )
+    script = script.replace("extraction.POOL", "extraction.slots = lambda: 2; extraction.POOL")
+    script = script.replace("print(done, flush=True)", "(print(done, flush=True), __import__('time').sleep(0.2))")
+    path = tmp_path / "script.py"
+    path.write_text(script)
+    environment = os.environ | {"SER_HOME": str(tmp_path / "killed"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(path), str(few_tones)]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as started:
+        wait_for(started, "3")
+        members = [pid for pid in _in_session(started.pid) if pid != started.pid]
+        started.kill()
+    assert members
+    deadline = time.monotonic() + 20
+    while any(_runs(pid) for pid in members) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(_runs(pid) for pid in members)
+
+
+def _in_session(session: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing_half(prepared, few_tones, tmp_path, monkeypatch):
+    before = features_of(prepared)
+    monkeypatch.setenv("SER_HOME", str(tmp_path / "full"))
+    monkeypatch.setattr(extraction, "SHARD_CLIPS", 3)
+    write, calls = shard._write_array, []
+
+    def full_after_seven(path, *more):
+        calls.append(path)
+        stamp = write(path, *more)
+        if len(calls) == 7:
+            os.truncate(path, 10)
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return stamp
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard, "_write_array", full_after_seven)
+        with pytest.raises(
+            WorkFailed, match=r"no space left for features in .*full/features: 6 clips still need about"
+        ):
+            prepare(manifest_of(few_tones), NAMES)
+    assert not calls[-1].exists()
+    assert prepare(manifest_of(few_tones), NAMES).extracted == 6
+    for values, again in zip(before, features_of(prepared), strict=True):
+        np.testing.assert_array_equal(values, again)
+
+
+def test_without_room_to_put_parts_together_they_stay_as_they_are(few_tones, monkeypatch):
+    monkeypatch.setattr(extraction, "SHARD_CLIPS", 3)
+
+    def full(folder, about, clips):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merging, "write_part", full)
+        manifest = prepare(manifest_of(few_tones), NAMES).manifest
+    assert len(data_of("rms")) == 3
+    several = features_of(manifest)
+    assert prepare(manifest, NAMES).extracted == 0
+    assert len(data_of("rms")) == 1
+    for values, again in zip(several, features_of(manifest), strict=True):
+        np.testing.assert_array_equal(values, again)
+
+
+def test_the_record_tells_format_family_and_parameters(prepared):
+    (path,) = folder("log_mel").glob("*.json")
+    record = json.loads(path.read_text())["record"]
+    assert record["format"] == shard.FORMAT
+    assert record["about"]["family"] == "log_mel"
+    assert record["about"]["parameters"]["n_mels"] == 64
+    assert (record["dtype"], record["n_clips"]) == ("float32", 9)
+
+
+def test_a_family_is_opened_once_in_a_process(prepared):
+    assert open_family("rms", hashes_of(prepared)) is open_family("rms", hashes_of(prepared))

@@ -1,0 +1,64 @@
+"""Copies of training clips: made once, trained on, never of dev or test."""
+
+import numpy as np
+
+from ser_platform.corpora.splits.split import Split
+from ser_platform.features.augmentation.recipes import RECIPES
+from ser_platform.features.augmented_clips import NO_COPIES, prepare_copies
+from ser_platform.features.store.extraction import on_this_machine
+from ser_platform.features.store.feature_store import open_family
+from ser_platform.settings import resolve
+from ser_platform.training.loop import Trainer
+from ser_platform.tuning.execution.fit_job import Task
+
+SMALL = {"train.epochs": 1, "model.width": 4, "model.hidden_size": 8, "data.max_seconds": 0.5}
+
+
+def task_of(split: Split, copies=NO_COPIES) -> Task:
+    manifest = split.manifest
+    hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
+    targets = manifest.targets(manifest.labels)
+    return Task(hashes, targets, manifest.labels, split.train, split.dev, speakers, None, copies)
+
+
+def test_copies_are_made_of_training_clips_alone_and_only_once(split):
+    seen = []
+
+    def counting(jobs):
+        seen.append(sum(len(job.clips) for job in jobs))
+        return on_this_machine(jobs)
+
+    copies = prepare_copies(split, [("rooms", 2)], ["log_mel"], mapper=counting)
+    assert set(copies.originals) == set(split.train)
+    assert len(copies.hashes) == 2 * len(split.train) == seen[0]
+    prepare_copies(split, [("rooms", 2)], ["log_mel"], mapper=counting)
+    assert seen[1] == 0
+
+
+def test_a_copy_has_other_features_than_its_original_and_the_recipe_says_which(split):
+    copies = prepare_copies(split, [("fourfold", 3)], ["log_mel"])
+    stored = open_family("log_mel", copies.hashes)
+    originals = open_family("log_mel", tuple(split.manifest.column("audio_sha256")))
+    faster_or_slower = np.flatnonzero(copies.indices == 2)
+    for number in faster_or_slower:  # the second of fourfold changes the speed by a tenth
+        ratio = stored.lengths[number] / originals.lengths[copies.originals[number]]
+        assert min(abs(ratio - 1 / 0.9), abs(ratio - 1 / 1.1)) < 0.05
+    assert len(RECIPES["fourfold"].variants) == 3
+
+
+def test_a_trial_trains_on_as_many_copies_as_it_asks_for(split):
+    task = task_of(split, prepare_copies(split, [("fourfold", 2), ("prosody", 2)], ["log_mel"]))
+    for n_copies, recipe in ((0, "fourfold"), (1, "fourfold"), (2, "prosody")):
+        settings = resolve(SMALL | {"augment.copies": n_copies, "augment.recipe": recipe})
+        data = task.data(settings)
+        assert len(data.train) == (1 + n_copies) * len(split.train)
+        copied = data.train[len(split.train) :]
+        originals = np.tile(split.train[:, None], n_copies).ravel()
+        assert sorted(data.targets[copied]) == sorted(data.targets[originals])
+        assert set(data.dev) == set(split.dev)
+        assert len(list(Trainer(settings, data).epochs())) == 1
+
+
+def test_without_copies_a_task_is_what_it_was(split):
+    plain = task_of(split).data(resolve(SMALL))
+    assert np.array_equal(plain.train, split.train)

@@ -1,0 +1,217 @@
+"""`model.name ridge`: least squares on labels, on what a teacher says, and on clips that have no label."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.metrics import log_loss
+
+from ser_platform.corpora.lineage import Lineage
+from ser_platform.corpora.splits.split import Split
+from ser_platform.errors import UserError
+from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.inference.bundle import Bundle, read_bundle
+from ser_platform.settings import Settings, resolve
+from ser_platform.training.batches.batch import TrainingData
+from ser_platform.training.closed_form.closed_form_settings import start_of_classical
+from ser_platform.training.closed_form.least_squares import LeastSquaresTrainer
+from ser_platform.training.configuration import feature_view, refuse_contradictions
+from ser_platform.training.loop import Diverged
+from ser_platform.training.trainers import make_trainer
+
+Made = Callable[..., LeastSquaresTrainer]
+
+
+def settings_of(**changes: Any) -> Settings:
+    overrides = {"model.name": "ridge"} | {name.replace("__", "."): value for name, value in changes.items()}
+    return resolve(start_of_classical(overrides) | {"data.max_seconds": 2.0} | overrides)
+
+
+@pytest.fixture
+def made(split: Split) -> Made:
+    """A fitted trainer on the tone corpus; its teacher gives random logits unless it is told what to say."""
+
+    def make(said: Any = None, without_label: int = 0, fewer: int = 0, **changes: Any) -> LeastSquaresTrainer:
+        settings, manifest = settings_of(**changes), split.manifest
+        hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
+        features = ViewedFeatures(feature_view(settings), hashes, speakers)
+        targets = manifest.targets(manifest.labels).copy()
+        targets[split.train[: 4 * without_label : 4]] = -1
+        if said is None:
+            said = np.random.default_rng(0).normal(size=(len(targets), len(manifest.labels)))
+        train = np.delete(split.train, np.flatnonzero(targets[split.train] == 0)[:fewer])
+        data = TrainingData(features, targets, manifest.labels, train, split.dev, np.float32(said))
+        trainer = make_trainer(settings, data)
+        assert isinstance(trainer, LeastSquaresTrainer)
+        list(trainer.epochs())
+        return trainer
+
+    return make
+
+
+def parts_of(trainer: LeastSquaresTrainer) -> tuple[Any, Any, Any, Any]:
+    clips = trainer.data.train
+    return clips, trainer._rows(clips).astype(np.float64), *trainer._wanted(clips)
+
+
+@pytest.mark.parametrize("weighs", [True, False])
+def test_the_sum_of_both_squares_is_least(weighs, made):
+    # The gradient, by hand, of sum_i alpha |s_i - t_i|^2 + (1 - alpha) w_i |s_i - c_i|^2 + penalty |W|^2.
+    alpha = 0.7
+    trainer = made(fewer=4, distill__alpha=alpha, model__relevance=0.0, model__ridge=0.3, train__class_weights=weighs)
+    clips, rows, wanted, importance = parts_of(trainer)
+    targets, n_emotions = trainer.data.targets[clips], len(trainer.data.labels)
+    weight, bias = trainer._solved(rows, wanted, importance)
+    said = trainer.data.teacher_logits[clips].astype(np.float64)
+    said -= said.mean(axis=1, keepdims=True)
+    classes = np.eye(n_emotions)[targets] - 1 / n_emotions
+    classes *= np.sqrt((said**2).mean() / (classes**2).mean())
+    counts = np.bincount(targets)
+    of_class = len(targets) / (n_emotions * counts[targets]) if weighs else np.ones(len(targets))
+    scores = rows @ weight.T + bias
+    errors = alpha * (scores - said) + (1 - alpha) * of_class[:, None] * (scores - classes)
+    penalty = 0.3 * rows.shape[1] * weight
+    np.testing.assert_allclose(errors.T @ rows + penalty, 0, atol=1e-6 * np.abs(rows).sum())
+    np.testing.assert_allclose(errors.sum(axis=0), 0, atol=1e-6)
+
+
+def test_a_student_of_a_linear_teacher_says_what_it_says(made):
+    first = made(distill__alpha=0.0)
+    said = first.logits(np.arange(len(first.data.targets)))
+    student = made(said, distill__alpha=1.0, model__ridge=1e-6, model__relevance=0.0)
+    again, before = (trainer.logits(student.data.dev) for trainer in (student, first))
+    again, before = (logits - logits.mean(axis=1, keepdims=True) for logits in (again, before))
+    assert np.corrcoef(again.ravel(), before.ravel())[0, 1] > 0.999
+
+
+def test_without_a_teacher_its_logits_change_nothing(made):
+    one, other = made(distill__alpha=0.0), made(np.full((1000, 3), np.nan), distill__alpha=0.0)
+    assert one.best_state["layer.weight"].equal(other.best_state["layer.weight"])
+    assert one.best_dev_logits is not None and (one.best_dev_logits == other.best_dev_logits).all()
+
+
+def test_a_clip_without_a_label_counts_by_the_teacher_alone(made):
+    trainer = made(without_label=3, distill__alpha=0.6, train__class_weights=False)
+    clips, _, wanted, importance = parts_of(trainer)
+    said = trainer.data.teacher_logits[clips].astype(np.float64)
+    np.testing.assert_allclose(wanted[:12:4], (said - said.mean(axis=1, keepdims=True))[:12:4])
+    np.testing.assert_allclose(importance[:12:4], 0.6)
+    np.testing.assert_allclose(np.delete(importance, [0, 4, 8]), 1.0)
+    assert trainer.best_dev_logits is not None and np.isfinite(trainer.best_dev_logits).all()
+
+
+def test_a_column_that_tells_nothing_counts_less(made):
+    trainer = made(distill__alpha=0.0)
+    _, rows, wanted, importance = parts_of(trainer)
+    noise = np.random.default_rng(1).normal(size=rows.shape)
+    scale = trainer._relevance(np.hstack([rows, noise, np.zeros((len(rows), 1))]), wanted, importance)
+    assert scale[: rows.shape[1]].mean() > 1.5 * scale[rows.shape[1] : -1].mean()
+    assert scale[-1] == 0 and np.sum(scale**2) == pytest.approx(1)
+    trainer.settings = trainer.settings | {"model.relevance": 0.0}
+    np.testing.assert_allclose(trainer._relevance(rows, wanted, importance), 1 / np.sqrt(rows.shape[1]))
+
+
+def test_a_clip_that_counts_twice_is_one_that_is_there_twice(made):
+    trainer = made(distill__alpha=0.0)
+    _, rows, wanted, importance = parts_of(trainer)
+    times = 1 + (np.argmax(wanted, axis=1) == 0)
+    again = np.repeat(np.arange(len(rows)), times)
+    weighed = trainer._relevance(rows, wanted, importance * times)
+    np.testing.assert_allclose(trainer._relevance(rows[again], wanted[again], importance[again]), weighed)
+    for one, other in zip(
+        trainer._solved(rows, wanted, importance * times),
+        trainer._solved(rows[again], wanted[again], importance[again]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-8)
+
+
+def test_copies_that_tell_nothing_new_change_nothing(made):
+    trainer = made(distill__alpha=0.0)
+    _, rows, wanted, importance = parts_of(trainer)
+    before = trainer._solved(rows, wanted, importance)
+    trainer.settings = trainer.settings | {"augment.copies": 2}
+    after = trainer._solved(np.vstack([rows] * 3), np.vstack([wanted] * 3), np.concatenate([importance] * 3))
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-8)
+
+
+def test_scores_become_logits_that_are_as_sure_as_they_are_right(made):
+    trainer = made(distill__alpha=0.0, model__ridge=10.0)
+    dev = trainer.data.dev
+    weight, bias = trainer._solved(*parts_of(trainer)[1:])
+    raw = trainer._rows(dev) @ weight.T + bias
+    losses = [log_loss(trainer.data.targets[dev], softmax(scores, axis=1)) for scores in (trainer.best_dev_logits, raw)]
+    assert losses[0] < losses[1] / 2
+
+
+def test_nobody_is_calibrated_by_whom_the_model_has_heard(made, monkeypatch):
+    trainer = made(distill__alpha=0.0)
+    clips, rows, wanted, importance = parts_of(trainer)
+    speakers, heard = np.array([trainer.data.features.speakers[clip] for clip in clips]), []
+    solved = trainer._solved
+    monkeypatch.setattr(trainer, "_solved", lambda *given: heard.append(given[0]) or solved(*given))
+    trainer._temperature(clips, rows, wanted, importance)
+    for part in heard:
+        there = {who for who in speakers if any((part == row).all(axis=1).any() for row in rows[speakers == who])}
+        assert there and there < set(speakers)
+    assert len(heard) == len(set(speakers))
+
+
+def test_numbers_that_are_none_are_told_of(made):
+    said = np.zeros((1000, 3))
+    said[:] = np.nan
+    with pytest.raises(Diverged, match="model.name ridge cannot be solved"):
+        made(said, distill__alpha=0.5)
+
+
+def test_a_bundle_in_8_bits_says_the_same(made, tmp_path):
+    trainer = made(distill__alpha=0.0)
+    bundle = Bundle(
+        role="student",
+        settings=trainer.settings,
+        view=feature_view(trainer.settings),
+        labels=trainer.data.labels,
+        state=trainer.best_state,
+        normaliser=trainer.normaliser,
+        temperature=1.0,
+        protocol="",
+        metrics={},
+        lineage=Lineage(),
+    )
+    bundle.write(tmp_path, "card", int8=True)
+    small = read_bundle(tmp_path)
+    predicted = trainer.best_dev_logits.argmax(axis=1)
+    trainer.model.load_state_dict(small.state)
+    assert (trainer.logits(trainer.data.dev).argmax(axis=1) == predicted).mean() > 0.95
+
+
+def test_no_seed_changes_it(made):
+    one, other = (made(distill__alpha=0.5, seed=seed).best_state["layer.weight"] for seed in (0, 1))
+    assert one.equal(other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"distill__alpha": 0.5, "distill__loss": "kl"}, "which distill.loss kl does not compare; set it to mse"),
+        ({"distill__alpha": 0.5, "distill__hint": "mse"}, "has no embedding to resemble.*set distill.hint to off"),
+        ({"features__chunk": 40}, "set features.chunk to 0"),
+        ({"augment__masks": 1}, "augment.masks draws anew in every step"),
+    ],
+)
+def test_what_cannot_be_solved_is_refused_with_what_to_set(changes, told):
+    with pytest.raises(UserError, match=told):
+        refuse_contradictions(settings_of(**changes))
+
+
+def test_one_speaker_is_too_few_to_calibrate_by(made):
+    trainer = made()
+    only = trainer.data.features.speakers[trainer.data.train[0]]
+    clips = np.array([clip for clip in trainer.data.train if trainer.data.features.speakers[clip] == only])
+    alone = make_trainer(trainer.settings, replace(trainer.data, train=clips))
+    with pytest.raises(UserError, match="model.name ridge are calibrated by cross-validation.* of whom there are 1"):
+        list(alone.epochs())

@@ -1,0 +1,68 @@
+"""Training keeps the memory that it frees for its next step, and not every kernel that it ever compiled."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource, sys, torch
+from ser_platform.tuning.execution.process_memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def step():
+    blocks = [torch.ones(2**22) for _ in range(8)]
+for _ in range(3):
+    step()
+before = faults()
+for _ in range(5):
+    step()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
+def test_blocks_freed_in_one_step_are_not_faulted_in_again_in_the_next():
+    def faults(word):
+        done = subprocess.run([sys.executable, "-c", SCRIPT, word], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    left = faults("leave")
+    if left < 100:
+        pytest.skip(f"this system counts {left} page faults where 40 blocks of 16 MB are touched")
+    assert faults("keep") < left / 4
+
+
+GROWTH = """
+import sys, torch
+from ser_platform.tuning.execution.process_memory import forget_old_shapes
+if sys.argv[1] == "forget":
+    forget_old_shapes()
+layers = torch.nn.Sequential(*(torch.nn.Conv2d(16, 16, 3, padding=1) for _ in range(4)))
+def held():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+def step(length):
+    layers(torch.ones(2, 16, length, 8)).sum().backward()
+for length in range(50, 130):
+    step(length)
+before = held()
+for length in range(130, 400):
+    step(length)
+print(held() - before)
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="memory is read from /proc")
+def test_clips_of_ever_other_lengths_do_not_fill_the_memory():
+    def grown(word):
+        done = subprocess.run([sys.executable, "-c", GROWTH, word], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    kept = grown("keep")
+    if kept < 4096:
+        pytest.skip(f"this build of torch keeps {kept} kB of kernels for 270 lengths: nothing to forget")
+    assert grown("forget") < 0.6 * kept

@@ -1,0 +1,85 @@
+"""Every slot of a study gets a process, once, however short its trials are."""
+
+import math
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune import Trainable
+from ray.tune.result import DONE
+
+from ser_platform.settings import slots
+from ser_platform.tuning.execution import tune_adapter
+from ser_platform.tuning.execution.cluster import cluster
+from ser_platform.tuning.execution.tune_adapter import BookSearcher, Means, Starts, run_trials
+from ser_platform.tuning.search_space.yaml_file import read_space
+from ser_platform.tuning.study.study_folder import new_study
+from tests.tuning.study.test_recorder import open_book, result
+
+SPACE = """
+role: student
+base: {train.epochs: 1, model.name: bilstm}
+space:
+  seed: {int: [0, 1000000]}
+budget: {trials: 40}
+sampler: {name: random}
+scheduler: {name: none}
+"""
+EPOCH = result(1, 0.5)
+
+
+def short_trial() -> type[Trainable]:
+    """Return a trainable that tells its process as the loss of its one epoch; Ray takes a class of here with it."""
+
+    class ShortTrial(Trainable):
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            return True
+
+        def step(self) -> dict[str, Any]:
+            if self.config["number"] is None:
+                return {}
+            time.sleep(0.05)
+            return {"epochs": [EPOCH | {"train_loss": float(os.getpid())}], DONE: True}
+
+    return ShortTrial
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.skipif(slots() < 2, reason="two slots need two CPU cores")
+def test_trials_shorter_than_a_process_takes_to_begin_run_in_all_slots(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    folder = new_study("made", role="student", corpus="made")
+    book = open_book(read_space(tmp_path / "space.yaml"), folder)
+    with cluster():
+        run_trials(book, Means(short_trial(), {"cpu": 1.0}, at_once=2), folder)
+    assert book.counts == {"complete": 40, "pruned": 0, "failed": 0, "running": 0}
+    trials_of = Counter(record.results[0]["train_loss"] for record in book.records.values())
+    assert len(trials_of) == 2
+    assert min(trials_of.values()) >= 10, "both work all the time"
+
+
+def test_a_slot_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = Starts(3)
+    assert not starts.are_over("a")
+    assert not starts.are_over("a"), "tells more than once"
+    assert not starts.are_over("b")
+    monkeypatch.setattr(tune_adapter, "PATIENCE_S", -1.0)
+    assert starts.are_over("a")
+
+
+def test_each_slot_gets_a_process_before_the_first_trial(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    book = open_book(read_space(tmp_path / "space.yaml"), new_study("made", role="student", corpus="made"))
+    searcher = BookSearcher(book, math.inf, at_most=40, starts=2)
+    assert [searcher.suggest(name)["number"] for name in "abcd"] == [None, None, 0, 1]
+
+
+def test_slots_begin_together() -> None:
+    starts = Starts(2)
+    assert not starts.are_over("a")
+    assert starts.are_over("b")
+    assert starts.are_over("a")

@@ -1,0 +1,104 @@
+"""What the search writes down of trials that Tune tells it of, without a cluster."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError, RayActorError
+from ray.tune.result import DONE
+
+from ser_platform.training.loop import Diverged
+from ser_platform.tuning.execution import tune_trainable
+from ser_platform.tuning.execution.tune_adapter import BookScheduler
+from ser_platform.tuning.execution.tune_trainable import TuneTrial
+from ser_platform.tuning.search_space.yaml_file import read_space
+from ser_platform.tuning.study.recorder import StudyBook
+from ser_platform.tuning.study.status_line import FAILURES_TOLD, told_failures
+from ser_platform.tuning.study.study_folder import new_study
+from tests.tuning.study.test_recorder import open_book, result
+
+SPACE = """
+role: student
+base: {train.epochs: 3, model.name: bilstm}
+space:
+  optimizer.lr: {loguniform: [1.0e-4, 1.0e-2]}
+budget: {trials: 9}
+"""
+KILLED = ActorDiedError()
+NOT_BEGUN = RayActorError(
+    None, "raised in its creation task\nModuleNotFoundError: no opensmile", actor_init_failed=True
+)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> StudyBook:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return open_book(read_space(tmp_path / "space.yaml"), new_study("made", role="student", corpus="made"))
+
+
+def scheduler_of(book: StudyBook) -> BookScheduler:
+    return BookScheduler(book, lambda: None)
+
+
+def ended_by(error: Exception, number: int, folder: Path) -> Any:
+    """Return a trial of Tune's as it is told when an error has ended it."""
+    path = folder / "error.pkl"
+    path.write_bytes(cloudpickle.dumps(error))
+    return SimpleNamespace(config={"number": number}, pickled_error_file=str(path))
+
+
+def test_a_trial_that_is_killed_each_time_fails_and_the_study_goes_on(book: StudyBook, tmp_path: Path) -> None:
+    scheduler, first = scheduler_of(book), book.ask()
+    assert first is not None
+    for _ in range(2):
+        scheduler.on_trial_error(None, ended_by(KILLED, first.number, tmp_path))
+        again = book.ask()
+        assert again is not None
+        assert again.number == first.number, "run once more, under its number"
+    scheduler.on_trial_error(None, ended_by(KILLED, first.number, tmp_path))
+    failed, following = book.records[first.number], book.ask()
+    assert failed.state == "failed"
+    assert failed.reason == "its process was killed 3 times, as the system does when memory runs out"
+    assert following is not None
+    assert following.number == first.number + 1
+
+
+def test_a_trial_whose_process_cannot_begin_fails_at_once_with_the_reason(book: StudyBook, tmp_path: Path) -> None:
+    record = book.ask()
+    assert record is not None
+    scheduler_of(book).on_trial_error(None, ended_by(NOT_BEGUN, record.number, tmp_path))
+    assert book.records[record.number].reason == "ModuleNotFoundError: no opensmile"
+    assert not book.has_lost
+
+
+def test_a_trial_whose_loss_is_no_number_fails_with_the_reason_and_keeps_its_epochs(
+    book: StudyBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def epochs(*_: object) -> Any:
+        yield result(1, 0.5)
+        raise Diverged("loss is nan in epoch 2; lower optimizer.lr (0.01)")
+
+    record = book.ask()
+    assert record is not None
+    monkeypatch.setattr(tune_trainable, "trial_epochs", epochs)
+    diverging = TuneTrial.__new__(TuneTrial)  # Tune's own setup asks for a cluster
+    diverging.config = {"number": record.number, "settings": record.settings, "decides": set()}
+    diverging.setup(diverging.config, job=None)  # type: ignore[arg-type]
+    last = diverging.step()
+    assert last[DONE]
+    scheduler_of(book).on_trial_complete(None, SimpleNamespace(config=diverging.config), last)
+    assert record.state == "failed"
+    assert record.reason == "Diverged: loss is nan in epoch 2; lower optimizer.lr (0.01)"
+    assert len(record.results) == 1
+
+
+def test_failures_are_told_in_a_line_each_and_many_by_their_number(book: StudyBook) -> None:
+    for _ in range(FAILURES_TOLD + 2):
+        record = book.ask()
+        assert record is not None
+        book.end(record.number, failure="of a reason")
+    lines = told_failures(book)
+    assert lines[0] == "trial 0 failed: of a reason"
+    assert lines[FAILURES_TOLD:] == ["2 more trials failed; their runs hold the tag reason"]

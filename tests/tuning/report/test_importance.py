@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from ser_platform.tuning.report.importance import MIN_TRIALS, importance
+from ser_platform.tuning.report.trial_table import COMPLETE, PRUNED, Trial, TrialTable
+from tests.tuning.report.made_studies import CHILD, NULLS, STRONG, WEAK, made_study, share_of_strong
+
+SEEDS = range(20)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return [importance(made_study(100, seed, pruned=0.3), seed) for seed in SEEDS]
+
+
+def test_the_strong_axis_is_first(found):
+    assert sum(each.axes[0].axis.name == STRONG for each in found) >= 19
+    assert all(axis.has_effect for each in found for axis in each.axes if axis.axis.name == STRONG)
+
+
+def test_axes_that_do_nothing_are_named_without_effect(found):
+    innocent = [not any(axis.has_effect for axis in each.axes if axis.axis.name in NULLS) for each in found]
+    assert sum(innocent) >= 18
+
+
+def test_the_interval_of_the_strong_axis_holds_the_truth(found):
+    strong = [axis for each in found for axis in each.axes if axis.axis.name == STRONG]
+    assert sum(axis.low <= share_of_strong() <= axis.high for axis in strong) >= 18
+    assert np.mean([axis.high - axis.low for axis in strong]) < 0.6  # [0, 1] would hold it always
+
+
+def test_a_weak_axis_ranks_above_those_that_do_nothing(found):
+    def share(each, names):
+        return np.mean([axis.share for axis in each.axes if axis.axis.name in names])
+
+    assert sum(share(each, {WEAK}) > share(each, NULLS) for each in found) >= 16
+
+
+def test_a_conditional_axis_is_found_where_it_exists():
+    table = made_study(400, 0)
+    child = next(axis for axis in importance(table).axes if axis.axis.name == CHILD)
+    assert child.has_effect
+
+
+def test_with_too_few_trials_it_says_so_in_place_of_numbers():
+    few = importance(made_study(MIN_TRIALS - 1, 0))
+    assert not few.is_known and few.axes == () and few.needed == MIN_TRIALS
+
+
+def test_a_pruned_trial_counts_with_the_gain_that_complete_ones_made_from_its_epoch():
+    trials = (
+        Trial(0, COMPLETE, {}, 0.7, {1: 0.5, 2: 0.7}),
+        Trial(1, COMPLETE, {}, 0.6, {1: 0.4, 2: 0.6}),
+        Trial(2, PRUNED, {}, 0.3, {1: 0.3}),
+    )
+    np.testing.assert_allclose(TrialTable((), trials).final_scores, [0.7, 0.6, 0.5])
+
+
+def test_a_failed_trial_takes_no_part():
+    table = made_study(40, 0)
+    failed = Trial(40, "failed", dict(table.trials[0].params), 0.99, {1: 0.99})
+    assert TrialTable(table.axes, (*table.trials, failed)).scored == table.scored

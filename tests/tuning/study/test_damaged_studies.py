@@ -1,0 +1,61 @@
+"""A study whose files are damaged, and a report's folder that is somebody else's: told in a line, and left alone."""
+
+import json
+
+import pytest
+
+from ser_platform.errors import SerError, UserError, WorkFailed
+from ser_platform.tuning.report.study_report import write_report
+from ser_platform.tuning.study.request import REQUEST, TEXT, request_of
+from ser_platform.tuning.study.study_folder import find_study, new_study, studies
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = new_study("mine", role="student", corpus="none")
+    folder.open()
+    return folder
+
+
+def test_a_journal_that_is_damaged_in_its_midst_is_told(study):
+    journal = study.path / "journal.log"
+    journal.write_text("{half a li\n" + journal.read_text())
+    with pytest.raises(WorkFailed, match=r"journal\.log is damaged"):
+        study.trials()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"name": "mine"}', "half"])
+def test_a_damaged_summary_is_told_by_its_file(study, content):
+    (study.path / "study.json").write_text(content)
+    with pytest.raises(WorkFailed, match=r"study\.json is damaged"):
+        studies()
+
+
+def test_a_damaged_study_does_not_hide_the_others(study):
+    other = new_study("other", role="student", corpus="none")
+    (study.path / "study.json").write_text("[]")
+    assert find_study("other").summary == other.summary
+
+
+@pytest.mark.parametrize("request_json", ["{}", '{"confirm": null, "odd": 1}'])
+def test_a_request_that_is_not_whole_is_told(study, request_json):
+    (study.path / REQUEST).write_text(request_json)
+    (study.path / TEXT).write_text("role: student")
+    with pytest.raises(SerError, match="is damaged"):
+        request_of(study)
+
+
+def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(study, tmp_path):
+    _, page = write_report(study, tmp_path / "report")
+    write_report(study, tmp_path / "report")
+    assert page.is_file()
+    precious = tmp_path / "documents"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years")
+    (tmp_path / "file.txt").write_text("years")
+    for taken in (precious, tmp_path / "file.txt", tmp_path):
+        with pytest.raises(UserError, match="is there already"):
+            write_report(study, taken)
+    assert (precious / "thesis.txt").read_text() == "years"
+    assert json.loads((study.path / "study.json").read_text())["name"] == "mine"

@@ -1,0 +1,85 @@
+"""A study in a PostgreSQL database: as in the journal, and nobody is told its password."""
+
+import socket
+from collections.abc import Iterator
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ser_platform.errors import UserError, WorkFailed
+from ser_platform.tuning.study.storage import VARIABLE, named_database
+from ser_platform.tuning.study.study_folder import StudyFolder, new_study, unfinished
+from tests.postgresql import PASSWORD, database
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with database() as address:
+        yield address
+
+
+def test_a_study_in_a_database_is_read_as_from_the_journal(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for address in ("", server):
+        monkeypatch.setenv(VARIABLE, address)
+        folder = new_study("mine", role="student")
+        study = folder.open(optuna.samplers.RandomSampler(0))
+        for number in range(2):
+            trial = study.ask()
+            trial.suggest_float("x", 0, 1)
+            trial.report(0.25, 1)
+            trial.set_constraint("parameters", 3.0)
+            trial.set_user_attr("state", "running")
+            if number == 0:
+                study.tell(trial, state=TrialState.PRUNED)
+        again = StudyFolder(folder.path)
+        (cut_off,) = unfinished(again.trials())
+        assert cut_off.number == 1
+        assert len(again.open().trials) == 2, "resumed, not begun anew"
+        told.append(
+            [(t.number, t.state, t.params, t.intermediate_values, t.user_attrs, t.system_attrs) for t in again.trials()]
+        )
+        assert (folder.path / "journal.log").exists() == (address == "")
+    assert told[0] == told[1]
+    assert PASSWORD not in (folder.path / "study.json").read_text()
+    assert folder.database is not None and folder.database.startswith("postgresql+psycopg://ser@127.0.0.1")
+
+
+def test_a_study_stays_in_the_database_in_which_it_was_begun(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, server)
+    folder = new_study("stays")
+    folder.open()
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(UserError, match=r"the study is in postgresql.*//ser@127.*; set SER_STUDY_STORAGE") as told:
+        folder.trials()
+    assert PASSWORD not in str(told.value)
+
+
+def test_a_wrong_password_is_told_in_a_line_without_it(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, server.replace(PASSWORD, "wrong-secret"))
+    with pytest.raises(WorkFailed, match="cannot be used: .*password authentication failed") as told:
+        new_study("closed").open()
+    assert "wrong-secret" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg", reason="the extra `postgresql` is not installed")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        monkeypatch.setenv(VARIABLE, f"postgresql://ser:{PASSWORD}@127.0.0.1:{closed.getsockname()[1]}/none")
+        with pytest.raises(WorkFailed, match=r"postgresql\+psycopg://ser@127.0.0.1.*cannot be used") as told:
+            new_study("away").open()
+    assert PASSWORD not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("sqlite:////tmp/mine.db", "SQLite locks the whole file"), (f"ser:{PASSWORD}", "is no address of a database")],
+)
+def test_other_storages_are_refused_with_a_reason(address: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, address)
+    with pytest.raises(UserError, match=reason) as told:
+        named_database()
+    assert PASSWORD not in str(told.value)

@@ -1,0 +1,255 @@
+"""The book of a study, with formulas in place of training."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ser_platform.settings import Settings
+from ser_platform.tuning.samplers.factory import make_sampler
+from ser_platform.tuning.schedulers.rules import make_stopping
+from ser_platform.tuning.schedulers.rung_store import SavedRungs, disagreements
+from ser_platform.tuning.search_space.space import Space
+from ser_platform.tuning.search_space.yaml_file import read_space
+from ser_platform.tuning.study.recorder import StudyBook, histories
+from ser_platform.tuning.study.study_folder import StudyFolder, new_study
+
+SPACE = """
+role: student
+base: {train.epochs: 9, model.name: bilstm}
+space:
+  model.hidden_size: {choice: [8, 256, 512]}
+  optimizer.lr: {loguniform: [1.0e-4, 1.0e-2]}
+constraints: [{metric: parameters, at_most: 100000}]
+budget: {trials: 6}
+scheduler: {grace_epochs: 1, reduction_factor: 3}
+"""
+
+
+class Listener:
+    """Notes what the tracker is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def start(self, number: int, settings: Settings) -> None:
+        self.told.append(("start", number))
+
+    def epoch(self, number: int, result: Mapping[str, float]) -> None:
+        self.told.append(("epoch", number))
+
+    def end(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
+        self.told.append((state, number))
+
+    def has_all(self, number: int) -> bool:
+        return True
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE)
+    return read_space(path)
+
+
+@pytest.fixture
+def folder() -> StudyFolder:
+    return new_study("made", role="student", corpus="made")
+
+
+def open_book(space: Space, folder: StudyFolder, listener: Listener | None = None) -> StudyBook:
+    return StudyBook(space, folder.open(optuna.samplers.RandomSampler(seed=0)), 4, listener or Listener())
+
+
+def result(epoch: int, score: float) -> dict[str, float]:
+    losses = dict.fromkeys(("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1"), 0.5)
+    return losses | {"epoch": epoch, "best_dev_uar": score, "best_epoch": epoch, "seconds": 0.1}
+
+
+def test_a_trial_that_runs_to_its_end_is_told_with_its_best_score(space: Space, folder: StudyFolder) -> None:
+    listener = Listener()
+    book = open_book(space, folder, listener)
+    record = book.ask()
+    assert record is not None
+    book.epoch(record.number, result(1, 0.4))
+    book.end(record.number)
+    stored = folder.trials()[record.number]
+    assert stored.state == TrialState.COMPLETE
+    assert stored.value == pytest.approx(0.4)
+    assert listener.told == [("start", record.number), ("epoch", record.number), ("complete", record.number)]
+
+
+def test_a_stopped_trial_is_pruned_and_keeps_its_intermediate_values(space: Space, folder: StudyFolder) -> None:
+    book = open_book(space, folder)
+    good, bad = book.ask(), book.ask()
+    assert good is not None
+    assert bad is not None
+    assert not book.epoch(good.number, result(1, 0.6))
+    assert book.epoch(bad.number, result(1, 0.2))
+    book.end(bad.number)
+    stored = folder.trials()[bad.number]
+    assert stored.state == TrialState.PRUNED
+    assert stored.intermediate_values == {1: 0.2}
+
+
+def test_a_failed_trial_is_told_as_failed_with_its_reason(space: Space, folder: StudyFolder) -> None:
+    book = open_book(space, folder)
+    record = book.ask()
+    assert record is not None
+    book.end(record.number, failure="Diverged: loss is nan in epoch 1")
+    book.end(record.number)  # Tune may say it twice
+    stored = folder.trials()[record.number]
+    assert stored.state == TrialState.FAIL
+    assert stored.user_attrs["reason"] == "Diverged: loss is nan in epoch 1"
+
+
+def test_a_configuration_over_the_limit_costs_no_trial(space: Space, folder: StudyFolder) -> None:
+    book = open_book(space, folder)
+    records = [book.ask() for _ in range(6)]
+    assert book.ask() is None, "the budget is 6 trained trials"
+    assert all(record is not None and record.parameters <= 100_000 for record in records)
+    assert book.over_limit > 0
+
+
+def test_a_configuration_seen_before_is_not_trained_again(space: Space, folder: StudyFolder) -> None:
+    finite = replace(space, axes=tuple(axis for axis in space.axes if axis.name == "model.hidden_size"), constraints=())
+    book = open_book(finite, folder)
+    for _ in range(3):
+        record = book.ask()
+        assert record is not None
+        book.epoch(record.number, result(1, 0.5))
+        book.end(record.number)
+    assert book.ask() is None  # three widths, all tried
+    assert book.exhausted
+    assert len(book.records) == 3
+    assert book.duplicates == len(folder.trials()) - 3
+
+
+def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, folder: StudyFolder) -> None:
+    book = open_book(space, folder)
+    done, running = book.ask(), book.ask()
+    assert done is not None
+    assert running is not None
+    book.epoch(done.number, result(1, 0.6))
+    book.end(done.number)
+    book.epoch(running.number, result(1, 0.5))
+    again = open_book(space, folder)  # as after a kill: nothing but the journal is left
+    restarted = again.ask()
+    assert restarted is not None
+    assert restarted.number == running.number
+    assert restarted.settings == running.settings
+    assert again.records[done.number].state == "complete"
+    for epoch in range(1, 4):
+        again.epoch(running.number, result(epoch, 0.7))
+    again.end(running.number)
+    assert folder.trials()[running.number].value == pytest.approx(0.7)
+    while (record := again.ask()) is not None:
+        again.end(record.number, failure="not trained here")
+    assert len(again.records) == space.budget.trials
+
+
+def test_early_stopping_survives_a_kill(space: Space, folder: StudyFolder) -> None:
+    book = open_book(space, folder)
+    record = book.ask()
+    assert record is not None
+    book.epoch(record.number, result(1, 0.9))
+    book.end(record.number)
+    again = open_book(space, folder)
+    later = again.ask()
+    assert later is not None
+    assert again.epoch(later.number, result(1, 0.3)), "the rung remembers 0.9"
+
+
+def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path: Path) -> None:
+    path = tmp_path / "four.yaml"
+    names = ["cnn_bilstm", "attention_bilstm", "bilstm", "lite_cnn"]
+    axes = f"{{model.name: {{choice: {names}}}, seed: {{int: [0, 9]}}}}"
+    path.write_text(f"role: student\nspace: {axes}\nbudget: {{trials: 4}}\n")
+    book = open_book(read_space(path), folder)
+    records = [book.ask() for _ in names]
+    assert sorted(record.settings["model.name"] for record in records if record) == sorted(names)
+
+
+def spaced(tmp_path: Path, text: str) -> Space:
+    path = tmp_path / "other.yaml"
+    path.write_text(text)
+    return read_space(path)
+
+
+TWO_OBJECTIVES = """
+role: student
+base: {train.epochs: 3, model.name: bilstm}
+space: {model.hidden_size: {choice: [8, 16, 32, 64]}}
+objective: [{metric: dev_uar}, {metric: parameters}]
+constraints: [{metric: latency_ms, at_most: 5}]
+budget: {trials: 4, epochs: 4}
+sampler: {name: grid}
+scheduler: {name: none}
+"""
+
+
+def test_of_several_objectives_the_feasible_pareto_set_is_ordered_by_dev_uar(
+    tmp_path: Path, folder: StudyFolder
+) -> None:
+    space = spaced(tmp_path, TWO_OBJECTIVES)
+    study = folder.open(make_sampler(space, 0), ["maximize", "minimize"])
+    book = StudyBook(space, study, 4, Listener())
+    score_of, latency_of = {8: 0.5, 16: 0.4, 32: 0.7, 64: 0.9}, {8: 1, 16: 1, 32: 1, 64: 9}
+    while (record := book.ask()) is not None:
+        size = record.settings["model.hidden_size"]
+        book.epoch(record.number, result(1, score_of[size]) | {"latency_ms": latency_of[size]})
+        book.end(record.number)
+    assert [r.settings["model.hidden_size"] for r in book.ranked()] == [32, 8], "16 is beaten, 64 too slow"
+    stored = {trial.params["model.hidden_size"]: trial for trial in folder.trials()}
+    assert stored[64].state == TrialState.COMPLETE
+    assert stored[64].constraints["latency_ms"] == pytest.approx(4)
+    assert stored[32].values == [0.7, book.ranked()[0].parameters]
+    assert {"dev_uar", "parameters", "latency_ms"} <= stored[32].user_attrs["metrics"].keys()
+
+
+def test_no_new_trial_is_asked_for_once_the_epochs_are_spent(space: Space, folder: StudyFolder) -> None:
+    book = open_book(replace(space, budget=replace(space.budget, epochs=3)), folder)
+    record = book.ask()
+    assert record is not None
+    for epoch in (1, 2, 3):
+        book.epoch(record.number, result(epoch, 0.5))
+    book.end(record.number)
+    assert book.ask() is None
+    assert not book.exhausted
+
+
+@pytest.mark.parametrize("told", [{"best_dev_uar": float("nan")}, {}])
+def test_a_trial_that_reports_no_number_has_failed(space: Space, folder: StudyFolder, told: dict[str, float]) -> None:
+    book = open_book(space, folder)
+    record = book.ask()
+    assert record is not None
+    if told:
+        book.epoch(record.number, result(1, 0.5) | told)
+    book.end(record.number)
+    assert folder.trials()[record.number].state == TrialState.FAIL
+    assert record.reason
+    assert book.ranked() == []
+
+
+def test_a_trial_killed_while_it_was_drawn_is_drawn_under_its_number(space: Space, folder: StudyFolder) -> None:
+    folder.open(optuna.samplers.RandomSampler(seed=0)).ask()
+    record = open_book(replace(space, constraints=()), folder).ask()
+    assert record is not None
+    assert record.number == 0
+
+
+def test_saved_rungs_are_those_of_the_history(space: Space, folder: StudyFolder) -> None:
+    study, saved = folder.open(optuna.samplers.RandomSampler(seed=0)), SavedRungs(folder.path)
+    book = StudyBook(space, study, 4, Listener(), saved)
+    for score in (0.4, 0.6):
+        record = book.ask()
+        assert record is not None
+        book.epoch(record.number, result(1, score))
+    again = StudyBook(space, folder.open(), 4, Listener(), saved)
+    told = list(histories(space, folder.trials()))
+    assert disagreements(saved.read(), make_stopping(space), told) == []
+    assert sorted(again.rungs[1].values()) == [0.4, 0.6]
+    assert disagreements({1: {0: 0.5}}, make_stopping(space), told)

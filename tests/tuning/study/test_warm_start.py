@@ -1,0 +1,212 @@
+"""A warm start shows the sampler what earlier studies found, and refuses those that have heard dev or test."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from ser_platform.corpora.corpus_lookup import CorpusRequest
+from ser_platform.corpora.lineage import Lineage, LineageLeak
+from ser_platform.corpora.manifest import Manifest, Utterance
+from ser_platform.corpora.splits.split import Split
+from ser_platform.errors import UserError
+from ser_platform.features.dataset import DataRequest
+from ser_platform.tuning.search_space.space import Space
+from ser_platform.tuning.search_space.yaml_file import parse_space
+from ser_platform.tuning.study.request import Request
+from ser_platform.tuning.study.study_folder import StudyFolder, new_study
+from ser_platform.tuning.study.warm_start import FROM, POINTS, Past, past_of, refuse_unused, show_earlier, warm_start
+
+SPACE = """\
+role: student
+base: {model.name: bilstm, train.epochs: 10}
+space:
+  model.hidden_size: {choice: [16, 32, 64]}
+  optimizer.lr: {loguniform: [1.0e-3, 1.0e-1]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def split_of(train: str, dev: str, test: str, seed: int = 0) -> Split:
+    """A split of speakers a to f, each with a clip of two emotions."""
+    clips = [
+        Utterance(id=f"{who}-{emotion}", path=Path(f"{who}{emotion}.wav"), corpus="made", speaker=who, emotion=emotion)
+        for who in "abcdef"
+        for emotion in ("anger", "sadness")
+    ]
+    manifest = Manifest.from_utterances(clips)
+    speakers = np.array(manifest.column("speaker"))
+    rows = [np.flatnonzero(np.isin(speakers, list(part))).astype(np.int64) for part in (train, dev, test)]
+    return Split(manifest, *rows, seed=seed)
+
+
+SAME = split_of("abcd", "e", "f")
+
+
+def space_of(text: str = SPACE) -> Space:
+    return parse_space(Path("made.yaml"), text)
+
+
+def study_of(split: Split, text: str = SPACE, past: Past | None = None) -> StudyFolder:
+    """A study as the pipeline begins it."""
+    folder = new_study("made", role="student", corpus="made", split=split.fingerprint)
+    Request("made.yaml", text, DataRequest(CorpusRequest("made"))).write(folder)
+    (past or Past()).write(folder, split)
+    return folder
+
+
+def trained(folder: StudyFolder, *trials: tuple[dict, float], state: TrialState = TrialState.COMPLETE) -> None:
+    """Tell a study of trials: parameters, score."""
+    study, space = folder.open(), space_of((folder.path / "space.yaml").read_text())
+    domains = {axis.name: axis.distribution for axis in space.axes}
+    for params, score in trials:
+        study.add_trial(
+            create_trial(
+                state=state,
+                value=score if state == TrialState.COMPLETE else None,
+                params=params,
+                distributions={name: domains[name] for name in params},
+                intermediate_values={1: score},
+                user_attrs={"parameters": 900, "metrics": {"parameters": 900, "dev_uar": score}},
+            )
+        )
+
+
+def started(folder: StudyFolder, space: Space) -> tuple[optuna.Study, str]:
+    study = folder.open()
+    return study, show_earlier(study, space, folder)
+
+
+def tried(size: int, lr: float = 0.01) -> dict:
+    return {"model.hidden_size": size, "optimizer.lr": lr}
+
+
+def begun_from(earlier: StudyFolder, split: Split = SAME, text: str = SPACE) -> StudyFolder:
+    return study_of(split, text, warm_start([earlier.name], "student", split, allow_leak=False))
+
+
+def test_scores_of_the_same_split_become_trials_that_are_not_the_studys_own():
+    earlier = study_of(SAME)
+    trained(earlier, (tried(16), 0.4), (tried(64), 0.6))
+    trained(earlier, (tried(32), 0.2), state=TrialState.PRUNED)
+    study, told = started(begun_from(earlier), space_of())
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED]
+    assert [trial.values for trial in study.trials[:2]] == [[0.4], [0.6]]
+    assert study.trials[2].intermediate_values == {1: 0.2}
+    assert all("parameters" not in trial.user_attrs for trial in study.trials)
+    assert study.trials[1].user_attrs == {FROM: f"{earlier.name}/1"}
+    assert told == f"{earlier.name} (3 trials, 0 points)"
+
+
+def test_resuming_shows_nothing_twice():
+    earlier = study_of(SAME)
+    trained(earlier, (tried(16), 0.4))
+    other = study_of(SAME, SPACE.replace("epochs: 10", "epochs: 20"))
+    trained(other, (tried(64), 0.9))
+    past = warm_start([earlier.name, other.name], "student", SAME, allow_leak=False)
+    folder = study_of(SAME, past=past)
+    for _ in range(2):
+        study, _ = started(folder, space_of())
+        assert len(study.trials) == 2
+    study.ask()  # the point is being tried now
+    study, _ = started(folder, space_of())
+    assert len(study.trials) == 2
+
+
+def test_what_is_outside_the_present_space_is_left_out():
+    earlier = study_of(SAME)
+    trained(earlier, (tried(16), 0.4), (tried(64), 0.6), (tried(16, 0.09), 0.7))
+    narrow = SPACE.replace("[16, 32, 64]", "[8, 16]").replace("1.0e-1", "5.0e-2")
+    study, _ = started(begun_from(earlier, text=narrow), space_of(narrow))
+    assert [trial.params for trial in study.trials] == [tried(16)]
+
+
+def test_a_setting_that_was_fixed_there_and_is_searched_here_is_taken_at_its_value():
+    earlier = study_of(SAME)
+    trained(earlier, (tried(16), 0.4))
+    wider = SPACE + "  train.epochs: {choice: [10, 20]}\n"
+    study, _ = started(begun_from(earlier, text=wider), space_of(wider))
+    assert [trial.params for trial in study.trials] == [tried(16) | {"train.epochs": 10}]
+
+
+def test_where_anything_else_differs_the_best_configurations_are_tried_first():
+    earlier = study_of(SAME, SPACE.replace("epochs: 10", "epochs: 20"))
+    trained(earlier, *((tried(16, 0.001 * (n + 1)), n / 10) for n in range(POINTS + 2)))
+    study, told = started(begun_from(earlier), space_of())
+    assert all(trial.state == TrialState.WAITING for trial in study.trials)
+    assert [study.ask().user_attrs[FROM] for _ in range(POINTS)] == [
+        f"{earlier.name}/{n}" for n in range(POINTS + 1, 1, -1)
+    ]
+    assert told == f"{earlier.name} (0 trials, {POINTS} points)"
+
+
+def test_a_limit_of_the_present_space_is_told_of_earlier_trials():
+    earlier = study_of(SAME)
+    trained(earlier, (tried(16), 0.4))
+    limited = SPACE + "constraints: [{metric: parameters, at_most: 500}]\n"
+    study, _ = started(begun_from(earlier, text=limited), space_of(limited))
+    assert study.trials[0].constraints == {"parameters": 400}
+
+
+@pytest.mark.parametrize(("train", "dev", "test"), [("abcf", "e", "d"), ("abce", "f", "d"), ("abcd", "f", "e")])
+def test_a_study_that_has_heard_dev_or_test_is_refused_by_name(train, dev, test):
+    earlier = study_of(split_of(train, dev, test))
+    with pytest.raises(LineageLeak, match=rf"--from {earlier.name} has heard 2 of the 2 .* \([ef]\).*--allow-leak"):
+        warm_start([earlier.name], "student", SAME, allow_leak=False)
+    past = warm_start([earlier.name], "student", SAME, allow_leak=True)
+    assert past.heard >= 2
+    assert f"heard {past.heard} dev or test clips" in past.stamp
+
+
+def test_what_a_study_descends_from_is_refused_with_it():
+    first = study_of(split_of("abcf", "d", "e"))
+    other = study_of(split_of("a", "b", "c"), past=past_of(first))
+    with pytest.raises(LineageLeak, match="has heard"):
+        warm_start([other.name], "student", SAME, allow_leak=False)
+
+
+def test_a_stamp_is_inherited_on_the_same_split():
+    earlier = study_of(SAME, past=Past(heard=3))
+    assert warm_start([earlier.name], "student", SAME, allow_leak=False).heard == 3
+
+
+def test_a_study_of_other_speakers_is_welcome_and_its_lineage_goes_on():
+    earlier = study_of(split_of("ab", "c", "d"))
+    trained(earlier, (tried(64), 0.6))
+    folder = begun_from(earlier)
+    assert past_of(folder).studies == (earlier.name,)
+    assert set(past_of(folder).lineage.trained_speakers) == set("abcd")
+    study, _ = started(folder, space_of())
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+
+
+def test_a_study_that_does_not_say_whom_it_has_heard_is_refused():
+    earlier = study_of(split_of("ab", "c", "d"))
+    (earlier.path / "past.json").unlink()
+    with pytest.raises(LineageLeak, match="does not say whom it has heard"):
+        warm_start([earlier.name], "student", SAME, allow_leak=True)
+
+
+def test_a_study_that_is_not_there_or_of_no_use_is_refused():
+    earlier = study_of(SAME)
+    with pytest.raises(UserError, match="unknown study 'nowhere'"):
+        warm_start(["nowhere"], "student", SAME, allow_leak=False)
+    with pytest.raises(UserError, match="it tuned a student; give one that tuned a teacher"):
+        refuse_unused([earlier.name], ["teacher"])
+    refuse_unused([earlier.name], ["teacher", "student"])
+
+
+def test_a_study_without_a_warm_start_has_only_its_own_past():
+    folder = study_of(SAME)
+    assert asdict(past_of(folder).lineage) == asdict(Lineage.of_split(SAME))
+    assert (past_of(folder).studies, past_of(folder).stamp) == ((), "")
+    study, told = started(folder, space_of())
+    assert (study.trials, told) == ([], "")

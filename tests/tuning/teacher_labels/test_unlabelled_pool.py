@@ -1,0 +1,206 @@
+"""Speech without labels: who is refused, what a student pays for it, and what the teacher says of it."""
+
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from rich.console import Console
+
+from ser_platform.corpora.corpus_lookup import CorpusRequest
+from ser_platform.corpora.lineage import LineageLeak
+from ser_platform.corpora.splits.split import Split, split_by_speaker
+from ser_platform.corpora.unlabelled_speech import unlabelled_speech
+from ser_platform.distillation.outputs import TeacherOutputs
+from ser_platform.distillation.student_loss import distillation_loss
+from ser_platform.errors import CorpusError, UserError
+from ser_platform.features.augmented_clips import prepare_copies
+from ser_platform.features.dataset import DataRequest
+from ser_platform.progress import Display
+from ser_platform.settings import resolve
+from ser_platform.tracking.mlflow_store import open_client
+from ser_platform.tracking.registry import CANDIDATE, find_alias, load
+from ser_platform.training.batches.sampling import joined
+from ser_platform.training.configuration import feature_view, refuse_contradictions
+from ser_platform.training.loop import class_weights
+from ser_platform.tuning.execution.cluster import Cluster
+from ser_platform.tuning.execution.fit_job import Task, fit
+from ser_platform.tuning.teacher_labels import fold_teachers
+from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
+from ser_platform.workflows import train as training
+from ser_platform.workflows.train import train
+
+NEEDS = [(("log_mel",), "float32")]
+TAUGHT = {"model.name": "lite_cnn", "distill.alpha": 0.5, "distill.unlabelled": "more", "features.sets": ("log_mel",)}
+
+
+@pytest.fixture
+def strangers(tmp_path: Path, tone) -> Path:
+    """A folder of five recordings in no order that a corpus has, and one that is no audio."""
+    folder = tmp_path / "strangers"
+    for number in range(5):
+        path = folder / "some" / f"take {number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tone(200 + 90 * number, 0.6 + 0.1 * number), 16000)
+    return folder
+
+
+@pytest.fixture
+def split(tones) -> Split:
+    return split_by_speaker(tones, seed=0)
+
+
+def test_any_folder_of_recordings_will_do(strangers):
+    clips = unlabelled_speech(str(strangers))
+    assert [Path(path).stem for path in clips.column("path")] == [f"take {number}" for number in range(5)]
+    assert clips.speakers == ("folder-strangers-unknown",)
+
+
+def test_a_corpus_tells_who_speaks(tone_corpus):
+    assert unlabelled_speech(str(tone_corpus)).speakers[:2] == ("ravdess-01", "ravdess-02")
+
+
+def test_what_is_not_there_is_refused_by_name(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CorpusError, match=r"empty holds no audio"):
+        unlabelled_speech(str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="nowhere"):
+        unlabelled_speech("nowhere")
+
+
+def test_a_clip_that_is_there_twice_counts_once(strangers):
+    shutil.copy(strangers / "some" / "take 1.wav", strangers / "again.wav")
+    assert len(prepare_unlabelled(str(strangers), NEEDS).hashes) == 5
+
+
+@pytest.mark.parametrize("part", ["train", "dev", "test"])
+def test_one_renamed_clip_of_the_corpus_is_refused_by_name(strangers, split, part):
+    clip = split.manifest.take(split.parts[part][:1]).column("path")[0]
+    shutil.copy(clip, strangers / "some" / "nobody knows me.wav")
+    found = prepare_unlabelled(str(strangers), NEEDS)
+    with pytest.raises(LineageLeak, match=f"strangers holds 1 {part} clips.*some/nobody knows me"):
+        found.refuse_overlap(split)
+
+
+def test_another_clip_of_a_test_speaker_is_refused(tones, tone_corpus, tmp_path, split):
+    speaker = split.speakers("test")[0]
+    number = speaker.rpartition("-")[2]
+    (tmp_path / "more").mkdir()
+    samples, rate = soundfile.read(next((tone_corpus / f"Actor_{number}").iterdir()))
+    soundfile.write(tmp_path / "more" / f"03-01-01-01-01-01-{number}.wav", samples[: len(samples) // 2], rate)
+    found = prepare_unlabelled(str(tmp_path / "more"), NEEDS)
+    with pytest.raises(LineageLeak, match="holds 0 test clips of this corpus, or others of its test speakers"):
+        found.refuse_overlap(split)
+
+
+def test_strangers_are_welcome(strangers, split):
+    prepare_unlabelled(str(strangers), NEEDS).refuse_overlap(split)
+
+
+def test_only_the_teacher_term_hears_a_clip_without_a_label():
+    student, teacher, targets = torch.randn(6, 3), torch.randn(6, 3), torch.tensor([0, -1, 2, 1, -1, -1])
+    how = {"temperature": 2.0, "class_weights": torch.tensor([0.5, 1.0, 2.0]), "label_smoothing": 0.1}
+    labelled = targets >= 0
+    hard = distillation_loss(student[labelled], teacher[labelled], targets[labelled], alpha=0.0, **how)
+    soft = distillation_loss(student, teacher, targets.clamp_min(0), alpha=1.0, **how)
+    whole = distillation_loss(student, teacher, targets, alpha=0.25, has_unlabelled=True, **how)
+    torch.testing.assert_close(whole, 0.75 * hard + 0.25 * soft)
+    parts = [
+        distillation_loss(
+            student[rows], teacher[rows], targets[rows], alpha=0.25, has_unlabelled=True, whole_targets=targets, **how
+        )
+        for rows in ([0, 1, 3], [2], [4, 5])  # the last has no label at all
+    ]
+    torch.testing.assert_close(sum(parts), whole)
+
+
+def test_a_batch_without_any_label_has_a_finite_loss():
+    logits, targets = torch.randn(2, 3, requires_grad=True), torch.tensor([-1, -1])
+    loss = distillation_loss(logits, torch.randn(2, 3), targets, temperature=2.0, alpha=0.5, has_unlabelled=True)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+def test_an_epoch_has_no_more_of_them_than_of_the_others_and_all_get_their_turn():
+    labelled, unlabelled = np.arange(4), np.arange(10, 20)
+    epochs = [joined(labelled, unlabelled, seed=0, epoch=epoch) for epoch in range(1, 6)]
+    assert all(clips[:4].tolist() == [0, 1, 2, 3] and len(clips) == 8 for clips in epochs)
+    heard = np.concatenate([clips[4:] for clips in epochs])
+    assert np.bincount(heard, minlength=20)[10:].tolist() == [2] * 10
+    few = joined(labelled, unlabelled[:3], seed=0, epoch=7)
+    assert sorted(few.tolist()) == [0, 1, 2, 3, 10, 11, 12]
+    assert joined(labelled, unlabelled[:0], seed=0, epoch=1) is labelled
+
+
+def test_a_task_has_them_behind_clips_and_copies(split, strangers):
+    settings = resolve(TAUGHT | {"augment.copies": 1, "augment.recipe": "threefold_speed", "distill.hint": "mse"})
+    needs = feature_view(settings).needs
+    copies = prepare_copies(split, [("threefold_speed", 2)], needs)
+    more = prepare_unlabelled(str(strangers), [(needs, "float32")]).hashes
+    manifest, n, n_copies = split.manifest, len(split.manifest), len(copies.hashes)
+    numbered = np.arange(n + n_copies + len(more), dtype=np.float32)[:, None]
+    said = TeacherOutputs(*np.split(numbered, [n, n + n_copies]))
+    hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
+    targets = manifest.targets(manifest.labels)
+    task = Task(
+        hashes,
+        targets,
+        manifest.labels,
+        split.train,
+        split.dev,
+        speakers,
+        {"out_of_fold": said},
+        copies,
+        hints=numbered,
+        unlabelled=more,
+    )
+    data = task.data(settings)
+    assert data.unlabelled.tolist() == list(range(len(data.targets) - 5, len(data.targets)))
+    wanted = np.arange(n + n_copies, n + n_copies + 5)
+    np.testing.assert_array_equal(data.teacher_logits[data.unlabelled, 0], wanted)
+    np.testing.assert_array_equal(data.hints[data.unlabelled, 0], wanted)
+    of_copies = data.labelled[data.labelled >= n]
+    chosen = n + copies.chosen("threefold_speed", 1, split.train)
+    np.testing.assert_array_equal(data.teacher_logits[of_copies, 0], chosen)
+    alone = task.data(settings | {"distill.alpha": 0.0, "distill.hint": "off"})
+    assert len(alone.unlabelled) == 0, "without a teacher nobody says what is in them"
+    np.testing.assert_array_equal(
+        class_weights(data.targets[data.labelled], 3), class_weights(alone.targets[alone.train], 3)
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"distill.alpha": 0.0}, "distill.alpha 0: only a teacher"),
+        ({"distill.loss": "dkd"}, "asks for the true class"),
+        ({"augment.mixup": 0.3}, "mixes classes"),
+        ({"features.normalise": "speaker"}, "nobody says who speaks"),
+    ],
+)
+def test_what_needs_a_label_or_a_speaker_is_refused(settings, told):
+    with pytest.raises(UserError, match=f"distill.unlabelled more cannot be with .*{told}"):
+        refuse_contradictions(resolve(TAUGHT | settings))
+
+
+def test_a_student_that_learnt_from_them_says_so_for_good(tones, tone_corpus, strangers, monkeypatch):
+    monkeypatch.setattr(training, "cluster", lambda: nullcontext(Cluster(1, 0.0)))
+    monkeypatch.setattr(fold_teachers, "fit_all", lambda jobs, where, progress: [fit(job) for job in jobs])
+    request, display = DataRequest(CorpusRequest(str(tone_corpus))), Display(Console(quiet=True))
+    train("teacher", request, {"model.name": "bilstm", "train.epochs": 1}, "cpu", display)
+    taught = TAUGHT | {"train.epochs": 1, "distill.unlabelled": str(strangers)}
+    result = train("student", request, taught, "cpu", display)
+    client = open_client()
+    bundle = load(client, find_alias(client, "ser-student", CANDIDATE))
+    heard = prepare_unlabelled(str(strangers), NEEDS).lineage
+    assert set(heard.trained_audio) <= set(bundle.lineage.trained_audio)
+    assert result.model is not None
+
+    clip = result.dataset.manifest.take(result.dataset.split.test[:1]).column("path")[0]
+    shutil.copy(clip, strangers / "harmless.wav")
+    with pytest.raises(LineageLeak, match="holds 1 test clips.*harmless"):
+        train("student", request, taught, "cpu", display)

@@ -1,0 +1,224 @@
+"""A distilled student beside its control and its teacher: the same folds, the same seeds, one report."""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ser_platform.corpora.corpus_lookup import CorpusRequest
+from ser_platform.corpora.splits.split import Split
+from ser_platform.distillation.outputs import kept_outputs
+from ser_platform.errors import CorpusError, UserError
+from ser_platform.features.dataset import DataRequest
+from ser_platform.progress import Display
+from ser_platform.settings import resolve
+from ser_platform.tracking.mlflow_store import open_client
+from ser_platform.tracking.registry import bundle_folder, find_version
+from ser_platform.tuning.execution.cluster import Cluster
+from ser_platform.tuning.execution.fit_job import Fit, FitJob
+from ser_platform.tuning.search_space.yaml_file import parse_space
+from ser_platform.tuning.study.study_folder import new_study
+from ser_platform.workflows import distillation_control, tune
+from ser_platform.workflows.distillation_control import ROWS, Comparison, Student, assessment_folds
+
+TEACHER = """
+role: teacher
+base: {model.name: bilstm, model.hidden_size: 12, train.epochs: 3, train.batch_size: 16}
+space:
+  optimizer.lr: {choice: [3.0e-3, 1.0e-2]}
+budget: {trials: 1}
+confirm: {trials: 1, seeds: 1}
+"""
+STUDENT = """
+role: student
+base: {model.name: bilstm, model.hidden_size: 8, train.epochs: 2, train.batch_size: 16, augment.copies: 1}
+space:
+  distill.alpha:   {choice: [0.5, 0.9]}
+  distill.outputs: {choice: [out_of_fold, ensemble]}
+  optimizer.lr:    {choice: [3.0e-3, 1.0e-2]}
+budget: {trials: 2}
+confirm: {trials: 1, seeds: 1}
+"""
+
+
+def test_each_speaker_is_test_once_and_dev_once_and_never_both_with_training(split: Split) -> None:
+    folds = assessment_folds(split)
+    everyone = sorted(split.manifest.speakers)
+    assert sorted(speaker for fold in folds for speaker in fold.speakers("test")) == everyone
+    assert sorted(speaker for fold in folds for speaker in fold.speakers("dev")) == everyone
+    assert [fold.fold for fold in folds] == ["1/3", "2/3", "3/3"]
+    assert all(fold.protocol == "speaker" and not fold.leaks for fold in folds)
+
+
+def test_too_few_speakers_are_refused(split: Split) -> None:
+    few = SimpleNamespace(manifest=SimpleNamespace(speakers=("a", "b", "c", "d", "e")), seed=0)
+    with pytest.raises(UserError, match="there are 5 speakers"):
+        assessment_folds(few)  # type: ignore[arg-type]
+
+
+def test_the_control_is_the_same_search_without_a_teacher() -> None:
+    space = parse_space(Path("student.yaml"), STUDENT)
+    alone = space.undistilled()
+    assert alone.name == "student_control"
+    assert [axis.name for axis in alone.axes] == ["optimizer.lr"]
+    assert alone.settings({"optimizer.lr": 1e-2})["distill.alpha"] == 0
+    assert alone.budget == space.budget and alone.confirmation == space.confirmation
+
+
+def test_a_plan_takes_a_control_behind_each_student_that_distils_and_can_leave_it_out(tmp_path: Path) -> None:
+    for name, text in (("teacher", TEACHER), ("student", STUDENT)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    teacher, student = (str(tmp_path / f"{name}.yaml") for name in ("teacher", "student"))
+    plan = tune.Plan([teacher, student], DataRequest(CorpusRequest("demo")))
+    both = plan.with_control(needed=False)
+    assert both.spaces == [teacher, student, student + tune.CONTROL]
+    assert [space.name for space in both.read_spaces()] == ["teacher", "student", "student_control"]
+    assert both.uncompared == [student]
+    assert [space.name for space in both.without_control()] == ["teacher", "student"]
+    assert both.uncompared == []
+    with pytest.raises(UserError, match="none of these does"):
+        tune.Plan([teacher], DataRequest(CorpusRequest("demo"))).with_control(needed=True)
+
+
+class Arms:
+    """A comparison without training: the distilled student is always right, the undistilled in half of the clips."""
+
+    def __init__(self, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.jobs: list[FitJob] = []
+        self.split = split
+        labels = split.manifest.labels
+        settings = {
+            "undistilled": resolve({"model.name": "bilstm"}),
+            "distilled": resolve({"model.name": "bilstm", "distill.alpha": 0.5}),
+        }
+        models = {name: SimpleNamespace(title=f"ser-student/{name}", name=name) for name in settings}
+        teacher = SimpleNamespace(
+            described=SimpleNamespace(settings=resolve({"model.name": "cnn_bilstm"})),
+            digest="d" * 64,
+            epochs=3,
+            model=SimpleNamespace(title="ser-teacher/1", name="teacher"),
+            own=None,
+        )
+        monkeypatch.setattr(
+            distillation_control, "describe", lambda client, model: SimpleNamespace(settings=settings[model.name])
+        )
+        monkeypatch.setattr(distillation_control, "bundle_folder", lambda client, model: Path("nowhere"))
+        monkeypatch.setattr(distillation_control, "load", self.gone)
+        monkeypatch.setattr(distillation_control, "fit_all", self.answer)
+        tasks = SimpleNamespace(of_another=lambda fold, chosen: SimpleNamespace(train=fold.train))
+        self.study = new_study("made", role="student")
+        self.comparison = Comparison(
+            SimpleNamespace(split=split, labels=labels),  # type: ignore[arg-type]
+            self.study,
+            teacher,  # type: ignore[arg-type]
+            {name: Student(model, tasks) for name, model in models.items()},  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            Cluster(1, 0.0),
+            lambda what: nullcontext(lambda done, everything: None),
+        )
+
+    def gone(self, *_: Any) -> None:
+        raise UserError("lost its weights")
+
+    def answer(self, wanted: Sequence[FitJob], where: Cluster, progress: Callable[[int, int], None]) -> list[Fit]:
+        self.jobs += wanted
+        targets = self.split.manifest.targets(self.split.manifest.labels)
+        fits = []
+        for job in wanted:
+            told = targets[job.label].copy()
+            if job.settings["model.name"] == "bilstm" and not job.settings["distill.alpha"]:
+                told[::2] = (told[::2] + 1) % 3
+            fits.append(Fit({}, None, [], None, np.eye(3, dtype=np.float32)[told]))  # type: ignore[arg-type]
+        return fits
+
+
+def test_arms_train_with_the_same_seeds_and_no_row_hears_whom_it_is_judged_by(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = Arms(split, monkeypatch)
+    arms.comparison.run()
+    speaker = split.manifest.column("speaker")
+    for job in arms.jobs:
+        assert set(speaker[job.task.train]).isdisjoint(speaker[job.label])
+    students = [job for job in arms.jobs if job.settings["model.name"] == "bilstm"]
+    alone, taught = ([job for job in students if job.settings["distill.alpha"] == alpha] for alpha in (0, 0.5))
+    assert [job.settings["seed"] for job in alone] == [job.settings["seed"] for job in taught]
+    assert len({job.settings["seed"] for job in alone}) == 3
+    teachers = [job for job in arms.jobs if job.settings["model.name"] == "cnn_bilstm"]
+    assert len(teachers) == 3 and all(job.stop_after == 3 and job.task.dev is None for job in teachers)
+
+
+def test_the_report_has_three_rows_and_says_what_few_speakers_prove(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Arms(split, monkeypatch).comparison.run()
+    assert [row.name for row in found.rows] == list(ROWS)
+    assert found.rows[2].uar.value == 1 and found.rows[1].uar.value == pytest.approx(0.5, abs=0.01)
+    assert found.rows[0].agreement == 1 and found.rows[1].agreement == pytest.approx(0.5, abs=0.01)
+    assert found.rows[1].size_bytes is None, "weights that are gone are told as that"
+    assert not found.compared.is_proven and "these 6 speakers only" in found.compared.verdict
+
+
+def test_folds_that_are_done_are_kept(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = Arms(split, monkeypatch)
+    first = arms.comparison.run()
+    n_jobs = len(arms.jobs)
+    assert arms.comparison.run().as_json() == first.as_json(), "and no look at the test clips is counted twice"
+    assert len(arms.jobs) == n_jobs
+    written = json.loads((arms.comparison.folder / "control.json").read_text())
+    assert written == json.loads(json.dumps(first.as_json()))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_control_is_tuned_reported_and_logged_and_outputs_outlive_the_teachers_weights(
+    tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(distillation_control, "SEEDS", 1)
+    for name, text in (("teacher", TEACHER), ("student", STUDENT)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    request = DataRequest(CorpusRequest(str(tone_corpus)))
+    plan = tune.Plan([str(tmp_path / f"{name}.yaml") for name in ("teacher", "student")], request)
+    display = Display(Console(file=io.StringIO(), width=200))
+    tuned = tune.tune(plan.with_control(needed=True), display)
+    assert [outcome.study.split("-")[0] for outcome in tuned.outcomes] == ["teacher", "student", "student_control"]
+    (found,) = tuned.controls
+    assert all(row.size_bytes and row.latency_ms for row in found.rows)
+    client = open_client()
+    (run,) = client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()],
+        f"tags.study = '{found.study}' and tags.control LIKE '%'",
+    )
+    assert run.data.metrics["control_gain"] == pytest.approx(found.compared.gain.value)
+    logged = {Path(each.path).name for each in client.list_artifacts(run.info.run_id, "control")}
+    assert logged == {"table.json", "control.json", "control.png"}
+
+    teacher = find_version(client, "ser-teacher", "1")
+    weights = next(bundle_folder(client, teacher).rglob("model.safetensors"))
+    weights.unlink()
+    before = {kept.path for kept in kept_outputs()}
+    again = tune.tune(tune.Plan([str(tmp_path / "student.yaml")], request), display)
+    assert again.outcomes[0].counts["failed"] == 0
+    assert {kept.path for kept in kept_outputs()} == before, "nothing was asked of a teacher again"
+
+
+def test_a_named_teacher_that_teaches_nobody_is_refused() -> None:
+    alone = parse_space(Path("student.yaml"), STUDENT).undistilled()
+    with pytest.raises(UserError, match="--teacher ser-teacher/3: nobody learns from it"):
+        tune._require_teacher([alone], None, None, "ser-teacher/3")  # type: ignore[arg-type]
+
+
+def test_studies_of_other_clips_are_not_compared(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tune.Plan(["student.yaml", "student.yaml" + tune.CONTROL], DataRequest(CorpusRequest("demo")))
+    other = SimpleNamespace(summary={"split": "another"}, name="student-demo")
+    monkeypatch.setattr(tune.Plan, "folder", lambda self, path: other)
+    with pytest.raises(CorpusError, match="student-demo cannot be resumed: the corpus or its split has changed"):
+        tune._control(plan, "student.yaml", {}, SimpleNamespace(split=split), None, None, None)  # type: ignore[arg-type]
