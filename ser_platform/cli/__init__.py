@@ -11,12 +11,13 @@ from ser_platform.cli import (
     extend,
     features,
     models,
+    predict,
     studies,
     submit,
     tracking,
     train,
     tune,
-    use,
+    ui,
 )
 from ser_platform.cli.output import one_line
 from ser_platform.errors import SerError
@@ -39,8 +40,8 @@ app.add_typer(studies.app, name="studies")
 app.add_typer(distill.app, name="distill")
 app.add_typer(tracking.app, name="tracking")
 app.add_typer(models.app, name="models")
-app.command()(use.predict)
-app.command()(use.ui)
+app.command()(predict.predict)
+app.command()(ui.ui)
 
 
 @app.callback()

@@ -33,7 +33,7 @@ from ser_platform.tuning.execution.fit_job import FitJob, Task
 from ser_platform.tuning.execution.fit_pool import Counting, fit_all
 from ser_platform.tuning.study.study_folder import StudyFolder
 from ser_platform.tuning.teacher_labels.fold_teachers import PLAIN, Teaching
-from ser_platform.workflows.register_candidate import Teacher
+from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.workflows.trial_data import StudyTasks
 
 FOLDS, SEEDS = 5, 3

@@ -1,4 +1,4 @@
-"""From trained weights to a registered candidate: pack the bundle, read the test once, log what it said, register."""
+"""From trained weights to a registered candidate: pack the bundle, read the test once, log the result, register."""
 
 import csv
 import json
@@ -14,9 +14,8 @@ from scipy.special import softmax
 
 from ser_platform import __version__
 from ser_platform.corpora.datasets import CORPORA
-from ser_platform.corpora.lineage import Lineage, refuse_leak
+from ser_platform.corpora.lineage import Lineage
 from ser_platform.corpora.splits.split import Split
-from ser_platform.errors import UserError
 from ser_platform.evaluation.groups import group_scores
 from ser_platform.evaluation.model_card import model_card
 from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
@@ -24,20 +23,13 @@ from ser_platform.evaluation.test_figures import confusion_figure, learning_figu
 from ser_platform.evaluation.test_ledger import record_read
 from ser_platform.features.dataset import Dataset
 from ser_platform.features.views.normaliser import SPEAKER
-from ser_platform.inference.bundle import Bundle, Description
+from ser_platform.inference.bundle import Bundle
 from ser_platform.inference.bundle_latency import bundle_latency_ms
 from ser_platform.settings import Settings
 from ser_platform.tracking.gate_inputs import PREDICTIONS
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import (
-    CANDIDATE,
-    CHAMPION,
     RegisteredModel,
-    describe,
-    find_alias,
-    find_model,
-    find_version,
-    load,
     model_name,
     place_of,
     register,
@@ -47,49 +39,10 @@ from ser_platform.training.configuration import feature_view, parameters_of, sta
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.tuning.execution.fit_job import Fit
 from ser_platform.tuning.study.warm_start import NOTHING, Past
+from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.tuning.teacher_labels.unlabelled_pool import Unlabelled
 
 PROVENANCE_TAGS = ("corpus", "study", "trial", "test_fingerprint", "manifest", "split")
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The registered teacher that a student learns from: its recipe trains the fold teachers.
-
-    Its weights are read by `bundle` alone: they may be gone where its outputs are kept.
-    """
-
-    model: RegisteredModel
-    described: Description
-    client: Client
-    own: "Teacher | None" = None  # whom it has learnt from itself, where it is an assistant
-
-    @property
-    def epochs(self) -> int:
-        return int(self.described.provenance["epochs"])
-
-    @property
-    def hears(self) -> list[tuple[tuple[str, ...], str]]:
-        """The feature families that it hears, and whom it has learnt from, each with how they are stored."""
-        own = [] if self.own is None else self.own.hears
-        return [(self.described.view.needs, self.described.settings["features.dtype"]), *own]
-
-    @property
-    def digest(self) -> str:
-        """Of the registered bundle."""
-        return self.model.tags["digest"]
-
-    def bundle(self) -> Bundle:
-        """Return the teacher with its weights.
-
-        Raises:
-            BundleError: they are gone, or altered.
-        """
-        return load(self.client, self.model)
-
-    @property
-    def title(self) -> str:
-        return f"{self.model.name}/{self.model.version}"
 
 
 @dataclass(frozen=True)
@@ -111,77 +64,6 @@ class Origin:
     teacher: Teacher | None
     past: Past = NOTHING
     unlabelled: Unlabelled | None = None
-
-
-def find_teacher(client: Client, dataset: Dataset, split: Split, named: str = "") -> Teacher:
-    """Return the teacher to learn from: of this corpus and split, the candidate before the champion.
-
-    Args:
-        named: a registered model in their place; a distilled student among them is an assistant, which brings its own
-            teacher (Mirzadeh et al., 2020, "Improved Knowledge Distillation via Teacher Assistant", arXiv:1902.03393).
-
-    Raises:
-        UserError: there is none, it is of another corpus, labels or split, or has seen test clips of this split.
-    """
-    refuse_leaky_teaching(split)
-    if named:
-        return _named_teacher(client, dataset, split, named)
-    name = model_name("teacher")
-    found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
-    fitting = [model for model in found if model.tags.get("split") == split.fingerprint]
-    if not fitting:
-        have = ", ".join(f"{model.title} of {model.tags.get('corpus')}" for model in found) or "none at all"
-        raise UserError(
-            f"no {name} for this corpus, labels and split (there is {have}); "
-            f"run: ser tune teacher --corpus {dataset.name}"
-        )
-    return _honest(_with_its_own(client, find_version(client, name, fitting[0].version)), split)
-
-
-def _named_teacher(client: Client, dataset: Dataset, split: Split, named: str) -> Teacher:
-    model = find_model(client, named)
-    if model.tags.get("split") != split.fingerprint:
-        raise UserError(
-            f"{model.title} is of {model.tags.get('corpus')} under another split or other labels; a teacher of "
-            f"{dataset.name} must be tuned on the same split"
-        )
-    return _honest(_with_its_own(client, model), split)
-
-
-def _with_its_own(client: Client, model: RegisteredModel) -> Teacher:
-    """Return a teacher, with whom it has learnt from, and so on."""
-    name, _, version = model.tags.get("teacher", "").partition("/")
-    own = _with_its_own(client, find_version(client, name, version)) if version else None
-    return Teacher(model, describe(client, model), client, own)
-
-
-def _honest(teacher: Teacher, split: Split) -> Teacher:
-    # Its recipe is used, not its weights, which rotated dev speakers may have trained: dev is no matter here.
-    refuse_leak(teacher.described.lineage, split, f"teacher {teacher.model.title}", parts=("test",))
-    return teacher
-
-
-def teacher_of(client: Client, dataset: Dataset, title: str) -> Teacher:
-    """Return the teacher `NAME/VERSION` of a study that has begun.
-
-    Raises:
-        UserError: it is gone, or has seen test clips of the corpus' split.
-    """
-    name, _, version = title.partition("/")
-    return _honest(_with_its_own(client, find_version(client, name, version)), dataset.split)
-
-
-def refuse_leaky_teaching(split: Split) -> None:
-    """Refuse to distil on a split that leaks: fold teachers are kept from speakers, which it does not keep apart.
-
-    Raises:
-        UserError: the split leaks.
-    """
-    if split.leaks:
-        raise UserError(
-            f"a student cannot learn from a teacher under protocol {split.protocol_stamp}: the teacher would hear "
-            "whom it is to label; add --set distill.alpha=0, or take a split by speaker"
-        )
 
 
 def code_version() -> str:

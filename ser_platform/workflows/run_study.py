@@ -31,8 +31,9 @@ from ser_platform.tuning.study.recorder import COMPLETE, FAILED, PRUNED, StudyBo
 from ser_platform.tuning.study.status_line import study_line, told_failures
 from ser_platform.tuning.study.study_folder import FINISHED, Direction, StudyFolder
 from ser_platform.tuning.study.warm_start import past_of, show_earlier
+from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.workflows.confirmation import Confirmed, confirm, dev_rotations
-from ser_platform.workflows.register_candidate import Origin, Teacher, pack, score_and_register
+from ser_platform.workflows.register_candidate import Origin, pack, score_and_register
 from ser_platform.workflows.trial_data import StudyTasks
 
 TIMED_TRIALS, TIMED_EPOCHS = 3, 3

@@ -52,16 +52,10 @@ from ser_platform.tuning.execution.fit_pool import equipped
 from ser_platform.tuning.execution.remote_extraction import mapper
 from ser_platform.tuning.search_space.default_settings import start_of
 from ser_platform.tuning.teacher_labels.fold_teachers import Teaching
+from ser_platform.tuning.teacher_labels.teacher import Teacher, find_teacher
 from ser_platform.tuning.teacher_labels.unlabelled_pool import Unlabelled, prepare_unlabelled
 from ser_platform.workflows.initial_weights import Ancestor, find_ancestor
-from ser_platform.workflows.register_candidate import (
-    Origin,
-    Teacher,
-    code_version,
-    find_teacher,
-    pack,
-    score_and_register,
-)
+from ser_platform.workflows.register_candidate import Origin, code_version, pack, score_and_register
 from ser_platform.workflows.run_study import trial_tags
 from ser_platform.workflows.train_plan import TrainingPlan
 

@@ -12,18 +12,18 @@ from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.cross_validation import fold_splits
 from ser_platform.tuning.execution.fit_job import Task
 from ser_platform.tuning.execution.fit_pool import Counting
-from ser_platform.tuning.execution.remote_extraction import (
+from ser_platform.tuning.execution.remote_extraction import mapper
+from ser_platform.tuning.search_space.requirements import (
     copies_of,
     has_hints,
     heard_families,
-    mapper,
     outputs_of,
     unlabelled_of,
 )
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.teacher_labels.fold_teachers import Groups, Teaching
+from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.tuning.teacher_labels.unlabelled_pool import Unlabelled, prepare_unlabelled
-from ser_platform.workflows.register_candidate import Teacher
 
 
 class StudyTasks:

@@ -25,22 +25,23 @@ from ser_platform.tracking.registry import RegisteredModel, find_version
 from ser_platform.tuning.execution.cluster import Cluster, cluster
 from ser_platform.tuning.execution.distributed_fit import trial_team
 from ser_platform.tuning.execution.fit_pool import Progress, refuse_homeless_team
-from ser_platform.tuning.execution.remote_extraction import (
+from ser_platform.tuning.execution.remote_extraction import mapper
+from ser_platform.tuning.execution.shared_storage import require_shared
+from ser_platform.tuning.report.study_report import write_report
+from ser_platform.tuning.search_space.feasibility import refuse_impossible
+from ser_platform.tuning.search_space.requirements import (
     has_hints,
     heard_families,
-    mapper,
     needed_families,
     outputs_of,
     unlabelled_of,
 )
-from ser_platform.tuning.execution.shared_storage import require_shared
-from ser_platform.tuning.report.study_report import write_report
-from ser_platform.tuning.search_space.feasibility import refuse_impossible
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import read_text
 from ser_platform.tuning.study.request import Request, request_of
 from ser_platform.tuning.study.study_folder import FAILED, FINISHED, INTERRUPTED, RUNNING, StudyFolder, begin
 from ser_platform.tuning.study.warm_start import refuse_unused, warm_start
+from ser_platform.tuning.teacher_labels.teacher import Teacher, find_teacher, refuse_leaky_teaching, teacher_of
 from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
 from ser_platform.workflows.distillation_control import (
     DISTILLED,
@@ -51,13 +52,7 @@ from ser_platform.workflows.distillation_control import (
     assessment_folds,
     log_control,
 )
-from ser_platform.workflows.register_candidate import (
-    Teacher,
-    code_version,
-    find_teacher,
-    refuse_leaky_teaching,
-    teacher_of,
-)
+from ser_platform.workflows.register_candidate import code_version
 from ser_platform.workflows.run_lock import only_tuning
 from ser_platform.workflows.run_study import Outcome, StudyRun
 from ser_platform.workflows.trial_data import StudyTasks

@@ -17,7 +17,7 @@ from ser_platform.cli.tune import (
     _shortened,
 )
 from ser_platform.encoders import encoder_at_hand, encoder_lookup, pinned_name
-from ser_platform.tuning.execution.remote_extraction import heard_families
+from ser_platform.tuning.search_space.requirements import heard_families
 from ser_platform.tuning.search_space.yaml_file import read_space
 
 

@@ -17,7 +17,7 @@ from ser_platform.tuning.execution.data_transfer import offer_for
 from ser_platform.tuning.execution.distributed_fit import fit_together, is_heavy, offered_workers, team_with
 from ser_platform.tuning.execution.fit_folder import FitFolder
 from ser_platform.tuning.execution.fit_job import Fit, FitJob, fit, seconds_alone
-from ser_platform.tuning.execution.remote_extraction import hearing
+from ser_platform.tuning.search_space.requirements import hearing
 from ser_platform.tuning.search_space.space import Space
 
 Progress = Callable[[int, int], None]

@@ -39,7 +39,7 @@ from ser_platform.training.hint_loss import OFF
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_job import NOBODY, UNLABELLED, FitJob, Task
 from ser_platform.tuning.execution.fit_pool import Counting, fit_all
-from ser_platform.workflows.register_candidate import Teacher
+from ser_platform.tuning.teacher_labels.teacher import Teacher
 
 Groups = tuple[str, ...]
 Rows = NDArray[np.int64]

@@ -11,7 +11,8 @@ import pytest
 
 from ser_platform.encoders import pinned_name
 from ser_platform.features.store.extraction import on_this_machine
-from ser_platform.tuning.execution.remote_extraction import mapper, needed_families, on_cluster
+from ser_platform.tuning.execution.remote_extraction import mapper, on_cluster
+from ser_platform.tuning.search_space.requirements import needed_families
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import read_space
 from tests.tuning.nodes import free_ports, ray_node
