@@ -31,7 +31,7 @@ class DataRequest:
 
     Attributes:
         speech: the corpora and how to read them.
-        protocol: see `corpora.protocols`.
+        protocol: see `corpora.splits.protocols`.
         fold: 1 for the first of a protocol's folds; None takes all of them.
         seed: of what the protocol leaves open.
         allow_leaky_split: whether a split may leak; it is stamped for good.

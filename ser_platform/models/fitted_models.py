@@ -1,6 +1,6 @@
 """Models that are fitted at once in place of being trained by gradients: support vector machines, trees, neighbours.
 
-scikit-learn fits them (`training.classical`); here they are tensors and the arithmetic of a prediction. A bundle so
+scikit-learn fits them (`training.closed_form`); here they are tensors and the arithmetic of a prediction. A bundle so
 holds numbers only, nothing that would have to be unpickled or trusted, and reads under every version of scikit-learn.
 They hear one row a clip; where a clip has several frames, their mean.
 """

@@ -30,7 +30,7 @@ def open_client() -> PatientClient:
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
         logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bundle is a few hundred kilobytes
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # the client's own repeat what creates, see `patience`
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # the client's own repeat what creates, see `retrying_client`
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each run that ends
     uri = tracking_uri()

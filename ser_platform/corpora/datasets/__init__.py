@@ -1,4 +1,8 @@
-"""One adapter a corpus. `CORPORA` lists them."""
+"""One adapter for each corpus. `CORPORA` lists them.
+
+In: the file-name grammar, labels, facts and licence of each corpus.
+Not in: decoding audio (`corpora.audio`), downloading (`corpora.download`).
+"""
 
 from types import ModuleType
 

@@ -1,7 +1,7 @@
 """The embedded corpus: synthetic speech in RAVDESS's shape, spoken by eSpeak NG under `SER_HOME` on first use.
 
 12 voices x 8 emotions x 2 sentences x 2 repetitions = 384 clips. It shows that the platform works; it says nothing
-about how well a model recognises people. `demo_voice` holds the prosody rules and their sources.
+about how well a model recognises people. `synthetic.demo_corpus` holds the prosody rules and their sources.
 """
 
 from collections.abc import Iterator

@@ -1,1 +1,5 @@
-"""The doctor: would this corpus spoil an experiment? Measured clip by clip, told as findings, shown as a page."""
+"""Diagnosis of a corpus: what would spoil an experiment on it.
+
+In: the examination of each recording, findings with their severity, the report and its page.
+Not in: the command (`cli.doctor`).
+"""

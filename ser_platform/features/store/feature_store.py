@@ -3,8 +3,8 @@
 A family with its parameters and stored dtype has a folder named by their digest; in it lies one part, a memory-mapped
 file with offsets, beside which extraction appends smaller ones until they are put together (`merging`). Clips are found
 by the SHA-256 of their decoded samples, which `index` knows of unchanged files. What is stored can be trusted or is
-extracted again (`parts`), nothing is removed under a process that reads it (`leases`), and `SER_FEATURES_GB` bounds
-what all takes (`budget`).
+extracted again (`shard`), nothing is removed under a process that reads it (`locks`), and `SER_FEATURES_GB` bounds
+what all takes (`eviction`).
 
 Processes on other machines read the same files: there `SER_HOME` is a folder on storage that all nodes share.
 """

@@ -1,4 +1,4 @@
-"""scikit-learn's estimators for classical models, and what they have learnt as the tensors of `models.classical`."""
+"""scikit-learn's estimators for classical models, and their parameters as tensors of `models.fitted_models`."""
 
 import warnings
 from collections.abc import Callable

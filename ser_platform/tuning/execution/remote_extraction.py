@@ -1,9 +1,9 @@
-"""Feature extraction on a cluster: each shard of clips is a Ray task; and which features a study can come to need.
+"""Feature extraction on a cluster: each shard of clips is a Ray task.
 
 Shards go to the nodes that read the audio, and read and write the feature store, by the driver's paths: nodes that
 share storage (NFS 4, or another file system with `flock`) with it. Where there is none, the driver's machine extracts
 alone. Nothing is copied over the network by Ray but the list of clips and a digest of each; what trials on other nodes
-read is sent later (`shipping`).
+read is sent later (`data_transfer`).
 """
 
 import itertools

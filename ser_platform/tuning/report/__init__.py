@@ -1,0 +1,5 @@
+"""What a study found: tables, figures and one HTML page.
+
+In: importance and effects of axes, the trial table, plots.
+Not in: intervals and gains of models (`evaluation`).
+"""
