@@ -381,7 +381,7 @@ _TITLE = "The demo corpus: synthetic speech, not people.\n"
 def _readme(seed: int) -> str:
     return (
         f"{_TITLE}\n{len(CLIPS)} clips with the names of RAVDESS's files.\n"
-        "made by: ser_platform.corpora.demo_voice\n"  # the name of the recipe, not of a module: it decides what is made anew
+        "made by: ser_platform.corpora.demo_voice\n"  # names the recipe: other words would make it anew
         f"recipe version: {VERSION}\nseed: {seed}\n"
     )
 
