@@ -75,6 +75,27 @@ def refuse_leak(lineage: Lineage, split: Split, what: str, parts: Sequence[str] 
         refuse_heard(lineage.heard(clips, selected=part == "test"), clips, what, part)
 
 
+def count_leak(lineage: Lineage, split: Split, what: str, *, selected_on_dev: bool, allow: bool) -> int:
+    """Return how many dev and test clips of a split are of a lineage, or of its speakers; refuse them unless allowed.
+
+    Args:
+        what: names the culprit in the refusal, like "--init ser-teacher v3".
+        selected_on_dev: whether a speaker that only selected counts in dev too, as it does in test.
+        allow: return the count of a leak in place of refusing it.
+
+    Raises:
+        LineageLeak: there are any, and `allow` is not set; names the clips.
+    """
+    count = 0
+    for part in ("dev", "test"):
+        clips = split.manifest.take(split.parts[part])
+        leaked = lineage.heard(clips, selected=selected_on_dev or part == "test")
+        if not allow:
+            refuse_heard(leaked, clips, what, part, "; --allow-leak goes on and stamps the result")
+        count += len(leaked)
+    return count
+
+
 def refuse_heard(heard: Iterable[str], clips: Manifest, what: str, part: str, way_on: str = "") -> None:
     """Raise LineageLeak where `heard` names any of `clips`; `way_on` tells how to go on in spite of it."""
     ids = list(heard)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_platform.corpora.splits.split import Split, balanced_order, rows_of, sex_of_speakers
+from ser_platform.corpora.splits.folds import Groups, assign_folds
+from ser_platform.corpora.splits.split import Split, rows_of
 from ser_platform.distillation.outputs import TeacherOutputs
-from ser_platform.errors import CorpusError, SerError, UserError
+from ser_platform.errors import SerError, UserError
 from ser_platform.evaluation.control_figure import control_figure
 from ser_platform.evaluation.intervals import Interval
 from ser_platform.evaluation.paired_gain import Compared, agreement, compare, seeded_interval
@@ -39,7 +40,6 @@ from ser_platform.workflows.trial_data import StudyTasks
 FOLDS, SEEDS = 5, 3
 FIRST_SEED = 2000  # no trial's, and no confirmation's
 LEAST_FOLDS = 3
-DEALS = 100  # of speakers to folds, until every fold trains on every emotion
 TEACHER, UNDISTILLED, DISTILLED = ROWS = ("teacher", "undistilled", "distilled")
 FOLDER, REPORT, FIGURE = "control", "control.json", "control.png"
 Predictions = NDArray[np.int64]
@@ -123,15 +123,12 @@ def assessment_folds(split: Split) -> list[Split]:
             f"a control compares on {LEAST_FOLDS} folds of 2 speakers or more; there are {len(manifest.speakers)} "
             "speakers"
         )
-    sexes, rng = sex_of_speakers(manifest), np.random.default_rng(split.seed)
-    for _ in range(DEALS):
-        order = balanced_order(manifest.speakers, sexes, rng)
-        groups = [rows_of(manifest, list(map(str, part))) for part in np.array_split(np.array(order, str), n_folds)]
-        try:
-            return [_fold(split, groups, number) for number in range(n_folds)]
-        except CorpusError:
-            continue  # a group holds some emotion's only training clips
-    raise CorpusError("some emotion is spoken by too few speakers for every fold of a control to train on it")
+
+    def make_splits(groups: Groups) -> list[Split]:
+        rows = [rows_of(manifest, group) for group in groups]
+        return [_fold(split, rows, number) for number in range(n_folds)]
+
+    return assign_folds(manifest, n_folds, split.seed, make_splits)
 
 
 def _fold(split: Split, groups: Sequence[NDArray[np.int64]], number: int) -> Split:

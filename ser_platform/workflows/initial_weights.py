@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ser_platform.corpora.lineage import SAW, refuse_heard
+from ser_platform.corpora.lineage import SAW, count_leak
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import UserError
 from ser_platform.files import expanded
@@ -108,15 +108,7 @@ class Ancestor:
         Raises:
             LineageLeak: there are any, and `allow` is not set; names them.
         """
-        count = 0
-        for part in ("dev", "test"):
-            clips = split.manifest.take(split.parts[part])
-            heard = self.bundle.lineage.heard(clips, selected=part == "test")
-            if not allow:
-                way_on = "; --allow-leak goes on and stamps the result"
-                refuse_heard(heard, clips, f"--init {self.title}", part, way_on)
-            count += len(heard)
-        return count
+        return count_leak(self.bundle.lineage, split, f"--init {self.title}", selected_on_dev=False, allow=allow)
 
     def stamp(self, heard: int) -> str:
         """Return what is stamped on all that comes of a start which has heard so many dev and test clips."""

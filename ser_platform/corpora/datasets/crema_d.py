@@ -24,6 +24,7 @@ from pathlib import Path, PurePath
 
 from ser_platform.corpora.audio.reader import audio_below
 from ser_platform.corpora.datasets.duplicates import SECOND_COPY, once
+from ser_platform.corpora.datasets.file_names import match_name, require_known
 from ser_platform.corpora.facts import Entry, Facts, LeftOut, each
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
@@ -83,17 +84,11 @@ def _entry(path: Path, as_wav: frozenset[str], actors: Table, votes: Table) -> U
 
 
 def _utterance(path: Path, actors: Table, votes: Table) -> Utterance:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
-        raise CorpusError(f"{path.stem!r} is no CREMA-D name (like 1001_IEO_ANG_HI)")
+    match = match_name(NAME, path.stem, "CREMA-D", "1001_IEO_ANG_HI")
     actor, sentence, emotion, intensity = match.groups()
-    for what, token, valid in (
-        ("sentence", sentence, SENTENCES),
-        ("emotion", emotion, EMOTIONS),
-        ("intensity", intensity, INTENSITIES),
-    ):
-        if token not in valid:
-            raise CorpusError(f"unknown {what} {token!r}; valid are {', '.join(valid)}")
+    require_known("sentence", sentence, SENTENCES)
+    require_known("emotion", emotion, EMOTIONS)
+    require_known("intensity", intensity, INTENSITIES)
     name = "_".join((actor, sentence, emotion, "XX" if intensity == "X" else intensity))
     about, heard = actors.get(actor), votes.get(name)
     return Utterance(

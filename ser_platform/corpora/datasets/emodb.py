@@ -14,11 +14,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.datasets.duplicates import once
-from ser_platform.corpora.facts import Archive, Entry, Facts, each
+from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
+from ser_platform.corpora.facts import Archive, Entry, Facts
 from ser_platform.corpora.manifest import Utterance
-from ser_platform.errors import CorpusError
 
 FACTS = Facts(
     title="EmoDB, Berlin Database of Emotional Speech",
@@ -44,18 +42,14 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path."""
-    return once(each(audio_below(root), _utterance))
+    return entries_below(root, _utterance)
 
 
 def _utterance(path: Path) -> Utterance:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
-        raise CorpusError(f"{path.stem!r} is no EmoDB name (like 03a01Fa)")
+    match = match_name(NAME, path.stem, "EmoDB", "03a01Fa")
     speaker, sentence, letter, version = match.groups()
-    if letter not in EMOTIONS:
-        raise CorpusError(f"unknown emotion {letter!r}; valid are {', '.join(EMOTIONS)}")
-    if speaker not in AGES:
-        raise CorpusError(f"unknown speaker {speaker!r}; valid are {', '.join(AGES)}")
+    require_known("emotion", letter, EMOTIONS)
+    require_known("speaker", speaker, AGES)
     return Utterance(
         id=path.stem,
         path=path,

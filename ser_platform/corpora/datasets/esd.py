@@ -19,9 +19,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.datasets.duplicates import once
-from ser_platform.corpora.facts import Entry, Facts, each
+from ser_platform.corpora.datasets.file_names import entries_below, match_name
+from ser_platform.corpora.facts import Entry, Facts
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
@@ -70,13 +69,11 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return once(each(audio_below(root), partial(_utterance, root=root, said=_tables(root))))
+    return entries_below(root, partial(_utterance, root=root, said=_tables(root)))
 
 
 def _utterance(path: Path, root: Path, said: Mapping[str, str]) -> Utterance:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
-        raise CorpusError(f"{path.stem!r} is no ESD name (like 0001_000351)")
+    match = match_name(NAME, path.stem, "ESD", "0001_000351")
     speaker, number = int(match[1]), int(match[2])
     if speaker not in SPEAKERS:
         raise CorpusError(f"unknown speaker {match[1]!r}; valid are 0001 to 0020")

@@ -14,9 +14,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.datasets.duplicates import once
-from ser_platform.corpora.facts import Entry, Facts, each
+from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
+from ser_platform.corpora.facts import Entry, Facts
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
@@ -53,18 +52,14 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return once(each(audio_below(root), _utterance))
+    return entries_below(root, _utterance)
 
 
 def _utterance(path: Path) -> Utterance:
-    match = NAME.fullmatch(path.stem.strip())
-    if match is None:
-        raise CorpusError(f"{path.stem!r} is no IITKGP-SEHSC name (like 3.2.anger-01)")
+    match = match_name(NAME, path.stem.strip(), "IITKGP-SEHSC", "3.2.anger-01")
     speaker, session, emotion, sentence = int(match[1]), _session(match[2], path), match[3].lower(), int(match[4])
-    if speaker not in SPEAKERS:
-        raise CorpusError(f"unknown speaker {match[1]!r}; valid are {', '.join(map(str, SPEAKERS))}")
-    if emotion not in EMOTIONS:
-        raise CorpusError(f"unknown emotion {match[3]!r}; valid are {', '.join(EMOTIONS)}")
+    require_known("speaker", str(speaker), tuple(map(str, SPEAKERS)))
+    require_known("emotion", emotion, EMOTIONS)
     return Utterance(
         id=f"{speaker}.{session}.{emotion}-{sentence:02d}",
         path=path,

@@ -28,6 +28,7 @@ from pathlib import Path, PurePath
 
 from ser_platform.corpora.audio.reader import audio_below
 from ser_platform.corpora.datasets.duplicates import once
+from ser_platform.corpora.datasets.file_names import require_known
 from ser_platform.corpora.facts import Entry, Facts, LeftOut, each
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
@@ -95,8 +96,7 @@ def _utterance(path: Path, turns: Mapping[str, Turn]) -> Utterance | LeftOut:
     turn = turns.get(path.stem)
     if turn is None:
         raise CorpusError(f"no line of EmoEvaluation/{dialogue}.txt tells the emotion of {path.stem!r}")
-    if turn.emotion not in EMOTIONS:
-        raise CorpusError(f"unknown emotion {turn.emotion!r}; valid are {', '.join(EMOTIONS)}")
+    require_known("emotion", turn.emotion, EMOTIONS)
     emotion = EMOTIONS[turn.emotion]
     if emotion is None:
         return LeftOut(path, REASONS[turn.emotion])

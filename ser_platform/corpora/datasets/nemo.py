@@ -15,11 +15,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.datasets.duplicates import once
-from ser_platform.corpora.facts import Archive, Entry, Facts, each
+from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
+from ser_platform.corpora.facts import Archive, Entry, Facts
 from ser_platform.corpora.manifest import Utterance
-from ser_platform.errors import CorpusError
 
 RELEASE = "66de9999a8f2f605eb5f64841790aa5cb0877782"  # the commit that the counts above are of
 FACTS = Facts(
@@ -53,18 +51,14 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return once(each(audio_below(root), _utterance))
+    return entries_below(root, _utterance)
 
 
 def _utterance(path: Path) -> Utterance:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
-        raise CorpusError(f"{path.stem!r} is no nEMO name (like EB0_anger_1)")
+    match = match_name(NAME, path.stem, "nEMO", "EB0_anger_1")
     actor, emotion, sentence = match.groups()
-    if emotion not in EMOTIONS:
-        raise CorpusError(f"unknown emotion {emotion!r}; valid are {', '.join(EMOTIONS)}")
-    if actor not in AGES:
-        raise CorpusError(f"unknown speaker {actor!r}; valid are {', '.join(AGES)}")
+    require_known("emotion", emotion, EMOTIONS)
+    require_known("speaker", actor, AGES)
     return Utterance(
         id=path.stem,
         path=path,

@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.datasets.duplicates import once
-from ser_platform.corpora.facts import Archive, Entry, Facts, LeftOut, each
+from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
+from ser_platform.corpora.facts import Archive, Entry, Facts, LeftOut
 from ser_platform.corpora.manifest import Utterance
-from ser_platform.errors import CorpusError
 
 FACTS = Facts(
     title="RAVDESS, speech",
@@ -57,7 +55,7 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path; song is left out."""
-    return once(each(audio_below(root), partial(utterance, corpus="ravdess", channel="speech")))
+    return entries_below(root, partial(utterance, corpus="ravdess", channel="speech"))
 
 
 def utterance(path: Path, corpus: str, channel: str, language: str = "en") -> Utterance | LeftOut:
@@ -68,17 +66,11 @@ def utterance(path: Path, corpus: str, channel: str, language: str = "en") -> Ut
     Raises:
         CorpusError: the name is outside the grammar.
     """
-    match = NAME.fullmatch(path.stem)
-    if match is None:
-        raise CorpusError(f"{path.stem!r} is no RAVDESS name (like 03-01-06-01-02-01-12)")
+    match = match_name(NAME, path.stem, "RAVDESS", "03-01-06-01-02-01-12")
     _, channel_code, emotion, intensity, sentence, repetition, actor = match.groups()
-    for what, code, valid in (
-        ("channel", channel_code, CHANNELS),
-        ("emotion", emotion, EMOTIONS),
-        ("intensity", intensity, INTENSITIES),
-    ):
-        if code not in valid:
-            raise CorpusError(f"unknown {what} {code!r}; valid are {', '.join(valid)}")
+    require_known("channel", channel_code, CHANNELS)
+    require_known("emotion", emotion, EMOTIONS)
+    require_known("intensity", intensity, INTENSITIES)
     if CHANNELS[channel_code] != channel:
         return LeftOut(path, CHANNELS[channel_code])
     return Utterance(

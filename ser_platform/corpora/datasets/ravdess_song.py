@@ -9,10 +9,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
 from ser_platform.corpora.datasets import ravdess
-from ser_platform.corpora.datasets.duplicates import once
-from ser_platform.corpora.facts import Archive, Entry, each
+from ser_platform.corpora.datasets.file_names import entries_below
+from ser_platform.corpora.facts import Archive, Entry
 
 FACTS = replace(
     ravdess.FACTS,
@@ -38,4 +37,4 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path; speech is left out."""
-    return once(each(audio_below(root), partial(ravdess.utterance, corpus="ravdess_song", channel="song")))
+    return entries_below(root, partial(ravdess.utterance, corpus="ravdess_song", channel="song"))

@@ -11,11 +11,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.datasets.duplicates import once
-from ser_platform.corpora.facts import Entry, Facts, each
+from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
+from ser_platform.corpora.facts import Entry, Facts
 from ser_platform.corpora.manifest import Utterance
-from ser_platform.errors import CorpusError
 
 FACTS = Facts(
     title="SAVEE, Surrey Audio-Visual Expressed Emotion",
@@ -48,18 +46,14 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return once(each(audio_below(root), _utterance))
+    return entries_below(root, _utterance)
 
 
 def _utterance(path: Path) -> Utterance:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
-        raise CorpusError(f"{path.stem!r} is no SAVEE name (like DC_a01, or a01 in the folder DC)")
+    match = match_name(NAME, path.stem, "SAVEE", "DC_a01, or a01 in the folder DC")
     speaker, letters, number = match[1] or path.parent.name, match[2], match[3]
-    if speaker not in SPEAKERS:
-        raise CorpusError(f"unknown speaker {speaker!r}, the folder of {path.stem}; valid are {', '.join(SPEAKERS)}")
-    if letters not in EMOTIONS:
-        raise CorpusError(f"unknown emotion {letters!r}; valid are {', '.join(EMOTIONS)}")
+    require_known("speaker", speaker, SPEAKERS, f", the folder of {path.stem}")
+    require_known("emotion", letters, EMOTIONS)
     return Utterance(
         id=f"{speaker}_{letters}{number}",
         path=path,

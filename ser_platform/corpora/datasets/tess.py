@@ -13,11 +13,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.datasets.duplicates import once
-from ser_platform.corpora.facts import Entry, Facts, each
+from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
+from ser_platform.corpora.facts import Entry, Facts
 from ser_platform.corpora.manifest import Utterance
-from ser_platform.errors import CorpusError
 
 FACTS = Facts(
     title="TESS, Toronto emotional speech set",
@@ -50,17 +48,14 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[Entry]:
     """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return once(each(audio_below(root), _utterance))
+    return entries_below(root, _utterance)
 
 
 def _utterance(path: Path) -> Utterance:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
-        raise CorpusError(f"{path.stem!r} is no TESS name (like OAF_back_angry)")
+    match = match_name(NAME, path.stem, "TESS", "OAF_back_angry")
     speaker, word, emotion = match[1].upper(), match[2].lower(), match[3].lower()
     speaker = MISSPELT.get(speaker, speaker)
-    if emotion not in EMOTIONS:
-        raise CorpusError(f"unknown emotion {emotion!r}; valid are {', '.join(EMOTIONS)}")
+    require_known("emotion", emotion, EMOTIONS)
     return Utterance(
         id=f"{speaker}_{word}_{emotion}",
         path=path,

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from ser_platform.corpora.splits.split import Split, balanced_order, sex_of_speakers
+from ser_platform.corpora.splits.folds import assign_folds
+from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.state_serialisation import random_state, restore_random
 from ser_platform.training.trainers import Training
 
-DEALS = 100  # of speakers to folds, until every fold trains on every emotion
 AVERAGED = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1")
 
 
@@ -33,15 +33,7 @@ def fold_splits(split: Split, n_folds: int) -> list[Split]:
     pool = split.manifest.take(np.sort(np.concatenate([split.train, split.dev])))
     if len(pool.speakers) < n_folds:
         raise CorpusError(f"data.folds {n_folds}: train and dev have {len(pool.speakers)} speakers, a fold needs one")
-    sexes, rng = sex_of_speakers(pool), np.random.default_rng(split.seed)
-    for _ in range(DEALS):
-        order = balanced_order(pool.speakers, sexes, rng)
-        groups = [tuple(sorted(part)) for part in np.array_split(np.array(order, dtype=str), n_folds)]
-        try:
-            return [split.with_dev(tuple(map(str, group))) for group in groups]
-        except CorpusError:
-            continue  # a group holds some emotion's only training clips
-    raise CorpusError(f"data.folds {n_folds}: some emotion is spoken by too few speakers for every fold to train on it")
+    return assign_folds(pool, n_folds, split.seed, lambda groups: [split.with_dev(group) for group in groups])
 
 
 class FoldTraining:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ser_platform.corpora.lineage import SAW, Lineage, LineageLeak, refuse_heard
+from ser_platform.corpora.lineage import SAW, Lineage, LineageLeak, count_leak
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import UserError
 from ser_platform.files import read_json, write_json
@@ -85,14 +85,7 @@ def _leak(name: str, earlier: Past, split: Split, allow_leak: bool) -> int:
     what = f"--from {name}"
     if earlier.lineage == NOBODY:
         raise LineageLeak(f"{what}: an older version began it; it does not say whom it has heard")
-    count = 0
-    for part in ("dev", "test"):
-        clips = split.manifest.take(split.parts[part])
-        heard = earlier.lineage.heard(clips)
-        if not allow_leak:
-            refuse_heard(heard, clips, what, part, "; --allow-leak goes on and stamps the result")
-        count += len(heard)
-    return count
+    return count_leak(earlier.lineage, split, what, selected_on_dev=True, allow=allow_leak)
 
 
 def refuse_unused(names: Sequence[str], roles: Sequence[str]) -> None:
