@@ -31,7 +31,7 @@ PREPARE = """
 import sys
 from pathlib import Path
 from ser_platform.corpora.corpus_lookup import FoundCorpus
-from ser_platform.features import extraction
+from ser_platform.features.store import extraction
 from ser_platform.features.store.feature_store import prepare, open_family
 extraction.SHARD_CLIPS = 1
 if __name__ == "__main__":
@@ -271,7 +271,7 @@ def test_kill_9_during_extraction_and_again_gives_the_same_bits(prepared, few_to
         np.testing.assert_array_equal(values, other)
 
 
-DIES = "import os\nfrom ser_platform.features import merging\ndef dies(*given): os.kill(os.getpid(), 9)\n"
+DIES = "import os\nfrom ser_platform.features.store import merging\ndef dies(*given): os.kill(os.getpid(), 9)\n"
 HALF = (
     "def half(folder, about, clips):\n"
     "    (folder / 'half.npy').write_bytes(clips[0].values.tobytes())\n"
