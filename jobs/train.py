@@ -18,11 +18,11 @@ def words_of_cluster(words: list[str]) -> list[str]:
     """Return the words of the command with the workers that the cluster offers, where they name none."""
     if any(word.partition("=")[0] in ("--workers", "--resume", "--help") for word in words):
         return words
-    from ser_platform.tuning.execution.cluster import cluster
-    from ser_platform.tuning.execution.distributed_fit import offered_workers
+    from ser_platform.tuning.execution.cluster import connect_cluster
+    from ser_platform.tuning.execution.distributed_fit import count_offered_workers
 
-    with cluster():
-        return [*words, "--workers", str(offered_workers())]
+    with connect_cluster():
+        return [*words, "--workers", str(count_offered_workers())]
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def label_set(emotions: Iterable[str]) -> tuple[str, ...]:
     return tuple(emotion for emotion in EMOTIONS if emotion in found)
 
 
-def canonical(word: str) -> str:
+def parse_emotion(word: str) -> str:
     """Return the emotion that a word of any case means: its own name or a synonym.
 
     Raises:
@@ -85,7 +85,7 @@ def canonical(word: str) -> str:
 
 @dataclass(frozen=True)
 class LabelRules:
-    """Which emotions count, and as what: the meaning of the setting `data.labels`.
+    """Which emotions count, and as what: the meaning of the setting `task.labels`.
 
     `text` is a list with commas, read from left to right: a preset (`4`, `6`, `7`, `8`), `shared` (what every corpus
     of a training has) or `as_labelled` (the default) first, then `calm -> neutral` (merge) or `drop calm`.
@@ -107,9 +107,9 @@ class LabelRules:
             raise UserError(f"data.labels {text!r} has no rule in it; {AS_LABELLED} takes emotions as they are")
         bases = (AS_LABELLED, SHARED, *PRESETS)
         base = words.pop(0) if words and words[0] in bases else AS_LABELLED
-        return cls(text, base, tuple(_step(word, text) for word in words))
+        return cls(text, base, tuple(_parse_rule(word, text) for word in words))
 
-    def mapping(self, corpora: Iterable[Iterable[str]]) -> dict[str, str | None]:
+    def map_emotions(self, corpora: Iterable[Iterable[str]]) -> dict[str, str | None]:
         """Return what becomes of each emotion that occurs: a label, or None where it is dropped.
 
         Args:
@@ -123,7 +123,7 @@ class LabelRules:
         return mapping
 
     @property
-    def expected(self) -> tuple[str, ...]:
+    def named_emotions(self) -> tuple[str, ...]:
         """The emotions that the rules speak of: the preset's, and those that are merged or dropped."""
         return label_set([*PRESETS.get(self.base, ()), *(source for source, _ in self.steps)])
 
@@ -138,11 +138,11 @@ class LabelRules:
         return label if label in preset else MERGED.get(label) if MERGED.get(label) in preset else None
 
 
-def _step(word: str, text: str) -> tuple[str, str | None]:
+def _parse_rule(word: str, text: str) -> tuple[str, str | None]:
     if match := re.fullmatch(r"drop\s+(\w+)", word):
-        return canonical(match[1]), None
+        return parse_emotion(match[1]), None
     if match := re.fullmatch(r"(\w+)\s*->\s*(\w+)", word):
-        return canonical(match[1]), canonical(match[2])
+        return parse_emotion(match[1]), parse_emotion(match[2])
     raise UserError(
         f"data.labels {text!r}: {word!r} is no rule; write {AS_LABELLED}, {SHARED}, {', '.join(PRESETS)}, "
         "then 'calm -> neutral' or 'drop calm', with commas"

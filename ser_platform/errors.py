@@ -54,7 +54,7 @@ class CorpusError(UserError):
     """A corpus, manifest or split that would spoil an experiment."""
 
 
-class SpaceError(UserError):
+class SearchSpaceError(UserError):
     """A search space that cannot be searched."""
 
 

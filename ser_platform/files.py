@@ -25,14 +25,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
+def remove_torn_files(folder: Path) -> None:
     """Remove what kills have left of files that were being written to `folder`; nobody may write there meanwhile."""
     for path in folder.glob(".*"):
         if re.fullmatch(r"\..+\.[0-9a-f]{32}(\.\w+)?", path.name):
             path.unlink(missing_ok=True)
 
 
-def expanded(text: str | Path) -> Path:
+def expand_path(text: str | Path) -> Path:
     """Return a path that a user wrote, `~` expanded.
 
     Raises:

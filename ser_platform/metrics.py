@@ -21,7 +21,7 @@ def recalls(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.where(totals > 0, np.diag(matrix) / np.maximum(totals, 1), np.nan)
 
 
-def uar_of(matrix: NDArray[np.int64]) -> float:
+def uar_from_confusion(matrix: NDArray[np.int64]) -> float:
     """Return the mean recall over the classes present in the truth.
 
     Raises:
@@ -34,7 +34,7 @@ def uar_of(matrix: NDArray[np.int64]) -> float:
 
 def uar(targets: ArrayLike, predictions: ArrayLike, n_classes: int) -> float:
     """Return the unweighted average recall, over the classes present in the truth."""
-    return uar_of(confusion_matrix(targets, predictions, n_classes))
+    return uar_from_confusion(confusion_matrix(targets, predictions, n_classes))
 
 
 def war(targets: ArrayLike, predictions: ArrayLike) -> float:
@@ -42,7 +42,7 @@ def war(targets: ArrayLike, predictions: ArrayLike) -> float:
     return float(np.mean(np.asarray(targets) == np.asarray(predictions)))
 
 
-def macro_f1_of(matrix: NDArray[np.int64]) -> float:
+def macro_f1_from_confusion(matrix: NDArray[np.int64]) -> float:
     """Return the mean F1 over the classes present in the truth."""
     correct = np.diag(matrix)
     f1 = 2 * correct / np.maximum(matrix.sum(axis=0) + matrix.sum(axis=1), 1)

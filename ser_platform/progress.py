@@ -8,21 +8,21 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-REFRESH, LOG_EVERY = 0.25, 15.0  # seconds
+REFRESH_S, LOG_EVERY_S = 0.25, 15.0  # seconds
 
 
 class Display:
-    """Shows progress; `say` prints a line that stays."""
+    """Shows progress; `print_line` prints a line that stays."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line that stays."""
         self.console.print(text, highlight=False, markup=False)
 
     @contextlib.contextmanager
-    def following(self, line: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    def showing_line(self, line: Callable[[], str]) -> Iterator[Callable[[], None]]:
         """Show `line()` as it changes; the block calls what is yielded as often as it likes."""
         shown_at = 0.0
         if self.console.is_terminal:
@@ -30,7 +30,7 @@ class Display:
 
                 def show() -> None:
                     nonlocal shown_at
-                    if time.monotonic() - shown_at > REFRESH:
+                    if time.monotonic() - shown_at > REFRESH_S:
                         shown_at = time.monotonic()
                         live.update(Text(line()))
 
@@ -40,25 +40,25 @@ class Display:
 
             def log() -> None:
                 nonlocal shown_at, last
-                if time.monotonic() - shown_at > LOG_EVERY and (text := line()):
+                if time.monotonic() - shown_at > LOG_EVERY_S and (text := line()):
                     shown_at, last = time.monotonic(), text
-                    self.say(text)
+                    self.print_line(text)
 
             yield log
             if line() == last:
                 return
         if line():
-            self.say(line())
+            self.print_line(line())
 
     @contextlib.contextmanager
-    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+    def showing_progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Show `what DONE/ALL`; the block calls what is yielded with both. Nothing is shown of nothing to do."""
         state, began = [0, 0], time.monotonic()
 
         def line() -> str:
-            return f"{what} {state[0]}/{state[1]}  {clock(time.monotonic() - began)}" if state[1] else ""
+            return f"{what} {state[0]}/{state[1]}  {format_minutes(time.monotonic() - began)}" if state[1] else ""
 
-        with self.following(line) as show:
+        with self.showing_line(line) as show:
 
             def count(done: int, everything: int) -> None:
                 state[:] = [done, everything]
@@ -67,12 +67,12 @@ class Display:
             yield count
 
 
-def counted(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """Return a number with its noun, like "1 speaker" and "2 speakers"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def clock(seconds: float) -> str:
+def format_minutes(seconds: float) -> str:
     """Return minutes and seconds, like 2:05."""
     minutes, rest = divmod(int(max(seconds, 0)), 60)
     return f"{minutes}:{rest:02d}"

@@ -15,7 +15,7 @@ import platformdirs
 import yaml
 
 from ser_platform.errors import UnknownChoice, UserError
-from ser_platform.files import expanded
+from ser_platform.files import expand_path
 
 Settings = dict[str, Any]
 # The same for every trial: they decide what a study is about.
@@ -433,13 +433,13 @@ def as_json(settings: Mapping[str, Any]) -> Settings:
 
 def home() -> Path:
     """Return the folder of caches: `SER_HOME`, else the user's cache folder."""
-    return expanded(os.environ.get("SER_HOME") or platformdirs.user_cache_path("ser")).resolve()
+    return expand_path(os.environ.get("SER_HOME") or platformdirs.user_cache_path("ser")).resolve()
 
 
 def corpora_folder() -> Path | None:
     """Return the folder in which corpora are looked up by name (`SER_CORPORA`), or None."""
     given = os.environ.get("SER_CORPORA")
-    return expanded(given).resolve() if given else None
+    return expand_path(given).resolve() if given else None
 
 
 def runs_folder() -> Path:

@@ -15,10 +15,10 @@ from ser_platform.corpora.corpus_lookup import FoundCorpus
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.split import Split, split_by_speaker
 from ser_platform.encoders import encoder_lookup
-from ser_platform.features.dataset import USUAL_SETS
+from ser_platform.features.dataset import DEFAULT_FEATURE_SETS
 from ser_platform.features.families import encoded
-from ser_platform.features.store.feature_store import open_family, prepare
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.features.store.feature_store import open_family, prepare_features
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.configuration import feature_view
@@ -100,8 +100,8 @@ def pretrained(tiny_encoders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be as a new process, which remembers no encoder."""
-    monkeypatch.setattr(encoder_lookup, "_remembered", {})
-    for cache in (encoded._family, encoded._listening):
+    monkeypatch.setattr(encoder_lookup, "_registered_by_pin", {})
+    for cache in (encoded._family, encoded._load_encoder):
         cache.cache_clear()
 
 
@@ -168,7 +168,7 @@ def _tones_prepared(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
     home = tmp_path_factory.mktemp("shared-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SER_HOME", str(home))
-        manifest = prepare(FoundCorpus("ravdess", tone_corpus).manifest(), USUAL_SETS).manifest
+        manifest = prepare_features(FoundCorpus("ravdess", tone_corpus).read_manifest(), DEFAULT_FEATURE_SETS).manifest
     return home, manifest
 
 
@@ -192,7 +192,7 @@ def training_data(split: Split) -> Callable[[Settings], TrainingData]:
     def data(settings: Settings) -> TrainingData:
         manifest = split.manifest
         hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
-        features = ViewedFeatures(feature_view(settings), hashes, speakers)
-        return TrainingData(features, manifest.targets(manifest.labels), manifest.labels, split.train, split.dev)
+        features = StoredViewedClips(feature_view(settings), hashes, speakers)
+        return TrainingData(features, manifest.encode_targets(manifest.labels), manifest.labels, split.train, split.dev)
 
     return data

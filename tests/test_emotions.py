@@ -2,7 +2,7 @@
 
 import pytest
 
-from ser_platform.emotions import AS_LABELLED, EMOTIONS, PRESETS, SYNONYMS, LabelRules, canonical, label_set
+from ser_platform.emotions import AS_LABELLED, EMOTIONS, PRESETS, SYNONYMS, LabelRules, label_set, parse_emotion
 from ser_platform.errors import UnknownChoice, UserError
 
 
@@ -18,7 +18,7 @@ def test_an_unknown_emotion_is_refused_naming_the_valid_ones():
 
 @pytest.mark.parametrize("emotion", EMOTIONS)
 def test_an_emotion_means_itself(emotion):
-    assert canonical(emotion) == emotion
+    assert parse_emotion(emotion) == emotion
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_an_emotion_means_itself(emotion):
     ],
 )
 def test_a_word_means_an_emotion_in_any_case_and_spelling(word, emotion):
-    assert canonical(word) == emotion
+    assert parse_emotion(word) == emotion
 
 
 def test_every_synonym_means_one_of_the_ontology_and_hides_none():
@@ -49,14 +49,14 @@ def test_every_synonym_means_one_of_the_ontology_and_hides_none():
 
 def test_a_word_that_means_no_emotion_is_refused_as_it_was_written():
     with pytest.raises(UnknownChoice, match="unknown emotion 'Hungry'; choose from: neutral, calm"):
-        canonical("Hungry")
+        parse_emotion("Hungry")
 
 
 # Label rules
 
 
 def mapped(text, *corpora):
-    return LabelRules.parse(text).mapping(corpora or [EMOTIONS])
+    return LabelRules.parse(text).map_emotions(corpora or [EMOTIONS])
 
 
 @pytest.mark.parametrize("text", [AS_LABELLED, "", " "])
@@ -150,7 +150,7 @@ def test_a_rule_about_an_unknown_emotion_is_refused_naming_the_valid_ones(text):
 
 
 def test_rules_understand_the_words_that_folders_may_have():
-    assert LabelRules.parse("joy -> anger, drop sad").mapping([["happiness", "sadness"]]) == {
+    assert LabelRules.parse("joy -> anger, drop sad").map_emotions([["happiness", "sadness"]]) == {
         "happiness": "anger",
         "sadness": None,
     }

@@ -245,15 +245,15 @@ def _trials_with_results(folder: Path) -> int:
     from ser_platform.tuning.study.study_folder import StudyFolder
 
     paths = list(folder.glob("runs/*/journal.log"))
-    return sum(bool(trial.intermediate_values) for path in paths for trial in StudyFolder(path.parent).trials())
+    return sum(bool(trial.intermediate_values) for path in paths for trial in StudyFolder(path.parent).read_trials())
 
 
 @pytest.mark.slow
 def test_shuffled_labels_land_at_chance(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     pytest.importorskip("espeakng_loader", reason="the extra `demo` is not installed")
-    from ser_platform.corpora.synthetic.demo_corpus import speak_corpus
+    from ser_platform.corpora.synthetic.demo_corpus import synthesise_corpus
 
-    spoken = speak_corpus(tmp_path / "spoken")
+    spoken = synthesise_corpus(tmp_path / "spoken")
     shuffled = tmp_path / "shuffled"
     rng = np.random.default_rng(0)
     for actor in sorted(path for path in spoken.iterdir() if path.is_dir()):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from ser_platform.metrics import confusion_matrix, macro_f1_of, recalls, uar, uar_of, war
+from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, recalls, uar, uar_from_confusion, war
 
 
 @pytest.fixture(params=range(5))
@@ -33,7 +33,7 @@ def test_the_confusion_matrix_is_scikit_learns(drawn):
 def test_macro_f1_is_scikit_learns_over_the_classes_in_the_truth(drawn):
     targets, predictions = drawn
     expected = sklearn.metrics.f1_score(targets, predictions, labels=np.unique(targets), average="macro")
-    assert macro_f1_of(confusion_matrix(targets, predictions, 5)) == pytest.approx(expected)
+    assert macro_f1_from_confusion(confusion_matrix(targets, predictions, 5)) == pytest.approx(expected)
 
 
 def test_uar_weighs_a_rare_class_like_a_frequent_one():
@@ -44,7 +44,7 @@ def test_uar_weighs_a_rare_class_like_a_frequent_one():
 def test_a_class_that_the_truth_lacks_has_no_recall_and_does_not_count():
     matrix = confusion_matrix([0, 0, 1, 1], [0, 2, 1, 1], 3)
     np.testing.assert_array_equal(recalls(matrix), [0.5, 1.0, np.nan])
-    assert uar_of(matrix) == 0.75
+    assert uar_from_confusion(matrix) == 0.75
 
 
 def test_the_order_of_the_matrix_is_truth_by_prediction():

@@ -19,7 +19,7 @@ from ser_platform.cli import (
     tune,
     ui,
 )
-from ser_platform.cli.output import one_line
+from ser_platform.cli.output import escape_unprintable
 from ser_platform.errors import SerError
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 app.command()(tune.tune)
 app.command()(train.train)
-app.command(context_settings=submit.OWN_WORDS)(submit.submit)
+app.command(context_settings=submit.PASS_THROUGH)(submit.submit)
 app.command()(evaluate.evaluate)
 app.add_typer(corpora.app, name="corpora")
 app.add_typer(features.app, name="features")
@@ -61,10 +61,10 @@ def main() -> None:
     except SerError as error:
         if _debug:
             raise
-        print(f"ser: {one_line(str(error))}", file=sys.stderr)
+        print(f"ser: {escape_unprintable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that may not be written
         if _debug:
             raise
-        print(f"ser: {one_line(str(error.filename or 'system'))}: {error.strerror or error}", file=sys.stderr)
+        print(f"ser: {escape_unprintable(str(error.filename or 'system'))}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)

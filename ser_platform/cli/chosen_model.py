@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ser_platform.inference.bundle import Bundle
 
-CHOICE = "NAME (its champion), NAME@ALIAS or NAME/VERSION of a registered model, or a folder that holds one."
+MODEL_HELP = "NAME (its champion), NAME@ALIAS or NAME/VERSION of a registered model, or a folder that holds one."
 
 
 @dataclass(frozen=True)
@@ -22,22 +22,22 @@ class ChosenModel:
         return self.name if self.version is None else f"{self.name} v{self.version}"
 
 
-def chosen_model(text: str) -> ChosenModel:
+def load_chosen_model(text: str) -> ChosenModel:
     """Read the model that `text` names.
 
     Raises:
         UserError: there is none.
         BundleError: it is damaged or altered.
     """
-    from ser_platform.files import expanded
+    from ser_platform.files import expand_path
     from ser_platform.inference.bundle import read_bundle
 
-    folder = expanded(text)
+    folder = expand_path(text)
     if folder.is_dir():
         return ChosenModel(folder.resolve().name, None, read_bundle(folder))
     from ser_platform.tracking.mlflow_store import open_client
-    from ser_platform.tracking.registry import find_model, load
+    from ser_platform.tracking.registry import find_model, load_bundle
 
     client = open_client()
     registered = find_model(client, text)
-    return ChosenModel(registered.name, registered.version, load(client, registered))
+    return ChosenModel(registered.name, registered.version, load_bundle(client, registered))

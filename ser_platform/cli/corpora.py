@@ -6,8 +6,8 @@ import typer
 
 from ser_platform.cli.doctor import doctor
 from ser_platform.cli.fetch import fetch
-from ser_platform.cli.options import DataOptions, Json, takes_data
-from ser_platform.cli.output import console, print_json, table
+from ser_platform.cli.options import DataOptions, JsonOption, add_data_options
+from ser_platform.cli.output import console, make_table, print_json
 
 if TYPE_CHECKING:
     from ser_platform.corpora.splits.split import Split
@@ -18,11 +18,11 @@ FEW_SPEAKERS = 8  # named in a table's cell; more are counted
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(as_json: JsonOption = False) -> None:
     """List the corpora: what they are, where they were found, how to get them."""
     from ser_platform.corpora.datasets import CORPORA
 
-    entries = [_described(name) for name in CORPORA]
+    entries = [_corpus_as_json(name) for name in CORPORA]
     if as_json:
         print_json(entries)
         return
@@ -39,16 +39,16 @@ def list_(as_json: Json = False) -> None:
         for name, entry in zip(CORPORA, entries, strict=True)
     ]
     columns = ["name", "language", "classes", "speakers", "clips", "licence", "where, or how to get it"]
-    console().print(table("Corpora", columns, rows))
+    console().print(make_table("Corpora", columns, rows))
 
 
-def _described(name: str) -> dict[str, Any]:
-    from ser_platform.corpora.corpus_lookup import located
+def _corpus_as_json(name: str) -> dict[str, Any]:
+    from ser_platform.corpora.corpus_lookup import locate_corpus
     from ser_platform.corpora.datasets import CORPORA
     from ser_platform.emotions import label_set
 
     adapter = CORPORA[name]
-    facts, path = adapter.FACTS, located(name)
+    facts, path = adapter.FACTS, locate_corpus(name)
     return {
         "name": name,
         "title": facts.title,
@@ -60,7 +60,7 @@ def _described(name: str) -> dict[str, Any]:
         "citation": facts.citation,
         "homepage": facts.homepage,
         "path": None if path is None else str(path),
-        "how": f"ser corpora fetch {name}" if facts.archives else facts.how or facts.homepage,
+        "how": f"ser corpora fetch {name}" if facts.archives else facts.how_to_get or facts.homepage,
     }
 
 
@@ -69,12 +69,12 @@ app.command()(doctor)
 
 
 @app.command()
-@takes_data
+@add_data_options
 def prepare(
     corpus: Annotated[
         str, typer.Argument(help="Name or folder; several: ravdess+emodb. cross_corpus names its own.")
     ] = "",
-    as_json: Json = False,
+    as_json: JsonOption = False,
     *,
     data: DataOptions,
 ) -> None:
@@ -87,7 +87,7 @@ def prepare(
     from ser_platform.progress import Display
 
     out = console()
-    dataset = prepare_dataset(data.data(corpus), Display(error_console() if as_json else out))
+    dataset = prepare_dataset(data.data_request(corpus), Display(error_console() if as_json else out))
     if as_json:
         print_json([_split_json(split) for split in dataset.splits])
         return
@@ -101,17 +101,17 @@ def _split_json(split: "Split") -> dict[str, Any]:
         "fold": split.fold or None,
         "fingerprint": split.fingerprint,
         "manifest": split.manifest.fingerprint,
-        "parts": split.summary(),
-        "gaps": split.gaps,
+        "parts": split.summarise(),
+        "gaps": split.missing_emotions,
     }
 
 
 def _print_split(split: "Split") -> None:
     rows = []
-    for part in split.summary():
+    for part in split.summarise():
         speakers = part["speakers"]
         named = ", ".join(speakers) if len(speakers) <= FEW_SPEAKERS else f"{len(speakers)} speakers"
         counts = [str(count) for count in part["emotions"].values()]
         rows.append([part["part"], str(part["clips"]), f"{part['minutes']:.1f}", *counts, named])
     title = f"Split {split.fingerprint[:12]}, protocol {split.protocol_stamp}"
-    console().print(table(title, ["part", "clips", "minutes", *split.manifest.labels, "speakers"], rows))
+    console().print(make_table(title, ["part", "clips", "minutes", *split.manifest.labels, "speakers"], rows))

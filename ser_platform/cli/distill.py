@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ser_platform.cli.options import Json
-from ser_platform.cli.output import console, print_json, table
+from ser_platform.cli.options import JsonOption
+from ser_platform.cli.output import console, make_table, print_json
 
 if TYPE_CHECKING:
-    from ser_platform.distillation.outputs import KeptOutputs
+    from ser_platform.distillation.outputs import StoredOutputs
 
 app = typer.Typer(no_args_is_help=True, help="What students learn from.")
 outputs = typer.Typer(
@@ -17,15 +17,15 @@ outputs = typer.Typer(
     help="Teacher outputs that are kept: logits of clips, under all that they depend on. Studies compute what lacks.",
 )
 app.add_typer(outputs, name="outputs")
-DAY = 86_400  # seconds
+DAY_S = 86_400  # seconds
 
 
 @outputs.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(as_json: JsonOption = False) -> None:
     """List the kept outputs: of which teacher, of how many clips, when they were used last."""
-    from ser_platform.distillation.outputs import kept_outputs, outputs_folder
+    from ser_platform.distillation.outputs import list_outputs, outputs_folder
 
-    entries = [_described(kept) for kept in kept_outputs()]
+    entries = [_outputs_as_json(kept) for kept in list_outputs()]
     if as_json:
         print_json(entries)
         return
@@ -44,10 +44,10 @@ def list_(as_json: Json = False) -> None:
     ]
     columns = ["teacher", "digest", "model", "kind", "clips heard", "clips labelled", "size", "last used"]
     total = sum(entry["bytes"] for entry in entries) / 1e6
-    console().print(table(f"Teacher outputs: {total:.1f} MB in {outputs_folder()}", columns, rows))
+    console().print(make_table(f"Teacher outputs: {total:.1f} MB in {outputs_folder()}", columns, rows))
 
 
-def _described(kept: "KeptOutputs") -> dict[str, Any]:
+def _outputs_as_json(kept: "StoredOutputs") -> dict[str, Any]:
     about = kept.description
     return {
         "teacher": about.get("title", ""),
@@ -70,21 +70,21 @@ def gc(
         float | None, typer.Option(metavar="DAYS", min=0.0, help="Remove what no study used for so many days.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be freed, remove nothing.")] = False,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove damaged files and leftovers of killed runs, and with an option what was not used of late.
 
     What is removed is computed again when a study needs it.
     """
-    from ser_platform.distillation.outputs import kept_outputs, outputs_folder
+    from ser_platform.distillation.outputs import list_outputs, outputs_folder
 
     now = time.time()
-    before = 0.0 if older_than is None else now - older_than * DAY
-    kept = kept_outputs()
+    before = 0.0 if older_than is None else now - older_than * DAY_S
+    kept = list_outputs()
     unwanted = [each for each in kept if not each.is_readable or each.used_at < before]
     freed, left = (sum(each.size_bytes for each in part) for part in (unwanted, kept))
     if not dry_run:
-        torn = (path for path in outputs_folder().glob(".*.safetensors") if path.stat().st_mtime < now - DAY)
+        torn = (path for path in outputs_folder().glob(".*.safetensors") if path.stat().st_mtime < now - DAY_S)
         for path in (*(each.path for each in unwanted), *torn):
             path.unlink(missing_ok=True)
     if as_json:

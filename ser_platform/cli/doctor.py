@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser_platform.cli.options import DataOptions, Json
-from ser_platform.cli.output import console, error_console, print_json, table
+from ser_platform.cli.options import DataOptions, JsonOption
+from ser_platform.cli.output import console, error_console, make_table, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from ser_platform.corpora.doctor.diagnosis import Finding
     from ser_platform.corpora.doctor.examination import Examination
 
-NAMED = 6  # cases that a finding names on a terminal; the page and the JSON have all
-MANY_NAMED = frozenset({"misfits", "repeated-ids", "unreadable"})  # to be mended file by file
-MANY = 40
-BAR = 40  # columns
-WORD = 16  # letters; cases so short stand in one line
+MAX_NAMED_CASES = 6  # cases that a finding names on a terminal; the page and the JSON have all
+FILE_BY_FILE_CODES = frozenset({"misfits", "repeated-ids", "unreadable"})  # to be mended file by file
+MAX_FILE_CASES = 40
+BAR_COLUMNS = 40  # columns
+MAX_INLINE_CHARS = 16  # letters; cases so short stand in one line
 STYLES = {"spoils": "bold red", "beware": "yellow", "note": "cyan"}
 
 
@@ -40,7 +40,7 @@ def doctor(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the default split.")] = 0,
     max_bad: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest share of unusable files.")] = 0.05,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the page goes; default: runs/doctor-CORPUS.html.")
     ] = None,
@@ -53,22 +53,22 @@ def doctor(
     from ser_platform.corpora.doctor.diagnosis import diagnose
     from ser_platform.corpora.doctor.examination import examine
     from ser_platform.corpora.doctor.examination_page import write_page
-    from ser_platform.corpora.doctor.examination_report import report, spoils
+    from ser_platform.corpora.doctor.examination_report import build_report, has_spoiling_finding
     from ser_platform.progress import Display
     from ser_platform.settings import runs_folder
 
-    request = DataOptions(as_name, labels, speaker_from, speaker_column, columns).speech(corpus)
-    with Display(error_console()).counting("listened to") as progress:
+    request = DataOptions(as_name, labels, speaker_from, speaker_column, columns).corpus_request(corpus)
+    with Display(error_console()).showing_progress("listened to") as progress:
         examination = examine(request, seed, jobs, progress)
     findings = diagnose(examination, max_bad)
     page = html or runs_folder() / f"doctor-{_file_name(corpus)}.html"
     write_page(examination, findings, page)
     if as_json:
-        print_json({**report(examination, findings), "page": str(page)})
+        print_json({**build_report(examination, findings), "page": str(page)})
     else:
         _print(examination, findings, console())
         print(f"page: {page}")
-    if spoils(findings):
+    if has_spoiling_finding(findings):
         raise typer.Exit(1)
 
 
@@ -78,11 +78,12 @@ def _file_name(corpus: str) -> str:
 
 
 def _print(exam: "Examination", findings: "list[Finding]", out: "Console") -> None:
-    from ser_platform.corpora.doctor.examination_report import levels, printable
+    from ser_platform.corpora.doctor.examination_report import escape_unprintable, group_by_level
 
     n_speakers, minutes = len(exam.manifest.speakers), sum(clip.seconds for clip in exam.measures) / 60
     out.print(
-        f"{printable(exam.collected.name)}: {len(exam.manifest)} clips, {minutes:.1f} minutes, {n_speakers} speakers, "
+        f"{escape_unprintable(exam.collected.name)}: {len(exam.manifest)} clips, {minutes:.1f} minutes, {n_speakers} "
+        "speakers, "
         f"{len(exam.manifest.labels)} emotions",
         markup=False,
         highlight=False,
@@ -90,10 +91,10 @@ def _print(exam: "Examination", findings: "list[Finding]", out: "Console") -> No
     if len(exam.manifest):
         _print_counts(exam, out)
         _print_durations(exam, out)
-    for level, found in levels(findings).items():
+    for level, found in group_by_level(findings).items():
         for finding in found:
             _print_finding(level, finding, out)
-    n_spoiling = len(levels(findings)["spoils"])
+    n_spoiling = len(group_by_level(findings)["spoils"])
     verdict = "nothing here spoils an experiment"
     if n_spoiling:
         verdict = f"{n_spoiling} finding{'s' if n_spoiling > 1 else ''} would spoil an experiment"
@@ -103,17 +104,17 @@ def _print(exam: "Examination", findings: "list[Finding]", out: "Console") -> No
 def _print_finding(level: str, finding: "Finding", out: "Console") -> None:
     from rich.text import Text
 
-    from ser_platform.corpora.doctor.examination_report import printable
+    from ser_platform.corpora.doctor.examination_report import escape_unprintable
 
-    out.print(Text.assemble((f"{level:<7}", STYLES[level]), f" {printable(finding.text)}"))
+    out.print(Text.assemble((f"{level:<7}", STYLES[level]), f" {escape_unprintable(finding.text)}"))
     cases = finding.details or finding.clips or finding.speakers
-    most = MANY if finding.code in MANY_NAMED else NAMED if level != "note" else 0
+    most = MAX_FILE_CASES if finding.code in FILE_BY_FILE_CODES else MAX_NAMED_CASES if level != "note" else 0
     n_shown = min(len(cases), most)
     shown = cases[:n_shown]
-    if all(len(case) <= WORD for case in shown):
+    if all(len(case) <= MAX_INLINE_CHARS for case in shown):
         shown = (", ".join(shown),) if shown else ()
     for case in shown:
-        out.print(Text(f"          {printable(case)}"))
+        out.print(Text(f"          {escape_unprintable(case)}"))
     if 0 < n_shown < len(cases):
         out.print(Text(f"          and {len(cases) - n_shown} more"))
 
@@ -121,9 +122,13 @@ def _print_finding(level: str, finding: "Finding", out: "Console") -> None:
 def _print_counts(exam: "Examination", out: "Console") -> None:
     from rich.markup import escape
 
-    from ser_platform.corpora.doctor.examination_report import SPEAKERS_SHOWN, clips_by_speaker_and_emotion, printable
+    from ser_platform.corpora.doctor.examination_report import (
+        SPEAKERS_SHOWN,
+        count_clips_by_speaker_and_emotion,
+        escape_unprintable,
+    )
 
-    counts, labels = clips_by_speaker_and_emotion(exam), exam.manifest.labels
+    counts, labels = count_clips_by_speaker_and_emotion(exam), exam.manifest.labels
     if len(counts) > SPEAKERS_SHOWN:
         rows = []
         for label in labels:
@@ -131,15 +136,15 @@ def _print_counts(exam: "Examination", out: "Console") -> None:
             spread = [str(having[0]), str(having[len(having) // 2]), str(having[-1])]
             rows.append([label, str(sum(having)), str(len(having)), *spread])
         headers = ["emotion", "clips", "speakers", "least a speaker", "median", "most"]
-        out.print(table(f"Clips of {len(counts)} speakers", headers, rows))
+        out.print(make_table(f"Clips of {len(counts)} speakers", headers, rows))
         return
     rows = [
-        [escape(printable(speaker)), *(str(row[label]) for label in labels), str(sum(row.values()))]
+        [escape(escape_unprintable(speaker)), *(str(row[label]) for label in labels), str(sum(row.values()))]
         for speaker, row in counts.items()
     ]
     sums = [sum(row[label] for row in counts.values()) for label in labels]
     rows.append(["all", *map(str, sums), str(sum(sums))])
-    out.print(table("Clips", ["speaker", *labels, "all"], rows))
+    out.print(make_table("Clips", ["speaker", *labels, "all"], rows))
 
 
 def _print_durations(exam: "Examination", out: "Console") -> None:
@@ -152,7 +157,7 @@ def _print_durations(exam: "Examination", out: "Console") -> None:
     histogram = duration_histogram(seconds)
     lines = [f"Durations: {min(seconds):.2f} to {max(seconds):.2f} s, median {median(seconds):.2f} s"]
     for low, high, count in zip(histogram.edges, histogram.edges[1:], histogram.counts, strict=False):
-        bar = "#" * -(-BAR * count // max(histogram.counts))
+        bar = "#" * -(-BAR_COLUMNS * count // max(histogram.counts))
         lines.append(f"  {low:6.2f} - {high:6.2f} s {count:7d} {bar}")
     formats = Counter(f"{clip.sample_rate} Hz {clip.channels} ch {clip.subtype}" for clip in exam.measures)
     lines.append("Formats: " + ", ".join(f"{count} x {name}" for name, count in formats.most_common()))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ser_platform.cli.chosen_model import CHOICE, chosen_model
-from ser_platform.cli.options import Corpora, DataOptions, Json, one_corpus, takes_data
-from ser_platform.cli.output import console, error_console, print_json, table, uar_text
+from ser_platform.cli.chosen_model import MODEL_HELP, load_chosen_model
+from ser_platform.cli.options import CorporaOption, DataOptions, JsonOption, add_data_options, require_one_corpus
+from ser_platform.cli.output import console, error_console, format_test_uar, make_table, print_json
 from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from ser_platform.inference.bundle import Bundle
 
 
-@takes_data
+@add_data_options
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=CHOICE)],
-    corpus: Corpora,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    corpus: CorporaOption,
     part: Annotated[
         str | None,
         typer.Option(help="test, dev or all; default: all where the model has heard nobody of the corpus, else test."),
@@ -30,7 +30,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write figures, predictions.csv and evaluation.json there.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
     *,
     data: DataOptions,
 ) -> None:
@@ -44,19 +44,19 @@ def evaluate(
 
     if out is not None and out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder")
-    chosen = chosen_model(model)
+    chosen = load_chosen_model(model)
     title, bundle = chosen.title, chosen.bundle
     assessment = assess(
         bundle,
         title,
-        data.data(one_corpus(corpus)),
+        data.data_request(require_one_corpus(corpus)),
         Display(error_console() if as_json else console()),
         part=part,
         labels=data.labels,
-        own_split=data.protocol is None and data.seed is None and data.fold is None,
+        use_own_split=data.protocol is None and data.seed is None and data.fold is None,
         allow_leak=allow_leak,
     )
-    described = _described(title, bundle, assessment)
+    described = _assessment_as_json(title, bundle, assessment)
     if out is not None:
         _write(out, described, bundle, assessment)
     if as_json:
@@ -67,7 +67,7 @@ def evaluate(
             console().print(f"written to {out}", highlight=False)
 
 
-def _described(title: str, bundle: "Bundle", assessment: "Assessment") -> dict[str, Any]:
+def _assessment_as_json(title: str, bundle: "Bundle", assessment: "Assessment") -> dict[str, Any]:
     score = assessment.score
     return {
         "model": title,
@@ -83,7 +83,7 @@ def _described(title: str, bundle: "Bundle", assessment: "Assessment") -> dict[s
         },
         "interval_over": score.uar.over,
         "caveat": score.uar.caveat,
-        "looks": assessment.looks,
+        "looks": assessment.n_test_evaluations,
         "confusion_matrix": score.matrix.tolist(),
     }
 
@@ -93,13 +93,13 @@ def _print(title: str, bundle: "Bundle", assessment: "Assessment") -> None:
     rows = []
     for number, label in enumerate(bundle.labels):
         recall = score.intervals.get(f"recall_{label}")
-        told = "-" if recall is None else f"{recall.value:.3f} [{recall.low:.3f}, {recall.high:.3f}]"
-        rows.append([label, *map(str, score.matrix[number]), told])
+        cell = "-" if recall is None else f"{recall.value:.3f} [{recall.low:.3f}, {recall.high:.3f}]"
+        rows.append([label, *map(str, score.matrix[number]), cell])
     what = f"{title} on {assessment.corpus}, {assessment.part}: {len(assessment.clips)} clips"
     where = f"{what}; protocol {assessment.protocol}"
-    out.print(table(where, ["spoken \\ predicted", *bundle.labels, "recall, 95 % interval"], rows))
-    looks = "" if assessment.looks is None else str(assessment.looks)
-    out.print(f"UAR {uar_text(score.metrics, looks)}", highlight=False)
+    out.print(make_table(where, ["spoken \\ predicted", *bundle.labels, "recall, 95 % interval"], rows))
+    n_test_evaluations = "" if assessment.n_test_evaluations is None else str(assessment.n_test_evaluations)
+    out.print(f"UAR {format_test_uar(score.metrics, n_test_evaluations)}", highlight=False)
     if len(set(score.predictions)) == 1:
         out.print(f"note: every clip was called {bundle.labels[score.predictions[0]]}", highlight=False)
     for name, what in (("war", "WAR"), ("macro_f1", "macro-F1")):
@@ -108,14 +108,14 @@ def _print(title: str, bundle: "Bundle", assessment: "Assessment") -> None:
 
 
 def _write(folder: Path, described: dict[str, Any], bundle: "Bundle", assessment: "Assessment") -> None:
-    from ser_platform.evaluation.test_figures import confusion_figure, recall_figure
+    from ser_platform.evaluation.test_figures import draw_confusion_matrix, draw_recalls
     from ser_platform.files import write_json
 
     folder.mkdir(parents=True, exist_ok=True)
     score, clips = assessment.score, assessment.clips
     title = f"{described['model']} on {assessment.corpus}: UAR {score.uar.value:.3f}, {assessment.protocol}"
-    confusion_figure(score.matrix, bundle.labels, title, folder / "confusion_matrix.png")
-    recall_figure(score.matrix, bundle.labels, title, folder / "recall.png")
+    draw_confusion_matrix(score.matrix, bundle.labels, title, folder / "confusion_matrix.png")
+    draw_recalls(score.matrix, bundle.labels, title, folder / "recall.png")
     write_json(folder / "evaluation.json", described)
     with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

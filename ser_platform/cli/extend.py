@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ser_platform.cli.tune import carry_out
+from ser_platform.cli.tune import run_plan
 
 
 def extend(
@@ -19,4 +19,4 @@ def extend(
     """
     from ser_platform.workflows.extend import extend as more_of
 
-    carry_out(more_of(name, trials, minutes))
+    run_plan(more_of(name, trials, minutes))

@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ser_platform.cli.features_show import show
-from ser_platform.cli.options import DataOptions, Json
-from ser_platform.cli.output import console, error_console, print_json, table
+from ser_platform.cli.options import DataOptions, JsonOption
+from ser_platform.cli.output import console, error_console, make_table, print_json
 from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
-    from ser_platform.features.store.eviction import Stored
+    from ser_platform.features.store.eviction import StoredFamilySummary
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Stored features: list them, extract more, check them, make room. SER_FEATURES_GB bounds what they take.",
 )
 app.command()(show)
-DAY = 86_400  # seconds
+DAY_S = 86_400  # seconds
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(as_json: JsonOption = False) -> None:
     """List the stored families: parameters, dtype, clips, size, when they were used last."""
-    from ser_platform.features.store.eviction import listing
+    from ser_platform.features.store.eviction import list_stored_families
     from ser_platform.features.store.feature_store import families_folder
 
-    entries = [_described(stored) for stored in listing(families_folder())]
+    entries = [_family_as_json(stored) for stored in list_stored_families(families_folder())]
     if as_json:
         print_json(entries)
         return
@@ -45,11 +45,13 @@ def list_(as_json: Json = False) -> None:
     ]
     total = sum(entry["bytes"] for entry in entries) / 1e9
     title = f"Stored features: {total:.2f} GB in {families_folder()}"
-    console().print(table(title, ["family", "parameters", "dtype", "clips", "size", "last used"], rows))
+    console().print(make_table(title, ["family", "parameters", "dtype", "clips", "size", "last used"], rows))
 
 
-def _described(stored: "Stored") -> dict[str, Any]:
-    last = None if stored.used_at is None else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(stored.used_at))
+def _family_as_json(stored: "StoredFamilySummary") -> dict[str, Any]:
+    last = (
+        None if stored.accessed_at is None else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(stored.accessed_at))
+    )
     return {
         "family": stored.about.get("family", stored.folder.name.split("-")[0]),
         "kind": stored.about.get("kind"),
@@ -59,7 +61,7 @@ def _described(stored: "Stored") -> dict[str, Any]:
         "clips": stored.n_clips,
         "bytes": stored.n_bytes,
         "last_used": last,
-        "readable": stored.readable,
+        "readable": stored.is_readable,
         "path": str(stored.folder),
     }
 
@@ -90,29 +92,29 @@ def extract(
     ] = None,
     as_name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Read the folder as this corpus.")] = None,
     max_bad: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest share of unusable files.")] = 0.05,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compute and store feature sets of a corpus; what is stored is not computed again. A kill costs seconds of work.
 
     Example: ser features extract ravdess --sets log_mel,f0
     """
-    from ser_platform.features.dataset import USUAL_SETS, DataRequest, prepare_speech
-    from ser_platform.features.store.extraction import mapper_over
+    from ser_platform.features.dataset import DEFAULT_FEATURE_SETS, DataRequest, prepare_speech
+    from ser_platform.features.store.extraction import make_local_mapper
     from ser_platform.progress import Display
-    from ser_platform.tuning.execution.remote_extraction import mapper
+    from ser_platform.tuning.execution.remote_extraction import choose_mapper
 
-    names = _names(sets) or USUAL_SETS
-    request = DataRequest(DataOptions(as_name).speech(corpus), max_bad=max_bad)
+    names = _names(sets) or DEFAULT_FEATURE_SETS
+    request = DataRequest(DataOptions(as_name).corpus_request(corpus), max_bad=max_bad)
     display = Display(error_console() if as_json else console())
-    chosen = mapper() if jobs is None else mapper_over(jobs)
+    chosen = choose_mapper() if jobs is None else make_local_mapper(jobs)
     speech = prepare_speech(request, display, names=names, mapper=chosen, dtype=dtype)
     if as_json:
-        told = {"corpus": speech.name, "clips": len(speech.manifest), "decoded": speech.extracted}
-        print_json({**told, "sets": list(names), "dtype": dtype, "seconds": round(speech.seconds, 3)})
+        content = {"corpus": speech.name, "clips": len(speech.manifest), "decoded": speech.n_decoded}
+        print_json({**content, "sets": list(names), "dtype": dtype, "seconds": round(speech.elapsed_s, 3)})
         return
-    display.say(
-        f"{speech.name}: {', '.join(names)} of {len(speech.manifest)} clips are stored; {speech.extracted} files "
-        f"decoded in {speech.seconds:.1f} s"
+    display.print_line(
+        f"{speech.name}: {', '.join(names)} of {len(speech.manifest)} clips are stored; {speech.n_decoded} files "
+        f"decoded in {speech.elapsed_s:.1f} s"
     )
 
 
@@ -133,7 +135,7 @@ def verify(
     sets: Annotated[str | None, typer.Option(metavar="A,B", help="Which feature sets; default: all.")] = None,
 ) -> None:
     """Read all stored features and compare them with their digests; what was altered is dropped."""
-    from ser_platform.features.store.feature_store import verify as check
+    from ser_platform.features.store.feature_store import verify_store as check
 
     n_bytes = check(_names(sets) or None)
     console().print(f"{n_bytes / 1e9:.2f} GB of stored features are what was written", highlight=False)
@@ -148,20 +150,20 @@ def gc(
         float | None, typer.Option(metavar="GB", min=0.0, help="Remove the least recently used down to this size.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be freed, remove nothing.")] = False,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove leftovers of killed runs and stores of other versions, and with an option what was not used of late.
 
     What another live process has open stays.
     """
-    from ser_platform.features.store.eviction import GIGABYTE, collect_garbage, total_size
+    from ser_platform.features.store.eviction import GIGABYTE, collect_garbage, measure_store_size
     from ser_platform.features.store.feature_store import families_folder
 
     root = families_folder()
     to_bytes = math.inf if to is None else to * GIGABYTE
-    before = -math.inf if older_than is None else time.time() - older_than * DAY
+    before = -math.inf if older_than is None else time.time() - older_than * DAY_S
     freed = collect_garbage(root, to_bytes, before, dry_run)
-    left = total_size(root) - (freed if dry_run else 0)
+    left = measure_store_size(root) - (freed if dry_run else 0)
     if as_json:
         print_json({"freed_bytes": freed, "left_bytes": left, "dry_run": dry_run})
         return

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ser_platform.cli.options import Json
+from ser_platform.cli.options import JsonOption
 from ser_platform.cli.output import print_json
 
 
@@ -14,7 +14,7 @@ def show(
     out: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Where the figure goes; default: runs/features-FILE.png.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Draw a recording's waveform, mel bands, pitch classes and F0 over one time axis, and tell it in numbers.
 
@@ -35,12 +35,12 @@ def show(
     audio = read_audio(file)
 
     from ser_platform.features.views.clip_figure import (  # seconds of imports: a wrong file is told first
-        ShownClip,
-        clip_figure,
+        AnalysedClip,
+        draw_clip,
     )
 
-    clip = ShownClip.of(audio)
-    clip_figure(clip, file.name, png)
+    clip = AnalysedClip.from_audio(audio)
+    draw_clip(clip, file.name, png)
     facts = clip.facts
     if as_json:
         print_json({"path": str(file), **asdict(facts), "figure": str(png)})

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser_platform.cli.chosen_model import CHOICE, chosen_model
-from ser_platform.cli.output import console, print_json, table, uar_text
+from ser_platform.cli.chosen_model import MODEL_HELP, load_chosen_model
+from ser_platform.cli.output import console, format_test_uar, make_table, print_json
 from ser_platform.errors import PromotionRefused, UserError
 
 if TYPE_CHECKING:
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Registered models: list, show, compare, promote, roll back, export, delete."
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(as_json: JsonOption = False) -> None:
     """List every registered version, newest first."""
     from ser_platform.tracking import registry
     from ser_platform.tracking.mlflow_store import open_client
 
     models = registry.list_models(open_client())
     if as_json:
-        print_json([registry.as_json(model) for model in models])
+        print_json([registry.version_as_json(model) for model in models])
         return
     rows = [
         [
@@ -37,19 +37,19 @@ def list_(as_json: Json = False) -> None:
             model.tags.get("corpus", ""),
             model.tags.get("protocol", ""),
             f"{_dev_uar(model.metrics):.3f}",
-            uar_text(model.metrics, model.tags.get("test_looks", "")),
+            format_test_uar(model.metrics, model.tags.get("test_looks", "")),
             model.tags.get("teacher", "-"),
         ]
         for model in models
     ]
     columns = ["name", "version", "aliases", "corpus", "protocol", "dev UAR", "test UAR, 95 % interval", "teacher"]
-    console().print(table("Registered models", columns, rows))
+    console().print(make_table("Registered models", columns, rows))
 
 
 @app.command()
 def show(
     model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a registered version: where it comes from, its figures, what was decided about it."""
     from ser_platform.tracking import registry
@@ -57,9 +57,9 @@ def show(
 
     found = registry.find_model(open_client(), model)
     if as_json:
-        print_json(registry.as_json(found) | {"run_id": found.run_id, "tags": dict(found.tags)})
+        print_json(registry.version_as_json(found) | {"run_id": found.run_id, "tags": dict(found.tags)})
         return
-    plain = registry.as_json(found)
+    plain = registry.version_as_json(found)
     rows = [
         ["aliases", ", ".join(found.aliases) or "-"],
         ["corpus", plain["corpus"]],
@@ -69,7 +69,7 @@ def show(
         ["teacher", plain["teacher"] or "-"],
         ["emotions", found.tags.get("labels", "")],
         ["dev UAR", f"{_dev_uar(found.metrics):.3f}"],
-        ["test UAR, 95 % interval", uar_text(found.metrics, found.tags.get("test_looks", ""))],
+        ["test UAR, 95 % interval", format_test_uar(found.metrics, found.tags.get("test_looks", ""))],
     ]
     rows += [
         [f"test recall, {name.removeprefix('test_recall_')}", f"{value:.3f}"]
@@ -85,15 +85,15 @@ def show(
     rows += [
         [name, f"{plain[key] / unit:{form}}{ends[name]}"] for name, key, unit, form in units if plain[key] is not None
     ]
-    rows += [["digest", plain["digest"]], *([key, told] for key, told in plain["decisions"].items())]
-    console().print(table(found.title, ["what", "is"], rows))
+    rows += [["digest", plain["digest"]], *([key, decision] for key, decision in plain["decisions"].items())]
+    console().print(make_table(found.title, ["what", "is"], rows))
 
 
 @app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
     second: Annotated[str, typer.Argument(help="The same.")],
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare two versions on the same test clips: what the second gains, with its interval, recalls, latency.
 
@@ -104,21 +104,29 @@ def compare(
     from ser_platform.tracking.mlflow_store import open_client
 
     client = open_client()
-    found = gate_inputs.compare(client, *(registry.find_model(client, text) for text in (first, second)))
+    found = gate_inputs.compare_versions(client, *(registry.find_model(client, text) for text in (first, second)))
     titles, gain = [model.title for model in found.models], found.gain
     shown = [
-        dict(zip(clips.labels, recalls(confusion_matrix(clips.truth, clips.predicted, len(clips.labels))), strict=True))
-        for clips in found.clips
+        dict(
+            zip(
+                clips.labels,
+                recalls(confusion_matrix(clips.targets, clips.predictions, len(clips.labels))),
+                strict=True,
+            )
+        )
+        for clips in found.test_predictions
     ]
     if as_json:
         models = [
-            registry.as_json(model) | {"latency_p95_ms": latency, "recalls": recall}
+            registry.version_as_json(model) | {"latency_p95_ms": latency, "recalls": recall}
             for model, latency, recall in zip(found.models, found.latency_p95_ms, shown, strict=True)
         ]
-        told = None if gain is None else {"value": gain.value, "low": gain.low, "high": gain.high, "over": gain.over}
-        print_json({"models": models, "gain": told, "incomparable": found.incomparable})
+        gain_json = (
+            None if gain is None else {"value": gain.value, "low": gain.low, "high": gain.high, "over": gain.over}
+        )
+        print_json({"models": models, "gain": gain_json, "incomparable": found.why_no_gain})
         return
-    rows = [["test UAR", *(uar_text(model.metrics) for model in found.models)]]
+    rows = [["test UAR", *(format_test_uar(model.metrics) for model in found.models)]]
     emotions = list(dict.fromkeys([*shown[0], *shown[1]]))
     rows += [
         [f"recall, {name}", *(f"{recall[name]:.3f}" if name in recall else "-" for recall in shown)]
@@ -131,9 +139,9 @@ def compare(
     latencies = ("-" if latency is None else f"{latency:.1f} ms" for latency in found.latency_p95_ms)
     rows.append(["latency, 95th percentile", *latencies])
     out = console()
-    out.print(table("Two versions", ["", *titles], rows))
+    out.print(make_table("Two versions", ["", *titles], rows))
     if gain is None:
-        out.print(f"no gain can be told: {found.incomparable}", highlight=False)
+        out.print(f"no gain can be told: {found.why_no_gain}", highlight=False)
         return
     caveat = f" ({gain.caveat})" if gain.caveat else ""
     sure = "" if gain.low > 0 or gain.high < 0 else ": no sure difference, the interval holds 0"
@@ -227,7 +235,7 @@ def _promote(
     if champion is not None and champion.version == candidate.version:
         out.print(f"{candidate.title} is the champion already", highlight=False)
         return None
-    gates = gate_inputs.gates_of(client, candidate, champion, limits)
+    gates = gate_inputs.evaluate_candidate(client, candidate, champion, limits)
     for gate in gates:
         out.print(f"{gate.verdict:<10}  {gate.name}: {gate.detail}", highlight=False)
     try:
@@ -245,7 +253,7 @@ def _promote(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help=CHOICE)],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; it must not be there, or be empty.")],
     int8: Annotated[bool, typer.Option("--int8", help="Keep weights in 8 bits: under a third of the size.")] = False,
 ) -> None:
@@ -255,7 +263,7 @@ def export(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; give a new folder")
-    chosen = chosen_model(model)
+    chosen = load_chosen_model(model)
     chosen.bundle.write(folder, chosen.bundle.card, int8=int8)
     out = console()
     out.print(f"{chosen.title} is in {folder}", highlight=False)

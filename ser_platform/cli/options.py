@@ -15,23 +15,24 @@ if TYPE_CHECKING:
     from ser_platform.corpora.corpus_lookup import CorpusRequest
     from ser_platform.features.dataset import DataRequest
 
-SPEECH, SPLIT = "Which speech", "How it is split"  # panels of --help
+SPEECH_PANEL, SPLIT_PANEL = "Which speech", "How it is split"  # panels of --help
 
-Corpora = Annotated[
+CorporaOption = Annotated[
     list[str],
     typer.Option(
         "--corpus", metavar="CORPUS", help="Name or folder; several: ravdess+emodb. cross_corpus names its own."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What the user said of speech and split. `takes_data` makes an option of every field."""
+    """What the user said of speech and split. `add_data_options` makes an option of every field."""
 
     as_name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Read the folder as this corpus.", rich_help_panel=SPEECH)
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Read the folder as this corpus.", rich_help_panel=SPEECH_PANEL),
     ] = None
     labels: Annotated[
         str | None,
@@ -39,7 +40,7 @@ class DataOptions:
             metavar="RULES",
             help="Which emotions count as what (data.labels): as_labelled, shared, 4, 6, 7 or 8, then rules with "
             "commas, like '6, boredom -> neutral' or 'drop calm'.",
-            rich_help_panel=SPEECH,
+            rich_help_panel=SPEECH_PANEL,
         ),
     ] = None
     speaker_from: Annotated[
@@ -47,12 +48,12 @@ class DataOptions:
         typer.Option(
             metavar="REGEX",
             help="Finds the speaker in a clip's path within its corpus: the one group, like '^([^/]+)/'.",
-            rich_help_panel=SPEECH,
+            rich_help_panel=SPEECH_PANEL,
         ),
     ] = None
     speaker_column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Column of metadata.csv that says who speaks.", rich_help_panel=SPEECH),
+        typer.Option(metavar="NAME", help="Column of metadata.csv that says who speaks.", rich_help_panel=SPEECH_PANEL),
     ] = None
     columns: Annotated[
         list[str] | None,
@@ -60,36 +61,38 @@ class DataOptions:
             "--column",
             metavar="OURS=THEIRS",
             help="Column of metadata.csv that holds one of ours, like emotion=label or file_name=path.",
-            rich_help_panel=SPEECH,
+            rich_help_panel=SPEECH_PANEL,
         ),
     ] = None
     max_bad: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Largest share of unusable files.", rich_help_panel=SPEECH)
+        float, typer.Option(min=0.0, max=1.0, help="Largest share of unusable files.", rich_help_panel=SPEECH_PANEL)
     ] = 0.05
     protocol: Annotated[
         str | None,
         typer.Option(
             help="speaker (the default), loso, speaker_kfold:K, official, fixed:FILE.csv, "
             "cross_corpus:train=A,test=B or random.",
-            rich_help_panel=SPLIT,
+            rich_help_panel=SPLIT_PANEL,
         ),
     ] = None
     fold: Annotated[
-        int | None, typer.Option(min=1, help="Which fold of a protocol that makes several.", rich_help_panel=SPLIT)
+        int | None,
+        typer.Option(min=1, help="Which fold of a protocol that makes several.", rich_help_panel=SPLIT_PANEL),
     ] = None
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Seeds what the protocol leaves open; default 0.", rich_help_panel=SPLIT)
+        int | None,
+        typer.Option(min=0, help="Seeds what the protocol leaves open; default 0.", rich_help_panel=SPLIT_PANEL),
     ] = None
     allow_leaky_split: Annotated[
         bool,
         typer.Option(
             "--allow-leaky-split",
             help="Allow a split that leaks; all that comes of it is stamped.",
-            rich_help_panel=SPLIT,
+            rich_help_panel=SPLIT_PANEL,
         ),
     ] = False
 
-    def speech(self, corpus: str) -> "CorpusRequest":
+    def corpus_request(self, corpus: str) -> "CorpusRequest":
         """Return the request for this speech.
 
         Raises:
@@ -109,12 +112,12 @@ class DataOptions:
             raise UserError("--speaker-from and --speaker-column both say who speaks; give one")
         return CorpusRequest(corpus, self.as_name, self.speaker_from, mapped, self.labels or "as_labelled")
 
-    def data(self, corpus: str) -> "DataRequest":
+    def data_request(self, corpus: str) -> "DataRequest":
         """Return the request for this speech and split."""
         from ser_platform.features.dataset import DataRequest
 
         return DataRequest(
-            self.speech(corpus),
+            self.corpus_request(corpus),
             self.protocol or "speaker",
             self.fold,
             self.seed or 0,
@@ -123,7 +126,7 @@ class DataOptions:
         )
 
 
-def assignments(words: list[str] | None, data: DataOptions) -> Settings:
+def parse_fixed_settings(words: list[str] | None, data: DataOptions) -> Settings:
     """Return what `--set` and `--labels` fix.
 
     Raises:
@@ -137,7 +140,7 @@ def assignments(words: list[str] | None, data: DataOptions) -> Settings:
     return {**parsed, "data.labels": data.labels}
 
 
-def one_corpus(given: list[str]) -> str:
+def require_one_corpus(given: list[str]) -> str:
     """Return what `--corpus` says, "" where it was not given.
 
     Raises:
@@ -148,8 +151,8 @@ def one_corpus(given: list[str]) -> str:
     return given[0] if given else ""
 
 
-def takes_data(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb with a parameter `data: DataOptions` every option of it, behind its own."""
+def add_data_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb with a parameter `task: DataOptions` every option of it, behind its own."""
     hints = get_type_hints(DataOptions, include_extras=True)
     shared = [
         inspect.Parameter(

@@ -29,7 +29,7 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=1))
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Return a table; columns whose cells are all numbers stand to the right."""
     made = Table(title=title, title_justify="left")
     for number, name in enumerate(columns):
@@ -40,22 +40,22 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return made
 
 
-def uar_text(metrics: Mapping[str, float], looks: str = "") -> str:
+def format_test_uar(metrics: Mapping[str, float], n_test_evaluations: str = "") -> str:
     """Return a test UAR with its interval and what it rests on."""
     if "test_uar" not in metrics:
         return "-"
     text = f"{metrics['test_uar']:.3f} [{metrics['test_uar_low']:.3f}, {metrics['test_uar_high']:.3f}]"
-    text += _heard(int(metrics.get("test_speakers", 0)))
-    return f"{text}, look {looks}" if looks else text
+    text += _format_speakers(int(metrics.get("test_speakers", 0)))
+    return f"{text}, look {n_test_evaluations}" if n_test_evaluations else text
 
 
-def _heard(speakers: int) -> str:
+def _format_speakers(speakers: int) -> str:
     """Tell how many speakers a figure is about; of fewer than eight it says nothing beyond them."""
     if speakers >= 8:
         return f", {speakers} speakers"
     return {0: "", 1: " this speaker only"}.get(speakers, f" these {speakers} speakers only")
 
 
-def one_line(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Return text with what no line should hold (newlines, escapes, broken letters) written out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

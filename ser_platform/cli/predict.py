@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ser_platform.cli.chosen_model import CHOICE, chosen_model
-from ser_platform.cli.output import console, print_json, table
+from ser_platform.cli.chosen_model import MODEL_HELP, load_chosen_model
+from ser_platform.cli.output import console, make_table, print_json
 from ser_platform.errors import WorkFailed
 
 
 def predict(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Audio files, or folders of them.")],
-    model: Annotated[str, typer.Option(help=CHOICE)] = "ser-student",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "ser-student",
     one_speaker: Annotated[
         bool,
         typer.Option(
@@ -25,11 +25,11 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell the emotion in speech: the most probable one, and the probability of each."""
-    from ser_platform.inference.predictor import Predictor, audio_files, predicted
+    from ser_platform.inference.predictor import Predictor, find_audio_files, predict_files
 
-    files = audio_files(paths)
-    chosen = chosen_model(model)
-    predictions, refused = predicted(Predictor(chosen.bundle), files, one_speaker)
+    files = find_audio_files(paths)
+    chosen = load_chosen_model(model)
+    predictions, refused = predict_files(Predictor(chosen.bundle), files, one_speaker)
     answers: list[dict[str, Any]] = [
         {
             "path": str(path),
@@ -46,7 +46,7 @@ def predict(
         print_json(answers)
     elif answers:
         rows = [[a["path"], a["emotion"], _top(a["probabilities"])] for a in answers]
-        console().print(table(chosen.title, ["file", "emotion", "probabilities"], rows))
+        console().print(make_table(chosen.title, ["file", "emotion", "probabilities"], rows))
     for unusable in refused:
         print(f"set aside: {unusable}", file=sys.stderr)
     if refused:

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from ser_platform.cli.output import console, print_json, table
-from ser_platform.errors import SpaceError, UnknownChoice
+from ser_platform.cli.output import console, make_table, print_json
+from ser_platform.errors import SearchSpaceError, UnknownChoice
 
 SPACES_FOLDER = Path("search_spaces")
 
 
 def known_spaces() -> dict[str, Path]:
     """Return every search-space file by name; the working directory's go before the shipped ones."""
-    from ser_platform.tuning.search_space.yaml_file import space_files
+    from ser_platform.tuning.search_space.yaml_file import find_space_files
 
     shipped = Path(__file__).resolve().parents[2] / SPACES_FOLDER
-    return space_files(shipped) | space_files(Path.cwd() / SPACES_FOLDER)
+    return find_space_files(shipped) | find_space_files(Path.cwd() / SPACES_FOLDER)
 
 
 def space_path(name: str) -> Path:
@@ -33,19 +33,19 @@ def space_path(name: str) -> Path:
 
 def list_spaces(*, as_json: bool) -> None:
     """Print what there is to tune: name, role, the question it answers, trials."""
-    from ser_platform.tuning.search_space.yaml_file import question_of, read_space
+    from ser_platform.tuning.search_space.yaml_file import read_question, read_space
 
     rows: list[dict[str, object]] = []
     for name, path in sorted(known_spaces().items()):
         try:
             space = read_space(path)
-        except SpaceError as error:
+        except SearchSpaceError as error:
             rows.append({"name": name, "role": None, "question": f"cannot be read: {error}", "trials": None})
             continue
-        question = question_of(path)
+        question = read_question(path)
         rows.append({"name": name, "role": space.role, "question": question, "trials": space.budget.trials})
     if as_json:
         print_json(rows)
         return
     cells = [["-" if value is None else str(value) for value in row.values()] for row in rows]
-    console().print(table("Search spaces", ["name", "role", "question", "trials"], cells))
+    console().print(make_table("Search spaces", ["name", "role", "question", "trials"], cells))

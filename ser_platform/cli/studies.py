@@ -6,27 +6,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ser_platform.cli.output import console, print_json, table
+from ser_platform.cli.output import console, make_table, print_json
 
 if TYPE_CHECKING:
     from ser_platform.tuning.report.study_report import StudyReport
 
 app = typer.Typer(no_args_is_help=True, help="Studies of this folder: list them, show one, report, extend.")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _described(folder: Any) -> dict[str, Any]:
+def _study_as_json(folder: Any) -> dict[str, Any]:
     summary = folder.summary
     keys = ("name", "state", "role", "corpus", "created", "metrics", "registered", "control")
     return {key: summary.get(key) for key in keys}
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(as_json: JsonOption = False) -> None:
     """List the studies, oldest first."""
-    from ser_platform.tuning.study.study_folder import studies
+    from ser_platform.tuning.study.study_folder import list_studies
 
-    entries = [_described(folder) for folder in studies()]
+    entries = [_study_as_json(folder) for folder in list_studies()]
     if as_json:
         print_json(entries)
         return
@@ -40,26 +40,26 @@ def list_(as_json: Json = False) -> None:
         ]
         for entry in entries
     ]
-    console().print(table("Studies", ["name", "state", "dev UAR", "test UAR", "registered"], rows))
+    console().print(make_table("Studies", ["name", "state", "dev UAR", "test UAR", "registered"], rows))
 
 
 @app.command()
 def report(
     name: Annotated[str, typer.Argument(help="The study's name.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the report; default: runs/NAME/report.")] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write what a study found as a page with figures, and say it in a few lines: finished, running or interrupted."""
-    from ser_platform.files import expanded
+    from ser_platform.files import expand_path
     from ser_platform.tuning.report.study_report import write_report
     from ser_platform.tuning.study.study_folder import find_study
 
-    made, page = write_report(find_study(name), None if out is None else expanded(out))
+    made, page = write_report(find_study(name), None if out is None else expand_path(out))
     if as_json:
         print_json({**made.as_json(), "page": str(page)})
         return
     lines = console()
-    for line in [made.question, *made.words(), f"report: {page}"]:
+    for line in [made.question, *made.summarise(), f"report: {page}"]:
         if line:
             lines.print(line, highlight=False)
 
@@ -69,7 +69,7 @@ def show(
     name: Annotated[str, typer.Argument(help="The study's name.")],
     pareto: Annotated[bool, typer.Option("--pareto", help="Only the trials that no other beats.")] = False,
     best: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the N best, best first.")] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a study's trials; the best is marked *."""
     from ser_platform.tuning.report.study_report import StudyReport
@@ -77,13 +77,13 @@ def show(
 
     folder = find_study(name)
     study = StudyReport.read(folder)
-    trials = describe_trials(folder.trials(), folder.summary.get("run_ids", {}))
-    ranked = [trial.number for trial in (study.pareto if pareto else study.table.best_first)]
+    trials = describe_trials(folder.read_trials(), folder.summary.get("run_ids", {}))
+    ranked = [trial.number for trial in (study.pareto_trials if pareto else study.table.best_first)]
     if pareto or best:
         by_number = {trial["number"]: trial for trial in trials}
         trials = [by_number[number] for number in ranked[:best]]
     if as_json:
-        print_json({**_described(folder), "trials": trials})
+        print_json({**_study_as_json(folder), "trials": trials})
         return
     if pareto:
         _print_pareto(study)
@@ -101,7 +101,7 @@ def show(
     ]
     summary = folder.summary
     columns = ["trial", "state", "dev UAR", "epochs", "parameters", "settings"]
-    console().print(table(f"{name}: {summary['state']}", columns, rows))
+    console().print(make_table(f"{name}: {summary['state']}", columns, rows))
     if control := summary.get("control"):
         console().print(f"distillation: {control['gain']['verdict']}; ser studies report {name}", highlight=False)
 
@@ -109,19 +109,19 @@ def show(
 def _print_pareto(study: "StudyReport") -> None:
     """Print the Pareto set: what each objective came to, and the configuration."""
     places = {trial.number: place for place, trial in enumerate(study.table.scored)}
-    goals = [goal.metric for goal in study.goals]
+    goals = [goal.metric for goal in study.objectives]
     rows = [
         [
             str(t.number),
             *(f"{float(v):,.6g}" for v in study.objective_values[places[t.number]]),
             settings_line(t.params),
         ]
-        for t in study.pareto
+        for t in study.pareto_trials
     ]
     title = f"{study.folder.name}: the Pareto set of {', '.join(goals)}"
     if len(goals) == 1:
         title += " (of one objective: its best trial)"
-    console().print(table(title, ["trial", *goals, "settings"], rows))
+    console().print(make_table(title, ["trial", *goals, "settings"], rows))
 
 
 def settings_line(params: Mapping[str, Any]) -> str:

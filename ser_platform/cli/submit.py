@@ -9,7 +9,7 @@ from ser_platform.cli.output import print_json
 from ser_platform.errors import UnknownChoice
 
 # What stands behind the verb is the verb's own.
-OWN_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 def submit(
@@ -41,24 +41,26 @@ def submit(
     Examples: ser submit tune student --corpus /speech/emodb; ser submit --name nightly tune mine.yaml --corpus
     /speech/emodb; ser submit --name nightly tune --resume; ser submit --no-wait train teacher --corpus /speech/emodb
     """
-    from ser_platform.tuning.execution.job_submission import VERBS, default_address, follow, how_to, open_client
+    from ser_platform.tuning.execution.job_submission import VERBS, connect, find_address, follow, format_commands
     from ser_platform.tuning.execution.job_submission import submit as send
 
     if verb not in VERBS:
         raise UnknownChoice("command", verb, VERBS)
-    client = open_client(address or default_address())
+    client = connect(address or find_address())
     job = send(client, verb, context.args, name)
-    told = sys.stderr if as_json else sys.stdout
-    to_follow, to_stop = how_to(job)
-    print(f"submitted {job.id}; its runs and models: SER_HOME/jobs/{job.name} on the head node", file=told, flush=True)
+    stream = sys.stderr if as_json else sys.stdout
+    to_follow, to_stop = format_commands(job)
+    print(
+        f"submitted {job.id}; its runs and models: SER_HOME/jobs/{job.name} on the head node", file=stream, flush=True
+    )
     code = None
     if no_wait:
-        print(f"follow it with: {to_follow}\nstop it with: {to_stop}", file=told)
+        print(f"follow it with: {to_follow}\nstop it with: {to_stop}", file=stream)
     else:
         try:
-            code = follow(client, job, lambda text: print(text, end="", file=told, flush=True))
+            code = follow(client, job, lambda text: print(text, end="", file=stream, flush=True))
         except KeyboardInterrupt:
-            print(f"\nthe job goes on; follow it with: {to_follow}\nstop it with: {to_stop}", file=told)
+            print(f"\nthe job goes on; follow it with: {to_follow}\nstop it with: {to_stop}", file=stream)
             raise typer.Exit(1) from None
     if as_json:
         print_json({"name": job.name, "submission_id": job.id, "address": job.address, "exit_code": code})

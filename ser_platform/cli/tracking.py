@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ser_platform.cli.options import Json
-from ser_platform.cli.output import console, print_json, table
+from ser_platform.cli.options import JsonOption
+from ser_platform.cli.output import console, make_table, print_json
 from ser_platform.errors import UserError, WorkFailed
 
-FOLDER = Path("mlflow-server")
+SERVER_FOLDER = Path("mlflow-server")
 app = typer.Typer(no_args_is_help=True, help="What MLflow holds of the studies of this folder.")
 
 
@@ -22,7 +22,9 @@ def main() -> None:
 
 @app.command()
 def server(
-    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where it keeps what it is given.")] = FOLDER,
+    folder: Annotated[
+        Path, typer.Option(metavar="SERVER_FOLDER", help="Where it keeps what it is given.")
+    ] = SERVER_FOLDER,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")] = "127.0.0.1",
     allowed_hosts: Annotated[
@@ -44,7 +46,7 @@ def server(
     plan.prepare()
     out = console()
     out.print(f"MLflow server: {plan.url}  (Ctrl-C stops it). To use it, here or elsewhere:", highlight=False)
-    for line in plan.hints:
+    for line in plan.client_setup:
         out.print(f"  {line}", highlight=False, soft_wrap=True)
     sys.stdout.flush()
     os.execve(sys.executable, plan.command, plan.environment)
@@ -54,7 +56,7 @@ def server(
 def gc(
     older_than: Annotated[float, typer.Option(metavar="DAYS", min=0.0, help="Of runs that ended so long ago.")] = 30.0,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what files runs have left in MLflow, and remove old ones: reports, test predictions, models.
 
@@ -63,9 +65,9 @@ def gc(
     from ser_platform.tracking import garbage_collection
     from ser_platform.tracking.mlflow_store import open_client
 
-    found = garbage_collection.leftovers(open_client())
-    going = garbage_collection.old(found, older_than)
-    removed = garbage_collection.remove(going) if yes else 0
+    found = garbage_collection.list_run_files(open_client())
+    going = garbage_collection.select_old(found, older_than)
+    removed = garbage_collection.remove_files(going) if yes else 0
     if as_json:
         print_json({"runs": [vars(each) | {"goes": each in going} for each in found], "removed_bytes": removed})
         return
@@ -74,10 +76,10 @@ def gc(
         for each in found
     ]
     out = console()
-    out.print(table("Files of runs", ["run", "MB", "holds", "goes"], rows))
+    out.print(make_table("Files of runs", ["run", "MB", "holds", "goes"], rows))
     whole, part = (_megabytes(sum(each.size_bytes for each in some)) for some in (found, going))
-    told = f"removed {part} MB" if yes else f"{part} MB would go: ser tracking gc --older-than {older_than:g} --yes"
-    out.print(f"{whole} MB in all; {told if going else 'nothing is old enough to go'}", highlight=False)
+    outcome = f"removed {part} MB" if yes else f"{part} MB would go: ser tracking gc --older-than {older_than:g} --yes"
+    out.print(f"{whole} MB in all; {outcome if going else 'nothing is old enough to go'}", highlight=False)
 
 
 def _fate(goes: bool, is_gone: bool) -> str:
@@ -98,10 +100,10 @@ def sync(
     is back. This sends what a study has left behind when it ended before that. Nothing is written twice.
     """
     from ser_platform.settings import runs_folder
-    from ser_platform.tracking.offline_queue import NAME
-    from ser_platform.workflows.run_lock import only_tuning
+    from ser_platform.tracking.offline_queue import QUEUE_FILE
+    from ser_platform.workflows.run_lock import hold_tuning_lock
 
-    waiting = {path.parent.name: path.parent for path in sorted(runs_folder().glob(f"*/{NAME}"))}
+    waiting = {path.parent.name: path.parent for path in sorted(runs_folder().glob(f"*/{QUEUE_FILE}"))}
     unknown = [name for name in studies or [] if name not in waiting]
     if unknown:
         raise UserError(f"nothing waits of {', '.join(unknown)}; waiting: {', '.join(waiting) or 'nothing'}")
@@ -109,8 +111,8 @@ def sync(
     if not waiting:
         out.print("nothing waits: MLflow has taken all", highlight=False)
         return
-    with only_tuning():  # a study that runs sends its own
-        failed = [told for name in studies or waiting if (told := _send(waiting[name]))]
+    with hold_tuning_lock():  # a study that runs sends its own
+        failed = [problem for name in studies or waiting if (problem := _send(waiting[name]))]
     if failed:
         raise WorkFailed("; ".join(failed))
 
@@ -118,10 +120,10 @@ def sync(
 def _send(folder: Path) -> str:
     """Send what waits of one study; return what went wrong."""
     from ser_platform.tracking.mlflow_store import open_client
-    from ser_platform.tracking.runs import send_waiting
+    from ser_platform.tracking.runs import send_queued_events
 
     try:
-        n_events = send_waiting(open_client(), folder)
+        n_events = send_queued_events(open_client(), folder)
     except WorkFailed as error:
         return f"{folder.name}: {error}"
     console().print(f"{folder.name}: {n_events} events sent", highlight=False)

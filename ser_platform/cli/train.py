@@ -4,20 +4,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser_platform.cli.options import Corpora, DataOptions, assignments, one_corpus, takes_data
-from ser_platform.cli.output import console, table, uar_text
+from ser_platform.cli.options import (
+    CorporaOption,
+    DataOptions,
+    add_data_options,
+    parse_fixed_settings,
+    require_one_corpus,
+)
+from ser_platform.cli.output import console, format_test_uar, make_table
 from ser_platform.errors import UnknownChoice, UserError
 
 if TYPE_CHECKING:
-    from ser_platform.workflows.train import Trained
+    from ser_platform.workflows.train import TrainResult
 
 ROLES = ("teacher", "student")
 
 
-@takes_data
+@add_data_options
 def train(
     role: Annotated[str | None, typer.Argument(metavar="ROLE", help="teacher or student.")] = None,
-    corpus: Corpora = [],  # noqa: B006 - Typer's way to say that none is needed
+    corpus: CorporaOption = [],  # noqa: B006 - Typer's way to say that none is needed
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a setting.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     workers: Annotated[
@@ -65,40 +71,42 @@ def train(
     ser-teacher@champion
     """
     from ser_platform.progress import Display
-    from ser_platform.workflows.train import carry_out
-    from ser_platform.workflows.train_plan import TrainingPlan
+    from ser_platform.workflows.train import run_training
+    from ser_platform.workflows.train_plan import TrainRequest
 
     if role is None and not resume:
         raise UserError("say what to train: ser train teacher, or ser train student")
     if role not in (*ROLES, None):
         raise UnknownChoice("role", role, ROLES)
-    fixed = assignments(set_, data)
-    asked = TrainingPlan(role or "", data.data(one_corpus(corpus)), fixed, device, workers, init, allow_leak)
+    fixed = parse_fixed_settings(set_, data)
+    asked = TrainRequest(
+        role or "", data.data_request(require_one_corpus(corpus)), fixed, device, workers, init, allow_leak
+    )
     plan = asked
     if resume:
-        plan = TrainingPlan.last()
-        spoken = {
+        plan = TrainRequest.load_last()
+        is_given_by_name = {
             "role": role is not None,
             "data": bool(corpus) or data != DataOptions(),
             "overrides": bool(fixed),
             "init": init is not None,
             "allow_leak": allow_leak,
         }
-        plan.refuse_another(asked, {name for name, is_given in spoken.items() if not is_given})
+        plan.refuse_other_options(asked, {name for name, is_given in is_given_by_name.items() if not is_given})
         plan.workers = plan.workers if workers is None else workers
         plan.device = plan.device if device == "auto" else device
     out = console()
     try:
-        trained = carry_out(plan, Display(out))
+        trained = run_training(plan, Display(out))
     except KeyboardInterrupt:
         out.print("stopped; what was done is kept. Go on with: ser train --resume", highlight=False)
         raise typer.Exit(1) from None
     _report(trained)
 
 
-def _report(trained: "Trained") -> None:
+def _report(trained: "TrainResult") -> None:
     out = console()
-    splits, intervals = trained.dataset.splits, trained.score.intervals
+    splits, intervals = trained.dataset.splits, trained.test_score.intervals
     pooled = len(splits) > 1
     protocol = trained.protocol
     recalls = {name: value for name, value in intervals.items() if name.startswith("recall_")}
@@ -107,17 +115,17 @@ def _report(trained: "Trained") -> None:
         for name, value in recalls.items()
     ]
     title = f"{trained.name}: {trained.dataset.name}, protocol {protocol}"
-    out.print(table(title, ["emotion", "test recall", "95 % interval"], rows))
-    what = f"{trained.settings['model.name']}, {trained.parameters:,} parameters, protocol {protocol}"
-    tested = uar_text(trained.score.metrics, str(trained.looks))
+    out.print(make_table(title, ["emotion", "test recall", "95 % interval"], rows))
+    what = f"{trained.settings['model.name']}, {trained.n_parameters:,} parameters, protocol {protocol}"
+    tested = format_test_uar(trained.test_score.metrics, str(trained.n_test_evaluations))
     out.print(
         f"{what}: dev UAR {trained.dev_uar:.3f}, {'pooled ' if pooled else ''}test UAR {tested}; "
         f"{trained.seconds:.0f} s",
         highlight=False,
     )
-    if len(set(trained.score.predictions)) == 1:
+    if len(set(trained.test_score.predictions)) == 1:
         out.print("note: every test clip was given the same emotion", highlight=False)
     if pooled:
         out.print(f"predictions and figures: run {trained.name} in ser ui, folder test", highlight=False)
     if trained.model is not None:
-        out.print(trained.model.standing, highlight=False)
+        out.print(trained.model.registration_message, highlight=False)

@@ -7,24 +7,31 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ser_platform.cli.options import Corpora, DataOptions, Json, assignments, one_corpus, takes_data
-from ser_platform.cli.output import console, error_console, table, uar_text
+from ser_platform.cli.options import (
+    CorporaOption,
+    DataOptions,
+    JsonOption,
+    add_data_options,
+    parse_fixed_settings,
+    require_one_corpus,
+)
+from ser_platform.cli.output import console, error_console, format_test_uar, make_table
 from ser_platform.cli.spaces import list_spaces, space_path
 from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
     from ser_platform.settings import Settings
-    from ser_platform.workflows.distillation_control import Control
-    from ser_platform.workflows.tune import Plan, Tuned
+    from ser_platform.workflows.distillation_control import ControlResult
+    from ser_platform.workflows.tune import TuneRequest, TuneResult
 
 DEFAULT_SPACES = ("teacher", "student")
-ON_ENCODER = ("teacher_pretrained", "student")  # the default where a pretrained encoder is at hand
+ENCODER_SPACES = ("teacher_pretrained", "student")  # the default where a pretrained encoder is at hand
 # The demo shows the way in five minutes; a real corpus, and a space that is named, get what the space says.
 DEMO_TRIALS, DEMO_CONFIRM = 12, (2, 2)
 DEMO_SETTINGS = {"train.epochs": 12}
 
 
-@takes_data
+@add_data_options
 def tune(
     spaces: Annotated[
         list[str] | None,
@@ -34,7 +41,7 @@ def tune(
             "pretrained encoder where one is at hand (SER_PRETRAINED, or the Hugging Face hub).",
         ),
     ] = None,
-    corpus: Corpora = [],  # noqa: B006 - Typer's way to say that none is needed
+    corpus: CorporaOption = [],  # noqa: B006 - Typer's way to say that none is needed
     trials: Annotated[
         int | None, typer.Option(min=1, help="Trials of each study, in place of the space's budget.")
     ] = None,
@@ -78,7 +85,7 @@ def tune(
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the search spaces and what each answers.")] = False,
-    as_json: Json = False,
+    as_json: JsonOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the last tuning of this folder.")] = False,
     *,
     data: DataOptions,
@@ -95,12 +102,12 @@ def tune(
         return
     if as_json:
         raise UserError("--json is of --list; ser studies show NAME --json tells of a study")
-    from ser_platform.corpora.splits.protocols import corpora_of
-    from ser_platform.workflows.tune import Plan
+    from ser_platform.corpora.splits.protocols import parse_named_corpora
+    from ser_platform.workflows.tune import TuneRequest
 
     if len(set(spaces or ())) != len(spaces or ()):
         raise UserError(f"a search space is given twice: {' '.join(spaces or ())}")
-    speech = one_corpus(corpus) or ("" if corpora_of(data.protocol or "") else "demo")
+    speech = require_one_corpus(corpus) or ("" if parse_named_corpora(data.protocol or "") else "demo")
     if resume and (
         spaces
         or corpus
@@ -116,14 +123,14 @@ def tune(
     ):
         raise UserError("--resume goes on with the last tuning as it was asked for; leave the other options out")
     if resume:
-        plan = Plan.last()
+        plan = TuneRequest.load_last()
     else:
-        fixed = assignments(set_, data)
+        fixed = parse_fixed_settings(set_, data)
         names, encoder = (spaces, {}) if spaces else _default_spaces(fixed)
-        shorter = _shortened(spaces or (), speech)
-        plan = Plan(
+        shorter = _limit_demo(spaces or (), speech)
+        plan = TuneRequest(
             spaces=[str(space_path(name)) for name in names],
-            data=data.data(speech),
+            data=data.data_request(speech),
             trials=trials or shorter.trials,
             minutes=minutes,
             confirm=_confirm(confirm) or shorter.confirm,
@@ -133,11 +140,11 @@ def tune(
             teacher=teacher,
         )
         if control or (control is None and not spaces and not _is_undistilled(fixed)):
-            plan = plan.with_control(needed=bool(control))
-    carry_out(plan)
+            plan = plan.with_control(is_required=bool(control))
+    run_plan(plan)
 
 
-def carry_out(plan: "Plan") -> None:
+def run_plan(plan: "TuneRequest") -> None:
     """Run a plan and tell what it came to; Ctrl-C stops it, a second Ctrl-C at once."""
     from ser_platform.progress import Display
     from ser_platform.workflows.tune import tune as run
@@ -180,15 +187,15 @@ def _default_spaces(fixed: "Settings") -> "tuple[Sequence[str], Settings]":
 
     Who fixes an architecture or what it is trained on tunes that.
     """
-    from ser_platform.encoders import encoder_at_hand, pinned_name
+    from ser_platform.encoders import find_default_encoder, resolve_pinned_name
 
     if "model.backbone" in fixed:
-        return ON_ENCODER, {}
-    found = None if {"model.name", "features.sets"} & fixed.keys() else encoder_at_hand(_warn)
-    return (DEFAULT_SPACES, {}) if found is None else (ON_ENCODER, {"model.backbone": pinned_name(found)})
+        return ENCODER_SPACES, {}
+    found = None if {"model.name", "features.sets"} & fixed.keys() else find_default_encoder(_warn)
+    return (DEFAULT_SPACES, {}) if found is None else (ENCODER_SPACES, {"model.backbone": resolve_pinned_name(found)})
 
 
-class _Shorter(NamedTuple):
+class _DemoLimits(NamedTuple):
     """What a tuning is cut down to where its user has not said otherwise."""
 
     trials: int | None
@@ -196,11 +203,11 @@ class _Shorter(NamedTuple):
     settings: "Settings"
 
 
-def _shortened(spaces: Sequence[str], speech: str) -> _Shorter:
+def _limit_demo(spaces: Sequence[str], speech: str) -> _DemoLimits:
     """Return what makes the demo short; a space that is named is tuned as it says."""
     if speech == "demo" and not spaces:
-        return _Shorter(DEMO_TRIALS, DEMO_CONFIRM, DEMO_SETTINGS)
-    return _Shorter(None, None, {})
+        return _DemoLimits(DEMO_TRIALS, DEMO_CONFIRM, DEMO_SETTINGS)
+    return _DemoLimits(None, None, {})
 
 
 def _confirm(text: str | None) -> tuple[int, int] | None:
@@ -212,40 +219,42 @@ def _confirm(text: str | None) -> tuple[int, int] | None:
     return int(trials), int(seeds)
 
 
-def _report(tuned: "Tuned") -> None:
+def _report(tuned: "TuneResult") -> None:
     out = console()
     rows = []
-    for outcome in tuned.outcomes:
-        settings = outcome.winner.settings[outcome.winner.median]
+    for outcome in tuned.study_results:
+        settings = outcome.winner.settings[outcome.winner.median_run]
         rows.append(
             [
                 outcome.role,
-                settings["model.name"] + _distilled(settings) + _untaught(outcome.role, settings),
-                f"{outcome.parameters:,}",
-                f"{outcome.winner.record.score:.3f}",
-                f"{outcome.winner.mean:.3f}",
-                uar_text(outcome.score.metrics, str(outcome.looks)),
+                settings["model.name"] + _format_distillation(settings) + _note_undistilled(outcome.role, settings),
+                f"{outcome.n_parameters:,}",
+                f"{outcome.winner.record.best_dev_uar:.3f}",
+                f"{outcome.winner.mean_dev_uar:.3f}",
+                format_test_uar(outcome.test_score.metrics, str(outcome.n_test_evaluations)),
             ]
         )
-    rows.append(["reference", "linear SVM, pooled features", "-", "-", "-", uar_text(tuned.baseline.metrics)])
+    rows.append(["reference", "linear SVM, pooled features", "-", "-", "-", format_test_uar(tuned.baseline.metrics)])
     columns = ["role", "model", "parameters", "dev UAR, its trial", "dev UAR, new seeds", "test UAR, 95 % interval"]
-    out.print(table(f"Leaderboard: {tuned.corpus.name}, protocol {tuned.corpus.split.protocol_stamp}", columns, rows))
+    out.print(
+        make_table(f"Leaderboard: {tuned.corpus.name}, protocol {tuned.corpus.split.protocol_stamp}", columns, rows)
+    )
     for control in tuned.controls:
         print_control(control)
-    for outcome in tuned.outcomes:
-        counts = outcome.counts
+    for outcome in tuned.study_results:
+        counts = outcome.state_counts
         out.print(
-            f"{outcome.study}: {counts['complete']} trials complete, {counts['pruned']} stopped early, "
+            f"{outcome.study_name}: {counts['complete']} trials complete, {counts['pruned']} stopped early, "
             f"{counts['failed']} failed;"
             f" {outcome.wall_seconds:.0f} s, {_efficiency(outcome.efficiency)}",
             highlight=False,
         )
-    for outcome in tuned.outcomes:
-        same = "" if outcome.is_new else "the same trial won as before, which "
-        out.print(same + outcome.model.standing, highlight=False)
+    for outcome in tuned.study_results:
+        same = "" if outcome.is_new_version else "the same trial won as before, which "
+        out.print(same + outcome.model.registration_message, highlight=False)
     out.print(f"{tuned.seconds:.0f} s in all. Next:", highlight=False)
     for command, why in (
-        (f"ser studies report {(tuned.controls or tuned.outcomes)[-1].study}", "what the study found"),
+        (f"ser studies report {(tuned.controls or tuned.study_results)[-1].study_name}", "what the study found"),
         ("ser ui", "compare the runs in the MLflow UI"),
         ("ser models promote --all", "make the candidates the champions"),
         ("ser predict FILE.wav", "use the champion"),
@@ -253,7 +262,7 @@ def _report(tuned: "Tuned") -> None:
         out.print(f"  {command:<26}  {why}", highlight=False)
 
 
-def print_control(control: "Control") -> None:
+def print_control(control: "ControlResult") -> None:
     """Print a teacher and two students beside each other, and what distilling gained."""
     out = console()
     rows = [
@@ -269,7 +278,7 @@ def print_control(control: "Control") -> None:
         for row in control.rows
     ]
     columns = ["", "model", "UAR, 95 % interval", "agrees with teacher", "parameters", "weights", "latency, 3 s"]
-    out.print(table(f"Control of {control.study}: {control.protocol}", columns, rows))
+    out.print(make_table(f"Control of {control.study_name}: {control.protocol}", columns, rows))
     out.print(f"distillation: {control.verdict}", highlight=False)
 
 
@@ -277,15 +286,15 @@ def _efficiency(value: float) -> str:
     return f"platform efficiency {value:.2f}" if value == value else "every trial was trained before"
 
 
-def _untaught(role: str, settings: dict[str, object]) -> str:
+def _note_undistilled(role: str, settings: dict[str, object]) -> str:
     return ", alpha 0: no teacher" if role == "student" and not settings["distill.alpha"] else ""
 
 
-def _distilled(settings: dict[str, object]) -> str:
+def _format_distillation(settings: dict[str, object]) -> str:
     """Return what a row of the leaderboard has to say of a model beside its name."""
     alpha = settings["distill.alpha"]
     softened = "" if settings["distill.loss"] in ("mse", "hard") else f" T {settings['distill.temperature']:.2g}"
-    taught = f", alpha {alpha:g}{softened}" if alpha else ""
+    suffix = f", alpha {alpha:g}{softened}" if alpha else ""
     if settings["model.name"] == "pretrained":
-        taught = f", {str(settings['model.backbone']).partition('@')[0]}"
-    return taught + (", per-speaker normalisation" if settings["features.normalise"] == "speaker" else "")
+        suffix = f", {str(settings['model.backbone']).partition('@')[0]}"
+    return suffix + (", per-speaker normalisation" if settings["features.normalise"] == "speaker" else "")

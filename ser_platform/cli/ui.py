@@ -12,9 +12,9 @@ def ui(
 ) -> None:
     """Open the MLflow UI of this folder's runs, on 127.0.0.1."""
     from ser_platform.tracking.mlflow_store import open_client, tracking_uri
-    from ser_platform.tracking.ui_view import VIEW, view_path
+    from ser_platform.tracking.ui_view import VIEW_TAG, view_path
 
-    experiments = [one for one in open_client().search_experiments() if VIEW in one.tags]
+    experiments = [one for one in open_client().search_experiments() if VIEW_TAG in one.tags]
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C stops it); it answers after some seconds", flush=True)
     for one in experiments:

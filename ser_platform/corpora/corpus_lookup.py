@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, audio_below
+from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, list_audio_files
 from ser_platform.corpora.audio.video import VIDEO_SUFFIXES
 from ser_platform.corpora.datasets import CORPORA, demo, folder
-from ser_platform.corpora.facts import Entry, LeftOut, Misfit
+from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Misfit
 from ser_platform.corpora.manifest import Manifest, Utterance, speaker_name
 from ser_platform.emotions import LabelRules
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
-from ser_platform.files import expanded
+from ser_platform.files import expand_path
 from ser_platform.settings import corpora_folder, home
 
-NAMED = 5  # misfits that an error lists
-JOIN = "+"
+MAX_LISTED_MISFITS = 5  # misfits that an error lists
+CORPUS_SEPARATOR = "+"
 
 
 @dataclass(frozen=True)
@@ -44,61 +44,65 @@ class CorpusRequest:
 class FoundCorpus:
     """A corpus and where its audio lies."""
 
-    name: str
+    adapter_name: str
     root: Path
     speaker_from: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def title(self) -> str:
+    def corpus_name(self) -> str:
         """The name that speakers and runs carry."""
-        return folder.corpus_name(self.root) if self.name == "folder" else self.name
+        return folder.corpus_name(self.root) if self.adapter_name == "folder" else self.adapter_name
 
-    def entries(self) -> Iterator[Entry]:
+    def read_entries(self) -> Iterator[CorpusEntry]:
         """Yield what each file is, ordered by path."""
-        adapter = CORPORA[self.name]
-        read = adapter.utterances(self.root, self.columns) if self.name == "folder" else adapter.utterances(self.root)
+        adapter = CORPORA[self.adapter_name]
+        read = (
+            adapter.utterances(self.root, self.columns)
+            if self.adapter_name == "folder"
+            else adapter.utterances(self.root)
+        )
         pattern = _speaker_pattern(self.speaker_from)
-        for entry in map(_writable, read):
+        for entry in map(_reject_unencodable_path, read):
             if pattern is not None and isinstance(entry, Utterance):
-                yield _with_speaker(entry, self.root, pattern)
+                yield _assign_speaker(entry, self.root, pattern)
             else:
                 yield entry
 
-    def manifest(self) -> Manifest:
+    def read_manifest(self) -> Manifest:
         """Return the manifest of the files under `root`, without durations and audio digests.
 
         Raises:
             CorpusError: there is no audio, or a file does not fit the corpus.
         """
-        manifest, _ = self.read()
+        manifest, _ = self.read_with_exclusions()
         return manifest
 
-    def read(self) -> tuple[Manifest, Counter[str]]:
+    def read_with_exclusions(self) -> tuple[Manifest, Counter[str]]:
         """Return the manifest, and how many files were left out, by reason.
 
         Raises:
             CorpusError: there is no audio, or a file does not fit the corpus.
         """
-        entries = list(self.entries())
+        entries = list(self.read_entries())
         misfits = [entry for entry in entries if isinstance(entry, Misfit)]
         if misfits:
             more = (
-                f"; and {len(misfits) - NAMED} more, see: ser corpora doctor {self.root}"
-                if len(misfits) > NAMED
+                f"; and {len(misfits) - MAX_LISTED_MISFITS} more, see: ser corpora doctor {self.root}"
+                if len(misfits) > MAX_LISTED_MISFITS
                 else ""
             )
-            raise CorpusError("; ".join(map(str, misfits[:NAMED])) + more)
+            raise CorpusError("; ".join(map(str, misfits[:MAX_LISTED_MISFITS])) + more)
         manifest = Manifest.from_utterances(entry for entry in entries if isinstance(entry, Utterance))
-        left_out = Counter(entry.reason for entry in entries if isinstance(entry, LeftOut))
+        left_out = Counter(entry.reason for entry in entries if isinstance(entry, ExcludedFile))
         if not len(manifest):
-            instead = f"; left out: {_listed(left_out)}" if left_out else ""
-            raise CorpusError(f"{self.root} holds no audio of {self.name} ({_suffixes()}){instead}")
+            instead = f"; left out: {_format_counts(left_out)}" if left_out else ""
+            raise CorpusError(f"{self.root} holds no audio of {self.adapter_name} ({_suffixes()}){instead}")
         return manifest, left_out
 
 
 @dataclass(frozen=True)
-class Gathered:
+class RequestedSpeech:
     """The speech of a request: `notes` say what was left out or dropped, and why."""
 
     name: str
@@ -106,7 +110,7 @@ class Gathered:
     notes: tuple[str, ...]
 
 
-def gather(request: CorpusRequest) -> Gathered:
+def read_requested_speech(request: CorpusRequest) -> RequestedSpeech:
     """Find and read the corpora of a request, join them, apply its label rules.
 
     Raises:
@@ -116,16 +120,16 @@ def gather(request: CorpusRequest) -> Gathered:
     found = find_corpora(request)
     manifests, notes = [], []
     for corpus in found:
-        manifest, left_out = corpus.read()
+        manifest, left_out = corpus.read_with_exclusions()
         manifests.append(manifest)
         if left_out:
-            notes.append(f"{corpus.title}: left out {_listed(left_out)}")
+            notes.append(f"{corpus.corpus_name}: left out {_format_counts(left_out)}")
     for manifest in manifests:
-        _refuse_two_spellings(manifest)
-    joined = manifests[0] if len(manifests) == 1 else Manifest.joined(manifests)
-    mapping = rules.mapping(manifest.labels for manifest in manifests)
+        _refuse_speaker_variants(manifest)
+    joined = manifests[0] if len(manifests) == 1 else Manifest.join(manifests)
+    mapping = rules.map_emotions(manifest.labels for manifest in manifests)
     emotions = Counter(joined.column("emotion"))
-    absent = [emotion for emotion in rules.expected if emotion not in mapping.values() and emotion not in mapping]
+    absent = [emotion for emotion in rules.named_emotions if emotion not in mapping.values() and emotion not in mapping]
     if absent:
         notes.append(f"labels {request.labels!r}: no clip of {', '.join(absent)}")
     changed = [
@@ -135,8 +139,8 @@ def gather(request: CorpusRequest) -> Gathered:
     ]
     if changed:
         notes.append(f"labels {request.labels!r}: {', '.join(changed)}")
-        joined = joined.relabelled(mapping)
-    return Gathered(JOIN.join(corpus.title for corpus in found), joined, tuple(notes))
+        joined = joined.relabel(mapping)
+    return RequestedSpeech(CORPUS_SEPARATOR.join(corpus.corpus_name for corpus in found), joined, tuple(notes))
 
 
 def find_corpora(request: CorpusRequest) -> list[FoundCorpus]:
@@ -147,19 +151,19 @@ def find_corpora(request: CorpusRequest) -> list[FoundCorpus]:
     Raises:
         UserError: one is unknown, missing or given twice, or `columns` are mapped where there is no table.
     """
-    whole = expanded(request.corpus)
-    texts = [request.corpus] if whole.exists() else request.corpus.split(JOIN)
+    whole = expand_path(request.corpus)
+    texts = [request.corpus] if whole.exists() else request.corpus.split(CORPUS_SEPARATOR)
     as_name = request.as_name or ("folder" if request.columns and len(texts) == 1 else None)
     found = [find_corpus(text, as_name) for text in texts]
-    if request.columns and not any(corpus.name == "folder" for corpus in found):
+    if request.columns and not any(corpus.adapter_name == "folder" for corpus in found):
         raise UserError(f"{request.corpus} has no table whose columns could be mapped; only a folder of one's own has")
     found = [
         replace(corpus, speaker_from=request.speaker_from, columns=request.columns)
-        if len(found) == 1 or corpus.name == "folder"
+        if len(found) == 1 or corpus.adapter_name == "folder"
         else corpus
         for corpus in found
     ]
-    titles = [corpus.title for corpus in found]
+    titles = [corpus.corpus_name for corpus in found]
     if len(set(titles)) < len(titles):
         raise UserError(f"{request.corpus!r} names a corpus twice")
     return found
@@ -177,10 +181,10 @@ def find_corpus(name_or_path: str, as_name: str | None = None) -> FoundCorpus:
     if as_name is not None and as_name not in CORPORA:
         raise UnknownChoice("corpus", as_name, CORPORA)
     if name_or_path == "demo" and as_name is None:
-        return FoundCorpus("demo", demo.speak())
+        return FoundCorpus("demo", demo.ensure_corpus())
     if name_or_path in CORPORA:
         return FoundCorpus(as_name or name_or_path, _by_name(name_or_path))
-    path = expanded(name_or_path)
+    path = expand_path(name_or_path)
     own = corpora_folder()
     if not path.exists() and own is not None and (own / name_or_path).is_dir():
         path = own / name_or_path
@@ -190,7 +194,7 @@ def find_corpus(name_or_path: str, as_name: str | None = None) -> FoundCorpus:
         raise UnknownChoice("corpus", name_or_path, [*CORPORA, "or an existing folder"])
     if not path.is_dir():
         raise CorpusError(f"{path} is a file; a corpus is a folder")
-    return FoundCorpus(as_name or _recognised(path), path.resolve())
+    return FoundCorpus(as_name or _recognise_adapter(path), path.resolve())
 
 
 def fetched_folder() -> Path:
@@ -198,8 +202,8 @@ def fetched_folder() -> Path:
     return corpora_folder() or home() / "corpora"
 
 
-def located(name: str) -> Path | None:
-    """Return the folder of corpus `name` under `SER_CORPORA` or among the fetched ones, or None."""
+def locate_corpus(name: str) -> Path | None:
+    """Return the folder of corpus `adapter_name` under `SER_CORPORA` or among the fetched ones, or None."""
     for place in (corpora_folder(), home() / "corpora"):
         if place is None:
             continue
@@ -213,7 +217,7 @@ def located(name: str) -> Path | None:
 
 
 def _by_name(name: str) -> Path:
-    path = located(name)
+    path = locate_corpus(name)
     if path is not None:
         return path
     if corpora_folder() is None:
@@ -226,14 +230,14 @@ def _by_name(name: str) -> Path:
     )
 
 
-def _recognised(root: Path) -> str:
-    paths = [path.relative_to(root) for path in audio_below(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)]
+def _recognise_adapter(root: Path) -> str:
+    paths = [path.relative_to(root) for path in list_audio_files(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)]
     if folder.has_table(root):
         return "folder"
     for name, adapter in CORPORA.items():
         # A majority, so that one odd file is named by the adapter instead of hiding the corpus.
         if name != "folder" and 2 * sum(map(adapter.recognises, paths)) > len(paths):
-            _refuse_two_labels(root, name)
+            _refuse_conflicting_labels(root, name)
             return name
     if folder.recognises_folder(root, paths):
         return "folder"
@@ -245,11 +249,11 @@ def _recognised(root: Path) -> str:
     )
 
 
-def _refuse_two_labels(root: Path, name: str) -> None:
+def _refuse_conflicting_labels(root: Path, name: str) -> None:
     """Refuse clips whose names say another emotion than the folders that they were sorted into."""
     for entry in CORPORA[name].utterances(root):
         if isinstance(entry, Utterance):
-            sorted_as = folder.emotion_above(entry.path.relative_to(root))
+            sorted_as = folder.find_folder_emotion(entry.path.relative_to(root))
             if sorted_as not in (None, entry.emotion):
                 raise CorpusError(
                     f"{entry.path}: by its name, which is {name}'s, it is {entry.emotion}, by its folder {sorted_as}; "
@@ -257,7 +261,7 @@ def _refuse_two_labels(root: Path, name: str) -> None:
                 )
 
 
-def _writable(entry: Entry) -> Entry:
+def _reject_unencodable_path(entry: CorpusEntry) -> CorpusEntry:
     """Turn an utterance whose file name is not UTF-8 into a misfit: no table could hold its path."""
     try:
         str(entry.path).encode()
@@ -278,7 +282,7 @@ def _speaker_pattern(text: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _with_speaker(utterance: Utterance, root: Path, pattern: re.Pattern[str]) -> Utterance | Misfit:
+def _assign_speaker(utterance: Utterance, root: Path, pattern: re.Pattern[str]) -> Utterance | Misfit:
     if utterance.speaker != speaker_name(utterance.corpus, None):
         raise UserError(
             f"--speaker-from is for corpora that do not say who speaks; {utterance.path.name} is by {utterance.speaker}"
@@ -290,7 +294,7 @@ def _with_speaker(utterance: Utterance, root: Path, pattern: re.Pattern[str]) ->
     return replace(utterance, speaker=speaker_name(utterance.corpus, match[1]))
 
 
-def _refuse_two_spellings(manifest: Manifest) -> None:
+def _refuse_speaker_variants(manifest: Manifest) -> None:
     """Refuse speakers who differ in case or leading zeros only: one person in two spellings would be in two parts."""
     known: dict[str, str] = {}
     for speaker in manifest.speakers:
@@ -301,7 +305,7 @@ def _refuse_two_spellings(manifest: Manifest) -> None:
             )
 
 
-def _listed(counts: Counter[str]) -> str:
+def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{reason} (files: {count})" for reason, count in counts.most_common())
 
 

@@ -41,7 +41,7 @@ class Facts:
     citation: str
     homepage: str
     archives: tuple[Archive, ...] = ()
-    how: str = ""
+    how_to_get: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,20 @@ class Misfit:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedFile:
     """A file that the corpus has but that is no utterance of it here, like song in a speech corpus, and why."""
 
     path: Path
     reason: str
 
 
-Entry = Utterance | Misfit | LeftOut
+CorpusEntry = Utterance | Misfit | ExcludedFile
 
 
-def each(paths: Iterable[Path], read: Callable[[Path], Utterance | LeftOut]) -> Iterator[Entry]:
-    """Yield what `read` makes of each path; its CorpusError becomes a Misfit, so that one odd file hides no other."""
+def read_entries(paths: Iterable[Path], read_file: Callable[[Path], Utterance | ExcludedFile]) -> Iterator[CorpusEntry]:
+    """Yield what `read_file` makes of each path; its CorpusError becomes a Misfit, so that the other files are read."""
     for path in paths:
         try:
-            yield read(path)
+            yield read_file(path)
         except CorpusError as error:
             yield Misfit(path, str(error))

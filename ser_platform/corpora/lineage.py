@@ -13,9 +13,9 @@ from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import CorpusError
 
-HASH_LENGTH = 16  # hex digits of an audio digest that are kept: 64 bits tell a few million clips apart
-NAMED = 4  # clips that a refusal lists
-SAW = "lineage leak"  # what is stamped where a leak was allowed
+AUDIO_DIGEST_DIGITS = 16  # hex digits of an audio digest that are kept: 64 bits tell a few million clips apart
+MAX_LISTED_CLIPS = 4  # clips that a refusal lists
+LINEAGE_LEAK_STAMP = "lineage leak"  # what is stamped where a leak was allowed
 
 
 class LineageLeak(CorpusError):
@@ -35,28 +35,30 @@ class Lineage:
     def of_split(cls, split: Split) -> "Lineage":
         """Return the lineage of a model that is trained on a split's train and selected on its dev."""
         train, dev = split.manifest.take(split.train), split.manifest.take(split.dev)
-        return cls(train.speakers, _digests(train), dev.speakers, _digests(dev))
+        return cls(train.speakers, _shorten_digests(train), dev.speakers, _shorten_digests(dev))
 
     @classmethod
     def of_clips(cls, clips: Manifest) -> "Lineage":
         """Return the lineage of what was trained on these clips: unlabelled audio, noise, a corpus as a whole."""
-        return cls(clips.speakers, _digests(clips))
+        return cls(clips.speakers, _shorten_digests(clips))
 
     def union(self, other: "Lineage") -> "Lineage":
         """Return the lineage of a model that descends from both."""
         mine, others = asdict(self), asdict(other)
         return Lineage(**{name: tuple(sorted({*mine[name], *others[name]})) for name in mine})
 
-    def heard(self, clips: Manifest, *, selected: bool = True) -> list[str]:
+    def find_overlap(self, clips: Manifest, *, include_selected: bool = True) -> list[str]:
         """Return the ids of the clips, or of their speakers' clips, that this past was trained (or selected) on."""
         speakers, audio = set(self.trained_speakers), set(self.trained_audio)
-        if selected:
+        if include_selected:
             speakers, audio = speakers.union(self.selected_speakers), audio.union(self.selected_audio)
         ids = clips.column("id")
-        said = np.isin(clips.column("speaker"), sorted(speakers))
+        same_speaker = np.isin(clips.column("speaker"), sorted(speakers))
         digests = clips.column("audio_sha256")
-        same = np.array([bool(digest) and digest[:HASH_LENGTH] in audio for digest in digests], dtype=bool)
-        return [str(clip) for clip in ids[said | same]]
+        same_audio = np.array(
+            [bool(digest) and digest[:AUDIO_DIGEST_DIGITS] in audio for digest in digests], dtype=bool
+        )
+        return [str(clip) for clip in ids[same_speaker | same_audio]]
 
 
 def refuse_leak(lineage: Lineage, split: Split, what: str, parts: Sequence[str] = ("dev", "test")) -> None:
@@ -72,7 +74,7 @@ def refuse_leak(lineage: Lineage, split: Split, what: str, parts: Sequence[str] 
     """
     for part in parts:
         clips = split.manifest.take(split.parts[part])
-        refuse_heard(lineage.heard(clips, selected=part == "test"), clips, what, part)
+        refuse_overlap(lineage.find_overlap(clips, include_selected=part == "test"), clips, what, part)
 
 
 def count_leak(lineage: Lineage, split: Split, what: str, *, selected_on_dev: bool, allow: bool) -> int:
@@ -89,25 +91,26 @@ def count_leak(lineage: Lineage, split: Split, what: str, *, selected_on_dev: bo
     count = 0
     for part in ("dev", "test"):
         clips = split.manifest.take(split.parts[part])
-        leaked = lineage.heard(clips, selected=selected_on_dev or part == "test")
+        leaked = lineage.find_overlap(clips, include_selected=selected_on_dev or part == "test")
         if not allow:
-            refuse_heard(leaked, clips, what, part, "; --allow-leak goes on and stamps the result")
+            refuse_overlap(leaked, clips, what, part, "; --allow-leak goes on and stamps the result")
         count += len(leaked)
     return count
 
 
-def refuse_heard(heard: Iterable[str], clips: Manifest, what: str, part: str, way_on: str = "") -> None:
-    """Raise LineageLeak where `heard` names any of `clips`; `way_on` tells how to go on in spite of it."""
-    ids = list(heard)
+def refuse_overlap(overlap: Iterable[str], clips: Manifest, what: str, part: str, override_hint: str = "") -> None:
+    """Raise LineageLeak where `heard` names any of `clips`; `override_hint` tells how to go on in spite of it."""
+    ids = list(overlap)
     if ids:
         inside = clips.take(np.flatnonzero(np.isin(clips.column("id"), ids)))
-        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        more = f" and {len(ids) - MAX_LISTED_CLIPS} more" if len(ids) > MAX_LISTED_CLIPS else ""
         clips_of = "clips" if part == "all" else f"{part} clips"
         raise LineageLeak(
             f"{what} has heard {len(ids)} of the {len(clips)} {clips_of} or their speakers "
-            f"({', '.join(inside.speakers[:NAMED])}): {', '.join(ids[:NAMED])}{more}{way_on}"
+            f"({', '.join(inside.speakers[:MAX_LISTED_CLIPS])}): "
+            f"{', '.join(ids[:MAX_LISTED_CLIPS])}{more}{override_hint}"
         )
 
 
-def _digests(clips: Manifest) -> tuple[str, ...]:
-    return tuple(sorted(digest[:HASH_LENGTH] for digest in clips.column("audio_sha256") if digest))
+def _shorten_digests(clips: Manifest) -> tuple[str, ...]:
+    return tuple(sorted(digest[:AUDIO_DIGEST_DIGITS] for digest in clips.column("audio_sha256") if digest))

@@ -31,8 +31,8 @@ SCHEMA = pa.schema(
 )
 REQUIRED = tuple(field.name for field in SCHEMA if not field.nullable)
 # What an experiment depends on. Paths are left out: a copy elsewhere is the same corpus.
-FINGERPRINTED = ("id", "corpus", "speaker", "emotion", "start_s", "end_s", "sex", "audio_sha256")
-JOINED = 100_000  # values hashed at once
+FINGERPRINT_COLUMNS = ("id", "corpus", "speaker", "emotion", "start_s", "end_s", "sex", "audio_sha256")
+MAX_HASHED_VALUES = 100_000  # values hashed at once
 UNKNOWN = "unknown"  # the speaker of a corpus that names none; no split by speaker can be made of it
 
 
@@ -81,7 +81,7 @@ class Manifest:
         Raises:
             CorpusError: a required column or value is missing, an emotion is unknown, or an id occurs twice.
         """
-        self.table = _validated(table)
+        self.table = _validate(table)
 
     @classmethod
     def from_utterances(cls, utterances: Iterable[Utterance]) -> "Manifest":
@@ -101,7 +101,7 @@ class Manifest:
         return cls(pyarrow.parquet.read_table(path))
 
     @classmethod
-    def joined(cls, manifests: Sequence["Manifest"]) -> "Manifest":
+    def join(cls, manifests: Sequence["Manifest"]) -> "Manifest":
         """Return the utterances of several corpora one after another, ids preceded by the corpus's name.
 
         Raises:
@@ -133,7 +133,7 @@ class Manifest:
         """Return one column as a NumPy array `(n_utterances,)`."""
         return self.table.column(name).to_numpy(zero_copy_only=False)
 
-    def coded(self, name: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    def encode_column(self, name: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Return a text column as codes `(n_utterances,)` into its sorted values; -1 where it is empty."""
         if name not in self._codes:
             column = self.table.column(name)
@@ -146,12 +146,12 @@ class Manifest:
     def _codes(self) -> dict[str, tuple[NDArray[np.int64], tuple[str, ...]]]:
         return {}
 
-    def counts(self, first: str, second: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    def cross_tabulate(self, first: str, second: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Count utterances (of `rows`, or all) by two text columns, `(values of first, values of second)`.
 
-        Values are those of the whole manifest, in the order of `coded`.
+        Values are those of the whole manifest, in the order of `encode_column`.
         """
-        (ones, one_names), (others, other_names) = self.coded(first), self.coded(second)
+        (ones, one_names), (others, other_names) = self.encode_column(first), self.encode_column(second)
         if rows is not None:
             ones, others = ones[rows], others[rows]
         known = (ones >= 0) & (others >= 0)
@@ -159,33 +159,33 @@ class Manifest:
         counted = np.bincount(pairs, minlength=len(one_names) * len(other_names))
         return counted.reshape(len(one_names), len(other_names)).astype(np.int64)
 
-    def present(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which values of a text column occur in `rows`, `(values,)` in the order of `coded`."""
-        codes, values = self.coded(name)
+    def find_present_values(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which values of a text column occur in `rows`, `(values,)` in the order of `encode_column`."""
+        codes, values = self.encode_column(name)
         return np.bincount(codes[rows] + 1, minlength=len(values) + 1)[1:] > 0
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The emotions that occur, in canonical order."""
-        return label_set(self.coded("emotion")[1])
+        return label_set(self.encode_column("emotion")[1])
 
     @property
     def speakers(self) -> tuple[str, ...]:
         """The speakers, sorted."""
-        return self.coded("speaker")[1]
+        return self.encode_column("speaker")[1]
 
     @property
     def corpora(self) -> tuple[str, ...]:
         """The corpora, sorted."""
-        return self.coded("corpus")[1]
+        return self.encode_column("corpus")[1]
 
     @property
-    def unknown_speakers(self) -> tuple[str, ...]:
+    def corpora_without_speakers(self) -> tuple[str, ...]:
         """The corpora that do not say who speaks."""
-        nobody = {speaker_name(corpus, None): corpus for corpus in self.corpora}
-        return tuple(nobody[speaker] for speaker in self.speakers if speaker in nobody)
+        unknown_names = {speaker_name(corpus, None): corpus for corpus in self.corpora}
+        return tuple(unknown_names[speaker] for speaker in self.speakers if speaker in unknown_names)
 
-    def targets(self, labels: tuple[str, ...]) -> NDArray[np.int64]:
+    def encode_targets(self, labels: tuple[str, ...]) -> NDArray[np.int64]:
         """Return class indices into `labels`, `(n_utterances,)`.
 
         Raises:
@@ -199,15 +199,15 @@ class Manifest:
 
     def take(self, indices: NDArray[np.int64]) -> "Manifest":
         """Return the utterances at `indices`, in that order; each once."""
-        return self._of(self.table.take(pa.array(indices)))
+        return self._from_validated(self.table.take(pa.array(indices)))
 
-    def relabelled(self, mapping: Mapping[str, str | None]) -> "Manifest":
+    def relabel(self, mapping: Mapping[str, str | None]) -> "Manifest":
         """Return the utterances with their emotions renamed; those mapped to None are dropped.
 
         Raises:
             CorpusError: none is left.
         """
-        codes, names = self.coded("emotion")
+        codes, names = self.encode_column("emotion")
         targets = np.array([mapping[name] for name in names], dtype=object)[codes]
         kept = np.flatnonzero(targets != None)  # noqa: E711 - elementwise
         if not len(kept):
@@ -224,32 +224,32 @@ class Manifest:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex, of what an experiment depends on; neither paths nor the order of rows count."""
-        table = self.table.select(FINGERPRINTED).sort_by("id")
+        table = self.table.select(FINGERPRINT_COLUMNS).sort_by("id")
         digest = hashlib.sha256()
-        for name in FINGERPRINTED:
+        for name in FINGERPRINT_COLUMNS:
             digest.update(name.encode())
-            for text in _separated(table.column(name)):
+            for text in _separate_values(table.column(name)):
                 digest.update(text)
         return digest.hexdigest()
 
     @classmethod
-    def _of(cls, table: pa.Table) -> "Manifest":
+    def _from_validated(cls, table: pa.Table) -> "Manifest":
         """Return the manifest of some rows of a validated table."""
         manifest = cls.__new__(cls)
         manifest.table = table
         return manifest
 
 
-def _separated(column: pa.ChunkedArray) -> Iterator[bytes]:
+def _separate_values(column: pa.ChunkedArray) -> Iterator[bytes]:
     """Yield the values as text, each followed by a unit separator, many at a time."""
     text = column.cast(TEXT).fill_null("\x00")
-    for first in range(0, len(text), JOINED):
-        values = text.slice(first, JOINED).combine_chunks()
+    for first in range(0, len(text), MAX_HASHED_VALUES):
+        values = text.slice(first, MAX_HASHED_VALUES).combine_chunks()
         one_list = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
         yield pc.binary_join(one_list, "\x1f")[0].as_py().encode() + b"\x1f"
 
 
-def _validated(table: pa.Table) -> pa.Table:
+def _validate(table: pa.Table) -> pa.Table:
     for name in REQUIRED:
         if name not in table.column_names:
             raise CorpusError(f"manifest lacks the column {name!r}; required are {', '.join(REQUIRED)}")

@@ -15,21 +15,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from ser_platform.corpora.audio.reader import audio_below
+from ser_platform.corpora.audio.reader import list_audio_files
 from ser_platform.errors import CorpusError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
-class Table:
+class MetadataTable:
     """A table: its rows by column name, as they are stored."""
 
     path: Path
     columns: tuple[str, ...]
     rows: Sequence[Mapping[str, Any]]
 
-    def column(self, ours: str, theirs: str) -> str:
+    def require_column(self, ours: str, theirs: str) -> str:
         """Return `theirs`, the name of the column that holds our column `ours`.
 
         Raises:
@@ -43,13 +43,13 @@ class Table:
         return theirs
 
 
-def tables_below(root: Path) -> list[Path]:
+def find_metadata_tables(root: Path) -> list[Path]:
     """Return the tables under `root`, sorted.
 
     Raises:
         CorpusError: two lie in the same folder.
     """
-    found = [path for path in audio_below(root, SUFFIXES) if path.stem == "metadata"]
+    found = [path for path in list_audio_files(root, SUFFIXES) if path.stem == "metadata"]
     for folder, n in Counter(path.parent for path in found).items():
         if n > 1:
             names = " and ".join(path.name for path in found if path.parent == folder)
@@ -57,7 +57,7 @@ def tables_below(root: Path) -> list[Path]:
     return found
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> MetadataTable:
     """Read a table; cells with samples in them (Parquet) are not.
 
     Raises:
@@ -68,10 +68,10 @@ def read_table(path: Path) -> Table:
         columns, rows = read(path)
     except (OSError, ValueError, OverflowError, csv.Error, pa.ArrowException) as error:
         raise CorpusError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    return Table(path, tuple(columns), rows)
+    return MetadataTable(path, tuple(columns), rows)
 
 
-def text_of(value: Any) -> str | None:
+def format_cell(value: Any) -> str | None:
     """Return a cell as text without spaces around it; None where it is empty. Whole numbers have no decimals."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None

@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from ser_platform.encoders import find_encoder
 from ser_platform.errors import UserError
-from ser_platform.features.families.encoded import BLOCKS
-from ser_platform.features.views.normaliser import NONE, Normaliser
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.features.families.encoded import STATISTICS_BLOCKS
+from ser_platform.features.views.normaliser import NO_NORMALISATION, Normaliser
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.models import PRETRAINED
-from ser_platform.models.pretrained import FROZEN, STATISTICS, states_of
+from ser_platform.models.pretrained import FROZEN, STATISTICS, select_states
 from ser_platform.settings import Settings
 from ser_platform.training.configuration import feature_view
-from ser_platform.training.hint_loss import OFF
+from ser_platform.training.hint_loss import NO_HINT
 
 READ_AT_ONCE = 256  # clips, of some ten thousand numbers each
 
 
-def refuse_hintless(teacher: Settings, title: str) -> None:
+def require_hint_teacher(teacher: Settings, title: str) -> None:
     """Refuse a teacher whose embeddings cannot be hints.
 
     Raises:
@@ -31,10 +31,10 @@ def refuse_hintless(teacher: Settings, title: str) -> None:
     """
     has = {name: teacher[name] for name in ("model.name", "model.tuning", "model.pooling")}
     if has["model.name"] not in PRETRAINED or (has["model.tuning"], has["model.pooling"]) != (FROZEN, STATISTICS):
-        told = ", ".join(f"{name} {value}" for name, value in has.items())
+        listed = ", ".join(f"{name} {value}" for name, value in has.items())
         raise UserError(
             f"distill.hint needs a teacher on a frozen encoder (model.name pretrained, model.tuning {FROZEN}, "
-            f"model.pooling {STATISTICS}); {title} has {told}: set distill.hint to {OFF}"
+            f"model.pooling {STATISTICS}); {title} has {listed}: set distill.hint to {NO_HINT}"
         )
 
 
@@ -43,12 +43,14 @@ def encoder_embeddings(teacher: Settings, hashes: tuple[str, ...]) -> NDArray[np
 
     Of each clip the mean of its loud frames, and of the hidden states that the teacher hears.
     """
-    view, encoder = replace(feature_view(teacher), normalise=NONE), find_encoder(teacher["model.backbone"])
-    heard = states_of(teacher["model.states"], encoder.n_states, FROZEN)
-    features = ViewedFeatures(view, hashes, dtype=teacher["features.dtype"])
-    unscaled, parts = Normaliser.neutral(view.n_features), []
+    view, encoder = replace(feature_view(teacher), normalise=NO_NORMALISATION), find_encoder(teacher["model.backbone"])
+    states = select_states(teacher["model.states"], encoder.n_states, FROZEN)
+    features = StoredViewedClips(view, hashes, dtype=teacher["features.dtype"])
+    unscaled, parts = Normaliser.identity(view.n_features), []
     for first in range(0, len(hashes), READ_AT_ONCE):
         rows = np.arange(first, min(first + READ_AT_ONCE, len(hashes)))
-        columns = features.batch(rows, unscaled)[0].reshape(len(rows), len(BLOCKS), encoder.n_states, encoder.width)
-        parts.append(columns[:, BLOCKS.index("loud_mean"), heard.start : heard.stop].mean(axis=1))
+        columns = features.batch(rows, unscaled)[0].reshape(
+            len(rows), len(STATISTICS_BLOCKS), encoder.n_states, encoder.width
+        )
+        parts.append(columns[:, STATISTICS_BLOCKS.index("loud_mean"), states.start : states.stop].mean(axis=1))
     return np.concatenate(parts)

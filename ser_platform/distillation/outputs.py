@@ -1,4 +1,4 @@
-"""What teachers said about clips, computed once and kept: logits by audio digest, under `SER_HOME/teacher_outputs/KEY`.
+"""What teachers said about clips, computed once and kept: logits by audio digest, under `SER_HOME/teacher/KEY`.
 
 A student trial never runs a teacher. The key holds all that the logits depend on, so a stale file cannot be used.
 """
@@ -35,14 +35,14 @@ class TeacherOutputs:
         temperature: by which the logits were divided.
     """
 
-    clips: NDArray[np.float32]
-    copies: NDArray[np.float32]
-    unlabelled: NDArray[np.float32]
+    clip_logits: NDArray[np.float32]
+    copy_logits: NDArray[np.float32]
+    unlabelled_logits: NDArray[np.float32]
     temperature: float = 1.0
 
-    def among(self, chosen: NDArray[np.int64], n_unlabelled: int = 0) -> NDArray[np.float32]:
+    def select(self, chosen: NDArray[np.int64], n_unlabelled: int = 0) -> NDArray[np.float32]:
         """Return the logits of all clips, of the copies with the numbers `chosen`, and of unlabelled ones."""
-        return np.concatenate([self.clips, self.copies[chosen], self.unlabelled[:n_unlabelled]])
+        return np.concatenate([self.clip_logits, self.copy_logits[chosen], self.unlabelled_logits[:n_unlabelled]])
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def read_outputs(key: OutputsKey) -> dict[str, NDArray[np.float32]] | None:
 
 
 @dataclass(frozen=True)
-class KeptOutputs:
-    """A file of teacher outputs as a list shows it. `is_readable` is False of one that is damaged."""
+class StoredOutputs:
+    """A file of teacher outputs as a list shows it. `readable` is False of one that is damaged."""
 
     path: Path
     description: Mapping[str, str]
@@ -133,23 +133,23 @@ class KeptOutputs:
         return self.path.stat().st_mtime
 
 
-def kept_outputs() -> list[KeptOutputs]:
+def list_outputs() -> list[StoredOutputs]:
     """Return all teacher outputs that are kept, the last used first."""
     whole = (path for path in outputs_folder().glob("*.safetensors") if not path.name.startswith("."))
     paths = sorted(whole, key=lambda path: (-path.stat().st_mtime, path.name))
-    return [_kept(path) for path in paths]
+    return [_read_stored(path) for path in paths]
 
 
-def _kept(path: Path) -> KeptOutputs:
+def _read_stored(path: Path) -> StoredOutputs:
     try:
         with safe_open(path, framework="np") as file:
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError):
-        return KeptOutputs(path, {}, 0, is_readable=False)
-    return KeptOutputs(path, metadata, len(metadata.pop("hashes", "").split()))
+        return StoredOutputs(path, {}, 0, is_readable=False)
+    return StoredOutputs(path, metadata, len(metadata.pop("hashes", "").split()))
 
 
-def assemble(
+def merge_fold_outputs(
     outputs: Sequence[Mapping[str, NDArray[np.float32]]], hashes: Sequence[str], n_emotions: int
 ) -> NDArray[np.float32]:
     """Return logits `(n_clips, n_emotions)` of the clips `hashes`, NaN for those without a teacher.
@@ -163,14 +163,14 @@ def assemble(
             if digest in labelled:
                 raise WorkFailed(f"two fold teachers labelled the clip {digest[:12]}")
             labelled[digest] = values
-    return _in_order(labelled, hashes, n_emotions)
+    return _order_by_hash(labelled, hashes, n_emotions)
 
 
-def averaged(
+def average_outputs(
     outputs: Sequence[Mapping[str, NDArray[np.float32]]], hashes: Sequence[str], n_emotions: int
 ) -> NDArray[np.float32]:
     """Return mean logits `(n_clips, n_emotions)` over the teachers that labelled each clip, NaN where none did."""
-    rows = [_in_order(fold, hashes, n_emotions) for fold in outputs]
+    rows = [_order_by_hash(fold, hashes, n_emotions) for fold in outputs]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         mean: NDArray[np.float32] = np.nanmean(np.stack(rows), axis=0)
@@ -187,7 +187,7 @@ def require_labelled(logits: NDArray[np.float32]) -> None:
         raise WorkFailed("some training clips were labelled by no teacher")
 
 
-def _in_order(
+def _order_by_hash(
     labelled: Mapping[str, NDArray[np.float32]], hashes: Sequence[str], n_emotions: int
 ) -> NDArray[np.float32]:
     logits = np.full((len(hashes), n_emotions), np.nan, dtype=np.float32)

@@ -6,7 +6,7 @@ from ser_platform.distillation.teacher_terms import TERMS
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import Batch
 from ser_platform.training.cross_entropy import cross_entropy
-from ser_platform.training.loop import Loss, hard_label_loss
+from ser_platform.training.loop import Loss, make_hard_label_loss
 
 
 def distillation_loss(
@@ -20,7 +20,7 @@ def distillation_loss(
     beta: float = 1.0,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
-    whole_targets: Tensor | None = None,
+    full_batch_targets: Tensor | None = None,
     has_unlabelled: bool = False,
 ) -> Tensor:
     """Blend hard-label cross-entropy with a teacher term; a scalar.
@@ -41,21 +41,21 @@ def distillation_loss(
         has_unlabelled: some targets may be -1: these clips are in the teacher term alone.
     """
     soft = TERMS[term](student_logits, teacher_logits, targets, temperature, beta).sum()
-    taught = alpha * soft / len(targets if whole_targets is None else whole_targets)
+    distilled = alpha * soft / len(targets if full_batch_targets is None else full_batch_targets)
     if has_unlabelled:
-        whole_targets = targets if whole_targets is None else whole_targets
+        full_batch_targets = targets if full_batch_targets is None else full_batch_targets
         student_logits, targets = student_logits[targets >= 0], targets[targets >= 0]
-        whole_targets = whole_targets[whole_targets >= 0]
+        full_batch_targets = full_batch_targets[full_batch_targets >= 0]
         if not len(targets):
-            return taught
-    hard = cross_entropy(student_logits, targets, class_weights, label_smoothing, whole_targets)
-    return (1 - alpha) * hard + taught
+            return distilled
+    hard = cross_entropy(student_logits, targets, class_weights, label_smoothing, full_batch_targets)
+    return (1 - alpha) * hard + distilled
 
 
-def student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
+def make_student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
     """Return the loss of a configuration: `distillation_loss`, or the hard-label loss alone where alpha is 0."""
     if settings["distill.alpha"] == 0:
-        return hard_label_loss(settings, class_weights)
+        return make_hard_label_loss(settings, class_weights)
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
         assert batch.teacher_logits is not None, "distill.alpha > 0 needs teacher outputs"
@@ -69,7 +69,7 @@ def student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
             beta=settings["distill.beta"],
             class_weights=class_weights,
             label_smoothing=settings["train.label_smoothing"],
-            whole_targets=batch.whole_targets,
+            full_batch_targets=batch.full_batch_targets,
             has_unlabelled=bool(settings["distill.unlabelled"]),
         )
 

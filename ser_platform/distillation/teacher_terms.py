@@ -28,7 +28,7 @@ def kl_standardised(student: Tensor, teacher: Tensor, targets: Tensor, temperatu
 
     Source: Sun et al. (2024), "Logit Standardization in Knowledge Distillation", arXiv:2403.01878, algorithm 1.
     """
-    return kl(_standardised(student), _standardised(teacher), targets, temperature, beta)
+    return kl(_standardise(student), _standardise(teacher), targets, temperature, beta)
 
 
 def dkd(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, beta: float) -> Tensor:
@@ -71,7 +71,7 @@ def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
 
 
-def _standardised(logits: Tensor) -> Tensor:
+def _standardise(logits: Tensor) -> Tensor:
     deviation = logits.std(dim=-1, keepdim=True)
     return (logits - logits.mean(dim=-1, keepdim=True)) / (deviation + SMALLEST_DEVIATION)
 

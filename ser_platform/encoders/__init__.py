@@ -2,23 +2,23 @@
 
 from ser_platform.encoders.encoder import Encoder
 from ser_platform.encoders.encoder_lookup import (
-    encoder_at_hand,
-    encoders_here,
+    find_default_encoder,
     find_encoder,
-    keep,
-    pinned_name,
-    remember,
+    list_local_encoders,
+    register_encoder,
+    resolve_pinned_name,
+    save_encoder,
 )
-from ser_platform.encoders.states import SpeechEncoder, loud_frames
+from ser_platform.encoders.states import SpeechEncoder, find_loud_frames
 
 __all__ = [
     "Encoder",
     "SpeechEncoder",
-    "encoder_at_hand",
-    "encoders_here",
+    "find_default_encoder",
     "find_encoder",
-    "keep",
-    "loud_frames",
-    "pinned_name",
-    "remember",
+    "find_loud_frames",
+    "list_local_encoders",
+    "register_encoder",
+    "resolve_pinned_name",
+    "save_encoder",
 ]

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ser_platform.encoders.generic import OwnStates
+from ser_platform.encoders.generic import GenericStates
 from ser_platform.encoders.states import SpeechEncoder
 from ser_platform.encoders.waveform import WaveformStates
 from ser_platform.encoders.whisper import WhisperStates
@@ -26,11 +26,11 @@ from ser_platform.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-PIN = 12  # hex digits of a digest that stand behind a name
+PIN_DIGITS = 12  # hex digits of a digest that stand behind a name
 WHISPER = "whisper"
-WAVEFORM = ("wav2vec2", "hubert", "wavlm")
+WAVEFORM_KINDS = ("wav2vec2", "hubert", "wavlm")
 # What would change a pass from one time to the next, or mask what the model hears: augmentation is done elsewhere.
-STEADY = {
+DETERMINISTIC_CONFIG = {
     "layerdrop": 0.0,
     "encoder_layerdrop": 0.0,
     "mask_time_prob": 0.0,
@@ -55,7 +55,7 @@ class Encoder:
 
     name: str
     digest: str
-    described: Mapping[str, Any] = field(repr=False)
+    config_json: Mapping[str, Any] = field(repr=False)
     preprocessor: Mapping[str, Any] = field(repr=False)
     folder: Path | None = None
     weights: Mapping[str, Tensor] | None = field(default=None, repr=False)
@@ -63,10 +63,10 @@ class Encoder:
     @property
     def pin(self) -> str:
         """The digits that tell these weights from others."""
-        return self.digest[:PIN]
+        return self.digest[:PIN_DIGITS]
 
     @property
-    def pinned(self) -> str:
+    def pinned_name(self) -> str:
         """The spelling that names these very weights."""
         return f"{self.name}@{self.pin}"
 
@@ -82,7 +82,7 @@ class Encoder:
     @property
     def kind(self) -> str:
         """The kind of model, as `transformers` calls it: whisper, wav2vec2, hubert, wavlm, ..."""
-        return str(self.described["model_type"])
+        return str(self.config_json["model_type"])
 
     @cached_property
     def config(self) -> "PreTrainedConfig":
@@ -94,10 +94,12 @@ class Encoder:
         from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
-        known = {name: value for name, value in self.described.items() if name != "model_type"}
-        self._refuse_other_kinds()
+        known = {name: value for name, value in self.config_json.items() if name != "model_type"}
+        self._refuse_unsupported_kind()
         try:
-            return AutoConfig.for_model(self.kind, **{**known, **{k: v for k, v in STEADY.items() if k in known}})
+            return AutoConfig.for_model(
+                self.kind, **{**known, **{k: v for k, v in DETERMINISTIC_CONFIG.items() if k in known}}
+            )
         except (StrictDataclassError, TypeError, ValueError) as error:
             raise UserError(f"{self.name}: its config.json describes no {self.kind} ({_last_line(error)})") from error
 
@@ -113,7 +115,7 @@ class Encoder:
 
     def _size(self, *names: str) -> int:
         """Return the first of these sizes that the description has, else what it is by default."""
-        given = next((self.described[name] for name in names if name in self.described), None)
+        given = next((self.config_json[name] for name in names if name in self.config_json), None)
         return given if isinstance(given, int) else int(getattr(self.config, names[-1]))
 
     @property
@@ -126,7 +128,7 @@ class Encoder:
         """Seconds from one frame to the next; infinite where its frames do not follow from the samples."""
         if self.kind == WHISPER:
             return 2 * int(self.preprocessor.get("hop_length", 160)) / self.sample_rate
-        strides = self.described.get("conv_stride")
+        strides = self.config_json.get("conv_stride")
         return math.prod(strides) / self.sample_rate if strides else math.inf
 
     @cached_property
@@ -135,9 +137,9 @@ class Encoder:
         with torch.device("meta"):
             return sum(parameter.numel() for parameter in self._body().parameters())
 
-    def skeleton(self) -> SpeechEncoder:
+    def build_untrained(self) -> SpeechEncoder:
         """Return the module with random weights, in evaluation mode: a state is to follow."""
-        return self._wrapped(self._body())
+        return self._wrap_body(self._body())
 
     def load(self) -> SpeechEncoder:
         """Return the module with the pretrained weights, float32, in evaluation mode; each call returns another.
@@ -146,15 +148,16 @@ class Encoder:
             UserError: the weights are not here, or not all of them.
         """
         if self.weights is not None:
-            made = self.skeleton()
+            made = self.build_untrained()
             made.body.load_state_dict({name: value.float() for name, value in self.weights.items()})
             return made
         if self.folder is None:
             raise UserError(
-                f"the weights of {self.pinned} are not here: put the model into SER_PRETRAINED, or name another with "
+                f"the weights of {self.pinned_name} are not here: put the model into SER_PRETRAINED, or name another "
+                "with "
                 "model.backbone"
             )
-        return self._wrapped(self._read(self.folder))
+        return self._wrap_body(self._read(self.folder))
 
     def body_weights(self) -> dict[str, Tensor]:
         """Return the weights of the body in the dtype they were published in: what a bundle keeps."""
@@ -168,20 +171,20 @@ class Encoder:
         return {
             "name": self.name,
             "digest": self.digest,
-            "config": dict(self.described),
+            "config": dict(self.config_json),
             "preprocessor": dict(self.preprocessor),
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], weights: Mapping[str, Tensor] | None) -> "Encoder":
-        """Read what `as_json` wrote."""
+        """Read what `version_as_json` wrote."""
         return cls(content["name"], content["digest"], content["config"], content["preprocessor"], weights=weights)
 
-    def renamed(self, name: str) -> "Encoder":
+    def with_name(self, name: str) -> "Encoder":
         """Return the encoder under the name that it was asked for by."""
         return self if name == self.name else replace(self, name=name)
 
-    def _refuse_other_kinds(self) -> None:
+    def _refuse_unsupported_kind(self) -> None:
         from transformers import AutoModelForAudioClassification
 
         if self.kind not in AutoModelForAudioClassification._model_mapping._model_mapping:
@@ -191,7 +194,7 @@ class Encoder:
         from transformers import AutoModelForAudioClassification
 
         config = self.config
-        with _quiet():
+        with _silence_transformers():
             return _body_of(AutoModelForAudioClassification.from_config(config)).eval()
 
     def _read(self, folder: Path) -> nn.Module:
@@ -199,8 +202,8 @@ class Encoder:
 
         config = self.config
         try:
-            with _quiet():
-                model, told = AutoModelForAudioClassification.from_pretrained(
+            with _silence_transformers():
+                model, loading_info = AutoModelForAudioClassification.from_pretrained(
                     folder,
                     config=config,
                     dtype=torch.float32,
@@ -213,10 +216,10 @@ class Encoder:
             raise UserError(f"the weights in {folder} cannot be read: {_last_line(error)}") from error
         body = _body_of(model)
         prefix = next(name for name, module in model.named_modules() if module is body) + "."
-        lacking = sorted(name for name in told["missing_keys"] if name.startswith(prefix))
+        lacking = sorted(name for name in loading_info["missing_keys"] if name.startswith(prefix))
         if lacking:
             raise UserError(f"{folder} holds no weights of {', '.join(lacking[:3])} and so on ({len(lacking)} in all)")
-        if others := sorted(found for found in told["mismatched_keys"] if found[0].startswith(prefix)):
+        if others := sorted(found for found in loading_info["mismatched_keys"] if found[0].startswith(prefix)):
             name, theirs, ours = others[0]
             raise UserError(
                 f"the weights in {folder} are not of the sizes that its config.json gives: {name} is {_sizes(theirs)}, "
@@ -224,13 +227,13 @@ class Encoder:
             )
         return body.eval()
 
-    def _wrapped(self, body: nn.Module) -> SpeechEncoder:
+    def _wrap_body(self, body: nn.Module) -> SpeechEncoder:
         if self.kind == WHISPER:
             made: SpeechEncoder = WhisperStates(body, self.preprocessor)
-        elif self.kind in WAVEFORM:
+        elif self.kind in WAVEFORM_KINDS:
             made = WaveformStates(body, self.preprocessor)
         else:
-            made = OwnStates(body, self._extractor())
+            made = GenericStates(body, self._extractor())
         return made.eval()
 
     def _extractor(self) -> Any:
@@ -269,7 +272,7 @@ def _sizes(shape: Iterable[int]) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_transformers() -> Iterator[None]:
     """Keep `transformers` from telling of the classifier that is thrown away."""
     from transformers.utils import logging as transformers_logging
 

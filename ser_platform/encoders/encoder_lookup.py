@@ -15,19 +15,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from ser_platform.encoders.encoder import PIN, WHISPER, Encoder
+from ser_platform.encoders.encoder import PIN_DIGITS, WHISPER, Encoder
 from ser_platform.errors import UserError
-from ser_platform.files import digest_of, expanded, read_json, replacing, sha256_of, write_json
+from ser_platform.files import digest_of, expand_path, read_json, replacing, sha256_of, write_json
 from ser_platform.settings import home
 
-PINNED = re.compile(rf"(?P<name>.+)@(?P<pin>[0-9a-f]{{{PIN},64}})")
+PINNED = re.compile(rf"(?P<name>.+)@(?P<pin>[0-9a-f]{{{PIN_DIGITS},64}})")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-CONFIG, PREPROCESSOR, KEPT, WEIGHTS = "config.json", "preprocessor_config.json", "encoder.json", "encoder.safetensors"
-WANTED = (CONFIG, PREPROCESSOR, "model*.safetensors", "*.safetensors.index.json")
-OF_HUB = "openai/whisper-base"
-HUB_PATIENCE_S = 3.0
+CONFIG, PREPROCESSOR, SAVED_ENCODER_FILE, WEIGHTS = (
+    "config.json",
+    "preprocessor_config.json",
+    "encoder.json",
+    "encoder.safetensors",
+)
+HUB_FILE_PATTERNS = (CONFIG, PREPROCESSOR, "model*.safetensors", "*.safetensors.index.json")
+DEFAULT_HUB_ENCODER = "openai/whisper-base"
+HUB_TIMEOUT_S = 3.0
 
-_remembered: dict[str, Encoder] = {}  # by pin
+_registered_by_pin: dict[str, Encoder] = {}  # by pin
 
 
 def find_encoder(spelled: str) -> Encoder:
@@ -38,48 +43,49 @@ def find_encoder(spelled: str) -> Encoder:
     """
     given = PINNED.fullmatch(spelled)
     if given is None:
-        return _noted(_looked_up(spelled))
+        return _register(_look_up(spelled))
     name, pin = given["name"], given["pin"]
-    known = _remembered.get(pin[:PIN])
+    known = _registered_by_pin.get(pin[:PIN_DIGITS])
     if known is not None and not known.digest.startswith(pin):
         known = None
     if known is not None and known.has_weights:
-        return known.renamed(name)
+        return known.with_name(name)
     # Not from the hub what a model brought with it: the hub may not be there.
-    found = _in_folders(name)
+    found = _find_in_folders(name)
     if found is None or not found.digest.startswith(pin):
-        brought = _read_kept(pin) or known
-        found = brought.renamed(name) if brought is not None else found or _looked_up(name)
+        saved = _read_saved(pin) or known
+        found = saved.with_name(name) if saved is not None else found or _look_up(name)
     if not found.digest.startswith(pin):
         raise UserError(
-            f"the weights of {name} have changed: they are {found.pin}, asked for is {pin[:PIN]}; name them as they "
-            f"are with model.backbone={found.pinned}"
+            f"the weights of {name} have changed: they are {found.pin}, asked for is {pin[:PIN_DIGITS]}; name them as "
+            "they "
+            f"are with model.backbone={found.pinned_name}"
         )
-    return _noted(found)
+    return _register(found)
 
 
-def pinned_name(spelled: str) -> str:
+def resolve_pinned_name(spelled: str) -> str:
     """Return the spelling of an encoder that names its very weights.
 
     Raises:
         UserError: there is no such encoder.
     """
-    return find_encoder(spelled).pinned
+    return find_encoder(spelled).pinned_name
 
 
-def remember(encoder: Encoder) -> None:
+def register_encoder(encoder: Encoder) -> None:
     """Have `find_encoder` give this encoder, which came with a model, to whoever asks this process for its digest."""
-    known = _remembered.get(encoder.pin)
+    known = _registered_by_pin.get(encoder.pin)
     if known is None or not known.has_weights:
-        _remembered[encoder.pin] = encoder
+        _registered_by_pin[encoder.pin] = encoder
 
 
-def _noted(encoder: Encoder) -> Encoder:
-    remember(encoder)
+def _register(encoder: Encoder) -> Encoder:
+    register_encoder(encoder)
     return encoder
 
 
-def encoders_here() -> list[str]:
+def list_local_encoders() -> list[str]:
     """Return the names of the encoders under `SER_PRETRAINED`, sorted."""
     folder = _pretrained_folder()
     if folder is None or not folder.is_dir():
@@ -87,7 +93,7 @@ def encoders_here() -> list[str]:
     return sorted(path.name for path in folder.iterdir() if (path / CONFIG).is_file() and _weight_files(path))
 
 
-def encoder_at_hand(warn: Callable[[str], None]) -> str | None:
+def find_default_encoder(warn: Callable[[str], None]) -> str | None:
     """Return the encoder that a teacher is made of where none is named, None where there is none.
 
     Of folders under `SER_PRETRAINED` that hold no encoder that can be used, `warn` is told; the others count.
@@ -96,17 +102,17 @@ def encoder_at_hand(warn: Callable[[str], None]) -> str | None:
     where the hub answers within seconds.
     """
     here = []
-    for name in encoders_here():
+    for name in list_local_encoders():
         try:
             here += [name] if find_encoder(name).kind == WHISPER else []
         except UserError as error:
             warn(f"left out: {error}")
     if here:
         return min(here, key=lambda name: ("base" not in name, name))
-    return OF_HUB if _hub_has(OF_HUB) else None
+    return DEFAULT_HUB_ENCODER if _is_on_hub(DEFAULT_HUB_ENCODER) else None
 
 
-def _hub_has(name: str) -> bool:
+def _is_on_hub(name: str) -> bool:
     """Tell whether the hub, or its cache on this machine, has a model."""
     from huggingface_hub import constants, try_to_load_from_cache  # late: see `encoder`
 
@@ -116,32 +122,32 @@ def _hub_has(name: str) -> bool:
         return False
     try:
         # Not through huggingface_hub, which tries again for half a minute.
-        answer = requests.head(f"{constants.ENDPOINT}/{name}/resolve/main/{CONFIG}", timeout=HUB_PATIENCE_S)
+        answer = requests.head(f"{constants.ENDPOINT}/{name}/resolve/main/{CONFIG}", timeout=HUB_TIMEOUT_S)
     except requests.RequestException:
         return False
     return answer.ok
 
 
-def keep(encoder: Encoder) -> None:
+def save_encoder(encoder: Encoder) -> None:
     """Write an encoder that only this process remembers under `SER_HOME`, where the processes it starts find it."""
-    folder = _kept_folder(encoder.pin)
-    if encoder.weights is None or (folder / KEPT).exists():
+    folder = _saved_folder(encoder.pin)
+    if encoder.weights is None or (folder / SAVED_ENCODER_FILE).exists():
         return
     content = save_tensors({name: value.contiguous() for name, value in encoder.weights.items()})
     with replacing(folder / WEIGHTS) as temporary:
         temporary.write_bytes(content)
-    write_json(folder / KEPT, encoder.as_json() | {"sha256": sha256_of(folder / WEIGHTS)})
+    write_json(folder / SAVED_ENCODER_FILE, encoder.as_json() | {"sha256": sha256_of(folder / WEIGHTS)})
 
 
-def _kept_folder(pin: str) -> Path:
-    return home() / "encoders" / pin[:PIN]
+def _saved_folder(pin: str) -> Path:
+    return home() / "encoders" / pin[:PIN_DIGITS]
 
 
-def _read_kept(pin: str) -> Encoder | None:
-    folder = _kept_folder(pin)
-    if not (folder / KEPT).exists():
+def _read_saved(pin: str) -> Encoder | None:
+    folder = _saved_folder(pin)
+    if not (folder / SAVED_ENCODER_FILE).exists():
         return None
-    content = read_json(folder / KEPT)
+    content = read_json(folder / SAVED_ENCODER_FILE)
     if not content["digest"].startswith(pin) or sha256_of(folder / WEIGHTS) != content["sha256"]:
         return None  # a cache: what was altered is looked for elsewhere
     return Encoder.from_json(content, load_tensors((folder / WEIGHTS).read_bytes()))
@@ -149,30 +155,32 @@ def _read_kept(pin: str) -> Encoder | None:
 
 def _pretrained_folder() -> Path | None:
     given = os.environ.get("SER_PRETRAINED")
-    return expanded(given).resolve() if given else None
+    return expand_path(given).resolve() if given else None
 
 
-def _looked_up(name: str) -> Encoder:
-    found = _in_folders(name)
+def _look_up(name: str) -> Encoder:
+    found = _find_in_folders(name)
     if found is not None:
         return found
     if HUB_NAME.fullmatch(name):
-        return _described(name, _from_hub(name))
-    raise UserError(f"no encoder {name!r}: {_told_of_here()}, a path, or a name of the hub like openai/whisper-base")
+        return _read_encoder(name, _from_hub(name))
+    raise UserError(
+        f"no encoder {name!r}: {_describe_local_encoders()}, a path, or a name of the hub like openai/whisper-base"
+    )
 
 
-def _in_folders(name: str) -> Encoder | None:
+def _find_in_folders(name: str) -> Encoder | None:
     """Return the encoder called `name` under `SER_PRETRAINED`, or at the path `name`."""
     root = _pretrained_folder()
     if root is not None and (root / name / CONFIG).is_file():
-        return _described(name, root / name)
-    path = expanded(name)
+        return _read_encoder(name, root / name)
+    path = expand_path(name)
     # Absolute: other processes run in other folders.
-    return _described(str(path.resolve()), path.resolve()) if path.is_dir() else None
+    return _read_encoder(str(path.resolve()), path.resolve()) if path.is_dir() else None
 
 
-def _told_of_here() -> str:
-    here = encoders_here()
+def _describe_local_encoders() -> str:
+    here = list_local_encoders()
     if here:
         return f"choose from {', '.join(here)} under SER_PRETRAINED"
     return "SER_PRETRAINED holds none" if _pretrained_folder() else "SER_PRETRAINED is not set; give it"
@@ -185,13 +193,13 @@ def _from_hub(name: str) -> Path:
 
     for local in (True, False):
         try:
-            folder = Path(snapshot_download(name, allow_patterns=list(WANTED), local_files_only=local))
+            folder = Path(snapshot_download(name, allow_patterns=list(HUB_FILE_PATTERNS), local_files_only=local))
         except (HfHubHTTPError, HFValidationError, OSError) as error:
             if not local:
-                said = str(error).strip().splitlines()[0]
+                reason = str(error).strip().splitlines()[0]
                 raise UserError(
                     f"no encoder {name!r}: neither a folder nor in the Hugging Face cache, and the hub does not give "
-                    f"it ({said}); {_told_of_here()}"
+                    f"it ({reason}); {_describe_local_encoders()}"
                 ) from error
             continue
         if not local or ((folder / CONFIG).is_file() and _weight_files(folder)):
@@ -203,7 +211,7 @@ def _weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("model*.safetensors"))
 
 
-def _described(name: str, folder: Path) -> Encoder:
+def _read_encoder(name: str, folder: Path) -> Encoder:
     files = _weight_files(folder)
     if not files:
         others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".h5", ".msgpack"))

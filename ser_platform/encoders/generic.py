@@ -9,7 +9,7 @@ from ser_platform.encoders.states import SpeechEncoder
 from ser_platform.errors import UserError
 
 
-class OwnStates(SpeechEncoder):
+class GenericStates(SpeechEncoder):
     """The hidden states that a `transformers` model of audio gives when asked for them.
 
     Every clip is run alone: what such a model makes of padding is not known, so nothing is padded but by its own
@@ -44,14 +44,16 @@ class OwnStates(SpeechEncoder):
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map samples `(batch, n_samples)` to states `(batch, n_frames, n_states, width)` and frames `(batch,)`."""
-        clips = [self._alone(samples[:length]) for samples, length in zip(waveforms, lengths.tolist(), strict=True)]
+        clips = [
+            self._encode_clip(samples[:length]) for samples, length in zip(waveforms, lengths.tolist(), strict=True)
+        ]
         counts = torch.tensor([len(clip) for clip in clips], device=lengths.device)
         return nn.utils.rnn.pad_sequence(clips, batch_first=True), counts
 
-    def _alone(self, samples: Tensor) -> Tensor:
-        heard = self._extractor(
+    def _encode_clip(self, samples: Tensor) -> Tensor:
+        extracted = self._extractor(
             samples.detach().cpu().numpy(), sampling_rate=self._extractor.sampling_rate, return_tensors="pt"
         )
-        inputs = {name: value.to(samples.device) for name, value in heard.items()}
+        inputs = {name: value.to(samples.device) for name, value in extracted.items()}
         states = self.body(**inputs, output_hidden_states=True).hidden_states
         return torch.stack([state[0] for state in states], dim=1)

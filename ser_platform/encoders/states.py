@@ -24,7 +24,7 @@ class SpeechEncoder(nn.Module, ABC):
     def layers(self) -> nn.ModuleList: ...
 
     @property
-    def last(self) -> list[nn.Module]:
+    def final_layers(self) -> list[nn.Module]:
         """What comes behind the last layer."""
         return []
 
@@ -45,17 +45,17 @@ def is_ragged(counts: Tensor) -> bool:
     return bool((counts != counts[0]).any())
 
 
-def own(counts: Tensor, size: int) -> Tensor:
+def make_length_mask(counts: Tensor, size: int) -> Tensor:
     """Return `(batch, size)`, True on what is a clip's own."""
     return torch.arange(size, device=counts.device) < counts[:, None]
 
 
-def padded_to(waveforms: Tensor, least: int) -> Tensor:
+def pad_to(waveforms: Tensor, least: int) -> Tensor:
     """Return samples `(batch, n_samples)` with zeros behind, `least` samples at least."""
     return nn.functional.pad(waveforms, (0, max(0, least - waveforms.shape[1])))
 
 
-def loud_frames(samples: Tensor, n_frames: int, hop: int) -> Tensor:
+def find_loud_frames(samples: Tensor, n_frames: int, hop: int) -> Tensor:
     """Return which of a clip's frames are within `LOUD_DB` of its loudest one, `(n_frames,)`, at least one.
 
     Args:
@@ -68,7 +68,7 @@ def loud_frames(samples: Tensor, n_frames: int, hop: int) -> Tensor:
     return smooth > smooth.max() - LOUD_DB
 
 
-def recorded(run: Callable[[], Tensor], layers: Iterable[nn.Module]) -> list[Tensor]:
+def collect_states(run: Callable[[], Tensor], layers: Iterable[nn.Module]) -> list[Tensor]:
     """Return the input of the first of `layers`, the output of each, and in place of the last what `run` returns."""
     states: list[Tensor] = []
 

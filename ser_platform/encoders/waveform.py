@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ser_platform.encoders.states import SpeechEncoder, is_ragged, own, padded_to, recorded
+from ser_platform.encoders.states import SpeechEncoder, collect_states, is_ragged, make_length_mask, pad_to
 
 EPSILON = 1e-7  # added to a clip's variance, as by `transformers.Wav2Vec2FeatureExtractor`
 
@@ -27,44 +27,44 @@ class WaveformStates(SpeechEncoder):
     def __init__(self, body: nn.Module, preprocessor: Mapping[str, Any]) -> None:
         super().__init__()
         self.body = body
-        self.scaled = bool(preprocessor.get("do_normalize", True))
+        self.is_scaled = bool(preprocessor.get("do_normalize", True))
         config = cast(Any, body).config
         self._kernels = list(zip(config.conv_kernel, config.conv_stride, strict=True))
-        self.least = 1  # samples that make one frame
+        self.min_samples = 1  # samples that make one frame
         for kernel, stride in reversed(self._kernels):
-            self.least = (self.least - 1) * stride + kernel
+            self.min_samples = (self.min_samples - 1) * stride + kernel
 
     @property
     def layers(self) -> nn.ModuleList:
         return cast(nn.ModuleList, cast(Any, self.body).encoder.layers)
 
     @property
-    def last(self) -> list[nn.Module]:
+    def final_layers(self) -> list[nn.Module]:
         """The final normalisation of those models that have one; in others each layer ends with its own."""
         body = cast(Any, self.body)
         return [body.encoder.layer_norm] if getattr(body.config, "do_stable_layer_norm", False) else []
 
     def frame_counts(self, lengths: Tensor) -> Tensor:
         """Return how many frames clips of `lengths` samples have, both `(batch,)`."""
-        counts = lengths.clamp_min(self.least)
+        counts = lengths.clamp_min(self.min_samples)
         for kernel, stride in self._kernels:
             counts = (counts - kernel) // stride + 1
         return counts
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map samples `(batch, n_samples)` to states `(batch, n_frames, n_states, width)` and frames `(batch,)`."""
-        lengths = lengths.clamp_min(self.least)
-        samples = padded_to(waveforms, self.least)
-        if self.scaled:
-            samples = _scaled(samples, lengths)
+        lengths = lengths.clamp_min(self.min_samples)
+        samples = pad_to(waveforms, self.min_samples)
+        if self.is_scaled:
+            samples = _scale_clips(samples, lengths)
         body, counts = cast(Any, self.body), self.frame_counts(lengths)
-        projected = body.feature_projection(self._convolved(samples, lengths).transpose(1, 2))
+        projected = body.feature_projection(self._convolve(samples, lengths).transpose(1, 2))
         hidden = projected[0] if isinstance(projected, tuple) else projected
-        mask = own(counts, hidden.shape[1]) if is_ragged(counts) else None
-        states = recorded(lambda: body.encoder(hidden, attention_mask=mask).last_hidden_state, self.layers)
+        mask = make_length_mask(counts, hidden.shape[1]) if is_ragged(counts) else None
+        states = collect_states(lambda: body.encoder(hidden, attention_mask=mask).last_hidden_state, self.layers)
         return torch.stack(states, dim=2), counts
 
-    def _convolved(self, samples: Tensor, lengths: Tensor) -> Tensor:
+    def _convolve(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """Return what the feature extractor makes of samples, `(batch, n_channels, n_frames)`."""
         hidden, counts = samples[:, None], lengths
         for layer, (kernel, stride) in zip(
@@ -73,23 +73,23 @@ class WaveformStates(SpeechEncoder):
             counts = (counts - kernel) // stride + 1
             norm = getattr(layer, "layer_norm", None)
             if isinstance(norm, nn.GroupNorm) and is_ragged(counts):
-                hidden = layer.activation(_normalised_over_own(layer.conv(hidden), counts, norm))
+                hidden = layer.activation(_normalise_over_own_frames(layer.conv(hidden), counts, norm))
             else:
                 hidden = layer(hidden)
         return hidden
 
 
-def _scaled(samples: Tensor, lengths: Tensor) -> Tensor:
+def _scale_clips(samples: Tensor, lengths: Tensor) -> Tensor:
     """Return samples `(batch, n_samples)` of zero mean and unit variance over each clip, 0 past its end."""
-    mask, n_own = own(lengths, samples.shape[1]), lengths[:, None].to(samples.dtype)
+    mask, n_own = make_length_mask(lengths, samples.shape[1]), lengths[:, None].to(samples.dtype)
     centred = (samples - (samples * mask).sum(dim=1, keepdim=True) / n_own) * mask
     return centred * (centred.square().sum(dim=1, keepdim=True) / n_own + EPSILON).rsqrt()
 
 
-def _normalised_over_own(hidden: Tensor, counts: Tensor, norm: nn.GroupNorm) -> Tensor:
+def _normalise_over_own_frames(hidden: Tensor, counts: Tensor, norm: nn.GroupNorm) -> Tensor:
     """Return `(batch, n_channels, n_frames)` normalised over each clip's own frames, a channel at a time."""
     assert norm.num_groups == norm.num_channels, "these encoders normalise each channel"
-    mask, n_own = own(counts, hidden.shape[2])[:, None], counts[:, None, None].to(hidden.dtype)
+    mask, n_own = make_length_mask(counts, hidden.shape[2])[:, None], counts[:, None, None].to(hidden.dtype)
     centred = (hidden - (hidden * mask).sum(dim=2, keepdim=True) / n_own) * mask
     variance = centred.square().sum(dim=2, keepdim=True) / n_own
     return centred * (variance + norm.eps).rsqrt() * norm.weight[:, None] + norm.bias[:, None]

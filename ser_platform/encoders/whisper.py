@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_platform.encoders.states import SpeechEncoder, is_ragged, own
+from ser_platform.encoders.states import SpeechEncoder, is_ragged, make_length_mask
 
 FLOOR = 1e-10  # power
 SPAN = 8.0  # decades under a clip's loudest value at which its mel energies are cut off
@@ -35,7 +35,7 @@ class WhisperStates(SpeechEncoder):
         self.n_fft = int(preprocessor.get("n_fft", 400))
         self.hop_length = int(preprocessor.get("hop_length", 160))
         config = cast(Any, body).config
-        self.most_frames = 2 * int(config.max_source_positions)
+        self.max_frames = 2 * int(config.max_source_positions)
         bank = mel_filter_bank(
             num_frequency_bins=1 + self.n_fft // 2,
             num_mel_filters=int(config.num_mel_bins),
@@ -55,7 +55,7 @@ class WhisperStates(SpeechEncoder):
         return cast(nn.ModuleList, self.body.layers)
 
     @property
-    def last(self) -> list[nn.Module]:
+    def final_layers(self) -> list[nn.Module]:
         """The final normalisation."""
         return [cast(nn.Module, self.body.layer_norm)]
 
@@ -70,17 +70,17 @@ class WhisperStates(SpeechEncoder):
         """Map samples `(batch, n_samples)` to states `(batch, n_frames, n_states, width)` and frames `(batch,)`."""
         counts = self._mel_counts(lengths)
         mels = self._mels(waveforms, lengths, counts)
-        if int(counts.max()) <= self.most_frames:
-            return self._encoded(mels, counts), self.frame_counts(lengths)
+        if int(counts.max()) <= self.max_frames:
+            return self._encode(mels, counts), self.frame_counts(lengths)
         windows, own_counts, clip_of = self._windows(mels, counts)
-        states = self._encoded(windows, own_counts)
+        states = self._encode(windows, own_counts)
         parts = [part[: (count + 1) // 2] for part, count in zip(states, own_counts.tolist(), strict=True)]
         clips = [torch.cat([parts[row] for row in torch.nonzero(clip_of == clip)]) for clip in range(len(lengths))]
         return nn.utils.rnn.pad_sequence(clips, batch_first=True), self.frame_counts(lengths)
 
     def _windows(self, mels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cut mels `(batch, n_mels, n_frames)` into windows; return them, the frames of a clip in each, and whose."""
-        size = self.most_frames
+        size = self.max_frames
         numbers = [(clip, first) for clip, n in enumerate(counts.tolist()) for first in range(0, n, size)]
         padded = F.pad(mels, (0, -mels.shape[2] % size))
         windows = torch.stack([padded[clip, :, first : first + size] for clip, first in numbers])
@@ -103,21 +103,21 @@ class WhisperStates(SpeechEncoder):
             mels[row, :, :n_frames] = (logs.maximum(logs.max() - SPAN) + 4.0) / 4.0
         return mels
 
-    def _encoded(self, mels: Tensor, counts: Tensor) -> Tensor:
+    def _encode(self, mels: Tensor, counts: Tensor) -> Tensor:
         """Return the states `(batch, n_frames, n_states, width)` of mels `(batch, n_mels, n_mel_frames)`."""
         body = cast(Any, self.body)
         hidden = F.gelu(body.conv1(mels))
         ragged = is_ragged(counts)
         if ragged:
-            hidden = hidden * own(counts, hidden.shape[2])[:, None]
+            hidden = hidden * make_length_mask(counts, hidden.shape[2])[:, None]
         hidden = F.gelu(body.conv2(hidden)).transpose(1, 2)
         hidden = hidden + body.embed_positions.weight[: hidden.shape[1]]
         hidden = F.dropout(hidden, p=body.dropout, training=body.training)
         mask = None
         if ragged:
-            heard = own((counts + 1) // 2, hidden.shape[1])
-            mask = torch.zeros(heard.shape, dtype=hidden.dtype, device=hidden.device)
-            mask = mask.masked_fill(~heard, torch.finfo(hidden.dtype).min)[:, None, None]
+            own_frames = make_length_mask((counts + 1) // 2, hidden.shape[1])
+            mask = torch.zeros(own_frames.shape, dtype=hidden.dtype, device=hidden.device)
+            mask = mask.masked_fill(~own_frames, torch.finfo(hidden.dtype).min)[:, None, None]
         states = [hidden]
         for layer in self.layers:
             states.append(layer(states[-1], mask))

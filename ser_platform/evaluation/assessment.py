@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from ser_platform.corpora.corpus_lookup import gather
-from ser_platform.corpora.lineage import SAW, refuse_heard
+from ser_platform.corpora.corpus_lookup import read_requested_speech
+from ser_platform.corpora.lineage import LINEAGE_LEAK_STAMP, refuse_overlap
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.splits.split import SPEAKERS_UNKNOWN, clips_fingerprint
+from ser_platform.corpora.splits.split import SPEAKERS_UNKNOWN, fingerprint_clips
 from ser_platform.emotions import SHARED, LabelRules
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
-from ser_platform.evaluation.scoring import TestScore, logits_of, score_clips
-from ser_platform.evaluation.test_ledger import record_read
-from ser_platform.features.dataset import DataRequest, folds_of, prepare_speech
+from ser_platform.evaluation.scoring import TestScore, compute_logits, score_clips
+from ser_platform.evaluation.test_ledger import record_test_evaluation
+from ser_platform.features.dataset import DataRequest, make_folds, prepare_speech
 from ser_platform.inference.bundle import Bundle
 from ser_platform.progress import Display
-from ser_platform.training.configuration import stamped
+from ser_platform.training.configuration import stamp_protocol
 
 PARTS = ("test", "dev", "all")
 
@@ -40,7 +40,7 @@ class Assessment:
     clips: Manifest
     score: TestScore
     probabilities: NDArray[np.float32]
-    looks: int | None
+    n_test_evaluations: int | None
 
 
 def assess(
@@ -51,7 +51,7 @@ def assess(
     *,
     part: str | None = None,
     labels: str | None = None,
-    own_split: bool = False,
+    use_own_split: bool = False,
     allow_leak: bool = False,
 ) -> Assessment:
     """Score a model on a corpus.
@@ -69,42 +69,48 @@ def assess(
     """
     if part is not None and part not in PARTS:
         raise UnknownChoice("part", part, PARTS)
-    request = request.with_labels(_labels(bundle, request, labels))
+    request = request.with_labels(_choose_label_rules(bundle, request, labels))
     check, dtype = partial(_require_known, bundle), bundle.settings["features.dtype"]
-    speech = prepare_speech(request, display, check, bundle.view.needs, dtype=dtype)
+    speech = prepare_speech(request, display, check, bundle.view.required_families, dtype=dtype)
     if part is None:
-        heard = len(bundle.lineage.heard(speech.manifest))
-        part = "test" if heard or not own_split else "all"
-        if heard:
-            display.say(
-                f"note: {title} has heard {heard} of {len(speech.manifest)} clips or their speakers: "
+        n_seen = len(bundle.lineage.find_overlap(speech.manifest))
+        part = "test" if n_seen or not use_own_split else "all"
+        if n_seen:
+            display.print_line(
+                f"note: {title} has heard {n_seen} of {len(speech.manifest)} clips or their speakers: "
                 "only the test part of a split is scored"
             )
-    if own_split and part != "all" and speech.name == bundle.provenance.get("corpus"):
-        request = replace(_like_its_own(bundle, request), allow_leaky_split=allow_leak)
-    clips, split_protocol = _part(speech.manifest, speech.name, request, part)
-    protocol = stamped(split_protocol, bundle.settings)
-    leaks = bundle.lineage.heard(clips, selected=part != "dev")
+    if use_own_split and part != "all" and speech.name == bundle.provenance.get("corpus"):
+        request = replace(_use_model_split(bundle, request), allow_leaky_split=allow_leak)
+    clips, split_protocol = _select_part(speech.manifest, speech.name, request, part)
+    protocol = stamp_protocol(split_protocol, bundle.settings)
+    leaks = bundle.lineage.find_overlap(clips, include_selected=part != "dev")
     if leaks and not allow_leak:
-        refuse_heard(leaks, clips, title, part, "; --allow-leak goes on and stamps the result")
+        refuse_overlap(leaks, clips, title, part, "; --allow-leak goes on and stamps the result")
     rows = np.arange(len(clips))
-    logits = logits_of(bundle, clips, rows)
+    logits = compute_logits(bundle, clips, rows)
     score = score_clips(clips, bundle.labels, logits.argmax(axis=1))
     what = f"{title} on {speech.name}, {part}"
-    looks = None if part == "dev" else record_read(clips_fingerprint(clips), bundle.ledger_key, what)
-    stamp = f"{protocol} ({SAW}: heard {len(leaks)} of {len(clips)} clips or their speakers)" if leaks else protocol
+    n_test_evaluations = (
+        None if part == "dev" else record_test_evaluation(fingerprint_clips(clips), bundle.ledger_key, what)
+    )
+    stamp = (
+        f"{protocol} ({LINEAGE_LEAK_STAMP}: heard {len(leaks)} of {len(clips)} clips or their speakers)"
+        if leaks
+        else protocol
+    )
     probabilities = softmax(logits / bundle.temperature, axis=1)
-    return Assessment(speech.name, part, stamp, clips, score, probabilities, looks)
+    return Assessment(speech.name, part, stamp, clips, score, probabilities, n_test_evaluations)
 
 
-def _labels(bundle: Bundle, request: DataRequest, labels: str | None) -> str:
+def _choose_label_rules(bundle: Bundle, request: DataRequest, labels: str | None) -> str:
     """Return the rules for labels: the user's, or the model's own; `shared` then means what the model knows."""
     if labels is not None:
         return labels
     own = str(bundle.settings["data.labels"])
     if LabelRules.parse(own).base != SHARED:
         return own
-    present = gather(replace(request.speech, labels=own)).manifest.labels
+    present = read_requested_speech(replace(request.speech, labels=own)).manifest.labels
     return ", ".join([own, *(f"drop {emotion}" for emotion in present if emotion not in bundle.labels)])
 
 
@@ -118,17 +124,19 @@ def _require_known(bundle: Bundle, name: str, manifest: Manifest) -> None:
         )
 
 
-def _part(manifest: Manifest, name: str, request: DataRequest, part: str) -> tuple[Manifest, str]:
+def _select_part(manifest: Manifest, name: str, request: DataRequest, part: str) -> tuple[Manifest, str]:
     """Return the clips of a part, and the protocol that made it."""
     if part == "all":
-        return manifest, f"all clips of {name}" + (f" ({SPEAKERS_UNKNOWN})" if manifest.unknown_speakers else "")
-    splits = folds_of(manifest, request)
+        return manifest, f"all clips of {name}" + (
+            f" ({SPEAKERS_UNKNOWN})" if manifest.corpora_without_speakers else ""
+        )
+    splits = make_folds(manifest, request)
     if len(splits) > 1:
         raise UserError(f"protocol {request.protocol!r} makes {len(splits)} folds; say which one with --fold")
     return manifest.take(splits[0].parts[part]), splits[0].protocol_stamp
 
 
-def _like_its_own(bundle: Bundle, request: DataRequest) -> DataRequest:
+def _use_model_split(bundle: Bundle, request: DataRequest) -> DataRequest:
     """Return the request under the split that the model was trained on.
 
     Raises:

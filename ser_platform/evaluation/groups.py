@@ -23,12 +23,12 @@ class GroupScore:
     uar: float
 
 
-def group_scores(clips: Manifest, labels: tuple[str, ...], predictions: NDArray[np.int64]) -> list[GroupScore]:
+def score_groups(clips: Manifest, labels: tuple[str, ...], predictions: NDArray[np.int64]) -> list[GroupScore]:
     """Return the scores of every group of clips, in their order with `predictions` `(n_clips,)`.
 
     Clips of whom nothing is said are left out, and groupings with one group.
     """
-    targets, speakers = clips.targets(labels), np.array(clips.column("speaker"))
+    targets, speakers = clips.encode_targets(labels), np.array(clips.column("speaker"))
     scores = []
     for grouping in GROUPINGS:
         values = np.array([value or "" for value in clips.column(grouping)])

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from ser_platform.metrics import confusion_matrix, macro_f1_of, recalls, uar, uar_of, war
+from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, recalls, uar, uar_from_confusion, war
 
 MIN_SPEAKERS = 8
-RESAMPLES = 2000
+N_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,16 @@ def metric_intervals(
     weights, over = _weights(speakers)
     matrix = confusion_matrix(targets, predictions, len(labels))
     present = np.flatnonzero(matrix.sum(axis=1))
-    spoken = (targets[:, None] == present).astype(np.float64)
-    said = (predictions[:, None] == present).astype(np.float64)
-    totals, called, hits = weights @ spoken, weights @ said, weights @ (spoken * said)
+    is_true = (targets[:, None] == present).astype(np.float64)
+    is_predicted = (predictions[:, None] == present).astype(np.float64)
+    totals, n_predicted, hits = weights @ is_true, weights @ is_predicted, weights @ (is_true * is_predicted)
     with np.errstate(invalid="ignore", divide="ignore"):
         recall = np.where(totals > 0, hits / totals, np.nan)
-        f1 = np.where(totals > 0, 2 * hits / (totals + called), np.nan)
+        f1 = np.where(totals > 0, 2 * hits / (totals + n_predicted), np.nan)
     draws = {
-        "uar": (uar_of(matrix), np.nanmean(recall, axis=1)),
+        "uar": (uar_from_confusion(matrix), np.nanmean(recall, axis=1)),
         "war": (war(targets, predictions), hits.sum(axis=1) / weights.sum(axis=1)),
-        "macro_f1": (macro_f1_of(matrix), np.nanmean(f1, axis=1)),
+        "macro_f1": (macro_f1_from_confusion(matrix), np.nanmean(f1, axis=1)),
     }
     values = recalls(matrix)
     for column, emotion in enumerate(present):
@@ -97,9 +97,11 @@ def _weights(speakers: NDArray[np.str_], seed: int = 0) -> tuple[NDArray[np.floa
     rng = np.random.default_rng(seed)
     names, owner = np.unique(speakers, return_inverse=True)
     if len(names) >= MIN_SPEAKERS:
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=N_RESAMPLES)
         return drawn[:, owner].astype(np.float64), "speakers"
-    return rng.multinomial(len(owner), np.full(len(owner), 1 / len(owner)), size=RESAMPLES).astype(np.float64), "clips"
+    return rng.multinomial(len(owner), np.full(len(owner), 1 / len(owner)), size=N_RESAMPLES).astype(
+        np.float64
+    ), "clips"
 
 
 def _uars(

@@ -8,7 +8,7 @@ from ser_platform.evaluation.intervals import Interval
 from ser_platform.settings import Settings
 
 
-def model_card(
+def render_model_card(
     *,
     role: str,
     settings: Settings,
@@ -17,15 +17,16 @@ def model_card(
     corpus: str,
     protocol: str,
     uar: Interval,
-    looks: int,
+    n_test_evaluations: int,
     metrics: Mapping[str, float],
     teacher: str | None,
-    heard: Iterable[str],
+    trained_on: Iterable[str],
     groups: Sequence[GroupScore],
 ) -> str:
     """Return the card as Markdown.
 
-    `corpus` is the name of what it was tuned on, `heard` the corpora whose clips are in it; `groups` are of the test.
+    `corpus` is the name of what it was tuned on, `trained_on` the corpora whose clips are in it; `groups` are of the
+    test.
     """
     distilled = "plain training (alpha 0)"
     if settings["distill.alpha"] > 0:
@@ -48,22 +49,22 @@ Hears mono speech at 16 kHz, up to {settings["data.max_seconds"]:g} s of a clip;
 (labels: {settings["data.labels"]}).
 
 Test UAR {uar.value:.3f} (95 % interval {uar.low:.3f} to {uar.high:.3f}{caveat}); protocol: {protocol};
-look number {looks} at these test clips.
+look number {n_test_evaluations} at these test clips.
 {synthetic}
 | emotion | recall |
 |---|---|
 {recalls}
 
-{_told(groups)}
+{_render_groups(groups)}
 
-Learnt from {"; ".join(map(_licensed, heard))}. Its use is bound by these licences too.
+Learnt from {"; ".join(map(_describe_licence, trained_on))}. Its use is bound by these licences too.
 
 Intended for research on acted, emotional speech like its corpus. Not for judging people: acted emotion is not felt
 emotion, and a model does worse on voices, languages and rooms that it was not trained on.
 """
 
 
-def _told(groups: Sequence[GroupScore]) -> str:
+def _render_groups(groups: Sequence[GroupScore]) -> str:
     if not groups:
         return (
             "Of groups of speakers nothing is told: the test clips name none, only one, or more than "
@@ -76,7 +77,7 @@ def _told(groups: Sequence[GroupScore]) -> str:
     return "\n".join(["| group | speakers | clips | test UAR |", "|---|---|---|---|", *rows, "", few])
 
 
-def _licensed(corpus: str) -> str:
+def _describe_licence(corpus: str) -> str:
     if corpus not in CORPORA:  # a folder of the user's, by its own name
         return f"recordings in the folder `{corpus}` (licence: {CORPORA['folder'].FACTS.licence})"
     facts = CORPORA[corpus].FACTS

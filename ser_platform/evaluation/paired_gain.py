@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from ser_platform.evaluation.intervals import MIN_SPEAKERS, RESAMPLES, Interval
+from ser_platform.evaluation.intervals import MIN_SPEAKERS, N_RESAMPLES, Interval
 
 MIN_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Compared:
+class ArmComparison:
     """Two arms on the same clips: the UAR of each, and what the second gains over the first; all are shares."""
 
     first: Interval
@@ -34,31 +34,31 @@ class Compared:
     @property
     def verdict(self) -> str:
         """What may be said of the gain, in words."""
-        told = f"{100 * self.gain.value:+.1f} UAR [{100 * self.gain.low:+.1f}, {100 * self.gain.high:+.1f}]"
+        interval = f"{100 * self.gain.value:+.1f} UAR [{100 * self.gain.low:+.1f}, {100 * self.gain.high:+.1f}]"
         if self.n_seeds < MIN_SEEDS:
-            return f"{told}: proves nothing, {self.n_seeds} seeds an arm are fewer than {MIN_SEEDS}"
+            return f"{interval}: proves nothing, {self.n_seeds} seeds an arm are fewer than {MIN_SEEDS}"
         if self.gain.over != "speakers":
-            return f"{told}: proves nothing, {self.gain.caveat}"
+            return f"{interval}: proves nothing, {self.gain.caveat}"
         if self.gain.low > 0:
-            return f"{told}: a gain"
-        return f"{told}: a loss" if self.gain.high < 0 else f"{told}: no sure gain, the interval holds 0"
+            return f"{interval}: a gain"
+        return f"{interval}: a loss" if self.gain.high < 0 else f"{interval}: no sure gain, the interval holds 0"
 
 
-def compare(
+def compare_arms(
     targets: NDArray[np.int64],
     first: NDArray[np.int64],
     second: NDArray[np.int64],
     speakers: NDArray[np.str_],
     level: float = 0.95,
-) -> Compared:
-    """Compare two arms; `first` and `second` are predicted classes `(n_seeds, n_clips)`, seeds in the same order.
+) -> ArmComparison:
+    """Compare two arms; `first` and `second` are predicted classes `(seeds, n_clips)`, seeds in the same order.
 
     Of several seeds the UAR is the mean.
     """
     draws = _Draws(targets, speakers, len(first))
     one, two = draws.uars(first), draws.uars(second)
     whole = [np.mean([_uar(targets, row) for row in arm]) for arm in (first, second)]
-    return Compared(
+    return ArmComparison(
         draws.interval(float(whole[0]), one, level),
         draws.interval(float(whole[1]), two, level),
         draws.interval(float(whole[1] - whole[0]), two - one, level, least=-1.0),
@@ -69,7 +69,7 @@ def compare(
 def seeded_interval(
     targets: NDArray[np.int64], predictions: NDArray[np.int64], speakers: NDArray[np.str_], level: float = 0.95
 ) -> Interval:
-    """Return the mean UAR of predictions `(n_seeds, n_clips)`, resampled over speakers and seeds."""
+    """Return the mean UAR of predictions `(seeds, n_clips)`, resampled over speakers and seeds."""
     draws = _Draws(targets, speakers, len(predictions))
     value = float(np.mean([_uar(targets, row) for row in predictions]))
     return draws.interval(value, draws.uars(predictions), level)
@@ -85,21 +85,21 @@ class _Draws:
         self.over = "speakers" if len(names) >= MIN_SPEAKERS else "clips"
         self._owner = owner if self.over == "speakers" else np.arange(len(targets))
         n_units = int(self._owner.max()) + 1
-        self._weights = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=RESAMPLES).astype(np.float64)
-        self._seeds = rng.integers(0, n_seeds, (RESAMPLES, n_seeds))
+        self._weights = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=N_RESAMPLES).astype(np.float64)
+        self._seeds = rng.integers(0, n_seeds, (N_RESAMPLES, n_seeds))
         self._classes = np.unique(targets)
         self._totals = self._weights @ self._by_unit(np.ones(len(targets)))
 
     def uars(self, predictions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the mean UAR of each draw, `(RESAMPLES,)`; a class that is not in a draw is left out of it."""
-        found = np.empty((RESAMPLES, len(predictions)))
+        found = np.empty((N_RESAMPLES, len(predictions)))
         for seed, row in enumerate(predictions):
             hits = self._weights @ self._by_unit((row == self._targets).astype(np.float64))
             with np.errstate(invalid="ignore", divide="ignore"):
                 found[:, seed] = np.nanmean(np.where(self._totals > 0, hits / self._totals, np.nan), axis=1)
         middle = found.mean(axis=1)
         drawn: NDArray[np.float64] = np.take_along_axis(found, self._seeds, axis=1).mean(axis=1)
-        return middle + _stretch(len(predictions)) * (drawn - middle)
+        return middle + _seed_correction(len(predictions)) * (drawn - middle)
 
     def interval(self, value: float, drawn: NDArray[np.float64], level: float, least: float = 0.0) -> Interval:
         """Return the interval of drawn figures; stretched draws may lie beyond what the figure can be, it does not."""
@@ -115,7 +115,7 @@ class _Draws:
         return np.stack(columns, axis=1)
 
 
-def _stretch(n_seeds: int) -> float:
+def _seed_correction(n_seeds: int) -> float:
     """Return by how much draws of so few seeds are too close together.
 
     A resampled mean of n has (n - 1) / n of the variance that it should have, and is no normal variable but Student's:

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_platform.corpora.splits.split import EVERY_LEAK
+from ser_platform.corpora.splits.split import ALL_LEAKS
 from ser_platform.errors import UserError
 from ser_platform.evaluation.intervals import MIN_SPEAKERS, Interval
 from ser_platform.metrics import confusion_matrix, recalls, uar
 
-BUNDLE = "bundle"  # the gate that nothing overrules
+BUNDLE_GATE = "bundle"  # the gate that nothing overrules
 
 
 @dataclass(frozen=True)
-class Policy:
+class PromotionPolicy:
     """The limits that a candidate of one role must keep; None does not judge.
 
     Attributes:
@@ -40,7 +40,7 @@ class Policy:
     size_mb: float | None = None
 
     @classmethod
-    def of(cls, content: Any, where: str) -> "Policy":
+    def parse(cls, content: Any, where: str) -> "PromotionPolicy":
         """Read one role's part of a policy file.
 
         Raises:
@@ -59,19 +59,19 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class JudgedClips:
+class TestPredictions:
     """How a model did on test clips: classes `(n_clips,)`, probabilities `(n_clips, n_emotions)` where kept."""
 
     labels: tuple[str, ...]
-    truth: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    predictions: NDArray[np.int64]
     speakers: NDArray[Any]
     sexes: NDArray[Any]
     probabilities: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
-class Facts:
+class GateInputs:
     """What is known of a candidate, and of the champion where there is one.
 
     Attributes:
@@ -83,15 +83,15 @@ class Facts:
 
     title: str
     protocol: str
-    clips: JudgedClips
+    test_predictions: TestPredictions
     gain: Interval | None
     normalisation: str = ""
     size_mb: float | None = None
     latency_p95_ms: float | None = None
     champion_protocol: str | None = None
     champion_latency_p95_ms: float | None = None
-    incomparable: str = ""
-    broken: str = ""
+    why_no_gain: str = ""
+    bundle_error: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,25 +107,25 @@ class Gate:
         return {True: "passed", False: "FAILED", None: "not judged"}[self.passed]
 
 
-def judge(facts: Facts, policy: Policy) -> list[Gate]:
+def evaluate_gates(inputs: GateInputs, policy: PromotionPolicy) -> list[Gate]:
     """Return every gate's outcome."""
     return [
-        Gate(BUNDLE, not facts.broken, facts.broken or "digests verify, loads, predicts"),
-        split_gate(facts.protocol),
-        _normalisation_gate(facts),
-        _protocol_gate(facts),
-        _uar_gate(facts, policy),
-        _recall_gate(facts.clips, policy),
-        _sex_gate(facts.clips, policy),
-        _calibration_gate(facts.clips, policy),
-        _latency_gate(facts, policy),
-        _at_most("size", facts.size_mb, policy.size_mb, "MB"),
+        Gate(BUNDLE_GATE, not inputs.bundle_error, inputs.bundle_error or "digests verify, loads, predicts"),
+        split_gate(inputs.protocol),
+        _normalisation_gate(inputs),
+        _protocol_gate(inputs),
+        _uar_gate(inputs, policy),
+        _recall_gate(inputs.test_predictions, policy),
+        _sex_gate(inputs.test_predictions, policy),
+        _calibration_gate(inputs.test_predictions, policy),
+        _latency_gate(inputs, policy),
+        _at_most("size", inputs.size_mb, policy.size_mb, "MB"),
     ]
 
 
 def split_gate(protocol: str) -> Gate:
     """Judge how the candidate was tested, by the stamp that its protocol carries."""
-    leaks = ", ".join(sorted(leak for leak in EVERY_LEAK if leak in protocol))
+    leaks = ", ".join(sorted(leak for leak in ALL_LEAKS if leak in protocol))
     return Gate("split", not leaks, f"{leaks}: its figures say nothing of new people" if leaks else protocol)
 
 
@@ -141,73 +141,75 @@ def expected_calibration_error(probabilities: NDArray[np.float64], truth: NDArra
     return float(distance[counts > 0].sum() / len(truth))
 
 
-def _normalisation_gate(facts: Facts) -> Gate:
-    by_speaker = facts.normalisation == "speaker"
-    told = "by speaker: it needs other clips of whoever speaks" if by_speaker else facts.normalisation
-    return Gate("normalisation", not by_speaker, told)
+def _normalisation_gate(inputs: GateInputs) -> Gate:
+    by_speaker = inputs.normalisation == "speaker"
+    detail = "by speaker: it needs other clips of whoever speaks" if by_speaker else inputs.normalisation
+    return Gate("normalisation", not by_speaker, detail)
 
 
-def _protocol_gate(facts: Facts) -> Gate:
-    if facts.champion_protocol is None:
-        return Gate("protocol", None, f"{facts.protocol}; first champion")
-    same = facts.protocol == facts.champion_protocol
-    return Gate("protocol", same, facts.protocol + ("" if same else f", the champion's is {facts.champion_protocol}"))
+def _protocol_gate(inputs: GateInputs) -> Gate:
+    if inputs.champion_protocol is None:
+        return Gate("protocol", None, f"{inputs.protocol}; first champion")
+    same = inputs.protocol == inputs.champion_protocol
+    return Gate("protocol", same, inputs.protocol + ("" if same else f", the champion's is {inputs.champion_protocol}"))
 
 
-def _uar_gate(facts: Facts, policy: Policy) -> Gate:
-    gain = facts.gain
+def _uar_gate(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
+    gain = inputs.gain
     if gain is None:
-        why = facts.incomparable
+        why = inputs.why_no_gain
         return Gate("UAR", False if why else None, why or "first champion: nothing to compare with")
-    told = f"gain {gain.value:+.3f}, interval {gain.low:+.3f} to {gain.high:+.3f}"
-    told += f" ({gain.caveat})" if gain.caveat else ""
+    detail = f"gain {gain.value:+.3f}, interval {gain.low:+.3f} to {gain.high:+.3f}"
+    detail += f" ({gain.caveat})" if gain.caveat else ""
     if gain.low < -policy.uar_margin:
-        worse = f"{facts.title} may be {-gain.low:.3f} worse than the champion ({told})"
+        worse = f"{inputs.title} may be {-gain.low:.3f} worse than the champion ({detail})"
         return Gate("UAR", False, f"{worse}; at most {policy.uar_margin:.3f} is allowed")
     weak = f"; weak evidence ({gain.n_speakers} speakers)" if gain.n_speakers < MIN_SPEAKERS else ""
-    return Gate("UAR", True, told + weak)
+    return Gate("UAR", True, detail + weak)
 
 
-def _recall_gate(clips: JudgedClips, policy: Policy) -> Gate:
-    matrix = confusion_matrix(clips.truth, clips.predicted, len(clips.labels))
+def _recall_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
+    matrix = confusion_matrix(clips.targets, clips.predictions, len(clips.labels))
     enough = np.flatnonzero(matrix.sum(axis=1) >= policy.recall_clips)
     if policy.recall_floor is None or not len(enough):
         why = "no limit" if policy.recall_floor is None else f"no emotion has {policy.recall_clips} test clips"
         return Gate("recall", None, why)
     found = recalls(matrix)[enough]
-    told = ", ".join(f"{clips.labels[row]} {value:.2f}" for row, value in zip(enough, found, strict=True))
-    return Gate("recall", bool((found >= policy.recall_floor).all()), f"{told}; each at least {policy.recall_floor:g}")
+    listed = ", ".join(f"{clips.labels[row]} {value:.2f}" for row, value in zip(enough, found, strict=True))
+    return Gate(
+        "recall", bool((found >= policy.recall_floor).all()), f"{listed}; each at least {policy.recall_floor:g}"
+    )
 
 
-def _sex_gate(clips: JudgedClips, policy: Policy) -> Gate:
+def _sex_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     if policy.sex_gap is None:
         return Gate("sexes", None, "no limit")
     groups = {sex: clips.sexes == sex for sex in sorted({str(sex) for sex in clips.sexes if sex})}
     counts = {sex: len(set(clips.speakers[rows])) for sex, rows in groups.items()}
-    judged = [sex for sex in groups if counts[sex] >= policy.sex_speakers]
-    if len(judged) < 2:
-        told = ", ".join(f"{sex} {count}" for sex, count in counts.items()) or "not known"
-        return Gate("sexes", None, f"{policy.sex_speakers} test speakers of each are needed; there are: {told}")
-    values = {sex: uar(clips.truth[groups[sex]], clips.predicted[groups[sex]], len(clips.labels)) for sex in judged}
+    enough = [sex for sex in groups if counts[sex] >= policy.sex_speakers]
+    if len(enough) < 2:
+        listed = ", ".join(f"{sex} {count}" for sex, count in counts.items()) or "not known"
+        return Gate("sexes", None, f"{policy.sex_speakers} test speakers of each are needed; there are: {listed}")
+    values = {sex: uar(clips.targets[groups[sex]], clips.predictions[groups[sex]], len(clips.labels)) for sex in enough}
     gap = max(values.values()) - min(values.values())
-    told = ", ".join(f"{sex} {value:.3f}" for sex, value in values.items())
-    return Gate("sexes", gap <= policy.sex_gap, f"UAR {told}; {gap:.3f} apart, at most {policy.sex_gap:g}")
+    listed = ", ".join(f"{sex} {value:.3f}" for sex, value in values.items())
+    return Gate("sexes", gap <= policy.sex_gap, f"UAR {listed}; {gap:.3f} apart, at most {policy.sex_gap:g}")
 
 
-def _calibration_gate(clips: JudgedClips, policy: Policy) -> Gate:
+def _calibration_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     if clips.probabilities is None:
         return Gate("calibration", None, "its test predictions hold no probabilities")
-    return _at_most("calibration", expected_calibration_error(clips.probabilities, clips.truth), policy.ece, "ECE")
+    return _at_most("calibration", expected_calibration_error(clips.probabilities, clips.targets), policy.ece, "ECE")
 
 
-def _latency_gate(facts: Facts, policy: Policy) -> Gate:
-    gate = _at_most("latency", facts.latency_p95_ms, policy.latency_p95_ms, "ms for 3 s, 95th percentile")
-    here, there = facts.latency_p95_ms, facts.champion_latency_p95_ms
+def _latency_gate(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
+    gate = _at_most("latency", inputs.latency_p95_ms, policy.latency_p95_ms, "ms for 3 s, 95th percentile")
+    here, there = inputs.latency_p95_ms, inputs.champion_latency_p95_ms
     if gate.passed is False or policy.latency_ratio is None or here is None or there is None:
         return gate
     ratio = here / there
-    told = f"{gate.detail}; {ratio:.2f} times the champion's, at most {policy.latency_ratio:g}"
-    return Gate("latency", ratio <= policy.latency_ratio, told)
+    detail = f"{gate.detail}; {ratio:.2f} times the champion's, at most {policy.latency_ratio:g}"
+    return Gate("latency", ratio <= policy.latency_ratio, detail)
 
 
 def _at_most(name: str, value: float | None, limit: float | None, unit: str) -> Gate:

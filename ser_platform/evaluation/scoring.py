@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.split import Split
 from ser_platform.evaluation.intervals import Interval, metric_intervals
-from ser_platform.features.views.chunks import averaged_logits
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.features.views.chunks import average_logits
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.inference.bundle import Bundle
 from ser_platform.metrics import confusion_matrix
 
@@ -24,7 +24,7 @@ class TestScore:
     Attributes:
         predictions: classes, `(n_test,)`.
         matrix: counts by (spoken, predicted), `(n_emotions, n_emotions)`.
-        uar: UAR with its interval; `metrics` the figures as they are logged, `test_` before each name.
+        uar: UAR with its interval; `measures` the figures as they are logged, `test_` before each name.
         intervals: every figure by its plain name.
     """
 
@@ -37,23 +37,25 @@ class TestScore:
     intervals: dict[str, Interval]
 
 
-def logits_of(bundle: Bundle, manifest: Manifest, clips: NDArray[np.int64]) -> NDArray[np.float32]:
+def compute_logits(bundle: Bundle, manifest: Manifest, clips: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return logits `(n_clips, n_emotions)` of the stored clips at the rows `clips` of a manifest, in their order."""
-    return logits_of_stored(bundle, tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker")), clips)
+    return compute_stored_logits(
+        bundle, tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker")), clips
+    )
 
 
-def logits_of_stored(
+def compute_stored_logits(
     bundle: Bundle, hashes: tuple[str, ...], speakers: tuple[str, ...], clips: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return logits `(n_clips, n_emotions)` of the stored clips with the numbers `clips` among these digests."""
-    features = ViewedFeatures(bundle.view, hashes, speakers, bundle.settings["features.dtype"])
-    model = bundle.model()
+    features = StoredViewedClips(bundle.view, hashes, speakers, bundle.settings["features.dtype"])
+    model = bundle.load_model()
     logits = np.empty((len(clips), len(bundle.labels)), dtype=np.float32)
     with torch.inference_mode():
         for first in range(0, len(clips), BATCH):
             part, lengths = features.batch(clips[first : first + BATCH], bundle.normaliser)
-            heard = torch.from_numpy(part), torch.from_numpy(lengths)
-            logits[first : first + BATCH] = averaged_logits(model, *heard, bundle.view.chunks).numpy()
+            inputs = torch.from_numpy(part), torch.from_numpy(lengths)
+            logits[first : first + BATCH] = average_logits(model, *inputs, bundle.view.chunks).numpy()
     return logits
 
 
@@ -64,7 +66,7 @@ def score_test(split: Split, labels: tuple[str, ...], predictions: NDArray[np.in
 
 def score_clips(clips: Manifest, labels: tuple[str, ...], predictions: NDArray[np.int64]) -> TestScore:
     """Score predicted classes of some clips `(n_clips,)`, in their order."""
-    targets = clips.targets(labels)
+    targets = clips.encode_targets(labels)
     found = metric_intervals(targets, predictions, clips.column("speaker"), labels)
     uar = found["uar"]
     metrics = {f"test_{name}": interval.value for name, interval in found.items()}

@@ -12,7 +12,7 @@ from ser_platform.metrics import recalls
 from ser_platform.training.epoch_result import EpochResult
 
 
-def confusion_figure(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
+def draw_confusion_matrix(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
     """Draw counts `(n_emotions, n_emotions)` and, by colour, shares of the true class; write a PNG."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     size = 1.5 + 0.75 * len(labels)
@@ -31,7 +31,7 @@ def confusion_figure(matrix: NDArray[np.int64], labels: tuple[str, ...], title: 
     _save(figure, path)
 
 
-def recall_figure(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
+def draw_recalls(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
     """Draw the recall of each emotion that was spoken, and chance; write a PNG."""
     spoken = np.flatnonzero(matrix.sum(axis=1))
     figure = Figure(figsize=(6, 0.8 + 0.4 * len(spoken)), layout="constrained")
@@ -46,7 +46,7 @@ def recall_figure(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str
     _save(figure, path)
 
 
-def learning_figure(epochs: Sequence[EpochResult], title: str, path: Path) -> None:
+def draw_learning_curves(epochs: Sequence[EpochResult], title: str, path: Path) -> None:
     """Draw losses and dev UAR of every epoch, and mark the epoch that was kept; write a PNG."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     losses, scores = figure.subplots(1, 2)

@@ -12,7 +12,7 @@ import time
 from ser_platform.settings import home
 
 
-def record_read(test_fingerprint: str, model_digest: str, what: str) -> int:
+def record_test_evaluation(test_fingerprint: str, model_key: str, description: str) -> int:
     """Note that a model was scored on the test clips; return how many different models have been."""
     path = home() / "ledger" / f"{test_fingerprint[:24]}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -20,21 +20,25 @@ def record_read(test_fingerprint: str, model_digest: str, what: str) -> int:
         fcntl.flock(file, fcntl.LOCK_EX)  # two studies may end at once
         file.seek(0)
         text = file.read()
-        models = _models(text)
+        models = _parse_models(text)
         file.truncate(text.rfind("\n") + 1)  # a line torn by a kill would spoil the one behind it
-        if model_digest not in models:
-            entry = {"model": model_digest, "what": what, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        if model_key not in models:
+            entry = {
+                "model": model_key,
+                "what": description,
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
             file.write(json.dumps(entry) + "\n")
-    return len(models | {model_digest})
+    return len(models | {model_key})
 
 
-def reads(test_fingerprint: str) -> int:
+def count_test_evaluations(test_fingerprint: str) -> int:
     """Return how many different models were scored on the test clips."""
     path = home() / "ledger" / f"{test_fingerprint[:24]}.jsonl"
     if not path.exists():
         return 0
-    return len(_models(path.read_text(encoding="utf-8")))
+    return len(_parse_models(path.read_text(encoding="utf-8")))
 
 
-def _models(text: str) -> set[str]:
+def _parse_models(text: str) -> set[str]:
     return {json.loads(line)["model"] for line in text.splitlines(keepends=True) if line.endswith("\n")}

@@ -8,17 +8,25 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import BadAudio, WorkFailed
-from ser_platform.features.augmentation.augmentation_plan import Copy, expand
+from ser_platform.features.augmentation.augmentation_plan import PlannedCopy, plan_copies
 from ser_platform.features.augmentation.recipes import RECIPES
-from ser_platform.features.store.extraction import Job, Mapper, Source, folder_of, make_jobs, on_this_machine, stored_in
-from ser_platform.features.store.feature_store import Progress, families_folder, settle
-from ser_platform.features.store.merging import NO_SPACE
+from ser_platform.features.store.extraction import (
+    ClipSource,
+    ExtractionJob,
+    JobMapper,
+    family_folder,
+    find_stored_digests,
+    make_jobs,
+    map_on_this_machine,
+)
+from ser_platform.features.store.feature_store import ProgressCallback, families_folder, finalise_families
+from ser_platform.features.store.merging import NO_SPACE_ERRNOS
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class CopiedClips:
+class AugmentedClips:
     """The copies that a training may use, behind the clips of the manifest.
 
     Attributes:
@@ -29,30 +37,32 @@ class CopiedClips:
     """
 
     hashes: tuple[str, ...]
-    originals: Rows
+    original_rows: Rows
     recipes: tuple[str, ...]
-    indices: Rows
+    copy_indices: Rows
 
-    def chosen(self, recipe: str, n_copies: int, train: Rows) -> Rows:
+    def select_copies(self, recipe: str, n_copies: int, train: Rows) -> Rows:
         """Return the numbers of the first `n_copies` copies by a recipe of the clips `train`."""
         if not self.hashes:
             return np.empty(0, dtype=np.int64)
-        fitting = (np.array(self.recipes) == recipe) & (self.indices <= n_copies) & np.isin(self.originals, train)
+        fitting = (
+            (np.array(self.recipes) == recipe) & (self.copy_indices <= n_copies) & np.isin(self.original_rows, train)
+        )
         return np.flatnonzero(fitting)
 
 
-NO_COPIES = CopiedClips((), np.empty(0, dtype=np.int64), (), np.empty(0, dtype=np.int64))
+NO_AUGMENTED_CLIPS = AugmentedClips((), np.empty(0, dtype=np.int64), (), np.empty(0, dtype=np.int64))
 
 
-def prepare_copies(
+def prepare_augmented_clips(
     split: Split,
-    wanted: Iterable[tuple[str, int]],
+    copies_per_recipe: Iterable[tuple[str, int]],
     names: Sequence[str],
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     *,
-    mapper: Mapper = on_this_machine,
+    mapper: JobMapper = map_on_this_machine,
     dtype: str = "float32",
-) -> CopiedClips:
+) -> AugmentedClips:
     """Make sure that copies of a split's training clips are stored; return them.
 
     Args:
@@ -61,49 +71,56 @@ def prepare_copies(
 
     A copy of which nothing usable is left is not there: its original is still trained on.
     """
-    copies = [(recipe, copy) for recipe, n in wanted for copy in expand(split, RECIPES[recipe], n)]
-    folders = [folder_of(families_folder(), name, dtype) for name in names]
-    held = [stored_in(folder) for folder in folders]
+    copies = [(recipe, copy) for recipe, n in copies_per_recipe for copy in plan_copies(split, RECIPES[recipe], n)]
+    folders = [family_folder(families_folder(), name, dtype) for name in names]
+    held = [find_stored_digests(folder) for folder in folders]
     todo = [pair for pair in copies if any(bytes.fromhex(pair[1].digest) not in clips for clips in held)]
     jobs = make_jobs(list(_sources(split, todo)), names, dtype, families_folder())
     try:
-        spoilt = _extract(jobs, todo, progress, mapper)
+        unusable = _extract(jobs, todo, progress, mapper)
     except OSError as error:
-        if error.errno not in NO_SPACE:
+        if error.errno not in NO_SPACE_ERRNOS:
             raise
         raise WorkFailed(
             f"no space left for copies in {families_folder()}; make room (ser features gc), set SER_HOME to a larger "
             "disk, or ask for fewer augment.copies. What was made is kept"
         ) from error
-    kept = [(recipe, copy) for recipe, copy in copies if copy.digest not in spoilt]
-    settle(names, [bytes.fromhex(copy.digest) for _, copy in kept], dtype)
-    return CopiedClips(
-        tuple(copy.digest for _, copy in kept),
-        np.array([copy.row for _, copy in kept], dtype=np.int64),
-        tuple(recipe for recipe, _ in kept),
-        np.array([copy.index for _, copy in kept], dtype=np.int64),
+    usable = [(recipe, copy) for recipe, copy in copies if copy.digest not in unusable]
+    finalise_families(names, [bytes.fromhex(copy.digest) for _, copy in usable], dtype)
+    return AugmentedClips(
+        tuple(copy.digest for _, copy in usable),
+        np.array([copy.original_row for _, copy in usable], dtype=np.int64),
+        tuple(recipe for recipe, _ in usable),
+        np.array([copy.index for _, copy in usable], dtype=np.int64),
     )
 
 
-def _extract(jobs: Sequence[Job], todo: list[tuple[str, Copy]], progress: Progress | None, mapper: Mapper) -> set[str]:
+def _extract(
+    jobs: Sequence[ExtractionJob],
+    todo: list[tuple[str, PlannedCopy]],
+    progress: ProgressCallback | None,
+    mapper: JobMapper,
+) -> set[str]:
     """Store copies; return the digests of those of which nothing usable is left."""
-    spoilt: set[str] = set()
+    unusable: set[str] = set()
     n_done = 0
     for done in mapper(jobs):
-        for (_, copy), outcome in zip(todo[done.first : done.first + len(done.outcomes)], done.outcomes, strict=True):
+        for (_, copy), outcome in zip(
+            todo[done.first_clip : done.first_clip + len(done.outcomes)], done.outcomes, strict=True
+        ):
             if isinstance(outcome, BadAudio):
-                spoilt.add(copy.digest)
+                unusable.add(copy.digest)
         n_done += len(done.outcomes)
         if progress:
             progress(n_done, len(todo))
-    return spoilt
+    return unusable
 
 
-def _sources(split: Split, copies: list[tuple[str, Copy]]) -> Iterator[Source]:
+def _sources(split: Split, copies: list[tuple[str, PlannedCopy]]) -> Iterator[ClipSource]:
     columns = [split.manifest.column(name) for name in ("path", "start_s", "end_s")]
     for recipe, copy in copies:
-        path, start_s, end_s = (column[copy.row] for column in columns)
-        yield Source(str(path), _seconds(start_s), _seconds(end_s), recipe, copy.index)
+        path, start_s, end_s = (column[copy.original_row] for column in columns)
+        yield ClipSource(str(path), _seconds(start_s), _seconds(end_s), recipe, copy.index)
 
 
 def _seconds(value: float | None) -> float | None:

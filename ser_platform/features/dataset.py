@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from ser_platform.corpora.audio.reader import SAMPLE_RATE, read_audio
-from ser_platform.corpora.corpus_lookup import CorpusRequest, gather
+from ser_platform.corpora.corpus_lookup import CorpusRequest, read_requested_speech
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.splits.protocols import corpora_of, make_splits
-from ser_platform.corpora.splits.split import Split, stamp_of
+from ser_platform.corpora.splits.protocols import make_splits, parse_named_corpora
+from ser_platform.corpora.splits.split import Split, combine_protocol_stamps
 from ser_platform.errors import BadAudio, UserError
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.computation import exceeds
-from ser_platform.features.families.encoded import is_encoded
-from ser_platform.features.store.extraction import Mapper, on_this_machine
-from ser_platform.features.store.feature_store import prepare
-from ser_platform.progress import Display, counted
+from ser_platform.features.families.computation import describe_empty_bands
+from ser_platform.features.families.encoded import is_encoder_family_name
+from ser_platform.features.store.extraction import JobMapper, map_on_this_machine
+from ser_platform.features.store.feature_store import prepare_features
+from ser_platform.progress import Display, format_count
 
 # What the shipped search spaces and the baseline choose from.
-USUAL_SETS = ("log_mel", "mfcc", "zcr", "rms", "waveform")
+DEFAULT_FEATURE_SETS = ("log_mel", "mfcc", "zcr", "rms", "waveform")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class DataRequest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "DataRequest":
-        """Read what `as_json` wrote."""
+        """Read what `version_as_json` wrote."""
         return cls(**{**content, "speech": CorpusRequest(**content["speech"])})
 
 
@@ -95,27 +95,27 @@ class Dataset:
 
 @dataclass(frozen=True)
 class PreparedSpeech:
-    """The clips of a request, decoded and their features stored, not split; `extracted` were decoded just now."""
+    """The clips of a request, decoded and their features stored, not split; `n_decoded` were decoded just now."""
 
     name: str
     manifest: Manifest
-    extracted: int
-    seconds: float
+    n_decoded: int
+    elapsed_s: float
 
 
 def prepare_dataset(
     request: DataRequest,
     display: Display,
     *,
-    one_split: bool = False,
-    names: Iterable[str] = USUAL_SETS,
-    mapper: Mapper = on_this_machine,
+    require_one_split: bool = False,
+    names: Iterable[str] = DEFAULT_FEATURE_SETS,
+    mapper: JobMapper = map_on_this_machine,
     dtype: str = "float32",
 ) -> Dataset:
     """Find, check, extract and split what is asked for, and tell what was found.
 
-    `one_split` refuses a protocol of several folds where none is chosen; `names` are the feature families to store of
-    every clip, as `dtype`, and `mapper` runs the extraction.
+    `require_one_split` refuses a protocol of several folds where none is chosen; `names` are the feature families to
+    store of every clip, as `dtype`, and `mapper` runs the extraction.
 
     Raises:
         UserError: the request cannot be met; before anything long starts where possible.
@@ -125,17 +125,19 @@ def prepare_dataset(
         # What the names already forbid is refused before hours of decoding; audio in two parts shows only afterwards.
         if len(manifest.labels) < 2:
             raise UserError(f"{name} has one emotion ({', '.join(manifest.labels)}): there is nothing to tell apart")
-        planned = Dataset(name, tuple(folds_of(manifest, request)))
-        if one_split:
+        planned = Dataset(name, tuple(make_folds(manifest, request)))
+        if require_one_split:
             _ = planned.split
 
     speech = prepare_speech(request, display, check, names, mapper, dtype)
-    splits = folds_of(speech.manifest, request)
-    display.say(f"{_told(speech.name, splits)}; {speech.extracted} files decoded in {speech.seconds:.1f} s")
+    splits = make_folds(speech.manifest, request)
+    display.print_line(
+        f"{_describe_dataset(speech.name, splits)}; {speech.n_decoded} files decoded in {speech.elapsed_s:.1f} s"
+    )
     for split in splits:
-        for gap in split.gaps:
+        for gap in split.missing_emotions:
             where = f"fold {split.fold}: " if split.fold else ""
-            display.say(f"note: {where}{gap}; UAR is over the classes that are there")
+            display.print_line(f"note: {where}{gap}; UAR is over the classes that are there")
     return Dataset(speech.name, tuple(splits))
 
 
@@ -143,8 +145,8 @@ def prepare_speech(
     request: DataRequest,
     display: Display,
     check: Callable[[str, Manifest], None] = lambda name, manifest: None,
-    names: Iterable[str] = USUAL_SETS,
-    mapper: Mapper = on_this_machine,
+    names: Iterable[str] = DEFAULT_FEATURE_SETS,
+    mapper: JobMapper = map_on_this_machine,
     dtype: str = "float32",
 ) -> PreparedSpeech:
     """Find, check and extract what is asked for; `check` may refuse the manifest before anything is decoded.
@@ -153,48 +155,48 @@ def prepare_speech(
         UserError: the request cannot be met.
     """
     began = time.monotonic()
-    corpus = request.speech.corpus or corpora_of(request.protocol)
+    corpus = request.speech.corpus or parse_named_corpora(request.protocol)
     if not corpus:
         raise UserError("say which corpus, with --corpus NAME_OR_PATH")
-    gathered = gather(replace(request.speech, corpus=corpus))
-    for note in gathered.notes:
-        display.say(f"note: {note}")
-    check(gathered.name, gathered.manifest)
-    with display.counting(f"{gathered.name}: files {_done_to_them(names)}") as count:
-        prepared = prepare(gathered.manifest, names, request.max_bad, count, dtype=dtype, mapper=mapper)
-    for bad in prepared.set_aside:
-        display.say(f"set aside: {bad}")
-    for warning in _empty_bands(prepared.manifest, names):
-        display.say(f"note: {warning}")
-    return PreparedSpeech(gathered.name, prepared.manifest, prepared.extracted, time.monotonic() - began)
+    speech = read_requested_speech(replace(request.speech, corpus=corpus))
+    for note in speech.notes:
+        display.print_line(f"note: {note}")
+    check(speech.name, speech.manifest)
+    with display.showing_progress(f"{speech.name}: files {_describe_work(names)}") as count:
+        prepared = prepare_features(speech.manifest, names, request.max_bad, count, dtype=dtype, mapper=mapper)
+    for bad in prepared.unusable:
+        display.print_line(f"set aside: {bad}")
+    for warning in _find_empty_bands(prepared.manifest, names):
+        display.print_line(f"note: {warning}")
+    return PreparedSpeech(speech.name, prepared.manifest, prepared.n_decoded, time.monotonic() - began)
 
 
-def _empty_bands(manifest: Manifest, names: Iterable[str]) -> Iterator[str]:
+def _find_empty_bands(manifest: Manifest, names: Iterable[str]) -> Iterator[str]:
     """Yield what to know of families whose bands lie above what the first clip of each corpus holds."""
     asked = [FAMILIES[name] for name in names]
-    if all(exceeds(family, SAMPLE_RATE) is None for family in asked):
+    if all(describe_empty_bands(family, SAMPLE_RATE) is None for family in asked):
         return
-    codes, corpora = manifest.coded("corpus")
+    codes, corpora = manifest.encode_column("corpus")
     for number, corpus in enumerate(corpora):
         (first,) = manifest.take(np.flatnonzero(codes == number)[:1])
         with contextlib.suppress(BadAudio):  # gone by now, which is no matter: its features are stored
             rate = read_audio(first.path, first.start_s, first.end_s).sample_rate
-            yield from (f"{corpus}: {told}" for family in asked if (told := exceeds(family, rate)))
+            yield from (f"{corpus}: {told}" for family in asked if (told := describe_empty_bands(family, rate)))
 
 
-def _done_to_them(names: Iterable[str]) -> str:
+def _describe_work(names: Iterable[str]) -> str:
     """Return what takes the time where these families are computed."""
-    encoders = sorted({name.partition("@")[0] for name in names if is_encoded(name)})
+    encoders = sorted({name.partition("@")[0] for name in names if is_encoder_family_name(name)})
     return f"decoded, heard by {' and '.join(encoders)}" if encoders else "decoded"
 
 
 def add_features(dataset: Dataset, names: Iterable[str], dtype: str, display: Display) -> None:
     """Store more feature families of a dataset's clips, those that a model found later needs."""
-    with display.counting(f"{dataset.name}: files {_done_to_them(names)}") as count:
-        prepare(dataset.manifest, names, 0.0, count, dtype=dtype)
+    with display.showing_progress(f"{dataset.name}: files {_describe_work(names)}") as count:
+        prepare_features(dataset.manifest, names, 0.0, count, dtype=dtype)
 
 
-def folds_of(manifest: Manifest, request: DataRequest) -> list[Split]:
+def make_folds(manifest: Manifest, request: DataRequest) -> list[Split]:
     """Return the splits that a request asks for: all folds, or the chosen one.
 
     Raises:
@@ -209,10 +211,10 @@ def folds_of(manifest: Manifest, request: DataRequest) -> list[Split]:
     return [splits[request.fold - 1]]
 
 
-def _told(name: str, splits: list[Split]) -> str:
+def _describe_dataset(name: str, splits: list[Split]) -> str:
     first = splits[0]
     text = f"{name}: {len(first.manifest)} clips, {len(first.manifest.labels)} emotions; protocol "
     if len(splits) > 1:
-        return text + f"{stamp_of(splits)}, {len(first.manifest.speakers)} speakers"
-    counts = ", ".join(f"{part} {counted(len(first.speakers(part)), 'speaker')}" for part in first.parts)
+        return text + f"{combine_protocol_stamps(splits)}, {len(first.manifest.speakers)} speakers"
+    counts = ", ".join(f"{part} {format_count(len(first.speakers(part)), 'speaker')}" for part in first.parts)
     return f"{text}{first.protocol_stamp}; {counts}"

@@ -1,10 +1,10 @@
 """The bundle: a folder that holds all of a model, and the one artefact that is registered, promoted and served.
 
 `model.safetensors` and `normaliser.safetensors` (numbers), `bundle.json` (what they mean), `README.md` (model card) and
-`MANIFEST.sha256` (the digest of each). A model that hears what a frozen pretrained encoder makes of a clip brings that
-encoder with it, `encoder.safetensors`, in the dtype it was published in; one whose encoder was tuned has all weights in
-`model.safetensors`. So a bundle predicts wherever it is. Reading checks the digests first and runs no code from the
-folder: no pickle.
+`MANIFEST.sha256` (the digest of each). A model that hears what a frozen pretrained encoder makes of a clip brings
+that encoder with it, `encoder.safetensors`, in the dtype it was published in; one whose encoder was tuned has all
+weights in `model.safetensors`. So a bundle predicts wherever it is. Reading checks the digests first and runs no code
+from the folder: no pickle.
 """
 
 import hashlib
@@ -23,24 +23,24 @@ from torch import Tensor, nn
 
 from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.corpora.lineage import Lineage
-from ser_platform.encoders import Encoder, find_encoder, remember
-from ser_platform.encoders.encoder import PIN
+from ser_platform.encoders import Encoder, find_encoder, register_encoder
+from ser_platform.encoders.encoder import PIN_DIGITS
 from ser_platform.errors import BundleError, UserError
-from ser_platform.features.families.encoded import is_encoded
+from ser_platform.features.families.encoded import is_encoder_family_name
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.features.views.view import FeatureView
-from ser_platform.inference.quantisation import dequantised, quantised
+from ser_platform.inference.quantisation import dequantise, quantise
 from ser_platform.models import CLASSICAL, MODELS, PRETRAINED, build_model
 from ser_platform.settings import Settings, as_json, resolve
 
-FORMAT, IN_INT8 = FORMATS = (1, 2)  # the second has weights in 8 bits, otherwise they are alike
-MANIFEST = "MANIFEST.sha256"
-FILES = ("README.md", "bundle.json", "model.safetensors", "normaliser.safetensors")
-ENCODER = "encoder.safetensors"  # only where a frozen encoder is needed
+FLOAT_FORMAT, INT8_FORMAT = FORMATS = (1, 2)  # the second has weights in 8 bits, otherwise they are alike
+DIGESTS_FILE = "MANIFEST.sha256"
+BUNDLE_FILES = ("README.md", "bundle.json", "model.safetensors", "normaliser.safetensors")
+ENCODER_FILE = "encoder.safetensors"  # only where a frozen encoder is needed
 
 
 @dataclass(frozen=True)
-class Description:
+class BundleDescription:
     """What a bundle says of itself, without its weights: enough to train another like it, and to know whom it heard."""
 
     settings: Settings
@@ -81,9 +81,9 @@ class Bundle:
         """What the test ledger knows the model by: scoring it again is no other look."""
         return f"{self.provenance.get('study', 'unknown')}/{self.provenance.get('trial', '0')}"
 
-    def model(self) -> nn.Module:
+    def load_model(self) -> nn.Module:
         """Return the model with its weights, in evaluation mode."""
-        model = build_model(self.settings, self.view.n_features, len(self.labels), weights=False)
+        model = build_model(self.settings, self.view.n_features, len(self.labels), load_weights=False)
         model.load_state_dict(dict(self.state))
         return model.eval()
 
@@ -94,7 +94,7 @@ class Bundle:
         Raises:
             UserError: one of them is not here.
         """
-        spelled = dict.fromkeys(name.rpartition(".")[0] for name in self.view.sets if is_encoded(name))
+        spelled = dict.fromkeys(name.rpartition(".")[0] for name in self.view.sets if is_encoder_family_name(name))
         return tuple(find_encoder(name) for name in spelled)
 
     @property
@@ -115,8 +115,8 @@ class Bundle:
         if int8 and self.settings["model.name"] in CLASSICAL:
             raise UserError(f"{self.settings['model.name']} has no weights to keep in 8 bits")
         folder.mkdir(parents=True, exist_ok=True)
-        state = quantised(self.state) if int8 else self.state
-        described = self._description() | ({"format": IN_INT8} if int8 else {})
+        state = quantise(self.state) if int8 else self.state
+        described = self._as_json() | ({"format": INT8_FORMAT} if int8 else {})
         contents = {
             "README.md": card.encode(),
             "bundle.json": json.dumps(described, indent=1).encode(),
@@ -129,18 +129,18 @@ class Bundle:
                 for encoder in self.frozen_encoders
                 for name, value in encoder.body_weights().items()
             }
-            contents[ENCODER] = save_tensors(weights)
+            contents[ENCODER_FILE] = save_tensors(weights)
         for name, content in contents.items():
             (folder / name).write_bytes(content)
         lines = [f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents)]
         manifest = "".join(lines).encode()
-        (folder / MANIFEST).write_bytes(manifest)
+        (folder / DIGESTS_FILE).write_bytes(manifest)
         return hashlib.sha256(manifest).hexdigest()
 
-    def _description(self) -> dict[str, Any]:
+    def _as_json(self) -> dict[str, Any]:
         encoders = (*self.frozen_encoders, *self.tuned_encoders)
         return {
-            "format": FORMAT,
+            "format": FLOAT_FORMAT,
             "role": self.role,
             "architecture": self.settings["model.name"],
             "settings": as_json(self.settings),
@@ -156,8 +156,8 @@ class Bundle:
         }
 
 
-def verified_files(
-    folder: Path, digest: str | None = None, names: Container[str] = (*FILES, ENCODER)
+def read_verified_files(
+    folder: Path, digest: str | None = None, names: Container[str] = (*BUNDLE_FILES, ENCODER_FILE)
 ) -> dict[str, bytes]:
     """Return the contents of a bundle's files after checking them against MANIFEST, and MANIFEST against `digest`.
 
@@ -166,38 +166,40 @@ def verified_files(
     Raises:
         BundleError: a file is missing or altered; names it.
     """
-    manifest = _read(folder / MANIFEST)
+    manifest = _read(folder / DIGESTS_FILE)
     found = hashlib.sha256(manifest).hexdigest()
     if digest is not None and found != digest:
-        raise BundleError(f"{folder / MANIFEST} was altered: its digest is {found[:12]}, registered is {digest[:12]}")
+        raise BundleError(
+            f"{folder / DIGESTS_FILE} was altered: its digest is {found[:12]}, registered is {digest[:12]}"
+        )
     lines = manifest.decode("utf-8", "replace").splitlines()
     listed = {name: checksum for checksum, name in (line.split("  ", 1) for line in lines if "  " in line)}
-    if sorted(listed) not in (sorted(FILES), sorted((*FILES, ENCODER))):
-        raise BundleError(f"{folder / MANIFEST} lists {sorted(listed)}; a bundle has {sorted(FILES)}")
+    if sorted(listed) not in (sorted(BUNDLE_FILES), sorted((*BUNDLE_FILES, ENCODER_FILE))):
+        raise BundleError(f"{folder / DIGESTS_FILE} lists {sorted(listed)}; a bundle has {sorted(BUNDLE_FILES)}")
     contents = {name: _read(folder / name) for name in listed if name in names}
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != listed[name]:
-            raise BundleError(f"{folder / name} was altered: it does not match {MANIFEST}")
+            raise BundleError(f"{folder / name} was altered: it does not match {DIGESTS_FILE}")
     return contents
 
 
 def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
-    """Read a bundle after verifying it (see `verified_files`).
+    """Read a bundle after verifying it (see `read_verified_files`).
 
     Raises:
         BundleError: the bundle is damaged, altered or of another format.
     """
-    contents = verified_files(folder, digest)
-    described = _described(folder, contents)
-    _remember_encoders(described.get("encoders", ()), contents.get(ENCODER))
+    contents = read_verified_files(folder, digest)
+    described = _parse_content(folder, contents)
+    _remember_encoders(described.get("encoders", ()), contents.get(ENCODER_FILE))
     arrays: dict[str, np.ndarray] = load_arrays(contents["normaliser.safetensors"])
-    about, weights = _description(described), load_tensors(contents["model.safetensors"])
+    about, weights = _make_description(described), load_tensors(contents["model.safetensors"])
     return Bundle(
         role=described["role"],
         settings=about.settings,
         view=about.view,
         labels=about.labels,
-        state=dequantised(weights) if described["format"] == IN_INT8 else weights,
+        state=dequantise(weights) if described["format"] == INT8_FORMAT else weights,
         normaliser=Normaliser(arrays["mean"], arrays["std"]),
         temperature=described["temperature"],
         protocol=described["protocol"],
@@ -208,7 +210,7 @@ def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
     )
 
 
-def read_description(folder: Path, digest: str | None = None) -> Description:
+def read_description(folder: Path, digest: str | None = None) -> BundleDescription:
     """Read what a bundle says of itself after verifying it; its weights need not be there.
 
     An encoder that it brings is known afterwards, and can hear where its weights are.
@@ -216,14 +218,14 @@ def read_description(folder: Path, digest: str | None = None) -> Description:
     Raises:
         BundleError: the description is damaged, altered or of another format.
     """
-    brings = (folder / ENCODER).exists()
-    contents = verified_files(folder, digest, ("bundle.json", ENCODER) if brings else ("bundle.json",))
-    described = _described(folder, contents)
-    _remember_encoders(described.get("encoders", ()), contents.get(ENCODER))
-    return _description(described)
+    has_encoder = (folder / ENCODER_FILE).exists()
+    contents = read_verified_files(folder, digest, ("bundle.json", ENCODER_FILE) if has_encoder else ("bundle.json",))
+    described = _parse_content(folder, contents)
+    _remember_encoders(described.get("encoders", ()), contents.get(ENCODER_FILE))
+    return _make_description(described)
 
 
-def _described(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
+def _parse_content(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
     described: dict[str, Any] = json.loads(contents["bundle.json"])
     if described.get("format") not in FORMATS or described["sample_rate"] != SAMPLE_RATE:
         raise BundleError(
@@ -236,8 +238,8 @@ def _described(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any]:
     return described
 
 
-def _description(described: Mapping[str, Any]) -> Description:
-    return Description(
+def _make_description(described: Mapping[str, Any]) -> BundleDescription:
+    return BundleDescription(
         settings=resolve(described["settings"]),
         view=FeatureView.from_json(described["view"]),
         labels=tuple(described["labels"]),
@@ -250,9 +252,9 @@ def _remember_encoders(described: Sequence[Mapping[str, Any]], content: bytes | 
     """Let this process find the encoders of a bundle, wherever it came from."""
     tensors = load_tensors(content) if content else {}
     for encoder in described:
-        prefix = f"{encoder['digest'][:PIN]}."
+        prefix = f"{encoder['digest'][:PIN_DIGITS]}."
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        remember(Encoder.from_json(encoder, own or None))
+        register_encoder(Encoder.from_json(encoder, own or None))
 
 
 def _read(path: Path) -> bytes:

@@ -10,23 +10,23 @@ from ser_platform.inference.bundle import Bundle
 from ser_platform.inference.predictor import Predictor
 from ser_platform.models.forward_latency import one_thread
 
-CLIP_S, WARM_UP, RUNS = 3.0, 2, 9
+CLIP_S, WARM_UP_RUNS, TIMED_RUNS = 3.0, 2, 9
 
 
-def bundle_latency_ms(bundle: Bundle) -> float:
+def measure_bundle_latency_ms(bundle: Bundle) -> float:
     """Return the median milliseconds of a prediction for 3 s of noise on one CPU thread, its encoder included."""
-    return statistics.median(latencies_ms(bundle, RUNS))
+    return statistics.median(measure_latencies_ms(bundle, TIMED_RUNS))
 
 
-def latencies_ms(bundle: Bundle, runs: int) -> list[float]:
+def measure_latencies_ms(bundle: Bundle, runs: int) -> list[float]:
     """Return the milliseconds of `runs` such predictions, after some that warm caches."""
     predictor, rng, times = Predictor(bundle), np.random.default_rng(0), []
     with one_thread():
-        for run in range(WARM_UP + runs):
+        for run in range(WARM_UP_RUNS + runs):
             samples = rng.normal(0.0, 0.1, round(CLIP_S * SAMPLE_RATE)).astype(np.float32)
             audio = Audio(samples, SAMPLE_RATE, f"{run:064x}")  # nothing remembers a clip that it has not heard
             began = time.perf_counter()
-            predictor.probabilities(audio)
-            if run >= WARM_UP:
+            predictor.predict_probabilities(audio)
+            if run >= WARM_UP_RUNS:
                 times.append(1000 * (time.perf_counter() - began))
     return times

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, Audio, read_audio
 from ser_platform.errors import BadAudio, UserError
-from ser_platform.features.views.chunks import averaged_logits
-from ser_platform.features.views.normaliser import SPEAKER
-from ser_platform.features.views.viewed_clips import features_of, features_of_speaker
+from ser_platform.features.views.chunks import average_logits
+from ser_platform.features.views.normaliser import SPEAKER_NORMALISATION
+from ser_platform.features.views.viewed_clips import view_clip, view_speaker_clips
 from ser_platform.inference.bundle import Bundle
 
 
@@ -26,7 +26,7 @@ class Prediction:
 
 # Different ones of a speaker. Accuracy of a linear student on inner dev speakers of EmoDB, by how many clips are scaled
 # together: 2: 0.65, 5: 0.80, 10: 0.85, as without a word of who speaks; 20: 0.87, all: 0.89.
-LEAST_CLIPS = 10
+MIN_SPEAKER_CLIPS = 10
 
 
 class Predictor:
@@ -34,53 +34,54 @@ class Predictor:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self._model = bundle.model()
+        self._model = bundle.load_model()
 
-    def probabilities(self, audio: Audio) -> NDArray[np.float32]:
+    def predict_probabilities(self, audio: Audio) -> NDArray[np.float32]:
         """Return probabilities `(n_emotions,)` of a clip."""
-        return self._probabilities(features_of(self.bundle.view, audio, self.bundle.normaliser))
+        return self._compute_probabilities(view_clip(self.bundle.view, audio, self.bundle.normaliser))
 
-    def _probabilities(self, columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _compute_probabilities(self, columns: NDArray[np.float32]) -> NDArray[np.float32]:
         features = torch.from_numpy(columns)[None]
         lengths = torch.tensor([features.shape[1]])
         with torch.inference_mode():
-            logits = averaged_logits(self._model, features, lengths, self.bundle.view.chunks)[0]
+            logits = average_logits(self._model, features, lengths, self.bundle.view.chunks)[0]
             probabilities: NDArray[np.float32] = (logits / self.bundle.temperature).softmax(dim=-1).numpy()
         return probabilities
 
     def predict(self, audio: Audio) -> Prediction:
         """Predict for a clip."""
-        return self._named(self.probabilities(audio))
+        return self._to_prediction(self.predict_probabilities(audio))
 
     def predict_speaker(self, clips: Sequence[Audio]) -> list[Prediction]:
         """Predict for clips of one person, each scaled by the statistics of all.
 
         Raises:
-            UserError: the bundle hears each clip alone, or there are fewer than `LEAST_CLIPS` different ones.
+            UserError: the bundle hears each clip alone, or there are fewer than `MIN_SPEAKER_CLIPS` different ones.
         """
-        self.require_speakers()
+        self.require_speaker_normalisation()
         different = len({clip.sha256 or str(id(clip)) for clip in clips})
-        if different < LEAST_CLIPS:
+        if different < MIN_SPEAKER_CLIPS:
             raise UserError(
-                f"--one-speaker: {LEAST_CLIPS} different recordings or more tell what a voice is like, {different} can "
+                f"--one-speaker: {MIN_SPEAKER_CLIPS} different recordings or more tell what a voice is like, "
+                f"{different} can "
                 "be used here"
             )
-        features = features_of_speaker(self.bundle.view, clips, self.bundle.normaliser)
-        return [self._named(self._probabilities(columns)) for columns in features]
+        features = view_speaker_clips(self.bundle.view, clips, self.bundle.normaliser)
+        return [self._to_prediction(self._compute_probabilities(columns)) for columns in features]
 
-    def require_speakers(self) -> None:
+    def require_speaker_normalisation(self) -> None:
         """Refuse a bundle that hears each clip alone.
 
         Raises:
             UserError: it does.
         """
-        if (how := self.bundle.view.normalise) != SPEAKER:
+        if (how := self.bundle.view.normalise) != SPEAKER_NORMALISATION:
             raise UserError(
                 f"the model was trained with features.normalise {how} and hears each file alone: leave --one-speaker "
                 "out, or name one trained with features.normalise speaker with --model"
             )
 
-    def _named(self, probabilities: NDArray[np.float32]) -> Prediction:
+    def _to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
         named = {label: float(p) for label, p in zip(self.bundle.labels, probabilities, strict=True)}
         return Prediction(self.bundle.labels[int(probabilities.argmax())], named)
 
@@ -93,7 +94,7 @@ class Predictor:
         return self.predict(read_audio(path))
 
 
-def predicted(
+def predict_files(
     predictor: Predictor, files: Iterable[Path], one_speaker: bool = False
 ) -> tuple[list[tuple[Path, Prediction]], list[BadAudio]]:
     """Return what is said of each file, and of which files nothing can be said, for they hold no usable speech.
@@ -104,28 +105,28 @@ def predicted(
         UserError: the model needs to know of a voice what it is not told, or is told what it does not need.
     """
     if one_speaker:
-        predictor.require_speakers()
-    said: list[tuple[Path, Prediction]] = []
-    heard: list[tuple[Path, Audio]] = []
-    refused: list[BadAudio] = []
+        predictor.require_speaker_normalisation()
+    predictions: list[tuple[Path, Prediction]] = []
+    clips: list[tuple[Path, Audio]] = []
+    unusable: list[BadAudio] = []
     for path in files:
         try:
             if one_speaker:
-                heard.append((path, read_audio(path)))
+                clips.append((path, read_audio(path)))
             else:
-                said.append((path, predictor.predict_file(path)))
+                predictions.append((path, predictor.predict_file(path)))
         except BadAudio as bad:
-            refused.append(bad)
+            unusable.append(bad)
     if one_speaker:
         try:
-            answers = predictor.predict_speaker([audio for _, audio in heard])
+            found = predictor.predict_speaker([audio for _, audio in clips])
         except UserError as error:
-            raise UserError("; ".join(map(str, (error, *refused[:1])))) from error
-        said = [(path, answer) for (path, _), answer in zip(heard, answers, strict=True)]
-    return said, refused
+            raise UserError("; ".join(map(str, (error, *unusable[:1])))) from error
+        predictions = [(path, answer) for (path, _), answer in zip(clips, found, strict=True)]
+    return predictions, unusable
 
 
-def audio_files(paths: Iterable[Path]) -> list[Path]:
+def find_audio_files(paths: Iterable[Path]) -> list[Path]:
     """Return the files among `paths` and the audio files in the folders among them, sorted within a folder.
 
     Raises:

@@ -10,30 +10,30 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-SCALE = "scale:"  # before the name of a weight that is kept in 8 bits
-LEVELS = 127
+SCALE_PREFIX = "scale:"  # before the name of a weight that is kept in 8 bits
+MAX_INT8 = 127
 
 
-def quantised(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def quantise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights with int8 in place of every floating matrix or kernel, and their scales beside them."""
-    kept: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for name, value in state.items():
         if not value.is_floating_point() or value.ndim < 2:
-            kept[name] = value
+            weights[name] = value
             continue
         rows = value.float().flatten(1)
-        scale = rows.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / LEVELS
-        kept[name] = (rows / scale[:, None]).round().to(torch.int8).reshape(value.shape)
-        kept[SCALE + name] = scale
-    return kept
+        scale = rows.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / MAX_INT8
+        weights[name] = (rows / scale[:, None]).round().to(torch.int8).reshape(value.shape)
+        weights[SCALE_PREFIX + name] = scale
+    return weights
 
 
-def dequantised(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return float32 weights of what `quantised` gave."""
+def dequantise(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return float32 weights of what `quantise` gave."""
     state = {}
-    for name, value in kept.items():
-        if name.startswith(SCALE):
+    for name, value in weights.items():
+        if name.startswith(SCALE_PREFIX):
             continue
-        scale = kept.get(SCALE + name)
+        scale = weights.get(SCALE_PREFIX + name)
         state[name] = value if scale is None else value.float() * scale.reshape(-1, *[1] * (value.ndim - 1))
     return state

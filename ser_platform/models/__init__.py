@@ -40,28 +40,32 @@ class Architecture:
     `sizes` are the architecture's own, the published ones: what a setting that is 0 stands for.
     """
 
-    build: type[nn.Module]
+    model_class: type[nn.Module]
     settings: tuple[str, ...]
     sizes: Mapping[str, int] = field(default_factory=dict)
-    hears_waveform: bool = False
+    takes_waveform: bool = False
 
 
-PLAIN, NORMED = ("dropout",), ("dropout", "norm")
-BILSTM = {"hidden_size": 256, "layers": 1, "subsample": 1}
-STACKED = {"hidden_size": 256, "layers": 2, "subsample": 1}
+DROPOUT, DROPOUT_AND_NORM = ("dropout",), ("dropout", "norm")
+BILSTM_SIZES = {"hidden_size": 256, "layers": 1, "subsample": 1}
+STACKED_BILSTM_SIZES = {"hidden_size": 256, "layers": 2, "subsample": 1}
 NEURAL: dict[str, Architecture] = {
-    "cnn_bilstm": Architecture(CnnBiLstm, NORMED, {"width": 24, "hidden_size": 64, "layers": 1}),
-    "lite_cnn": Architecture(LiteCnn, NORMED, {"width": 24}, hears_waveform=True),
-    "bilstm": Architecture(BiLstm, PLAIN, BILSTM),
-    "attention_bilstm": Architecture(AttentionBiLstm, PLAIN, BILSTM),
-    "stacked_bilstm": Architecture(StackedBiLstm, PLAIN, STACKED),
-    "stacked_attention_bilstm": Architecture(StackedAttentionBiLstm, PLAIN, STACKED),
-    "gru": Architecture(Gru, PLAIN, {"hidden_size": 128, "layers": 2, "subsample": 1}),
-    "chunk_cnn_lstm": Architecture(ChunkCnnLstm, NORMED, {"width": 16, "hidden_size": 64, "layers": 1, "chunk": 128}),
-    "conformer": Architecture(Conformer, NORMED, {"hidden_size": 48, "layers": 2, "subsample": 4}),
-    "separable_cnn": Architecture(SeparableCnn, NORMED, {"width": 16}),
-    "mlp": Architecture(Mlp, NORMED, {"hidden_size": 128, "layers": 2}),
-    "cnn_bilstm_vector": Architecture(CnnBiLstmVector, NORMED, {"width": 64, "hidden_size": 128, "layers": 2}),
+    "cnn_bilstm": Architecture(CnnBiLstm, DROPOUT_AND_NORM, {"width": 24, "hidden_size": 64, "layers": 1}),
+    "lite_cnn": Architecture(LiteCnn, DROPOUT_AND_NORM, {"width": 24}, takes_waveform=True),
+    "bilstm": Architecture(BiLstm, DROPOUT, BILSTM_SIZES),
+    "attention_bilstm": Architecture(AttentionBiLstm, DROPOUT, BILSTM_SIZES),
+    "stacked_bilstm": Architecture(StackedBiLstm, DROPOUT, STACKED_BILSTM_SIZES),
+    "stacked_attention_bilstm": Architecture(StackedAttentionBiLstm, DROPOUT, STACKED_BILSTM_SIZES),
+    "gru": Architecture(Gru, DROPOUT, {"hidden_size": 128, "layers": 2, "subsample": 1}),
+    "chunk_cnn_lstm": Architecture(
+        ChunkCnnLstm, DROPOUT_AND_NORM, {"width": 16, "hidden_size": 64, "layers": 1, "chunk": 128}
+    ),
+    "conformer": Architecture(Conformer, DROPOUT_AND_NORM, {"hidden_size": 48, "layers": 2, "subsample": 4}),
+    "separable_cnn": Architecture(SeparableCnn, DROPOUT_AND_NORM, {"width": 16}),
+    "mlp": Architecture(Mlp, DROPOUT_AND_NORM, {"hidden_size": 128, "layers": 2}),
+    "cnn_bilstm_vector": Architecture(
+        CnnBiLstmVector, DROPOUT_AND_NORM, {"width": 64, "hidden_size": 128, "layers": 2}
+    ),
 }
 # Fitted at once by scikit-learn: training/estimators.py.
 CLASSICAL: dict[str, Architecture] = {
@@ -78,7 +82,7 @@ CLASSICAL: dict[str, Architecture] = {
     "logistic": Architecture(LinearScores, ()),
 }
 # Solved at once in closed form, of a teacher too: training/least_squares.py.
-SOLVED: dict[str, Architecture] = {"ridge": Architecture(LinearScores, ())}
+CLOSED_FORM: dict[str, Architecture] = {"ridge": Architecture(LinearScores, ())}
 # A classifier on a pretrained encoder, which `model.backbone` names. What it hears depends on `model.tuning`.
 PRETRAINED: dict[str, Architecture] = {
     "pretrained": Architecture(
@@ -89,10 +93,10 @@ PRETRAINED: dict[str, Architecture] = {
         ),
     ),
 }
-MODELS = NEURAL | PRETRAINED | CLASSICAL | SOLVED
+MODELS = NEURAL | PRETRAINED | CLASSICAL | CLOSED_FORM
 
 
-def architecture(name: str) -> Architecture:
+def find_architecture(name: str) -> Architecture:
     """Return the architecture called `name`.
 
     Raises:
@@ -103,25 +107,25 @@ def architecture(name: str) -> Architecture:
     return MODELS[name]
 
 
-def with_sizes(settings: Settings) -> Settings:
+def fill_default_sizes(settings: Settings) -> Settings:
     """Return `settings` with the architecture's own size wherever one that it takes is 0."""
-    own = architecture(settings["model.name"]).sizes
+    own = find_architecture(settings["model.name"]).sizes
     return {**settings, **{f"model.{name}": settings[f"model.{name}"] or size for name, size in own.items()}}
 
 
-def build_model(settings: Settings, n_features: int, n_emotions: int, *, weights: bool = True) -> nn.Module:
+def build_model(settings: Settings, n_features: int, n_emotions: int, *, load_weights: bool = True) -> nn.Module:
     """Build the model that `settings` describe, with random weights but for those of a pretrained encoder.
 
-    Without `weights` these are random too: a state is to follow, which has them.
+    Without `load_weights` these are random too: a state is to follow, which has them.
 
     Raises:
         UserError: there is no such model, or its sizes cannot be.
     """
-    chosen, sized = architecture(settings["model.name"]), with_sizes(settings)
+    chosen, sized = find_architecture(settings["model.name"]), fill_default_sizes(settings)
     arguments = {name: sized[f"model.{name}"] for name in (*chosen.sizes, *chosen.settings)}
     if settings["model.name"] in PRETRAINED:
-        arguments["weights"] = weights
-    return chosen.build(n_features, n_emotions, **arguments)
+        arguments["weights"] = load_weights
+    return chosen.model_class(n_features, n_emotions, **arguments)
 
 
 def count_parameters(settings: Settings, n_features: int, n_emotions: int) -> int:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.models.masking import AdditiveAttention, mean_and_std
-from ser_platform.models.recurrent import recur, stack_frames
+from ser_platform.models.recurrent import run_recurrent_layer, stack_frames
 
 
 class BiLstmEncoder(nn.Module):
@@ -19,7 +19,7 @@ class BiLstmEncoder(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, n_frames, n_features)` to `(batch, n_steps, 2 * hidden_size)` and the number of steps."""
         stacked, steps = stack_frames(frames, lengths, self.subsample)
-        return recur(self.lstm, stacked, steps), steps
+        return run_recurrent_layer(self.lstm, stacked, steps), steps
 
 
 class BiLstm(nn.Module):

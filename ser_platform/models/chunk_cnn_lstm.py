@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser_platform.models.masking import frame_mask, relu_inside
-from ser_platform.models.normalisation import normalisation
-from ser_platform.models.recurrent import recur
+from ser_platform.models.masking import frame_mask, masked_relu
+from ser_platform.models.normalisation import make_normalisation
+from ser_platform.models.recurrent import run_recurrent_layer
 
 POOLS = (2, 4, 4)
 
@@ -19,7 +19,7 @@ class PooledBlock(nn.Module):
     def __init__(self, n_inputs: int, n_outputs: int, pool: int, dropout: float, norm: str) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(n_inputs, n_outputs, 3, padding=1)
-        self.normalisation = normalisation(norm, n_outputs, 2)
+        self.normalisation = make_normalisation(norm, n_outputs, 2)
         # Rounding up: frames and bands that do not fill a window are pooled too.
         self.pool = nn.MaxPool2d(pool, ceil_mode=True)
         self.factor = pool
@@ -27,7 +27,7 @@ class PooledBlock(nn.Module):
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a chunk's end come out as zero."""
-        outputs = relu_inside(self.normalisation(self.convolution(images)), lengths)
+        outputs = masked_relu(self.normalisation(self.convolution(images)), lengths)
         return self.dropout(self.pool(outputs)), -(-lengths // self.factor)
 
 
@@ -67,14 +67,14 @@ class ChunkCnnLstm(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
-        embedded, n_chunks = self._embedded(features, lengths)
-        outputs = self.dropout(recur(self.lstm, embedded, n_chunks))
+        embedded, n_chunks = self._embed_chunks(features, lengths)
+        outputs = self.dropout(run_recurrent_layer(self.lstm, embedded, n_chunks))
         scores = self.score(outputs).squeeze(2)
         weights = scores.masked_fill(~frame_mask(n_chunks, outputs.shape[1]), float("-inf")).softmax(dim=1)
         logits: Tensor = self.classifier(torch.einsum("bt,btf->bf", weights, outputs))
         return logits
 
-    def _embedded(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _embed_chunks(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return `(batch, n_chunks, n_embedding)`, zero where a clip has no chunk, and the chunks of each clip."""
         n_chunks = 1 + -(-(lengths - self.chunk).clamp_min(0) // self.hop)
         most = int(n_chunks.max())

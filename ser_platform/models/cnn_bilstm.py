@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.models.bilstm import BiLstmEncoder
-from ser_platform.models.masking import AdditiveAttention, mean_and_std, relu_inside
-from ser_platform.models.normalisation import normalisation
+from ser_platform.models.masking import AdditiveAttention, masked_relu, mean_and_std
+from ser_platform.models.normalisation import make_normalisation
 
 
 class ConvBlock(nn.Module):
@@ -16,12 +16,12 @@ class ConvBlock(nn.Module):
     def __init__(self, n_inputs: int, n_outputs: int, norm: str) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(n_inputs, n_outputs, 3, stride=2, padding=1, bias=False)
-        self.normalisation = normalisation(norm, n_outputs, 2)
+        self.normalisation = make_normalisation(norm, n_outputs, 2)
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a clip's end come out as zero."""
         lengths = (lengths - 1) // 2 + 1
-        return relu_inside(self.normalisation(self.convolution(images)), lengths), lengths
+        return masked_relu(self.normalisation(self.convolution(images)), lengths), lengths
 
 
 class CnnBiLstm(nn.Module):

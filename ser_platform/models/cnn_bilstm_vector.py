@@ -7,8 +7,8 @@ the model whose recurrence runs over time.
 from torch import Tensor, nn
 
 from ser_platform.errors import UserError
-from ser_platform.models.masking import own_mean
-from ser_platform.models.normalisation import normalisation
+from ser_platform.models.masking import mean_over_frames
+from ser_platform.models.normalisation import make_normalisation
 
 LEAST_FEATURES = 4  # two poolings by 2 leave one step
 DENSE = (256, 128)
@@ -38,7 +38,7 @@ class CnnBiLstmVector(nn.Module):
         parts: list[nn.Module] = []
         for n_inputs, n_outputs in ((1, width), (width, 2 * width)):
             convolution = nn.Conv1d(n_inputs, n_outputs, 3, padding=1)
-            parts += [convolution, normalisation(norm, n_outputs), nn.ReLU(), nn.MaxPool1d(2)]
+            parts += [convolution, make_normalisation(norm, n_outputs), nn.ReLU(), nn.MaxPool1d(2)]
         self.convolutions = nn.Sequential(*parts)
         between = dropout if layers > 1 else 0.0
         self.lstm = nn.LSTM(2 * width, hidden_size, layers, batch_first=True, bidirectional=True, dropout=between)
@@ -49,6 +49,6 @@ class CnnBiLstmVector(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
-        steps = self.convolutions(own_mean(features, lengths)[:, None]).transpose(1, 2)
+        steps = self.convolutions(mean_over_frames(features, lengths)[:, None]).transpose(1, 2)
         logits: Tensor = self.classifier(self.lstm(steps)[0][:, -1])
         return logits

@@ -10,7 +10,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ser_platform.models import build_model, count_parameters
-from ser_platform.models.forward_latency import latency_ms
+from ser_platform.models.forward_latency import measure_latency_ms
 from ser_platform.settings import Settings
 
 
@@ -32,7 +32,7 @@ class Complexity:
     cpu_latency_ms: float
 
 
-def complexity(settings: Settings, n_features: int, n_emotions: int, n_frames: int) -> Complexity:
+def measure_complexity(settings: Settings, n_features: int, n_emotions: int, n_frames: int) -> Complexity:
     """Return what the model of `settings` costs on one clip of `n_frames`, or of as many samples if it hears samples.
 
     Raises:
@@ -44,7 +44,7 @@ def complexity(settings: Settings, n_features: int, n_emotions: int, n_frames: i
         parameters=count_parameters(settings, n_features, n_emotions),
         macs=count_macs(model, features, lengths),
         size_bytes=len(save_tensors({name: value.contiguous() for name, value in model.state_dict().items()})),
-        cpu_latency_ms=latency_ms(model, features, lengths),
+        cpu_latency_ms=measure_latency_ms(model, features, lengths),
     )
 
 

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from ser_platform.errors import UserError
 from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
-from ser_platform.models.normalisation import normalisation
+from ser_platform.models.normalisation import make_normalisation
 from ser_platform.models.recurrent import stack_frames
 
 HEADS = 4
@@ -40,8 +40,8 @@ class SelfAttention(nn.Module):
         query, key, value = (
             layer(normalised).unflatten(2, (HEADS, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=own[:, None, None, :])
-        mixed: Tensor = self.output(heard.transpose(1, 2).flatten(2))
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=own[:, None, None, :])
+        mixed: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return mixed
 
 
@@ -53,7 +53,7 @@ class Convolution(nn.Module):
         self.normalisation = nn.LayerNorm(size)
         self.gated = nn.Linear(size, 2 * size)
         self.depthwise = nn.Conv1d(size, size, KERNEL, padding=KERNEL // 2, groups=size, bias=False)
-        self.inner = normalisation(norm, size)
+        self.inner = make_normalisation(norm, size)
         self.output = nn.Linear(size, size)
 
     def forward(self, steps: Tensor, own: Tensor) -> Tensor:

@@ -13,25 +13,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser_platform.errors import BundleError, UserError
-from ser_platform.models.masking import own_mean
+from ser_platform.models.masking import mean_over_frames
 
 # The least share of votes that counts: of a class that no tree and no neighbour votes for, little more is known.
 LEAST_SHARE = 1e-3
 
 
-class OfRows(nn.Module):
+class RowModel(nn.Module):
     """A model of one row a clip."""
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
-        return self.scores(own_mean(features, lengths))
+        return self.scores(mean_over_frames(features, lengths))
 
     def scores(self, rows: Tensor) -> Tensor:
         """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         raise NotImplementedError
 
 
-class LinearScores(OfRows):
+class LinearScores(RowModel):
     """One hyperplane a class: logits of logistic or ridge regression, or a linear support vector machine's distances.
 
     The latter are in units of their deviation over the training clips.
@@ -47,7 +47,7 @@ class LinearScores(OfRows):
         return logits
 
 
-class Perceptron(OfRows):
+class Perceptron(RowModel):
     """One hidden layer with ReLU."""
 
     def __init__(self, n_features: int, n_emotions: int, *, hidden_size: int) -> None:
@@ -60,14 +60,14 @@ class Perceptron(OfRows):
         return logits
 
 
-class Fitted(OfRows):
+class FittedModel(RowModel):
     """A model whose size the training clips decide: it is empty until `load_state_dict`.
 
     `shapes` has the dimensions of every tensor in words; equal words are equal sizes.
     """
 
     shapes: ClassVar[Mapping[str, tuple[str, ...]]]
-    whole: ClassVar[tuple[str, ...]] = ()  # tensors of whole numbers, that others are read by
+    integer_tensors: ClassVar[tuple[str, ...]] = ()  # tensors of whole numbers, that others are read by
 
     def __init__(self, n_features: int, n_emotions: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Fitted(OfRows):
         sizes = dict(self.sizes)
         for name, shape in self.shapes.items():
             tensor = state[name]
-            expected = torch.int32 if name in self.whole else torch.float32
+            expected = torch.int32 if name in self.integer_tensors else torch.float32
             if tensor.dtype != expected or tensor.ndim != len(shape) or not tensor.numel():
                 raise BundleError(
                     f"{name} of {what} must be {expected} of {' x '.join(shape) or 'a single number'}; "
@@ -112,7 +112,7 @@ class Fitted(OfRows):
             for dimension, size in zip(shape, tensor.shape, strict=True):
                 if sizes.setdefault(dimension, size) != size:
                     raise BundleError(f"{name} of {what} has {size} {dimension}, not {sizes[dimension]}")
-            if name not in self.whole and not torch.isfinite(tensor).all():
+            if name not in self.integer_tensors and not torch.isfinite(tensor).all():
                 raise BundleError(f"{name} of {what} has numbers that are none")
 
     def _check_range(self, state: Mapping[str, Tensor], name: str, low: Tensor | int, stop: int) -> None:
@@ -120,7 +120,7 @@ class Fitted(OfRows):
             raise BundleError(f"{name} of {type(self).__name__} points outside the model")
 
 
-class KernelMachine(Fitted):
+class KernelMachine(FittedModel):
     """A support vector machine that judges every pair of classes; logits are scikit-learn's `decision_function`.
 
     Of three classes or more: the pairs that a class wins, and less than a third of a win more or less for the sum of
@@ -181,7 +181,7 @@ class PolynomialMachine(KernelMachine):
         return (1 + self.gamma * rows @ self.support.T) ** self.degree
 
 
-class TreeScores(Fitted):
+class TreeScores(FittedModel):
     """A sum over binary trees: each adds the values of the leaf that a row falls into.
 
     The nodes of all trees stand in one table: at an inner node a row goes to `left` where its `feature` is at most
@@ -199,7 +199,7 @@ class TreeScores(Fitted):
         "offset": ("emotions",),
         "depth": (),
     }
-    whole = ("roots", "feature", "left", "right", "depth")
+    integer_tensors = ("roots", "feature", "left", "right", "depth")
     roots: Tensor
     feature: Tensor
     threshold: Tensor
@@ -235,11 +235,11 @@ class TreeVotes(TreeScores):
         return super().scores(rows).clamp(min=LEAST_SHARE).log()
 
 
-class Neighbours(Fitted):
+class Neighbours(FittedModel):
     """The training clips themselves: the nearest `neighbours` vote; logits are the logarithms of their shares."""
 
     shapes: ClassVar = {"clips": ("clips", "features"), "classes": ("clips",)}
-    whole = ("classes",)
+    integer_tensors = ("classes",)
     clips: Tensor
     classes: Tensor
 

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-WARM_UP, RUNS = 5, 30
-GLANCE = 3  # runs where the figure decides nothing
+WARM_UP_RUNS, TIMED_RUNS = 5, 30
+QUICK_RUNS = 3  # runs where the figure decides nothing
 
 
-def latency_ms(model: nn.Module, *inputs: Tensor, runs: int = RUNS) -> float:
+def measure_latency_ms(model: nn.Module, *inputs: Tensor, runs: int = TIMED_RUNS) -> float:
     """Return the median milliseconds of `runs` forward passes on one thread, after a sixth as many to warm up."""
-    times, warm_up = [], max(1, WARM_UP * runs // RUNS)
+    times, warm_up = [], max(1, WARM_UP_RUNS * runs // TIMED_RUNS)
     with one_thread(), torch.inference_mode():
         for run in range(warm_up + runs):
             began = time.perf_counter()

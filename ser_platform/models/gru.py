@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ser_platform.models.recurrent import last_step, recur, stack_frames
+from ser_platform.models.recurrent import last_step, run_recurrent_layer, stack_frames
 
 
 class Gru(nn.Module):
@@ -28,5 +28,5 @@ class Gru(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
         stacked, steps = stack_frames(features, lengths, self.subsample)
-        logits: Tensor = self.classifier(last_step(recur(self.gru, stacked, steps), steps))
+        logits: Tensor = self.classifier(last_step(run_recurrent_layer(self.gru, stacked, steps), steps))
         return logits

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class _ReversedGradient(torch.autograd.Function):
+class _GradientReversal(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
         ctx.weight = weight
@@ -20,13 +20,13 @@ class _ReversedGradient(torch.autograd.Function):
         return -ctx.weight * gradients[0], None
 
 
-def reversed_gradient(x: Tensor, weight: float) -> Tensor:
+def reverse_gradient(x: Tensor, weight: float) -> Tensor:
     """Return `x`; the gradient that comes back through it is multiplied by `-weight`."""
-    reversed_: Tensor = _ReversedGradient.apply(x, weight)
+    reversed_: Tensor = _GradientReversal.apply(x, weight)
     return reversed_
 
 
-class Adversary(nn.Module):
+class LanguageAdversary(nn.Module):
     """Tells a clip's language from its embedding; its loss makes the embedding's maker hide the language.
 
     Train it by adding its cross-entropy on language labels to the loss of the emotions: it learns to tell languages,
@@ -39,7 +39,7 @@ class Adversary(nn.Module):
 
     def forward(self, embeddings: Tensor, weight: float) -> Tensor:
         """Map embeddings `(batch, n_inputs)` to logits `(batch, n_languages)`; `weight` is the reversal's, >= 0."""
-        logits: Tensor = self.layers(reversed_gradient(embeddings, weight))
+        logits: Tensor = self.layers(reverse_gradient(embeddings, weight))
         return logits
 
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from ser_platform.models.masking import mean_and_std, relu_inside
-from ser_platform.models.normalisation import normalisation
+from ser_platform.models.masking import masked_relu, mean_and_std
+from ser_platform.models.normalisation import make_normalisation
 
 STEM_KERNEL, STEM_STRIDE = 128, 16  # samples; 8 ms and 1 ms at 16 kHz
 KERNEL = 9  # frames
@@ -22,12 +22,12 @@ class MaskedConv(nn.Module):
             self.convolution: nn.Module = nn.Sequential(depthwise, nn.Conv1d(n_inputs, n_outputs, 1, bias=False))
         else:
             self.convolution = nn.Conv1d(n_inputs, n_outputs, kernel, stride, padding, bias=False)
-        self.normalisation = normalisation(norm, n_outputs)
+        self.normalisation = make_normalisation(norm, n_outputs)
 
     def forward(self, sequences: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, n_frames)` and lengths."""
         lengths = (lengths + 2 * (self.kernel // 2) - self.kernel) // self.stride + 1
-        return relu_inside(self.normalisation(self.convolution(sequences)), lengths), lengths
+        return masked_relu(self.normalisation(self.convolution(sequences)), lengths), lengths
 
 
 class LiteCnn(nn.Module):

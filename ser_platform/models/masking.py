@@ -12,7 +12,7 @@ def frame_mask(lengths: Tensor, n_frames: int) -> Tensor:
     return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
 
 
-def relu_inside(outputs: Tensor, lengths: Tensor) -> Tensor:
+def masked_relu(outputs: Tensor, lengths: Tensor) -> Tensor:
     """Return ReLU of `(batch, channels, n_frames, ...)`, zero beyond a clip's end: the next convolution would read it.
 
     Works in place: in the first layers of a small convolutional model, writing memory is what takes the time, and a
@@ -23,7 +23,7 @@ def relu_inside(outputs: Tensor, lengths: Tensor) -> Tensor:
     return outputs.mul_(mask.reshape(*mask.shape, *[1] * (outputs.dim() - 3))).relu_()
 
 
-def own_mean(frames: Tensor, lengths: Tensor) -> Tensor:
+def mean_over_frames(frames: Tensor, lengths: Tensor) -> Tensor:
     """Return the mean over a clip's own frames, `(batch, n_features)`; of a single frame, the frame."""
     weights = frame_mask(lengths, frames.shape[1]) / lengths[:, None].to(frames.dtype)
     return torch.einsum("bt,btf->bf", weights, frames)

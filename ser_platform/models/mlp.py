@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from ser_platform.models.masking import own_mean
-from ser_platform.models.normalisation import normalisation
+from ser_platform.models.masking import mean_over_frames
+from ser_platform.models.normalisation import make_normalisation
 
 
 class Mlp(nn.Module):
@@ -21,11 +21,11 @@ class Mlp(nn.Module):
         parts: list[nn.Module] = []
         n_inputs, width = n_features, hidden_size
         for _ in range(layers):
-            parts += [nn.Linear(n_inputs, width), normalisation(norm, width), nn.ReLU(), nn.Dropout(dropout)]
+            parts += [nn.Linear(n_inputs, width), make_normalisation(norm, width), nn.ReLU(), nn.Dropout(dropout)]
             n_inputs, width = width, max(1, width // 2)
         self.layers = nn.Sequential(*parts, nn.Linear(n_inputs, n_emotions))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
-        logits: Tensor = self.layers(own_mean(features, lengths))
+        logits: Tensor = self.layers(mean_over_frames(features, lengths))
         return logits

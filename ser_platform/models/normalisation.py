@@ -22,7 +22,7 @@ class ChannelNorm(nn.LayerNorm):
         return F.layer_norm(last, self.normalized_shape, self.weight, self.bias, self.eps).movedim(-1, 1)
 
 
-def normalisation(norm: str, n_channels: int, dimensions: int = 1) -> nn.Module:
+def make_normalisation(norm: str, n_channels: int, dimensions: int = 1) -> nn.Module:
     """Return the layer called `norm` for `(batch, channels)` or `(batch, channels, n)` (1) or images (2 dimensions).
 
     Raises:

@@ -12,9 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, loud_frames
+from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, find_loud_frames
 from ser_platform.errors import MissingExtra, UserError
-from ser_platform.models.language_adversary import Adversary
+from ser_platform.models.language_adversary import LanguageAdversary
 from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
 from ser_platform.settings import Settings
 
@@ -24,12 +24,16 @@ STACKED, WEIGHTED = "stacked", "weighted"
 MLP, RIDGE = "mlp", "ridge"
 MIDDLE, ALL = "middle", "all"
 LEAST_VARIANCE = 1e-10
-MOST_LANGUAGES = 16  # that the adversary has logits for; those of languages that no clip speaks are never right
+MAX_LANGUAGES = 16  # that the adversary has logits for; those of languages that no clip speaks are never right
 LORA_SCALE = 2  # alpha over rank, at every rank
-BASE, DOWN, UP = "base_layer.weight", "lora_A.default.weight", "lora_B.default.weight"  # names that peft gives
+PEFT_BASE, PEFT_DOWN, PEFT_UP = (
+    "base_layer.weight",
+    "lora_A.default.weight",
+    "lora_B.default.weight",
+)  # names that peft gives
 
 
-def states_of(which: str, n_states: int, tuning: str) -> range:
+def select_states(which: str, n_states: int, tuning: str) -> range:
     """Return the states that a classifier takes of all `n_states`.
 
     What enters the first layer is near the sound, and the last layer is made for words: what lies between carries the
@@ -75,17 +79,17 @@ class Head(nn.Module):
             self.hidden = nn.Sequential(nn.Dropout(dropout), nn.Linear(n_pooled, head_size), nn.ReLU())
             self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(head_size, n_emotions))
 
-    def of_statistics(self, statistics: Tensor) -> Tensor:
+    def pool_statistics(self, statistics: Tensor) -> Tensor:
         """Map the four statistics of the states, `(batch, 4, n_states, width)`, to pooled rows `(batch, n_pooled)`."""
-        return self._mixed(statistics).flatten(1)
+        return self._mix_states(statistics).flatten(1)
 
-    def of_frames(self, states: Tensor, lengths: Tensor) -> Tensor:
+    def pool_frames(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Map states `(batch, n_frames, n_states, width)` and lengths to pooled rows `(batch, n_pooled)`."""
         assert self.attention is not None, "statistics are pooled before states are mixed"
-        mixed = self._mixed(states)
+        mixed = self._mix_states(states)
         return mean_and_std(mixed, lengths, self.attention(mixed, lengths))
 
-    def _mixed(self, states: Tensor) -> Tensor:
+    def _mix_states(self, states: Tensor) -> Tensor:
         """Map `(..., n_states, width)` to one vector: `(..., width)` of their weighted sum, or all of them."""
         return states.flatten(-2) if self.mix is None else self.mix.softmax(dim=0) @ states
 
@@ -122,14 +126,14 @@ class Pretrained(nn.Module):
         dropout: float,
         adversary: float,
         checkpointing: bool,
-        weights: bool = True,
+        load_weights: bool = True,
     ) -> None:
         super().__init__()
         found = find_encoder(backbone)
         self.shape = (found.n_states, found.width)
         self.pooling, self._reversal = pooling, adversary
-        taken = states_of(states, found.n_states, tuning)
-        self._taken = slice(taken.start, taken.stop)
+        taken = select_states(states, found.n_states, tuning)
+        self._selected_states = slice(taken.start, taken.stop)
         self._hop = round(found.frame_s * found.sample_rate) if math.isfinite(found.frame_s) else None
         how: dict[str, Any] = {
             "classifier": classifier,
@@ -139,17 +143,17 @@ class Pretrained(nn.Module):
             "dropout": dropout,
         }
         self.head = Head(len(taken), found.width, n_emotions, **how)
-        self.adversary = Adversary(self.head.n_embedded, MOST_LANGUAGES) if adversary else None
+        self.adversary = LanguageAdversary(self.head.n_embedded, MAX_LANGUAGES) if adversary else None
         self.encoder: SpeechEncoder | None = None
         self.language_logits: Tensor | None = None
         self._tuned: list[nn.Module] = []
         if tuning != FROZEN:
             self.mean: Tensor
             self.std: Tensor
-            heard = (4, len(taken), found.width) if pooling == STATISTICS else (len(taken), found.width)
-            self.register_buffer("mean", torch.zeros(heard))
-            self.register_buffer("std", torch.ones(heard))
-            self._tune(found, tuning, tuned_layers, lora_rank, checkpointing, weights)
+            scale_shape = (4, len(taken), found.width) if pooling == STATISTICS else (len(taken), found.width)
+            self.register_buffer("mean", torch.zeros(scale_shape))
+            self.register_buffer("std", torch.ones(scale_shape))
+            self._tune(found, tuning, tuned_layers, lora_rank, checkpointing, load_weights)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map states or samples, `(batch, n_frames, n_features)`, and lengths to logits `(batch, n_emotions)`."""
@@ -161,27 +165,29 @@ class Pretrained(nn.Module):
 
     def embeddings(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map states or samples and lengths to what the last layer classifies, `(batch, n_embedded)`."""
-        embeddings: Tensor = self.head.hidden(self._pooled(features, lengths))
+        embeddings: Tensor = self.head.hidden(self._pool(features, lengths))
         return embeddings
 
-    def _pooled(self, features: Tensor, lengths: Tensor) -> Tensor:
+    def _pool(self, features: Tensor, lengths: Tensor) -> Tensor:
         if self.encoder is not None:
-            heard, counts = self._heard(features[:, :, 0], lengths)
-            scaled = (heard - self.mean) / self.std
+            encoded, counts = self._encode(features[:, :, 0], lengths)
+            scaled = (encoded - self.mean) / self.std
         elif self.pooling == STATISTICS:
-            scaled, counts = features[:, 0].unflatten(1, (4, *self.shape))[:, :, self._taken], lengths
+            scaled, counts = features[:, 0].unflatten(1, (4, *self.shape))[:, :, self._selected_states], lengths
         else:
-            scaled, counts = features.unflatten(2, self.shape)[:, :, self._taken], lengths
-        return self.head.of_statistics(scaled) if self.pooling == STATISTICS else self.head.of_frames(scaled, counts)
+            scaled, counts = features.unflatten(2, self.shape)[:, :, self._selected_states], lengths
+        return (
+            self.head.pool_statistics(scaled) if self.pooling == STATISTICS else self.head.pool_frames(scaled, counts)
+        )
 
-    def _heard(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is stored of a frozen encoder, of samples `(batch, n_samples)`, and how many frames each has.
 
         That is statistics `(batch, 4, n_states, width)`, or states `(batch, n_frames, n_states, width)`.
         """
         assert self.encoder is not None
         states, counts = self.encoder(samples, lengths)
-        states = states[:, :, self._taken].float()
+        states = states[:, :, self._selected_states].float()
         if self.pooling == ATTENTION:
             return states, counts
         own, loud = (frame_mask(counts, states.shape[1]), self._loud(samples, lengths, counts))
@@ -191,7 +197,7 @@ class Pretrained(nn.Module):
         """Return which frames of each clip are loud, `(batch, n_frames)`."""
         loud = torch.zeros(len(samples), int(counts.max()), dtype=torch.bool, device=samples.device)
         for row, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
-            loud[row, :count] = True if self._hop is None else loud_frames(samples[row, :length], count, self._hop)
+            loud[row, :count] = True if self._hop is None else find_loud_frames(samples[row, :length], count, self._hop)
         return loud
 
     @torch.no_grad()
@@ -210,8 +216,12 @@ class Pretrained(nn.Module):
         count, total = 0, torch.zeros(self.mean.shape, dtype=torch.float64)  # on the CPU: MPS has no double precision
         squares = total.clone()
         for samples, lengths in batches:
-            heard, counts = self._heard(samples[:, :, 0], lengths)
-            rows = (heard if self.pooling == STATISTICS else heard[frame_mask(counts, heard.shape[1])]).cpu().double()
+            encoded, counts = self._encode(samples[:, :, 0], lengths)
+            rows = (
+                (encoded if self.pooling == STATISTICS else encoded[frame_mask(counts, encoded.shape[1])])
+                .cpu()
+                .double()
+            )
             count, total, squares = count + len(rows), total + rows.sum(dim=0), squares + rows.square().sum(dim=0)
         mean = total / count
         self.mean.copy_(mean)
@@ -254,20 +264,20 @@ class Pretrained(nn.Module):
             layers = self.encoder.layers
             for number, layer in enumerate(layers):
                 below |= {id(parameter): len(layers) - 1 - number for parameter in layer.parameters()}
-            below |= {id(parameter): 0 for module in self.encoder.last for parameter in module.parameters()}
+            below |= {id(parameter): 0 for module in self.encoder.final_layers for parameter in module.parameters()}
             below = {id(parameter): len(layers) for parameter in self.encoder.parameters()} | below
         return [(parameter, below.get(id(parameter), -1)) for parameter in self.parameters() if parameter.requires_grad]
 
     def _tune(
-        self, found: Encoder, tuning: str, tuned_layers: int, rank: int, checkpointing: bool, weights: bool
+        self, found: Encoder, tuning: str, tuned_layers: int, rank: int, checkpointing: bool, load_weights: bool
     ) -> None:
-        is_empty = torch.empty(0).is_meta or not weights  # on the meta device nothing has values
-        encoder = found.skeleton() if is_empty else found.load()
+        is_empty = torch.empty(0).is_meta or not load_weights  # on the meta device nothing has values
+        encoder = found.build_untrained() if is_empty else found.load()
         fixed = {id(parameter) for parameter in encoder.parameters() if not parameter.requires_grad}
         encoder.requires_grad_(False)
         if tuning == LORA:
             self._tuned = list(encoder.layers)
-            if weights:
+            if load_weights:
                 _adapt(encoder, found.kind, rank)
             else:
                 self.register_load_state_dict_pre_hook(_merge_adapters)
@@ -277,7 +287,7 @@ class Pretrained(nn.Module):
                     f"model.tuned_layers {tuned_layers}: {found.name} has {len(encoder.layers)} layers; take "
                     "model.tuning full for all of it"
                 )
-            self._tuned = [*encoder.layers[-tuned_layers:], *encoder.last]
+            self._tuned = [*encoder.layers[-tuned_layers:], *encoder.final_layers]
         else:
             self._tuned = [encoder]
         for module in self._tuned if tuning != LORA else ():
@@ -316,9 +326,9 @@ def _adapt(encoder: SpeechEncoder, kind: str, rank: int) -> None:
 
 def _merge_adapters(module: nn.Module, state: MutableMapping[str, Any], prefix: str, *rest: Any) -> None:
     """Add what adapters learnt to the weights they adapt: prediction needs neither them nor `peft`."""
-    for name in [name for name in state if name.endswith(BASE)]:
-        stem = name.removesuffix(BASE)
-        up, down = state.pop(stem + UP), state.pop(stem + DOWN)
+    for name in [name for name in state if name.endswith(PEFT_BASE)]:
+        stem = name.removesuffix(PEFT_BASE)
+        up, down = state.pop(stem + PEFT_UP), state.pop(stem + PEFT_DOWN)
         state[stem + "weight"] = state.pop(name) + LORA_SCALE * up @ down
         if stem + "base_layer.bias" in state:
             state[stem + "bias"] = state.pop(stem + "base_layer.bias")

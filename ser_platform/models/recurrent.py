@@ -24,7 +24,7 @@ def last_step(outputs: Tensor, steps: Tensor) -> Tensor:
     return outputs[torch.arange(len(outputs), device=outputs.device), steps - 1]
 
 
-def recur(layer: nn.RNNBase, sequences: Tensor, lengths: Tensor) -> Tensor:
+def run_recurrent_layer(layer: nn.RNNBase, sequences: Tensor, lengths: Tensor) -> Tensor:
     """Return the outputs `(batch, n_steps, n_outputs)` of an LSTM or GRU; zero beyond a clip's end.
 
     torch's own way are packed sequences, whose backward pass copies the whole batch at every step: on a CPU an LSTM's
@@ -40,7 +40,7 @@ def recur(layer: nn.RNNBase, sequences: Tensor, lengths: Tensor) -> Tensor:
         given = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
         found: Tensor = pad_packed_sequence(layer(given)[0], batch_first=True, total_length=sequences.shape[1])[0]
         return found
-    turned = _turned(lengths, sequences.shape[1])
+    turned = _reverse_positions(lengths, sequences.shape[1])
     for number in range(layer.num_layers):
         outputs = _one_way(layer, f"l{number}", sequences)
         if layer.bidirectional:
@@ -51,7 +51,7 @@ def recur(layer: nn.RNNBase, sequences: Tensor, lengths: Tensor) -> Tensor:
     return sequences * frame_mask(lengths, sequences.shape[1])[:, :, None]
 
 
-def _turned(lengths: Tensor, n_steps: int) -> Tensor:
+def _reverse_positions(lengths: Tensor, n_steps: int) -> Tensor:
     """Return for each place the one that it changes with, `(batch, n_steps)`; padding stays where it is."""
     places = torch.arange(n_steps, device=lengths.device).expand(len(lengths), -1)
     return torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from ser_platform.models.masking import AdditiveAttention, mean_and_std, relu_inside
-from ser_platform.models.normalisation import normalisation
+from ser_platform.models.masking import AdditiveAttention, masked_relu, mean_and_std
+from ser_platform.models.normalisation import make_normalisation
 
 # Channels in multiples of the width, stride in time, stride in frequency. A block that changes neither is residual.
 BLOCKS = ((2, 2, 2), (4, 1, 2), (4, 1, 1), (6, 2, 2), (6, 1, 1), (6, 1, 1))
 EMBEDDING, ATTENTION = 8, 4  # channels after frequency is gone, units of the attention; in multiples of the width
 
 
-def halved(lengths: Tensor, stride: int) -> Tensor:
+def strided_lengths(lengths: Tensor, stride: int) -> Tensor:
     """Return lengths after a convolution of kernel 3, padding 1 and `stride`."""
     return (lengths - 1) // stride + 1
 
@@ -28,13 +28,13 @@ class SeparableBlock(nn.Module):
         self.is_residual = n_inputs == n_outputs and strides == (1, 1)
         self.depthwise = nn.Conv2d(n_inputs, n_inputs, 3, strides, 1, groups=n_inputs, bias=False)
         self.pointwise = nn.Conv2d(n_inputs, n_outputs, 1, bias=False)
-        self.normalisation = normalisation(norm, n_outputs, 2)
+        self.normalisation = make_normalisation(norm, n_outputs, 2)
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a clip's end come out as zero."""
         outputs = self.normalisation(self.pointwise(self.depthwise(images)))
-        lengths = halved(lengths, self.stride)
-        return relu_inside(outputs.add_(images) if self.is_residual else outputs, lengths), lengths
+        lengths = strided_lengths(lengths, self.stride)
+        return masked_relu(outputs.add_(images) if self.is_residual else outputs, lengths), lengths
 
 
 class SeparableCnn(nn.Module):
@@ -49,7 +49,7 @@ class SeparableCnn(nn.Module):
     def __init__(self, n_features: int, n_emotions: int, *, width: int, dropout: float, norm: str) -> None:
         super().__init__()
         self.stem = nn.Conv2d(1, width, 3, stride=2, padding=1, bias=False)
-        self.normalisation = normalisation(norm, width, 2)
+        self.normalisation = make_normalisation(norm, width, 2)
         blocks, n_channels, n_bands = [], width, -(-n_features // 2)
         for multiple, time, frequency in BLOCKS:
             blocks.append(SeparableBlock(n_channels, multiple * width, (time, frequency), norm))
@@ -63,8 +63,8 @@ class SeparableCnn(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
-        lengths = halved(lengths, 2)
-        images = relu_inside(self.normalisation(self.stem(features[:, None])), lengths)
+        lengths = strided_lengths(lengths, 2)
+        images = masked_relu(self.normalisation(self.stem(features[:, None])), lengths)
         for block in self.blocks:
             images, lengths = block(images, lengths)
         frames = self.embedding(self.over_bands(images).squeeze(3).transpose(1, 2)).relu()

@@ -10,14 +10,14 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from ser_platform.errors import WorkFailed
 from ser_platform.tracking.mlflow_store import Client
-from ser_platform.tracking.registry import NAMES
+from ser_platform.tracking.registry import MODEL_NAMES
 
-DAY = 86_400  # seconds
-PAGE = 1000  # runs
+DAY_S = 86_400  # seconds
+PAGE_RUNS = 1000  # runs
 
 
 @dataclass(frozen=True)
-class Leftover:
+class RunFiles:
     """The files of one run. `versions` are the registered ones whose files are among them: they keep all of it."""
 
     run_id: str
@@ -28,23 +28,23 @@ class Leftover:
     place: str
 
 
-def leftovers(client: Client) -> list[Leftover]:
+def list_run_files(client: Client) -> list[RunFiles]:
     """Return the files of every run that has any, the largest first; `ended_at` in seconds since the epoch."""
     versions: dict[str, list[str]] = {}
-    for name in NAMES:
+    for name in MODEL_NAMES:
         for version in client.search_model_versions(f"name = '{name}'"):
             versions.setdefault(str(version.run_id), []).append(f"{name} v{version.version}")
-    found = [_leftover(client, run, tuple(versions.get(run.info.run_id, ()))) for run in _runs(client)]
+    found = [_measure_run_files(client, run, tuple(versions.get(run.info.run_id, ()))) for run in _runs(client)]
     return sorted((each for each in found if each.size_bytes), key=lambda each: -each.size_bytes)
 
 
-def old(found: list[Leftover], days: float) -> list[Leftover]:
+def select_old(found: list[RunFiles], days: float) -> list[RunFiles]:
     """Return those of runs that ended more than so many days ago and hold no registered version."""
-    before = time.time() - days * DAY
+    before = time.time() - days * DAY_S
     return [each for each in found if not each.versions and each.ended_at < before]
 
 
-def remove(found: list[Leftover]) -> int:
+def remove_files(found: list[RunFiles]) -> int:
     """Remove the files of these runs; their figures and settings stay. Return how many bytes that were.
 
     Raises:
@@ -66,18 +66,18 @@ def _runs(client: Client) -> Iterator[Run]:
     experiments = [each.experiment_id for each in client.search_experiments() if each.name.startswith("ser-")]
     token = None
     while experiments:
-        page = client.search_runs(experiments, "tags.study != ''", max_results=PAGE, page_token=token)
+        page = client.search_runs(experiments, "tags.study != ''", max_results=PAGE_RUNS, page_token=token)
         yield from (run for run in page if "trial" not in run.data.tags)
         token = page.token
         if not token:
             return
 
 
-def _leftover(client: Client, run: Run, versions: tuple[str, ...]) -> Leftover:
+def _measure_run_files(client: Client, run: Run, versions: tuple[str, ...]) -> RunFiles:
     running = run.info.end_time is None
     ended_at = time.time() if running else run.info.end_time / 1000
     size = _size(client, run.info.run_id)
-    return Leftover(run.info.run_id, str(run.info.run_name), ended_at, size, versions, str(run.info.artifact_uri))
+    return RunFiles(run.info.run_id, str(run.info.run_name), ended_at, size, versions, str(run.info.artifact_uri))
 
 
 def _size(client: Client, run_id: str, path: str | None = None) -> int:

@@ -7,10 +7,10 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.tracking.retrying_client import PatientClient, StoreDown
-from ser_platform.tracking.ui_view import TAGS
+from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
+from ser_platform.tracking.ui_view import EXPERIMENT_TAGS
 
-Client = PatientClient
+Client = RetryingClient
 DATABASE, ARTEFACTS = "mlflow.db", "mlruns"  # MLflow's own defaults, so that a plain `mlflow ui` here finds them
 
 
@@ -19,7 +19,7 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / DATABASE}"
 
 
-def open_client() -> PatientClient:
+def open_client() -> RetryingClient:
     """Return a client of the store, creating the store when it is missing.
 
     Raises:
@@ -39,25 +39,25 @@ def open_client() -> PatientClient:
     # The pyfunc flavour and model downloads ask the process, not the client, where the store is.
     os.environ["MLFLOW_TRACKING_URI"] = uri
     try:
-        client = PatientClient(uri)
-        client.impatient().search_experiments(max_results=1)  # a wrong address is told at once
-    except (MlflowException, StoreDown) as error:
-        told = str(getattr(error.__cause__ or error, "message", error))[:150]
-        raise WorkFailed(f"the MLflow store {_without_secret(uri)} does not answer: {told}") from error
+        client = RetryingClient(uri)
+        client.without_retries().search_experiments(max_results=1)  # a wrong address is told at once
+    except (MlflowException, StoreUnavailable) as error:
+        message = str(getattr(error.__cause__ or error, "message", error))[:150]
+        raise WorkFailed(f"the MLflow store {_without_secret(uri)} does not answer: {message}") from error
     return client
 
 
-def experiment_id(client: PatientClient, name: str) -> str:
+def find_or_create_experiment(client: RetryingClient, name: str) -> str:
     """Return the id of the experiment called `name`, with its recommended view, creating it when missing."""
     found = client.get_experiment_by_name(name)
     if found is not None:
-        for tag, value in TAGS.items():
+        for tag, value in EXPERIMENT_TAGS.items():
             if found.tags.get(tag) != value:
                 client.set_experiment_tag(found.experiment_id, tag, value)
         return str(found.experiment_id)
     local = "MLFLOW_TRACKING_URI" in os.environ and os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
     location = (Path.cwd() / ARTEFACTS / name).as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=location, tags=dict(TAGS)))
+    return str(client.create_experiment(name, artifact_location=location, tags=dict(EXPERIMENT_TAGS)))
 
 
 def _without_secret(uri: str) -> str:

@@ -13,14 +13,14 @@ from typing import Any
 
 from ser_platform.errors import WorkFailed
 
-NAME = "spool.jsonl"
-OWNED = {"study", "experiment", "tags"}
+QUEUE_FILE = "spool.jsonl"
+OWNER_KEYS = {"study", "experiment", "tags"}
 Event = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Owner:
+class EventOwner:
     """The study that events are of: where its runs are, under which tags."""
 
     study: str
@@ -28,17 +28,17 @@ class Owner:
     tags: dict[str, str]
 
 
-class Spool:
+class OfflineQueue:
     """The events of one study that are still to be sent."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+        self.path = folder / QUEUE_FILE
 
     @property
     def is_empty(self) -> bool:
         return not self.path.exists() or self.path.stat().st_size == 0
 
-    def append(self, owner: Owner, events: Iterable[Event]) -> None:
+    def append(self, owner: EventOwner, events: Iterable[Event]) -> None:
         """Add events behind those that wait.
 
         Raises:
@@ -50,7 +50,7 @@ class Spool:
             if self.is_empty:
                 lines.insert(0, json.dumps(vars(owner)))
             with self.path.open("ab+") as file:
-                if file.tell() and not self._ends_whole():  # a full disk cut the last line short
+                if file.tell() and not self._ends_with_newline():  # a full disk cut the last line short
                     file.write(b"\n")
                 file.write("".join(f"{line}\n" for line in lines).encode())
                 file.flush()
@@ -59,20 +59,20 @@ class Spool:
                 f"{self.path} cannot be written: {error.strerror}; MLflow does not answer either"
             ) from error
 
-    def read(self) -> tuple[Owner | None, list[Event]]:
+    def read(self) -> tuple[EventOwner | None, list[Event]]:
         """Return whose events wait, None where that cannot be read, and the events.
 
         A line that was cut short, by a kill or a full disk, is left out: a study that is resumed writes anew what its
         runs lack.
         """
         first, *others = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
-        events = [event for event in map(_object, others) if {"kind", "time"} <= event.keys()]
+        events = [event for event in map(_parse_event, others) if {"kind", "time"} <= event.keys()]
         if len(events) < sum(map(bool, others)):
             log.warning("%s: %d lines cannot be read", self.path, sum(map(bool, others)) - len(events))
-        owner = _object(first)
-        return (Owner(**owner) if owner.keys() == OWNED else None), events
+        owner = _parse_event(first)
+        return (EventOwner(**owner) if owner.keys() == OWNER_KEYS else None), events
 
-    def _ends_whole(self) -> bool:
+    def _ends_with_newline(self) -> bool:
         with self.path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read() == b"\n"
@@ -82,7 +82,7 @@ class Spool:
         self.path.unlink(missing_ok=True)
 
 
-def _object(line: str) -> Event:
+def _parse_event(line: str) -> Event:
     """Return the object of a line, an empty one where it holds none."""
     try:
         found = json.loads(line)

@@ -15,20 +15,20 @@ from dataclasses import asdict
 from typing import Any
 
 from ser_platform.errors import PromotionRefused, UserError
-from ser_platform.evaluation.promotion_gates import BUNDLE, Gate
+from ser_platform.evaluation.promotion_gates import BUNDLE_GATE, Gate
 from ser_platform.tracking.mlflow_store import Client
-from ser_platform.tracking.registry import CHAMPION, PREVIOUS, RegisteredModel, find_alias, find_model, find_version
+from ser_platform.tracking.registry import CHAMPION, PREVIOUS, RegisteredVersion, find_alias, find_model, find_version
 
-LOCK = "ser-lock-"  # before the name of the model that is locked
-LEASE = 600.0  # seconds after which a lock is taken to be of a process that was killed
-INTENT = "moving"  # the tag that says which aliases are being set
-LONGEST = 5000  # characters of a tag
+LOCK_PREFIX = "ser-lock-"  # before the name of the model that is locked
+LEASE_S = 600.0  # seconds after which a lock is taken to be of a process that was killed
+INTENT_TAG = "moving"  # the tag that says which aliases are being set
+MAX_TAG_CHARS = 5000  # characters of a tag
 
 
 def promote(
     client: Client,
-    candidate: RegisteredModel,
-    champion: RegisteredModel | None,
+    candidate: RegisteredVersion,
+    champion: RegisteredVersion | None,
     gates: Sequence[Gate],
     reason: str | None = None,
 ) -> None:
@@ -43,13 +43,13 @@ def promote(
         UserError: another promotion runs, or the champion is another by now.
     """
     failed = [gate for gate in gates if gate.passed is False]
-    unusable = any(gate.name == BUNDLE for gate in failed)
+    unusable = any(gate.name == BUNDLE_GATE for gate in failed)
     if failed and (reason is None or unusable):
         _record(client, candidate, champion, gates, "refused", None)
         listed = "; ".join(f"{gate.name}: {gate.detail}" for gate in failed)
         raise PromotionRefused(f"{candidate.title} is not promoted. {listed}")
-    with locked(client, candidate.name):
-        repair(client, candidate.name)
+    with alias_lock(client, candidate.name):
+        finish_interrupted_move(client, candidate.name)
         now = find_alias(client, candidate.name, CHAMPION)
         if _version(now) != _version(champion):
             there = "no champion" if champion is None else champion.title
@@ -58,15 +58,15 @@ def promote(
         _record(client, candidate, champion, gates, "promoted", reason if failed else None)
 
 
-def rollback(client: Client, name: str, reason: str | None = None) -> RegisteredModel:
+def rollback(client: Client, name: str, reason: str | None = None) -> RegisteredVersion:
     """Make the previous champion the champion again, and the present one the previous; return the new champion.
 
     Raises:
         UserError: there is no previous champion, or another promotion runs.
     """
     find_model(client, f"{name}@{CHAMPION}")  # an unknown name is told before anything is locked
-    with locked(client, name):
-        repair(client, name)
+    with alias_lock(client, name):
+        finish_interrupted_move(client, name)
         champion, previous = find_model(client, f"{name}@{CHAMPION}"), find_alias(client, name, PREVIOUS)
         if previous is None:
             raise UserError(f"{name} has no previous champion to go back to")
@@ -76,14 +76,14 @@ def rollback(client: Client, name: str, reason: str | None = None) -> Registered
 
 
 @contextlib.contextmanager
-def locked(client: Client, name: str) -> Iterator[None]:
+def alias_lock(client: Client, name: str) -> Iterator[None]:
     """Be the only one who moves the aliases of a model, on all machines, while the block lasts.
 
     Raises:
         UserError: somebody else is; names them.
     """
-    lock, me = f"{LOCK}{name}", uuid.uuid4().hex
-    tags = {"by": getpass.getuser(), "until": f"{time.time() + LEASE:.0f}"}
+    lock, me = f"{LOCK_PREFIX}{name}", uuid.uuid4().hex
+    tags = {"by": getpass.getuser(), "until": f"{time.time() + LEASE_S:.0f}"}
     if not client.claim(lock, me, tags):
         holder = client.get_registered_model(lock).tags
         if _seconds(holder.get("until", "")) > time.time():
@@ -97,9 +97,9 @@ def locked(client: Client, name: str) -> Iterator[None]:
         client.delete_registered_model(lock)
 
 
-def repair(client: Client, name: str) -> bool:
+def finish_interrupted_move(client: Client, name: str) -> bool:
     """End what a killed command has begun with the aliases of a model; return whether there was anything."""
-    begun = client.get_registered_model(name).tags.get(INTENT)
+    begun = client.get_registered_model(name).tags.get(INTENT_TAG)
     if not begun:
         return False
     try:
@@ -107,7 +107,7 @@ def repair(client: Client, name: str) -> bool:
         for version in filter(None, (wanted["champion"], wanted["previous"])):
             find_version(client, name, version)
     except (ValueError, KeyError, TypeError, UserError):  # of versions that were deleted since
-        client.delete_registered_model_tag(name, INTENT)
+        client.delete_registered_model_tag(name, INTENT_TAG)
         return False
     _set_aliases(client, name, wanted["champion"], wanted["previous"])
     return True
@@ -115,7 +115,7 @@ def repair(client: Client, name: str) -> bool:
 
 def _move(client: Client, name: str, champion: str, previous: str | None) -> None:
     intent = {"champion": champion, "previous": previous}
-    client.set_registered_model_tag(name, INTENT, json.dumps(intent))
+    client.set_registered_model_tag(name, INTENT_TAG, json.dumps(intent))
     _set_aliases(client, name, champion, previous)
 
 
@@ -123,13 +123,13 @@ def _set_aliases(client: Client, name: str, champion: str, previous: str | None)
     if previous is not None and previous != champion:
         client.set_registered_model_alias(name, PREVIOUS, previous)
     client.set_registered_model_alias(name, CHAMPION, champion)
-    client.delete_registered_model_tag(name, INTENT)
+    client.delete_registered_model_tag(name, INTENT_TAG)
 
 
 def _record(
     client: Client,
-    model: RegisteredModel,
-    against: RegisteredModel | None,
+    model: RegisteredVersion,
+    against: RegisteredVersion | None,
     gates: Sequence[Gate],
     outcome: str,
     reason: str | None,
@@ -145,11 +145,11 @@ def _record(
         "reason": reason,
         "gates": [asdict(gate) | {"verdict": gate.verdict} for gate in gates],
     }
-    told = "; ".join(f"{gate.name} {gate.verdict} ({gate.detail})" for gate in gates)
+    outcomes = "; ".join(f"{gate.name} {gate.verdict} ({gate.detail})" for gate in gates)
     key = {"promoted": "promotion", "refused": "promotion_refused"}.get(outcome, "rollback")
     short = f"{outcome} {now} by {decision['by']} against {decision['against']}"
     short += f", in spite of failed gates: {reason}" if reason and gates else f": {reason}" if reason else ""
-    client.set_model_version_tag(model.name, model.version, key, f"{short}. {told}".strip()[:LONGEST])
+    client.set_model_version_tag(model.name, model.version, key, f"{short}. {outcomes}".strip()[:MAX_TAG_CHARS])
     place = f"promotion/{model.name}-v{model.version}-{now.replace(':', '')}.json"
     client.log_dict(model.run_id, decision, place)
 
@@ -162,9 +162,9 @@ def _seconds(text: str) -> float:
         return 0.0
 
 
-def _version(model: RegisteredModel | None) -> str | None:
+def _version(model: RegisteredVersion | None) -> str | None:
     return None if model is None else model.version
 
 
-def _title(model: RegisteredModel | None) -> str:
+def _title(model: RegisteredVersion | None) -> str:
     return "no champion" if model is None else model.title

@@ -1,4 +1,4 @@
-"""A bundle as an MLflow pyfunc: what `mlflow models serve` and `mlflow.pyfunc.load_model` use.
+"""A bundle as an MLflow pyfunc: what `mlflow models serve` and `mlflow.pyfunc.model` use.
 
 The logged model holds data only (`loader_module` + `data_path`): none of its code runs, digests are checked first, and
 where a registry is named (`MLFLOW_TRACKING_URI`) it must know the digest. Input: a table with one of the columns `path`
@@ -19,7 +19,7 @@ import soundfile
 
 from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.errors import BundleError, UserError
-from ser_platform.inference.bundle import MANIFEST, read_bundle
+from ser_platform.inference.bundle import DIGESTS_FILE, read_bundle
 from ser_platform.inference.predictor import Prediction, Predictor
 from ser_platform.tracking.mlflow_store import open_client
 
@@ -73,7 +73,7 @@ def _load_pyfunc(data_path: str) -> BundleModel:
     folder = Path(data_path)
     bundle = read_bundle(folder)
     if "MLFLOW_TRACKING_URI" in os.environ:
-        digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        digest = hashlib.sha256((folder / DIGESTS_FILE).read_bytes()).hexdigest()
         if not open_client().search_model_versions(f"tags.digest = '{digest}'", max_results=1):
             raise BundleError(f"{folder} was altered: no registered version has its digest {digest[:12]}")
     return BundleModel(Predictor(bundle))

@@ -20,14 +20,19 @@ from mlflow.types.schema import Array, Map
 
 from ser_platform import __version__
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.inference.bundle import Bundle, Description, read_bundle, read_description
+from ser_platform.inference.bundle import Bundle, BundleDescription, read_bundle, read_description
 from ser_platform.tracking.mlflow_store import Client
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-PASSED_OVER = "passed_over"  # the tag of a version that did not become the candidate: it says why
-SAME_TASK = ("split", "labels", "protocol")  # tags of two versions whose dev UAR can be compared
-DECISIONS = ("promotion", "promotion_refused", "rollback", PASSED_OVER)  # tags that tell what became of a version
-NAMES = ("ser-teacher", "ser-student")
+PASSED_OVER_TAG = "passed_over"  # the tag of a version that did not become the candidate: it says why
+SAME_TASK_TAGS = ("split", "labels", "protocol")  # tags of two versions whose dev UAR can be compared
+DECISION_TAGS = (
+    "promotion",
+    "promotion_refused",
+    "rollback",
+    PASSED_OVER_TAG,
+)  # tags that tell what became of a version
+MODEL_NAMES = ("ser-teacher", "ser-student")
 SIGNATURE = ModelSignature(  # of `pyfunc.BundleModel`; one of the first three columns
     inputs=Schema(
         [
@@ -39,16 +44,16 @@ SIGNATURE = ModelSignature(  # of `pyfunc.BundleModel`; one of the first three c
     ),
     outputs=Schema([ColSpec(DataType.string, "emotion"), ColSpec(Map(DataType.double), "probabilities")]),
 )
-FIGURES = "figures"  # of a version, in its artefacts
+FIGURES_FOLDER = "figures"  # of a version, in its artefacts
 # What MLflow says of a version or alias that is not there; anything else, like no permission, is to be seen.
-UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+NOT_FOUND_ERRORS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 MODEL_PATH = "model"  # in the artefacts of the study's run
-REFERENCE = re.compile(r"(?P<name>[\w.-]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d{1,9}))?")
-REQUIREMENTS = [f"ser-platform=={__version__}"]
+REFERENCE_PATTERN = re.compile(r"(?P<name>[\w.-]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d{1,9}))?")
+PIP_REQUIREMENTS = [f"ser-platform=={__version__}"]
 
 
 @dataclass(frozen=True)
-class RegisteredModel:
+class RegisteredVersion:
     """One version of a registered model."""
 
     name: str
@@ -73,9 +78,9 @@ class RegisteredModel:
         return self.metrics.get("dev_uar_new_seeds", self.metrics.get("dev_uar"))
 
     @property
-    def standing(self) -> str:
+    def registration_message(self) -> str:
         """What registering it came to, in one line."""
-        outcome = f"; {self.tags[PASSED_OVER]}" if PASSED_OVER in self.tags else " as candidate"
+        outcome = f"; {self.tags[PASSED_OVER_TAG]}" if PASSED_OVER_TAG in self.tags else " as candidate"
         return f"registered {self.name} version {self.version}{outcome}"
 
 
@@ -84,7 +89,7 @@ def model_name(role: str) -> str:
     return f"ser-{role}"
 
 
-def place_of(client: Client, name: str, run_id: str, trial: str) -> str:
+def artifact_suffix(client: Client, name: str, run_id: str, trial: str) -> str:
     """Return what to add to the names of a version's artefacts: a study that is extended may register two of a run."""
     trials = [known.tags.get("trial") for known in _versions_of(client, name, run_id)]
     return "" if not trials or trials[0] == trial else f"-{trial}"
@@ -104,7 +109,7 @@ def register(
     tags: Mapping[str, str],
     card: str,
     figures: Iterable[Path] = (),
-) -> RegisteredModel:
+) -> RegisteredVersion:
     """Log a bundle to a run as a pyfunc model, register it as a new version, and make that the candidate if it may be.
 
     `figures` lie beside the bundle, where the page of the version shows them.
@@ -112,8 +117,8 @@ def register(
     """
     for known in _versions_of(client, name, run_id):
         if known.tags.get("trial") == tags["trial"]:
-            return appoint(client, find_version(client, name, str(known.version)))
-    path = MODEL_PATH + place_of(client, name, run_id, tags["trial"])
+            return update_candidate(client, find_version(client, name, str(known.version)))
+    path = MODEL_PATH + artifact_suffix(client, name, run_id, tags["trial"])
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / path
         with warnings.catch_warnings():
@@ -123,21 +128,21 @@ def register(
                 loader_module="ser_platform.tracking.pyfunc",
                 data_path=str(bundle),
                 signature=SIGNATURE,
-                pip_requirements=REQUIREMENTS,
+                pip_requirements=PIP_REQUIREMENTS,
             )
         for figure in figures:
-            (target / FIGURES).mkdir(exist_ok=True)
-            shutil.copy(figure, target / FIGURES)
+            (target / FIGURES_FOLDER).mkdir(exist_ok=True)
+            shutil.copy(figure, target / FIGURES_FOLDER)
         client.log_artifacts(run_id, str(target), path)
     if not client.search_registered_models(f"name = '{name}'"):
         _create_name(client, name)
     version = client.create_model_version(
         name, f"runs:/{run_id}/{path}", run_id, tags={**tags, "digest": digest}, description=card
     )
-    return appoint(client, find_version(client, name, str(version.version)))
+    return update_candidate(client, find_version(client, name, str(version.version)))
 
 
-def appoint(client: Client, model: RegisteredModel) -> RegisteredModel:
+def update_candidate(client: Client, model: RegisteredVersion) -> RegisteredVersion:
     """Make a version the candidate unless the present one is better on dev; return it as it then stands.
 
     Only versions of the same split, labels and protocol are compared: of others the newest is the candidate.
@@ -145,17 +150,17 @@ def appoint(client: Client, model: RegisteredModel) -> RegisteredModel:
     present = find_alias(client, model.name, CANDIDATE)
     if present is not None and present.version != model.version and _is_better(present, model):
         why = f"version {present.version} stays candidate: dev UAR {present.dev_uar:.3f} against {model.dev_uar:.3f}"
-        client.set_model_version_tag(model.name, model.version, PASSED_OVER, why)
+        client.set_model_version_tag(model.name, model.version, PASSED_OVER_TAG, why)
     else:
-        if PASSED_OVER in model.tags:
-            client.delete_model_version_tag(model.name, model.version, PASSED_OVER)
+        if PASSED_OVER_TAG in model.tags:
+            client.delete_model_version_tag(model.name, model.version, PASSED_OVER_TAG)
         client.set_registered_model_alias(model.name, CANDIDATE, model.version)
     return find_version(client, model.name, model.version)
 
 
-def _is_better(one: RegisteredModel, other: RegisteredModel) -> bool:
+def _is_better(one: RegisteredVersion, other: RegisteredVersion) -> bool:
     """Tell whether a version is better on dev than another of the same task."""
-    if any(tag not in one.tags or one.tags[tag] != other.tags.get(tag) for tag in SAME_TASK):
+    if any(tag not in one.tags or one.tags[tag] != other.tags.get(tag) for tag in SAME_TASK_TAGS):
         return False
     return one.dev_uar is not None and other.dev_uar is not None and one.dev_uar > other.dev_uar
 
@@ -168,9 +173,9 @@ def _create_name(client: Client, name: str) -> None:
             raise
 
 
-def list_models(client: Client) -> list[RegisteredModel]:
+def list_models(client: Client) -> list[RegisteredVersion]:
     """Return every version of every model, newest first within a name."""
-    names = sorted(model.name for model in client.search_registered_models() if model.name in NAMES)
+    names = sorted(model.name for model in client.search_registered_models() if model.name in MODEL_NAMES)
     return [
         find_version(client, name, str(version.version))
         for name in names
@@ -178,7 +183,7 @@ def list_models(client: Client) -> list[RegisteredModel]:
     ]
 
 
-def find_version(client: Client, name: str, version: str) -> RegisteredModel:
+def find_version(client: Client, name: str, version: str) -> RegisteredVersion:
     """Return a version of a model.
 
     Raises:
@@ -187,30 +192,30 @@ def find_version(client: Client, name: str, version: str) -> RegisteredModel:
     try:
         found: ModelVersion = client.get_model_version(name, version)
     except MlflowException as error:
-        if error.error_code not in UNKNOWN:
+        if error.error_code not in NOT_FOUND_ERRORS:
             raise
         raise UserError(f"there is no version {version} of a model {name}; see: ser models list") from error
-    return RegisteredModel(name, str(found.version), tuple(found.aliases), str(found.run_id), dict(found.tags))
+    return RegisteredVersion(name, str(found.version), tuple(found.aliases), str(found.run_id), dict(found.tags))
 
 
-def find_alias(client: Client, name: str, alias: str) -> RegisteredModel | None:
+def find_alias(client: Client, name: str, alias: str) -> RegisteredVersion | None:
     """Return the version that an alias points to, or None."""
     try:
         version = client.get_model_version_by_alias(name, alias).version
     except MlflowException as error:
-        if error.error_code not in UNKNOWN:
+        if error.error_code not in NOT_FOUND_ERRORS:
             raise
         return None
     return find_version(client, name, str(version))
 
 
-def find_model(client: Client, reference: str) -> RegisteredModel:
+def find_model(client: Client, reference: str) -> RegisteredVersion:
     """Find a model by `NAME` (its champion), `NAME@ALIAS` or `NAME/VERSION`; `models:/` before it is allowed.
 
     Raises:
         UserError: there is no such model; says which command makes one.
     """
-    parts = REFERENCE.fullmatch(reference.removeprefix("models:/"))
+    parts = REFERENCE_PATTERN.fullmatch(reference.removeprefix("models:/"))
     if parts is None:
         raise UserError(
             f"{reference!r} is no model; write NAME, NAME@ALIAS or NAME/VERSION, like ser-student@candidate"
@@ -228,17 +233,17 @@ def find_model(client: Client, reference: str) -> RegisteredModel:
     return found
 
 
-def load(client: Client, model: RegisteredModel) -> Bundle:
+def load_bundle(client: Client, model: RegisteredVersion) -> Bundle:
     """Return the bundle of a registered version, verified against the digest it was registered with."""
-    return read_bundle(bundle_folder(client, model), model.tags.get("digest", "missing"))
+    return read_bundle(download_bundle(client, model), model.tags.get("digest", "missing"))
 
 
-def describe(client: Client, model: RegisteredModel) -> Description:
+def load_description(client: Client, model: RegisteredVersion) -> BundleDescription:
     """Return what the bundle of a registered version says of itself, verified; its weights may be gone."""
-    return read_description(bundle_folder(client, model), model.tags.get("digest", "missing"))
+    return read_description(download_bundle(client, model), model.tags.get("digest", "missing"))
 
 
-def bundle_folder(client: Client, model: RegisteredModel) -> Path:
+def download_bundle(client: Client, model: RegisteredVersion) -> Path:
     """Return the local folder of a registered version's bundle, downloading it where the store is remote."""
     uri = client.get_model_version_download_uri(model.name, model.version)
     try:
@@ -251,7 +256,7 @@ def bundle_folder(client: Client, model: RegisteredModel) -> Path:
     return described.parent
 
 
-def delete_version(client: Client, model: RegisteredModel) -> None:
+def delete_version(client: Client, model: RegisteredVersion) -> None:
     """Delete a version that no alias points to; its files stay with its run.
 
     Raises:
@@ -263,8 +268,8 @@ def delete_version(client: Client, model: RegisteredModel) -> None:
     client.delete_model_version(model.name, model.version)
 
 
-def as_json(model: RegisteredModel) -> dict[str, Any]:
-    """Return `{name, version, aliases, metrics, ...}`."""
+def version_as_json(model: RegisteredVersion) -> dict[str, Any]:
+    """Return `{name, version, aliases, measures, ...}`."""
     return {
         "name": model.name,
         "version": model.version,
@@ -278,7 +283,7 @@ def as_json(model: RegisteredModel) -> dict[str, Any]:
         "parameters": _number(model.tags.get("parameters")),
         "size_bytes": _number(model.tags.get("size_bytes")),
         "latency_ms": _number(model.tags.get("latency_ms")),
-        "decisions": {key: model.tags[key] for key in DECISIONS if key in model.tags},
+        "decisions": {key: model.tags[key] for key in DECISION_TAGS if key in model.tags},
     }
 
 

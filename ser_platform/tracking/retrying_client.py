@@ -18,12 +18,12 @@ from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import WorkFailed
 
-PATIENCE = 300.0  # seconds that a command waits for a store that has answered before
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two attempts
-PASSING = frozenset(
+MAX_WAIT_S = 300.0  # seconds that a command waits for a store that has answered before
+FIRST_RETRY_PAUSE_S, MAX_RETRY_PAUSE_S = 0.2, 5.0  # seconds between two attempts
+TRANSIENT_ERRORS = frozenset(
     ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "ABORTED")
 )
-REPEATABLE = (
+IDEMPOTENT_METHODS = (
     "delete_model_version",
     "delete_registered_model_tag",
     "get_registered_model",
@@ -56,12 +56,12 @@ REPEATABLE = (
     "set_terminated",
     "update_run",
 )
-THERE_ALREADY, NOT_THERE = "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"
+ALREADY_EXISTS, DOES_NOT_EXIST = "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class StoreDown(WorkFailed):
+class StoreUnavailable(WorkFailed):
     """The store does not answer, or only with errors of its own."""
 
 
@@ -69,23 +69,23 @@ def is_outage(error: Exception) -> bool:
     """Tell whether an error passes by itself: the store is away, overloaded or broken, and the request was sound."""
     if isinstance(error, requests.RequestException):
         return error.response is None or error.response.status_code >= 500 or error.response.status_code == 429
-    return isinstance(error, MlflowException) and error.error_code in PASSING
+    return isinstance(error, MlflowException) and error.error_code in TRANSIENT_ERRORS
 
 
-class PatientClient(MlflowClient):
-    """An MLflow client that waits up to `patience` seconds for a store that is away.
+class RetryingClient(MlflowClient):
+    """An MLflow client that waits up to `max_wait_s` seconds for a store that is away.
 
-    Any call raises `StoreDown` when the store stays away; other refusals are MLflow's own, at once. Without patience
-    (0) there is one attempt.
+    Any call raises `StoreUnavailable` when the store stays away; other refusals are MLflow's own, at once. Without
+    patience (0) there is one attempt.
     """
 
-    def __init__(self, uri: str, patience: float = PATIENCE) -> None:
+    def __init__(self, uri: str, max_wait_s: float = MAX_WAIT_S) -> None:
         super().__init__(tracking_uri=uri, registry_uri=uri)
-        self.uri, self.patience = uri, patience
+        self.uri, self.max_wait_s = uri, max_wait_s
 
-    def impatient(self) -> "PatientClient":
+    def without_retries(self) -> "RetryingClient":
         """Return a client of the same store that does not wait."""
-        return PatientClient(self.uri, 0.0)
+        return RetryingClient(self.uri, 0.0)
 
     def create_run(
         self,
@@ -100,7 +100,7 @@ class PatientClient(MlflowClient):
             found = None if is_first else self._run_of(experiment_id, tags or {})
             return found or MlflowClient.create_run(self, experiment_id, start_time, tags, run_name)
 
-        return self._patiently("create_run", attempt)
+        return self._retry("create_run", attempt)
 
     def create_experiment(
         self, name: str, artifact_location: str | None = None, tags: dict[str, Any] | None = None
@@ -111,13 +111,13 @@ class PatientClient(MlflowClient):
             try:
                 return str(MlflowClient.create_experiment(self, name, artifact_location, tags))
             except MlflowException as error:
-                if error.error_code != THERE_ALREADY:
+                if error.error_code != ALREADY_EXISTS:
                     raise
                 there = MlflowClient.get_experiment_by_name(self, name)
                 assert there is not None, "the store has just told so"
                 return str(there.experiment_id)
 
-        return self._patiently("create_experiment", attempt)
+        return self._retry("create_experiment", attempt)
 
     def create_registered_model(
         self,
@@ -132,11 +132,11 @@ class PatientClient(MlflowClient):
             try:
                 return MlflowClient.create_registered_model(self, name, tags, description, deployment_job_id)
             except MlflowException as error:
-                if error.error_code != THERE_ALREADY:
+                if error.error_code != ALREADY_EXISTS:
                     raise
                 return MlflowClient.get_registered_model(self, name)
 
-        return self._patiently("create_registered_model", attempt)
+        return self._retry("create_registered_model", attempt)
 
     def claim(self, name: str, owner: str, tags: dict[str, Any]) -> bool:
         """Create a registered model that nobody else may have created; return whether it is `owner`'s now.
@@ -148,12 +148,12 @@ class PatientClient(MlflowClient):
             try:
                 MlflowClient.create_registered_model(self, name, {**tags, "owner": owner})
             except MlflowException as error:
-                if error.error_code != THERE_ALREADY:
+                if error.error_code != ALREADY_EXISTS:
                     raise
                 return bool(MlflowClient.get_registered_model(self, name).tags.get("owner") == owner)
             return True
 
-        return self._patiently("create_registered_model", attempt)
+        return self._retry("create_registered_model", attempt)
 
     def delete_registered_model(self, name: str) -> None:
         """Delete a registered model; one that is gone is no error."""
@@ -162,10 +162,10 @@ class PatientClient(MlflowClient):
             try:
                 MlflowClient.delete_registered_model(self, name)
             except MlflowException as error:
-                if error.error_code != NOT_THERE:
+                if error.error_code != DOES_NOT_EXIST:
                     raise
 
-        self._patiently("delete_registered_model", attempt)
+        self._retry("delete_registered_model", attempt)
 
     def create_model_version(
         self, name: str, source: str, run_id: str | None = None, *args: Any, **more: Any
@@ -176,11 +176,11 @@ class PatientClient(MlflowClient):
             if not is_first:
                 wanted = f"name = '{name}' and run_id = '{run_id}'"
                 for version in MlflowClient.search_model_versions(self, wanted):
-                    if _last(str(version.source)) == _last(source):
+                    if _last_path_part(str(version.source)) == _last_path_part(source):
                         return version
             return MlflowClient.create_model_version(self, name, source, run_id, *args, **more)
 
-        return self._patiently("create_model_version", attempt)
+        return self._retry("create_model_version", attempt)
 
     def _run_of(self, experiment_id: str, tags: dict[str, Any]) -> Run | None:
         """Return the run of a trial, or the parent run of its study."""
@@ -190,9 +190,9 @@ class PatientClient(MlflowClient):
         found = MlflowClient.search_runs(self, [experiment_id], wanted)
         return next((run for run in found if run.data.tags.get("trial") == tags.get("trial")), None)
 
-    def _patiently(self, what: str, attempt: Callable[[bool], T]) -> T:
+    def _retry(self, operation: str, attempt: Callable[[bool], T]) -> T:
         """Call `attempt`, which is told whether it is the first, until no outage ends it or patience does."""
-        ends, pause, is_first = time.monotonic() + self.patience, FIRST_PAUSE, True
+        ends, pause, is_first = time.monotonic() + self.max_wait_s, FIRST_RETRY_PAUSE_S, True
         while True:
             try:
                 return attempt(is_first)
@@ -200,26 +200,26 @@ class PatientClient(MlflowClient):
                 if not is_outage(error):
                     raise
                 if time.monotonic() + pause > ends:
-                    told = str(getattr(error, "message", error))[:150]
-                    raise StoreDown(f"the MLflow store does not answer ({what}): {told}") from error
+                    message = str(getattr(error, "message", error))[:150]
+                    raise StoreUnavailable(f"the MLflow store does not answer ({operation}): {message}") from error
             if is_first:
-                log.warning("the MLflow store does not answer; waiting up to %.0f s, nothing is lost", self.patience)
+                log.warning("the MLflow store does not answer; waiting up to %.0f s, nothing is lost", self.max_wait_s)
             time.sleep(pause)
-            pause, is_first = min(2 * pause, LONGEST_PAUSE), False
+            pause, is_first = min(2 * pause, MAX_RETRY_PAUSE_S), False
 
 
-def _repeated(name: str) -> Callable[..., Any]:
+def _with_retries(name: str) -> Callable[..., Any]:
     @functools.wraps(getattr(MlflowClient, name))
-    def call(self: PatientClient, *args: Any, **more: Any) -> Any:
-        return self._patiently(name, lambda is_first: getattr(MlflowClient, name)(self, *args, **more))
+    def call(self: RetryingClient, *args: Any, **more: Any) -> Any:
+        return self._retry(name, lambda is_first: getattr(MlflowClient, name)(self, *args, **more))
 
     return call
 
 
-for _name in REPEATABLE:
-    setattr(PatientClient, _name, _repeated(_name))
+for _name in IDEMPOTENT_METHODS:
+    setattr(RetryingClient, _name, _with_retries(_name))
 
 
-def _last(source: str) -> str:
+def _last_path_part(source: str) -> str:
     """Return what is the same of a version's source, whether it is told by its run or by its place."""
     return source.rstrip("/").rpartition("/")[2]

@@ -11,13 +11,13 @@ import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from ser_platform.corpora.splits.split import Split, clips_fingerprint
+from ser_platform.corpora.splits.split import Split, fingerprint_clips
 from ser_platform.tracking.mlflow_store import Client
 
-DIGEST = 36  # characters of a dataset's digest that MLflow keeps
+MAX_DIGEST_CHARS = 36  # characters of a dataset's digest that MLflow keeps
 
 
-def log_findings(
+def log_study_results(
     client: Client,
     run_id: str,
     place: str,
@@ -45,7 +45,7 @@ def log_datasets(client: Client, run_id: str, split: Split, corpus: str) -> None
         profile = {"clips": len(clips), "speakers": len(clips.speakers), "emotions": list(clips.labels)}
         dataset = Dataset(
             f"{corpus}, {part}",
-            clips_fingerprint(clips)[:DIGEST],
+            fingerprint_clips(clips)[:MAX_DIGEST_CHARS],
             "ser",
             json.dumps({"corpus": corpus, "protocol": split.protocol_stamp, "split": split.fingerprint}),
             profile=json.dumps(profile),

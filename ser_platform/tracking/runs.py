@@ -1,8 +1,8 @@
 """Runs of a study: one parent, one child a trial, written by one thread in batches, off the path of training.
 
-While the store is away a study goes on: what happens is kept in its `Spool`, in order and with its time, and sent when
-the store is back; `ser tracking sync` sends what a study has left behind. Nothing is written twice: a run is looked up
-by study and trial before it is created again, and MLflow takes a figure of the same time and step once.
+While the store is away a study goes on: what happens is kept in its `OfflineQueue`, in order and with its time, and
+sent when the store is back; `ser tracking sync` sends what a study has left behind. Nothing is written twice: a run is
+looked up by study and trial before it is created again, and MLflow takes a figure of the same time and step once.
 """
 
 import logging
@@ -20,24 +20,24 @@ from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import WorkFailed
 from ser_platform.settings import Settings, as_json
-from ser_platform.tracking.offline_queue import Event, Owner, Spool
-from ser_platform.tracking.retrying_client import PatientClient, StoreDown
+from ser_platform.tracking.offline_queue import Event, EventOwner, OfflineQueue
+from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
 
 EPOCH_METRICS = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar")
 END_METRICS = ("epochs", "train_seconds", "parameters", "latency_ms")
 PARETO = "pareto"  # the tag of trials that no other trial of their study beats
-LARGEST_BATCH = 900  # figures and settings; MLflow takes 1000, tags among them
-PAUSE = 1.0  # seconds in which events gather into a batch
-RETRY = 5.0  # seconds after which a store that was away is tried again
+MAX_BATCH_ENTRIES = 900  # figures and settings; MLflow takes 1000, tags among them
+BATCH_PAUSE_S = 1.0  # seconds in which events gather into a batch
+STORE_RETRY_S = 5.0  # seconds after which a store that was away is tried again
 log = logging.getLogger(__name__)
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
-START, EPOCH, END, FINISH, SYSTEM = "start", "epoch", "end", "finish", "system"
-SYSTEM_EVERY = 10.0  # seconds; the names are those that MLflow's own pages of a run know
+TRIAL_START, TRIAL_EPOCH, TRIAL_END, STUDY_END, SYSTEM_METRICS = "start", "epoch", "end", "finish", "system"
+SYSTEM_METRICS_EVERY_S = 10.0  # seconds; the names are those that MLflow's own pages of a run know
 
 
 @dataclass
 class _Pending:
-    """What waits to be written of a trial; `start` where its run is still to be created."""
+    """What waits to be written of a trial; `start_trial` where its run is still to be created."""
 
     start: Event | None = None
     metrics: list[Metric] = field(default_factory=list)
@@ -47,11 +47,11 @@ class _Pending:
 
 
 class StudyRuns:
-    """Writes a study's runs. `start`, `epoch` and `end` only put an event into a queue and return at once."""
+    """Writes a study's runs. `start_trial`, `log_epoch` and `end_trial` put an event into a queue and return at once."""
 
     def __init__(
         self,
-        client: PatientClient,
+        client: RetryingClient,
         experiment: str,
         study: str,
         tags: Mapping[str, str],
@@ -66,9 +66,9 @@ class StudyRuns:
             StoreDown: the store stays away.
         """
         self._client, self._experiment, self._study = client, experiment, study
-        self._at_once = client.impatient()
-        self._owner, self._trial_tags = Owner(study, experiment, dict(tags)), trial_tags
-        self._spool = None if folder is None else Spool(folder)
+        self._client_without_retries = client.without_retries()
+        self._owner, self._trial_tags = EventOwner(study, experiment, dict(tags)), trial_tags
+        self._offline_queue = None if folder is None else OfflineQueue(folder)
         self._events: queue.Queue[Event | None] = queue.Queue()
         self._batch: list[Event] = []  # taken since the last batch was sent
         self._pending: dict[int, _Pending] = {}
@@ -76,56 +76,56 @@ class StudyRuns:
         self._failure: MlflowException | None = None
         self._crash: Exception | None = None
         self._logged: dict[int, set[tuple[str, int]]] = {}
-        self._tried = -math.inf  # when the store was last found away
+        self._unavailable_at = -math.inf  # when the store was last found away
         self._is_uncertain = False  # what was sent last may have arrived, though its reply did not
         self.run_ids: dict[int, str] = {}
-        found = self._found(client)
-        self._learn(found)
+        found = self._find_runs(client)
+        self._remember_run_ids(found)
         parent = self._open_parent(found)
         self.parent_id, self._began = str(parent.info.run_id), int(parent.info.start_time)
-        if self.waiting is not None:
-            self._catch_up(self._client)
-            found = self._found(client)
+        if self.unsent_file is not None:
+            self._send_unsent(self._client)
+            found = self._find_runs(client)
         trials = {int(run.data.tags["trial"]): run for run in found if "trial" in run.data.tags}
-        self._ended = {number for number, run in trials.items() if _is_complete(run)}
-        self._whole = {number for number, run in trials.items() if _is_whole(run)}
+        self._complete_trials = {number for number, run in trials.items() if _is_complete(run)}
+        self._whole_trials = {number for number, run in trials.items() if _is_whole(run)}
         self._marked = {number for number, run in trials.items() if PARETO in run.data.tags}
         self._thread = threading.Thread(target=self._write_all, name="mlflow-writer", daemon=True)
         self._thread.start()
 
     @property
-    def waiting(self) -> Path | None:
+    def unsent_file(self) -> Path | None:
         """The file in which events wait for the store, None where all are sent."""
-        return None if self._spool is None or self._spool.is_empty else self._spool.path
+        return None if self._offline_queue is None or self._offline_queue.is_empty else self._offline_queue.path
 
-    def has_ended(self, number: int) -> bool:
+    def is_run_complete(self, number: int) -> bool:
         """Tell whether an interrupted study had written all of a trial."""
-        return number in self._ended
+        return number in self._complete_trials
 
-    def has_all(self, number: int) -> bool:
+    def is_run_whole(self, number: int) -> bool:
         """Tell whether the run of a trial that has ended, however it did, holds all of it."""
-        return number in self._whole
+        return number in self._whole_trials
 
-    def logged_epochs(self, number: int) -> set[int]:
+    def find_logged_epochs(self, number: int) -> set[int]:
         """Return the epochs of a trial that an interrupted study had written: they are not to be written twice."""
         return {step for _, step in self._metrics_of(self._client, number)}
 
-    def start(self, number: int, settings: Settings) -> None:
+    def start_trial(self, number: int, settings: Settings) -> None:
         """Open the run of a trial."""
         tags, plain = dict(self._trial_tags(settings)), as_json(settings)
-        self._events.put({"kind": START, "trial": number, "time": _now(), "settings": plain, "tags": tags})
+        self._events.put({"kind": TRIAL_START, "trial": number, "time": _now_ms(), "settings": plain, "tags": tags})
 
-    def epoch(self, number: int, result: Mapping[str, float]) -> None:
+    def log_epoch(self, number: int, result: Mapping[str, float]) -> None:
         """Log the metrics of an epoch; those that the run holds, from before a kill, are not logged again."""
         metrics = {name: float(result[name]) for name in EPOCH_METRICS if math.isfinite(result[name])}
         step = int(result["epoch"])
-        self._events.put({"kind": EPOCH, "trial": number, "time": _now(), "step": step, "metrics": metrics})
+        self._events.put({"kind": TRIAL_EPOCH, "trial": number, "time": _now_ms(), "step": step, "metrics": metrics})
 
-    def end(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
+    def end_trial(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
         """Close the run of a trial."""
         finals = {name: float(metrics[name]) for name in END_METRICS if name in metrics}
-        told = {"state": state, "reason": reason[:5000]}
-        self._events.put({"kind": END, "trial": number, "time": _now(), "metrics": finals, **told})
+        outcome = {"state": state, "reason": reason[:5000]}
+        self._events.put({"kind": TRIAL_END, "trial": number, "time": _now_ms(), "metrics": finals, **outcome})
 
     def close(self) -> None:
         """Wait until everything is written, or kept for when the store is back.
@@ -141,48 +141,48 @@ class StudyRuns:
         if self._failure is not None:
             raise WorkFailed(f"MLflow did not take every run of {self._study}: {self._failure.message}")
 
-    def finish(
+    def finish_study(
         self,
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         status: str = "FINISHED",
         *,
         wait: bool = True,
-        at: int | None = None,
+        ended_ms: int | None = None,
     ) -> None:
         """Write the study's own figures, close the parent run and the runs of trials that were cut off; after `close`.
 
-        `at` is when it ended, in milliseconds since 1970, where that is not now.
+        `ended_ms` is when it ended, in milliseconds since 1970, where that is not now.
 
         Raises:
             StoreDown: the store stays away; without `wait` what is left is kept for later instead.
         """
         finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         event = {
-            "kind": FINISH,
-            "time": _now() if at is None else at,
+            "kind": STUDY_END,
+            "time": _now_ms() if ended_ms is None else ended_ms,
             "metrics": finite,
             "tags": dict(tags),
             "status": status,
         }
         self._batch.append(event)
         try:
-            self._catch_up(self._client if wait else self._at_once)
-        except StoreDown:
-            self._keep_batch()
-            if wait or self._spool is None:
+            self._send_unsent(self._client if wait else self._client_without_retries)
+        except StoreUnavailable:
+            self._queue_batch()
+            if wait or self._offline_queue is None:
                 raise
 
-    def mark(self, pareto: Collection[int]) -> None:
+    def tag_pareto_trials(self, pareto: Collection[int]) -> None:
         """Tag the runs of the trials that no other beats, and no others; after `close`."""
-        self._catch_up(self._client)
+        self._send_unsent(self._client)
         for number in sorted(self._marked - set(pareto)):
             self._client.delete_tag(self.run_ids[number], PARETO)
         for number in sorted(set(pareto) - self._marked):
             self._client.set_tag(self.run_ids[number], PARETO, "true")
         self._marked = set(pareto)
 
-    def keep(self, report: Path) -> None:
+    def log_report(self, report: Path) -> None:
         """Keep a folder as the parent run's artefact `report`.
 
         Raises:
@@ -193,11 +193,11 @@ class StudyRuns:
         except MlflowException as error:
             raise WorkFailed(f"MLflow did not take the report of {self._study}: {error.message}") from error
 
-    def _found(self, client: PatientClient) -> list[Run]:
+    def _find_runs(self, client: RetryingClient) -> list[Run]:
         """Return the runs of the study that are there; `create_run` would make twins of them."""
         return list(client.search_runs([self._experiment], f"tags.study = '{self._study}'", max_results=50_000))
 
-    def _learn(self, found: Iterable[Run]) -> None:
+    def _remember_run_ids(self, found: Iterable[Run]) -> None:
         self.run_ids |= {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
 
     def _open_parent(self, found: list[Run]) -> Run:
@@ -208,7 +208,7 @@ class StudyRuns:
         tags = self._owner.tags | {"study": self._study, "state": "running"}
         return self._client.create_run(self._experiment, tags=tags, run_name=self._study)
 
-    def _metrics_of(self, client: PatientClient, number: int) -> set[tuple[str, int]]:
+    def _metrics_of(self, client: RetryingClient, number: int) -> set[tuple[str, int]]:
         """Return what a trial's run holds of its epochs: (metric, epoch)."""
         run_id = self.run_ids.get(number)
         if run_id is None:
@@ -224,81 +224,81 @@ class StudyRuns:
 
     def _write(self) -> None:
         """Take events until the closing None; send what has gathered once a pause has passed."""
-        due, measured = time.monotonic() + PAUSE, time.monotonic()
+        due, measured = time.monotonic() + BATCH_PAUSE_S, time.monotonic()
         psutil.cpu_percent()  # since the last time it was asked
         while True:
-            if time.monotonic() - measured >= SYSTEM_EVERY:
+            if time.monotonic() - measured >= SYSTEM_METRICS_EVERY_S:
                 measured = time.monotonic()
                 self._batch.append(_system_event())
             try:
                 event = self._events.get(timeout=max(0.0, due - time.monotonic()))
             except queue.Empty:
                 self._flush()
-                due = time.monotonic() + PAUSE
+                due = time.monotonic() + BATCH_PAUSE_S
                 continue
             if event is None:
-                self._tried = -math.inf
+                self._unavailable_at = -math.inf
                 self._flush()
                 return
             self._batch.append(event)
 
     def _flush(self) -> None:
         """Send what has gathered; keep it where the store is away."""
-        if time.monotonic() - self._tried < RETRY:
-            self._keep_batch()
+        if time.monotonic() - self._unavailable_at < STORE_RETRY_S:
+            self._queue_batch()
             return
         try:
-            self._catch_up(self._at_once)
-        except StoreDown:
-            self._tried = time.monotonic()
-            self._keep_batch()
+            self._send_unsent(self._client_without_retries)
+        except StoreUnavailable:
+            self._unavailable_at = time.monotonic()
+            self._queue_batch()
 
-    def _keep_batch(self) -> None:
+    def _queue_batch(self) -> None:
         """Put what has gathered into the spool; where that cannot be written either, it stays in memory."""
-        if self._spool is None or not self._batch:
+        if self._offline_queue is None or not self._batch:
             return
         try:
-            self._spool.append(self._owner, self._batch)
+            self._offline_queue.append(self._owner, self._batch)
         except WorkFailed as error:
             log.warning("%s", error)
         else:
             self._batch = []
 
-    def _catch_up(self, client: PatientClient) -> None:
+    def _send_unsent(self, client: RetryingClient) -> None:
         """Send what waits in the spool, then what has gathered since.
 
         Raises:
             StoreDown: the store is away.
         """
         try:
-            if self._is_uncertain or self.waiting is not None:
-                self._learn(self._found(client))
-            if self._spool is not None and self.waiting is not None:
-                self._send(client, self._spool.read()[1])
-                self._spool.clear()
+            if self._is_uncertain or self.unsent_file is not None:
+                self._remember_run_ids(self._find_runs(client))
+            if self._offline_queue is not None and self.unsent_file is not None:
+                self._send(client, self._offline_queue.read()[1])
+                self._offline_queue.clear()
             self._send(client, self._batch)
-        except StoreDown:
+        except StoreUnavailable:
             self._is_uncertain = True
             raise
         self._batch, self._is_uncertain = [], False
 
-    def _send(self, client: PatientClient, events: list[Event]) -> None:
+    def _send(self, client: RetryingClient, events: list[Event]) -> None:
         """Write events, those of a trial together.
 
         Raises:
             StoreDown: the store is away; any of them may have arrived.
         """
         self._pending = {}
-        measured = [event for event in events if event["kind"] == SYSTEM]
+        measured = [event for event in events if event["kind"] == SYSTEM_METRICS]
         if measured:
             self._attempt(lambda: self._log_system(client, measured))
         for event in events:
-            if event["kind"] == SYSTEM:
+            if event["kind"] == SYSTEM_METRICS:
                 continue
-            if event["kind"] == FINISH:
+            if event["kind"] == STUDY_END:
                 self._send_pending(client)
                 self._end_study(client, event)
-            elif event["kind"] == START:
+            elif event["kind"] == TRIAL_START:
                 self._send_trial(client, event["trial"])  # of a trial that is run again
                 self._begin(client, event)
             elif event.get("metrics") is not None and "trial" in event:
@@ -309,42 +309,44 @@ class StudyRuns:
         pending, now = self._pending.setdefault(event["trial"], _Pending()), event["time"]
         known, step = self._logged.get(event["trial"], ()), event.get("step", 0)
         metrics = [Metric(name, value, now, step) for name, value in event["metrics"].items()]
-        pending.metrics += [metric for metric in metrics if event["kind"] == END or (metric.key, step) not in known]
-        if event["kind"] == END:
+        pending.metrics += [
+            metric for metric in metrics if event["kind"] == TRIAL_END or (metric.key, step) not in known
+        ]
+        if event["kind"] == TRIAL_END:
             pending.tags.append(RunTag("state", event["state"]))
             pending.tags += [RunTag("reason", event["reason"])] if event["reason"] else []
             pending.status, pending.ended = STATUS[event["state"]], now
 
-    def _begin(self, client: PatientClient, event: Event) -> None:
+    def _begin(self, client: RetryingClient, event: Event) -> None:
         number = event["trial"]
         self._open.add(number)
         if number not in self.run_ids:
             self._pending[number] = _Pending(event)
             return
-        self._attempt(lambda: self._take_up(client, event))
+        self._attempt(lambda: self._resume_run(client, event))
 
-    def _take_up(self, client: PatientClient, event: Event) -> None:
+    def _resume_run(self, client: RetryingClient, event: Event) -> None:
         """Go on with a run that is there; a kill may have come before its settings."""
         run_id = self.run_ids[event["trial"]]
         client.update_run(run_id, "RUNNING")
         client.log_batch(run_id, params=_params(event["settings"]))
         self._logged[event["trial"]] = self._metrics_of(client, event["trial"])
 
-    def _send_pending(self, client: PatientClient) -> None:
+    def _send_pending(self, client: RetryingClient) -> None:
         for number in list(self._pending):
             self._send_trial(client, number)
 
-    def _send_trial(self, client: PatientClient, number: int) -> None:
+    def _send_trial(self, client: RetryingClient, number: int) -> None:
         if (entry := self._pending.pop(number, None)) is not None:
             self._attempt(lambda: self._log(client, number, entry))
 
-    def _log(self, client: PatientClient, number: int, entry: _Pending) -> None:
+    def _log(self, client: RetryingClient, number: int, entry: _Pending) -> None:
         params = [] if entry.start is None else _params(entry.start["settings"])
         if entry.start is not None:
             self._create(client, number, entry.start, entry)
         if number not in self.run_ids:
             return  # which the store refused, as `close` tells
-        run_id, size = self.run_ids[number], LARGEST_BATCH - len(params)
+        run_id, size = self.run_ids[number], MAX_BATCH_ENTRIES - len(params)
         for first in range(0, max(len(entry.metrics), 1), size):
             metrics = entry.metrics[first : first + size]
             client.log_batch(run_id, metrics=metrics, tags=entry.tags, params=params)
@@ -353,7 +355,7 @@ class StudyRuns:
             client.set_terminated(run_id, entry.status, entry.ended)
             self._open.discard(number)
 
-    def _create(self, client: PatientClient, number: int, start: Event, entry: _Pending) -> None:
+    def _create(self, client: RetryingClient, number: int, start: Event, entry: _Pending) -> None:
         """Create the run of a trial, with the tags that wait: each call is a transaction of its own."""
         tags = self._owner.tags | start["tags"]
         tags |= {"study": self._study, "trial": str(number), "state": "running", "mlflow.parentRunId": self.parent_id}
@@ -363,17 +365,17 @@ class StudyRuns:
         self.run_ids[number] = run.info.run_id
         entry.tags = []
 
-    def _log_system(self, client: PatientClient, events: Iterable[Event]) -> None:
+    def _log_system(self, client: RetryingClient, events: Iterable[Event]) -> None:
         """Log how busy the machine was to the parent run; a step is a second of the study, resumed or not."""
         metrics = [
             Metric(name, value, event["time"], (event["time"] - self._began) // 1000)
             for event in events
             for name, value in event["metrics"].items()
         ]
-        for first in range(0, len(metrics), LARGEST_BATCH):
-            client.log_batch(self.parent_id, metrics[first : first + LARGEST_BATCH])
+        for first in range(0, len(metrics), MAX_BATCH_ENTRIES):
+            client.log_batch(self.parent_id, metrics[first : first + MAX_BATCH_ENTRIES])
 
-    def _end_study(self, client: PatientClient, event: Event) -> None:
+    def _end_study(self, client: RetryingClient, event: Event) -> None:
         for number in sorted(self._open & self.run_ids.keys()):
             client.set_tag(self.run_ids[number], "state", "interrupted")
             client.set_terminated(self.run_ids[number], "KILLED", event["time"])
@@ -389,25 +391,25 @@ class StudyRuns:
             self._failure = self._failure or error
 
 
-def send_waiting(client: PatientClient, folder: Path) -> int:
+def send_queued_events(client: RetryingClient, folder: Path) -> int:
     """Send what waits of a study that does not run; return how many events that were.
 
     Raises:
         WorkFailed: the store stays away, refuses something, or is not the one that the study's runs are in.
     """
-    owner, events = Spool(folder).read()
+    owner, events = OfflineQueue(folder).read()
     if owner is None:
         raise WorkFailed(
-            f"{Spool(folder).path} does not say whose it is; move it away, and go on with: ser tune --resume"
+            f"{OfflineQueue(folder).path} does not say whose it is; move it away, and go on with: ser tune --resume"
         )
     found = client.search_runs([owner.experiment], f"tags.study = '{owner.study}'", max_results=1)
     if not found:
         raise WorkFailed("its runs are not in this store; set MLFLOW_TRACKING_URI to the one it was tuned with")
     runs = StudyRuns(client, owner.experiment, owner.study, owner.tags, folder=folder)  # sends
     runs.close()
-    if not any(event["kind"] == FINISH for event in events):  # killed meanwhile
+    if not any(event["kind"] == STUDY_END for event in events):  # killed meanwhile
         last = max((event["time"] for event in events if "time" in event), default=None)
-        runs.finish({}, {"state": "interrupted"}, "KILLED", at=last)
+        runs.finish_study({}, {"state": "interrupted"}, "KILLED", ended_ms=last)
     return len(events)
 
 
@@ -427,12 +429,12 @@ def _system_event() -> Event:
         "system/system_memory_usage_megabytes": memory.used / 1e6,
         "system/system_memory_usage_percentage": memory.percent,
     }
-    return {"kind": SYSTEM, "time": _now(), "metrics": metrics}
+    return {"kind": SYSTEM_METRICS, "time": _now_ms(), "metrics": metrics}
 
 
 def _params(settings: Mapping[str, object]) -> list[Param]:
     return [Param(name, str(value)) for name, value in settings.items()]
 
 
-def _now() -> int:
+def _now_ms() -> int:
     return int(time.time() * 1000)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ser_platform.errors import MissingExtra, UserError
 
-PASSWORD, KEY = "admin_password", "secret_key"  # files
+PASSWORD_FILE, SECRET_KEY_FILE = "admin_password", "secret_key"  # files
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 USERS = """[mlflow]
 default_permission = READ
@@ -69,7 +69,7 @@ class ServerPlan:
     def prepare(self) -> None:
         """Make the folder, and secrets where there are none."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in (PASSWORD, KEY):
+        for name in (PASSWORD_FILE, SECRET_KEY_FILE):
             path = self.folder / name
             if not path.exists():
                 with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -94,15 +94,15 @@ class ServerPlan:
         own["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         if self.auth:
             own["MLFLOW_AUTH_CONFIG_PATH"] = str(folder / "users.ini")
-            own["MLFLOW_AUTH_ADMIN_PASSWORD"] = (folder / PASSWORD).read_text(encoding="utf-8")
-            own["MLFLOW_FLASK_SERVER_SECRET_KEY"] = (folder / KEY).read_text(encoding="utf-8")
+            own["MLFLOW_AUTH_ADMIN_PASSWORD"] = (folder / PASSWORD_FILE).read_text(encoding="utf-8")
+            own["MLFLOW_FLASK_SERVER_SECRET_KEY"] = (folder / SECRET_KEY_FILE).read_text(encoding="utf-8")
         return own
 
     @property
-    def hints(self) -> list[str]:
+    def client_setup(self) -> list[str]:
         """What to type elsewhere to use it."""
         lines = [f"export MLFLOW_TRACKING_URI={self.url}"]
         if self.auth:
             lines += ["export MLFLOW_TRACKING_USERNAME=admin"]
-            lines += [f"export MLFLOW_TRACKING_PASSWORD=$(cat {self.folder.resolve() / PASSWORD})"]
+            lines += [f"export MLFLOW_TRACKING_PASSWORD=$(cat {self.folder.resolve() / PASSWORD_FILE})"]
         return lines

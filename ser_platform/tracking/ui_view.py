@@ -6,14 +6,14 @@ its own button "Share"; MLflow 3).
 
 import json
 
-KEY = "ser"
-VIEW = f"mlflow.sharedViewState.{KEY}"
-METRICS = ("best_dev_uar", "parameters", "latency_ms", "epochs", "train_seconds")
-PARAMS = ("model.name", "features.sets", "data.max_seconds", "distill.alpha", "distill.temperature")
-_VIEW = {
+VIEW_KEY = "ser"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
+VIEW_METRICS = ("best_dev_uar", "parameters", "latency_ms", "epochs", "train_seconds")
+VIEW_PARAMS = ("model.name", "features.sets", "data.max_seconds", "distill.alpha", "distill.temperature")
+_VIEW_STATE = {
     "selectedColumns": [
-        *(f"metrics.`{name}`" for name in METRICS),
-        *(f"params.`{name}`" for name in PARAMS),
+        *(f"metrics.`{name}`" for name in VIEW_METRICS),
+        *(f"params.`{name}`" for name in VIEW_PARAMS),
         "tags.`state`",
     ],
     "orderByKey": "metrics.`best_dev_uar`",
@@ -25,9 +25,9 @@ _VIEW = {
     "startTime": "ALL",
 }
 # The second says that these are trained models, not applications of language models.
-TAGS = {VIEW: json.dumps(_VIEW), "mlflow.experimentKind": "custom_model_development"}
+EXPERIMENT_TAGS = {VIEW_TAG: json.dumps(_VIEW_STATE), "mlflow.experimentKind": "custom_model_development"}
 
 
 def view_path(experiment_id: str) -> str:
     """Return the address of an experiment's view, behind that of the server."""
-    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={KEY}"
+    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW_KEY}"

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.errors import UserError
-from ser_platform.models.pretrained import MOST_LANGUAGES, Pretrained
+from ser_platform.models.pretrained import MAX_LANGUAGES, Pretrained
 from ser_platform.training.batches.batch import Batch
 
 
-def language_codes(languages: Sequence[str | None] | NDArray[Any], train: NDArray[np.int64]) -> NDArray[np.int64]:
+def encode_languages(languages: Sequence[str | None] | NDArray[Any], train: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return a number for the language of every clip, `(n_clips,)`.
 
     Args:
@@ -26,9 +26,9 @@ def language_codes(languages: Sequence[str | None] | NDArray[Any], train: NDArra
     spoken = sorted({str(languages[clip] or "") for clip in train})
     if "" in spoken:
         raise UserError("model.adversary needs the language of every training clip, and the corpus does not tell it")
-    if not 2 <= len(spoken) <= MOST_LANGUAGES:
+    if not 2 <= len(spoken) <= MAX_LANGUAGES:
         raise UserError(
-            f"model.adversary needs training clips of 2 to {MOST_LANGUAGES} languages; these are of {len(spoken)} "
+            f"model.adversary needs training clips of 2 to {MAX_LANGUAGES} languages; these are of {len(spoken)} "
             f"({', '.join(spoken)}): set it to 0, or join corpora, like --corpus ravdess+emodb"
         )
     number = {language: code for code, language in enumerate(spoken)}
@@ -45,5 +45,5 @@ def language_loss(model: nn.Module, batch: Batch) -> Tensor | float:
         return 0.0
     assert batch.languages is not None, "model.adversary needs the languages of the clips"
     logits, model.language_logits = model.language_logits, None
-    whole = batch.targets if batch.whole_targets is None else batch.whole_targets
+    whole = batch.targets if batch.full_batch_targets is None else batch.full_batch_targets
     return F.cross_entropy(logits.float(), batch.languages, reduction="sum") / len(whole)

@@ -17,7 +17,7 @@ from ser_platform.errors import WorkFailed
 from ser_platform.files import digest_of, read_json, sha256_of, write_json
 
 FORMAT = 1
-DESCRIPTION = "checkpoint.json"
+CHECKPOINT_FILE = "checkpoint.json"
 TENSORS = "tensors-"
 
 
@@ -26,14 +26,14 @@ class Checkpoint:
     """What `Trainer.resume` goes on from: `tensors` on the CPU by dotted name, and the rest in terms of JSON."""
 
     tensors: dict[str, Tensor]
-    description: dict[str, Any]
+    metadata: dict[str, Any]
 
     @property
     def epoch(self) -> int:
         """The epochs that are done."""
-        return len(self.description["results"])
+        return len(self.metadata["results"])
 
-    def under(self, name: str) -> dict[str, Tensor]:
+    def tensors_under(self, name: str) -> dict[str, Tensor]:
         """Return the tensors whose names begin with `name` and a dot, by what follows it."""
         prefix = f"{name}."
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
@@ -48,9 +48,9 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         "format": FORMAT,
         "tensors": tensors.name,
         "sha256": sha256_of(tensors),
-        "description": checkpoint.description,
+        "description": checkpoint.metadata,
     }
-    write_json(folder / DESCRIPTION, {**content, "digest": digest_of(content)})
+    write_json(folder / CHECKPOINT_FILE, {**content, "digest": digest_of(content)})
     for old in set(folder.glob(f"{TENSORS}*")) - {tensors}:
         old.unlink()
 
@@ -61,9 +61,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         WorkFailed: there is none, or it is damaged or of another format; names the file.
     """
-    path = folder / DESCRIPTION
+    path = folder / CHECKPOINT_FILE
     if not path.is_file():
-        raise WorkFailed(f"{folder} holds no checkpoint ({DESCRIPTION} is missing)")
+        raise WorkFailed(f"{folder} holds no checkpoint ({CHECKPOINT_FILE} is missing)")
     content = read_json(path)
     if not isinstance(content, dict) or content.pop("digest", None) != digest_of(content):
         raise WorkFailed(f"{path} is damaged: it does not match its digest; remove {folder} to begin anew")
@@ -71,7 +71,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise WorkFailed(f"{path}: checkpoint format {content['format']!r} is not {FORMAT}, which this version reads")
     tensors = folder / content["tensors"]
     if not tensors.is_file() or sha256_of(tensors) != content["sha256"]:
-        raise WorkFailed(f"{tensors} is missing or damaged: {DESCRIPTION} has another digest; remove {folder}")
+        raise WorkFailed(f"{tensors} is missing or damaged: {CHECKPOINT_FILE} has another digest; remove {folder}")
     try:
         return Checkpoint(load_file(tensors), content["description"])
     except SafetensorError as error:

@@ -4,18 +4,28 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ser_platform.encoders import find_encoder, pinned_name
+from ser_platform.encoders import find_encoder, resolve_pinned_name
 from ser_platform.errors import UserError
-from ser_platform.features.families.encoded import FRAMES, STATISTICS, encoded_name, is_encoded
-from ser_platform.features.views.normaliser import GLOBAL, NONE, SPEAKER, protocol_note
+from ser_platform.features.families.encoded import (
+    FRAMES_KIND,
+    STATISTICS_KIND,
+    encoder_family_name,
+    is_encoder_family_name,
+)
+from ser_platform.features.views.normaliser import (
+    GLOBAL_NORMALISATION,
+    NO_NORMALISATION,
+    SPEAKER_NORMALISATION,
+    make_protocol_note,
+)
 from ser_platform.features.views.view import FeatureView
-from ser_platform.models import PRETRAINED, architecture, count_parameters, with_sizes
+from ser_platform.models import PRETRAINED, count_parameters, fill_default_sizes, find_architecture
 from ser_platform.models.pretrained import ATTENTION, FROZEN
 from ser_platform.settings import Settings
-from ser_platform.training.closed_form.closed_form_settings import refuse_unfit
-from ser_platform.training.hint_loss import OFF
+from ser_platform.training.closed_form.closed_form_settings import refuse_unsupported_settings
+from ser_platform.training.hint_loss import NO_HINT
 
-SAMPLES, SPECTRUM = ("waveform",), ("log_mel",)
+WAVEFORM_SETS, SPECTRUM_SETS = ("waveform",), ("log_mel",)
 
 
 def feature_view(settings: Settings) -> FeatureView:
@@ -26,34 +36,38 @@ def feature_view(settings: Settings) -> FeatureView:
     Raises:
         UserError: there is no such model or encoder, or the settings contradict each other.
     """
-    sets = heard_sets(settings)
-    if settings["model.name"] in PRETRAINED and sets == SAMPLES and settings["features.normalise"] == GLOBAL:
-        settings = settings | {"features.normalise": NONE}
+    sets = resolve_feature_sets(settings)
+    if (
+        settings["model.name"] in PRETRAINED
+        and sets == WAVEFORM_SETS
+        and settings["features.normalise"] == GLOBAL_NORMALISATION
+    ):
+        settings = settings | {"features.normalise": NO_NORMALISATION}
     return FeatureView.from_settings(settings, sets)
 
 
-def heard_sets(settings: Settings) -> tuple[str, ...]:
+def resolve_feature_sets(settings: Settings) -> tuple[str, ...]:
     """Return the feature sets of a configuration: samples, the states of a frozen encoder, or `features.sets`.
 
     Raises:
         UserError: there is no such model or encoder.
     """
-    if hears_waveform(settings):
-        return SAMPLES
+    if takes_waveform(settings):
+        return WAVEFORM_SETS
     if settings["model.name"] in PRETRAINED:
-        kind = FRAMES if settings["model.pooling"] == ATTENTION else STATISTICS
-        return (encoded_name(settings["model.backbone"], kind),)
-    return tuple(pinned_set(name) for name in settings["features.sets"])
+        kind = FRAMES_KIND if settings["model.pooling"] == ATTENTION else STATISTICS_KIND
+        return (encoder_family_name(settings["model.backbone"], kind),)
+    return tuple(pin_feature_set(name) for name in settings["features.sets"])
 
 
-def hears_waveform(settings: Settings) -> bool:
+def takes_waveform(settings: Settings) -> bool:
     """Tell whether a configuration's model hears samples.
 
     Raises:
         UserError: there is no such model.
     """
-    chosen = architecture(settings["model.name"])
-    return settings["model.tuning"] != FROZEN if settings["model.name"] in PRETRAINED else chosen.hears_waveform
+    chosen = find_architecture(settings["model.name"])
+    return settings["model.tuning"] != FROZEN if settings["model.name"] in PRETRAINED else chosen.takes_waveform
 
 
 def has_adversary(settings: Settings) -> bool:
@@ -61,7 +75,7 @@ def has_adversary(settings: Settings) -> bool:
     return settings["model.name"] in PRETRAINED and settings["model.adversary"] > 0
 
 
-def pinned(settings: Settings) -> Settings:
+def pin_settings(settings: Settings) -> Settings:
     """Return `settings` with every encoder that they ask for named by the digest of its weights, and sizes that are 0
     by the architecture's own.
 
@@ -70,32 +84,32 @@ def pinned(settings: Settings) -> Settings:
     Raises:
         UserError: there is no such encoder, or its weights are not those that the settings name.
     """
-    named: Settings = {"features.sets": tuple(pinned_set(name) for name in settings["features.sets"])}
+    named: Settings = {"features.sets": tuple(pin_feature_set(name) for name in settings["features.sets"])}
     if settings["model.name"] in PRETRAINED:
-        named["model.backbone"] = pinned_name(settings["model.backbone"])
-    return with_sizes(settings | named)
+        named["model.backbone"] = resolve_pinned_name(settings["model.backbone"])
+    return fill_default_sizes(settings | named)
 
 
-def pinned_set(name: str) -> str:
+def pin_feature_set(name: str) -> str:
     """Return a feature set's name, with the digest of its encoder where it is of one.
 
     Raises:
         UserError: there is no such encoder.
     """
-    if not is_encoded(name):
+    if not is_encoder_family_name(name):
         return name
     spelled, _, kind = name.rpartition(".")
-    return encoded_name(spelled, kind)
+    return encoder_family_name(spelled, kind)
 
 
-def needed_families(settings: Settings) -> tuple[str, ...]:
+def required_families(settings: Settings) -> tuple[str, ...]:
     """Return the feature families that must be stored for a configuration."""
-    return feature_view(settings).needs
+    return feature_view(settings).required_families
 
 
-def stamped(protocol: str, settings: Settings) -> str:
+def stamp_protocol(protocol: str, settings: Settings) -> str:
     """Return a protocol's stamp with what the settings add to it: statistics of test speakers are no small matter."""
-    note = protocol_note(settings["features.normalise"])
+    note = make_protocol_note(settings["features.normalise"])
     return f"{protocol}; {note}" if note else protocol
 
 
@@ -107,14 +121,14 @@ def refuse_contradictions(settings: Settings) -> None:
     """
     if settings["distill.alpha"] and settings["distill.loss"] == "dkd" and settings["augment.mixup"]:
         raise UserError("distill.loss dkd and augment.mixup cannot be together: a mixture has no true class")
-    if settings["augment.stretch"] and feature_view(settings).sets != SPECTRUM:
+    if settings["augment.stretch"] and feature_view(settings).sets != SPECTRUM_SETS:
         raise UserError(
-            f"augment.stretch is of one spectrum, features.sets {' '.join(SPECTRUM)}; it cannot be with "
+            f"augment.stretch is of one spectrum, features.sets {' '.join(SPECTRUM_SETS)}; it cannot be with "
             f"{' '.join(feature_view(settings).sets)}"
         )
     if settings["distill.unlabelled"]:
         _refuse_unlabelled(settings)
-    if settings["distill.hint"] != OFF:
+    if settings["distill.hint"] != NO_HINT:
         if not settings["distill.alpha"]:
             raise UserError(f"distill.hint {settings['distill.hint']} needs a teacher: raise distill.alpha above 0")
         if settings["features.chunk"]:
@@ -123,7 +137,7 @@ def refuse_contradictions(settings: Settings) -> None:
         for setting in ("features.chunk", "augment.mixup"):
             if settings[setting]:
                 raise UserError(f"model.adversary and {setting} cannot be together: it hears one language, of a clip")
-    refuse_unfit(settings)
+    refuse_unsupported_settings(settings)
 
 
 def _refuse_unlabelled(settings: Settings) -> None:
@@ -132,13 +146,13 @@ def _refuse_unlabelled(settings: Settings) -> None:
         (not settings["distill.alpha"], "distill.alpha 0: only a teacher could tell what is in it"),
         (settings["distill.loss"] == "dkd", "distill.loss dkd, which asks for the true class"),
         (settings["augment.mixup"], "augment.mixup, which mixes classes"),
-        (settings["features.normalise"] == SPEAKER, "features.normalise speaker: nobody says who speaks"),
+        (settings["features.normalise"] == SPEAKER_NORMALISATION, "features.normalise speaker: nobody says who speaks"),
     ):
         if wrong:
             raise UserError(f"distill.unlabelled {settings['distill.unlabelled']} cannot be with {why}")
 
 
-def parameters_of(settings: Settings, n_emotions: int, state: Mapping[str, Tensor] | None = None) -> int:
+def count_prediction_parameters(settings: Settings, n_emotions: int, state: Mapping[str, Tensor] | None = None) -> int:
     """Return how many parameters a prediction of the configuration's model goes through, a frozen encoder's included.
 
     Of kernels, trees and neighbours it is how many numbers the fit `state` holds; 0 before there is one.
@@ -151,5 +165,5 @@ def parameters_of(settings: Settings, n_emotions: int, state: Mapping[str, Tenso
     parameters = count_parameters(settings, view.n_features, n_emotions)
     if parameters == 0:
         parameters = sum(tensor.numel() for tensor in (state or {}).values())
-    encoders = {name.rpartition(".")[0] for name in view.sets if is_encoded(name)}
+    encoders = {name.rpartition(".")[0] for name in view.sets if is_encoder_family_name(name)}
     return parameters + sum(find_encoder(encoder).n_parameters for encoder in encoders)

@@ -9,7 +9,7 @@ def cross_entropy(
     targets: Tensor,
     class_weights: Tensor | None,
     label_smoothing: float,
-    whole_targets: Tensor | None = None,
+    full_batch_targets: Tensor | None = None,
 ) -> Tensor:
     """Return the class-weighted cross-entropy in nats, a scalar.
 
@@ -22,11 +22,11 @@ def cross_entropy(
         whole_targets: of the whole batch of which the clips are a part; the losses of its parts add up to its loss,
             which the mean over each part's own weights would miss by several percent. None: they are the whole.
     """
-    if targets.ndim == 1 and whole_targets is None:
+    if targets.ndim == 1 and full_batch_targets is None:
         return F.cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing)
     total = F.cross_entropy(logits, targets, class_weights, reduction="sum", label_smoothing=label_smoothing)
     # torch would divide probabilities by the clips, where it divides by their weights when it is given indices.
-    return total / _weight(targets if whole_targets is None else whole_targets, class_weights)
+    return total / _weight(targets if full_batch_targets is None else full_batch_targets, class_weights)
 
 
 def _weight(targets: Tensor, class_weights: Tensor | None) -> Tensor | int:

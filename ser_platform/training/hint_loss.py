@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import Batch, TrainingData
 
-OFF, COSINE, MSE = "off", "cosine", "mse"
+NO_HINT, COSINE, MSE = "off", "cosine", "mse"
 LEAST_DEVIATION = 1e-5  # of a number that is the same for every clip
 
 
@@ -25,42 +25,46 @@ class Hint(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, embeddings: Tensor, n_emotions: int, how: str, weight: float) -> None:
+    def __init__(self, model: nn.Module, embeddings: Tensor, n_emotions: int, distance: str, weight: float) -> None:
         super().__init__()
         last = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == n_emotions][-1]
-        last.register_forward_pre_hook(self._hear)
-        self.how, self.weight = how, weight
+        last.register_forward_pre_hook(self._store_embedding)
+        self.distance, self.weight = distance, weight
         self.projection = nn.Linear(last.in_features, embeddings.shape[1])
         self.register_buffer("mean", embeddings.mean(dim=0))
         self.register_buffer("std", embeddings.std(dim=0, correction=0).clamp_min(LEAST_DEVIATION))
-        self._heard: Tensor | None = None
+        self._embedding: Tensor | None = None
 
     def loss(self, batch: Batch) -> Tensor:
         """Return what the model pays for the batch it has just heard: `weight` times 1 - cosine, or the mean square.
 
         Like the other losses it is divided by the clips of the whole batch, so that parts of a batch add up to it.
         """
-        assert batch.hints is not None, "distill.hint needs a teacher's embeddings"
-        assert self._heard is not None, "the model has heard no batch since"
-        heard, self._heard = self._heard.float(), None
-        projected, wanted = self.projection(heard), (batch.hints - self.mean) / self.std
-        if self.how == COSINE:
+        assert batch.teacher_embeddings is not None, "distill.hint needs a teacher's embeddings"
+        assert self._embedding is not None, "the model has heard no batch since"
+        embedding, self._embedding = self._embedding.float(), None
+        projected, wanted = self.projection(embedding), (batch.teacher_embeddings - self.mean) / self.std
+        if self.distance == COSINE:
             missed = 1 - F.cosine_similarity(projected, wanted)
         else:
             missed = (projected - wanted).square().mean(dim=1)
-        return self.weight * missed.sum() / len(batch.targets if batch.whole_targets is None else batch.whole_targets)
+        return (
+            self.weight
+            * missed.sum()
+            / len(batch.targets if batch.full_batch_targets is None else batch.full_batch_targets)
+        )
 
-    def _hear(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _store_embedding(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if layer.training:
-            self._heard = inputs[0]
+            self._embedding = inputs[0]
 
 
 def make_hint(model: nn.Module, settings: Settings, data: TrainingData) -> Hint | None:
     """Return what makes a model resemble its teacher's encoder; None where `distill.hint` is off."""
-    if settings["distill.hint"] == OFF:
+    if settings["distill.hint"] == NO_HINT:
         return None
-    assert data.hints is not None, "distill.hint needs a teacher's embeddings"
-    embeddings = torch.from_numpy(data.hints[data.train])
+    assert data.teacher_embeddings is not None, "distill.hint needs a teacher's embeddings"
+    embeddings = torch.from_numpy(data.teacher_embeddings[data.train])
     return Hint(model, embeddings, len(data.labels), settings["distill.hint"], settings["distill.hint_weight"])
 
 

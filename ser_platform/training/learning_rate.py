@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LambdaLR, LR
 
 from ser_platform.settings import Settings
 
-WARM_UP = 0.25  # share of the steps in which one_cycle rises
+ONE_CYCLE_RISE_SHARE = 0.25  # share of the steps in which one_cycle rises
 SHORTEST_CYCLE = 8  # steps; a shorter rise has no length, by which one_cycle would divide
 
 
@@ -18,7 +18,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: Settings, n_steps:
     if name == "one_cycle":  # Smith & Topin, 2018, arXiv:1708.07120
         peaks = [group["lr"] for group in optimizer.param_groups]
         total = max(n_steps + 1, SHORTEST_CYCLE)
-        return OneCycleLR(optimizer, peaks, total_steps=total, pct_start=WARM_UP, cycle_momentum=False)
+        return OneCycleLR(optimizer, peaks, total_steps=total, pct_start=ONE_CYCLE_RISE_SHARE, cycle_momentum=False)
     if name == "cosine":
         return CosineAnnealingLR(optimizer, n_steps)
     if name == "warmup_cosine":

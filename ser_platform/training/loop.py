@@ -13,35 +13,49 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.features.views.chunks import Chunks, averaged_logits
+from ser_platform.features.views.chunks import Chunks, average_logits
 from ser_platform.features.views.normaliser import Normaliser
-from ser_platform.metrics import confusion_matrix, macro_f1_of, uar_of, war
+from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, uar_from_confusion, war
 from ser_platform.models import build_model
 from ser_platform.models.parameter_groups import parameter_groups
 from ser_platform.settings import Settings, as_json
 from ser_platform.training.adversary_loss import language_loss
-from ser_platform.training.batches.batch import Batch, TrainingData, batch_sizes, by_length, make_batch, shuffled
-from ser_platform.training.batches.batch_augmentation import Augmenter
+from ser_platform.training.batches.batch import (
+    Batch,
+    TrainingData,
+    batch_by_length,
+    batch_sizes,
+    make_batch,
+    shuffle_into_batches,
+)
+from ser_platform.training.batches.batch_augmentation import BatchAugmenter
 from ser_platform.training.batches.input_scaling import fit_scale
-from ser_platform.training.batches.sampling import joined, sampled
+from ser_platform.training.batches.sampling import add_unlabelled, sample_clips
 from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.cross_entropy import cross_entropy
 from ser_platform.training.epoch_result import EpochResult as EpochResult
 from ser_platform.training.hint_loss import Hint, hint_loss, make_hint
 from ser_platform.training.learning_rate import make_schedule
-from ser_platform.training.out_of_memory import OutOfMemory, is_out_of_memory, out_of_memory, parts_that_fit
-from ser_platform.training.precision import FLOAT32, Precision, precision_of
+from ser_platform.training.out_of_memory import OutOfMemory, find_n_parts, is_out_of_memory, out_of_memory_error
+from ser_platform.training.precision import FLOAT32, Precision, make_precision
 from ser_platform.training.state_serialisation import (
     fingerprint,
-    named,
     optimizer_state,
+    prefix_names,
     random_state,
     restore_optimizer,
     restore_random,
     results_as_json,
     results_from_json,
 )
-from ser_platform.training.workers import ALONE, Group, dealt, least_share, sum_gradients, take_first_workers
+from ser_platform.training.workers import (
+    SINGLE_WORKER,
+    WorkerGroup,
+    broadcast_first_worker,
+    deal_clips,
+    min_clips_per_pass,
+    sum_gradients,
+)
 
 EVALUATION_BATCH = 64
 
@@ -65,12 +79,12 @@ def class_weights(targets: NDArray[np.int64], n_emotions: int) -> Tensor:
     return torch.tensor(len(targets) / (n_emotions * np.maximum(counts, 1)), dtype=torch.float32)
 
 
-def hard_label_loss(settings: Settings, weights: Tensor | None) -> Loss:
+def make_hard_label_loss(settings: Settings, weights: Tensor | None) -> Loss:
     """Return class-weighted cross-entropy with label smoothing."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
         smoothing = settings["train.label_smoothing"]
-        return cross_entropy(logits, batch.targets, weights, smoothing, batch.whole_targets)
+        return cross_entropy(logits, batch.targets, weights, smoothing, batch.full_batch_targets)
 
     return loss
 
@@ -92,25 +106,25 @@ class Trainer:
         self,
         settings: Settings,
         data: TrainingData,
-        make_loss: Callable[[Settings, Tensor | None], Loss] = hard_label_loss,
+        make_loss: Callable[[Settings, Tensor | None], Loss] = make_hard_label_loss,
         device: torch.device | None = None,
-        group: Group = ALONE,
+        group: WorkerGroup = SINGLE_WORKER,
     ) -> None:
         seed_everything(settings["seed"])
         self.settings, self.data, self.group = settings, data, group
         self.device = device or torch.device("cpu")
-        self.precision = precision_of(settings, self.device)
+        self.precision = make_precision(settings, self.device)
         self.accumulate: int = settings["train.accumulate"]
-        self.normaliser: Normaliser = data.features.normaliser(data.labelled)
+        self.normaliser: Normaliser = data.features.fit_normaliser(data.labelled)
         self.model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
         fit_scale(self.model, data, self.normaliser, self.device)
         hint = make_hint(self.model, settings, data)
         self.hint = None if hint is None else hint.to(self.device)
         for module in (self.model, *([] if self.hint is None else [self.hint])):
             # What a seed gives differs in the last bits from one kind of processor to another.
-            take_first_workers(module.state_dict().values(), group)
-        self._least = least_share(self.model)
-        clips = self._sampled(epoch=1)
+            broadcast_first_worker(module.state_dict().values(), group)
+        self._least = min_clips_per_pass(self.model)
+        clips = self._sample_clips(epoch=1)
         self._sizes = batch_sizes(len(clips), settings["train.batch_size"])
         if data.features.view.is_pooled and min(self._sizes) < self._least:
             raise UserError(
@@ -127,7 +141,7 @@ class Trainer:
         self.schedule = make_schedule(self.optimizer, settings, settings["train.epochs"] * len(self._sizes))
         self._rng = np.random.default_rng(settings["seed"])
         self._chunks = data.features.view.chunks
-        self._augment = Augmenter(settings, len(data.labels), self.device)
+        self._augment = BatchAugmenter(settings, len(data.labels), self.device)
         self.results: list[EpochResult] = []
         self.best_state = self._state()
         self.best_dev_logits: NDArray[np.float32] | None = None
@@ -145,8 +159,8 @@ class Trainer:
         n_epochs = self.settings["train.epochs"]
         if self.settings["train.auto_batch"] and not self.results:
             self._find_accumulate()
-        while len(self.results) < min(n_epochs, stop_after or n_epochs) and not self._is_exhausted():
-            self.results.append(self._epoch(len(self.results) + 1))
+        while len(self.results) < min(n_epochs, stop_after or n_epochs) and not self._is_patience_exhausted():
+            self.results.append(self._run_epoch(len(self.results) + 1))
             yield self.results[-1]
 
     def logits(self, clips: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -160,40 +174,40 @@ class Trainer:
         self.model.eval()
         lengths = self.data.features.lengths[clips]
         logits = np.zeros((len(clips), len(self.data.labels)), dtype=np.float32)
-        rows = share = dealt(lengths, self.group.size)[self.group.rank]
+        rows = share = deal_clips(lengths, self.group.size)[self.group.rank]
         # Without gradients at least twice as many fit as in a part of a training batch.
         size = max(1, min(EVALUATION_BATCH, 2 * self.settings["train.batch_size"] // self.accumulate))
         try:
             with torch.inference_mode():
-                for rows in by_length(share, lengths, size):
+                for rows in batch_by_length(share, lengths, size):
                     batch = make_batch(self.data, clips[rows], self.normaliser).to(self.device)
-                    found = averaged_logits(self.model, batch.features, batch.lengths, self._chunks)
+                    found = average_logits(self.model, batch.features, batch.lengths, self._chunks)
                     logits[rows] = found.cpu().numpy()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise self._too_large(clips[rows], n_parts=1) from error
+            raise self._out_of_memory_error(clips[rows], n_parts=1) from error
         return self.group.sum(torch.from_numpy(logits)).numpy()  # every row is zero but on one worker
 
     def restore_best(self) -> None:
         """Put the best epoch's weights into the model."""
         self.model.load_state_dict(self.best_state)
 
-    def start_from(self, state: Mapping[str, Tensor]) -> None:
+    def load_initial_weights(self, state: Mapping[str, Tensor]) -> None:
         """Begin with these weights, of every parameter and buffer, in place of random ones."""
         self.model.load_state_dict(state)
         self.best_state = self._state()
 
-    def checkpoint(self) -> Checkpoint:
+    def make_checkpoint(self) -> Checkpoint:
         """Return how the training stands after the last epoch; worker 0's is enough to resume all."""
         moments, groups = optimizer_state(self.optimizer)
         generators, states = random_state(self.device)
         tensors = {
-            **named("model", self._state()),
-            **named("best", self.best_state),
-            **named("hint", _own_state(self.hint)),
-            **named("optimizer", moments),
-            **named("random", {**generators, "noise": self._augment.noise.get_state()}),
+            **prefix_names("model", self._state()),
+            **prefix_names("best", self.best_state),
+            **prefix_names("hint", _own_state(self.hint)),
+            **prefix_names("optimizer", moments),
+            **prefix_names("random", {**generators, "noise": self._augment.noise.get_state()}),
         }
         if self.best_dev_logits is not None:
             tensors["best_dev_logits"] = torch.from_numpy(self.best_dev_logits)
@@ -213,22 +227,22 @@ class Trainer:
         return Checkpoint(tensors, description)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from `checkpoint`: what follows is what would have followed it, bit for bit on the same machine.
+        """Go on from `make_checkpoint`: what follows is what would have followed it, bit for bit on the same machine.
 
         Raises:
             UserError: it is of other settings or other clips; names them.
         """
-        kept = checkpoint.description
-        self._refuse_another(kept)
-        self.model.load_state_dict(checkpoint.under("model"))
-        self.best_state = checkpoint.under("best")
+        kept = checkpoint.metadata
+        self._refuse_other_training(kept)
+        self.model.load_state_dict(checkpoint.tensors_under("model"))
+        self.best_state = checkpoint.tensors_under("best")
         if self.hint is not None:
-            self.hint.load_state_dict(checkpoint.under("hint"))
+            self.hint.load_state_dict(checkpoint.tensors_under("hint"))
         logits = checkpoint.tensors.get("best_dev_logits")
         self.best_dev_logits = None if logits is None else logits.numpy()
         self.results = results_from_json(kept["results"])
         self.accumulate = kept["accumulate"]
-        restore_optimizer(self.optimizer, checkpoint.under("optimizer"), kept["groups"])
+        restore_optimizer(self.optimizer, checkpoint.tensors_under("optimizer"), kept["groups"])
         self.schedule.load_state_dict(kept["schedule"])
         if self.precision.scaler is not None:
             self.precision.scaler.load_state_dict(kept["scaler"])
@@ -236,29 +250,29 @@ class Trainer:
         self._augment.rng.bit_generator.state = kept["augment"]
         if kept["device"] == self.device.type:  # kinds of devices draw by different generators
             self._augment.noise.set_state(checkpoint.tensors["random.noise"])
-        restore_random(self.device, checkpoint.under("random"), kept["random"])
+        restore_random(self.device, checkpoint.tensors_under("random"), kept["random"])
 
-    def _refuse_another(self, kept: dict[str, Any]) -> None:
+    def _refuse_other_training(self, kept: dict[str, Any]) -> None:
         here, there = as_json(self.settings), kept["settings"]
         differing = [name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)]
         if differing:
-            told = ", ".join(f"{name} is {there.get(name)} there and {here.get(name)} here" for name in differing)
-            raise UserError(f"the checkpoint is of other settings: {told}")
+            listed = ", ".join(f"{name} is {there.get(name)} there and {here.get(name)} here" for name in differing)
+            raise UserError(f"the checkpoint is of other settings: {listed}")
         if kept["data"] != fingerprint(self.data):
             raise UserError("the checkpoint is of other training or dev clips")
 
-    def _is_exhausted(self) -> bool:
+    def _is_patience_exhausted(self) -> bool:
         return bool(self.results) and len(self.results) - self.results[-1].best_epoch >= self.settings["train.patience"]
 
-    def _sampled(self, epoch: int) -> NDArray[np.int64]:
+    def _sample_clips(self, epoch: int) -> NDArray[np.int64]:
         how, seed, clips = self.settings["train.sampling"], self.settings["seed"], self.data.labelled
-        labelled = sampled(clips, self.data.targets, how, seed=seed, epoch=epoch)
-        return joined(labelled, self.data.unlabelled, seed=seed, epoch=epoch)
+        labelled = sample_clips(clips, self.data.targets, how, seed=seed, epoch=epoch)
+        return add_unlabelled(labelled, self.data.unlabelled, seed=seed, epoch=epoch)
 
-    def _epoch(self, epoch: int) -> EpochResult:
+    def _run_epoch(self, epoch: int) -> EpochResult:
         began = time.perf_counter()
-        train_loss = self._train(epoch)
-        take_first_workers(self.model.buffers(), self.group)
+        train_loss = self._train_epoch(epoch)
+        broadcast_first_worker(self.model.buffers(), self.group)
         dev_loss, dev_uar, dev_war, dev_f1, logits = self._evaluate()
         best = self.results[self.results[-1].best_epoch - 1] if self.results else None
         if best is None or logits is None or (dev_uar, -dev_loss) > (best.dev_uar, -best.dev_loss):
@@ -269,27 +283,27 @@ class Trainer:
         seconds = time.perf_counter() - began
         return EpochResult(epoch, train_loss, dev_loss, dev_uar, dev_war, dev_f1, best_uar, best_epoch, seconds)
 
-    def _train(self, epoch: int) -> float:
+    def _train_epoch(self, epoch: int) -> float:
         if self.group.rank > 0:  # dropout: not worker 0's, and nothing that a checkpoint would have to keep
-            torch.manual_seed(_mixed(self.settings["seed"], self.group.rank, epoch))
+            torch.manual_seed(_combine_seeds(self.settings["seed"], self.group.rank, epoch))
         lengths, size = self.data.features.lengths, self.settings["train.batch_size"]
-        batches = shuffled(self._sampled(epoch), lengths, size, self._rng)
+        batches = shuffle_into_batches(self._sample_clips(epoch), lengths, size, self._rng)
         self.model.train()
         total = torch.zeros((), device=self.device)
         clips = batches[0]
         try:
             for clips in batches:
-                total += self._step(clips, epoch, self.group) * len(clips)
+                total += self._train_batch(clips, epoch, self.group) * len(clips)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise self._too_large(clips, self.accumulate) from error
+            raise self._out_of_memory_error(clips, self.accumulate) from error
         mean = float(self.group.sum(total)) / sum(map(len, batches))
         if not math.isfinite(mean):
             raise Diverged(f"loss is {mean} in epoch {epoch}; lower optimizer.lr ({self.settings['optimizer.lr']:g})")
         return mean
 
-    def _step(self, clips: NDArray[np.int64], epoch: int, group: Group) -> Tensor:
+    def _train_batch(self, clips: NDArray[np.int64], epoch: int, group: WorkerGroup) -> Tensor:
         """Update the model on the batch of `clips`; return this worker's part of their mean loss."""
         batch = make_batch(self.data, clips, self.normaliser, seed=self.settings["seed"], epoch=epoch)
         batch = self._augment(batch.to(self.device))  # in place of the batch as read, which need not stay
@@ -304,37 +318,37 @@ class Trainer:
         if self.group.size == self.accumulate == 1:
             yield batch
         else:
-            yield from map(batch.part, self._rows(lengths))
+            yield from map(batch.select_rows, self._rows(lengths))
 
     def _rows(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Return the rows of a batch in each part of this worker's share of it, `lengths` being its clips' frames."""
-        share = dealt(lengths, self.group.size, self._least)[self.group.rank]
-        return [share[part] for part in dealt(lengths[share], self.accumulate, self._least) if len(part)]
+        share = deal_clips(lengths, self.group.size, self._least)[self.group.rank]
+        return [share[part] for part in deal_clips(lengths[share], self.accumulate, self._least) if len(part)]
 
     def _find_accumulate(self) -> None:
         """Raise `accumulate` until the longest clips fit on every worker; nothing else is changed."""
         clips, lengths = self.data.train, self.data.features.lengths
         longest = clips[np.argsort(-lengths[clips], kind="stable")[: max(self._sizes)]]
-        before = self.checkpoint()
+        before = self.make_checkpoint()
 
         def attempt(n_parts: int) -> None:
             self.accumulate = n_parts
             self.model.train()
             try:
-                self._step(longest, 1, ALONE)
+                self._train_batch(longest, 1, SINGLE_WORKER)
             finally:
                 self.optimizer.zero_grad(set_to_none=True)
 
-        found = parts_that_fit(attempt, self.accumulate, len(longest), self.group)
+        found = find_n_parts(attempt, self.accumulate, len(longest), self.group)
         if found is None:
-            raise self._too_large(longest, self.accumulate)
+            raise self._out_of_memory_error(longest, self.accumulate)
         self.resume(before)
         self.accumulate = found
 
-    def _too_large(self, clips: NDArray[np.int64], n_parts: int) -> OutOfMemory:
+    def _out_of_memory_error(self, clips: NDArray[np.int64], n_parts: int) -> OutOfMemory:
         features = self.data.features
         seconds = None if features.view.is_pooled else float(features.lengths[clips].max() * features.view.frame_s)
-        return out_of_memory(self.settings, self.device, len(clips), seconds, n_parts)
+        return out_of_memory_error(self.settings, self.device, len(clips), seconds, n_parts)
 
     def _evaluate(self) -> tuple[float, float, float, float, NDArray[np.float32] | None]:
         dev = self.data.dev
@@ -344,7 +358,7 @@ class Trainer:
         loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets)).item()
         predictions = logits.argmax(axis=1)
         matrix = confusion_matrix(targets, predictions, len(self.data.labels))
-        return loss, uar_of(matrix), war(targets, predictions), macro_f1_of(matrix), logits
+        return loss, uar_from_confusion(matrix), war(targets, predictions), macro_f1_from_confusion(matrix), logits
 
     def _state(self) -> dict[str, Tensor]:
         """Return a copy of the weights: `state_dict` alone would go on changing."""
@@ -359,7 +373,7 @@ def train_step(
     max_norm: float,
     chunks: Chunks | None = None,
     precision: Precision = FLOAT32,
-    group: Group = ALONE,
+    group: WorkerGroup = SINGLE_WORKER,
     hint: Hint | None = None,
 ) -> Tensor:
     """Update `model`, and `hint` with it, on one batch; return the detached loss in nats, a scalar: this worker's part.
@@ -369,8 +383,8 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=next(model.parameters()).device)
     for part in parts:
-        with precision.forward():
-            logits = averaged_logits(model, part.features, part.lengths, chunks)
+        with precision.autocast():
+            logits = average_logits(model, part.features, part.lengths, chunks)
         loss = loss_fn(logits.float(), part) + language_loss(model, part) + hint_loss(hint, part)
         precision.backward(loss)
         total += loss.detach()  # .item() here would wait for the GPU at every step
@@ -386,6 +400,6 @@ def _own_state(module: nn.Module | None) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
-def _mixed(*numbers: int) -> int:
+def _combine_seeds(*numbers: int) -> int:
     """Return one seed made of several."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -7,7 +7,7 @@ import torch
 
 from ser_platform.errors import WorkFailed
 from ser_platform.settings import Settings
-from ser_platform.training.workers import Group
+from ser_platform.training.workers import WorkerGroup
 
 # Only CUDA raises an error of its own kind; these are MPS, torch on CPUs and torch on Windows.
 PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
@@ -24,7 +24,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
 
 
-def out_of_memory(
+def out_of_memory_error(
     settings: Settings, device: torch.device, n_clips: int, seconds: float | None, n_parts: int
 ) -> OutOfMemory:
     """Return the failure of a batch of `n_clips`, computed in `n_parts`, and what may be done.
@@ -41,7 +41,7 @@ def out_of_memory(
     )
 
 
-def parts_that_fit(attempt: Callable[[int], None], n_parts: int, most: int, group: Group) -> int | None:
+def find_n_parts(attempt: Callable[[int], None], n_parts: int, most: int, group: WorkerGroup) -> int | None:
     """Return the first of `n_parts`, twice that, and so on up to `most`, that fits on every worker; None if none does.
 
     `attempt` computes a batch in so many parts. It must wait for no other worker: one may fail where another does not.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ser_platform.errors import UserError
 from ser_platform.settings import Settings
 
-VALID = {"cpu": ("float32", "bf16"), "mps": ("float32",), "cuda": ("float32", "bf16", "fp16")}
+SUPPORTED_PRECISIONS = {"cpu": ("float32", "bf16"), "mps": ("float32",), "cuda": ("float32", "bf16", "fp16")}
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Precision:
     dtype: torch.dtype | None = None
     scaler: torch.amp.GradScaler | None = None
 
-    def forward(self) -> contextlib.AbstractContextManager[object]:
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which the model computes its logits."""
         if self.dtype is None:
             return contextlib.nullcontext()
@@ -52,14 +52,14 @@ class Precision:
 FLOAT32 = Precision("cpu")
 
 
-def precision_of(settings: Settings, device: torch.device) -> Precision:
+def make_precision(settings: Settings, device: torch.device) -> Precision:
     """Return the precision that `train.precision` asks for.
 
     Raises:
         UserError: `device` does not have it; names both.
     """
     name = settings["train.precision"]
-    valid = VALID[device.type]
+    valid = SUPPORTED_PRECISIONS[device.type]
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         valid = ("float32", "fp16")
     if name not in valid:

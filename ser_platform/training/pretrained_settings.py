@@ -6,13 +6,13 @@ from typing import Any
 from ser_platform.models import PRETRAINED
 from ser_platform.models.pretrained import ATTENTION, FROZEN, MLP, RIDGE
 from ser_platform.settings import Settings
-from ser_platform.training.closed_form.closed_form_settings import OF_RIDGE
+from ser_platform.training.closed_form.closed_form_settings import ENCODER_RIDGE_SETTINGS
 
 # Whole clips: what is kept of them was computed of all of them.
-FROZEN_START: Settings = {"data.max_seconds": 60.0}
-FRAMES_START: Settings = {"features.dtype": "float16"}  # every state of every frame is much to keep
-RIDGE_START: Settings = FROZEN_START | {"model.classifier": RIDGE, "train.epochs": 1}
-MLP_START: Settings = FROZEN_START | {
+FROZEN_DEFAULTS: Settings = {"data.max_seconds": 60.0}
+FRAMES_DEFAULTS: Settings = {"features.dtype": "float16"}  # every state of every frame is much to keep
+RIDGE_DEFAULTS: Settings = FROZEN_DEFAULTS | {"model.classifier": RIDGE, "train.epochs": 1}
+MLP_DEFAULTS: Settings = FROZEN_DEFAULTS | {
     "model.classifier": MLP,
     "model.dropout": 0.5,
     "train.epochs": 20,
@@ -20,7 +20,7 @@ MLP_START: Settings = FROZEN_START | {
     "optimizer.lr": 1e-3,
     "optimizer.weight_decay": 0.1,
 }
-TUNED_START: Settings = {
+TUNED_DEFAULTS: Settings = {
     "model.classifier": MLP,
     "model.dropout": 0.5,
     "data.max_seconds": 12.0,
@@ -32,19 +32,19 @@ TUNED_START: Settings = {
 }
 
 
-def start_of_pretrained(overrides: Mapping[str, Any], *, steps: bool = False) -> Settings:
+def default_pretrained_settings(overrides: Mapping[str, Any], *, needs_gradients: bool = False) -> Settings:
     """Return where a pretrained model starts from; nothing for other models.
 
-    On a frozen encoder that is ridge regression, unless something is asked for that only gradients can train. `steps`
-    asks for that too: several workers do it together.
+    On a frozen encoder that is ridge regression, unless something is asked for that only gradients can train.
+    `needs_gradients` asks for that too: several workers do it together.
     """
     if overrides.get("model.name") not in PRETRAINED:
         return {}
     if overrides.get("model.tuning", FROZEN) != FROZEN:
-        return TUNED_START
+        return TUNED_DEFAULTS
     by_gradients = any(name in overrides for name in ("model.head_size", "model.dropout")) or any(
-        overrides.get(name, valid) != valid for name, valid in OF_RIDGE.items()
+        overrides.get(name, valid) != valid for name, valid in ENCODER_RIDGE_SETTINGS.items()
     )
-    classifier = overrides.get("model.classifier", MLP if steps or by_gradients else RIDGE)
-    kept = FRAMES_START if overrides.get("model.pooling") == ATTENTION else {}
-    return kept | (RIDGE_START if classifier == RIDGE else MLP_START)
+    classifier = overrides.get("model.classifier", MLP if needs_gradients or by_gradients else RIDGE)
+    kept = FRAMES_DEFAULTS if overrides.get("model.pooling") == ATTENTION else {}
+    return kept | (RIDGE_DEFAULTS if classifier == RIDGE else MLP_DEFAULTS)

@@ -15,7 +15,7 @@ from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.epoch_result import EpochResult
 
 
-def named(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def prefix_names(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return copies of `tensors` on the CPU, `name` and a dot before their names."""
     return {f"{name}.{key}": value.detach().to("cpu", copy=True) for key, value in tensors.items()}
 
@@ -48,7 +48,7 @@ def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any
     if device.type == "mps":
         tensors["mps"] = torch.mps.get_rng_state()
     version, words, gauss = random.getstate()
-    return tensors, {"python": [version, list(words), gauss], "numpy": _listed(np.random.get_state(legacy=False))}
+    return tensors, {"python": [version, list(words), gauss], "numpy": _to_lists(np.random.get_state(legacy=False))}
 
 
 def restore_random(device: torch.device, tensors: Mapping[str, Tensor], states: Mapping[str, Any]) -> None:
@@ -63,9 +63,9 @@ def restore_random(device: torch.device, tensors: Mapping[str, Tensor], states: 
     np.random.set_state(states["numpy"])
 
 
-def _listed(state: Any) -> Any:
+def _to_lists(state: Any) -> Any:
     if isinstance(state, dict):
-        return {name: _listed(value) for name, value in state.items()}
+        return {name: _to_lists(value) for name, value in state.items()}
     return state.tolist() if isinstance(state, np.ndarray) else state
 
 

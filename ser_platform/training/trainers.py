@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.features.views.normaliser import Normaliser
-from ser_platform.models import CLASSICAL, SOLVED
+from ser_platform.models import CLASSICAL, CLOSED_FORM
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import TrainingData
-from ser_platform.training.closed_form.closed_form_settings import has_ridge
-from ser_platform.training.loop import EpochResult, Loss, Trainer, hard_label_loss
-from ser_platform.training.workers import ALONE, Group
+from ser_platform.training.closed_form.closed_form_settings import has_encoder_ridge
+from ser_platform.training.loop import EpochResult, Loss, Trainer, make_hard_label_loss
+from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
 
 
-class Training(Protocol):
+class TrainerProtocol(Protocol):
     """One configuration on one set of clips, trained by iterating over `epochs()`; see `Trainer`."""
 
     model: nn.Module
@@ -35,19 +35,19 @@ class Training(Protocol):
 def make_trainer(
     settings: Settings,
     data: TrainingData,
-    make_loss: Callable[[Settings, Tensor | None], Loss] = hard_label_loss,
+    make_loss: Callable[[Settings, Tensor | None], Loss] = make_hard_label_loss,
     device: torch.device | None = None,
-    group: Group = ALONE,
-) -> Training:
+    group: WorkerGroup = SINGLE_WORKER,
+) -> TrainerProtocol:
     """Return what trains the model of `settings`, as one worker of `group`."""
-    if has_ridge(settings):
-        from ser_platform.training.closed_form.ridge import RidgeTrainer
+    if has_encoder_ridge(settings):
+        from ser_platform.training.closed_form.ridge import EncoderRidgeTrainer
 
-        return RidgeTrainer(settings, data)
-    if settings["model.name"] in SOLVED:
-        from ser_platform.training.closed_form.least_squares import LeastSquaresTrainer
+        return EncoderRidgeTrainer(settings, data)
+    if settings["model.name"] in CLOSED_FORM:
+        from ser_platform.training.closed_form.least_squares import FeatureRidgeTrainer
 
-        return LeastSquaresTrainer(settings, data)
+        return FeatureRidgeTrainer(settings, data)
     if settings["model.name"] in CLASSICAL:
         from ser_platform.training.closed_form.classical import (
             ClassicalTrainer,  # scikit-learn takes a second that others save

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
-class Group(Protocol):
+class WorkerGroup(Protocol):
     """The workers of one training. `rank` is this one's number, from 0 to `size` - 1."""
 
     @property
@@ -38,7 +38,7 @@ class Group(Protocol):
 
 
 @dataclass(frozen=True)
-class Alone:
+class SingleWorker:
     """One worker: nothing to agree on."""
 
     rank: int = 0
@@ -49,10 +49,10 @@ class Alone:
         return values
 
 
-ALONE = Alone()
+SINGLE_WORKER = SingleWorker()
 
 
-class Workers:
+class TorchWorkerGroup:
     """The workers of torch's process group, which must be there (gloo or nccl); `device` is what its sums run on."""
 
     def __init__(self, device: torch.device) -> None:
@@ -67,16 +67,16 @@ class Workers:
         return total.to(values.device)
 
 
-def least_share(model: nn.Module) -> int:
+def min_clips_per_pass(model: nn.Module) -> int:
     """Return how many clips `model` must be given at once in training: batch normalisation knows no single one."""
     return 2 if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()) else 1
 
 
-def dealt(lengths: NDArray[np.int64], n_shares: int, least: int = 1) -> list[NDArray[np.int64]]:
+def deal_clips(lengths: NDArray[np.int64], n_shares: int, least: int = 1) -> list[NDArray[np.int64]]:
     """Deal clips of `lengths` frames `(n_clips,)` into `n_shares`; return the positions in each, in order.
 
     From long to short they go out to and fro, so that shares are alike in clips, in frames and in the longest clip. A
-    share holds at least `least` clips (see `least_share`), or none where the clips do not suffice.
+    share holds at least `least` clips (see `min_clips_per_pass`), or none where the clips do not suffice.
     """
     filled = min(n_shares, max(1, len(lengths) // least))
     turn = np.arange(len(lengths)) % (2 * filled)
@@ -85,7 +85,7 @@ def dealt(lengths: NDArray[np.int64], n_shares: int, least: int = 1) -> list[NDA
     return [np.flatnonzero(share_of == share) for share in range(n_shares)]
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter], group: Group) -> None:
+def sum_gradients(parameters: Iterable[nn.Parameter], group: WorkerGroup) -> None:
     """Put the sum of all workers' gradients into each; a parameter that no worker used keeps none."""
     if group.size == 1:
         return
@@ -99,7 +99,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], group: Group) -> None:
             parameter.grad = gradient.view_as(parameter)
 
 
-def take_first_workers(tensors: Iterable[Tensor], group: Group) -> None:
+def broadcast_first_worker(tensors: Iterable[Tensor], group: WorkerGroup) -> None:
     """Put worker 0's numbers into `tensors`, which all have in the same order; masks are no numbers, and left."""
     if group.size == 1:
         return

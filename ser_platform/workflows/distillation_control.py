@@ -14,39 +14,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_platform.corpora.splits.folds import Groups, assign_folds
-from ser_platform.corpora.splits.split import Split, rows_of
+from ser_platform.corpora.splits.split import Split, find_speaker_rows
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.errors import SerError, UserError
 from ser_platform.evaluation.control_figure import control_figure
 from ser_platform.evaluation.intervals import Interval
-from ser_platform.evaluation.paired_gain import Compared, agreement, compare, seeded_interval
-from ser_platform.evaluation.test_ledger import record_read
+from ser_platform.evaluation.paired_gain import ArmComparison, agreement, compare_arms, seeded_interval
+from ser_platform.evaluation.test_ledger import record_test_evaluation
 from ser_platform.features.dataset import Dataset
 from ser_platform.files import digest_of, read_json, write_json
-from ser_platform.inference.bundle_latency import bundle_latency_ms
+from ser_platform.inference.bundle_latency import measure_bundle_latency_ms
 from ser_platform.settings import Settings, as_json
 from ser_platform.tracking.mlflow_store import Client
-from ser_platform.tracking.registry import RegisteredModel, bundle_folder, describe, load
-from ser_platform.tracking.run_artifacts import log_findings
-from ser_platform.training.configuration import parameters_of
+from ser_platform.tracking.registry import RegisteredVersion, download_bundle, load_bundle, load_description
+from ser_platform.tracking.run_artifacts import log_study_results
+from ser_platform.training.configuration import count_prediction_parameters
 from ser_platform.tuning.execution.cluster import Cluster
-from ser_platform.tuning.execution.fit_job import FitJob, Task
-from ser_platform.tuning.execution.fit_pool import Counting, fit_all
+from ser_platform.tuning.execution.fit_job import FitJob, TrialData
+from ser_platform.tuning.execution.fit_pool import ShowProgress, fit_all
 from ser_platform.tuning.study.study_folder import StudyFolder
-from ser_platform.tuning.teacher_labels.fold_teachers import PLAIN, Teaching
+from ser_platform.tuning.teacher_labels.fold_teachers import PLAIN_OVERRIDES, TeacherLabeller
 from ser_platform.tuning.teacher_labels.teacher import Teacher
-from ser_platform.workflows.trial_data import StudyTasks
+from ser_platform.workflows.trial_data import TrialDataBuilder
 
-FOLDS, SEEDS = 5, 3
-FIRST_SEED = 2000  # no trial's, and no confirmation's
-LEAST_FOLDS = 3
-TEACHER, UNDISTILLED, DISTILLED = ROWS = ("teacher", "undistilled", "distilled")
-FOLDER, REPORT, FIGURE = "control", "control.json", "control.png"
+N_FOLDS, N_SEEDS = 5, 3
+FIRST_CONTROL_SEED = 2000  # no trial's, and no confirmation's
+MIN_FOLDS = 3
+TEACHER, UNDISTILLED, DISTILLED = ROW_NAMES = ("teacher", "undistilled", "distilled")
+CONTROL_FOLDER, REPORT_FILE, FIGURE_FILE = "control", "control.json", "control.png"
 Predictions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """What a table says of a model.
 
     Attributes:
@@ -67,49 +67,49 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Control:
+class ControlResult:
     """The three rows, and what distillation gained."""
 
-    study: str
+    study_name: str
     protocol: str
-    rows: tuple[Row, ...]
-    compared: Compared
-    looks: int
+    rows: tuple[ComparisonRow, ...]
+    paired_gain: ArmComparison
+    n_test_evaluations: int
     is_distilled: bool = True  # not where the search chose alpha 0
 
     @property
     def is_proven(self) -> bool:
         """Whether distilling was a gain for sure."""
-        return self.is_distilled and self.compared.is_proven
+        return self.is_distilled and self.paired_gain.is_proven
 
     @property
     def verdict(self) -> str:
         """What may be said of distilling, in words."""
         if self.is_distilled:
-            return self.compared.verdict
+            return self.paired_gain.verdict
         return "nothing can be said: the search chose alpha 0, both students learnt from labels alone"
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as scripts read it."""
-        gain = self.compared
+        gain = self.paired_gain
         return {
-            "study": self.study,
+            "study": self.study_name,
             "protocol": self.protocol,
             "rows": [asdict(row) for row in self.rows],
             "gain": asdict(gain.gain) | {"seeds": gain.n_seeds, "proven": self.is_proven, "verdict": self.verdict},
-            "test_looks": self.looks,
+            "test_looks": self.n_test_evaluations,
         }
 
 
 @dataclass(frozen=True)
-class Student:
+class Arm:
     """One arm: a registered student, and what makes the tasks of its space."""
 
-    model: RegisteredModel
-    tasks: StudyTasks
+    model: RegisteredVersion
+    data_builder: TrialDataBuilder
 
 
-def assessment_folds(split: Split) -> list[Split]:
+def make_assessment_folds(split: Split) -> list[Split]:
     """Deal all speakers of a corpus into folds: each is test once, and dev once.
 
     Raises:
@@ -117,38 +117,38 @@ def assessment_folds(split: Split) -> list[Split]:
         CorpusError: no deal leaves every emotion in each fold's training.
     """
     manifest = split.manifest
-    n_folds = min(FOLDS, len(manifest.speakers) // 2)
-    if n_folds < LEAST_FOLDS:
+    n_folds = min(N_FOLDS, len(manifest.speakers) // 2)
+    if n_folds < MIN_FOLDS:
         raise UserError(
-            f"a control compares on {LEAST_FOLDS} folds of 2 speakers or more; there are {len(manifest.speakers)} "
+            f"a control compares on {MIN_FOLDS} folds of 2 speakers or more; there are {len(manifest.speakers)} "
             "speakers"
         )
 
     def make_splits(groups: Groups) -> list[Split]:
-        rows = [rows_of(manifest, group) for group in groups]
-        return [_fold(split, rows, number) for number in range(n_folds)]
+        rows = [find_speaker_rows(manifest, group) for group in groups]
+        return [_make_fold(split, rows, number) for number in range(n_folds)]
 
     return assign_folds(manifest, n_folds, split.seed, make_splits)
 
 
-def _fold(split: Split, groups: Sequence[NDArray[np.int64]], number: int) -> Split:
+def _make_fold(split: Split, groups: Sequence[NDArray[np.int64]], number: int) -> Split:
     n_folds = len(groups)
     test, dev = groups[number], groups[(number + 1) % n_folds]
     train = np.sort(np.concatenate([rows for rows in groups if rows is not test and rows is not dev]))
     return Split(split.manifest, train, dev, test, split.seed, "speaker", f"{number + 1}/{n_folds}")
 
 
-def log_control(client: Client, run_id: str, control: Control, folder: Path) -> None:
+def log_control(client: Client, run_id: str, control: ControlResult, folder: Path) -> None:
     """Log the report to a study's parent run: figures, table, JSON and PNG."""
-    gain = control.compared.gain
+    gain = control.paired_gain.gain
     figures = {"control_gain": gain.value, "control_gain_low": gain.low, "control_gain_high": gain.high}
     figures |= {f"control_uar_{row.name}": row.uar.value for row in control.rows}
     tags = {"control": control.verdict}
-    files = (folder / REPORT, folder / FIGURE)
-    log_findings(client, run_id, FOLDER, figures, tags, _columns(control.rows), files)
+    files = (folder / REPORT_FILE, folder / FIGURE_FILE)
+    log_study_results(client, run_id, CONTROL_FOLDER, figures, tags, _to_columns(control.rows), files)
 
 
-def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+def _to_columns(rows: Sequence[ComparisonRow]) -> dict[str, list[Any]]:
     return {
         "row": [row.name for row in rows],
         "model": [row.model for row in rows],
@@ -171,99 +171,112 @@ class Comparison:
         corpus: Dataset,
         study: StudyFolder,
         teacher: Teacher,
-        arms: dict[str, Student],
+        arms: dict[str, Arm],
         client: Client,
-        where: Cluster,
-        counting: Counting,
+        cluster: Cluster,
+        show_progress: ShowProgress,
     ) -> None:
         self._corpus, self._study, self._teacher, self._arms = corpus, study, teacher, arms
-        self._client, self._where, self._counting = client, where, counting
-        self._settings = {name: describe(client, arm.model).settings for name, arm in arms.items()}
+        self._client, self._cluster, self._show_progress = client, cluster, show_progress
+        self._settings = {name: load_description(client, arm.model).settings for name, arm in arms.items()}
 
     @property
     def folder(self) -> Path:
         """Where the report is written."""
-        return self._study.path / FOLDER
+        return self._study.path / CONTROL_FOLDER
 
-    def run(self) -> Control:
+    def run(self) -> ControlResult:
         """Train what is missing, read each fold's test clips, write the report."""
-        folds = assessment_folds(self._corpus.split)
-        said = [self._fold(fold) for fold in folds]
+        folds = make_assessment_folds(self._corpus.split)
+        fold_predictions = [self._predict_fold(fold) for fold in folds]
         rows = np.concatenate([fold.test for fold in folds])
         manifest = folds[0].manifest
-        targets, speakers = manifest.targets(self._corpus.labels)[rows], manifest.column("speaker")[rows]
-        told = {name: np.concatenate([fold[name] for fold in said], axis=1) for name in ROWS}
-        looks = max(
-            record_read(fold.test_fingerprint, f"{self._study.name}/{FOLDER}/{name}/{seed}", f"control, {name}")
+        targets, speakers = manifest.encode_targets(self._corpus.labels)[rows], manifest.column("speaker")[rows]
+        predictions = {name: np.concatenate([fold[name] for fold in fold_predictions], axis=1) for name in ROW_NAMES}
+        n_test_evaluations = max(
+            record_test_evaluation(
+                fold.test_fingerprint, f"{self._study.name}/{CONTROL_FOLDER}/{name}/{seed}", f"control, {name}"
+            )
             for fold in folds
-            for name in ROWS
-            for seed in range(len(told[name]))
+            for name in ROW_NAMES
+            for seed in range(len(predictions[name]))
         )
-        intervals = {name: seeded_interval(targets, told[name], speakers) for name in ROWS}
-        control = Control(
+        intervals = {name: seeded_interval(targets, predictions[name], speakers) for name in ROW_NAMES}
+        control = ControlResult(
             self._study.name,
-            f"speaker, {len(folds)} folds, {SEEDS} seeds an arm",
-            tuple(self._row(name, intervals[name], agreement(told[TEACHER][0], list(told[name]))) for name in ROWS),
-            compare(targets, told[UNDISTILLED], told[DISTILLED], speakers),
-            looks,
+            f"speaker, {len(folds)} folds, {N_SEEDS} seeds an arm",
+            tuple(
+                self._make_row(name, intervals[name], agreement(predictions[TEACHER][0], list(predictions[name])))
+                for name in ROW_NAMES
+            ),
+            compare_arms(targets, predictions[UNDISTILLED], predictions[DISTILLED], speakers),
+            n_test_evaluations,
             is_distilled=self._settings[DISTILLED]["distill.alpha"] > 0,
         )
-        write_json(self.folder / REPORT, control.as_json())
-        control_figure([(row.name, row.uar) for row in control.rows], control.verdict, self.folder / FIGURE)
+        write_json(self.folder / REPORT_FILE, control.as_json())
+        control_figure([(row.name, row.uar) for row in control.rows], control.verdict, self.folder / FIGURE_FILE)
         return control
 
-    def _fold(self, fold: Split) -> dict[str, Predictions]:
-        """Return predicted classes `(n_seeds, n_test)` of each row on a fold; the teacher has one seed."""
+    def _predict_fold(self, fold: Split) -> dict[str, Predictions]:
+        """Return predicted classes `(seeds, n_test)` of each row on a fold; the teacher has one seed."""
         recipes = {name: as_json(settings) for name, settings in self._settings.items()}
         kept = self.folder / f"fold-{digest_of([fold.fingerprint, recipes, self._teacher.digest], 16)}.json"
         if not kept.exists():
-            labels = [TEACHER, *(name for name in (UNDISTILLED, DISTILLED) for _ in range(SEEDS))]
-            jobs = [self._teachers_job(fold)]
-            jobs += [self._job(fold, name, seed) for name in (UNDISTILLED, DISTILLED) for seed in range(SEEDS)]
-            with self._counting(f"teacher, undistilled and distilled student, fold {fold.fold}") as progress:
-                fits = fit_all(jobs, self._where, progress)
-            content: dict[str, list[list[int]]] = {name: [] for name in ROWS}
+            labels = [TEACHER, *(name for name in (UNDISTILLED, DISTILLED) for _ in range(N_SEEDS))]
+            jobs = [self._make_teacher_job(fold)]
+            jobs += [
+                self._make_student_job(fold, name, seed) for name in (UNDISTILLED, DISTILLED) for seed in range(N_SEEDS)
+            ]
+            with self._show_progress(f"teacher, undistilled and distilled student, fold {fold.fold}") as progress:
+                fits = fit_all(jobs, self._cluster, progress)
+            content: dict[str, list[list[int]]] = {name: [] for name in ROW_NAMES}
             for name, fit in zip(labels, fits, strict=True):
                 content[name].append(fit.label_logits.argmax(axis=1).tolist())
             write_json(kept, content)
         return {name: np.array(rows, dtype=np.int64) for name, rows in read_json(kept).items()}
 
-    def _job(self, fold: Split, name: str, seed: int) -> FitJob:
-        settings = self._settings[name] | {"seed": FIRST_SEED + seed}
-        return FitJob(settings, self._arms[name].tasks.of_another(fold, settings), label=fold.test)
+    def _make_student_job(self, fold: Split, name: str, seed: int) -> FitJob:
+        settings = self._settings[name] | {"seed": FIRST_CONTROL_SEED + seed}
+        return FitJob(
+            settings, self._arms[name].data_builder.build_for_other_split(fold, settings), label_rows=fold.test
+        )
 
-    def _teachers_job(self, fold: Split) -> FitJob:
+    def _make_teacher_job(self, fold: Split) -> FitJob:
         """The teacher's recipe as fold teachers follow it: on the clips alone, for a fixed number of epochs."""
         manifest = fold.manifest
-        settings = self._teacher.described.settings | PLAIN
-        task = Task(
+        settings = self._teacher.description.settings | PLAIN_OVERRIDES
+        task = TrialData(
             tuple(manifest.column("audio_sha256")),
-            manifest.targets(self._corpus.labels),
+            manifest.encode_targets(self._corpus.labels),
             self._corpus.labels,
             fold.train,
             None,
             tuple(manifest.column("speaker")),
-            self._taught(fold),
+            self._label_for_teacher(fold),
             languages=tuple(manifest.column("language")),
         )
-        return FitJob(settings, task, label=fold.test, stop_after=self._teacher.epochs)
+        return FitJob(settings, task, label_rows=fold.test, stop_after=self._teacher.n_epochs)
 
-    def _taught(self, fold: Split) -> dict[str, TeacherOutputs]:
+    def _label_for_teacher(self, fold: Split) -> dict[str, TeacherOutputs]:
         """Return what an assistant learns from its own teacher."""
-        settings, own = self._teacher.described.settings, self._teacher.own
+        settings, own = self._teacher.description.settings, self._teacher.own_teacher
         if own is None or not settings["distill.alpha"]:
             return {}
-        return Teaching(own, fold, self._where, self._counting).outputs(fold, [settings["distill.outputs"]])
+        return TeacherLabeller(own, fold, self._cluster, self._show_progress).label_split(
+            fold, [settings["distill.outputs"]]
+        )
 
-    def _row(self, name: str, uar: Interval, agrees: float) -> Row:
+    def _make_row(self, name: str, uar: Interval, agreement_share: float) -> ComparisonRow:
         model = self._teacher.model if name == TEACHER else self._arms[name].model
-        settings: Settings = self._teacher.described.settings if name == TEACHER else self._settings[name]
+        settings: Settings = self._teacher.description.settings if name == TEACHER else self._settings[name]
         try:
-            folder, bundle = bundle_folder(self._client, model), load(self._client, model)
+            folder, bundle = download_bundle(self._client, model), load_bundle(self._client, model)
         except SerError:  # its weights are gone; its outputs are kept
-            parameters, latency, size = parameters_of(settings, len(self._corpus.labels)), None, None
+            parameters, latency, size = count_prediction_parameters(settings, len(self._corpus.labels)), None, None
         else:
-            parameters = parameters_of(settings, len(bundle.labels), bundle.state)
-            latency = bundle_latency_ms(bundle)
+            parameters = count_prediction_parameters(settings, len(bundle.labels), bundle.state)
+            latency = measure_bundle_latency_ms(bundle)
             size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        return Row(name, str(settings["model.name"]), model.title, uar, agrees, parameters, size, latency)
+        return ComparisonRow(
+            name, str(settings["model.name"]), model.title, uar, agreement_share, parameters, size, latency
+        )

@@ -3,31 +3,37 @@
 from dataclasses import replace
 
 from ser_platform.errors import UserError
-from ser_platform.tuning.study.request import Request, request_of
-from ser_platform.tuning.study.study_folder import FINISHED, INTERRUPTED, StudyFolder, describe_trials, find_study
-from ser_platform.workflows.run_lock import only_tuning
-from ser_platform.workflows.tune import Plan
+from ser_platform.tuning.study.request import StudyRequest, read_request
+from ser_platform.tuning.study.study_folder import (
+    STUDY_FINISHED,
+    STUDY_INTERRUPTED,
+    StudyFolder,
+    describe_trials,
+    find_study,
+)
+from ser_platform.workflows.run_lock import hold_tuning_lock
+from ser_platform.workflows.tune import TuneRequest
 
 
-def extend(name: str, trials: int, minutes: float | None = None) -> Plan:
+def extend(name: str, trials: int, minutes: float | None = None) -> TuneRequest:
     """Ask for `trials` more trials of a study; return the plan that carries it out.
 
     Raises:
         UserError: there is no such study, it keeps no copy of its space, or another tuning runs or waits here.
     """
     folder = find_study(name)
-    request = request_of(folder)
-    with only_tuning():
-        return _planned(folder, request, trials, minutes)
+    request = read_request(folder)
+    with hold_tuning_lock():
+        return _make_tune_request(folder, request, trials, minutes)
 
 
-def _planned(folder: StudyFolder, request: Request, trials: int, minutes: float | None) -> Plan:
-    plan, name = Plan.unfinished(), folder.name
+def _make_tune_request(folder: StudyFolder, request: StudyRequest, trials: int, minutes: float | None) -> TuneRequest:
+    plan, name = TuneRequest.load_unfinished(), folder.name
     if plan is not None and name not in plan.studies.values():
         raise UserError(f"the last tuning is not finished: go on with ser tune --resume, then extend {name}")
     # The plan comes first, the state last: a kill between them leaves either nothing to do or all of it.
     if plan is None:
-        plan = Plan(
+        plan = TuneRequest(
             [request.space],
             request.data,
             overrides=request.overrides,
@@ -35,16 +41,16 @@ def _planned(folder: StudyFolder, request: Request, trials: int, minutes: float 
             teacher=request.teacher,
         )
         plan.save()
-    _extended(folder, request, trials, minutes).write(folder)
-    if folder.summary["state"] == FINISHED:
-        folder.update(state=INTERRUPTED, control=None)  # another winner would have another control
+    _extend_request(folder, request, trials, minutes).save(folder)
+    if folder.summary["state"] == STUDY_FINISHED:
+        folder.update(state=STUDY_INTERRUPTED, control=None)  # another winner would have another control
     return plan
 
 
-def _extended(folder: StudyFolder, request: Request, trials: int, minutes: float | None) -> Request:
+def _extend_request(folder: StudyFolder, request: StudyRequest, trials: int, minutes: float | None) -> StudyRequest:
     """Return a request with more trials: beside those of a finished study, or those asked for of an interrupted one."""
-    budget, has_ended = request.read().budget, folder.summary["state"] == FINISHED
-    done = len(describe_trials(folder.trials(), {}))
+    budget, has_ended = request.read_space().budget, folder.summary["state"] == STUDY_FINISHED
+    done = len(describe_trials(folder.read_trials(), {}))
     more = minutes if minutes is not None else budget.minutes if has_ended else None
     return replace(
         request,

@@ -16,31 +16,31 @@ from ser_platform import __version__
 from ser_platform.corpora.datasets import CORPORA
 from ser_platform.corpora.lineage import Lineage
 from ser_platform.corpora.splits.split import Split
-from ser_platform.evaluation.groups import group_scores
-from ser_platform.evaluation.model_card import model_card
-from ser_platform.evaluation.scoring import TestScore, logits_of, score_test
-from ser_platform.evaluation.test_figures import confusion_figure, learning_figure, recall_figure
-from ser_platform.evaluation.test_ledger import record_read
+from ser_platform.evaluation.groups import score_groups
+from ser_platform.evaluation.model_card import render_model_card
+from ser_platform.evaluation.scoring import TestScore, compute_logits, score_test
+from ser_platform.evaluation.test_figures import draw_confusion_matrix, draw_learning_curves, draw_recalls
+from ser_platform.evaluation.test_ledger import record_test_evaluation
 from ser_platform.features.dataset import Dataset
-from ser_platform.features.views.normaliser import SPEAKER
+from ser_platform.features.views.normaliser import SPEAKER_NORMALISATION
 from ser_platform.inference.bundle import Bundle
-from ser_platform.inference.bundle_latency import bundle_latency_ms
+from ser_platform.inference.bundle_latency import measure_bundle_latency_ms
 from ser_platform.settings import Settings
-from ser_platform.tracking.gate_inputs import PREDICTIONS
+from ser_platform.tracking.gate_inputs import PREDICTIONS_FILE
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import (
-    RegisteredModel,
+    RegisteredVersion,
+    artifact_suffix,
     model_name,
-    place_of,
     register,
 )
 from ser_platform.training.calibration import fit_temperature
-from ser_platform.training.configuration import feature_view, parameters_of, stamped
+from ser_platform.training.configuration import count_prediction_parameters, feature_view, stamp_protocol
 from ser_platform.training.epoch_result import EpochResult
-from ser_platform.tuning.execution.fit_job import Fit
-from ser_platform.tuning.study.warm_start import NOTHING, Past
+from ser_platform.tuning.execution.fit_job import FitResult
+from ser_platform.tuning.study.warm_start import NO_WARM_START, WarmStart
 from ser_platform.tuning.teacher_labels.teacher import Teacher
-from ser_platform.tuning.teacher_labels.unlabelled_pool import Unlabelled
+from ser_platform.tuning.teacher_labels.unlabelled_pool import UnlabelledPool
 
 PROVENANCE_TAGS = ("corpus", "study", "trial", "test_fingerprint", "manifest", "split")
 
@@ -50,7 +50,7 @@ class Origin:
     """Where a candidate comes from.
 
     Attributes:
-        name: of the study or training; `trial` its number there.
+        name: of the study or training; `trial_number` its number there.
         split: of the study, by whose test clips candidates are compared; weights may come from a rotation of it.
         unlabelled: speech that may have joined distillation.
     """
@@ -58,15 +58,15 @@ class Origin:
     role: str
     dataset: Dataset
     split: Split
-    name: str
-    trial: int
+    study_name: str
+    trial_number: int
     code_version: str
     teacher: Teacher | None
-    past: Past = NOTHING
-    unlabelled: Unlabelled | None = None
+    warm_start: WarmStart = NO_WARM_START
+    unlabelled: UnlabelledPool | None = None
 
 
-def code_version() -> str:
+def find_code_version() -> str:
     """Return the package's version, and the commit where it runs from a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
@@ -75,17 +75,19 @@ def code_version() -> str:
     return f"{__version__}+{done.stdout.strip()}" if done.returncode == 0 else __version__
 
 
-def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs: int, dev: dict[str, float]) -> Bundle:
-    """Return the bundle of trained weights, calibrated on dev, without test figures; `dev` are its dev figures."""
+def pack_bundle(
+    origin: Origin, fit: FitResult, settings: Settings, trained_on: Split, epochs: int, dev_metrics: dict[str, float]
+) -> Bundle:
+    """Return the bundle of trained weights, calibrated on dev, with `dev_metrics` and without test figures."""
     labels = origin.dataset.labels
     assert fit.dev_logits is not None
-    temperature = fit_temperature(fit.dev_logits, trained_on.manifest.targets(labels)[trained_on.dev])
+    temperature = fit_temperature(fit.dev_logits, trained_on.manifest.encode_targets(labels)[trained_on.dev])
     lineage = Lineage.of_split(trained_on)
     if origin.teacher is not None and settings["distill.alpha"] > 0:
-        lineage = lineage.union(origin.teacher.described.lineage)
+        lineage = lineage.union(origin.teacher.description.lineage)
         if settings["distill.unlabelled"] and origin.unlabelled is not None:
             lineage = lineage.union(origin.unlabelled.lineage)
-    lineage = lineage.union(origin.past.lineage)
+    lineage = lineage.union(origin.warm_start.lineage)
     return Bundle(
         role=origin.role,
         settings=settings,
@@ -94,8 +96,8 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
         state=fit.state,
         normaliser=fit.normaliser,
         temperature=temperature,
-        protocol=stamped(origin.split.protocol_stamp, settings) + origin.past.stamp,
-        metrics=dict(dev),
+        protocol=stamp_protocol(origin.split.protocol_stamp, settings) + origin.warm_start.stamp,
+        metrics=dict(dev_metrics),
         lineage=lineage,
         provenance={
             "corpus": origin.dataset.name,
@@ -105,8 +107,8 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
             "split_fold": origin.split.fold.partition("/")[0],
             "split_seed": str(origin.split.seed),
             "test_fingerprint": origin.split.test_fingerprint,
-            "study": origin.name,
-            "trial": str(origin.trial),
+            "study": origin.study_name,
+            "trial": str(origin.trial_number),
             "epochs": str(max(1, epochs)),
             "code_version": origin.code_version,
         },
@@ -115,41 +117,49 @@ def pack(origin: Origin, fit: Fit, settings: Settings, trained_on: Split, epochs
 
 def score_and_register(
     origin: Origin, bundle: Bundle, epochs: Sequence[EpochResult], client: Client, run_id: str
-) -> tuple[TestScore, RegisteredModel, int]:
-    """Read the test once, log the predictions and figures to a run, register the bundle that `epochs` came to.
+) -> tuple[TestScore, RegisteredVersion, int]:
+    """Read the test once, log the predictions and figures to a run, register the bundle that `n_epochs` came to.
 
     Returns the score, the registered version, and how many models these test clips have judged so far.
     """
     split = origin.split
-    logits = logits_of(bundle, split.manifest, split.test)
+    logits = compute_logits(bundle, split.manifest, split.test)
     score = score_test(split, bundle.labels, logits.argmax(axis=1))
     bundle.metrics.update(score.metrics)
-    looks = record_read(split.test_fingerprint, bundle.ledger_key, f"{origin.role} of {origin.name}")
-    card = _card(origin, bundle, score, looks)
+    n_test_evaluations = record_test_evaluation(
+        split.test_fingerprint, bundle.ledger_key, f"{origin.role} of {origin.study_name}"
+    )
+    card = _make_card(origin, bundle, score, n_test_evaluations)
     tags = {name: bundle.provenance[name] for name in PROVENANCE_TAGS}
-    tags |= {"protocol": bundle.protocol, "metrics": rounded(bundle.metrics), "test_looks": str(looks)}
+    tags |= {
+        "protocol": bundle.protocol,
+        "metrics": encode_metrics(bundle.metrics),
+        "test_looks": str(n_test_evaluations),
+    }
     tags["labels"] = " ".join(bundle.labels)
-    if (teacher := _teacher_of(origin, bundle)) is not None:
+    if (teacher := _find_teacher_title(origin, bundle)) is not None:
         tags["teacher"] = teacher
     name = model_name(origin.role)
-    predictions = Path(PREDICTIONS)
-    place = predictions.parent.name + place_of(client, name, run_id, tags["trial"])
-    tags["predictions"] = f"{place}/{predictions.name}"
+    predictions = Path(PREDICTIONS_FILE)
+    artifact_folder = predictions.parent.name + artifact_suffix(client, name, run_id, tags["trial"])
+    tags["predictions"] = f"{artifact_folder}/{predictions.name}"
     with TemporaryDirectory() as scratch:
         probabilities = softmax(logits / bundle.temperature, axis=1)
-        log_test(client, run_id, origin, bundle.protocol, score, probabilities, Path(scratch), place, epochs)
+        log_test_predictions(
+            client, run_id, origin, bundle.protocol, score, probabilities, Path(scratch), artifact_folder, epochs
+        )
         figures = sorted((Path(scratch) / predictions.parent).glob("*.png"))
         folder = Path(scratch) / "bundle"
         digest = bundle.write(folder, card)
         tags["size_bytes"] = str(sum(path.stat().st_size for path in folder.iterdir()))
-        if bundle.view.normalise != SPEAKER:  # a clip alone is not enough for it
-            tags["latency_ms"] = f"{bundle_latency_ms(bundle):.2f}"
-        tags["parameters"] = str(parameters_of(bundle.settings, len(bundle.labels), bundle.state))
+        if bundle.view.normalise != SPEAKER_NORMALISATION:  # a clip alone is not enough for it
+            tags["latency_ms"] = f"{measure_bundle_latency_ms(bundle):.2f}"
+        tags["parameters"] = str(count_prediction_parameters(bundle.settings, len(bundle.labels), bundle.state))
         model = register(client, name, run_id, folder, digest, tags, card, figures)
-    return score, model, looks
+    return score, model, n_test_evaluations
 
 
-def log_test(
+def log_test_predictions(
     client: Client,
     run_id: str,
     origin: Origin,
@@ -157,54 +167,56 @@ def log_test(
     score: TestScore,
     probabilities: NDArray[np.float32],
     scratch: Path,
-    place: str,
+    artifact_folder: str,
     epochs: Sequence[EpochResult] = (),
 ) -> None:
-    """Log the test predictions, their figures and that of the epochs to a run, in its folder `place`."""
-    folder, labels = scratch / Path(PREDICTIONS).parent, origin.dataset.labels
-    title = f"{origin.name}: test UAR {score.uar.value:.3f}, protocol {protocol}"
-    confusion_figure(score.matrix, labels, title, folder / "confusion_matrix.png")
-    recall_figure(score.matrix, labels, title, folder / "recall.png")
+    """Log the test predictions, their figures and that of the epochs to a run, in its folder `artifact_folder`."""
+    folder, labels = scratch / Path(PREDICTIONS_FILE).parent, origin.dataset.labels
+    title = f"{origin.study_name}: test UAR {score.uar.value:.3f}, protocol {protocol}"
+    draw_confusion_matrix(score.matrix, labels, title, folder / "confusion_matrix.png")
+    draw_recalls(score.matrix, labels, title, folder / "recall.png")
     if len(epochs) > 1:  # what is solved at once has no curve
-        learning_figure(epochs, f"{origin.name}: the weights that were registered", folder / "learning_curves.png")
+        draw_learning_curves(
+            epochs, f"{origin.study_name}: the weights that were registered", folder / "learning_curves.png"
+        )
     test = origin.split.manifest.take(origin.split.test)
-    with (scratch / PREDICTIONS).open("w", encoding="utf-8", newline="") as file:
+    with (scratch / PREDICTIONS_FILE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         named = [f"p_{label}" for label in labels]
         writer.writerow(["audio_sha256", "id", "speaker", "sex", "emotion", "predicted", *named])
         for clip, prediction, row in zip(test, score.predictions, probabilities, strict=True):
             words = [clip.audio_sha256, clip.id, clip.speaker, clip.sex or "", clip.emotion, labels[prediction]]
             writer.writerow([*words, *(f"{p:.6f}" for p in row)])
-    client.log_artifacts(run_id, str(folder), place)
+    client.log_artifacts(run_id, str(folder), artifact_folder)
 
 
-def rounded(metrics: Mapping[str, float]) -> str:
+def encode_metrics(metrics: Mapping[str, float]) -> str:
     """Return figures as JSON with six decimals, as a tag holds them."""
     return json.dumps({name: round(value, 6) for name, value in metrics.items()})
 
 
-def _teacher_of(origin: Origin, bundle: Bundle) -> str | None:
+def _find_teacher_title(origin: Origin, bundle: Bundle) -> str | None:
     return origin.teacher.title if origin.teacher is not None and bundle.settings["distill.alpha"] > 0 else None
 
 
-def _card(origin: Origin, bundle: Bundle, score: TestScore, looks: int) -> str:
-    return model_card(
+def _make_card(origin: Origin, bundle: Bundle, score: TestScore, n_test_evaluations: int) -> str:
+    return render_model_card(
         role=origin.role,
         settings=bundle.settings,
-        parameters=parameters_of(bundle.settings, len(bundle.labels), bundle.state),
+        parameters=count_prediction_parameters(bundle.settings, len(bundle.labels), bundle.state),
         labels=bundle.labels,
         corpus=origin.dataset.name,
         protocol=bundle.protocol,
         uar=score.uar,
-        looks=looks,
+        n_test_evaluations=n_test_evaluations,
         metrics=score.metrics,
-        teacher=_teacher_of(origin, bundle),
-        heard=_heard(origin, bundle),
-        groups=group_scores(origin.split.manifest.take(origin.split.test), bundle.labels, score.predictions),
+        teacher=_find_teacher_title(origin, bundle),
+        trained_on=_list_training_corpora(origin, bundle),
+        groups=score_groups(origin.split.manifest.take(origin.split.test), bundle.labels, score.predictions),
     )
 
 
-def _heard(origin: Origin, bundle: Bundle) -> list[str]:
+def _list_training_corpora(origin: Origin, bundle: Bundle) -> list[str]:
     """Return the corpora that a model has learnt from, its ancestors' and unlabelled ones among them."""
     split = origin.split
     own = set(split.manifest.take(np.concatenate([split.train, split.dev])).column("corpus"))

@@ -10,7 +10,7 @@ from ser_platform.settings import runs_folder
 
 
 @contextlib.contextmanager
-def only_tuning() -> Iterator[None]:
+def hold_tuning_lock() -> Iterator[None]:
     """Be the only tuning of the working directory while the block lasts.
 
     Raises:

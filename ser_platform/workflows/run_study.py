@@ -9,56 +9,56 @@ from ser_platform.errors import CorpusError, WorkFailed
 from ser_platform.evaluation.scoring import TestScore
 from ser_platform.features.dataset import Dataset
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.computation import family_key
-from ser_platform.features.views.normaliser import protocol_note
+from ser_platform.features.families.computation import family_cache_key
+from ser_platform.features.views.normaliser import make_protocol_note
 from ser_platform.progress import Display
 from ser_platform.settings import Settings, as_json
 from ser_platform.tracking.mlflow_store import Client
-from ser_platform.tracking.registry import RegisteredModel
+from ser_platform.tracking.registry import RegisteredVersion
 from ser_platform.tracking.run_artifacts import log_datasets, log_settings
 from ser_platform.tracking.runs import StudyRuns
-from ser_platform.training.configuration import feature_view, parameters_of
+from ser_platform.training.configuration import count_prediction_parameters, feature_view
 from ser_platform.tuning.execution.cluster import Cluster
-from ser_platform.tuning.execution.cross_validation import fold_splits
+from ser_platform.tuning.execution.cross_validation import split_into_folds
 from ser_platform.tuning.execution.fit_job import FitJob
-from ser_platform.tuning.execution.fit_pool import Finalists, Progress, time_alone
+from ser_platform.tuning.execution.fit_pool import FinalistTrainer, ProgressCallback, time_epochs_alone
 from ser_platform.tuning.execution.tune_adapter import search
 from ser_platform.tuning.report.study_report import write_report
 from ser_platform.tuning.samplers.factory import make_sampler
-from ser_platform.tuning.schedulers.rung_store import SavedRungs
+from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.space import Space
-from ser_platform.tuning.study.recorder import COMPLETE, FAILED, PRUNED, StudyBook, TrialRecord
-from ser_platform.tuning.study.status_line import study_line, told_failures
-from ser_platform.tuning.study.study_folder import FINISHED, Direction, StudyFolder
-from ser_platform.tuning.study.warm_start import past_of, show_earlier
+from ser_platform.tuning.study.recorder import COMPLETE, FAILED, PRUNED, StudyRecorder, TrialRecord
+from ser_platform.tuning.study.status_line import format_failures, make_status_line
+from ser_platform.tuning.study.study_folder import STUDY_FINISHED, Direction, StudyFolder
+from ser_platform.tuning.study.warm_start import enqueue_earlier, read_warm_start
 from ser_platform.tuning.teacher_labels.teacher import Teacher
-from ser_platform.workflows.confirmation import Confirmed, confirm, dev_rotations
-from ser_platform.workflows.register_candidate import Origin, pack, score_and_register
-from ser_platform.workflows.trial_data import StudyTasks
+from ser_platform.workflows.confirmation import ConfirmedTrial, confirm, rotate_dev
+from ser_platform.workflows.register_candidate import Origin, pack_bundle, score_and_register
+from ser_platform.workflows.trial_data import TrialDataBuilder
 
 TIMED_TRIALS, TIMED_EPOCHS = 3, 3
-NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description
+MLFLOW_NOTE_TAG = "mlflow.note.content"  # the tag that MLflow shows as a run's description
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StudyResult:
     """What a study came to."""
 
-    study: str
+    study_name: str
     role: str
-    winner: Confirmed
-    parameters: int
-    score: TestScore
-    looks: int
-    model: RegisteredModel
-    is_new: bool  # not so where the winner of an extended study is the one it had before
-    counts: dict[str, int]
+    winner: ConfirmedTrial
+    n_parameters: int
+    test_score: TestScore
+    n_test_evaluations: int
+    model: RegisteredVersion
+    is_new_version: bool  # not so where the winner of an extended study is the one it had before
+    state_counts: dict[str, int]
     wall_seconds: float
     efficiency: float
-    best_trials: list[TrialRecord]
+    ranked_trials: list[TrialRecord]
 
 
-class StudyRun:
+class StudyRunner:
     """Runs one study. Everything it needs is passed in; `run` does the work in order."""
 
     def __init__(
@@ -68,27 +68,27 @@ class StudyRun:
         folder: StudyFolder,
         client: Client,
         experiment: str,
-        where: Cluster,
+        cluster: Cluster,
         display: Display,
         code_version: str,
         teacher: Teacher | None = None,
     ) -> None:
-        self.space, self.corpus, self.folder, self.where, self.display = space, corpus, folder, where, display
+        self.space, self.corpus, self.folder, self.cluster, self.display = space, corpus, folder, cluster, display
         self.client, self.teacher, self.code_version = client, teacher, code_version
-        split, self.past = corpus.split, past_of(folder)
+        split, self.warm_start = corpus.split, read_warm_start(folder)
         tags = {
             "role": space.role,
             "corpus": corpus.name,
-            "protocol": split.protocol_stamp + self.past.stamp,
+            "protocol": split.protocol_stamp + self.warm_start.stamp,
             "manifest": split.manifest.fingerprint,
             "split": split.fingerprint,
             "code_version": code_version,
-            **({"warm_start": " ".join(self.past.studies)} if self.past.studies else {}),
+            **({"warm_start": " ".join(self.warm_start.studies)} if self.warm_start.studies else {}),
         }
-        self.runs = StudyRuns(client, experiment, folder.name, tags, trial_tags, folder.path)
-        self.tasks = StudyTasks(space, corpus, teacher, where, self._counting)
+        self.runs = StudyRuns(client, experiment, folder.name, tags, make_trial_tags, folder.path)
+        self.data_builder = TrialDataBuilder(space, corpus, teacher, cluster, self._show_progress)
 
-    def run(self) -> Outcome:
+    def run(self) -> StudyResult:
         """Search, choose, test once, register.
 
         Raises:
@@ -97,22 +97,31 @@ class StudyRun:
             CorpusError: the unlabelled speech is not what it was when the study began.
         """
         if self.teacher is not None:
-            n_folds = self.space.fixed("data.folds")
-            folds = fold_splits(self.corpus.split, n_folds) if n_folds else []
-            self.tasks.refuse_heard([*folds, *dev_rotations(self.corpus.split)])
-            self._refuse_other_speech()
+            n_folds = self.space.get_fixed("data.folds")
+            folds = split_into_folds(self.corpus.split, n_folds) if n_folds else []
+            self.data_builder.refuse_teacher_leak([*folds, *rotate_dev(self.corpus.split)])
+            self._refuse_changed_unlabelled()
         log_datasets(self.client, self.runs.parent_id, self.corpus.split, self.corpus.name)
         known = self.folder.summary.get("registered")
         self.folder.update(protocol=self.corpus.split.protocol_stamp)
-        book, records, wall = self._search()
-        efficiency = self._efficiency([record for record in book.records.values() if record.results], wall)
+        recorder, records, wall = self._search()
+        efficiency = self._measure_efficiency(
+            [record for record in recorder.records.values() if record.epoch_results], wall
+        )
         plan = self.space.confirmation
         best = records[: plan.trials]
-        finalists = Finalists(self.space.role, self.where, self.folder.path / "finalists", self.space.resources.workers)
-        confirmed = confirm(
-            best, self.corpus.split, self.space.confirmation.seeds, self.tasks.of, finalists, self._counting
+        finalists = FinalistTrainer(
+            self.space.role, self.cluster, self.folder.path / "finalists", self.space.resources.workers
         )
-        self.folder.update(confirmed=[each.summary() for each in confirmed])
+        confirmed = confirm(
+            best,
+            self.corpus.split,
+            self.space.confirmation.seeds,
+            self.data_builder.build,
+            finalists,
+            self._show_progress,
+        )
+        self.folder.update(confirmed=[each.summarise() for each in confirmed])
         winner = confirmed[0]
         origin = Origin(
             self.space.role,
@@ -122,120 +131,133 @@ class StudyRun:
             winner.record.number,
             self.code_version,
             self.teacher,
-            self.past,
-            self.tasks.unlabelled,
+            self.warm_start,
+            self.data_builder.unlabelled,
         )
-        dev = {"dev_uar_search": winner.record.score, "dev_uar_new_seeds": winner.mean}
-        median = winner.median
+        dev = {"dev_uar_search": winner.record.best_dev_uar, "dev_uar_new_seeds": winner.mean_dev_uar}
+        median = winner.median_run
         settings, split = winner.settings[median], winner.splits[median]
-        with self._counting("final fit on workers of Ray Train") as progress:
-            fit = finalists.final(FitJob(settings, self.tasks.of(split, settings)), winner.fits[median], progress)
-        bundle = pack(origin, fit, settings, split, winner.epochs, dev)
+        with self._show_progress("final fit on workers of Ray Train") as progress:
+            fit = finalists.train_final(
+                FitJob(settings, self.data_builder.build(split, settings)), winner.fits[median], progress
+            )
+        bundle = pack_bundle(origin, fit, settings, split, winner.median_best_epoch, dev)
         log_settings(self.client, self.runs.parent_id, as_json(settings))
-        score, model, looks = score_and_register(origin, bundle, fit.results, self.client, self.runs.parent_id)
-        parameters = parameters_of(bundle.settings, len(bundle.labels), bundle.state)
-        figures = self._figures(book, wall, efficiency, winner, score) | {"parameters": float(parameters)}
-        unbeaten = [record.number for record in book.pareto()]
-        self.runs.mark(unbeaten)
+        score, model, n_test_evaluations = score_and_register(
+            origin, bundle, fit.epoch_results, self.client, self.runs.parent_id
+        )
+        parameters = count_prediction_parameters(bundle.settings, len(bundle.labels), bundle.state)
+        figures = self._collect_metrics(recorder, wall, efficiency, winner, score) | {"parameters": float(parameters)}
+        unbeaten = [record.number for record in recorder.find_pareto_front()]
+        self.runs.tag_pareto_trials(unbeaten)
         if len(self.space.objectives) > 1:
             goals = " and ".join(goal.metric for goal in self.space.objectives)
-            told = f"no trial beats {', '.join(map(str, unbeaten))} in {goals}; the one of best dev UAR is registered"
-            self.display.say(f"{self.space.name}: {told}; see: ser studies show {self.folder.name} --pareto")
-        tags = {"state": FINISHED, "registered": model.title, NOTE: self._note(winner, score, model)}
-        self.runs.finish(figures, tags)
-        self.folder.update(state=FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
+            message = (
+                f"no trial beats {', '.join(map(str, unbeaten))} in {goals}; the one of best dev UAR is registered"
+            )
+            self.display.print_line(f"{self.space.name}: {message}; see: ser studies show {self.folder.name} --pareto")
+        tags = {
+            "state": STUDY_FINISHED,
+            "registered": model.title,
+            MLFLOW_NOTE_TAG: self._format_note(winner, score, model),
+        }
+        self.runs.finish_study(figures, tags)
+        self.folder.update(state=STUDY_FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
         self.folder.update(run_ids=self._run_ids())
-        finalists.clear()
-        self._report()
-        return Outcome(
+        finalists.remove_folder()
+        self._write_report()
+        return StudyResult(
             self.folder.name,
             self.space.role,
             winner,
             parameters,
             score,
-            looks,
+            n_test_evaluations,
             model,
             model.title != known,
-            book.counts,
+            recorder.state_counts,
             wall,
             efficiency,
             records,
         )
 
-    def _note(self, winner: Confirmed, score: TestScore, model: RegisteredModel) -> str:
+    def _format_note(self, winner: ConfirmedTrial, score: TestScore, model: RegisteredVersion) -> str:
         """Return what MLflow shows as the description of the study's run."""
-        settings, uar = winner.settings[winner.median], score.uar
-        taught = f", taught by {self.teacher.title}" if self.teacher and settings["distill.alpha"] else ""
+        settings, uar = winner.settings[winner.median_run], score.uar
+        distilled = f", taught by {self.teacher.title}" if self.teacher and settings["distill.alpha"] else ""
         caveat = f" ({uar.caveat})" if uar.caveat else ""
         return (
-            f"Trial {winner.record.number} was chosen: `{settings['model.name']}`{taught}; dev UAR with new seeds "
-            f"{winner.mean:.3f}, test UAR {uar.value:.3f} [{uar.low:.3f}, {uar.high:.3f}]{caveat}; {model.title}. "
+            f"Trial {winner.record.number} was chosen: `{settings['model.name']}`{distilled}; dev UAR with new seeds "
+            f"{winner.mean_dev_uar:.3f}, test UAR {uar.value:.3f} [{uar.low:.3f}, {uar.high:.3f}]{caveat}; "
+            f"{model.title}. "
             "All its settings: `settings.yaml`; what the study found: `report/index.html`; its test clips: `test/`."
         )
 
-    def _report(self) -> None:
+    def _write_report(self) -> None:
         """Write what the study found, and keep it with the parent run; a failure is told, and loses nothing else."""
         try:
             _, page = write_report(self.folder)
-            self.runs.keep(page.parent)
+            self.runs.log_report(page.parent)
         except (OSError, ValueError, RuntimeError, LookupError, TypeError, WorkFailed) as error:
             again = f"ser studies report {self.folder.name}"
-            self.display.say(f"{self.space.name}: its report could not be kept ({error}); try: {again}")
+            self.display.print_line(f"{self.space.name}: its report could not be kept ({error}); try: {again}")
         else:
-            self.display.say(f"{self.space.name}: report in {page}")
+            self.display.print_line(f"{self.space.name}: report in {page}")
 
     def abandon(self, state: str) -> None:
         """Close the runs of a study that does not go on; the journal keeps what was done."""
         self.runs.close()
-        self.runs.finish({}, {"state": state}, "KILLED", wait=False)
-        if self.runs.waiting is not None:
-            self.display.say(f"{self.runs.waiting} holds what MLflow did not take; when it is back: ser tracking sync")
+        self.runs.finish_study({}, {"state": state}, "KILLED", wait=False)
+        if self.runs.unsent_file is not None:
+            self.display.print_line(
+                f"{self.runs.unsent_file} holds what MLflow did not take; when it is back: ser tracking sync"
+            )
         self.folder.end_search()
         self.folder.update(state=state, run_ids=self._run_ids())
 
     def _run_ids(self) -> dict[str, str]:
         return {str(number): run_id for number, run_id in self.runs.run_ids.items()}
 
-    def _refuse_other_speech(self) -> None:
-        more = self.tasks.unlabelled
+    def _refuse_changed_unlabelled(self) -> None:
+        more = self.data_builder.unlabelled
         found = "" if more is None else more.fingerprint
         if (known := self.folder.summary.get("unlabelled", found)) != found:
             name = "" if more is None else more.name
             raise CorpusError(f"{self.folder.name}: distill.unlabelled {name} has changed since it began ({known[:8]})")
         self.folder.update(unlabelled=found)
 
-    def _search(self) -> tuple[StudyBook, list[TrialRecord], float]:
-        sampler = make_sampler(self.space, done=len(self.folder.trials()))
+    def _search(self) -> tuple[StudyRecorder, list[TrialRecord], float]:
+        sampler = make_sampler(self.space, n_existing=len(self.folder.read_trials()))
         directions: list[Direction] = [
             "maximize" if goal.direction == "maximize" else "minimize" for goal in self.space.objectives
         ]
         before = self.folder.begin_search()
         budget = self.space.budget
         left = replace(self.space, budget=replace(budget, minutes=max(0.0, budget.minutes - before / 60)))
-        study, saved = self.folder.open(sampler, directions), SavedRungs(self.folder.path)
-        book = StudyBook(left, study, len(self.corpus.labels), self.runs, saved)
-        if shown := show_earlier(study, self.space, self.folder):
-            self.display.say(f"{self.space.name}: starts from {shown}")
-        tasks = self.tasks.of_trials()
-        with self.display.following(study_line(book, time.monotonic())) as show:
-            search(book, tasks, self.where, self.folder, show)
+        study, saved = self.folder.open_study(sampler, directions), RungStore(self.folder.path)
+        recorder = StudyRecorder(left, study, len(self.corpus.labels), self.runs, saved)
+        if shown := enqueue_earlier(study, self.space, self.folder):
+            self.display.print_line(f"{self.space.name}: starts from {shown}")
+        fold_data = self.data_builder.build_for_trials()
+        with self.display.showing_line(make_status_line(recorder, time.monotonic())) as show:
+            search(recorder, fold_data, self.cluster, self.folder, show)
         wall = self.folder.end_search()
-        book.save_rungs()
+        recorder.save_rungs()
         self.runs.close()
         self.folder.update(run_ids=self._run_ids())
-        for line in told_failures(book):
-            self.display.say(f"{self.space.name}: {line}")
-        if book.exhausted:
-            self.display.say(f"{self.space.name}: exhausted, every configuration left was tried before")
-        records = book.ranked()
+        for line in format_failures(recorder):
+            self.display.print_line(f"{self.space.name}: {line}")
+        if recorder.is_exhausted:
+            self.display.print_line(f"{self.space.name}: exhausted, every configuration left was tried before")
+        records = recorder.rank_candidates()
         if not records:
-            raise WorkFailed(f"{self.folder.name} has no candidate: {_why_none(book)}")
-        return book, records, wall
+            raise WorkFailed(f"{self.folder.name} has no candidate: {_explain_no_candidate(recorder)}")
+        return recorder, records, wall
 
-    def _counting(self, what: str) -> AbstractContextManager[Progress]:
-        return self.display.counting(f"{self.space.name}: {what}")
+    def _show_progress(self, what: str) -> AbstractContextManager[ProgressCallback]:
+        return self.display.showing_progress(f"{self.space.name}: {what}")
 
-    def _efficiency(self, records: list[TrialRecord], wall: float) -> float:
+    def _measure_efficiency(self, records: list[TrialRecord], wall: float) -> float:
         """Return platform efficiency: epochs at the speed of one slot alone, over wall seconds times slots.
 
         The trials that took longest are timed alone; the others are taken to be slowed by the same ratio. NaN where a
@@ -245,43 +267,47 @@ class StudyRun:
             return math.nan
         timed = sorted(records, key=lambda record: -sum(record.epoch_seconds))[:TIMED_TRIALS]
         folds = [
-            time_alone([FitJob(record.settings, task, stop_after=TIMED_EPOCHS) for record in timed], self.where)
-            for task in self.tasks.of_trials()
+            time_epochs_alone(
+                [FitJob(record.settings, task, stop_after=TIMED_EPOCHS) for record in timed], self.cluster
+            )
+            for task in self.data_builder.build_for_trials()
         ]
         alone = [sum(seconds) for seconds in zip(*folds, strict=True)]
         together = sum(sum(record.epoch_seconds) for record in timed)
         ratio = sum(len(r.epoch_seconds) * seconds for r, seconds in zip(timed, alone, strict=True)) / together
-        return ratio * sum(sum(record.epoch_seconds) for record in records) / (wall * self.where.slots)
+        return ratio * sum(sum(record.epoch_seconds) for record in records) / (wall * self.cluster.slots)
 
-    def _figures(
-        self, book: StudyBook, wall: float, efficiency: float, winner: Confirmed, score: TestScore
+    def _collect_metrics(
+        self, recorder: StudyRecorder, wall: float, efficiency: float, winner: ConfirmedTrial, score: TestScore
     ) -> dict[str, float]:
-        counts = book.counts
+        counts = recorder.state_counts
         figures = {
             "trials_completed": counts[COMPLETE],
             "trials_pruned": counts[PRUNED],
             "trials_failed": counts[FAILED],
             "wall_seconds": wall,
             "platform_efficiency": efficiency,
-            "dev_uar": winner.record.score,
-            "dev_uar_new_seeds": winner.mean,
+            "dev_uar": winner.record.best_dev_uar,
+            "dev_uar_new_seeds": winner.mean_dev_uar,
             **score.metrics,
         }
         return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
 
 
-def _why_none(book: StudyBook) -> str:
+def _explain_no_candidate(recorder: StudyRecorder) -> str:
     """Return why no trial of a study may become the candidate."""
-    if any(record.results and record.state != FAILED for record in book.records.values()):
-        limits = ", ".join(sorted({limit.metric for limit in book.space.constraints}))
+    if any(record.epoch_results and record.state != FAILED for record in recorder.records.values()):
+        limits = ", ".join(sorted({limit.metric for limit in recorder.space.constraints}))
         return f"no trial kept within the constraints ({limits})"
-    reasons = "; ".join(sorted({record.reason for record in book.records.values() if record.reason}))
+    reasons = "; ".join(
+        sorted({record.failure_reason for record in recorder.records.values() if record.failure_reason})
+    )
     return f"no trial finished an epoch: {reasons or 'none was started'}"
 
 
-def trial_tags(settings: Settings) -> dict[str, str]:
+def make_trial_tags(settings: Settings) -> dict[str, str]:
     """Return the tags of a trial that its settings decide: the keys of its feature families."""
     sets = feature_view(settings).sets
-    tags = {"features": " ".join(family_key(name, FAMILIES[name]) for name in sets)}
-    note = protocol_note(settings["features.normalise"])
+    tags = {"features": " ".join(family_cache_key(name, FAMILIES[name]) for name in sets)}
+    note = make_protocol_note(settings["features.normalise"])
     return tags | ({"normalisation": note} if note else {})

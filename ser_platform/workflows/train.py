@@ -16,83 +16,85 @@ from typing import Any
 import numpy as np
 import torch
 
-from ser_platform.corpora.splits.split import Split, stamp_of
+from ser_platform.corpora.splits.split import Split, combine_protocol_stamps
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.evaluation.scoring import TestScore, score_clips
-from ser_platform.evaluation.test_figures import confusion_figure
-from ser_platform.evaluation.test_ledger import record_read
-from ser_platform.features.augmented_clips import NO_COPIES, CopiedClips, prepare_copies
+from ser_platform.evaluation.test_figures import draw_confusion_matrix
+from ser_platform.evaluation.test_ledger import record_test_evaluation
+from ser_platform.features.augmented_clips import NO_AUGMENTED_CLIPS, AugmentedClips, prepare_augmented_clips
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.inference.bundle import Bundle
-from ser_platform.progress import Display, clock, counted
+from ser_platform.progress import Display, format_count, format_minutes
 from ser_platform.settings import Settings, as_json, resolve, runs_folder, slots
-from ser_platform.tracking.mlflow_store import Client, experiment_id, open_client
-from ser_platform.tracking.registry import RegisteredModel
+from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
+from ser_platform.tracking.registry import RegisteredVersion
 from ser_platform.tracking.run_artifacts import log_datasets, log_settings
 from ser_platform.tracking.runs import StudyRuns
-from ser_platform.training.adversary_loss import language_codes
-from ser_platform.training.closed_form.closed_form_settings import is_fitted, what_is_fitted
+from ser_platform.training.adversary_loss import encode_languages
+from ser_platform.training.closed_form.closed_form_settings import describe_fitted_model, is_fitted_at_once
 from ser_platform.training.configuration import (
+    count_prediction_parameters,
     feature_view,
     has_adversary,
-    parameters_of,
-    pinned,
+    pin_settings,
     refuse_contradictions,
-    stamped,
+    stamp_protocol,
 )
 from ser_platform.training.epoch_result import EpochResult
-from ser_platform.training.hint_loss import OFF
-from ser_platform.training.precision import precision_of
-from ser_platform.tuning.execution.cluster import cluster
-from ser_platform.tuning.execution.distributed_fit import Team, fit_together, is_heavy, refuse_workers, team_with
-from ser_platform.tuning.execution.fit_folder import FitFolder, kept_fit
-from ser_platform.tuning.execution.fit_job import Fit, FitJob, Task, use_threads
-from ser_platform.tuning.execution.fit_pool import equipped
-from ser_platform.tuning.execution.remote_extraction import mapper
-from ser_platform.tuning.search_space.default_settings import start_of
-from ser_platform.tuning.teacher_labels.fold_teachers import Teaching
+from ser_platform.training.hint_loss import NO_HINT
+from ser_platform.training.precision import make_precision
+from ser_platform.tuning.execution.cluster import connect_cluster
+from ser_platform.tuning.execution.distributed_fit import Team, fit_on_team, form_team_sharing, is_heavy, refuse_workers
+from ser_platform.tuning.execution.fit_folder import FitFolder, run_fit
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult, TrialData, use_threads
+from ser_platform.tuning.execution.fit_pool import attach_shipment
+from ser_platform.tuning.execution.remote_extraction import choose_mapper
+from ser_platform.tuning.search_space.default_settings import choose_defaults
+from ser_platform.tuning.teacher_labels.fold_teachers import TeacherLabeller
 from ser_platform.tuning.teacher_labels.teacher import Teacher, find_teacher
-from ser_platform.tuning.teacher_labels.unlabelled_pool import Unlabelled, prepare_unlabelled
-from ser_platform.workflows.initial_weights import Ancestor, find_ancestor
-from ser_platform.workflows.register_candidate import Origin, code_version, pack, score_and_register
-from ser_platform.workflows.run_study import trial_tags
-from ser_platform.workflows.train_plan import TrainingPlan
+from ser_platform.tuning.teacher_labels.unlabelled_pool import UnlabelledPool, prepare_unlabelled
+from ser_platform.workflows.initial_weights import InitialModel, find_initial_model
+from ser_platform.workflows.register_candidate import Origin, find_code_version, pack_bundle, score_and_register
+from ser_platform.workflows.run_study import make_trial_tags
+from ser_platform.workflows.train_plan import TrainRequest
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """What a training came to: the (pooled) test score, and the registered model where there was one fold."""
 
     name: str
     role: str
     dataset: Dataset
     settings: Settings
-    parameters: int
+    n_parameters: int
     dev_uar: float
-    score: TestScore
-    looks: int
-    model: RegisteredModel | None
+    test_score: TestScore
+    n_test_evaluations: int
+    model: RegisteredVersion | None
     seconds: float
     protocol: str  # the stamp of all its folds, and what settings and initial weights add to it
 
 
 @dataclass
-class _Epochs:
+class _FoldEpochs:
     """The epochs of a fold, and which of them the store has."""
 
     results: list[EpochResult]
-    logged: set[int]
+    logged_epochs: set[int]
 
 
-def train(role: str, data: DataRequest, overrides: Settings, device: str, display: Display, **how: Any) -> Trained:
-    """Train one configuration on every fold that is asked for: `carry_out` of a new `TrainingPlan`."""
-    return carry_out(TrainingPlan(role, data, overrides, device, **how), display)
+def train(
+    role: str, data: DataRequest, overrides: Settings, device: str, display: Display, **options: Any
+) -> TrainResult:
+    """Train one configuration on every fold that is asked for: `run_training` of a new `TrainRequest`."""
+    return run_training(TrainRequest(role, data, overrides, device, **options), display)
 
 
-def carry_out(plan: TrainingPlan, display: Display) -> Trained:
+def run_training(plan: TrainRequest, display: Display) -> TrainResult:
     """Begin a training, or go on with one that was cut off.
 
     Without workers this process has the machine, so the device `auto` takes a GPU that it sees.
@@ -103,55 +105,57 @@ def carry_out(plan: TrainingPlan, display: Display) -> Trained:
     began = time.monotonic()
     if plan.workers is not None:
         refuse_workers(plan.workers, plan.device)
-    device = chosen_device(plan.device) if plan.workers is None else None
+    device = choose_device(plan.device) if plan.workers is None else None
     client = open_client() if plan.init else None
-    ancestor = find_ancestor(client, plan.init) if client and plan.init else None
-    settings = _settings(plan, ancestor)
+    initial_model = find_initial_model(client, plan.init) if client and plan.init else None
+    settings = _resolve_settings(plan, initial_model)
     view = feature_view(settings)  # refuses an unknown architecture, and feature sets that do not go together
     refuse_contradictions(settings)
     if device is not None:
-        precision_of(settings, device)
+        make_precision(settings, device)
     request = plan.data.with_labels(settings["data.labels"])
     dtype = settings["features.dtype"]
-    dataset = prepare_dataset(request, display, names=view.needs, mapper=mapper(), dtype=dtype)
+    dataset = prepare_dataset(request, display, names=view.required_families, mapper=choose_mapper(), dtype=dtype)
     _refuse_untrainable(settings, dataset)
     client = client or open_client()
-    teachers = _teachers(client, dataset, settings)
-    for needs, stored_as in (each for teacher in teachers if teacher for each in teacher.hears):
+    teachers = _find_teachers(client, dataset, settings)
+    for needs, stored_as in (each for teacher in teachers if teacher for each in teacher.feature_needs):
         add_features(dataset, needs, stored_as, display)
-    unlabelled = _unlabelled(settings, dataset, teachers, display)
-    begin = _Beginning(ancestor, dataset, settings, plan.allow_leak)
-    if ancestor is not None:
-        display.say(ancestor.told(dataset.labels))
-    plan.refuse_changed(_facts(dataset, teachers, ancestor, unlabelled))
-    with contextlib.nullcontext() if plan.workers is None else cluster():
-        team = None if plan.workers is None else team_with(runs_folder(), plan.workers, plan.device, settings)
+    unlabelled = _prepare_pool(settings, dataset, teachers, display)
+    start = _FoldStart(initial_model, dataset, settings, plan.allow_leak)
+    if initial_model is not None:
+        display.print_line(initial_model.describe_transfer(dataset.labels))
+    plan.refuse_changed(_collect_fingerprints(dataset, teachers, initial_model, unlabelled))
+    with contextlib.nullcontext() if plan.workers is None else connect_cluster():
+        team = None if plan.workers is None else form_team_sharing(runs_folder(), plan.workers, plan.device, settings)
         if team is not None and team.device != "cuda":  # what a GPU can do its worker knows
-            precision_of(settings, torch.device(team.device))
+            make_precision(settings, torch.device(team.device))
         # Random letters: two trainings that begin in one second are two, in the store and in the ledger.
         plan.name = plan.name or f"train-{plan.role}-{dataset.name}-{_now()}-{uuid.uuid4().hex[:4]}"
-        with plan.alone():
+        with plan.hold_lock():
             plan.save()
             try:
-                training = _Training(
-                    plan, dataset, settings, device, team, client, display, teachers, begin, unlabelled
+                training = _TrainingRun(
+                    plan, dataset, settings, device, team, client, display, teachers, start, unlabelled
                 )
                 return training.run(began)
             except UserError:
-                if not any(plan.fold(number).results for number in range(len(dataset.splits))):
-                    plan.end()  # refused before its first epoch, as it would be again
+                if not any(plan.fold_folder(number).epoch_results for number in range(len(dataset.splits))):
+                    plan.remove_folder()  # refused before its first epoch, as it would be again
                 raise
 
 
-def _settings(plan: TrainingPlan, ancestor: Ancestor | None) -> Settings:
+def _resolve_settings(plan: TrainRequest, initial_model: InitialModel | None) -> Settings:
     """Return all settings: the user's, else the ancestor's own, else the role's and architecture's."""
-    taken = {} if ancestor is None else ancestor.settings
+    taken = {} if initial_model is None else initial_model.inherited_settings
     named = taken | plan.overrides
-    settings = pinned(resolve(start_of(plan.role, named, steps=plan.workers is not None) | named))
-    if plan.workers is not None and is_fitted(settings):
-        raise UserError(f"{what_is_fitted(settings)} is fitted at once, by one process; leave --workers out")
-    if ancestor is not None:
-        ancestor.refuse_unfit(settings)
+    settings = pin_settings(
+        resolve(choose_defaults(plan.role, named, needs_gradients=plan.workers is not None) | named)
+    )
+    if plan.workers is not None and is_fitted_at_once(settings):
+        raise UserError(f"{describe_fitted_model(settings)} is fitted at once, by one process; leave --workers out")
+    if initial_model is not None:
+        initial_model.refuse_incompatible(settings)
     return settings
 
 
@@ -161,27 +165,30 @@ def _refuse_untrainable(settings: Settings, dataset: Dataset) -> None:
     Raises:
         UserError: names the setting.
     """
-    parameters_of(settings, len(dataset.labels))
+    count_prediction_parameters(settings, len(dataset.labels))
     if has_adversary(settings):
         for split in dataset.splits:
-            language_codes(tuple(split.manifest.column("language")), split.train)
+            encode_languages(tuple(split.manifest.column("language")), split.train)
 
 
-def _facts(
-    dataset: Dataset, teachers: list[Teacher | None], ancestor: Ancestor | None, unlabelled: Unlabelled | None
+def _collect_fingerprints(
+    dataset: Dataset,
+    teachers: list[Teacher | None],
+    initial_model: InitialModel | None,
+    unlabelled: UnlabelledPool | None,
 ) -> dict[str, Any]:
     """Return what must be the same when a training goes on."""
     return {
         "split": [split.fingerprint for split in dataset.splits],
         "teacher": [teacher.title if teacher else "" for teacher in teachers],
-        "init": "" if ancestor is None else ancestor.title,
+        "init": "" if initial_model is None else initial_model.title,
         "unlabelled": "" if unlabelled is None else unlabelled.fingerprint,
     }
 
 
-def _unlabelled(
+def _prepare_pool(
     settings: Settings, dataset: Dataset, teachers: list[Teacher | None], display: Display
-) -> Unlabelled | None:
+) -> UnlabelledPool | None:
     """Return the speech without labels that the settings ask for, stored as the student and its teachers hear it.
 
     Raises:
@@ -190,10 +197,10 @@ def _unlabelled(
     name = settings["distill.unlabelled"]
     if not name:
         return None
-    hears = [(feature_view(settings).needs, settings["features.dtype"])]
-    hears += [each for teacher in teachers if teacher for each in teacher.hears]
-    with display.counting(f"{name}: files decoded") as progress:
-        found = prepare_unlabelled(name, hears, progress, mapper())
+    feature_needs = [(feature_view(settings).required_families, settings["features.dtype"])]
+    feature_needs += [each for teacher in teachers if teacher for each in teacher.feature_needs]
+    with display.showing_progress(f"{name}: files decoded") as progress:
+        found = prepare_unlabelled(name, feature_needs, progress, choose_mapper())
     for split in dataset.splits:
         found.refuse_overlap(split)
     return found
@@ -203,30 +210,32 @@ def _now() -> str:
     return time.strftime("%y%m%d-%H%M%S")
 
 
-class _Beginning:
+class _FoldStart:
     """The weights that every fold starts from, and what comes with them; nothing where there is no ancestor."""
 
-    def __init__(self, ancestor: Ancestor | None, dataset: Dataset, settings: Settings, allow_leak: bool) -> None:
-        self.ancestor, self.state, self.stamp = ancestor, None, ""
-        if ancestor is None:
+    def __init__(
+        self, initial_model: InitialModel | None, dataset: Dataset, settings: Settings, allow_leak: bool
+    ) -> None:
+        self.initial_model, self.state, self.stamp = initial_model, None, ""
+        if initial_model is None:
             return
-        self.state = ancestor.state(settings, dataset.labels)
-        heard = sum(ancestor.leak(split, allow_leak) for split in dataset.splits)
-        self.stamp = ancestor.stamp(heard) if heard else ""
+        self.state = initial_model.make_state(settings, dataset.labels)
+        n_leaked = sum(initial_model.count_leaked_clips(split, allow_leak) for split in dataset.splits)
+        self.stamp = initial_model.format_stamp(n_leaked) if n_leaked else ""
 
-    def passed_on(self, bundle: Bundle) -> Bundle:
+    def add_lineage(self, bundle: Bundle) -> Bundle:
         """Return the bundle of what has begun so: it descends from the ancestor, and has its stamp."""
-        if self.ancestor is None:
+        if self.initial_model is None:
             return bundle
         return replace(
             bundle,
             protocol=bundle.protocol + self.stamp,
-            lineage=bundle.lineage.union(self.ancestor.bundle.lineage),
-            provenance=bundle.provenance | {"init": self.ancestor.title},
+            lineage=bundle.lineage.union(self.initial_model.bundle.lineage),
+            provenance=bundle.provenance | {"init": self.initial_model.title},
         )
 
 
-def chosen_device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """Return the device called `name`.
 
     Raises:
@@ -240,18 +249,18 @@ def chosen_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _teachers(client: Client, dataset: Dataset, settings: Settings) -> list[Teacher | None]:
+def _find_teachers(client: Client, dataset: Dataset, settings: Settings) -> list[Teacher | None]:
     if settings["distill.alpha"] == 0:
         return [None] * len(dataset.splits)
     return [find_teacher(client, dataset, split) for split in dataset.splits]
 
 
-class _Training:
+class _TrainingRun:
     """The folds of one training, written to MLflow as a study of its own."""
 
     def __init__(
         self,
-        plan: TrainingPlan,
+        plan: TrainRequest,
         dataset: Dataset,
         settings: Settings,
         device: torch.device | None,
@@ -259,14 +268,14 @@ class _Training:
         client: Client,
         display: Display,
         teachers: list[Teacher | None],
-        begin: _Beginning,
-        unlabelled: Unlabelled | None,
+        start: _FoldStart,
+        unlabelled: UnlabelledPool | None,
     ) -> None:
         self.unlabelled = unlabelled
         self.plan, self.role, self.name = plan, plan.role, plan.name
         self.dataset, self.settings, self.device, self.team = dataset, settings, device, team
-        self.client, self.display, self.teachers, self.begin = client, display, teachers, begin
-        self.protocol = stamped(stamp_of(dataset.splits), settings) + begin.stamp
+        self.client, self.display, self.teachers, self.start = client, display, teachers, start
+        self.protocol = stamp_protocol(combine_protocol_stamps(dataset.splits), settings) + start.stamp
         first = dataset.splits[0]
         tags = {
             "role": self.role,
@@ -274,27 +283,32 @@ class _Training:
             "protocol": self.protocol,
             "manifest": first.manifest.fingerprint,
             "split": first.fingerprint,
-            "code_version": code_version(),
-            **({} if begin.ancestor is None else {"init": begin.ancestor.title}),
+            "code_version": find_code_version(),
+            **({} if start.initial_model is None else {"init": start.initial_model.title}),
         }
         self.runs = StudyRuns(
-            client, experiment_id(client, f"ser-{dataset.name}"), self.name, tags, trial_tags, runs_folder() / self.name
+            client,
+            find_or_create_experiment(client, f"ser-{dataset.name}"),
+            self.name,
+            tags,
+            make_trial_tags,
+            runs_folder() / self.name,
         )
 
-    def run(self, began: float) -> Trained:
+    def run(self, began: float) -> TrainResult:
         log_datasets(self.client, self.runs.parent_id, self.dataset.splits[0], self.dataset.name)
         log_settings(self.client, self.runs.parent_id, as_json(self.settings))
         try:
-            fits = [self._fit(number, split) for number, split in enumerate(self.dataset.splits)]
+            fits = [self._fit_fold(number, split) for number, split in enumerate(self.dataset.splits)]
             self.runs.close()
             return self._finish(fits, began)
         except BaseException as ended:
             self.runs.close()
             state = "interrupted" if isinstance(ended, KeyboardInterrupt) else "failed"
-            self.runs.finish({}, {"state": state}, "KILLED" if state == "interrupted" else "FAILED", wait=False)
+            self.runs.finish_study({}, {"state": state}, "KILLED" if state == "interrupted" else "FAILED", wait=False)
             raise
 
-    def _finish(self, fits: list[Fit], began: float) -> Trained:
+    def _finish(self, fits: list[FitResult], began: float) -> TrainResult:
         dev_uar = float(np.mean([fit.best_dev_uar for fit in fits]))
         model = None
         if len(fits) == 1:
@@ -305,21 +319,25 @@ class _Training:
                 split,
                 self.name,
                 0,
-                code_version(),
+                find_code_version(),
                 self.teachers[0],
                 unlabelled=self.unlabelled,
             )
-            bundle = self.begin.passed_on(pack(origin, fit, settings, split, fit.best_epoch, {"dev_uar": dev_uar}))
-            score, model, looks = score_and_register(origin, bundle, fit.results, self.client, self.runs.parent_id)
+            bundle = self.start.add_lineage(
+                pack_bundle(origin, fit, settings, split, fit.best_epoch, {"dev_uar": dev_uar})
+            )
+            score, model, n_test_evaluations = score_and_register(
+                origin, bundle, fit.epoch_results, self.client, self.runs.parent_id
+            )
         else:
-            score, looks = self._pool(fits)
-        parameters = parameters_of(self.settings, len(self.dataset.labels), fits[0].state)
+            score, n_test_evaluations = self._score_pooled(fits)
+        parameters = count_prediction_parameters(self.settings, len(self.dataset.labels), fits[0].state)
         figures = {"dev_uar": dev_uar, "parameters": float(parameters), **score.metrics}
         registered = {} if model is None else {"registered": model.title}
-        self.runs.finish(figures, {"state": "finished", **registered})
-        self.plan.end()  # the weights are in the registry, the epochs in the store
+        self.runs.finish_study(figures, {"state": "finished", **registered})
+        self.plan.remove_folder()  # the weights are in the registry, the epochs in the store
         seconds = time.monotonic() - began
-        return Trained(
+        return TrainResult(
             self.name,
             self.role,
             self.dataset,
@@ -327,98 +345,115 @@ class _Training:
             parameters,
             dev_uar,
             score,
-            looks,
+            n_test_evaluations,
             model,
             seconds,
             self.protocol,
         )
 
-    def _fit(self, number: int, split: Split) -> Fit:
+    def _fit_fold(self, number: int, split: Split) -> FitResult:
         """Train a fold, from where it was cut off; one that has ended is not trained again."""
-        folder = self.plan.fold(number)
-        fit = folder.fit
-        if fit is not None and self.runs.has_ended(number):
+        folder = self.plan.fold_folder(number)
+        fit = folder.fit_result
+        if fit is not None and self.runs.is_run_complete(number):
             return fit
-        self.runs.start(number, self.settings)
-        epochs = _Epochs(folder.results, self.runs.logged_epochs(number))
+        self.runs.start_trial(number, self.settings)
+        epochs = _FoldEpochs(folder.epoch_results, self.runs.find_logged_epochs(number))
         try:
-            fit = fit or self._trained(number, split, folder, epochs)
+            fit = fit or self._train_fold(number, split, folder, epochs)
         except WorkFailed as failure:
-            self.runs.end(number, "failed", {}, str(failure))
+            self.runs.end_trial(number, "failed", {}, str(failure))
             raise
-        self._log(number, epochs, folder.results)
-        seconds = sum(result.seconds for result in fit.results)
-        self.runs.end(number, "complete", {"epochs": len(fit.results), "train_seconds": seconds}, "")
+        self._log_epochs(number, epochs, folder.epoch_results)
+        seconds = sum(result.seconds for result in fit.epoch_results)
+        self.runs.end_trial(number, "complete", {"epochs": len(fit.epoch_results), "train_seconds": seconds}, "")
         return fit
 
-    def _trained(self, number: int, split: Split, folder: FitFolder, epochs: "_Epochs") -> Fit:
-        job = FitJob(self.settings, self._task(number, split), split.test, start=self.begin.state)
+    def _train_fold(self, number: int, split: Split, folder: FitFolder, epochs: "_FoldEpochs") -> FitResult:
+        job = FitJob(self.settings, self._make_trial_data(number, split), split.test, initial_state=self.start.state)
         what = f"{self.role} fold {split.fold}" if split.fold else self.role
         if epochs.results:
-            self.display.say(f"{what}: goes on after epoch {folder.epochs_kept} of {self.settings['train.epochs']}")
+            self.display.print_line(
+                f"{what}: goes on after epoch {folder.checkpoint_epoch} of {self.settings['train.epochs']}"
+            )
         began = time.monotonic()
-        with self.display.following(lambda: self._line(what, epochs.results, began)) as show:
+        with self.display.showing_line(lambda: self._format_status(what, epochs.results, began)) as show:
             show()
 
-            def look() -> None:
-                self._log(number, epochs, folder.results)
+            def log_and_show() -> None:
+                self._log_epochs(number, epochs, folder.epoch_results)
                 show()
 
             if self.team is not None:
-                return fit_together(equipped(job), folder, self.team, look)
+                return fit_on_team(attach_shipment(job), folder, self.team, log_and_show)
             assert self.device is not None
             # Small models wait for a second thread longer than it computes.
             use_threads(slots() if is_heavy(self.settings) else 1)
-            return kept_fit(job, folder, self.device, told=lambda result: look())
+            return run_fit(job, folder, self.device, on_epoch=lambda result: log_and_show())
 
-    def _log(self, number: int, epochs: "_Epochs", results: list[EpochResult]) -> None:
+    def _log_epochs(self, number: int, epochs: "_FoldEpochs", results: list[EpochResult]) -> None:
         """Log the epochs that the store does not have: one is logged once, however often it was trained."""
         epochs.results = results
         for result in results:
-            if result.epoch not in epochs.logged:
-                epochs.logged.add(result.epoch)
-                self.runs.epoch(number, asdict(result))
+            if result.epoch not in epochs.logged_epochs:
+                epochs.logged_epochs.add(result.epoch)
+                self.runs.log_epoch(number, asdict(result))
 
-    def _task(self, number: int, split: Split) -> Task:
+    def _make_trial_data(self, number: int, split: Split) -> TrialData:
         manifest, labels = split.manifest, self.dataset.labels
-        copies = NO_COPIES
+        copies = NO_AUGMENTED_CLIPS
         if self.settings["augment.copies"]:
             wanted = [(self.settings["augment.recipe"], self.settings["augment.copies"])]
-            copies = self._made(split, wanted, feature_view(self.settings).needs, self.settings["features.dtype"])
+            copies = self._make_copies(
+                split, wanted, feature_view(self.settings).required_families, self.settings["features.dtype"]
+            )
         digests = () if self.unlabelled is None else self.unlabelled.hashes
-        teacher, said, hints = self.teachers[number], dict[str, TeacherOutputs](), None
+        teacher, outputs, hints = self.teachers[number], dict[str, TeacherOutputs](), None
         if teacher is not None:
-            if copies is not NO_COPIES:
-                self._made(split, wanted, teacher.described.view.needs, teacher.described.settings["features.dtype"])
-            with cluster() as where:
-                teaching = Teaching(teacher, split, where, self.display.counting)
-                said = teaching.outputs(split, (self.settings["distill.outputs"],), copies, digests)
-                hints = teaching.hints(split, copies, digests) if self.settings["distill.hint"] != OFF else None
+            if copies is not NO_AUGMENTED_CLIPS:
+                self._make_copies(
+                    split,
+                    wanted,
+                    teacher.description.view.required_families,
+                    teacher.description.settings["features.dtype"],
+                )
+            with connect_cluster() as cluster:
+                labeller = TeacherLabeller(teacher, split, cluster, self.display.showing_progress)
+                outputs = labeller.label_split(split, (self.settings["distill.outputs"],), copies, digests)
+                hints = (
+                    labeller.compute_hints(split, copies, digests) if self.settings["distill.hint"] != NO_HINT else None
+                )
         hashes = tuple(manifest.column("audio_sha256"))
         speakers = tuple(manifest.column("speaker"))
-        targets, languages = manifest.targets(labels), tuple(manifest.column("language"))
-        return Task(
+        targets, languages = manifest.encode_targets(labels), tuple(manifest.column("language"))
+        return TrialData(
             hashes,
             targets,
             labels,
             split.train,
             split.dev,
             speakers,
-            said,
+            outputs,
             copies,
             languages,
             hints=hints,
-            unlabelled=digests,
+            unlabelled_hashes=digests,
         )
 
-    def _made(self, split: Split, wanted: list[tuple[str, int]], names: tuple[str, ...], dtype: str) -> CopiedClips:
-        with self.display.counting(f"{self.role}: copies of training clips made") as progress:
-            return prepare_copies(split, wanted, names, progress, mapper=mapper(), dtype=dtype)
+    def _make_copies(
+        self, split: Split, wanted: list[tuple[str, int]], names: tuple[str, ...], dtype: str
+    ) -> AugmentedClips:
+        with self.display.showing_progress(f"{self.role}: copies of training clips made") as progress:
+            return prepare_augmented_clips(split, wanted, names, progress, mapper=choose_mapper(), dtype=dtype)
 
-    def _line(self, what: str, results: list[EpochResult], began: float) -> str:
-        epochs, elapsed = self.settings["train.epochs"], clock(time.monotonic() - began)
+    def _format_status(self, what: str, results: list[EpochResult], began: float) -> str:
+        epochs, elapsed = self.settings["train.epochs"], format_minutes(time.monotonic() - began)
         if not results:
-            on = "" if self.team is None else f"  {counted(self.team.size, 'worker')} on {self.team.device}  {elapsed}"
+            on = (
+                ""
+                if self.team is None
+                else f"  {format_count(self.team.size, 'worker')} on {self.team.device}  {elapsed}"
+            )
             return f"{what}: epoch 0/{epochs}{on}"
         last = results[-1]
         return (
@@ -426,21 +461,21 @@ class _Training:
             f"dev UAR {last.dev_uar:.3f}, best {last.best_dev_uar:.3f} in epoch {last.best_epoch}  {elapsed}"
         )
 
-    def _pool(self, fits: list[Fit]) -> tuple[TestScore, int]:
+    def _score_pooled(self, fits: list[FitResult]) -> tuple[TestScore, int]:
         """Score the test predictions of all folds together; log them. Returns the most looks at any fold's clips."""
         splits, labels = self.dataset.splits, self.dataset.labels
         rows = np.concatenate([split.test for split in splits])
         predictions = np.concatenate([fit.label_logits.argmax(axis=1) for fit in fits])
         clips = splits[0].manifest.take(rows)
         score = score_clips(clips, labels, predictions)
-        looks = max(
-            record_read(split.test_fingerprint, f"{self.name}/{number}", f"{self.role} of {self.name}")
+        n_test_evaluations = max(
+            record_test_evaluation(split.test_fingerprint, f"{self.name}/{number}", f"{self.role} of {self.name}")
             for number, split in enumerate(splits)
         )
         folds = np.repeat([split.fold for split in splits], [len(split.test) for split in splits])
         with TemporaryDirectory() as scratch:
             title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {self.protocol}"
-            confusion_figure(score.matrix, labels, title, Path(scratch) / "confusion_matrix.png")
+            draw_confusion_matrix(score.matrix, labels, title, Path(scratch) / "confusion_matrix.png")
             with (Path(scratch) / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(["path", "fold", "seed", "truth", "predicted"])
@@ -449,4 +484,4 @@ class _Training:
                 ):
                     writer.writerow([path, fold, self.settings["seed"], truth, labels[predicted]])
             self.client.log_artifacts(self.runs.parent_id, scratch, "test")
-        return score, looks
+        return score, n_test_evaluations

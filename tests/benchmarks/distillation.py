@@ -20,15 +20,15 @@ from rich.console import Console
 
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.distillation.outputs import TeacherOutputs
-from ser_platform.distillation.student_loss import student_loss
+from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.features.dataset import DataRequest, Dataset, prepare_dataset
 from ser_platform.files import write_json
 from ser_platform.progress import Display
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.configuration import feature_view
 from ser_platform.training.loop import Trainer
-from ser_platform.tuning.execution.fit_job import Task
-from ser_platform.tuning.search_space.default_settings import start_of
+from ser_platform.tuning.execution.fit_job import TrialData
+from ser_platform.tuning.search_space.default_settings import choose_defaults
 from tests.benchmarks.quality import RESULTS
 
 STUDENT: Settings = {"model.name": "separable_cnn", "model.width": 20, "data.max_seconds": 4.0, "augment.masks": 2}
@@ -41,25 +41,30 @@ WIDTH = 512  # of the embeddings of Whisper base
 GOAL = 1.05
 
 
-def task_of(dataset: Dataset) -> Task:
+def task_of(dataset: Dataset) -> TrialData:
     """Return EmoDB with made-up teacher outputs: what they say costs nothing."""
     rng, split, n_clips = np.random.default_rng(0), dataset.split, len(dataset.manifest)
     logits = rng.normal(size=(n_clips, len(dataset.labels))).astype(np.float32)
     said = {"out_of_fold": TeacherOutputs(logits, logits[:0], logits[:0])}
-    targets, speakers = dataset.manifest.targets(dataset.labels), tuple(dataset.manifest.column("speaker"))
+    targets, speakers = dataset.manifest.encode_targets(dataset.labels), tuple(dataset.manifest.column("speaker"))
     hints = rng.normal(size=(n_clips, WIDTH)).astype(np.float32)
-    return Task(dataset.hashes, targets, dataset.labels, split.train, split.dev, speakers, said, hints=hints)
+    return TrialData(dataset.hashes, targets, dataset.labels, split.train, split.dev, speakers, said, hints=hints)
 
 
 def epochs(rounds: int, display: Display) -> dict[str, list[float]]:
     """Return the seconds of each epoch of each arm; the first, which warms caches, is left out."""
-    settings = {name: resolve(start_of("student", STUDENT) | STUDENT | arm) for name, arm in ARMS.items()}
+    settings = {name: resolve(choose_defaults("student", STUDENT) | STUDENT | arm) for name, arm in ARMS.items()}
     request = DataRequest(CorpusRequest("emodb"))
-    dataset = prepare_dataset(request, display, one_split=True, names=feature_view(settings["kl"]).needs)
+    dataset = prepare_dataset(
+        request, display, require_one_split=True, names=feature_view(settings["kl"]).required_families
+    )
     task, more = task_of(dataset), {"train.epochs": rounds + 1, "train.patience": rounds + 1}
-    running = {name: Trainer(each | more, task.data(each), student_loss).epochs() for name, each in settings.items()}
+    running = {
+        name: Trainer(each | more, task.make_training_data(each), make_student_loss).epochs()
+        for name, each in settings.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in ARMS}
-    with display.counting("epochs of each arm") as progress:
+    with display.showing_progress("epochs of each arm") as progress:
         for number in range(rounds + 1):
             order = list(running)[number % len(running) :] + list(running)[: number % len(running)]
             for name in order:  # nobody always comes first

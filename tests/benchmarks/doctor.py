@@ -23,7 +23,7 @@ import scipy.fft
 import soundfile
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ser_platform.corpora.doctor.fingerprints import Fingerprint, near_duplicates
+from ser_platform.corpora.doctor.fingerprints import Fingerprint, find_near_duplicates
 from ser_platform.corpora.doctor.measurements import measure
 
 SECONDS = 3.0
@@ -99,7 +99,7 @@ def compare(clips: int) -> dict[str, object]:
     """Time the search for near copies among many clips, and count those found."""
     made = prints(clips)
     began = time.perf_counter()
-    found = near_duplicates(made)
+    found = find_near_duplicates(made)
     seconds = time.perf_counter() - began
     right = sum(pair.second % 100 == 99 and pair.first == pair.second - 50 for pair in found)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss

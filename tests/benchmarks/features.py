@@ -30,9 +30,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio.reader import Audio, audio_below, read_audio
+from ser_platform.corpora.audio.reader import Audio, list_audio_files, read_audio
 from ser_platform.features.families import FEATURE_SETS
-from ser_platform.features.families.computation import LIBROSA, compute
+from ser_platform.features.families.computation import LIBROSA_STFT, compute_features
 from ser_platform.features.families.pitch import F0
 from ser_platform.features.families.presets import PRESETS
 from ser_platform.settings import corpora_folder
@@ -40,7 +40,7 @@ from ser_platform.settings import corpora_folder
 CORPORA = {"emodb": "emodb", "ravdess": "ravdess-speech"}
 NAMES = ("vector184", "frames201")
 FAMILIES = {name: PRESETS[name].family for name in NAMES}
-RATE = LIBROSA.sample_rate
+RATE = LIBROSA_STFT.sample_rate
 
 Samples = NDArray[np.float32]
 
@@ -88,7 +88,7 @@ def by_librosa_sharing(audio: Audio) -> list[Samples]:
 
 def floor(audio: Audio) -> torch.Tensor:
     """Return mel energies by nothing but resampling, one transform and one product."""
-    y = torch.nn.functional.pad(torch.from_numpy(audio.at(RATE)), (1024, 1024))
+    y = torch.nn.functional.pad(torch.from_numpy(audio.resample(RATE)), (1024, 1024))
     spectrum = torch.fft.rfft(y.unfold(0, 2048, 512) * WINDOW)
     return (spectrum.real.square() + spectrum.imag.square()) @ MEL
 
@@ -103,12 +103,12 @@ def resampled(audio: Audio) -> Audio:
 
 
 FROM_WAVEFORM: dict[str, Callable[[Audio], object]] = {
-    "ours": lambda audio: compute(audio, NAMES, FAMILIES),
+    "ours": lambda audio: compute_features(audio, NAMES, FAMILIES),
     "librosa": by_librosa,
     "librosa_shared": by_librosa_sharing,
 }
 FROM_DECODED: dict[str, Callable[[Audio], object]] = {
-    "ours_resampling": lambda audio: compute(audio, NAMES, FAMILIES),
+    "ours_resampling": lambda audio: compute_features(audio, NAMES, FAMILIES),
     "librosa_resampling": lambda audio: by_librosa(resampled(audio)),
     "floor": floor,
 }
@@ -128,9 +128,9 @@ def yin(audio: Audio) -> Samples:
 
 
 OTHERS: dict[str, Callable[[Audio], object]] = {
-    "f0": lambda audio: compute(audio, ["f0"], FEATURE_SETS),
+    "f0": lambda audio: compute_features(audio, ["f0"], FEATURE_SETS),
     "librosa_yin": yin,
-    "default_sets": lambda audio: compute(audio, FEATURE_SETS, FEATURE_SETS),
+    "default_sets": lambda audio: compute_features(audio, FEATURE_SETS, FEATURE_SETS),
 }
 
 
@@ -151,16 +151,16 @@ def sample(folder: str, n_clips: int) -> list[Audio]:
     root = corpora_folder()
     if root is None:
         raise SystemExit("say where the corpora lie: SER_CORPORA")
-    paths = audio_below(Path(root) / folder)
+    paths = list_audio_files(Path(root) / folder)
     return [read_audio(paths[i]) for i in np.random.default_rng(0).choice(len(paths), n_clips, replace=False)]
 
 
 def measure(name: str, clips: list[Audio], runs: int) -> dict[str, Any]:
     """Return one row of the table."""
-    at_rate = [Audio(clip.at(RATE), RATE) for clip in clips]
+    at_rate = [Audio(clip.resample(RATE), RATE) for clip in clips]
     spent = milliseconds(at_rate, FROM_WAVEFORM, runs) | milliseconds(clips, FROM_DECODED, runs)
     others = milliseconds(clips, OTHERS, runs)
-    seconds = sum(clip.seconds for clip in clips)
+    seconds = sum(clip.duration_s for clip in clips)
     return {
         "corpus": name,
         "clips": len(clips),

@@ -62,7 +62,7 @@ def work(path: Path) -> dict[str, float]:
 
     manifest = timed("load and validate", lambda: Manifest.read(path))
     rules = LabelRules.parse("7")
-    filtered = timed("filter by labels", lambda: manifest.relabelled(rules.mapping([manifest.labels])))
+    filtered = timed("filter by labels", lambda: manifest.relabel(rules.map_emotions([manifest.labels])))
     split = timed("split by speaker", lambda: make_splits(filtered, "speaker")[0])
     folds = timed("5 folds by speaker", lambda: make_splits(filtered, "speaker_kfold:5"))
     timed("fingerprints", lambda: (split.fingerprint, split.test_fingerprint))

@@ -22,16 +22,16 @@ from typing import Any
 from ray.tune import Trainable
 from ray.tune.result import DONE
 
-from ser_platform.tracking.mlflow_store import experiment_id, open_client
+from ser_platform.tracking.mlflow_store import find_or_create_experiment, open_client
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.tuning.execution import tune_adapter
-from ser_platform.tuning.execution.cluster import cluster
+from ser_platform.tuning.execution.cluster import connect_cluster
 from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.search_space.space import Axis, Budget, SamplerPlan, SchedulerPlan, Space
-from ser_platform.tuning.study.recorder import StudyBook
-from ser_platform.tuning.study.study_folder import new_study
-from ser_platform.workflows.run_study import trial_tags
+from ser_platform.tuning.study.recorder import StudyRecorder
+from ser_platform.tuning.study.study_folder import create_study_folder
+from ser_platform.workflows.run_study import make_trial_tags
 
 TRIALS, SLOTS, THOUSAND = 10_000, 2, 1000
 AXES = (
@@ -69,21 +69,21 @@ def measure(trials: int) -> dict[str, Any]:
         sampler=SamplerPlan("random"),
         scheduler=SchedulerPlan("none"),
     )
-    client, study, ends = open_client(), new_study("overhead", role="student", corpus="none"), list[float]()
-    runs = StudyRuns(client, experiment_id(client, "overhead"), study.name, {}, trial_tags)
+    client, study, ends = open_client(), create_study_folder("overhead", role="student", corpus="none"), list[float]()
+    runs = StudyRuns(client, find_or_create_experiment(client, "overhead"), study.name, {}, make_trial_tags)
 
-    class Clocked(StudyBook):
+    class Clocked(StudyRecorder):
         def end(self, number: int, failure: str = "") -> None:
-            super().end(number, failure)
+            super().finish(number, failure)
             ends.append(time.monotonic())
 
-    with cluster():
-        book = Clocked(space, study.open(make_sampler(space, done=0)), 7, runs)
-        tune_adapter.run_trials(book, tune_adapter.Means(EmptyTrial, {"cpu": 1.0}, SLOTS), study)
+    with connect_cluster():
+        book = Clocked(space, study.open_study(make_sampler(space, n_existing=0)), 7, runs)
+        tune_adapter.run_trials(book, tune_adapter.TrialResources(EmptyTrial, {"cpu": 1.0}, SLOTS), study)
     searched = time.monotonic()
     runs.close()
-    if len(runs.run_ids) != trials or book.counts["complete"] != trials:
-        raise SystemExit(f"{book.counts}, {len(runs.run_ids)} runs: not {trials} trials")
+    if len(runs.run_ids) != trials or book.state_counts["complete"] != trials:
+        raise SystemExit(f"{book.state_counts}, {len(runs.run_ids)} runs: not {trials} trials")
     took = [1000 * (after - before) for before, after in itertools.pairwise(ends)]
     part = min(THOUSAND, len(took) // 2)
     first, last = statistics.mean(took[:part]), statistics.mean(took[-part:])
@@ -97,7 +97,7 @@ def measure(trials: int) -> dict[str, Any]:
         "last_over_first_thousand": last / first,
         "driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "tracker_behind_seconds": time.monotonic() - searched,
-        "trials_of_a_run": tune_adapter.TRIALS_OF_A_RUN,
+        "trials_of_a_run": tune_adapter.MAX_TRIALS_PER_RUN,
         "ms_by_thousand": [statistics.mean(each) for each in _thousands(took)],
     }
 
@@ -112,9 +112,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON only")
     parser.add_argument("--publish", action="store_true", help="write tests/benchmarks/results/overhead.json")
     parser.add_argument("--trials", type=int, default=TRIALS)
-    parser.add_argument("--a-run", type=int, default=tune_adapter.TRIALS_OF_A_RUN, help="trials of each Tune run")
+    parser.add_argument("--a-run", type=int, default=tune_adapter.MAX_TRIALS_PER_RUN, help="trials of each Tune run")
     options = parser.parse_args()
-    tune_adapter.TRIALS_OF_A_RUN = options.a_run
+    tune_adapter.MAX_TRIALS_PER_RUN = options.a_run
     root = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)

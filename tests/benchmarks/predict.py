@@ -24,7 +24,7 @@ from ser_platform.inference.bundle import Bundle, read_bundle
 from ser_platform.inference.predictor import Predictor
 from ser_platform.models import NEURAL, build_model
 from ser_platform.settings import Settings, resolve
-from ser_platform.training.configuration import feature_view, parameters_of
+from ser_platform.training.configuration import count_prediction_parameters, feature_view
 
 SECONDS = 3.0
 WARM_UP = 20
@@ -76,7 +76,7 @@ def main() -> None:
             times = milliseconds(Predictor(made), clip, options.runs)
             p50, p95 = np.percentile(times, [50, 95])
             row = {"model": name, "p50_ms": round(p50, 2), "p95_ms": round(p95, 2), "bytes": size}
-            rows.append(row | {"parameters": parameters_of(made.settings, len(LABELS))})
+            rows.append(row | {"parameters": count_prediction_parameters(made.settings, len(LABELS))})
     if not options.json:
         for row in rows:
             print(

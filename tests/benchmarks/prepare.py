@@ -28,7 +28,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ser_platform.features.store.shard import Record
+from ser_platform.features.store.shard import ShardRecord
 
 SAMPLE_RATE, SECONDS, SPEAKERS = 16_000, 3.0, 20
 TARGET_MS, BATCH, TRIALS = 50.0, 32, 5
@@ -83,7 +83,7 @@ def prepare(corpus: Path, home: Path, cores: int) -> tuple[float, int]:
 
 def stored(home: Path) -> int:
     """Return how many clips one family holds."""
-    records = [Record.read(path) for path in (home / "features").glob("log_mel*/*.json")]
+    records = [ShardRecord.read(path) for path in (home / "features").glob("log_mel*/*.json")]
     return sum(record.n_clips for record in records if record is not None)
 
 
@@ -99,9 +99,9 @@ def first_batches() -> dict[str, float]:
     """Return the milliseconds to the first batch of the first trial of a process and, the median, of others."""
     from ser_platform.corpora.corpus_lookup import find_corpus
     from ser_platform.features.store.feature_store import open_family
-    from ser_platform.features.store.feature_store import prepare as store
+    from ser_platform.features.store.feature_store import prepare_features as store
 
-    manifest = store(find_corpus("ravdess").manifest(), SETS).manifest
+    manifest = store(find_corpus("ravdess").read_manifest(), SETS).manifest
     hashes, train = tuple(manifest.column("audio_sha256")), np.arange(0, len(manifest), 2)
     first_batch(hashes, train, SETS, 3.0)  # the files are in memory, as a study's driver has just read them
     open_family.cache_clear()
@@ -113,13 +113,13 @@ def first_batches() -> dict[str, float]:
 def first_batch(hashes: tuple[str, ...], train: NDArray[np.int64], sets: tuple[str, ...], seconds: float) -> float:
     """Return the milliseconds from the start of a trial to its first batch."""
     from ser_platform.features.views.view import FeatureView
-    from ser_platform.features.views.viewed_clips import ViewedFeatures
-    from ser_platform.training.batches.batch import shuffled
+    from ser_platform.features.views.viewed_clips import StoredViewedClips
+    from ser_platform.training.batches.batch import shuffle_into_batches
 
     began = time.perf_counter()
-    features = ViewedFeatures(FeatureView(sets, n_mfcc=20, max_seconds=seconds, crop="centre"), hashes)
-    normaliser = features.normaliser(train)
-    features.batch(shuffled(train, features.lengths, BATCH, np.random.default_rng(0))[0], normaliser)
+    features = StoredViewedClips(FeatureView(sets, n_mfcc=20, max_seconds=seconds, crop="centre"), hashes)
+    normaliser = features.fit_normaliser(train)
+    features.batch(shuffle_into_batches(train, features.lengths, BATCH, np.random.default_rng(0))[0], normaliser)
     return 1000 * (time.perf_counter() - began)
 
 

@@ -30,27 +30,32 @@ from rich.console import Console
 
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.corpora.lineage import Lineage
-from ser_platform.corpora.splits.split import Split, balanced_order, sex_of_speakers, stamp_of
+from ser_platform.corpora.splits.split import (
+    Split,
+    combine_protocol_stamps,
+    find_sex_of_speakers,
+    shuffle_balanced_by_sex,
+)
 from ser_platform.distillation.hint_targets import encoder_embeddings
 from ser_platform.distillation.outputs import OUT_OF_FOLD, TeacherOutputs
 from ser_platform.errors import UnknownChoice, UserError
 from ser_platform.evaluation.intervals import Interval, metric_intervals
-from ser_platform.evaluation.paired_gain import Compared, compare
-from ser_platform.evaluation.scoring import logits_of_stored
-from ser_platform.features.augmented_clips import NO_COPIES, CopiedClips, prepare_copies
+from ser_platform.evaluation.paired_gain import ArmComparison, compare_arms
+from ser_platform.evaluation.scoring import compute_stored_logits
+from ser_platform.features.augmented_clips import NO_AUGMENTED_CLIPS, AugmentedClips, prepare_augmented_clips
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.files import digest_of, replacing, write_json
 from ser_platform.inference.bundle import Bundle
-from ser_platform.inference.quantisation import dequantised, quantised
+from ser_platform.inference.quantisation import dequantise, quantise
 from ser_platform.metrics import uar
 from ser_platform.progress import Display
 from ser_platform.settings import SETTINGS, Settings, as_json, corpora_folder, resolve
-from ser_platform.training.configuration import feature_view, parameters_of, pinned, stamped
-from ser_platform.training.hint_loss import OFF
-from ser_platform.tuning.execution.cluster import Cluster, cluster
-from ser_platform.tuning.execution.fit_job import Fit, FitJob, Task
+from ser_platform.training.configuration import count_prediction_parameters, feature_view, pin_settings, stamp_protocol
+from ser_platform.training.hint_loss import NO_HINT
+from ser_platform.tuning.execution.cluster import Cluster, connect_cluster
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult, TrialData
 from ser_platform.tuning.execution.fit_pool import fit_all
-from ser_platform.tuning.search_space.default_settings import start_of
+from ser_platform.tuning.search_space.default_settings import choose_defaults
 from ser_platform.tuning.teacher_labels.fold_teachers import FoldTeachers
 from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
 
@@ -78,7 +83,7 @@ class Recipe:
 
     def resolved(self, seed: int) -> Settings:
         """Return every setting of a run."""
-        return pinned(resolve(start_of(self.start, self.settings) | self.settings | {"seed": seed}))
+        return pin_settings(resolve(choose_defaults(self.start, self.settings) | self.settings | {"seed": seed}))
 
     @property
     def digest(self) -> str:
@@ -224,11 +229,13 @@ class Row:
             "model": settings["model.name"],
             "distilled": settings["distill.alpha"] > 0,
             **({"unlabelled": more} if (more := self.recipe.unlabelled.get(self.corpus)) else {}),
-            "parameters": parameters_of(settings, len(dataset.labels)),
+            "parameters": count_prediction_parameters(settings, len(dataset.labels)),
             "uar": round(found.value, 4),
             "uar_low": round(found.low, 4),
             "uar_high": round(found.high, 4),
-            "protocol": stamped(stamp_of(dataset.splits), settings).replace(f"{corpora_folder()}/", ""),
+            "protocol": stamp_protocol(combine_protocol_stamps(dataset.splits), settings).replace(
+                f"{corpora_folder()}/", ""
+            ),
             "normalisation": settings["features.normalise"],
             "trained_on": "train and dev speakers, fixed epochs"
             if self.recipe.refit
@@ -295,9 +302,9 @@ def predictions_of(
     copies = copied(split, settings, settings)
     more = recipe.unlabelled.get(dataset.name, "")
     lesson = taught(dataset, split, recipe, copies, more, where, display) if recipe.teacher else Lesson()
-    task = Task(
+    task = TrialData(
         dataset.hashes,
-        manifest.targets(dataset.labels),
+        manifest.encode_targets(dataset.labels),
         dataset.labels,
         split.train,
         split.dev if len(split.dev) else None,
@@ -305,16 +312,16 @@ def predictions_of(
         lesson.said,
         copies,
         hints=lesson.hints,
-        unlabelled=lesson.unlabelled,
+        unlabelled_hashes=lesson.unlabelled,
     )
-    jobs = [FitJob(recipe.resolved(seed) | {"distill.unlabelled": more}, task, label=split.test) for seed in seeds]
-    with display.counting(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:
+    jobs = [FitJob(recipe.resolved(seed) | {"distill.unlabelled": more}, task, label_rows=split.test) for seed in seeds]
+    with display.showing_progress(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:
         fits = fit_all(jobs, where, progress)
     return [_found(job, done, recipe.role) for job, done in zip(jobs, fits, strict=True)]
 
 
-def _found(job: FitJob, done: Fit, role: str) -> Found:
-    predicted, task, settings = done.label_logits.argmax(axis=1), job.task, job.settings
+def _found(job: FitJob, done: FitResult, role: str) -> Found:
+    predicted, task, settings = done.label_logits.argmax(axis=1), job.data, job.settings
     if role != "student":
         return Found(predicted, predicted)
     small = Bundle(
@@ -322,27 +329,29 @@ def _found(job: FitJob, done: Fit, role: str) -> Found:
         settings=settings,
         view=feature_view(settings),
         labels=task.labels,
-        state=dequantised(quantised(done.state)),
+        state=dequantise(quantise(done.state)),
         normaliser=done.normaliser,
         temperature=1.0,
         protocol="",
         metrics={},
         lineage=Lineage(),
     )
-    return Found(predicted, logits_of_stored(small, task.hashes, task.speakers, job.label).argmax(axis=1))
+    return Found(predicted, compute_stored_logits(small, task.hashes, task.speakers, job.label_rows).argmax(axis=1))
 
 
-def copied(split: Split, settings: Settings, hearing: Settings) -> CopiedClips:
+def copied(split: Split, settings: Settings, hearing: Settings) -> AugmentedClips:
     """Return the copies that `settings` ask for, stored as a model of `hearing` hears them."""
     if not settings["augment.copies"]:
-        return NO_COPIES
+        return NO_AUGMENTED_CLIPS
     wanted = [(settings["augment.recipe"], settings["augment.copies"])]
-    return prepare_copies(split, wanted, feature_view(hearing).needs, dtype=hearing["features.dtype"])
+    return prepare_augmented_clips(
+        split, wanted, feature_view(hearing).required_families, dtype=hearing["features.dtype"]
+    )
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a teacher gives to the students of a fold: see `Task`."""
+    """What a teacher gives to the students of a fold: see `TrialData`."""
 
     said: dict[str, TeacherOutputs] = field(default_factory=dict)
     hints: NDArray[np.float32] | None = None
@@ -350,7 +359,7 @@ class Lesson:
 
 
 def taught(
-    dataset: Dataset, split: Split, recipe: Recipe, copies: CopiedClips, more: str, where: Cluster, display: Display
+    dataset: Dataset, split: Split, recipe: Recipe, copies: AugmentedClips, more: str, where: Cluster, display: Display
 ) -> Lesson:
     """Return what fold teachers by the recipe of the teacher's row say of training clips, copies and unlabelled ones,
     and the embeddings of all these where the recipe asks for hints.
@@ -358,24 +367,26 @@ def taught(
     student = recipe.resolved(recipe.seeds[0])
     row = RECIPES[recipe.teacher]
     teacher = row.resolved(row.seeds[0])
-    add_features(dataset, feature_view(teacher).needs, teacher["features.dtype"], display)
+    add_features(dataset, feature_view(teacher).required_families, teacher["features.dtype"], display)
     copied(split, student, teacher)
     digests: tuple[str, ...] = ()
     if more:
-        hears = [(feature_view(each).needs, each["features.dtype"]) for each in (student, teacher)]
-        with display.counting(f"{more}: files decoded") as progress:
+        hears = [(feature_view(each).required_families, each["features.dtype"]) for each in (student, teacher)]
+        with display.showing_progress(f"{more}: files decoded") as progress:
             unlabelled = prepare_unlabelled(more, hears, progress)
         unlabelled.refuse_overlap(split)
         digests = unlabelled.hashes
     inside = split.manifest.take(split.train)
-    order = np.array(balanced_order(inside.speakers, sex_of_speakers(inside), np.random.default_rng(0)), dtype=str)
+    order = np.array(
+        shuffle_balanced_by_sex(inside.speakers, find_sex_of_speakers(inside), np.random.default_rng(0)), dtype=str
+    )
     parts = [tuple(sorted(map(str, part))) for part in np.array_split(order, min(TEACHER_FOLDS, len(order)))]
     groups = [split.speakers("dev"), *parts]
-    folds = FoldTeachers(split, teacher, teacher["train.epochs"], row.digest, where, display.counting, groups)
+    folds = FoldTeachers(split, teacher, teacher["train.epochs"], row.digest, where, display.showing_progress, groups)
     hints = None
-    if recipe.settings.get("distill.hint", OFF) != OFF:
+    if recipe.settings.get("distill.hint", NO_HINT) != NO_HINT:
         hints = encoder_embeddings(teacher, (*dataset.hashes, *copies.hashes, *digests))
-    return Lesson({OUT_OF_FOLD: folds.outputs(split, OUT_OF_FOLD, copies, digests)}, hints, digests)
+    return Lesson({OUT_OF_FOLD: folds.label_split(split, OUT_OF_FOLD, copies, digests)}, hints, digests)
 
 
 def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
@@ -385,7 +396,9 @@ def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
         raise SystemExit("say where the corpora lie: SER_CORPORA")
     settings = recipe.resolved(recipe.seeds[0])
     request = DataRequest(CorpusRequest(corpus), protocol=f"fixed:{root / 'splits' / corpus}.csv")
-    return prepare_dataset(request, display, names=feature_view(settings).needs, dtype=settings["features.dtype"])
+    return prepare_dataset(
+        request, display, names=feature_view(settings).required_families, dtype=settings["features.dtype"]
+    )
 
 
 def missing(row: Row, dataset: Dataset) -> Iterator[tuple[Split, list[int]]]:
@@ -409,13 +422,13 @@ def run(name: str, corpus: str, where: Cluster, display: Display) -> dict[str, A
         row.minutes, began = row.minutes + (now - began) / 60, now
         row.write()
         publish(row.as_json(dataset))
-        targets = split.manifest.targets(dataset.labels)[split.test]
+        targets = split.manifest.encode_targets(dataset.labels)[split.test]
         told_uars = ", ".join(f"{uar(targets, each.predicted, len(dataset.labels)):.3f}" for each in found)
-        display.say(f"{corpus} {name}: fold {split.fold}: UAR {told_uars}, {60 * row.minutes:.0f} s")
+        display.print_line(f"{corpus} {name}: fold {split.fold}: UAR {told_uars}, {60 * row.minutes:.0f} s")
     return row.as_json(dataset)
 
 
-def gain(pair: tuple[str, str], corpus: str, display: Display) -> Compared:
+def gain(pair: tuple[str, str], corpus: str, display: Display) -> ArmComparison:
     """Return what the second row gains over the first on a corpus, by their published predictions."""
     rows = [Row.begun(name, corpus) for name in pair]
     dataset = dataset_of(corpus, rows[0].recipe, display)
@@ -426,7 +439,7 @@ def gain(pair: tuple[str, str], corpus: str, display: Display) -> Compared:
         np.array([[dataset.labels.index(line["predicted"]) for line in run] for run in arm]) for arm in lines
     )
     targets = np.array([dataset.labels.index(line["truth"]) for line in lines[0][0]])
-    return compare(targets, first, second, np.array([speaker_of[line["path"]] for line in lines[0][0]]))
+    return compare_arms(targets, first, second, np.array([speaker_of[line["path"]] for line in lines[0][0]]))
 
 
 def repeat(name: str, corpus: str, fold: int, where: Cluster, display: Display) -> None:
@@ -442,7 +455,7 @@ def repeat(name: str, corpus: str, fold: int, where: Cluster, display: Display) 
         before = row.predictions.get((split.fold, seed))
         right = sum(line["truth"] == line["predicted"] for line in now)
         same = "not published" if before is None else f"{sum(map(_same, now, before))} as published"
-        display.say(f"{corpus} {name}: fold {split.fold}, seed {seed}: {right} of {len(now)} right; {same}")
+        display.print_line(f"{corpus} {name}: fold {split.fold}, seed {seed}: {right} of {len(now)} right; {same}")
 
 
 def _same(line: dict[str, str], other: dict[str, str]) -> bool:
@@ -461,7 +474,7 @@ def main() -> None:
     corpora = (options.corpus,) if options.corpus else CORPORA
     for name in (name for name in options.rows if name not in RECIPES):
         raise UnknownChoice("row", name, RECIPES)
-    with cluster() as where:
+    with connect_cluster() as where:
         for name in options.rows or RECIPES:
             for corpus in corpora:
                 if options.fold is not None:
@@ -476,7 +489,7 @@ def main() -> None:
     for corpus in corpora:
         for pair in PAIRS:
             if all((name, corpus) in done for name in pair):
-                display.say(f"{corpus}, {pair[1]} over {pair[0]}: {gain(pair, corpus, display).verdict}")
+                display.print_line(f"{corpus}, {pair[1]} over {pair[0]}: {gain(pair, corpus, display).verdict}")
     print(json.dumps({"rows": rows or published()}))
 
 

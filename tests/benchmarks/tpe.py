@@ -20,7 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ser_platform.tuning.samplers.bounded_history import CappedTpe
+from ser_platform.tuning.samplers.bounded_history import BoundedTpeSampler
 from ser_platform.tuning.search_space.space import Axis
 
 HISTORIES = (100, 1_000, 10_000)
@@ -81,7 +81,7 @@ def ask_ms(history: int, sampler: TPESampler) -> float:
 
 def tpe_ask_ms(history: int) -> float:
     """Return the median milliseconds of a proposal of the platform's TPE behind `history` trials."""
-    return ask_ms(history, CappedTpe(seed=0))
+    return ask_ms(history, BoundedTpeSampler(seed=0))
 
 
 def main() -> None:

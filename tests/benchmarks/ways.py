@@ -55,13 +55,13 @@ def prepare(folder: Path, corpus: str, n_trials: int) -> None:
     from ser_platform.progress import Display
 
     display = Display(Console(stderr=True))
-    prepared = prepare_dataset(DataRequest(CorpusRequest(corpus)), display, one_split=True, names=["log_mel"])
+    prepared = prepare_dataset(DataRequest(CorpusRequest(corpus)), display, require_one_split=True, names=["log_mel"])
     split, labels = prepared.split, prepared.labels
     np.savez(
         folder / "task.npz",
         hashes=np.array(prepared.hashes),
         speakers=np.array(split.manifest.column("speaker"), dtype=str),
-        targets=split.manifest.targets(labels),
+        targets=split.manifest.encode_targets(labels),
         labels=np.array(labels),
         train=split.train,
         dev=split.dev,
@@ -71,24 +71,24 @@ def prepare(folder: Path, corpus: str, n_trials: int) -> None:
 
 def load() -> Any:
     """Return the task, its features opened from disk."""
-    from ser_platform.tuning.execution.fit_job import Task
+    from ser_platform.tuning.execution.fit_job import TrialData
 
     with np.load(os.environ[TASK]) as stored:
         hashes, labels, speakers = (tuple(stored[name].tolist()) for name in ("hashes", "labels", "speakers"))
-        return Task(hashes, stored["targets"], labels, stored["train"], stored["dev"], speakers)
+        return TrialData(hashes, stored["targets"], labels, stored["train"], stored["dev"], speakers)
 
 
 def train(config: dict[str, Any], data: Any, epochs: int) -> Iterator[dict[str, Any]]:
     """Yield each epoch's result of one configuration: the training loop of the platform, as its own trials run it."""
     from dataclasses import asdict
 
-    from ser_platform.distillation.student_loss import student_loss
+    from ser_platform.distillation.student_loss import make_student_loss
     from ser_platform.settings import resolve
     from ser_platform.training.trainers import make_trainer
     from ser_platform.tuning.execution.fit_job import prepare_process
 
     settings = resolve({**BASE, **config, "train.epochs": epochs})
-    for result in make_trainer(settings, data.data(settings), student_loss, prepare_process(0.0)).epochs():
+    for result in make_trainer(settings, data.data(settings), make_student_loss, prepare_process(0.0)).epochs():
         yield asdict(result)
 
 
@@ -145,18 +145,18 @@ def platform_way(folder: Path) -> dict[str, Any]:
     """Run the trials by the platform's search: book, journal, Tune, MLflow."""
     configs = json.loads((folder / "configs.json").read_text())
     began = time.time()
-    from ser_platform.tracking.mlflow_store import experiment_id, open_client
-    from ser_platform.tuning.execution.cluster import cluster
+    from ser_platform.tracking.mlflow_store import find_or_create_experiment, open_client
+    from ser_platform.tuning.execution.cluster import connect_cluster
     from ser_platform.tuning.execution.tune_adapter import (
         search,  # which imports torch, Ray and Optuna, as ser tune has before
     )
     from ser_platform.tuning.search_space.space import Axis, Budget, SchedulerPlan, Space
-    from ser_platform.tuning.study.study_folder import new_study
-    from ser_platform.workflows.run_study import StudyBook, StudyRuns, make_sampler, trial_tags
+    from ser_platform.tuning.study.study_folder import create_study_folder
+    from ser_platform.workflows.run_study import StudyRecorder, StudyRuns, make_sampler, make_trial_tags
 
     client = open_client()  # before the cluster's start, as ser tune does
-    experiment, imported = experiment_id(client, "throughput"), time.time()
-    with cluster() as where:
+    experiment, imported = find_or_create_experiment(client, "throughput"), time.time()
+    with connect_cluster() as where:
         started = time.time()
         axes = tuple(
             Axis(name, "choice", tuple(dict.fromkeys(config[name] for config in configs)), None, {})
@@ -165,14 +165,14 @@ def platform_way(folder: Path) -> dict[str, Any]:
         stops = SchedulerPlan("none") if WHOLE in os.environ else SchedulerPlan("asha", GRACE, FACTOR)
         budget = Budget(len(configs))
         space = Space("throughput", "student", BASE, axes, budget=budget, scheduler=stops)
-        study = new_study("throughput", role="student", corpus="emodb")
+        study = create_study_folder("throughput", role="student", corpus="emodb")
         tracked = UNTRACKED not in os.environ
-        runs = StudyRuns(client, experiment, study.name, {}, trial_tags, study.path) if tracked else Untracked()
-        trials = study.open(make_sampler(space, done=0))
+        runs = StudyRuns(client, experiment, study.name, {}, make_trial_tags, study.path) if tracked else Untracked()
+        trials = study.open_study(make_sampler(space, n_existing=0))
         for config in configs:
             trials.enqueue_trial(config)
         task = load()
-        book = StudyBook(space, trials, len(task.labels), runs)
+        book = StudyRecorder(space, trials, len(task.labels), runs)
         searching = time.time()
         records = search(book, [task], where, study)
         searched = time.time()
@@ -181,12 +181,12 @@ def platform_way(folder: Path) -> dict[str, Any]:
     return {
         "way": "platform",
         "trials": len(book.records),
-        "errors": book.counts["failed"],
-        "epochs": sum(len(record.scores) for record in book.records.values()),
+        "errors": book.state_counts["failed"],
+        "epochs": sum(len(record.scores_by_epoch) for record in book.records.values()),
         "wall_seconds": wall,
         "study_seconds": began + wall - imported,
         "training_seconds": sum(sum(record.epoch_seconds) for record in book.records.values()),
-        "best": records[0].score,
+        "best": records[0].best_dev_uar,
         "parts": {
             "imports": imported - began,
             "cluster": started - imported,

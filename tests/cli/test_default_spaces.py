@@ -12,12 +12,12 @@ from ser_platform.cli.tune import (
     DEMO_CONFIRM,
     DEMO_SETTINGS,
     DEMO_TRIALS,
-    ON_ENCODER,
+    ENCODER_SPACES,
     _default_spaces,
-    _shortened,
+    _limit_demo,
 )
-from ser_platform.encoders import encoder_at_hand, encoder_lookup, pinned_name
-from ser_platform.tuning.search_space.requirements import heard_families
+from ser_platform.encoders import encoder_lookup, find_default_encoder, resolve_pinned_name
+from ser_platform.tuning.search_space.requirements import list_input_families
 from ser_platform.tuning.search_space.yaml_file import read_space
 
 
@@ -29,7 +29,7 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
 
 def test_the_teacher_is_made_of_the_whisper_that_is_there(pretrained):
     spaces, fixed = _default_spaces({})
-    assert spaces == ON_ENCODER and fixed == {"model.backbone": pinned_name("tiny-whisper")}
+    assert spaces == ENCODER_SPACES and fixed == {"model.backbone": resolve_pinned_name("tiny-whisper")}
 
 
 def test_a_whisper_of_size_base_goes_before_others(pretrained, tmp_path, monkeypatch):
@@ -37,7 +37,7 @@ def test_a_whisper_of_size_base_goes_before_others(pretrained, tmp_path, monkeyp
         shutil.copytree(pretrained / "tiny-whisper", tmp_path / "several" / name)
     shutil.copytree(pretrained / "tiny-wavlm", tmp_path / "several" / "a-base-wavlm")
     monkeypatch.setenv("SER_PRETRAINED", str(tmp_path / "several"))
-    assert encoder_at_hand(pytest.fail) == "whisper-base-encoder"
+    assert find_default_encoder(pytest.fail) == "whisper-base-encoder"
 
 
 def test_an_encoder_that_is_broken_is_told_of_and_left_out(pretrained, tmp_path, monkeypatch, capsys):
@@ -46,14 +46,14 @@ def test_an_encoder_that_is_broken_is_told_of_and_left_out(pretrained, tmp_path,
     (tmp_path / "several" / "a-broken" / "config.json").write_text("{")
     monkeypatch.setenv("SER_PRETRAINED", str(tmp_path / "several"))
     spaces, fixed = _default_spaces({})
-    assert spaces == ON_ENCODER and fixed == {"model.backbone": pinned_name("b-whisper")}
+    assert spaces == ENCODER_SPACES and fixed == {"model.backbone": resolve_pinned_name("b-whisper")}
     said = capsys.readouterr().err
     assert said.startswith("left out: ") and "a-broken" in said and said.count("\n") == 1
 
 
 def test_what_shows_the_way_in_five_minutes_changes_no_space_that_is_named():
-    assert _shortened([], "demo") == (DEMO_TRIALS, DEMO_CONFIRM, DEMO_SETTINGS)
-    assert _shortened(["duration"], "demo") == _shortened([], "ravdess") == (None, None, {})
+    assert _limit_demo([], "demo") == (DEMO_TRIALS, DEMO_CONFIRM, DEMO_SETTINGS)
+    assert _limit_demo(["duration"], "demo") == _limit_demo([], "ravdess") == (None, None, {})
 
 
 def test_the_listing_says_what_each_space_answers(capsys):
@@ -78,12 +78,12 @@ def test_without_an_encoder_the_teacher_is_trained_from_scratch(forget):
 
 
 def test_a_whisper_in_the_cache_of_the_hub_is_at_hand(pretrained, forget, tmp_path):
-    repository = tmp_path / "hub" / f"models--{encoder_lookup.OF_HUB.replace('/', '--')}"
+    repository = tmp_path / "hub" / f"models--{encoder_lookup.DEFAULT_HUB_ENCODER.replace('/', '--')}"
     shutil.copytree(pretrained / "tiny-whisper", repository / "snapshots" / "abc")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
     forget()
-    assert encoder_at_hand(pytest.fail) == encoder_lookup.OF_HUB
+    assert find_default_encoder(pytest.fail) == encoder_lookup.DEFAULT_HUB_ENCODER
 
 
 @pytest.mark.parametrize("setting", ["model.name", "features.sets"])
@@ -92,11 +92,11 @@ def test_who_fixes_an_architecture_tunes_that(setting, pretrained):
 
 
 def test_who_names_an_encoder_tunes_on_that(pretrained):
-    assert _default_spaces({"model.backbone": "tiny-wavlm"}) == (ON_ENCODER, {})
+    assert _default_spaces({"model.backbone": "tiny-wavlm"}) == (ENCODER_SPACES, {})
 
 
 def test_the_shipped_space_hears_one_family_of_the_encoder_that_is_named(pretrained, request):
     space = read_space(request.config.rootpath / "search_spaces" / "teacher_pretrained.yaml")
     chosen = space.with_overrides({"model.backbone": "tiny-wavlm"})
-    assert heard_families([chosen]) == (f"{pinned_name('tiny-wavlm')}.statistics",)
-    assert chosen.settings({})["model.backbone"] == pinned_name("tiny-wavlm")
+    assert list_input_families([chosen]) == (f"{resolve_pinned_name('tiny-wavlm')}.statistics",)
+    assert chosen.resolve_settings({})["model.backbone"] == resolve_pinned_name("tiny-wavlm")

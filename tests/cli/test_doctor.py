@@ -10,7 +10,7 @@ import soxr
 from typer.testing import CliRunner
 
 from ser_platform.cli import app
-from ser_platform.corpora.corpus_lookup import find_corpus, located
+from ser_platform.corpora.corpus_lookup import find_corpus, locate_corpus
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ REAL = pytest.mark.corpora
 
 
 def real(name):
-    if located(name) is None:
+    if locate_corpus(name) is None:
         pytest.skip(f"no {name} under SER_CORPORA")
     return name
 

@@ -62,7 +62,7 @@ def ser(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 
 def answer(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     """Put a person at the terminal who types `line`."""
-    monkeypatch.setattr(verb, "_somebody_is_there", lambda: True)
+    monkeypatch.setattr(verb, "_is_interactive", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda question, default: line == "y")
 
 
@@ -151,7 +151,7 @@ def test_a_corpus_behind_a_registration_says_where_in_one_line(ser, monkeypatch)
     code, out, err = ser("corpora", "fetch", "savee", "--accept-licence")
     assert code == 2
     assert out == "" and err.count("\n") == 1
-    assert savee.FACTS.how in err
+    assert savee.FACTS.how_to_get in err
 
 
 def test_a_failing_server_is_the_work_not_the_user(official, ser) -> None:
@@ -174,10 +174,10 @@ def test_ctrl_c_says_how_to_go_on(official, ser, monkeypatch) -> None:
 def test_a_log_gets_a_line_now_and_then_with_bytes_rate_and_time_left(monkeypatch, capsys) -> None:
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    lines = verb.Lines(verb.console(), "ravdess")
+    lines = verb.ProgressLog(verb.console(), "ravdess")
     for second in range(0, 41):
         now[0] = 100.0 + second
-        lines.received(10_000_000 + second * 1_000_000, 50_000_000)  # 10 MB were there before
+        lines.report_bytes(10_000_000 + second * 1_000_000, 50_000_000)  # 10 MB were there before
     said = capsys.readouterr().out.splitlines()
     assert said == [
         "ravdess: 25.0 MB of 50.0 MB, 1.0 MB/s, 25 s left",
@@ -188,10 +188,10 @@ def test_a_log_gets_a_line_now_and_then_with_bytes_rate_and_time_left(monkeypatc
 
 def test_a_terminal_gets_a_bar(capsys) -> None:
     out = verb.Console(force_terminal=True, width=100)
-    with verb.Bar(out, "ravdess") as bar:
-        bar.received(1_000_000, 4_000_000)
-        bar.say("the server answers 503 [Service Unavailable]; try 2 of 5 in 1 s")
-        bar.received(4_000_000, 4_000_000)
+    with verb.ProgressBar(out, "ravdess") as bar:
+        bar.report_bytes(1_000_000, 4_000_000)
+        bar.report("the server answers 503 [Service Unavailable]; try 2 of 5 in 1 s")
+        bar.report_bytes(4_000_000, 4_000_000)
     said = capsys.readouterr().out
     assert "4.0/4.0 MB" in said
     assert "503 [Service Unavailable]" in said

@@ -8,7 +8,7 @@ from ser_platform import cli
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.features.dataset import DataRequest
 from ser_platform.settings import slots
-from ser_platform.workflows.train_plan import TrainingPlan
+from ser_platform.workflows.train_plan import TrainRequest
 
 
 @pytest.fixture
@@ -52,10 +52,10 @@ def test_who_is_to_be_trained_must_be_said(refused) -> None:
 
 
 def test_resume_refuses_another_command_and_a_finished_training(refused) -> None:
-    plan = TrainingPlan("teacher", DataRequest(CorpusRequest("demo")), {"seed": 1}, name="train-teacher-demo")
+    plan = TrainRequest("teacher", DataRequest(CorpusRequest("demo")), {"seed": 1}, name="train-teacher-demo")
     plan.save()
     assert "train-teacher-demo as it began: seed was 1, is 2" in refused("--resume", "--set", "seed=2")
     assert "--role was teacher, is student" in refused("student", "--resume")
     assert "--corpus was demo, is emodb" in refused("--resume", "--corpus", "emodb")
-    plan.end()
+    plan.remove_folder()
     assert "nothing to resume here" in refused("teacher", "--resume")

@@ -19,7 +19,7 @@ class Web:
     """What the server gives, and what it was asked.
 
     Attributes:
-        content: the body of `/file`.
+        content: the body of `/note`.
         etag: its version; None sends none.
         ranges: whether it can resume.
         drops: for each coming answer, after how many bytes of the body the connection breaks; None: not at all.

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ser_platform.corpora.corpus_lookup import CorpusRequest, find_corpus, gather, located
+from ser_platform.corpora.corpus_lookup import CorpusRequest, find_corpus, locate_corpus, read_requested_speech
 from ser_platform.corpora.datasets import CORPORA
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
 
@@ -30,7 +30,7 @@ def filled(folder, *names):
 def test_a_name_is_looked_up_under_ser_corpora(speech):
     filled(speech / "emodb", NAMES["emodb"])
     found = find_corpus("emodb")
-    assert (found.name, found.root) == ("emodb", speech / "emodb")
+    assert (found.adapter_name, found.root) == ("emodb", speech / "emodb")
 
 
 def test_a_name_may_go_on_after_a_hyphen(speech):
@@ -41,20 +41,20 @@ def test_a_name_may_go_on_after_a_hyphen(speech):
 def test_the_plain_name_goes_first(speech):
     filled(speech / "ravdess-speech")
     filled(speech / "ravdess")
-    assert located("ravdess") == speech / "ravdess"
+    assert locate_corpus("ravdess") == speech / "ravdess"
 
 
 def test_another_corpus_that_begins_alike_is_not_taken(speech):
     filled(speech / "emodb2")
-    assert located("emodb") is None
+    assert locate_corpus("emodb") is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_is_recognised_by_its_file_names(name, tmp_path):
     root = filled(tmp_path / "somewhere", NAMES[name])
     found = find_corpus(str(root))
-    assert (found.name, found.root) == (name, root)
-    assert len(found.manifest()) == 1
+    assert (found.adapter_name, found.root) == (name, root)
+    assert len(found.read_manifest()) == 1
 
 
 def test_a_relative_path_becomes_absolute(tmp_path):
@@ -64,14 +64,14 @@ def test_a_relative_path_becomes_absolute(tmp_path):
 
 def test_the_user_may_say_which_corpus_it_is(tmp_path):
     root = filled(tmp_path / "spoken", NAMES["ravdess"])
-    manifest = find_corpus(str(root), as_name="demo").manifest()
+    manifest = find_corpus(str(root), as_name="demo").read_manifest()
     assert list(manifest.column("corpus")) == ["demo"]
 
 
 def test_one_odd_file_does_not_hide_the_corpus_and_is_named(tmp_path):
     root = filled(tmp_path / "spoken", "03a01Fa.wav", "03a01Nc.wav", "notes.wav")
     with pytest.raises(CorpusError, match=r"notes\.wav.*no EmoDB name"):
-        find_corpus(str(root)).manifest()
+        find_corpus(str(root)).read_manifest()
 
 
 def test_an_unknown_name_is_refused_naming_the_valid_ones(speech):
@@ -86,7 +86,7 @@ def test_many_odd_files_are_named_in_part_and_counted(tmp_path):
     with pytest.raises(
         CorpusError, match=r"notes0\.wav.*notes4\.wav[^;]*; and 2 more, see: ser corpora doctor .*spoken$"
     ):
-        find_corpus(str(root), as_name="emodb").manifest()
+        find_corpus(str(root), as_name="emodb").read_manifest()
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -97,7 +97,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_an_empty_folder_is_refused_under_its_name_too(speech):
     filled(speech / "emodb", "README.md")
     with pytest.raises(CorpusError, match="holds no audio"):
-        find_corpus("emodb").manifest()
+        find_corpus("emodb").read_manifest()
 
 
 def test_names_of_no_corpus_are_refused_with_the_way_out(tmp_path):
@@ -131,7 +131,7 @@ def english_and_german(speech):
 
 
 def test_one_corpus_keeps_its_ids(english_and_german):
-    gathered = gather(CorpusRequest("emodb"))
+    gathered = read_requested_speech(CorpusRequest("emodb"))
     assert (gathered.name, list(gathered.manifest.column("id")), gathered.notes) == (
         "emodb",
         ["03a01La", "03a01Wa"],
@@ -140,7 +140,7 @@ def test_one_corpus_keeps_its_ids(english_and_german):
 
 
 def test_joined_corpora_keep_their_speakers_apart_and_their_ids_carry_the_corpus(english_and_german):
-    gathered = gather(CorpusRequest("savee+emodb"))
+    gathered = read_requested_speech(CorpusRequest("savee+emodb"))
     assert gathered.name == "savee+emodb"
     assert list(gathered.manifest.column("id")) == [
         "savee/DC_a01",
@@ -156,39 +156,39 @@ def test_joined_corpora_keep_their_speakers_apart_and_their_ids_carry_the_corpus
 def test_speakers_of_the_same_number_in_two_corpora_stay_two(speech):
     filled(speech / "ravdess", "03-01-05-01-01-01-03.wav")
     filled(speech / "emodb", "03a01Wa.wav")
-    assert gather(CorpusRequest("ravdess+emodb")).manifest.speakers == ("emodb-03", "ravdess-03")
+    assert read_requested_speech(CorpusRequest("ravdess+emodb")).manifest.speakers == ("emodb-03", "ravdess-03")
 
 
 def test_an_actor_who_speaks_and_sings_is_one_speaker(speech):
     filled(speech / "ravdess", "03-01-05-01-01-01-03.wav")
     filled(speech / "ravdess-song", "03-02-05-01-01-01-03.wav")
-    gathered = gather(CorpusRequest("ravdess+ravdess_song"))
+    gathered = read_requested_speech(CorpusRequest("ravdess+ravdess_song"))
     assert (len(gathered.manifest), gathered.manifest.speakers) == (2, ("ravdess-03",))
 
 
 def test_paths_can_be_joined_too(english_and_german):
-    gathered = gather(CorpusRequest(f"{english_and_german / 'savee'}+{english_and_german / 'emodb'}"))
+    gathered = read_requested_speech(CorpusRequest(f"{english_and_german / 'savee'}+{english_and_german / 'emodb'}"))
     assert (gathered.name, len(gathered.manifest)) == ("savee+emodb", 5)
 
 
 def test_a_folder_with_a_plus_in_its_name_is_one_corpus(tmp_path):
     root = filled(tmp_path / "old+new", "03a01Wa.wav")
-    assert gather(CorpusRequest(str(root))).name == "emodb"
+    assert read_requested_speech(CorpusRequest(str(root))).name == "emodb"
 
 
 @pytest.mark.parametrize("corpus", ["emodb+emodb", "emodb+{speech}/emodb"])
 def test_the_same_corpus_twice_is_refused(corpus, english_and_german):
     with pytest.raises(UserError, match="names a corpus twice"):
-        gather(CorpusRequest(corpus.format(speech=english_and_german)))
+        read_requested_speech(CorpusRequest(corpus.format(speech=english_and_german)))
 
 
 def test_an_unknown_corpus_of_a_join_is_named(english_and_german):
     with pytest.raises(UnknownChoice, match="unknown corpus 'emo-db'"):
-        gather(CorpusRequest("savee+emo-db"))
+        read_requested_speech(CorpusRequest("savee+emo-db"))
 
 
 def test_label_rules_merge_and_drop_and_say_so(english_and_german):
-    gathered = gather(CorpusRequest("savee+emodb", labels="4, surprise -> happiness"))
+    gathered = read_requested_speech(CorpusRequest("savee+emodb", labels="4, surprise -> happiness"))
     assert gathered.manifest.labels == ("neutral", "happiness", "anger")
     assert gathered.notes == (
         "labels '4, surprise -> happiness': no clip of sadness",
@@ -197,7 +197,7 @@ def test_label_rules_merge_and_drop_and_say_so(english_and_german):
 
 
 def test_shared_labels_are_those_of_every_corpus(english_and_german):
-    gathered = gather(CorpusRequest("savee+emodb", labels="shared"))
+    gathered = read_requested_speech(CorpusRequest("savee+emodb", labels="shared"))
     assert (gathered.manifest.labels, len(gathered.manifest)) == (("anger",), 2)
     assert gathered.notes == (
         "labels 'shared': neutral dropped (clips: 1), surprise dropped (clips: 1), boredom dropped (clips: 1)",
@@ -206,14 +206,14 @@ def test_shared_labels_are_those_of_every_corpus(english_and_german):
 
 def test_label_rules_that_leave_nothing_are_refused(english_and_german):
     with pytest.raises(CorpusError, match="no clip is left of anger, boredom after the rules for labels"):
-        gather(CorpusRequest("emodb", labels="drop anger, drop boredom"))
+        read_requested_speech(CorpusRequest("emodb", labels="drop anger, drop boredom"))
 
 
 def test_files_that_a_corpus_leaves_out_are_counted_by_reason(speech):
     filled(speech / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
     filled(speech / "tess" / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
     filled(speech / "ravdess", "03-01-05-01-01-01-03.wav", "03-02-05-01-01-01-03.wav")
-    gathered = gather(CorpusRequest("tess+ravdess"))
+    gathered = read_requested_speech(CorpusRequest("tess+ravdess"))
     assert gathered.notes == ("tess: left out second copy (files: 2)", "ravdess: left out song (files: 1)")
     assert len(gathered.manifest) == 3
 
@@ -221,26 +221,26 @@ def test_files_that_a_corpus_leaves_out_are_counted_by_reason(speech):
 def test_a_corpus_of_which_all_is_left_out_says_why(speech):
     filled(speech / "ravdess", "03-02-05-01-01-01-03.wav")
     with pytest.raises(CorpusError, match=r"holds no audio of ravdess \(.*\); left out: song \(files: 1\)"):
-        gather(CorpusRequest("ravdess"))
+        read_requested_speech(CorpusRequest("ravdess"))
 
 
 def test_speakers_can_be_taken_from_the_path(speech):
     filled(speech / "own" / "anna" / "anger", "1.wav")
     filled(speech / "own" / "bert" / "joy", "1.wav")
-    gathered = gather(CorpusRequest("own", speaker_from=r"^([^/]+)/"))
+    gathered = read_requested_speech(CorpusRequest("own", speaker_from=r"^([^/]+)/"))
     assert list(gathered.manifest.column("speaker")) == ["folder-own-anna", "folder-own-bert"]
 
 
 def test_speakers_that_a_corpus_names_are_not_replaced(speech):
     filled(speech / "emodb", "03a01Wa.wav")
     with pytest.raises(UserError, match=r"03a01Wa\.wav is by emodb-03"):
-        gather(CorpusRequest("emodb", speaker_from=r"(\w\d\d)[A-Z]"))
+        read_requested_speech(CorpusRequest("emodb", speaker_from=r"(\w\d\d)[A-Z]"))
 
 
 def test_of_several_corpora_the_pattern_is_for_the_folders(speech):
     filled(speech / "own" / "anna" / "anger", "1.wav")
     filled(speech / "emodb", "03a01Wa.wav")
-    gathered = gather(CorpusRequest("own+emodb", speaker_from=r"^([^/]+)/"))
+    gathered = read_requested_speech(CorpusRequest("own+emodb", speaker_from=r"^([^/]+)/"))
     assert gathered.manifest.speakers == ("emodb-03", "folder-own-anna")
 
 
@@ -249,27 +249,27 @@ def test_a_speaker_spelt_in_two_ways_is_refused(one, other, speech):
     filled(speech / "own" / one / "anger", "1.wav")
     filled(speech / "own" / other / "joy", "1.wav")
     with pytest.raises(CorpusError, match="folder-own-.* and .*folder-own-.* seem to be one"):
-        gather(CorpusRequest("own", speaker_from=r"^([^/]+)/"))
+        read_requested_speech(CorpusRequest("own", speaker_from=r"^([^/]+)/"))
 
 
 def test_clips_whose_folder_says_another_emotion_than_their_name_are_refused(tmp_path):
     root = filled(tmp_path / "mine" / "sad", NAMES["emodb"]).parent
     with pytest.raises(CorpusError, match="it is happiness, by its folder sadness; say which counts: --as emodb or"):
         find_corpus(str(root))
-    assert find_corpus(str(root), as_name="folder").manifest().labels == ("sadness",)
+    assert find_corpus(str(root), as_name="folder").read_manifest().labels == ("sadness",)
 
 
 def test_a_table_in_the_folder_counts_whatever_the_files_are_called(tmp_path):
     root = filled(tmp_path / "mine", NAMES["emodb"])
     (root / "metadata.csv").write_text(f"file_name,emotion\n{NAMES['emodb']},sad\n")
-    assert find_corpus(str(root)).manifest().labels == ("sadness",)
+    assert find_corpus(str(root)).read_manifest().labels == ("sadness",)
 
 
 def test_columns_are_mapped_only_where_there_is_a_table(speech):
     filled(speech / "emodb", NAMES["emodb"])
     filled(speech / "tess", "OAF_back_angry.wav")
     with pytest.raises(UserError, match="has no table whose columns could be mapped"):
-        gather(CorpusRequest("emodb+tess", columns={"emotion": "label"}))
+        read_requested_speech(CorpusRequest("emodb+tess", columns={"emotion": "label"}))
 
 
 def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
@@ -277,7 +277,7 @@ def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
     root = tmp_path / "corpus"
     root.mkdir()
     (root / "linked").symlink_to(elsewhere)
-    assert len(find_corpus(str(root)).manifest()) == 1
+    assert len(find_corpus(str(root)).read_manifest()) == 1
     (root / "round").symlink_to(root)
     with pytest.raises(CorpusError, match="links go round in a circle"):
         find_corpus(str(root))
@@ -286,7 +286,7 @@ def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
 def test_a_path_that_names_no_speaker_is_a_misfit(speech):
     filled(speech / "own" / "anger", "1.wav")
     with pytest.raises(CorpusError, match=r"1\.wav: --speaker-from '\^\(\[b\]\+\)/' finds no speaker"):
-        gather(CorpusRequest("own", speaker_from="^([b]+)/"))
+        read_requested_speech(CorpusRequest("own", speaker_from="^([b]+)/"))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_a_path_that_names_no_speaker_is_a_misfit(speech):
 )
 def test_a_pattern_that_cannot_name_speakers_is_refused(pattern, message, english_and_german):
     with pytest.raises(UserError, match=f"--speaker-from {message}" if "'" in message else message):
-        gather(CorpusRequest("emodb", speaker_from=pattern))
+        read_requested_speech(CorpusRequest("emodb", speaker_from=pattern))
 
 
 def test_a_file_name_that_is_not_utf8_is_refused_by_name(tmp_path):
@@ -310,9 +310,9 @@ def test_a_file_name_that_is_not_utf8_is_refused_by_name(tmp_path):
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     with pytest.raises(CorpusError, match="03a01W.a.wav: its name is not UTF-8"):
-        find_corpus(str(root)).manifest()
+        find_corpus(str(root)).read_manifest()
 
 
 def test_a_folder_of_videos_is_recognised(tmp_path, ffmpeg):
     root = filled(tmp_path / "friends" / "train_splits", "dia0_utt0.mp4", "dia0_utt1.mp4").parent
-    assert find_corpus(str(root)).name == "meld"
+    assert find_corpus(str(root)).adapter_name == "meld"

@@ -37,7 +37,7 @@ def test_a_model_of_the_split_has_heard_train_and_dev_but_not_test(split):
     assert lineage.trained_speakers == split.speakers("train")
     assert lineage.selected_speakers == split.speakers("dev")
     refuse_leak(lineage, split, "its own model")
-    heard = lineage.heard(split.manifest)
+    heard = lineage.find_overlap(split.manifest)
     assert sorted(heard) == sorted(split.manifest.column("id")[np.concatenate([split.train, split.dev])])
 
 
@@ -65,7 +65,7 @@ def test_the_same_clip_under_another_speakers_name_is_found(split):
 def test_clips_without_a_digest_are_told_by_their_speaker(split):
     bare = Lineage.of_clips(corpus("other").with_column("audio_sha256", [None] * 12))
     assert bare.trained_audio == ()
-    assert bare.heard(split.manifest) == []
+    assert bare.find_overlap(split.manifest) == []
 
 
 def test_a_descendant_has_heard_what_its_ancestors_heard(split):

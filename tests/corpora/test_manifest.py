@@ -104,8 +104,8 @@ def test_a_missing_column_or_value_is_refused_by_name(name):
 def test_labels_are_in_canonical_order_and_targets_are_their_indices():
     manifest = manifest_of(FULL, BARE)
     assert manifest.labels == ("neutral", "anger")
-    assert manifest.targets(manifest.labels).tolist() == [1, 0]
-    assert manifest.targets(("anger", "fear", "neutral")).tolist() == [0, 2]
+    assert manifest.encode_targets(manifest.labels).tolist() == [1, 0]
+    assert manifest.encode_targets(("anger", "fear", "neutral")).tolist() == [0, 2]
 
 
 def test_rows_are_taken_in_the_order_asked_for():
@@ -133,25 +133,25 @@ def test_words_that_look_like_nothing_stay_words(tmp_path):
 def test_counts_are_by_two_columns():
     manifest = manifest_of(BARE, replace(BARE, id="05"), replace(BARE, id="06", speaker="made-001", emotion="anger"))
     assert manifest.speakers == ("made-001", "made-008")
-    assert manifest.coded("emotion")[1] == ("anger", "neutral")
-    assert manifest.counts("speaker", "emotion").tolist() == [[1, 0], [0, 2]]
+    assert manifest.encode_column("emotion")[1] == ("anger", "neutral")
+    assert manifest.cross_tabulate("speaker", "emotion").tolist() == [[1, 0], [0, 2]]
 
 
 def test_an_empty_value_has_no_code():
-    codes, values = manifest_of(BARE, replace(BARE, id="05", sex="male")).coded("sex")
+    codes, values = manifest_of(BARE, replace(BARE, id="05", sex="male")).encode_column("sex")
     assert (codes.tolist(), values) == ([-1, 0], ("male",))
 
 
 def test_joined_corpora_keep_ids_apart():
-    joined = Manifest.joined([manifest_of(BARE), manifest_of(replace(BARE, corpus="other", speaker="other-008"))])
+    joined = Manifest.join([manifest_of(BARE), manifest_of(replace(BARE, corpus="other", speaker="other-008"))])
     assert list(joined.column("id")) == ["made/04", "other/04"]
     assert joined.corpora == ("made", "other")
 
 
 def test_relabelling_renames_and_drops():
     manifest = manifest_of(FULL, BARE, replace(BARE, id="05", emotion="calm"))
-    changed = manifest.relabelled({"anger": None, "neutral": "neutral", "calm": "neutral"})
+    changed = manifest.relabel({"anger": None, "neutral": "neutral", "calm": "neutral"})
     assert [(u.id, u.emotion) for u in changed] == [("04", "neutral"), ("05", "neutral")]
     assert changed.fingerprint != manifest.fingerprint
     with pytest.raises(CorpusError, match="no clip is left of anger, calm, neutral"):
-        manifest.relabelled({"anger": None, "neutral": None, "calm": None})
+        manifest.relabel({"anger": None, "neutral": None, "calm": None})

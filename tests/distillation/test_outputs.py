@@ -7,9 +7,9 @@ from ser_platform.distillation.outputs import (
     FOLD,
     REGISTERED,
     OutputsKey,
-    assemble,
-    averaged,
-    kept_outputs,
+    average_outputs,
+    list_outputs,
+    merge_fold_outputs,
     outputs_folder,
     require_labelled,
     write_outputs,
@@ -23,12 +23,12 @@ def outputs(*digests: str) -> dict[str, np.ndarray]:
 
 
 def test_two_clips_with_the_same_audio_get_the_same_logits() -> None:
-    logits = assemble([outputs("a"), outputs("b")], ["a", "b", "a"], 2)
+    logits = merge_fold_outputs([outputs("a"), outputs("b")], ["a", "b", "a"], 2)
     np.testing.assert_array_equal(logits[:, 0], [ord("a"), ord("b"), ord("a")])
 
 
 def test_a_clip_without_a_teacher_is_refused_where_one_is_needed() -> None:
-    logits = assemble([outputs("a")], ["a", "dev"], 2)
+    logits = merge_fold_outputs([outputs("a")], ["a", "dev"], 2)
     assert np.isnan(logits[1]).all()
     require_labelled(logits[:1])
     with pytest.raises(WorkFailed, match="labelled by no teacher"):
@@ -37,12 +37,12 @@ def test_a_clip_without_a_teacher_is_refused_where_one_is_needed() -> None:
 
 def test_a_clip_with_two_teachers_is_refused() -> None:
     with pytest.raises(WorkFailed, match="two fold teachers"):
-        assemble([outputs("a"), outputs("a")], ["a"], 2)
+        merge_fold_outputs([outputs("a"), outputs("a")], ["a"], 2)
 
 
 def test_a_mean_is_over_the_teachers_that_labelled_a_clip() -> None:
     said = [{"a": np.array([1.0, 3.0])}, {"a": np.array([3.0, 5.0]), "b": np.array([7.0, 9.0])}]
-    logits = averaged(said, ["a", "b", "c"], 2)
+    logits = average_outputs(said, ["a", "b", "c"], 2)
     np.testing.assert_array_equal(logits[:2], [[2.0, 4.0], [7.0, 9.0]])
     assert np.isnan(logits[2]).all()
 
@@ -80,7 +80,7 @@ def test_all_that_outputs_depend_on_is_in_their_address(change: dict[str, object
 def test_kept_outputs_are_listed_with_what_they_are_of_and_a_damaged_file_is_told() -> None:
     write_outputs(key(), ["a", "b"], np.zeros((2, 2), dtype=np.float32))
     (outputs_folder() / "torn.safetensors").write_bytes(b"no tensors")
-    whole, torn = sorted(kept_outputs(), key=lambda each: not each.is_readable)
+    whole, torn = sorted(list_outputs(), key=lambda each: not each.is_readable)
     assert whole.n_clips == 2 and whole.teacher_digest == "d" * 64
     assert whole.description["model"] == "bilstm" and whole.description["kind"] == FOLD
     assert not torn.is_readable

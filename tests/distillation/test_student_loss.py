@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ser_platform.distillation.student_loss import distillation_loss, student_loss
+from ser_platform.distillation.student_loss import distillation_loss, make_student_loss
 from ser_platform.settings import resolve
 from ser_platform.training.batches.batch import Batch
 
@@ -100,17 +100,17 @@ def test_the_loss_of_a_configuration_is_what_its_settings_say():
     expected = distillation_loss(
         student, teacher, targets, temperature=4.0, alpha=0.3, class_weights=weights, label_smoothing=0.2
     )
-    assert student_loss(settings, weights)(student, batch_of(teacher, targets)) == expected
+    assert make_student_loss(settings, weights)(student, batch_of(teacher, targets)) == expected
 
 
 def test_a_configuration_without_distillation_needs_no_teacher():
     student, _, targets = logits_and_targets()
     settings = resolve({"distill.alpha": 0.0, "train.label_smoothing": 0.0})
-    loss = student_loss(settings, None)(student, batch_of(None, targets))
+    loss = make_student_loss(settings, None)(student, batch_of(None, targets))
     torch.testing.assert_close(loss, F.cross_entropy(student, targets))
 
 
 def test_distillation_without_teacher_outputs_is_a_mistake():
     student, _, targets = logits_and_targets()
     with pytest.raises(AssertionError, match="teacher outputs"):
-        student_loss(resolve({"distill.alpha": 0.5}), None)(student, batch_of(None, targets))
+        make_student_loss(resolve({"distill.alpha": 0.5}), None)(student, batch_of(None, targets))

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ser_platform.distillation.student_loss import distillation_loss, student_loss
+from ser_platform.distillation.student_loss import distillation_loss, make_student_loss
 from ser_platform.distillation.teacher_terms import TERMS, dkd, kl, kl_standardised, mse
 from ser_platform.errors import UserError
 from ser_platform.settings import SETTINGS, resolve
@@ -121,7 +121,7 @@ def test_the_term_that_the_settings_name_is_paid(term: str) -> None:
     settings = resolve({"distill.alpha": 0.4, "distill.loss": term, "distill.beta": 3.0, "train.label_smoothing": 0.0})
     soft = TERMS[term](student, teacher, targets, 2.0, 3.0).mean()
     expected = 0.6 * F.cross_entropy(student, targets) + 0.4 * soft
-    torch.testing.assert_close(student_loss(settings, None)(student, batch), expected)
+    torch.testing.assert_close(make_student_loss(settings, None)(student, batch), expected)
 
 
 def test_a_mixture_of_clips_has_no_true_class_to_decouple() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ser_platform.encoders import encoders_here, find_encoder, keep, pinned_name, remember
+from ser_platform.encoders import find_encoder, list_local_encoders, register_encoder, resolve_pinned_name, save_encoder
 from ser_platform.encoders.encoder import Encoder
 from ser_platform.errors import UserError
 
@@ -54,14 +54,14 @@ def test_the_same_weights_at_a_path_have_the_same_digest(own, pretrained):
 
 
 def test_a_pinned_name_is_of_these_weights_or_of_none(own, forget, monkeypatch):
-    pinned = pinned_name(NAME)
-    assert find_encoder(pinned).pinned == pinned
+    pinned = resolve_pinned_name(NAME)
+    assert find_encoder(pinned).pinned_name == pinned
     forget()
     monkeypatch.setenv("SER_PRETRAINED", str(own))
     altered(own / NAME)
     with pytest.raises(UserError, match="have changed: they are .*, asked for is .*model.backbone="):
         find_encoder(pinned)
-    assert pinned_name(NAME) != pinned
+    assert resolve_pinned_name(NAME) != pinned
 
 
 def test_another_configuration_is_another_encoder(own):
@@ -74,14 +74,14 @@ def test_another_configuration_is_another_encoder(own):
 def test_a_missing_encoder_is_refused_naming_what_is_there(pretrained):
     with pytest.raises(UserError, match="no encoder 'whisper-huge': choose from .*tiny-wav2vec2.*, a path, or a name"):
         find_encoder("whisper-huge")
-    assert NAME in encoders_here()
+    assert NAME in list_local_encoders()
 
 
 def test_without_a_folder_of_encoders_the_variable_is_named(monkeypatch):
     monkeypatch.delenv("SER_PRETRAINED", raising=False)
     with pytest.raises(UserError, match="SER_PRETRAINED is not set"):
         find_encoder("whisper-huge")
-    assert encoders_here() == []
+    assert list_local_encoders() == []
 
 
 def test_a_name_of_the_hub_is_refused_where_neither_cache_nor_hub_has_it(pretrained, no_hub):
@@ -96,7 +96,7 @@ def test_a_name_of_the_hub_is_read_from_its_cache_without_a_network(pretrained, 
     (repository / "refs" / "main").write_text("abc")
     found = find_encoder("someone/whisper")
     assert found.digest == find_encoder(NAME).digest
-    assert found.pinned == f"someone/whisper@{found.pin}" and found.label == f"whisper@{found.pin}"
+    assert found.pinned_name == f"someone/whisper@{found.pin}" and found.label == f"whisper@{found.pin}"
     assert torch.equal(found.load().body.conv1.bias, find_encoder(NAME).load().body.conv1.bias)
 
 
@@ -105,7 +105,7 @@ def test_pickled_weights_are_never_read(own):
     weights.rename(weights.with_name("pytorch_model.bin"))
     with pytest.raises(UserError, match=r"no model.safetensors but pytorch_model.bin, which could run code"):
         find_encoder(NAME)
-    assert encoders_here() == []
+    assert list_local_encoders() == []
 
 
 def test_weights_that_lack_a_layer_are_refused_not_drawn_at_random(own):
@@ -160,30 +160,30 @@ def test_an_encoder_that_came_with_a_model_is_found_by_the_processes_this_one_st
     brought = Encoder.from_json(original.as_json(), original.body_weights())
     forget()
     with pytest.raises(UserError):
-        find_encoder(original.pinned)
-    remember(brought)
-    keep(brought)
+        find_encoder(original.pinned_name)
+    register_encoder(brought)
+    save_encoder(brought)
     forget()  # another process, the same SER_HOME
-    found = find_encoder(original.pinned)
+    found = find_encoder(original.pinned_name)
     assert torch.equal(found.load().body.conv1.weight, original.load().body.conv1.weight)
 
 
 def test_a_kept_encoder_that_was_altered_is_not_used(own, forget, tmp_path):
     original = find_encoder(NAME)
-    keep(Encoder.from_json(original.as_json(), original.body_weights()))
+    save_encoder(Encoder.from_json(original.as_json(), original.body_weights()))
     forget()
     (path,) = (tmp_path / "ser-home" / "encoders").rglob("encoder.safetensors")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="no encoder"):
-        find_encoder(original.pinned)
+        find_encoder(original.pinned_name)
 
 
 def test_a_description_alone_has_no_weights_to_train(own, forget):
     original = find_encoder(NAME)
     described = Encoder.from_json(original.as_json(), None)
-    assert described.skeleton().body.conv1.weight.shape == original.load().body.conv1.weight.shape
+    assert described.build_untrained().body.conv1.weight.shape == original.load().body.conv1.weight.shape
     with pytest.raises(UserError, match="are not here"):
         described.load()
 

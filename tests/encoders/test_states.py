@@ -76,7 +76,7 @@ def test_a_clip_has_the_states_that_transformers_gives(name, pretrained):
 @pytest.mark.parametrize("name", ["tiny-wav2vec2-layered", "tiny-wavlm-layered"])
 def test_the_last_state_has_passed_the_final_normalisation(name):
     module = find_encoder(name).load()
-    norm = module.last[0]
+    norm = module.final_layers[0]
     norm.weight.data.zero_()
     norm.bias.data.fill_(3.0)
     states, _ = module(*speech(5_000))

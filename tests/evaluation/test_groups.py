@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ser_platform.corpora.manifest import Manifest, Utterance
-from ser_platform.evaluation.groups import group_scores
+from ser_platform.evaluation.groups import score_groups
 
 LABELS = ("anger", "neutral")
 
@@ -27,7 +27,7 @@ def test_each_sex_is_scored_over_its_own_clips_and_the_unknown_are_left_out():
         ("c", "male", "anger"),
         ("d", None, "anger"),
     )
-    scores = group_scores(clips, LABELS, np.array([0, 1, 0, 1, 0]))
+    scores = score_groups(clips, LABELS, np.array([0, 1, 0, 1, 0]))
     assert [(one.grouping, one.group, one.n_speakers, one.n_clips) for one in scores] == [
         ("sex", "female", 2, 3),
         ("sex", "male", 1, 1),
@@ -36,4 +36,4 @@ def test_each_sex_is_scored_over_its_own_clips_and_the_unknown_are_left_out():
 
 
 def test_one_group_alone_is_no_grouping():
-    assert group_scores(manifest_of(("a", "male", "anger"), ("b", "male", "neutral")), LABELS, np.array([0, 1])) == []
+    assert score_groups(manifest_of(("a", "male", "anger"), ("b", "male", "neutral")), LABELS, np.array([0, 1])) == []

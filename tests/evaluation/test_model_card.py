@@ -2,12 +2,12 @@
 
 from ser_platform.evaluation.groups import GroupScore
 from ser_platform.evaluation.intervals import Interval
-from ser_platform.evaluation.model_card import model_card
+from ser_platform.evaluation.model_card import render_model_card
 from ser_platform.settings import resolve
 
 
 def card(heard: list[str], groups: list[GroupScore]) -> str:
-    return model_card(
+    return render_model_card(
         role="student",
         settings=resolve({"model.name": "gru"}),
         parameters=7,
@@ -15,10 +15,10 @@ def card(heard: list[str], groups: list[GroupScore]) -> str:
         corpus="emodb",
         protocol="speaker",
         uar=Interval(0.5, 0.4, 0.6, 9, "speakers"),
-        looks=1,
+        n_test_evaluations=1,
         metrics={"test_recall_anger": 0.25},
         teacher=None,
-        heard=heard,
+        trained_on=heard,
         groups=groups,
     )
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ser_platform.evaluation.paired_gain import agreement, compare, seeded_interval
+from ser_platform.evaluation.paired_gain import agreement, compare_arms, seeded_interval
 from ser_platform.metrics import uar
 
 SPEAKERS, CLIPS, EMOTIONS, SEEDS = 12, 30, 3, 3
@@ -26,7 +26,7 @@ def predictions(targets: np.ndarray, right: float, seed: int) -> np.ndarray:
 def test_the_value_is_the_mean_uar_over_seeds() -> None:
     targets, speakers = corpus()
     first, second = predictions(targets, 0.5, 0), predictions(targets, 0.7, 1)
-    found = compare(targets, first, second, speakers)
+    found = compare_arms(targets, first, second, speakers)
     by_hand = [np.mean([uar(targets, row, EMOTIONS) for row in arm]) for arm in (first, second)]
     assert found.first.value == pytest.approx(by_hand[0])
     assert found.second.value == pytest.approx(by_hand[1])
@@ -37,10 +37,10 @@ def test_the_value_is_the_mean_uar_over_seeds() -> None:
 def test_a_clear_gain_is_proven_and_the_same_arm_twice_is_none() -> None:
     targets, speakers = corpus()
     first, second = predictions(targets, 0.5, 0), predictions(targets, 0.7, 1)
-    assert compare(targets, first, second, speakers).is_proven
-    assert "a gain" in compare(targets, first, second, speakers).verdict
-    assert "a loss" in compare(targets, second, first, speakers).verdict
-    same = compare(targets, first, first, speakers)
+    assert compare_arms(targets, first, second, speakers).is_proven
+    assert "a gain" in compare_arms(targets, first, second, speakers).verdict
+    assert "a loss" in compare_arms(targets, second, first, speakers).verdict
+    same = compare_arms(targets, first, first, speakers)
     assert not same.is_proven and "holds 0" in same.verdict
     assert same.gain.low == same.gain.value == same.gain.high == 0, "the same draws for both"
 
@@ -50,7 +50,7 @@ def test_a_gain_of_one_seed_in_three_is_not_proven() -> None:
     first = np.repeat(predictions(targets, 0.5, 0)[:1], SEEDS, axis=0)
     second = first.copy()
     second[0] = targets
-    found = compare(targets, first, second, speakers)
+    found = compare_arms(targets, first, second, speakers)
     assert found.gain.value > 0.1
     assert found.gain.low <= 0, "without the lucky seed there is none"
     assert not found.is_proven
@@ -60,7 +60,7 @@ def test_seeds_far_apart_reach_no_figure_that_cannot_be() -> None:
     targets, speakers = corpus()
     wrong = (targets + 1) % EMOTIONS
     first, second = np.stack([wrong, wrong, targets]), np.stack([targets, targets, wrong])
-    found = compare(targets, first, second, speakers)
+    found = compare_arms(targets, first, second, speakers)
     assert (found.first.low, found.second.high) == (0.0, 1.0)
     assert -1 <= found.gain.low < 0 < found.gain.high <= 1
     assert seeded_interval(targets, second, speakers) == found.second
@@ -69,13 +69,13 @@ def test_seeds_far_apart_reach_no_figure_that_cannot_be() -> None:
 def test_few_speakers_or_seeds_prove_nothing() -> None:
     targets, speakers = corpus(4)
     first, second = predictions(targets, 0.4, 0), predictions(targets, 0.9, 1)
-    few = compare(targets, first, second, speakers)
+    few = compare_arms(targets, first, second, speakers)
     assert few.gain.low > 0 and not few.is_proven
     assert "these 4 speakers only" in few.verdict
     targets, speakers = corpus()
     first, second = predictions(targets, 0.4, 0)[:2], predictions(targets, 0.9, 1)[:2]
-    assert not compare(targets, first, second, speakers).is_proven
-    assert "2 seeds" in compare(targets, first, second, speakers).verdict
+    assert not compare_arms(targets, first, second, speakers).is_proven
+    assert "2 seeds" in compare_arms(targets, first, second, speakers).verdict
 
 
 def test_seeds_that_differ_more_than_speakers_call_few_null_gains_real() -> None:
@@ -85,14 +85,16 @@ def test_seeds_that_differ_more_than_speakers_call_few_null_gains_real() -> None
         luck = np.random.default_rng(n).normal(0.6, 0.03, SEEDS)
         return np.concatenate([predictions(targets, right, 7 * n + k)[:1] for k, right in enumerate(luck)])
 
-    called = [compare(targets, arm(2 * n), arm(2 * n + 1), speakers).is_proven for n in range(100)]
+    called = [compare_arms(targets, arm(2 * n), arm(2 * n + 1), speakers).is_proven for n in range(100)]
     assert np.mean(called) <= 0.06, "a plain bootstrap of three seeds says 0.14"
 
 
 def test_null_gains_are_called_real_about_as_often_as_the_level_says() -> None:
     targets, speakers = corpus()
     called = [
-        compare(targets, predictions(targets, 0.6, 2 * n), predictions(targets, 0.6, 2 * n + 1), speakers).is_proven
+        compare_arms(
+            targets, predictions(targets, 0.6, 2 * n), predictions(targets, 0.6, 2 * n + 1), speakers
+        ).is_proven
         for n in range(100)
     ]
     assert np.mean(called) <= 0.06

@@ -10,17 +10,17 @@ import yaml
 from ser_platform.errors import UserError
 from ser_platform.evaluation.intervals import Interval
 from ser_platform.evaluation.promotion_gates import (
-    Facts,
     Gate,
-    JudgedClips,
-    Policy,
+    GateInputs,
+    PromotionPolicy,
+    TestPredictions,
+    evaluate_gates,
     expected_calibration_error,
-    judge,
     split_gate,
 )
 
 SHIPPED = Path(__file__).resolve().parents[2] / "mlflow" / "promotion_policy.yaml"
-ALL = Policy(
+ALL = PromotionPolicy(
     recall_floor=0.5,
     recall_clips=2,
     sex_gap=0.2,
@@ -33,14 +33,14 @@ ALL = Policy(
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 
 
-def clips(predicted: list[int], sexes: str = "fmfmfmfm", speakers: str = "abcdabcd", **more) -> JudgedClips:
-    return JudgedClips(
+def clips(predicted: list[int], sexes: str = "fmfmfmfm", speakers: str = "abcdabcd", **more) -> TestPredictions:
+    return TestPredictions(
         ("anger", "joy"), TRUTH, np.array(predicted), np.array(list(speakers)), np.array(list(sexes)), **more
     )
 
 
-def facts(**changes) -> Facts:
-    good = Facts(
+def facts(**changes) -> GateInputs:
+    good = GateInputs(
         "ser-student v2",
         "speaker",
         clips([0, 0, 0, 0, 1, 1, 1, 1]),
@@ -54,12 +54,12 @@ def facts(**changes) -> Facts:
     return replace(good, **changes)
 
 
-def gate(name: str, policy: Policy = ALL, **changes) -> Gate:
-    return next(each for each in judge(facts(**changes), policy) if each.name == name)
+def gate(name: str, policy: PromotionPolicy = ALL, **changes) -> Gate:
+    return next(each for each in evaluate_gates(facts(**changes), policy) if each.name == name)
 
 
 def test_a_good_candidate_passes_every_gate():
-    assert [each.name for each in judge(facts(), ALL) if each.passed is not True] == ["calibration"]
+    assert [each.name for each in evaluate_gates(facts(), ALL) if each.passed is not True] == ["calibration"]
     assert gate("calibration").detail == "its test predictions hold no probabilities"
 
 
@@ -77,7 +77,7 @@ def test_few_speakers_are_called_weak_evidence(speakers: int, weak: bool):
 
 def test_a_first_champion_has_nothing_to_be_compared_with():
     first = facts(gain=None, champion_protocol=None, champion_latency_p95_ms=None)
-    told = {each.name: each.verdict for each in judge(first, ALL)}
+    told = {each.name: each.verdict for each in evaluate_gates(first, ALL)}
     assert (told["UAR"], told["protocol"], told["latency"]) == ("not judged", "not judged", "passed")
 
 
@@ -138,14 +138,14 @@ def test_a_model_that_needs_other_clips_of_the_speaker_is_barred():
 
 def test_a_bundle_that_is_broken_is_told_and_not_measured():
     found = facts(broken="model.safetensors was altered", size_mb=None, latency_p95_ms=None)
-    told = {each.name: each for each in judge(found, ALL)}
+    told = {each.name: each for each in evaluate_gates(found, ALL)}
     assert told["bundle"] == Gate("bundle", False, "model.safetensors was altered")
     assert told["size"].detail == told["latency"].detail == "not measured"
 
 
 @pytest.mark.parametrize("name", ["ser-student", "ser-teacher"])
 def test_the_shipped_policy_can_be_read(name):
-    policy = Policy.of(yaml.safe_load(SHIPPED.read_text())[name], name)
+    policy = PromotionPolicy.parse(yaml.safe_load(SHIPPED.read_text())[name], name)
     assert policy.uar_margin == 0.05 and policy.recall_floor is not None
 
 
@@ -161,4 +161,4 @@ def test_the_shipped_policy_can_be_read(name):
 )
 def test_a_policy_with_a_mistake_is_refused_by_name(content, told):
     with pytest.raises(UserError, match=told):
-        Policy.of(content, "policy.yaml, ser-student")
+        PromotionPolicy.parse(content, "policy.yaml, ser-student")

@@ -4,21 +4,21 @@ import numpy as np
 
 from ser_platform.corpora.splits.split import Split
 from ser_platform.features.augmentation.recipes import RECIPES
-from ser_platform.features.augmented_clips import NO_COPIES, prepare_copies
-from ser_platform.features.store.extraction import on_this_machine
+from ser_platform.features.augmented_clips import NO_AUGMENTED_CLIPS, prepare_augmented_clips
+from ser_platform.features.store.extraction import map_on_this_machine
 from ser_platform.features.store.feature_store import open_family
 from ser_platform.settings import resolve
 from ser_platform.training.loop import Trainer
-from ser_platform.tuning.execution.fit_job import Task
+from ser_platform.tuning.execution.fit_job import TrialData
 
 SMALL = {"train.epochs": 1, "model.width": 4, "model.hidden_size": 8, "data.max_seconds": 0.5}
 
 
-def task_of(split: Split, copies=NO_COPIES) -> Task:
+def task_of(split: Split, copies=NO_AUGMENTED_CLIPS) -> TrialData:
     manifest = split.manifest
     hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
-    targets = manifest.targets(manifest.labels)
-    return Task(hashes, targets, manifest.labels, split.train, split.dev, speakers, None, copies)
+    targets = manifest.encode_targets(manifest.labels)
+    return TrialData(hashes, targets, manifest.labels, split.train, split.dev, speakers, None, copies)
 
 
 def test_copies_are_made_of_training_clips_alone_and_only_once(split):
@@ -26,31 +26,31 @@ def test_copies_are_made_of_training_clips_alone_and_only_once(split):
 
     def counting(jobs):
         seen.append(sum(len(job.clips) for job in jobs))
-        return on_this_machine(jobs)
+        return map_on_this_machine(jobs)
 
-    copies = prepare_copies(split, [("rooms", 2)], ["log_mel"], mapper=counting)
-    assert set(copies.originals) == set(split.train)
+    copies = prepare_augmented_clips(split, [("rooms", 2)], ["log_mel"], mapper=counting)
+    assert set(copies.original_rows) == set(split.train)
     assert len(copies.hashes) == 2 * len(split.train) == seen[0]
-    prepare_copies(split, [("rooms", 2)], ["log_mel"], mapper=counting)
+    prepare_augmented_clips(split, [("rooms", 2)], ["log_mel"], mapper=counting)
     assert seen[1] == 0
 
 
 def test_a_copy_has_other_features_than_its_original_and_the_recipe_says_which(split):
-    copies = prepare_copies(split, [("fourfold", 3)], ["log_mel"])
+    copies = prepare_augmented_clips(split, [("fourfold", 3)], ["log_mel"])
     stored = open_family("log_mel", copies.hashes)
     originals = open_family("log_mel", tuple(split.manifest.column("audio_sha256")))
-    faster_or_slower = np.flatnonzero(copies.indices == 2)
+    faster_or_slower = np.flatnonzero(copies.copy_indices == 2)
     for number in faster_or_slower:  # the second of fourfold changes the speed by a tenth
-        ratio = stored.lengths[number] / originals.lengths[copies.originals[number]]
+        ratio = stored.lengths[number] / originals.lengths[copies.original_rows[number]]
         assert min(abs(ratio - 1 / 0.9), abs(ratio - 1 / 1.1)) < 0.05
     assert len(RECIPES["fourfold"].variants) == 3
 
 
 def test_a_trial_trains_on_as_many_copies_as_it_asks_for(split):
-    task = task_of(split, prepare_copies(split, [("fourfold", 2), ("prosody", 2)], ["log_mel"]))
+    task = task_of(split, prepare_augmented_clips(split, [("fourfold", 2), ("prosody", 2)], ["log_mel"]))
     for n_copies, recipe in ((0, "fourfold"), (1, "fourfold"), (2, "prosody")):
         settings = resolve(SMALL | {"augment.copies": n_copies, "augment.recipe": recipe})
-        data = task.data(settings)
+        data = task.make_training_data(settings)
         assert len(data.train) == (1 + n_copies) * len(split.train)
         copied = data.train[len(split.train) :]
         originals = np.tile(split.train[:, None], n_copies).ravel()
@@ -60,5 +60,5 @@ def test_a_trial_trains_on_as_many_copies_as_it_asks_for(split):
 
 
 def test_without_copies_a_task_is_what_it_was(split):
-    plain = task_of(split).data(resolve(SMALL))
+    plain = task_of(split).make_training_data(resolve(SMALL))
     assert np.array_equal(plain.train, split.train)

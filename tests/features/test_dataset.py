@@ -58,7 +58,7 @@ def test_a_fold_is_chosen_by_number(tone_corpus, said):
 
 def test_several_folds_are_refused_where_one_is_wanted_before_anything_is_decoded(tone_corpus, said):
     with pytest.raises(UserError, match="makes 6 folds; say which one with --fold"):
-        prepare_dataset(request(tone_corpus, protocol="loso"), said[0], one_split=True)
+        prepare_dataset(request(tone_corpus, protocol="loso"), said[0], require_one_split=True)
     assert "decoded" not in said[1].getvalue()
 
 

@@ -14,11 +14,11 @@ from ser_platform.corpora.audio.reader import Audio
 from ser_platform.errors import BundleError, UserError
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.features.views.view import FeatureView
-from ser_platform.inference.bundle import ENCODER, FILES, MANIFEST, Bundle, Lineage, read_bundle
+from ser_platform.inference.bundle import BUNDLE_FILES, DIGESTS_FILE, ENCODER_FILE, Bundle, Lineage, read_bundle
 from ser_platform.inference.predictor import Predictor
 from ser_platform.models import MODELS, NEURAL, build_model
 from ser_platform.settings import resolve
-from ser_platform.training.configuration import feature_view, pinned
+from ser_platform.training.configuration import feature_view, pin_settings
 
 LABELS = ("neutral", "anger", "sadness")
 
@@ -26,7 +26,7 @@ LABELS = ("neutral", "anger", "sadness")
 def made_bundle(name: str = "bilstm") -> Bundle:
     torch.manual_seed(0)
     settings = resolve({"model.name": name, "model.hidden_size": 8, "model.width": 4})
-    view = FeatureView(("waveform",) if MODELS[name].hears_waveform else ("log_mel", "rms"), 20, 0.8, "centre")
+    view = FeatureView(("waveform",) if MODELS[name].takes_waveform else ("log_mel", "rms"), 20, 0.8, "centre")
     rng = np.random.default_rng(0)
     normaliser = Normaliser(
         rng.normal(size=view.n_features).astype(np.float32), rng.uniform(1, 2, view.n_features).astype(np.float32)
@@ -56,7 +56,9 @@ def test_what_is_read_gives_the_very_same_probabilities(name, folder, tone):
     written = made_bundle(name)
     read = read_bundle(folder, written.write(folder, "card"))
     clip = Audio(tone(300.0, 1.0), 16_000)
-    np.testing.assert_array_equal(Predictor(read).probabilities(clip), Predictor(written).probabilities(clip))
+    np.testing.assert_array_equal(
+        Predictor(read).predict_probabilities(clip), Predictor(written).predict_probabilities(clip)
+    )
 
 
 def test_every_field_but_the_weights_reads_back_equal(folder):
@@ -81,7 +83,7 @@ def test_the_same_bundle_has_the_same_digest(tmp_path):
     assert made_bundle().write(tmp_path / "a", "card") == made_bundle().write(tmp_path / "b", "card")
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", BUNDLE_FILES)
 def test_a_flipped_byte_is_refused_and_its_file_named(name, folder):
     made_bundle().write(folder, "card")
     content = bytearray((folder / name).read_bytes())
@@ -111,7 +113,7 @@ def test_a_bundle_whose_manifest_was_rewritten_too_is_refused_when_the_digest_is
         read_bundle(folder, registered)
 
 
-@pytest.mark.parametrize("name", [*FILES, "MANIFEST.sha256"])
+@pytest.mark.parametrize("name", [*BUNDLE_FILES, "MANIFEST.sha256"])
 def test_a_missing_file_is_refused_by_name(name, folder):
     made_bundle().write(folder, "card")
     (folder / name).unlink()
@@ -134,7 +136,7 @@ def with_description(folder: Path, **changes: object) -> None:
     made_bundle().write(folder, "card")
     described = json.loads((folder / "bundle.json").read_text()) | changes
     (folder / "bundle.json").write_text(json.dumps(described))
-    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in FILES]
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in BUNDLE_FILES]
     (folder / "MANIFEST.sha256").write_text("".join(lines))
 
 
@@ -157,7 +159,7 @@ def test_the_lineage_of_a_descendant_holds_both_parents_once():
 
 
 def test_the_model_is_in_evaluation_mode():
-    assert not made_bundle().model().training
+    assert not made_bundle().load_model().training
 
 
 TINY = "tiny-whisper"
@@ -167,7 +169,7 @@ def bundle_of_encoder(**model: object) -> Bundle:
     """A bundle of a classifier on the tiny encoder."""
     torch.manual_seed(0)
     chosen = {"model.name": "pretrained", "model.backbone": TINY, "model.tuned_layers": 1, "model.head_size": 8}
-    settings = pinned(resolve(chosen | {f"model.{name}": value for name, value in model.items()}))
+    settings = pin_settings(resolve(chosen | {f"model.{name}": value for name, value in model.items()}))
     view = feature_view(settings)
     normaliser = Normaliser(np.zeros(view.n_features, np.float32), np.full(view.n_features, 0.5, np.float32))
     state = build_model(settings, view.n_features, len(LABELS)).state_dict()
@@ -181,10 +183,12 @@ TUNED = ({"tuning": "top"}, {"tuning": "full"}, {"tuning": "lora"})
 @pytest.mark.parametrize("model", [*FROZEN, *TUNED], ids=str)
 def test_a_pretrained_model_predicts_where_there_is_no_encoder(model, folder, pretrained, forget, tone):
     written, clip = bundle_of_encoder(**model), Audio(tone(300.0, 1.0), 16_000)
-    probabilities = Predictor(written).probabilities(clip)
+    probabilities = Predictor(written).predict_probabilities(clip)
     digest = written.write(folder, "card")
     forget()
-    np.testing.assert_allclose(Predictor(read_bundle(folder, digest)).probabilities(clip), probabilities, atol=1e-6)
+    np.testing.assert_allclose(
+        Predictor(read_bundle(folder, digest)).predict_probabilities(clip), probabilities, atol=1e-6
+    )
 
 
 def test_a_bundle_that_was_read_without_its_encoder_at_hand_is_written_whole(tmp_path, pretrained, forget):
@@ -198,29 +202,33 @@ def test_a_frozen_encoder_is_kept_in_the_dtype_it_was_published_in(folder, pretr
     model.save_pretrained(tmp_path / "halves" / TINY)
     monkeypatch.setenv("SER_PRETRAINED", str(tmp_path / "halves"))
     bundle_of_encoder().write(folder, "card")
-    assert {str(value.dtype) for value in load_file(folder / ENCODER).values()} == {"torch.float16"}
+    assert {str(value.dtype) for value in load_file(folder / ENCODER_FILE).values()} == {"torch.float16"}
 
 
 def test_what_every_bundle_lists_is_five_files_and_six_with_a_frozen_encoder(tmp_path, pretrained):
     bundle_of_encoder().write(tmp_path / "frozen", "card")
     bundle_of_encoder(tuning="full").write(tmp_path / "tuned", "card")
     names = {part: {path.name for path in (tmp_path / part).iterdir()} for part in ("frozen", "tuned")}
-    assert names["tuned"] == {MANIFEST, *FILES} and names["frozen"] == {MANIFEST, ENCODER, *FILES}
+    assert names["tuned"] == {DIGESTS_FILE, *BUNDLE_FILES} and names["frozen"] == {
+        DIGESTS_FILE,
+        ENCODER_FILE,
+        *BUNDLE_FILES,
+    }
 
 
 def test_an_altered_encoder_is_refused(folder, pretrained):
     bundle_of_encoder().write(folder, "card")
-    content = bytearray((folder / ENCODER).read_bytes())
+    content = bytearray((folder / ENCODER_FILE).read_bytes())
     content[-1] ^= 1
-    (folder / ENCODER).write_bytes(content)
-    with pytest.raises(BundleError, match=f"{ENCODER} was altered"):
+    (folder / ENCODER_FILE).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{ENCODER_FILE} was altered"):
         read_bundle(folder)
 
 
 def test_an_encoder_that_was_taken_out_is_missed(folder, pretrained):
     bundle_of_encoder().write(folder, "card")
-    (folder / ENCODER).unlink()
-    with pytest.raises(BundleError, match=f"{ENCODER} cannot be read"):
+    (folder / ENCODER_FILE).unlink()
+    with pytest.raises(BundleError, match=f"{ENCODER_FILE} cannot be read"):
         read_bundle(folder)
 
 
@@ -228,7 +236,7 @@ def test_the_weights_of_a_tuned_encoder_are_none_to_train_another_from(folder, p
     written = bundle_of_encoder(tuning="full")
     written.write(folder, "card")
     forget()
-    read_bundle(folder).model()
+    read_bundle(folder).load_model()
     with pytest.raises(UserError, match="are not here"):
         build_model(written.settings, written.view.n_features, len(LABELS))
 
@@ -237,6 +245,6 @@ def test_a_tuned_model_that_was_read_hides_no_encoder_that_is_there(folder, pret
     written = bundle_of_encoder(tuning="full")
     written.write(folder, "card")
     forget()
-    read_bundle(folder).model()
+    read_bundle(folder).load_model()
     monkeypatch.setenv("SER_PRETRAINED", str(pretrained))
     build_model(written.settings, written.view.n_features, len(LABELS))

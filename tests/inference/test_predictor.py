@@ -8,7 +8,7 @@ from scipy.special import softmax
 from ser_platform.corpora.audio.reader import Audio
 from ser_platform.errors import BadAudio, UserError
 from ser_platform.inference.bundle import Bundle, Lineage
-from ser_platform.inference.predictor import Predictor, audio_files, predicted
+from ser_platform.inference.predictor import Predictor, find_audio_files, predict_files
 from ser_platform.settings import resolve
 from ser_platform.training.loop import Trainer
 
@@ -74,7 +74,7 @@ def test_one_persons_files_get_the_logits_that_training_saw(training_data, tones
     clips = np.flatnonzero(speakers == speakers[trainer.data.dev[0]])
     expected = softmax(trainer.logits(clips), axis=1)
     paths = [utterance.path for utterance in tones.take(clips)]
-    said, refused = predicted(Predictor(bundle_of(trainer)), paths, one_speaker=True)
+    said, refused = predict_files(Predictor(bundle_of(trainer)), paths, one_speaker=True)
     assert [path for path, _ in said] == paths and not refused
     for row, (_, prediction) in enumerate(said):
         np.testing.assert_allclose(list(prediction.probabilities.values()), expected[row], atol=1e-4)
@@ -87,14 +87,14 @@ def test_a_voice_must_be_told_where_it_is_asked_for_and_only_there(training_data
     noise = tmp_path / "noise.wav"
     noise.write_bytes(b"noise")
     asks, asks_not = (Predictor(bundle_of(each)) for each in (of_speakers(training_data), trainer))
-    said, refused = predicted(asks, [*paths, noise], one_speaker=True)
+    said, refused = predict_files(asks, [*paths, noise], one_speaker=True)
     assert [path for path, _ in said] == paths and [bad.path for bad in refused] == [str(noise)]
     with pytest.raises(UserError, match="ser predict --one-speaker"):
-        predicted(asks, paths)
+        predict_files(asks, paths)
     with pytest.raises(UserError, match="hears each file alone: leave --one-speaker out"):
-        predicted(asks_not, [noise], one_speaker=True)
+        predict_files(asks_not, [noise], one_speaker=True)
     with pytest.raises(UserError, match=r"10 different recordings or more .*, 9 can be used here; .*noise.wav: cannot"):
-        predicted(asks, [*paths[:9], paths[0], noise], one_speaker=True)
+        predict_files(asks, [*paths[:9], paths[0], noise], one_speaker=True)
 
 
 def test_the_emotion_is_the_most_probable_and_probabilities_sum_to_one(trainer, tone):
@@ -122,7 +122,7 @@ def test_stereo_at_44100_hz_is_heard_like_mono_at_16_khz(trainer, tone, tmp_path
 
 @pytest.mark.parametrize("seconds", [0.1, 0.2, 10.0])
 def test_very_short_and_long_clips_are_predicted(seconds, trainer, tone):
-    assert np.isfinite(Predictor(bundle_of(trainer)).probabilities(Audio(tone(300.0, seconds), 16_000))).all()
+    assert np.isfinite(Predictor(bundle_of(trainer)).predict_probabilities(Audio(tone(300.0, seconds), 16_000))).all()
 
 
 def test_a_file_that_is_no_speech_is_refused(trainer, tmp_path):
@@ -136,16 +136,16 @@ def test_a_folder_stands_for_the_audio_in_it(tmp_path):
         (tmp_path / "clips" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "clips" / name).touch()
     (tmp_path / "z.ogg").touch()
-    found = audio_files([tmp_path / "z.ogg", tmp_path / "clips"])
+    found = find_audio_files([tmp_path / "z.ogg", tmp_path / "clips"])
     assert [path.name for path in found] == ["z.ogg", "a.FLAC", "b.wav", "c.mp3"]
 
 
 def test_a_path_that_does_not_exist_is_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.wav: no such file or folder"):
-        audio_files([tmp_path / "nowhere.wav"])
+        find_audio_files([tmp_path / "nowhere.wav"])
 
 
 def test_a_folder_without_audio_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"holds no audio \(.aif, .aiff, .flac"):
-        audio_files([tmp_path])
+        find_audio_files([tmp_path])

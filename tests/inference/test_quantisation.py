@@ -11,35 +11,35 @@ from ser_platform.corpora.audio.reader import Audio
 from ser_platform.errors import UserError
 from ser_platform.inference.bundle import read_bundle
 from ser_platform.inference.predictor import Predictor
-from ser_platform.inference.quantisation import dequantised, quantised
+from ser_platform.inference.quantisation import dequantise, quantise
 from ser_platform.models import NEURAL
 from tests.inference.test_bundle import made_bundle
 
 
 def test_a_channel_is_rounded_by_its_own_largest_weight():
-    kept = quantised({"weight": torch.tensor([[1.27, -0.5, 0.004], [0.0, 0.0254, 0.01]])})
+    kept = quantise({"weight": torch.tensor([[1.27, -0.5, 0.004], [0.0, 0.0254, 0.01]])})
     assert kept["weight"].tolist() == [[127, -50, 0], [0, 127, 50]]
     torch.testing.assert_close(kept["scale:weight"], torch.tensor([0.01, 0.0002]))
-    torch.testing.assert_close(dequantised(kept)["weight"], torch.tensor([[1.27, -0.5, 0.0], [0.0, 0.0254, 0.01]]))
+    torch.testing.assert_close(dequantise(kept)["weight"], torch.tensor([[1.27, -0.5, 0.0], [0.0, 0.0254, 0.01]]))
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (4, 1, 3, 3), (7, 2, 5)])
 def test_no_weight_moves_by_more_than_half_a_step(shape):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    back = dequantised(quantised({"weight": weight}))["weight"]
+    back = dequantise(quantise({"weight": weight}))["weight"]
     steps = weight.flatten(1).abs().amax(dim=1) / 127
     assert ((back - weight).flatten(1).abs() <= 0.5001 * steps[:, None]).all()
 
 
 def test_what_is_few_or_whole_stays_as_it_is():
     state = {"bias": torch.randn(5), "batches": torch.tensor(7), "numbers": torch.arange(6).reshape(2, 3)}
-    back = dequantised(quantised(state))
+    back = dequantise(quantise(state))
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
 
 
 def test_a_channel_of_zeros_stays_zero():
-    assert dequantised(quantised({"weight": torch.zeros(2, 3)}))["weight"].tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert dequantise(quantise({"weight": torch.zeros(2, 3)}))["weight"].tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize("name", NEURAL)
@@ -53,7 +53,7 @@ def test_a_bundle_in_8_bits_predicts_what_the_other_does(name, tmp_path, tone):
     assert read.state.keys() == written.state.keys()
     for pitch in (150.0, 400.0):
         clip = Audio(tone(pitch, 1.0), 16_000)
-        found, wanted = (Predictor(bundle).probabilities(clip) for bundle in (read, written))
+        found, wanted = (Predictor(bundle).predict_probabilities(clip) for bundle in (read, written))
         np.testing.assert_allclose(found, wanted, atol=0.02)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from ser_platform.errors import UnknownChoice, UserError
 from ser_platform.models import build_model
 from ser_platform.models.chunk_cnn_lstm import ChunkCnnLstm
-from ser_platform.models.normalisation import ChannelNorm, normalisation
+from ser_platform.models.normalisation import ChannelNorm, make_normalisation
 from ser_platform.models.stacked_bilstm import StackedBiLstm
 from ser_platform.settings import resolve
 
@@ -73,7 +73,7 @@ def test_sizes_that_cannot_be_are_refused_with_what_is_valid():
     with pytest.raises(UserError, match="needs at least 4 of them; got 3"):
         build_model(resolve({"model.name": "cnn_bilstm_vector"}), 3, 7)
     with pytest.raises(UnknownChoice, match=r"'group'.*batch, layer"):
-        normalisation("group", 8)
+        make_normalisation("group", 8)
 
 
 def test_layer_normalisation_scales_every_place_by_itself():

@@ -5,9 +5,9 @@ from torch import nn
 
 from ser_platform.models import MODELS, NEURAL, build_model
 from ser_platform.models.bilstm import BiLstmEncoder
-from ser_platform.models.complexity import complexity, count_macs
+from ser_platform.models.complexity import count_macs, measure_complexity
 from ser_platform.models.conformer import SelfAttention
-from ser_platform.models.forward_latency import latency_ms
+from ser_platform.models.forward_latency import measure_latency_ms
 from ser_platform.settings import resolve
 
 
@@ -42,8 +42,8 @@ def test_attention_costs_scores_and_mixtures():
 @pytest.mark.parametrize("name", NEURAL)
 def test_every_model_tells_what_it_costs(name):
     settings = resolve({"model.name": name, "model.hidden_size": 8, "model.width": 8, "model.layers": 1})
-    n_features, n_frames = (1, 8000) if MODELS[name].hears_waveform else (32, 60)
-    costs = complexity(settings, n_features, 7, n_frames)
+    n_features, n_frames = (1, 8000) if MODELS[name].takes_waveform else (32, 60)
+    costs = measure_complexity(settings, n_features, 7, n_frames)
     model = build_model(settings, n_features, 7)
     assert costs.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert costs.size_bytes == len(save({name: value.contiguous() for name, value in model.state_dict().items()}))
@@ -56,7 +56,7 @@ def test_every_model_tells_what_it_costs(name):
 def test_timing_leaves_the_number_of_threads_alone():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    latency_ms(nn.Linear(2, 2), torch.zeros(1, 2))
+    measure_latency_ms(nn.Linear(2, 2), torch.zeros(1, 2))
     threads = torch.get_num_threads()
     torch.set_num_threads(before)
     assert threads == 2

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from ser_platform.errors import BundleError, UserError
 from ser_platform.models import CLASSICAL, build_model, count_parameters
-from ser_platform.models.fitted_models import Fitted, Neighbours, TreeScores
+from ser_platform.models.fitted_models import FittedModel, Neighbours, TreeScores
 from ser_platform.settings import Settings, resolve
-from ser_platform.training.closed_form.estimators import fit
+from ser_platform.training.closed_form.estimators import fit_state
 
 N_FEATURES, N_EMOTIONS = 6, 3
-STORED = [name for name, chosen in CLASSICAL.items() if issubclass(chosen.build, Fitted)]
-TREES = [name for name, chosen in CLASSICAL.items() if issubclass(chosen.build, TreeScores)]
+STORED = [name for name, chosen in CLASSICAL.items() if issubclass(chosen.model_class, FittedModel)]
+TREES = [name for name, chosen in CLASSICAL.items() if issubclass(chosen.model_class, TreeScores)]
 
 
 def small(name: str) -> Settings:
@@ -24,7 +24,7 @@ def state_of(name: str) -> dict[str, Tensor]:
     rng = np.random.default_rng(0)
     targets = np.arange(60) % N_EMOTIONS
     rows = (rng.normal(size=(60, N_FEATURES)) + 2 * np.eye(N_EMOTIONS, N_FEATURES)[targets]).astype(np.float32)
-    return fit(small(name), rows, targets, np.ones(60), N_EMOTIONS)
+    return fit_state(small(name), rows, targets, np.ones(60), N_EMOTIONS)
 
 
 def loaded(name: str, state: dict[str, Tensor]) -> torch.nn.Module:

@@ -1,6 +1,6 @@
 import torch
 
-from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std, own_mean, relu_inside
+from ser_platform.models.masking import AdditiveAttention, frame_mask, masked_relu, mean_and_std, mean_over_frames
 
 
 def test_a_mask_is_true_on_a_clips_own_frames():
@@ -27,11 +27,11 @@ def test_attention_weights_sum_to_one_and_padding_gets_none():
 
 def test_relu_inside_is_zero_beyond_a_clips_end_and_passes_no_gradient_there():
     made = torch.tensor([[[-1.0, 2.0, 3.0]], [[4.0, -5.0, 6.0]]], requires_grad=True)
-    outputs = relu_inside(made * 1, torch.tensor([2, 3]))
+    outputs = masked_relu(made * 1, torch.tensor([2, 3]))
     outputs.sum().backward()
     assert outputs.tolist() == [[[0, 2, 0]], [[4, 0, 6]]]
     assert made.grad.tolist() == [[[0, 1, 0]], [[1, 0, 1]]]
 
 
 def test_the_mean_is_over_a_clips_own_frames():
-    assert own_mean(torch.tensor([[[1.0], [3.0], [99.0]]]), torch.tensor([2])).tolist() == [[2]]
+    assert mean_over_frames(torch.tensor([[[1.0], [3.0], [99.0]]]), torch.tensor([2])).tolist() == [[2]]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.errors import UnknownChoice
-from ser_platform.models import MODELS, NEURAL, architecture, build_model, count_parameters, with_sizes
+from ser_platform.models import MODELS, NEURAL, build_model, count_parameters, fill_default_sizes, find_architecture
 from ser_platform.models.cnn_bilstm import CnnBiLstm
 from ser_platform.models.normalisation import NORMS
 from ser_platform.settings import SETTINGS, Settings, resolve
@@ -39,16 +39,16 @@ def small(name: str, norm: str = "batch") -> Settings:
 
 
 def n_features(name: str) -> int:
-    return 1 if MODELS[name].hears_waveform else 21
+    return 1 if MODELS[name].takes_waveform else 21
 
 
 def n_bands(name: str) -> int:
-    return 1 if MODELS[name].hears_waveform else 64
+    return 1 if MODELS[name].takes_waveform else 64
 
 
 def padded_batch(name: str) -> tuple[Tensor, Tensor]:
     """Clips of many lengths, padded with zero at the end."""
-    lengths = torch.tensor(SAMPLE_LENGTHS if MODELS[name].hears_waveform else FRAME_LENGTHS)
+    lengths = torch.tensor(SAMPLE_LENGTHS if MODELS[name].takes_waveform else FRAME_LENGTHS)
     features = torch.randn(len(lengths), int(lengths.max()), n_features(name))
     for row, length in enumerate(lengths.tolist()):
         features[row, length:] = 0
@@ -104,7 +104,7 @@ def test_gradient_reaches_every_parameter(name):
 @pytest.mark.parametrize("name", NEURAL)
 def test_gradient_is_finite_where_a_clip_has_one_frame(name):
     model = build_model(small(name), n_features(name), N_EMOTIONS)
-    length = 1600 if MODELS[name].hears_waveform else 1
+    length = 1600 if MODELS[name].takes_waveform else 1
     features = torch.zeros(2, length, n_features(name))
     model(features, torch.tensor([length, length])).sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
@@ -149,7 +149,7 @@ def test_a_small_student_stays_under_100_000_parameters_on_64_bands(name):
 
 
 def test_a_size_of_zero_is_the_architectures_own_and_every_other_is_kept():
-    sized = with_sizes(resolve({"model.name": "gru", "model.hidden_size": 24}))
+    sized = fill_default_sizes(resolve({"model.name": "gru", "model.hidden_size": 24}))
     assert [sized[f"model.{name}"] for name in ("hidden_size", "layers", "subsample", "width")] == [24, 2, 1, 0]
 
 
@@ -160,7 +160,7 @@ def test_a_model_takes_settings_that_exist():
 
 def test_an_unknown_model_is_refused_naming_the_valid_ones():
     with pytest.raises(UnknownChoice, match="'resnet'.*cnn_bilstm, lite_cnn, bilstm, attention_bilstm"):
-        architecture("resnet")
+        find_architecture("resnet")
 
 
 @pytest.mark.parametrize("n_frames", [8, 40, 41, 100])

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.encoders import find_encoder
 from ser_platform.errors import MissingExtra, UserError
-from ser_platform.features.store.feature_store import prepare
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.features.store.feature_store import prepare_features
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.models import build_model, count_parameters
 from ser_platform.models.parameter_groups import parameter_groups
-from ser_platform.models.pretrained import Pretrained, states_of
+from ser_platform.models.pretrained import Pretrained, select_states
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.batches.batch import TrainingData, make_batch
-from ser_platform.training.configuration import feature_view, hears_waveform, parameters_of, pinned
+from ser_platform.training.configuration import count_prediction_parameters, feature_view, pin_settings, takes_waveform
 from ser_platform.training.loop import Trainer
-from ser_platform.tuning.execution.fit_job import Task
+from ser_platform.tuning.execution.fit_job import TrialData
 
 pytestmark = pytest.mark.usefixtures("pretrained")
 
@@ -32,7 +32,7 @@ KINDS = ("tiny-whisper", "tiny-wav2vec2", "tiny-wavlm-layered")
 
 def settings_of(tuning: str = "frozen", backbone: str = "tiny-whisper", **model: object) -> Settings:
     chosen = {"model.name": "pretrained", "model.backbone": backbone, "model.tuning": tuning, "model.tuned_layers": 1}
-    return pinned(resolve({**chosen, "model.head_size": 8, **{f"model.{name}": v for name, v in model.items()}}))
+    return pin_settings(resolve({**chosen, "model.head_size": 8, **{f"model.{name}": v for name, v in model.items()}}))
 
 
 def built(settings: Settings, seed: int = 0, **how: bool) -> Pretrained:
@@ -45,7 +45,7 @@ def built(settings: Settings, seed: int = 0, **how: bool) -> Pretrained:
 def batch(settings: Settings) -> tuple[Tensor, Tensor]:
     """What the model hears of three clips, padded."""
     generator = torch.Generator().manual_seed(0)
-    if hears_waveform(settings):
+    if takes_waveform(settings):
         lengths = torch.tensor(LENGTHS)
     else:
         lengths = torch.tensor([9, 1, 5] if settings["model.pooling"] == "attention" else [1, 1, 1])
@@ -91,7 +91,7 @@ def test_a_frozen_encoder_is_no_part_of_the_model_but_of_its_size():
     assert model.encoder is None and feature_view(settings).sets == (f"{settings['model.backbone']}.statistics",)
     n_head = sum(parameter.numel() for parameter in model.parameters())
     assert count_parameters(settings, feature_view(settings).n_features, N_EMOTIONS) == n_head
-    assert parameters_of(settings, N_EMOTIONS) == n_head + find_encoder("tiny-whisper").n_parameters
+    assert count_prediction_parameters(settings, N_EMOTIONS) == n_head + find_encoder("tiny-whisper").n_parameters
 
 
 @pytest.mark.parametrize("tuning", TUNINGS)
@@ -184,14 +184,14 @@ def test_a_tuned_encoder_begins_as_what_a_frozen_one_is(tuning, pooling, few):
 
 @pytest.mark.parametrize(("tuning", "n_taken"), [("frozen", 7), ("full", 8)])
 def test_the_middle_states_leave_out_the_first_and_unless_it_is_tuned_the_last(tuning, n_taken):
-    assert len(states_of("middle", 9, tuning)) == n_taken and states_of("middle", 9, tuning)[0] == 1
-    assert list(states_of("all", 9, tuning)) == list(range(9))
+    assert len(select_states("middle", 9, tuning)) == n_taken and select_states("middle", 9, tuning)[0] == 1
+    assert list(select_states("all", 9, tuning)) == list(range(9))
 
 
 def test_states_that_are_not_taken_change_no_logit():
     settings = settings_of("frozen", states="middle")
     model, (features, lengths) = built(settings).eval(), batch(settings)
-    (taken,) = states_of("middle", 3, "frozen")
+    (taken,) = select_states("middle", 3, "frozen")
     by_state = features.unflatten(2, (4, 3, 32)).clone()
     others = [state for state in range(3) if state != taken]
     by_state[:, :, :, others] = 7.0
@@ -220,12 +220,12 @@ def adversarial(manifest: Manifest, weight: float) -> tuple[Trainer, float]:
     settings = settings_of("frozen", adversary=weight, dropout=0.0, states="all", head_size=32) | {
         **{"train.epochs": 40, "train.batch_size": 9, "optimizer.lr": 5e-3, "optimizer.schedule": "constant"},
     }
-    prepare(manifest, feature_view(settings).needs)
+    prepare_features(manifest, feature_view(settings).required_families)
     everything = np.arange(len(manifest))
     speakers, languages = (tuple(manifest.column(name)) for name in ("speaker", "language"))
-    hashes, targets = tuple(manifest.column("audio_sha256")), manifest.targets(manifest.labels)
-    task = Task(hashes, targets, manifest.labels, everything, None, speakers, languages=languages)
-    data = task.data(settings)
+    hashes, targets = tuple(manifest.column("audio_sha256")), manifest.encode_targets(manifest.labels)
+    task = TrialData(hashes, targets, manifest.labels, everything, None, speakers, languages=languages)
+    data = task.make_training_data(settings)
     trainer = Trainer(settings, data)
     list(trainer.epochs())
     model = trainer.model.train()
@@ -325,8 +325,8 @@ def few(split):
 
     def data(settings: Settings) -> Trainer:
         manifest, rows = split.manifest, split.train[:10]
-        prepare(manifest, feature_view(settings).needs)
-        features = ViewedFeatures(feature_view(settings), tuple(manifest.column("audio_sha256")))
+        prepare_features(manifest, feature_view(settings).required_families)
+        features = StoredViewedClips(feature_view(settings), tuple(manifest.column("audio_sha256")))
         whole = TrainingData(features, manifest.targets(manifest.labels), manifest.labels, rows, rows)
         return Trainer(settings, whole)
 

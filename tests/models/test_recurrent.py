@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ser_platform.models.recurrent import last_step, recur, stack_frames
+from ser_platform.models.recurrent import last_step, run_recurrent_layer, stack_frames
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
@@ -13,7 +13,7 @@ def test_outputs_and_gradients_are_those_of_packed_sequences(kind, layers, both_
     torch.manual_seed(0)
     layer = kind(5, 4, layers, batch_first=True, bidirectional=both_ways)
     sequences, lengths = torch.randn(4, 9, 5, requires_grad=True), torch.tensor([9, 1, 5, 8])
-    found = recur(layer, sequences, lengths)
+    found = run_recurrent_layer(layer, sequences, lengths)
     given = pack_padded_sequence(sequences, lengths, batch_first=True, enforce_sorted=False)
     expected, _ = pad_packed_sequence(layer(given)[0], batch_first=True, total_length=9)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
@@ -29,9 +29,11 @@ def test_dropout_between_layers_is_for_training_alone():
     torch.manual_seed(0)
     layer = nn.GRU(3, 4, 2, batch_first=True, dropout=0.5)
     sequences, lengths = torch.randn(2, 6, 3), torch.tensor([6, 4])
-    assert not torch.equal(recur(layer, sequences, lengths), recur(layer, sequences, lengths))
+    assert not torch.equal(
+        run_recurrent_layer(layer, sequences, lengths), run_recurrent_layer(layer, sequences, lengths)
+    )
     layer.eval()
-    assert torch.equal(recur(layer, sequences, lengths), recur(layer, sequences, lengths))
+    assert torch.equal(run_recurrent_layer(layer, sequences, lengths), run_recurrent_layer(layer, sequences, lengths))
 
 
 def test_stacks_are_filled_with_zeros_and_counted_up():

@@ -11,10 +11,10 @@ from ser_platform.cli import app
 from ser_platform.errors import SerError, WorkFailed
 from ser_platform.settings import resolve
 from ser_platform.tracking import runs as writing
-from ser_platform.tracking.mlflow_store import experiment_id
-from ser_platform.tracking.offline_queue import Owner, Spool
-from ser_platform.tracking.retrying_client import PatientClient, StoreDown
-from ser_platform.tracking.runs import StudyRuns, send_waiting
+from ser_platform.tracking.mlflow_store import find_or_create_experiment
+from ser_platform.tracking.offline_queue import EventOwner, OfflineQueue
+from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
+from ser_platform.tracking.runs import StudyRuns, send_queued_events
 from tests.tracking.servers import LosingProxy, Server
 from tests.tuning.study.test_recorder import result
 
@@ -25,37 +25,37 @@ N_TRIALS = 8
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "PAUSE", 0.05)
-    monkeypatch.setattr(writing, "RETRY", 0.2)
+    monkeypatch.setattr(writing, "BATCH_PAUSE_S", 0.05)
+    monkeypatch.setattr(writing, "STORE_RETRY_S", 0.2)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 
-def study(client: PatientClient, name: str, folder: Path | None) -> StudyRuns:
-    return StudyRuns(client, experiment_id(client, "ser-made"), name, {"role": "student"}, folder=folder)
+def study(client: RetryingClient, name: str, folder: Path | None) -> StudyRuns:
+    return StudyRuns(client, find_or_create_experiment(client, "ser-made"), name, {"role": "student"}, folder=folder)
 
 
 def trial(runs: StudyRuns, number: int) -> None:
-    runs.start(number, SETTINGS)
+    runs.start_trial(number, SETTINGS)
     train_and_end(runs, number)
 
 
 def train_and_end(runs: StudyRuns, number: int) -> None:
     for epoch in (1, 2, 3):
-        runs.epoch(number, result(epoch, 0.1 * number + 0.01 * epoch))
+        runs.log_epoch(number, result(epoch, 0.1 * number + 0.01 * epoch))
     state = "failed" if number == 3 else "complete"
-    runs.end(number, state, {"epochs": 3.0, "parameters": 7.0}, "a reason" if number == 3 else "")
+    runs.end_trial(number, state, {"epochs": 3.0, "parameters": 7.0}, "a reason" if number == 3 else "")
 
 
 def settle(runs: StudyRuns) -> None:
     runs.close()
-    runs.finish({"test_uar": 0.5}, {"state": "finished"})
+    runs.finish_study({"test_uar": 0.5}, {"state": "finished"})
 
 
-def content(client: PatientClient, name: str) -> dict[str, Any]:
+def content(client: RetryingClient, name: str) -> dict[str, Any]:
     """Return all that is known of a study's runs, by trial, but ids and times."""
-    found = client.search_runs([experiment_id(client, "ser-made")], f"tags.study = '{name}'")
+    found = client.search_runs([find_or_create_experiment(client, "ser-made")], f"tags.study = '{name}'")
     told: dict[str, Any] = {}
     for run in found:
         number = run.data.tags.get("trial", "parent")
@@ -71,7 +71,7 @@ def content(client: PatientClient, name: str) -> dict[str, Any]:
 
 
 def undisturbed(server: Server, tmp_path: Path) -> dict[str, Any]:
-    client = PatientClient(server.url)
+    client = RetryingClient(server.url)
     runs = study(client, f"calm-{tmp_path.name}", tmp_path / "calm")
     for number in range(N_TRIALS):
         trial(runs, number)
@@ -93,22 +93,22 @@ def drain(runs: StudyRuns) -> None:
 
 def test_a_server_that_is_killed_mid_study_holds_everything_in_the_end(server: Server, tmp_path: Path) -> None:
     wanted = undisturbed(server, tmp_path)
-    runs = study(PatientClient(server.url), "killed", tmp_path / "killed")
+    runs = study(RetryingClient(server.url), "killed", tmp_path / "killed")
     trial(runs, 0)
     trial(runs, 1)
-    runs.start(2, SETTINGS)
+    runs.start_trial(2, SETTINGS)
     drain(runs)
     server.kill()
     train_and_end(runs, 2)
     for number in range(3, 7):  # more than half of the trials end while it is away
         trial(runs, number)
     drain(runs)
-    assert runs.waiting is not None
+    assert runs.unsent_file is not None
     server.start()
     trial(runs, 7)
     settle(runs)
-    assert runs.waiting is None
-    assert content(PatientClient(server.url), "killed") == wanted
+    assert runs.unsent_file is None
+    assert content(RetryingClient(server.url), "killed") == wanted
 
 
 @pytest.mark.parametrize("lost", ["runs/create", "runs/log-batch", "runs/update", "runs/search"])
@@ -121,14 +121,14 @@ def test_answers_that_are_lost_make_nothing_twice(server: Server, tmp_path: Path
         return path.endswith(lost) and seen[path] % 3 == 1
 
     proxy, name = LosingProxy(server.port, every_third), f"lost-{lost.replace('/', '-')}"
-    runs = study(PatientClient(proxy.url), name, tmp_path / "lost")
+    runs = study(RetryingClient(proxy.url), name, tmp_path / "lost")
     for number in range(N_TRIALS):
         trial(runs, number)
         drain(runs)
     settle(runs)
     proxy.stop()
     assert any(path.endswith(lost) for path in proxy.lost)
-    assert content(PatientClient(server.url), name) == wanted
+    assert content(RetryingClient(server.url), name) == wanted
 
 
 def test_answers_that_are_lost_make_nothing_twice_without_a_folder_either(server: Server, tmp_path: Path) -> None:
@@ -139,54 +139,56 @@ def test_answers_that_are_lost_make_nothing_twice_without_a_folder_either(server
         return path.endswith("runs/create") and seen[path] in (2, 4)
 
     proxy = LosingProxy(server.port, first_two)
-    runs = study(PatientClient(proxy.url), "folderless", None)
+    runs = study(RetryingClient(proxy.url), "folderless", None)
     for number in range(N_TRIALS):
         trial(runs, number)
         drain(runs) if number > 4 else None
     settle(runs)
     proxy.stop()
-    assert content(PatientClient(server.url), "folderless") == wanted
+    assert content(RetryingClient(server.url), "folderless") == wanted
 
 
 def test_what_waits_survives_the_process_and_keeps_its_times(server: Server, tmp_path: Path) -> None:
     wanted = undisturbed(server, tmp_path)
-    runs = study(PatientClient(server.url), "left", tmp_path / "left")
+    runs = study(RetryingClient(server.url), "left", tmp_path / "left")
     trial(runs, 0)
     drain(runs)
     server.kill()
-    before = writing._now()
+    before = writing._now_ms()
     for number in range(1, N_TRIALS):
         trial(runs, number)
     runs.close()
-    after = writing._now()
-    runs.finish({"test_uar": 0.5}, {"state": "finished"}, wait=False)
-    assert runs.waiting == Spool(tmp_path / "left").path
+    after = writing._now_ms()
+    runs.finish_study({"test_uar": 0.5}, {"state": "finished"}, wait=False)
+    assert runs.unsent_file == OfflineQueue(tmp_path / "left").path
     server.start()
 
-    client = PatientClient(server.url)
+    client = RetryingClient(server.url)
     again = study(client, "left", tmp_path / "left")  # as a new process would
-    assert again.waiting is None
-    assert again.has_all(5)
+    assert again.unsent_file is None
+    assert again.is_run_whole(5)
     again.close()
-    again.finish({}, {})
+    again.finish_study({}, {})
     assert content(client, "left") == wanted
-    found = client.search_runs([experiment_id(client, "ser-made")], "tags.study = 'left' and tags.trial = '5'")
+    found = client.search_runs(
+        [find_or_create_experiment(client, "ser-made")], "tags.study = 'left' and tags.trial = '5'"
+    )
     (run,) = found
     assert before <= run.info.start_time <= run.info.end_time <= after
     assert all(before <= one.timestamp <= after for one in client.get_metric_history(run.info.run_id, "dev_uar"))
 
 
 def test_a_store_that_stays_away_is_told_in_a_line(server: Server, tmp_path: Path) -> None:
-    client = PatientClient(server.url, patience=0.5)
+    client = RetryingClient(server.url, max_wait_s=0.5)
     runs = study(client, "away", tmp_path / "away")
     server.kill()
     trial(runs, 0)
     runs.close()
-    with pytest.raises(StoreDown, match="the MLflow store does not answer"):
-        runs.finish({}, {})
+    with pytest.raises(StoreUnavailable, match="the MLflow store does not answer"):
+        runs.finish_study({}, {})
     server.start()
-    runs.finish({}, {})
-    assert runs.waiting is None
+    runs.finish_study({}, {})
+    assert runs.unsent_file is None
 
 
 def test_sync_sends_what_a_killed_study_has_left_behind(
@@ -195,12 +197,12 @@ def test_sync_sends_what_a_killed_study_has_left_behind(
     wanted = undisturbed(server, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
-    runs = study(PatientClient(server.url), "orphan", tmp_path / "runs" / "orphan")
+    runs = study(RetryingClient(server.url), "orphan", tmp_path / "runs" / "orphan")
     server.kill()
     for number in range(N_TRIALS):
         trial(runs, number)
     runs.close()  # and the process is killed
-    killed = writing._now()
+    killed = writing._now_ms()
     down = CliRunner().invoke(app, ["tracking", "sync"])
     assert isinstance(down.exception, SerError)
     assert "does not answer" in str(down.exception)
@@ -210,28 +212,28 @@ def test_sync_sends_what_a_killed_study_has_left_behind(
     done = CliRunner().invoke(app, ["tracking", "sync"])
     assert done.exit_code == 0, done.exception
     assert f"orphan: {5 * N_TRIALS} events sent" in done.output
-    told = content(PatientClient(server.url), "orphan")
+    told = content(RetryingClient(server.url), "orphan")
     assert told.pop("parent")[0] == "KILLED"
-    assert PatientClient(server.url).get_run(runs.parent_id).info.end_time <= killed
+    assert RetryingClient(server.url).get_run(runs.parent_id).info.end_time <= killed
     assert told == {number: run for number, run in wanted.items() if number != "parent"}
     again = CliRunner().invoke(app, ["tracking", "sync"])
     assert "nothing waits" in again.output
 
 
 def test_events_of_another_store_are_not_sent_into_this_one(server: Server, tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "study")
-    spool.append(Owner("nobody-knows-me", "0", {}), [{"kind": "end", "trial": 0}])
+    spool = OfflineQueue(tmp_path / "study")
+    spool.append(EventOwner("nobody-knows-me", "0", {}), [{"kind": "end", "trial": 0}])
     with pytest.raises(WorkFailed, match="not in this store; set MLFLOW_TRACKING_URI"):
-        send_waiting(PatientClient(server.url), tmp_path / "study")
+        send_queued_events(RetryingClient(server.url), tmp_path / "study")
     assert not spool.is_empty
 
 
 START = {"kind": "start", "trial": 0, "time": 1}
-OWNER = Owner("a", "1", {})
+OWNER = EventOwner("a", "1", {})
 
 
 def test_a_last_line_that_was_cut_short_is_left_out_and_spoils_none_behind_it(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "study")
+    spool = OfflineQueue(tmp_path / "study")
     spool.append(OWNER, [START, START | {"kind": "end"}])
     with spool.path.open("a") as file:
         file.write('{"kind": "sta')
@@ -242,7 +244,7 @@ def test_a_last_line_that_was_cut_short_is_left_out_and_spoils_none_behind_it(tm
 
 @pytest.mark.parametrize("content", [b"", b'{"study": "a", "exp', b"\xff\xfe\x00\n5\n", b'{"kind": "start"}\n[]\n'])
 def test_what_cannot_be_read_is_left_out(tmp_path: Path, content: bytes) -> None:
-    spool = Spool(tmp_path)
+    spool = OfflineQueue(tmp_path)
     spool.path.write_bytes(content)
     assert spool.is_empty == (not content)
     assert spool.read() == (None, [])
@@ -252,26 +254,26 @@ def test_events_wait_in_memory_where_the_disk_takes_none(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = undisturbed(server, tmp_path)
-    runs = study(PatientClient(server.url), "no-disk", tmp_path / "no-disk")
+    runs = study(RetryingClient(server.url), "no-disk", tmp_path / "no-disk")
     trial(runs, 0)
     drain(runs)
 
-    def full(self: Spool, *what: object) -> None:
+    def full(self: OfflineQueue, *what: object) -> None:
         raise WorkFailed("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "append", full)
+        patch.setattr(OfflineQueue, "append", full)
         server.kill()
         for number in range(1, N_TRIALS):
             trial(runs, number)
         writing.time.sleep(1)
         server.start()
     settle(runs)
-    assert content(PatientClient(server.url), "no-disk") == wanted
+    assert content(RetryingClient(server.url), "no-disk") == wanted
 
 
 def test_a_writer_that_breaks_is_told_at_the_end(server: Server, tmp_path: Path, monkeypatch) -> None:
-    runs = study(PatientClient(server.url), "broken", tmp_path / "broken")
+    runs = study(RetryingClient(server.url), "broken", tmp_path / "broken")
 
     def broken(self: StudyRuns, *what: object) -> None:
         raise ZeroDivisionError

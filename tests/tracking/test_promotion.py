@@ -12,9 +12,9 @@ from mlflow.artifacts import download_artifacts
 from ser_platform.errors import PromotionRefused, UserError
 from ser_platform.evaluation.promotion_gates import Gate
 from ser_platform.tracking import promotion
-from ser_platform.tracking.gate_inputs import predictions_of
-from ser_platform.tracking.registry import CANDIDATE, CHAMPION, PREVIOUS, RegisteredModel, find_alias, find_version
-from ser_platform.tracking.retrying_client import PatientClient
+from ser_platform.tracking.gate_inputs import read_test_predictions
+from ser_platform.tracking.registry import CANDIDATE, CHAMPION, PREVIOUS, RegisteredVersion, find_alias, find_version
+from ser_platform.tracking.retrying_client import RetryingClient
 from tests.tracking.servers import Server
 
 pytestmark = pytest.mark.slow
@@ -26,10 +26,10 @@ GOOD, BAD = (
 
 
 @pytest.fixture
-def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> PatientClient:
+def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> RetryingClient:
     """A store with three versions; the third is the candidate, none the champion."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
-    client = PatientClient(server.url)
+    client = RetryingClient(server.url)
     for model in client.search_registered_models():
         client.delete_registered_model(model.name)
     experiment = client.create_experiment("ser-made")
@@ -41,21 +41,21 @@ def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> PatientClient:
     return client
 
 
-def version(client: PatientClient, number: int) -> RegisteredModel:
+def version(client: RetryingClient, number: int) -> RegisteredVersion:
     return find_version(client, NAME, str(number))
 
 
-def aliases(client: PatientClient) -> tuple[str | None, str | None]:
+def aliases(client: RetryingClient) -> tuple[str | None, str | None]:
     champion, previous = (find_alias(client, NAME, alias) for alias in (CHAMPION, PREVIOUS))
     return champion and champion.version, previous and previous.version
 
 
-def crown(client: PatientClient, *numbers: int) -> None:
+def crown(client: RetryingClient, *numbers: int) -> None:
     for number in numbers:
         promotion.promote(client, version(client, number), find_alias(client, NAME, CHAMPION), GOOD)
 
 
-def test_the_champion_becomes_the_previous_and_a_rollback_takes_both_back(client: PatientClient) -> None:
+def test_the_champion_becomes_the_previous_and_a_rollback_takes_both_back(client: RetryingClient) -> None:
     crown(client, 1)
     assert aliases(client) == ("1", None)
     crown(client, 2)
@@ -66,13 +66,13 @@ def test_the_champion_becomes_the_previous_and_a_rollback_takes_both_back(client
     assert told.startswith("rolled back to 20") and told.endswith("against ser-student v2: it shouts.")
 
 
-def test_without_a_previous_champion_there_is_nothing_to_go_back_to(client: PatientClient) -> None:
+def test_without_a_previous_champion_there_is_nothing_to_go_back_to(client: RetryingClient) -> None:
     crown(client, 1)
     with pytest.raises(UserError, match="no previous champion"):
         promotion.rollback(client, NAME)
 
 
-def test_a_refusal_lists_every_failed_gate_and_is_on_record(client: PatientClient) -> None:
+def test_a_refusal_lists_every_failed_gate_and_is_on_record(client: RetryingClient) -> None:
     with pytest.raises(PromotionRefused, match="ser-student v3 is not promoted. size: 9 MB, at most 5"):
         promotion.promote(client, version(client, 3), None, BAD)
     assert aliases(client) == (None, None)
@@ -81,7 +81,7 @@ def test_a_refusal_lists_every_failed_gate_and_is_on_record(client: PatientClien
     assert "in spite of failed gates: the demo" in version(client, 3).tags["promotion"]
 
 
-def test_every_decision_is_a_file_with_all_figures(client: PatientClient, tmp_path: Path) -> None:
+def test_every_decision_is_a_file_with_all_figures(client: RetryingClient, tmp_path: Path) -> None:
     crown(client, 1)
     run = version(client, 1).run_id
     (listed,) = client.list_artifacts(run, "promotion")
@@ -91,7 +91,7 @@ def test_every_decision_is_a_file_with_all_figures(client: PatientClient, tmp_pa
     assert decision["gates"] == [{"name": "UAR", "passed": True, "detail": "gain +0.020", "verdict": "passed"}]
 
 
-def test_who_was_judged_against_a_champion_that_is_gone_is_told(client: PatientClient) -> None:
+def test_who_was_judged_against_a_champion_that_is_gone_is_told(client: RetryingClient) -> None:
     crown(client, 1)
     with pytest.raises(UserError, match="v3 was judged against no champion, and ser-student v1 is the champion by now"):
         promotion.promote(client, version(client, 3), None, GOOD)
@@ -116,7 +116,7 @@ except UserError as error:
 """
 
 
-def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(client: PatientClient, server: Server) -> None:
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(client: RetryingClient, server: Server) -> None:
     both = [
         subprocess.Popen(
             [sys.executable, "-c", RACER, server.url, str(number)],
@@ -146,15 +146,15 @@ WRITES = ("set_registered_model_tag", "set_registered_model_alias", "delete_regi
 
 @pytest.mark.parametrize("after", range(4))
 def test_a_kill_between_two_writes_leaves_what_the_next_command_repairs(
-    client: PatientClient, monkeypatch: pytest.MonkeyPatch, after: int
+    client: RetryingClient, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     crown(client, 1, 2)
     done = 0
 
     def cut(name: str):
-        whole = getattr(PatientClient, name)
+        whole = getattr(RetryingClient, name)
 
-        def write(self: PatientClient, *args: object, **more: object) -> object:
+        def write(self: RetryingClient, *args: object, **more: object) -> object:
             nonlocal done
             if done == after:
                 raise KeyboardInterrupt
@@ -165,40 +165,42 @@ def test_a_kill_between_two_writes_leaves_what_the_next_command_repairs(
 
     with monkeypatch.context() as patch:
         for name in WRITES:
-            patch.setattr(PatientClient, name, cut(name))
+            patch.setattr(RetryingClient, name, cut(name))
         with pytest.raises(KeyboardInterrupt):
             crown(client, 3)
     assert aliases(client)[0] in ("2", "3"), "readers always find one"
-    client.claim(f"{promotion.LOCK}{NAME}", "the killed one", {"by": "nobody", "until": "0"})  # its lease is over
+    client.claim(
+        f"{promotion.LOCK_PREFIX}{NAME}", "the killed one", {"by": "nobody", "until": "0"}
+    )  # its lease is over
     promotion.rollback(client, NAME)
     # With nothing noted yet 2 goes back to 1; else 3 became the champion, and goes back to 2.
     assert aliases(client) == (("1", "2") if after == 0 else ("2", "3"))
 
 
-def test_a_lock_that_somebody_holds_is_told_with_their_name(client: PatientClient) -> None:
-    client.claim(f"{promotion.LOCK}{NAME}", "another", {"by": "anna", "until": "99999999999"})
+def test_a_lock_that_somebody_holds_is_told_with_their_name(client: RetryingClient) -> None:
+    client.claim(f"{promotion.LOCK_PREFIX}{NAME}", "another", {"by": "anna", "until": "99999999999"})
     with pytest.raises(UserError, match="being promoted or rolled back by anna"):
         crown(client, 1)
-    assert client.get_registered_model(f"{promotion.LOCK}{NAME}").tags["owner"] == "another"
+    assert client.get_registered_model(f"{promotion.LOCK_PREFIX}{NAME}").tags["owner"] == "another"
 
 
-def test_what_was_begun_with_a_version_that_is_gone_is_forgotten(client: PatientClient) -> None:
+def test_what_was_begun_with_a_version_that_is_gone_is_forgotten(client: RetryingClient) -> None:
     crown(client, 1, 2)
     for begun in ('{"champion": "9", "previous": "1"}', "no JSON", "[]"):
-        client.set_registered_model_tag(NAME, promotion.INTENT, begun)
-        client.claim(f"{promotion.LOCK}{NAME}", "somebody", {"by": "nobody", "until": "no time"})
+        client.set_registered_model_tag(NAME, promotion.INTENT_TAG, begun)
+        client.claim(f"{promotion.LOCK_PREFIX}{NAME}", "somebody", {"by": "nobody", "until": "no time"})
         promotion.rollback(client, NAME)
-        assert promotion.INTENT not in client.get_registered_model(NAME).tags
+        assert promotion.INTENT_TAG not in client.get_registered_model(NAME).tags
     assert aliases(client) == ("1", "2")
 
 
-def test_an_unknown_model_is_told_before_anything_is_locked(client: PatientClient) -> None:
+def test_an_unknown_model_is_told_before_anything_is_locked(client: RetryingClient) -> None:
     with pytest.raises(UserError, match="no registered model 'nobody'"):
         promotion.rollback(client, "nobody")
     assert [model.name for model in client.search_registered_models()] == [NAME]
 
 
-def test_no_reason_makes_a_champion_of_what_cannot_be_used(client: PatientClient) -> None:
+def test_no_reason_makes_a_champion_of_what_cannot_be_used(client: RetryingClient) -> None:
     broken = [Gate("bundle", False, "model.safetensors was altered")]
     with pytest.raises(PromotionRefused, match="bundle: model.safetensors was altered"):
         promotion.promote(client, version(client, 3), None, broken, reason="please")
@@ -209,8 +211,8 @@ def test_no_reason_makes_a_champion_of_what_cannot_be_used(client: PatientClient
     "content",
     [b"", b"audio_sha256,speaker\n", b"audio_sha256,emotion,predicted\na,anger,anger\n", b"\xff\xfe\n", b"a,b\n1,2\n"],
 )
-def test_damaged_test_predictions_are_told(client: PatientClient, tmp_path: Path, content: bytes) -> None:
+def test_damaged_test_predictions_are_told(client: RetryingClient, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "predictions.csv").write_bytes(content)
     client.log_artifact(version(client, 1).run_id, str(tmp_path / "predictions.csv"), "test")
     with pytest.raises(UserError, match="test predictions of ser-student v1 are damaged"):
-        predictions_of(client, version(client, 1))
+        read_test_predictions(client, version(client, 1))

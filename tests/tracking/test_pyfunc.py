@@ -12,11 +12,11 @@ import soundfile
 from safetensors.torch import load_file, save_file
 
 from ser_platform.errors import BundleError, UserError
-from ser_platform.inference.bundle import MANIFEST
+from ser_platform.inference.bundle import DIGESTS_FILE
 from ser_platform.inference.predictor import Predictor
-from ser_platform.tracking.mlflow_store import Client, experiment_id, open_client
+from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
 from ser_platform.tracking.pyfunc import BundleModel
-from ser_platform.tracking.registry import REQUIREMENTS, find_version, load, register
+from ser_platform.tracking.registry import PIP_REQUIREMENTS, find_version, load_bundle, register
 from tests.inference.test_bundle import made_bundle
 
 NAME = "ser-student"
@@ -29,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         client = open_client()
-        run = client.create_run(experiment_id(client, "ser-made"), tags={"study": "made"})
+        run = client.create_run(find_or_create_experiment(client, "ser-made"), tags={"study": "made"})
         digest = made_bundle("lite_cnn").write(folder / "bundle", "# a card")
         register(client, NAME, run.info.run_id, folder / "bundle", digest, {"trial": "0"}, "# a card")
         yield client
@@ -81,7 +81,7 @@ def kept_at(store: Client) -> Path:
 def test_nothing_that_is_loaded_is_a_pickle_and_requirements_are_told(store: Client) -> None:
     for path in (path for path in kept_at(store).rglob("*") if path.is_file()):
         assert not path.read_bytes().startswith((b"\x80", b"PK")), path
-    assert REQUIREMENTS[0] in (kept_at(store) / "requirements.txt").read_text().split()
+    assert PIP_REQUIREMENTS[0] in (kept_at(store) / "requirements.txt").read_text().split()
 
 
 def test_a_weight_that_was_changed_is_refused_though_the_manifest_was_rewritten(store: Client) -> None:
@@ -93,17 +93,17 @@ def test_a_weight_that_was_changed_is_refused_though_the_manifest_was_rewritten(
         name = next(iter(weights))
         save_file(weights | {name: weights[name] + 1}, folder / "model.safetensors")
         with pytest.raises(BundleError, match="model.safetensors was altered"):
-            load(store, registered)
+            load_bundle(store, registered)
         lines = []
-        for line in (folder / MANIFEST).read_text().splitlines():
+        for line in (folder / DIGESTS_FILE).read_text().splitlines():
             file = line.split("  ")[1]
             lines.append(f"{hashlib.sha256((folder / file).read_bytes()).hexdigest()}  {file}\n")
-        (folder / MANIFEST).write_text("".join(lines))
+        (folder / DIGESTS_FILE).write_text("".join(lines))
         with pytest.raises(BundleError, match=r"MANIFEST.sha256 was altered: its digest is \w+, registered is"):
-            load(store, registered)
+            load_bundle(store, registered)
         with pytest.raises(BundleError, match="was altered: no registered version has its digest"):
             mlflow.pyfunc.load_model(f"models:/{NAME}/1")
     finally:
         for path, content in kept.items():
             path.write_bytes(content)
-    assert load(store, registered).labels == made_bundle().labels, "as it was, it is taken again"
+    assert load_bundle(store, registered).labels == made_bundle().labels, "as it was, it is taken again"

@@ -10,11 +10,11 @@ from mlflow.exceptions import MlflowException
 from ser_platform.errors import UserError
 from ser_platform.tracking.registry import (
     CANDIDATE,
-    RegisteredModel,
-    appoint,
+    RegisteredVersion,
     find_alias,
     find_model,
     find_version,
+    update_candidate,
 )
 
 NAME = "ser-teacher"
@@ -35,10 +35,10 @@ def client(store: str, tmp_path: Path) -> MlflowClient:
     return client
 
 
-def registered(client: MlflowClient, metrics: dict[str, float], **tags: str) -> RegisteredModel:
+def registered(client: MlflowClient, metrics: dict[str, float], **tags: str) -> RegisteredVersion:
     """Register a version with dev figures and tags; return it as it stands then."""
     version = client.create_model_version(NAME, str(Path.cwd()), tags=TAGS | tags | {"metrics": json.dumps(metrics)})
-    return appoint(client, find_version(client, NAME, str(version.version)))
+    return update_candidate(client, find_version(client, NAME, str(version.version)))
 
 
 def candidate(client: MlflowClient) -> str:
@@ -48,11 +48,14 @@ def candidate(client: MlflowClient) -> str:
 
 
 def test_a_version_that_is_worse_on_dev_does_not_become_the_candidate(client: MlflowClient) -> None:
-    assert registered(client, {"dev_uar_new_seeds": 0.71}).standing == "registered ser-teacher version 1 as candidate"
+    assert (
+        registered(client, {"dev_uar_new_seeds": 0.71}).registration_message
+        == "registered ser-teacher version 1 as candidate"
+    )
     worse = registered(client, {"dev_uar_new_seeds": 0.68, "dev_uar_search": 0.9, "test_uar": 0.95})
     assert candidate(client) == "1"
     assert worse.aliases == ()
-    assert worse.standing == (
+    assert worse.registration_message == (
         "registered ser-teacher version 2; version 1 stays candidate: dev UAR 0.710 against 0.680"
     )
 
@@ -60,7 +63,7 @@ def test_a_version_that_is_worse_on_dev_does_not_become_the_candidate(client: Ml
 @pytest.mark.parametrize("dev_uar", [0.71, 0.72])
 def test_a_version_that_is_not_worse_on_dev_becomes_the_candidate(client: MlflowClient, dev_uar: float) -> None:
     registered(client, {"dev_uar_new_seeds": 0.71})
-    assert registered(client, {"dev_uar_new_seeds": dev_uar}).standing.endswith("version 2 as candidate")
+    assert registered(client, {"dev_uar_new_seeds": dev_uar}).registration_message.endswith("version 2 as candidate")
     assert candidate(client) == "2"
 
 
@@ -83,8 +86,8 @@ def test_a_version_that_was_passed_over_takes_its_place_once_it_is_the_better_on
     registered(client, {"dev_uar_new_seeds": 0.71})
     worse = registered(client, {"dev_uar_new_seeds": 0.68})
     client.delete_registered_model_alias(NAME, CANDIDATE)
-    again = appoint(client, worse)
-    assert again.standing == "registered ser-teacher version 2 as candidate"
+    again = update_candidate(client, worse)
+    assert again.registration_message == "registered ser-teacher version 2 as candidate"
     assert candidate(client) == "2"
 
 

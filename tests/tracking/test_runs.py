@@ -10,7 +10,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from ser_platform.errors import WorkFailed
 from ser_platform.settings import resolve
-from ser_platform.tracking.mlflow_store import Client, experiment_id, open_client
+from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
 from ser_platform.tracking.runs import END_METRICS, EPOCH_METRICS, StudyRuns
 from tests.tuning.study.test_recorder import result
 
@@ -25,24 +25,24 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
 
 
 def open_runs(client: Client) -> StudyRuns:
-    return StudyRuns(client, experiment_id(client, "ser-made"), "made", {"role": "student"})
+    return StudyRuns(client, find_or_create_experiment(client, "ser-made"), "made", {"role": "student"})
 
 
 def trial_runs(client: Client) -> list[Run]:
-    runs = client.search_runs([experiment_id(client, "ser-made")], "tags.study = 'made'")
+    runs = client.search_runs([find_or_create_experiment(client, "ser-made")], "tags.study = 'made'")
     return sorted((run for run in runs if "trial" in run.data.tags), key=lambda run: int(run.data.tags["trial"]))
 
 
 def write(runs: StudyRuns, number: int, epochs: int = 1) -> None:
-    runs.start(number, SETTINGS)
+    runs.start_trial(number, SETTINGS)
     for epoch in range(1, epochs + 1):
-        runs.epoch(number, result(epoch, 0.5))
+        runs.log_epoch(number, result(epoch, 0.5))
 
 
 def test_a_run_holds_all_of_a_trial_that_began_and_ended_between_two_batches(client: Client) -> None:
     runs = open_runs(client)
     write(runs, 0, epochs=2)
-    runs.end(0, "failed", METRICS, "a reason")
+    runs.end_trial(0, "failed", METRICS, "a reason")
     runs.close()
     (run,) = trial_runs(client)
     assert run.info.status == "FAILED"
@@ -56,11 +56,11 @@ def test_a_trial_that_is_run_again_keeps_its_run_and_logs_no_epoch_twice(client:
     runs = open_runs(client)
     write(runs, 0, epochs=2)
     write(runs, 0, epochs=3)
-    runs.end(0, "complete", METRICS, "")
+    runs.end_trial(0, "complete", METRICS, "")
     runs.close()
     again = open_runs(client)
     write(again, 0, epochs=4)
-    again.end(0, "complete", METRICS, "")
+    again.end_trial(0, "complete", METRICS, "")
     again.close()
     (run,) = trial_runs(client)
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "dev_uar")] == [1, 2, 3, 4]
@@ -89,7 +89,7 @@ def test_a_store_that_refuses_a_run_is_told_at_the_end_and_the_others_are_writte
     monkeypatch.setattr(Client, "create_run", refuse_the_first)
     for number in (0, 1):
         write(runs, number)
-        runs.end(number, "complete", METRICS, "")
+        runs.end_trial(number, "complete", METRICS, "")
     with pytest.raises(WorkFailed, match="no room"):
         runs.close()
     assert [run.data.tags["trial"] for run in trial_runs(client)] == ["1"]
@@ -108,5 +108,5 @@ def test_an_experiment_brings_the_view_of_what_is_worth_comparing(client: Client
 
 def test_an_experiment_of_an_older_version_gets_the_view(client: Client) -> None:
     client.create_experiment("ser-older")
-    assert experiment_id(client, "ser-older") == client.get_experiment_by_name("ser-older").experiment_id
+    assert find_or_create_experiment(client, "ser-older") == client.get_experiment_by_name("ser-older").experiment_id
     assert "mlflow.sharedViewState.ser" in client.get_experiment_by_name("ser-older").tags

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from ser_platform.errors import UserError
-from ser_platform.tracking.retrying_client import PatientClient
-from ser_platform.tracking.server import KEY, PASSWORD, ServerPlan
+from ser_platform.tracking.retrying_client import RetryingClient
+from ser_platform.tracking.server import PASSWORD_FILE, SECRET_KEY_FILE, ServerPlan
 from tests.postgresql import PASSWORD as DATABASE_PASSWORD
 from tests.postgresql import database
 from tests.tracking.servers import STARTS_WITHIN, free_port
@@ -76,19 +76,22 @@ def test_it_asks_for_a_password_that_only_its_owner_can_read(tmp_path: Path, mon
     pytest.importorskip("flask_wtf", reason="the extra `server` is not installed")
     folder = tmp_path / "kept"
     with running(folder) as (url, process):
-        word = (folder / PASSWORD).read_text()
-        assert [stat.S_IMODE((folder / name).stat().st_mode) for name in (PASSWORD, KEY)] == [0o600, 0o600]
+        word = (folder / PASSWORD_FILE).read_text()
+        assert [stat.S_IMODE((folder / name).stat().st_mode) for name in (PASSWORD_FILE, SECRET_KEY_FILE)] == [
+            0o600,
+            0o600,
+        ]
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert (status(url), status(url, "guess"), status(url, word)) == (401, 401, 200)
         assert status(url, word, host="evil.example") == 403
         said = Path(f"/proc/{process.pid}/cmdline").read_text() + (tmp_path / "server.log").read_text()
         assert word not in said, "neither the list of processes nor the log tells it"
-        assert f"export MLFLOW_TRACKING_PASSWORD=$(cat {folder / PASSWORD})" in said
+        assert f"export MLFLOW_TRACKING_PASSWORD=$(cat {folder / PASSWORD_FILE})" in said
 
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", word)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-        client = PatientClient(url)
+        client = RetryingClient(url)
         run = client.create_run(client.create_experiment("ser-made"), tags={"study": "made"})
         (tmp_path / "note.txt").write_text("a note")
         client.log_artifact(run.info.run_id, str(tmp_path / "note.txt"))
@@ -96,7 +99,7 @@ def test_it_asks_for_a_password_that_only_its_owner_can_read(tmp_path: Path, mon
         assert kept.read_text() == "a note"
     with running(folder) as (url, _):
         assert status(url, word) == 200, "the password is the same after a restart"
-        assert PatientClient(url).get_run(run.info.run_id).data.tags["study"] == "made"
+        assert RetryingClient(url).get_run(run.info.run_id).data.tags["study"] == "made"
 
 
 def test_nobody_serves_other_machines_without_a_password(tmp_path: Path) -> None:
@@ -137,7 +140,7 @@ def test_two_studies_of_500_trials_at_once_write_every_run_into_postgresql(tmp_p
             ]
             errors = [process.communicate()[1] for process in both]
             assert [process.returncode for process in both] == [0, 0], "\n".join(errors)
-            client = PatientClient(url)
+            client = RetryingClient(url)
             found = client.search_runs([client.create_experiment("ser-made")], max_results=5000)
             for name in ("first", "second"):
                 trials = [run for run in found if run.data.tags["study"] == name and "trial" in run.data.tags]

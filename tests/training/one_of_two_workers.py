@@ -2,7 +2,7 @@
 
     python one_of_two_workers.py RANK FOLDER
 
-FOLDER holds `data.npz`, what is trained on, and `runs.json`, the settings of each run; `records-RANK.json` is written.
+FOLDER holds `task.npz`, what is trained on, and `runs.json`, the settings of each run; `records-RANK.json` is written.
 """
 
 import json
@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ser_platform.distillation.student_loss import student_loss
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.distillation.student_loss import make_student_loss
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.checkpoints import read_checkpoint, write_checkpoint
 from ser_platform.training.configuration import feature_view
 from ser_platform.training.loop import Trainer
-from ser_platform.training.workers import ALONE, Group, Workers
+from ser_platform.training.workers import SINGLE_WORKER, TorchWorkerGroup, WorkerGroup
 
 CPU = torch.device("cpu")
 
@@ -29,29 +29,29 @@ class Watched(Trainer):
 
     memory = 10_000
 
-    def _step(self, clips, epoch, group):
+    def _train_batch(self, clips, epoch, group):
         lengths = self.data.features.lengths[clips]
         if max(map(len, self._rows(lengths)), default=0) > self.memory:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        loss = super()._step(clips, epoch, group)
+        loss = super()._train_batch(clips, epoch, group)
         if group is self.group:  # otherwise it only tries what fits
             self.losses.append(loss)
         return loss
 
 
 def training_data(settings: Settings, arrays: dict[str, np.ndarray]) -> TrainingData:
-    features = ViewedFeatures(feature_view(settings), tuple(arrays["hashes"].tolist()))
+    features = StoredViewedClips(feature_view(settings), tuple(arrays["hashes"].tolist()))
     teacher = arrays["teacher"] if settings["distill.alpha"] else None
     labels = tuple(arrays["labels"].tolist())
     return TrainingData(features, arrays["targets"], labels, arrays["train"], arrays["dev"], teacher)
 
 
-def record(settings: Settings, data: TrainingData, group: Group, memory: int, folder: Path) -> dict[str, object]:
+def record(settings: Settings, data: TrainingData, group: WorkerGroup, memory: int, folder: Path) -> dict[str, object]:
     """Return the gradient of the first step, the loss of every one, and what the epochs ended with.
 
     The first worker's checkpoint of the first epoch is left in `folder`.
     """
-    trainer = Watched(settings, data, student_loss, CPU, group)
+    trainer = Watched(settings, data, make_student_loss, CPU, group)
     trainer.losses, trainer.memory, first = [], memory, []
 
     def keep(optimizer, *_):
@@ -63,7 +63,7 @@ def record(settings: Settings, data: TrainingData, group: Group, memory: int, fo
     for result in trainer.epochs():
         results.append(result)
         if group.rank == 0 and result.epoch == 1:
-            write_checkpoint(trainer.checkpoint(), folder)
+            write_checkpoint(trainer.make_checkpoint(), folder)
     return {
         "gradient": torch.cat(first).tolist(),
         "losses": group.sum(torch.stack(trainer.losses)).tolist(),
@@ -79,9 +79,9 @@ def weights_of(trainer: Trainer) -> list[float]:
     return torch.cat([value.double().flatten() for value in trainer.model.state_dict().values()]).tolist()
 
 
-def resumed_weights(settings: Settings, data: TrainingData, group: Group, folder: Path) -> list[float]:
+def resumed_weights(settings: Settings, data: TrainingData, group: WorkerGroup, folder: Path) -> list[float]:
     """Return what a training ends with that goes on from the first worker's checkpoint."""
-    trainer = Trainer(settings, data, student_loss, CPU, group)
+    trainer = Trainer(settings, data, make_student_loss, CPU, group)
     trainer.resume(read_checkpoint(folder))
     list(trainer.epochs())
     return weights_of(trainer)
@@ -97,13 +97,13 @@ def main(rank: int, folder: Path) -> None:
         memory = run.pop("memory", [10_000, 10_000])[rank]
         settings = resolve(run)
         data = training_data(settings, arrays)
-        kept, workers = folder / f"together-{number}", Workers(CPU)
+        kept, workers = folder / f"together-{number}", TorchWorkerGroup(CPU)
         records[name] = {
             "together": record(settings, data, workers, memory, kept),
             "resumed": resumed_weights(settings, data, workers, kept),
         }
         if rank == 0:
-            records[name]["alone"] = record(settings, data, ALONE, 10_000, folder / f"alone-{number}")
+            records[name]["alone"] = record(settings, data, SINGLE_WORKER, 10_000, folder / f"alone-{number}")
     (folder / f"records-{rank}.json").write_text(json.dumps(records))
     torch.distributed.destroy_process_group()
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ser_platform.distillation.student_loss import student_loss
+from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.settings import resolve
-from ser_platform.training.checkpoints import DESCRIPTION, Checkpoint, read_checkpoint, write_checkpoint
+from ser_platform.training.checkpoints import CHECKPOINT_FILE, Checkpoint, read_checkpoint, write_checkpoint
 from ser_platform.training.loop import Trainer
 from ser_platform.training.state_serialisation import results_as_json
 
@@ -53,7 +53,7 @@ def trainer_of(training_data, **changes) -> Trainer:
     if settings["distill.alpha"]:
         teacher = np.random.default_rng(0).normal(0, 2, (len(data.targets), 3)).astype(np.float32)
         data = replace(data, teacher_logits=teacher)
-    return Trainer(settings, data, student_loss)
+    return Trainer(settings, data, make_student_loss)
 
 
 def figures(results) -> list[dict]:
@@ -78,7 +78,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not_bit_for_bit(ru
     begun = trainer_of(training_data, **RUNS[run])
     for result in begun.epochs():
         if result.epoch == epoch:
-            write_checkpoint(begun.checkpoint(), tmp_path)
+            write_checkpoint(begun.make_checkpoint(), tmp_path)
             break
     torch.randn(7), np.random.rand(7)  # another process has drawn other numbers
     resumed = trainer_of(training_data, **RUNS[run])
@@ -97,7 +97,7 @@ def test_a_training_goes_on_from_its_own_checkpoint_in_the_same_process(training
     trainer = trainer_of(training_data)
     epochs = trainer.epochs()
     next(epochs), next(epochs)
-    kept = trainer.checkpoint()
+    kept = trainer.make_checkpoint()
     ended = figures([*trainer.results, *epochs])
     trainer.resume(kept)
     list(trainer.epochs())
@@ -108,7 +108,7 @@ def test_a_checkpoint_does_not_change_with_the_steps_after_it(training_data):
     trainer = trainer_of(training_data)
     epochs = trainer.epochs()
     next(epochs)
-    kept = trainer.checkpoint()
+    kept = trainer.make_checkpoint()
     before = {name: value.clone() for name, value in kept.tensors.items()}
     next(epochs)
     assert all(torch.equal(kept.tensors[name], value) for name, value in before.items())
@@ -119,9 +119,9 @@ def test_patience_counts_on_over_an_interruption(training_data):
     trainer = trainer_of(training_data, **changes)
     trainer.logits = lambda clips: np.zeros((len(clips), 3), np.float32)  # no epoch is better than the first
     next(trainer.epochs())
-    kept = trainer.checkpoint()
+    kept = trainer.make_checkpoint()
     list(trainer.epochs())
-    ended = trainer.checkpoint()
+    ended = trainer.make_checkpoint()
 
     resumed = trainer_of(training_data, **changes)
     resumed.logits = trainer.logits
@@ -135,7 +135,7 @@ def test_figures_that_are_no_number_come_back(training_data, tmp_path):
     trainer = trainer_of(training_data)
     trainer.data = replace(trainer.data, dev=None)
     next(trainer.epochs())
-    write_checkpoint(trainer.checkpoint(), tmp_path)
+    write_checkpoint(trainer.make_checkpoint(), tmp_path)
     resumed = trainer_of(training_data)
     resumed.data = trainer.data
     resumed.resume(read_checkpoint(tmp_path))
@@ -143,14 +143,14 @@ def test_figures_that_are_no_number_come_back(training_data, tmp_path):
 
 
 def test_other_settings_are_refused_by_name(training_data):
-    kept = trainer_of(training_data).checkpoint()
+    kept = trainer_of(training_data).make_checkpoint()
     with pytest.raises(UserError, match=r"other settings: train.epochs is 5 there and 9 here$"):
         trainer_of(training_data, **{"train.epochs": 9}).resume(kept)
 
 
 def test_other_clips_are_refused(training_data):
     trainer = trainer_of(training_data)
-    kept = trainer.checkpoint()
+    kept = trainer.make_checkpoint()
     trainer.data = replace(trainer.data, train=trainer.data.train[1:])
     with pytest.raises(UserError, match="other training or dev clips"):
         trainer.resume(kept)
@@ -166,9 +166,9 @@ def some(epoch: int = 1) -> Checkpoint:
 def test_a_folder_holds_safetensors_and_json_only(training_data, tmp_path):
     trainer = trainer_of(training_data)
     next(trainer.epochs())
-    write_checkpoint(trainer.checkpoint(), tmp_path)
+    write_checkpoint(trainer.make_checkpoint(), tmp_path)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".safetensors"]
-    content = json.loads((tmp_path / DESCRIPTION).read_text(), parse_constant=lambda word: pytest.fail(word))
+    content = json.loads((tmp_path / CHECKPOINT_FILE).read_text(), parse_constant=lambda word: pytest.fail(word))
     assert len(content["description"]["results"]) == 1
 
 

@@ -2,14 +2,14 @@ import pytest
 
 from ser_platform.models import NEURAL, build_model
 from ser_platform.settings import resolve
-from ser_platform.training.configuration import feature_view, needed_families, parameters_of
+from ser_platform.training.configuration import count_prediction_parameters, feature_view, required_families
 
 
 @pytest.mark.parametrize("name", NEURAL)
 def test_a_models_size_follows_from_its_configuration(name):
     settings = resolve({"model.name": name, "features.sets": ["log_mel", "mfcc"], "features.n_mfcc": 13})
     model = build_model(settings, feature_view(settings).n_features, 7)
-    assert parameters_of(settings, 7) == sum(parameter.numel() for parameter in model.parameters())
+    assert count_prediction_parameters(settings, 7) == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_a_model_that_hears_samples_takes_no_frame_features():
@@ -18,5 +18,5 @@ def test_a_model_that_hears_samples_takes_no_frame_features():
 
 
 def test_what_must_be_stored_follows_from_a_configuration():
-    assert needed_families(resolve({"model.name": "bilstm", "features.sets": ["mfcc"]})) == ("mfcc",)
-    assert needed_families(resolve({"model.name": "lite_cnn", "data.trim_db": 30})) == ("waveform", "rms")
+    assert required_families(resolve({"model.name": "bilstm", "features.sets": ["mfcc"]})) == ("mfcc",)
+    assert required_families(resolve({"model.name": "lite_cnn", "data.trim_db": 30})) == ("waveform", "rms")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from ser_platform.distillation.student_loss import student_loss
+from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.models import build_model
 from ser_platform.settings import resolve
 from ser_platform.training.batches.batch import Batch
 from ser_platform.training.batches.batch_augmentation import mixup
 from ser_platform.training.cross_entropy import cross_entropy
 from ser_platform.training.loop import train_step
-from ser_platform.training.workers import dealt
+from ser_platform.training.workers import deal_clips
 
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0])
 LOSSES = {
@@ -37,7 +37,7 @@ def batch_of(n_clips: int = 11, n_frames: int = 40, mixed: bool = False) -> Batc
 
 
 def parts_of(batch: Batch, n_parts: int) -> list[Batch]:
-    return [batch.part(rows) for rows in dealt(batch.lengths.numpy(), n_parts)]
+    return [batch.select_rows(rows) for rows in deal_clips(batch.lengths.numpy(), n_parts)]
 
 
 @pytest.mark.parametrize("n_parts", [2, 3, 5])
@@ -46,7 +46,7 @@ def parts_of(batch: Batch, n_parts: int) -> list[Batch]:
 @pytest.mark.parametrize("changes", LOSSES.values(), ids=LOSSES)
 def test_the_gradient_of_parts_is_that_of_the_batch(changes, weights, mixed, n_parts):
     settings = resolve({"model.name": "bilstm", "model.hidden_size": 8, "model.dropout": 0, "model.subsample": 2})
-    loss = student_loss(settings | changes, weights)
+    loss = make_student_loss(settings | changes, weights)
     gradients = []
     for split in (False, True):
         torch.manual_seed(0)
@@ -76,16 +76,16 @@ def test_a_step_without_a_clip_changes_nothing():
     model = build_model(settings, 5, 3)
     before = [parameter.clone() for parameter in model.parameters()]
     optimizer = torch.optim.AdamW(model.parameters())
-    assert train_step(model, [], student_loss(settings, None), optimizer, 1.0) == 0
+    assert train_step(model, [], make_student_loss(settings, None), optimizer, 1.0) == 0
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
 def test_a_part_is_padded_no_further_than_its_longest_clip():
     batch = batch_of()
     rows = np.argsort(batch.lengths.numpy())[:3]
-    part = batch.part(rows)
+    part = batch.select_rows(rows)
     assert part.features.shape == (3, int(batch.lengths[rows].max()), 5)
     assert torch.equal(part.targets, batch.targets[rows]) and torch.equal(
         part.teacher_logits, batch.teacher_logits[rows]
     )
-    assert torch.equal(part.whole_targets, batch.targets)
+    assert torch.equal(part.full_batch_targets, batch.targets)

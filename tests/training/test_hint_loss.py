@@ -8,21 +8,21 @@ import torch
 from torch import nn
 
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.distillation.hint_targets import encoder_embeddings, refuse_hintless
+from ser_platform.distillation.hint_targets import encoder_embeddings, require_hint_teacher
 from ser_platform.distillation.outputs import TeacherOutputs
-from ser_platform.distillation.student_loss import student_loss
+from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.errors import UserError
-from ser_platform.features.augmented_clips import prepare_copies
-from ser_platform.features.store.feature_store import open_family, prepare
+from ser_platform.features.augmented_clips import prepare_augmented_clips
+from ser_platform.features.store.feature_store import open_family, prepare_features
 from ser_platform.models import CLASSICAL, MODELS, PRETRAINED
 from ser_platform.settings import resolve
 from ser_platform.training.batches.batch import Batch, TrainingData
 from ser_platform.training.batches.batch_augmentation import mixup
-from ser_platform.training.configuration import feature_view, pinned, refuse_contradictions
+from ser_platform.training.configuration import feature_view, pin_settings, refuse_contradictions
 from ser_platform.training.hint_loss import Hint
 from ser_platform.training.loop import Trainer
-from ser_platform.tuning.execution.fit_job import Task
-from ser_platform.tuning.search_space.default_settings import start_of
+from ser_platform.tuning.execution.fit_job import TrialData
+from ser_platform.tuning.search_space.default_settings import choose_defaults
 
 TAUGHT = {"distill.alpha": 0.5, "distill.hint": "mse", "train.epochs": 3, "train.batch_size": 8}
 STUDENTS = sorted(set(MODELS) - set(CLASSICAL) - set(PRETRAINED))
@@ -40,7 +40,7 @@ def heard(embeddings: torch.Tensor, how: str, weight: float = 1.0) -> tuple[Hint
 
 def batch_of(features: torch.Tensor, hints: torch.Tensor) -> Batch:
     ones = torch.ones(len(features), dtype=torch.int64)
-    return Batch(features, ones, 0 * ones, None, hints=hints)
+    return Batch(features, ones, 0 * ones, None, teacher_embeddings=hints)
 
 
 def test_the_losses_are_those_computed_by_hand():
@@ -63,7 +63,7 @@ def test_parts_of_a_batch_add_up_to_it():
     model(whole.features)
     wanted, found = hint.loss(whole).item(), 0.0
     for rows in (np.array([0, 4]), np.array([1, 2, 3, 5])):
-        part = whole.part(rows)
+        part = whole.select_rows(rows)
         model(part.features)
         found += hint.loss(part).item()
     assert found == pytest.approx(wanted, rel=1e-5)
@@ -79,7 +79,7 @@ def test_a_number_that_is_the_same_for_every_clip_gives_no_infinite_loss():
 def test_mixup_mixes_the_hints_as_it_mixes_the_clips():
     features = torch.randn(4, 1, 2)
     mixed = mixup(batch_of(features, features[:, 0] * 7), 0.5, 3, 2.0, np.random.default_rng(0))
-    torch.testing.assert_close(mixed.hints, mixed.features[:, 0] * 7)
+    torch.testing.assert_close(mixed.teacher_embeddings, mixed.features[:, 0] * 7)
 
 
 @pytest.fixture
@@ -100,12 +100,12 @@ def hinted(training_data):
 @pytest.mark.parametrize("name", STUDENTS)
 def test_every_model_that_learns_by_gradients_can_be_hinted(name, hinted):
     named = {"model.name": name}
-    settings = resolve(start_of("student", named) | named | TAUGHT | {"features.chunk": 0, "train.epochs": 1})
+    settings = resolve(choose_defaults("student", named) | named | TAUGHT | {"features.chunk": 0, "train.epochs": 1})
     try:
         refuse_contradictions(settings)
     except UserError:
         pytest.skip(f"{name} hears chunks")
-    trainer = Trainer(settings, hinted(settings), student_loss)
+    trainer = Trainer(settings, hinted(settings), make_student_loss)
     before = trainer.hint.projection.weight.detach().clone()
     (result,) = trainer.epochs()
     assert np.isfinite(result.train_loss)
@@ -114,10 +114,10 @@ def test_every_model_that_learns_by_gradients_can_be_hinted(name, hinted):
 
 def test_the_hint_is_learnt_and_leaves_nothing_in_the_model(hinted, training_data):
     settings = resolve({"model.name": "bilstm", **TAUGHT, "train.epochs": 12, "train.patience": 12})
-    trainer = Trainer(settings, hinted(settings), student_loss)
+    trainer = Trainer(settings, hinted(settings), make_student_loss)
     losses = [result.train_loss for result in trainer.epochs()]
     assert losses[-1] < 0.8 * losses[0]
-    plain = Trainer(settings | {"distill.hint": "off"}, hinted(settings), student_loss)
+    plain = Trainer(settings | {"distill.hint": "off"}, hinted(settings), make_student_loss)
     assert trainer.best_state.keys() == plain.best_state.keys()
 
 
@@ -126,7 +126,7 @@ def test_a_weight_of_zero_changes_no_prediction(hinted):
     runs = []
     for how in ("mse", "off"):
         data = hinted(settings)
-        trainer = Trainer(settings | {"distill.hint": how}, data, student_loss)
+        trainer = Trainer(settings | {"distill.hint": how}, data, make_student_loss)
         list(trainer.epochs())
         runs.append(trainer.logits(data.train))
     np.testing.assert_allclose(*runs, rtol=1e-5, atol=1e-6)
@@ -134,12 +134,12 @@ def test_a_weight_of_zero_changes_no_prediction(hinted):
 
 def test_a_training_with_a_hint_goes_on_from_its_checkpoint(hinted):
     settings = resolve({"model.name": "bilstm", **TAUGHT})
-    whole = Trainer(settings, hinted(settings), student_loss)
+    whole = Trainer(settings, hinted(settings), make_student_loss)
     wanted = [result.train_loss for result in whole.epochs()]
-    begun = Trainer(settings, hinted(settings), student_loss)
+    begun = Trainer(settings, hinted(settings), make_student_loss)
     next(begun.epochs())
-    kept = begun.checkpoint()
-    resumed = Trainer(settings, hinted(settings), student_loss)
+    kept = begun.make_checkpoint()
+    resumed = Trainer(settings, hinted(settings), make_student_loss)
     resumed.resume(kept)
     assert [result.train_loss for result in resumed.epochs()] == wanted[1:]
 
@@ -158,18 +158,18 @@ def test_settings_that_cannot_hint_are_refused(settings, told):
 
 def test_teachers_without_a_frozen_encoder_are_refused_by_name():
     with pytest.raises(UserError, match="ser-teacher v3 has model.name bilstm"):
-        refuse_hintless(resolve({"model.name": "bilstm"}), "ser-teacher v3")
+        require_hint_teacher(resolve({"model.name": "bilstm"}), "ser-teacher v3")
     with pytest.raises(UserError, match="model.tuning lora"):
-        refuse_hintless(resolve({"model.name": "pretrained", "model.tuning": "lora"}), "a")
-    refuse_hintless(resolve({"model.name": "pretrained"}), "a")
+        require_hint_teacher(resolve({"model.name": "pretrained", "model.tuning": "lora"}), "a")
+    require_hint_teacher(resolve({"model.name": "pretrained"}), "a")
 
 
 @pytest.mark.usefixtures("pretrained")
 def test_embeddings_are_the_mean_loud_states_of_the_layers_that_the_teacher_hears(tones: Manifest):
     named = {"model.name": "pretrained", "model.backbone": "tiny-whisper", "features.normalise": "speaker"}
-    settings = pinned(resolve(start_of("teacher", named) | named))
-    (family,) = feature_view(settings).needs
-    prepare(tones, (family,), dtype=settings["features.dtype"])
+    settings = pin_settings(resolve(choose_defaults("teacher", named) | named))
+    (family,) = feature_view(settings).required_families
+    prepare_features(tones, (family,), dtype=settings["features.dtype"])
     hashes = tuple(tones.column("audio_sha256"))
     stored = open_family(family, hashes, settings["features.dtype"])
     found = encoder_embeddings(settings, hashes)
@@ -183,13 +183,15 @@ def test_a_copy_has_its_own_hint(split):
         {"model.name": "lite_cnn", "augment.copies": 1, "augment.recipe": "threefold_speed"}
         | {"distill.alpha": 0.5, "distill.hint": "mse"}
     )
-    copies = prepare_copies(split, [("threefold_speed", 2)], feature_view(settings).needs)
+    copies = prepare_augmented_clips(split, [("threefold_speed", 2)], feature_view(settings).required_families)
     manifest, n = split.manifest, len(split.manifest)
     numbered = np.arange(n + len(copies.hashes), dtype=np.float32)[:, None]
     hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
     said = {"out_of_fold": TeacherOutputs(numbered[:n], numbered[n:], numbered[:0])}
-    task = Task(hashes, manifest.targets(manifest.labels), manifest.labels, split.train, None, speakers, said, copies)
-    data = replace(task, hints=numbered).data(settings)
-    of_copies = data.hints[data.train[data.train >= n], 0].astype(int) - n
-    np.testing.assert_array_equal(of_copies, copies.chosen("threefold_speed", 1, split.train))
-    np.testing.assert_array_equal(data.hints[split.train, 0], split.train)
+    task = TrialData(
+        hashes, manifest.targets(manifest.labels), manifest.labels, split.train, None, speakers, said, copies
+    )
+    data = replace(task, hints=numbered).make_training_data(settings)
+    of_copies = data.teacher_embeddings[data.train[data.train >= n], 0].astype(int) - n
+    np.testing.assert_array_equal(of_copies, copies.select_copies("threefold_speed", 1, split.train))
+    np.testing.assert_array_equal(data.teacher_embeddings[split.train, 0], split.train)

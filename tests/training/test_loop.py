@@ -10,7 +10,7 @@ import torch
 from ser_platform.errors import UserError
 from ser_platform.settings import resolve
 from ser_platform.training.batches.batch import TrainingData
-from ser_platform.training.loop import Diverged, EpochResult, Trainer, class_weights, hard_label_loss
+from ser_platform.training.loop import Diverged, EpochResult, Trainer, class_weights, make_hard_label_loss
 
 QUICK = {
     "model.name": "bilstm",
@@ -171,7 +171,7 @@ def test_class_weights_may_be_left_out(training_data):
 
     def make_loss(settings, weights):
         seen.append(weights)
-        return hard_label_loss(settings, weights)
+        return make_hard_label_loss(settings, weights)
 
     for weighted in (True, False):
         settings = resolve(QUICK | {"train.class_weights": weighted})
@@ -180,14 +180,14 @@ def test_class_weights_may_be_left_out(training_data):
 
 
 def test_a_teacher_is_learnt_from_without_looking_at_the_labels(training_data):
-    from ser_platform.distillation.student_loss import student_loss
+    from ser_platform.distillation.student_loss import make_student_loss
 
     settings = resolve(QUICK | {"distill.alpha": 1.0, "train.epochs": 8, "optimizer.lr": 0.01})
     data: TrainingData = training_data(settings)
     teacher = np.full((len(data.targets), 3), -3, np.float32)
     teacher[np.arange(len(teacher)), data.targets] = 3
     wrong = np.where(np.isin(np.arange(len(teacher)), data.train), 0, data.targets)  # training labels say nothing
-    taught = Trainer(settings, replace(data, targets=wrong, teacher_logits=teacher), student_loss)
+    taught = Trainer(settings, replace(data, targets=wrong, teacher_logits=teacher), make_student_loss)
     assert list(taught.epochs())[-1].best_dev_uar > 0.8
 
 

@@ -96,6 +96,6 @@ def test_a_resumed_training_keeps_the_parts_that_were_found(training_data):
     begun = trainer_of(training_data, 6, torch.OutOfMemoryError(CUDA), **changes)
     next(begun.epochs())
     resumed = trainer_of(training_data, 12, torch.OutOfMemoryError(CUDA), **changes)
-    resumed.resume(begun.checkpoint())
+    resumed.resume(begun.make_checkpoint())
     assert [result.epoch for result in resumed.epochs()] == [2]
     assert resumed.accumulate == 2

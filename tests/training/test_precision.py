@@ -7,7 +7,7 @@ import torch
 from ser_platform.errors import UserError
 from ser_platform.settings import resolve
 from ser_platform.training.loop import Trainer
-from ser_platform.training.precision import Precision, precision_of
+from ser_platform.training.precision import Precision, make_precision
 
 QUICK = {"model.hidden_size": 8, "model.width": 4, "model.dropout": 0, "train.epochs": 2, "data.max_seconds": 0.4}
 
@@ -18,14 +18,14 @@ QUICK = {"model.hidden_size": 8, "model.width": 4, "model.dropout": 0, "train.ep
 )
 def test_a_precision_that_a_device_has_not_is_refused_with_those_it_has(device, name, valid):
     with pytest.raises(UserError, match=f"^train.precision {name} is not available on {device}; choose from: {valid}$"):
-        precision_of(resolve({"train.precision": name}), torch.device(device))
+        make_precision(resolve({"train.precision": name}), torch.device(device))
 
 
 def test_float32_computes_in_float32_and_bf16_in_bf16_with_weights_in_float32():
     layer, row = torch.nn.Linear(3, 3), torch.randn(1, 3)
     for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        precision = precision_of(resolve({"train.precision": name}), torch.device("cpu"))
-        with precision.forward():
+        precision = make_precision(resolve({"train.precision": name}), torch.device("cpu"))
+        with precision.autocast():
             out = layer(row)
         precision.backward(out.float().sum())
         assert out.dtype == dtype
@@ -54,7 +54,7 @@ def test_half_precision_on_cuda_learns(name, precision, training_data):
     results = list(trainer.epochs())
     assert results[-1].train_loss < results[0].train_loss
     resumed = Trainer(settings, trainer.data, device=torch.device("cuda"))
-    resumed.resume(trainer.checkpoint())
+    resumed.resume(trainer.make_checkpoint())
     if precision == "fp16":
         assert resumed.precision.scaler.get_scale() == trainer.precision.scaler.get_scale()
 

@@ -14,7 +14,7 @@ from torch import nn
 from ser_platform.corpora.splits.split import split_by_speaker
 from ser_platform.models import build_model
 from ser_platform.settings import resolve
-from ser_platform.training.workers import ALONE, dealt, least_share, sum_gradients
+from ser_platform.training.workers import SINGLE_WORKER, deal_clips, min_clips_per_pass, sum_gradients
 
 # No dropout, and no statistics of a batch: what is left is the same on one worker and on two, up to rounding.
 PLAIN = {
@@ -125,7 +125,7 @@ def test_parts_that_only_one_worker_needs_are_taken_by_all(records):
 @pytest.mark.parametrize("n_shares", [1, 2, 3, 8])
 @pytest.mark.parametrize("least", [1, 2])
 def test_shares_hold_every_clip_once_and_none_too_few(n_clips, n_shares, least):
-    shares = dealt(np.random.default_rng(0).integers(50, 300, n_clips), n_shares, least)
+    shares = deal_clips(np.random.default_rng(0).integers(50, 300, n_clips), n_shares, least)
     assert len(shares) == n_shares
     assert sorted(np.concatenate(shares)) == list(range(n_clips))
     assert all(len(share) >= min(least, n_clips) for share in shares if len(share))
@@ -133,12 +133,12 @@ def test_shares_hold_every_clip_once_and_none_too_few(n_clips, n_shares, least):
 
 @pytest.mark.parametrize(("name", "least"), [("bilstm", 1), ("cnn_bilstm", 2)])
 def test_batch_normalisation_is_never_given_a_single_clip(name, least):
-    assert least_share(build_model(resolve({"model.name": name}), 20, 3)) == least
+    assert min_clips_per_pass(build_model(resolve({"model.name": name}), 20, 3)) == least
 
 
 def test_shares_are_alike_in_clips_in_frames_and_in_the_longest():
     lengths = np.random.default_rng(1).integers(100, 300, 64)
-    shares = [lengths[share] for share in dealt(lengths, 4)]
+    shares = [lengths[share] for share in deal_clips(lengths, 4)]
     assert [len(share) for share in shares] == [16] * 4
     assert max(map(sum, shares)) / min(map(sum, shares)) < 1.02
     assert max(map(max, shares)) / min(map(max, shares)) < 1.05
@@ -165,5 +165,5 @@ def test_a_parameter_that_nobody_used_keeps_no_gradient():
 def test_a_worker_alone_keeps_its_gradients_as_they_are():
     parameter = nn.Parameter(torch.ones(3))
     parameter.grad = kept = torch.ones(3)
-    sum_gradients([parameter], ALONE)
+    sum_gradients([parameter], SINGLE_WORKER)
     assert parameter.grad is kept

@@ -115,19 +115,24 @@ def assert_nothing_is_lost(place: Workplace, trials: int = TRIALS, versions: int
     """Check a study that was killed and resumed against one that was not disturbed."""
     from mlflow import MlflowClient
 
-    from ser_platform.tuning.schedulers.rules import make_stopping
-    from ser_platform.tuning.schedulers.rung_store import SavedRungs, disagreements
-    from ser_platform.tuning.study.recorder import histories
-    from ser_platform.tuning.study.request import request_of
+    from ser_platform.tuning.schedulers.rules import make_stopping_rule
+    from ser_platform.tuning.schedulers.rung_store import RungStore, find_disagreements
+    from ser_platform.tuning.study.recorder import collect_score_histories
+    from ser_platform.tuning.study.request import read_request
     from ser_platform.tuning.study.study_folder import StudyFolder
 
     folder = StudyFolder(place.study)
     assert folder.summary["state"] == "finished"
-    kept = folder.trials()
+    kept = folder.read_trials()
     assert [trial.number for trial in kept] == list(range(trials))
     assert {trial.state.name for trial in kept} <= {"COMPLETE", "PRUNED"}, [trial.state for trial in kept]
-    space = request_of(folder).read()
-    assert disagreements(SavedRungs(folder.path).read(), make_stopping(space), histories(space, kept)) == []
+    space = read_request(folder).read_space()
+    assert (
+        find_disagreements(
+            RungStore(folder.path).read(), make_stopping_rule(space), collect_score_histories(space, kept)
+        )
+        == []
+    )
     client = MlflowClient(f"sqlite:///{place.folder}/mlflow.db")
     runs = client.search_runs([each.experiment_id for each in client.search_experiments()], max_results=1000)
     assert sorted(run.data.tags.get("trial", "parent") for run in runs) == [*map(str, range(trials)), "parent"]
@@ -216,28 +221,35 @@ def _arm(moment: str, number: int) -> None:
 def _alone() -> None:
     """Have this process train all itself: what is written down is the same, and no worker is started."""
     from ser_platform.tuning.execution import fit_pool
-    from ser_platform.tuning.execution.cluster import Cluster, Node
-    from ser_platform.tuning.execution.fit_job import FitJob, Task, TrialJob, fit, seconds_alone, trial_epochs
-    from ser_platform.tuning.study.recorder import StudyBook, TrialRecord
+    from ser_platform.tuning.execution.cluster import Cluster, NodeResources
+    from ser_platform.tuning.execution.fit_job import (
+        FitJob,
+        TrialData,
+        TrialJob,
+        fit,
+        time_epoch_alone,
+        train_trial_epochs,
+    )
+    from ser_platform.tuning.study.recorder import StudyRecorder, TrialRecord
     from ser_platform.workflows import run_study, tune
 
     @contextlib.contextmanager
     def here() -> Iterator[Cluster]:
-        yield Cluster(1, 0.0, 1, (Node(1),))
+        yield Cluster(1, 0.0, 1, (NodeResources(1),))
 
-    def search(book: StudyBook, tasks: Sequence[Task], *_: Any) -> list[TrialRecord]:
+    def search(book: StudyRecorder, tasks: Sequence[TrialData], *_: Any) -> list[TrialRecord]:
         while (record := book.ask()) is not None:
-            for epoch in trial_epochs(record.settings, TrialJob(tuple(tasks))):
-                if book.epoch(record.number, epoch):
+            for epoch in train_trial_epochs(record.settings, TrialJob(tuple(tasks))):
+                if book.record_epoch(record.number, epoch):
                     break
-            book.end(record.number)
-        return book.ranked()
+            book.finish(record.number)
+        return book.rank_candidates()
 
     def fit_all(jobs: Sequence[FitJob], *_: Any) -> list[Any]:
         return [fit(job) for job in jobs]
 
     def time_alone(jobs: Sequence[FitJob], *_: Any) -> list[float]:
-        return [seconds_alone(job) for job in jobs]
+        return [time_epoch_alone(job) for job in jobs]
 
     for module, replacement in ((tune, here), (run_study, search), (fit_pool, fit_all), (run_study, time_alone)):
         setattr(module, {"here": "cluster"}.get(replacement.__name__, replacement.__name__), replacement)

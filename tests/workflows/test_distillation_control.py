@@ -14,19 +14,19 @@ from rich.console import Console
 
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.corpora.splits.split import Split
-from ser_platform.distillation.outputs import kept_outputs
+from ser_platform.distillation.outputs import list_outputs
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.features.dataset import DataRequest
 from ser_platform.progress import Display
 from ser_platform.settings import resolve
 from ser_platform.tracking.mlflow_store import open_client
-from ser_platform.tracking.registry import bundle_folder, find_version
+from ser_platform.tracking.registry import download_bundle, find_version
 from ser_platform.tuning.execution.cluster import Cluster
-from ser_platform.tuning.execution.fit_job import Fit, FitJob
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult
 from ser_platform.tuning.search_space.yaml_file import parse_space
-from ser_platform.tuning.study.study_folder import new_study
+from ser_platform.tuning.study.study_folder import create_study_folder
 from ser_platform.workflows import distillation_control, tune
-from ser_platform.workflows.distillation_control import ROWS, Comparison, Student, assessment_folds
+from ser_platform.workflows.distillation_control import ROW_NAMES, Arm, Comparison, make_assessment_folds
 
 TEACHER = """
 role: teacher
@@ -49,7 +49,7 @@ confirm: {trials: 1, seeds: 1}
 
 
 def test_each_speaker_is_test_once_and_dev_once_and_never_both_with_training(split: Split) -> None:
-    folds = assessment_folds(split)
+    folds = make_assessment_folds(split)
     everyone = sorted(split.manifest.speakers)
     assert sorted(speaker for fold in folds for speaker in fold.speakers("test")) == everyone
     assert sorted(speaker for fold in folds for speaker in fold.speakers("dev")) == everyone
@@ -60,15 +60,15 @@ def test_each_speaker_is_test_once_and_dev_once_and_never_both_with_training(spl
 def test_too_few_speakers_are_refused(split: Split) -> None:
     few = SimpleNamespace(manifest=SimpleNamespace(speakers=("a", "b", "c", "d", "e")), seed=0)
     with pytest.raises(UserError, match="there are 5 speakers"):
-        assessment_folds(few)  # type: ignore[arg-type]
+        make_assessment_folds(few)  # type: ignore[arg-type]
 
 
 def test_the_control_is_the_same_search_without_a_teacher() -> None:
     space = parse_space(Path("student.yaml"), STUDENT)
-    alone = space.undistilled()
+    alone = space.without_teacher()
     assert alone.name == "student_control"
     assert [axis.name for axis in alone.axes] == ["optimizer.lr"]
-    assert alone.settings({"optimizer.lr": 1e-2})["distill.alpha"] == 0
+    assert alone.resolve_settings({"optimizer.lr": 1e-2})["distill.alpha"] == 0
     assert alone.budget == space.budget and alone.confirmation == space.confirmation
 
 
@@ -76,15 +76,15 @@ def test_a_plan_takes_a_control_behind_each_student_that_distils_and_can_leave_i
     for name, text in (("teacher", TEACHER), ("student", STUDENT)):
         (tmp_path / f"{name}.yaml").write_text(text)
     teacher, student = (str(tmp_path / f"{name}.yaml") for name in ("teacher", "student"))
-    plan = tune.Plan([teacher, student], DataRequest(CorpusRequest("demo")))
-    both = plan.with_control(needed=False)
-    assert both.spaces == [teacher, student, student + tune.CONTROL]
+    plan = tune.TuneRequest([teacher, student], DataRequest(CorpusRequest("demo")))
+    both = plan.with_control(is_required=False)
+    assert both.spaces == [teacher, student, student + tune.CONTROL_SUFFIX]
     assert [space.name for space in both.read_spaces()] == ["teacher", "student", "student_control"]
-    assert both.uncompared == [student]
-    assert [space.name for space in both.without_control()] == ["teacher", "student"]
-    assert both.uncompared == []
+    assert both.uncompared_spaces == [student]
+    assert [space.name for space in both.drop_controls()] == ["teacher", "student"]
+    assert both.uncompared_spaces == []
     with pytest.raises(UserError, match="none of these does"):
-        tune.Plan([teacher], DataRequest(CorpusRequest("demo"))).with_control(needed=True)
+        tune.TuneRequest([teacher], DataRequest(CorpusRequest("demo"))).with_control(is_required=True)
 
 
 class Arms:
@@ -113,12 +113,12 @@ class Arms:
         monkeypatch.setattr(distillation_control, "load", self.gone)
         monkeypatch.setattr(distillation_control, "fit_all", self.answer)
         tasks = SimpleNamespace(of_another=lambda fold, chosen: SimpleNamespace(train=fold.train))
-        self.study = new_study("made", role="student")
+        self.study = create_study_folder("made", role="student")
         self.comparison = Comparison(
             SimpleNamespace(split=split, labels=labels),  # type: ignore[arg-type]
             self.study,
             teacher,  # type: ignore[arg-type]
-            {name: Student(model, tasks) for name, model in models.items()},  # type: ignore[arg-type]
+            {name: Arm(model, tasks) for name, model in models.items()},  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             Cluster(1, 0.0),
             lambda what: nullcontext(lambda done, everything: None),
@@ -127,15 +127,15 @@ class Arms:
     def gone(self, *_: Any) -> None:
         raise UserError("lost its weights")
 
-    def answer(self, wanted: Sequence[FitJob], where: Cluster, progress: Callable[[int, int], None]) -> list[Fit]:
+    def answer(self, wanted: Sequence[FitJob], where: Cluster, progress: Callable[[int, int], None]) -> list[FitResult]:
         self.jobs += wanted
-        targets = self.split.manifest.targets(self.split.manifest.labels)
+        targets = self.split.manifest.encode_targets(self.split.manifest.labels)
         fits = []
         for job in wanted:
-            told = targets[job.label].copy()
+            told = targets[job.label_rows].copy()
             if job.settings["model.name"] == "bilstm" and not job.settings["distill.alpha"]:
                 told[::2] = (told[::2] + 1) % 3
-            fits.append(Fit({}, None, [], None, np.eye(3, dtype=np.float32)[told]))  # type: ignore[arg-type]
+            fits.append(FitResult({}, None, [], None, np.eye(3, dtype=np.float32)[told]))  # type: ignore[arg-type]
         return fits
 
 
@@ -146,24 +146,24 @@ def test_arms_train_with_the_same_seeds_and_no_row_hears_whom_it_is_judged_by(
     arms.comparison.run()
     speaker = split.manifest.column("speaker")
     for job in arms.jobs:
-        assert set(speaker[job.task.train]).isdisjoint(speaker[job.label])
+        assert set(speaker[job.data.train]).isdisjoint(speaker[job.label_rows])
     students = [job for job in arms.jobs if job.settings["model.name"] == "bilstm"]
     alone, taught = ([job for job in students if job.settings["distill.alpha"] == alpha] for alpha in (0, 0.5))
     assert [job.settings["seed"] for job in alone] == [job.settings["seed"] for job in taught]
     assert len({job.settings["seed"] for job in alone}) == 3
     teachers = [job for job in arms.jobs if job.settings["model.name"] == "cnn_bilstm"]
-    assert len(teachers) == 3 and all(job.stop_after == 3 and job.task.dev is None for job in teachers)
+    assert len(teachers) == 3 and all(job.stop_after == 3 and job.data.dev is None for job in teachers)
 
 
 def test_the_report_has_three_rows_and_says_what_few_speakers_prove(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Arms(split, monkeypatch).comparison.run()
-    assert [row.name for row in found.rows] == list(ROWS)
+    assert [row.name for row in found.rows] == list(ROW_NAMES)
     assert found.rows[2].uar.value == 1 and found.rows[1].uar.value == pytest.approx(0.5, abs=0.01)
     assert found.rows[0].agreement == 1 and found.rows[1].agreement == pytest.approx(0.5, abs=0.01)
     assert found.rows[1].size_bytes is None, "weights that are gone are told as that"
-    assert not found.compared.is_proven and "these 6 speakers only" in found.compared.verdict
+    assert not found.paired_gain.is_proven and "these 6 speakers only" in found.paired_gain.verdict
 
 
 def test_folds_that_are_done_are_kept(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,43 +182,47 @@ def test_a_control_is_tuned_reported_and_logged_and_outputs_outlive_the_teachers
     tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(distillation_control, "SEEDS", 1)
+    monkeypatch.setattr(distillation_control, "N_SEEDS", 1)
     for name, text in (("teacher", TEACHER), ("student", STUDENT)):
         (tmp_path / f"{name}.yaml").write_text(text)
     request = DataRequest(CorpusRequest(str(tone_corpus)))
-    plan = tune.Plan([str(tmp_path / f"{name}.yaml") for name in ("teacher", "student")], request)
+    plan = tune.TuneRequest([str(tmp_path / f"{name}.yaml") for name in ("teacher", "student")], request)
     display = Display(Console(file=io.StringIO(), width=200))
-    tuned = tune.tune(plan.with_control(needed=True), display)
-    assert [outcome.study.split("-")[0] for outcome in tuned.outcomes] == ["teacher", "student", "student_control"]
+    tuned = tune.tune(plan.with_control(is_required=True), display)
+    assert [outcome.study_name.split("-")[0] for outcome in tuned.study_results] == [
+        "teacher",
+        "student",
+        "student_control",
+    ]
     (found,) = tuned.controls
     assert all(row.size_bytes and row.latency_ms for row in found.rows)
     client = open_client()
     (run,) = client.search_runs(
         [experiment.experiment_id for experiment in client.search_experiments()],
-        f"tags.study = '{found.study}' and tags.control LIKE '%'",
+        f"tags.study = '{found.study_name}' and tags.control LIKE '%'",
     )
-    assert run.data.metrics["control_gain"] == pytest.approx(found.compared.gain.value)
+    assert run.data.metrics["control_gain"] == pytest.approx(found.paired_gain.gain.value)
     logged = {Path(each.path).name for each in client.list_artifacts(run.info.run_id, "control")}
     assert logged == {"table.json", "control.json", "control.png"}
 
     teacher = find_version(client, "ser-teacher", "1")
-    weights = next(bundle_folder(client, teacher).rglob("model.safetensors"))
+    weights = next(download_bundle(client, teacher).rglob("model.safetensors"))
     weights.unlink()
-    before = {kept.path for kept in kept_outputs()}
-    again = tune.tune(tune.Plan([str(tmp_path / "student.yaml")], request), display)
-    assert again.outcomes[0].counts["failed"] == 0
-    assert {kept.path for kept in kept_outputs()} == before, "nothing was asked of a teacher again"
+    before = {kept.path for kept in list_outputs()}
+    again = tune.tune(tune.TuneRequest([str(tmp_path / "student.yaml")], request), display)
+    assert again.study_results[0].state_counts["failed"] == 0
+    assert {kept.path for kept in list_outputs()} == before, "nothing was asked of a teacher again"
 
 
 def test_a_named_teacher_that_teaches_nobody_is_refused() -> None:
-    alone = parse_space(Path("student.yaml"), STUDENT).undistilled()
+    alone = parse_space(Path("student.yaml"), STUDENT).without_teacher()
     with pytest.raises(UserError, match="--teacher ser-teacher/3: nobody learns from it"):
         tune._require_teacher([alone], None, None, "ser-teacher/3")  # type: ignore[arg-type]
 
 
 def test_studies_of_other_clips_are_not_compared(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = tune.Plan(["student.yaml", "student.yaml" + tune.CONTROL], DataRequest(CorpusRequest("demo")))
+    plan = tune.TuneRequest(["student.yaml", "student.yaml" + tune.CONTROL_SUFFIX], DataRequest(CorpusRequest("demo")))
     other = SimpleNamespace(summary={"split": "another"}, name="student-demo")
-    monkeypatch.setattr(tune.Plan, "folder", lambda self, path: other)
+    monkeypatch.setattr(tune.TuneRequest, "folder", lambda self, path: other)
     with pytest.raises(CorpusError, match="student-demo cannot be resumed: the corpus or its split has changed"):
-        tune._control(plan, "student.yaml", {}, SimpleNamespace(split=split), None, None, None)  # type: ignore[arg-type]
+        tune._compare_with_control(plan, "student.yaml", {}, SimpleNamespace(split=split), None, None, None)  # type: ignore[arg-type]

@@ -14,9 +14,9 @@ from ser_platform.features.dataset import DataRequest
 from ser_platform.inference.bundle import Bundle
 from ser_platform.progress import Display
 from ser_platform.tracking.mlflow_store import open_client
-from ser_platform.tracking.registry import find_model, load
-from ser_platform.workflows.initial_weights import find_ancestor
-from ser_platform.workflows.train import Trained, train
+from ser_platform.tracking.registry import find_model, load_bundle
+from ser_platform.workflows.initial_weights import find_initial_model
+from ser_platform.workflows.train import TrainResult, train
 
 SMALL = {"model.name": "bilstm", "model.hidden_size": 8, "train.epochs": 2, "data.max_seconds": 0.5}
 pytestmark = pytest.mark.slow
@@ -31,13 +31,13 @@ def trained(corpus: Path, overrides: dict, init: str | None = None, *, allow_lea
     said = io.StringIO()
     request = DataRequest(CorpusRequest(str(corpus)), **split)
     display = Display(Console(file=said, width=200))
-    result: Trained = train("student", request, overrides, "cpu", display, init=init, allow_leak=allow_leak)
+    result: TrainResult = train("student", request, overrides, "cpu", display, init=init, allow_leak=allow_leak)
     return result, said.getvalue()
 
 
 def candidate() -> Bundle:
     client = open_client()
-    return load(client, find_model(client, "ser-student@candidate"))
+    return load_bundle(client, find_model(client, "ser-student@candidate"))
 
 
 def test_a_start_on_other_labels_keeps_the_rows_of_those_that_both_know(tones, tone_corpus, tmp_path):
@@ -85,6 +85,6 @@ def test_a_start_of_another_architecture_or_view_is_refused_by_name(tones, tone_
 
 def test_what_is_no_model_is_refused(tones, tmp_path):
     with pytest.raises(UserError, match="holds no bundle"):
-        find_ancestor(open_client(), str(tmp_path))
+        find_initial_model(open_client(), str(tmp_path))
     with pytest.raises(UserError, match="no registered model 'ser-teacher'"):
-        find_ancestor(open_client(), "ser-teacher@champion")
+        find_initial_model(open_client(), "ser-teacher@champion")

@@ -17,9 +17,9 @@ from ser_platform.inference.bundle import Bundle
 from ser_platform.metrics import uar
 from ser_platform.progress import Display
 from ser_platform.tracking.mlflow_store import open_client
-from ser_platform.tracking.registry import find_model, load
-from ser_platform.workflows.train import Trained, carry_out, chosen_device, train
-from ser_platform.workflows.train_plan import TrainingPlan
+from ser_platform.tracking.registry import find_model, load_bundle
+from ser_platform.workflows.train import TrainResult, choose_device, run_training, train
+from ser_platform.workflows.train_plan import TrainRequest
 
 FAST = {"train.epochs": 3, "model.width": 4, "model.hidden_size": 8, "data.max_seconds": 0.5}
 pytestmark = pytest.mark.slow
@@ -38,13 +38,13 @@ def request(corpus: Path, **more) -> DataRequest:
     return DataRequest(CorpusRequest(str(corpus)), **more)
 
 
-def trained(corpus: Path, overrides: dict | None = None, **more) -> Trained:
+def trained(corpus: Path, overrides: dict | None = None, **more) -> TrainResult:
     return train("student", request(corpus, **more), FAST | (overrides or {}), "cpu", display())
 
 
 def candidate() -> Bundle:
     client = open_client()
-    return load(client, find_model(client, "ser-student@candidate"))
+    return load_bundle(client, find_model(client, "ser-student@candidate"))
 
 
 def test_one_fold_registers_a_bundle_that_knows_its_labels_split_and_lineage(tones, tone_corpus):
@@ -57,7 +57,7 @@ def test_one_fold_registers_a_bundle_that_knows_its_labels_split_and_lineage(ton
     assert bundle.protocol == "speaker"
     assert bundle.lineage.trained_speakers == split.speakers("train")
     assert not {*bundle.lineage.trained_speakers, *bundle.lineage.selected_speakers} & {*split.speakers("test")}
-    assert result.looks == 1
+    assert result.n_test_evaluations == 1
 
 
 def test_a_leaky_split_is_stamped_on_the_bundle_the_version_and_the_run(tones, tone_corpus):
@@ -70,19 +70,19 @@ def test_a_leaky_split_is_stamped_on_the_bundle_the_version_and_the_run(tones, t
     assert client.get_run(result.model.run_id).data.tags["protocol"] == stamp
 
 
-def cut_off(plan: TrainingPlan) -> None:
+def cut_off(plan: TrainRequest) -> None:
     raise KeyboardInterrupt
 
 
 def test_a_kill_after_registration_registers_no_second_version(tones, tone_corpus, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingPlan, "end", cut_off)
+        patch.setattr(TrainRequest, "end", cut_off)
         with pytest.raises(KeyboardInterrupt):
             trained(tone_corpus)
-    again = carry_out(TrainingPlan.last(), display())
+    again = run_training(TrainRequest.load_last(), display())
     assert again.model is not None and again.model.version == "1"
     (version,) = open_client().search_model_versions("name = 'ser-student'")
-    assert version.tags["test_looks"] == str(again.looks)  # the test was not read a second time
+    assert version.tags["test_looks"] == str(again.n_test_evaluations)  # the test was not read a second time
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_a_kill_after_registration_registers_no_second_version(tones, tone_corpu
     ],
 )
 def test_a_training_that_is_refused_does_not_take_the_place_of_one_that_was_cut_off(tones, tone_corpus, wrong, told):
-    earlier = TrainingPlan("student", request(tone_corpus), name="train-student-cut-off")
+    earlier = TrainRequest("student", request(tone_corpus), name="train-student-cut-off")
     earlier.save()
     with pytest.raises(UserError, match=told):
         trained(tone_corpus, wrong)
-    assert TrainingPlan.last().name == earlier.name
+    assert TrainRequest.load_last().name == earlier.name
 
 
 def test_several_folds_are_pooled_and_nothing_is_registered(tones, tone_corpus):
@@ -105,7 +105,7 @@ def test_several_folds_are_pooled_and_nothing_is_registered(tones, tone_corpus):
     client = open_client()
     assert result.model is None
     assert client.search_registered_models() == []
-    assert int(result.score.matrix.sum()) == 54  # every clip is tested once
+    assert int(result.test_score.matrix.sum()) == 54  # every clip is tested once
     (parent,) = [
         run
         for run in client.search_runs([client.get_experiment_by_name("ser-ravdess").experiment_id])
@@ -121,11 +121,11 @@ def test_several_folds_are_pooled_and_nothing_is_registered(tones, tone_corpus):
 
 def test_a_model_is_scored_on_its_own_test_clips_and_the_look_is_not_counted_twice(tones, tone_corpus):
     result = trained(tone_corpus, protocol="loso", fold=2)
-    found = assess(candidate(), "v1", request(tone_corpus), display(), own_split=True)
+    found = assess(candidate(), "v1", request(tone_corpus), display(), use_own_split=True)
     assert found.part == "test"
     assert found.clips.speakers == ("ravdess-02",)
-    assert found.score.uar.value == pytest.approx(result.score.uar.value)
-    assert found.looks == 1
+    assert found.score.uar.value == pytest.approx(result.test_score.uar.value)
+    assert found.n_test_evaluations == 1
 
 
 def test_a_model_is_not_scored_on_speakers_that_it_has_heard(tones, tone_corpus):
@@ -172,26 +172,26 @@ def test_the_stamp_of_leaky_folds_is_on_the_run(tones, tone_corpus, tmp_path):
 
 
 def test_a_device_that_is_not_here_is_refused():
-    assert chosen_device("cpu").type == "cpu"
+    assert choose_device("cpu").type == "cpu"
     with pytest.raises(UserError, match="--device tpu: not here; there is cpu"):
-        chosen_device("tpu")
+        choose_device("tpu")
 
 
 def test_the_figures_of_a_run_are_the_scores(tones, tone_corpus):
     result = trained(tone_corpus)
     assert result.model is not None
     metrics = json.loads(result.model.tags["metrics"])
-    assert metrics["test_uar"] == pytest.approx(result.score.uar.value, abs=1e-6)
+    assert metrics["test_uar"] == pytest.approx(result.test_score.uar.value, abs=1e-6)
     assert {"test_recall_neutral", "test_war", "test_macro_f1"} <= metrics.keys()
 
 
 def test_half_precision_features_give_the_same_model_within_their_digits(tones, tone_corpus):
     full = trained(tone_corpus)
     half = trained(tone_corpus, {"features.dtype": "float16"})
-    assert half.score.uar.value == pytest.approx(full.score.uar.value, abs=0.1)
+    assert half.test_score.uar.value == pytest.approx(full.test_score.uar.value, abs=0.1)
     assert candidate().settings["features.dtype"] == "float16"
-    found = assess(candidate(), "v2", request(tone_corpus), display(), own_split=True)
-    assert found.score.uar.value == pytest.approx(half.score.uar.value)
+    found = assess(candidate(), "v2", request(tone_corpus), display(), use_own_split=True)
+    assert found.score.uar.value == pytest.approx(half.test_score.uar.value)
 
 
 def test_normalisation_by_speaker_is_stamped(tones, tone_corpus):
@@ -199,7 +199,7 @@ def test_normalisation_by_speaker_is_stamped(tones, tone_corpus):
     assert result.model is not None
     stamp = "speaker; per-speaker normalisation"
     assert result.model.tags["protocol"] == candidate().protocol == result.protocol == stamp
-    assert assess(candidate(), "v1", request(tone_corpus), display(), own_split=True).protocol == stamp
+    assert assess(candidate(), "v1", request(tone_corpus), display(), use_own_split=True).protocol == stamp
 
 
 def test_copies_of_training_clips_are_trained_on(tones, tone_corpus):

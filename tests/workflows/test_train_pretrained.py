@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from ser_platform.corpora.corpus_lookup import CorpusRequest
-from ser_platform.encoders import pinned_name
+from ser_platform.encoders import resolve_pinned_name
 from ser_platform.features.dataset import DataRequest
 from ser_platform.features.families import encoded
 from ser_platform.inference.bundle import Bundle
@@ -16,21 +16,21 @@ from ser_platform.inference.predictor import Predictor
 from ser_platform.progress import Display
 from ser_platform.tracking import pyfunc
 from ser_platform.tracking.mlflow_store import open_client
-from ser_platform.tracking.registry import find_model, load
+from ser_platform.tracking.registry import find_model, load_bundle
 from ser_platform.workflows import register_candidate
-from ser_platform.workflows.train import Trained, train
+from ser_platform.workflows.train import TrainResult, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("pretrained", "tones")]
 
 NAMED = {"model.name": "pretrained", "model.backbone": "tiny-whisper"}
-Train = Callable[..., Trained]
+Train = Callable[..., TrainResult]
 
 
 @pytest.fixture
 def trained(tone_corpus, monkeypatch) -> Train:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    def run(**settings: object) -> Trained:
+    def run(**settings: object) -> TrainResult:
         chosen = NAMED | {f"model.{name}": value for name, value in settings.items()}
         display = Display(Console(file=io.StringIO()))
         return train("teacher", DataRequest(CorpusRequest(str(tone_corpus))), chosen, "cpu", display)
@@ -40,16 +40,16 @@ def trained(tone_corpus, monkeypatch) -> Train:
 
 def registered(reference: str = "ser-teacher@candidate") -> Bundle:
     client = open_client()
-    return load(client, find_model(client, reference))
+    return load_bundle(client, find_model(client, reference))
 
 
 def test_another_head_hears_no_clip_again_and_predicts_without_the_encoder(trained, forget, tmp_path, monkeypatch):
     monkeypatch.setattr(register_candidate, "bundle_latency_ms", lambda bundle: 1.0)  # which hears noise
     trained()
-    encoded._listening.cache_clear()
+    encoded._load_encoder.cache_clear()
     second = trained(classifier="mlp", head_size=8)
-    assert encoded._listening.cache_info().misses == 0  # no module was made to hear with
-    pinned = pinned_name("tiny-whisper")
+    assert encoded._load_encoder.cache_info().misses == 0  # no module was made to hear with
+    pinned = resolve_pinned_name("tiny-whisper")
     forget()
     bundle = registered("ser-teacher/2")  # which of the two is better on dev is no matter here
     assert bundle.settings["model.backbone"] == pinned and bundle.settings["model.head_size"] == 8
@@ -80,6 +80,6 @@ def test_a_classical_model_can_hear_an_encoder(trained, forget, tone_corpus):
     done = train("student", request, settings, "cpu", display)
     forget()
     client = open_client()
-    bundle = load(client, find_model(client, "ser-student@candidate"))
+    bundle = load_bundle(client, find_model(client, "ser-student@candidate"))
     first = next(iter(done.dataset.split.manifest.take(done.dataset.split.test)))
-    assert Predictor(bundle).predict_file(first.path).emotion == bundle.labels[done.score.predictions[0]]
+    assert Predictor(bundle).predict_file(first.path).emotion == bundle.labels[done.test_score.predictions[0]]

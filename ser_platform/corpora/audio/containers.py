@@ -22,11 +22,11 @@ BITRATES = {
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8000)}  # by version code
 LAYER_3 = 1  # its code
 LENGTH_TAG = slice(4, 48)  # bytes of the first frame in which a Xing or Info header begins
-MP3_WALKED = 32 * 2**20  # bytes; two minutes are 5 million at most, pictures come before
+MAX_MP3_BYTES_READ = 32 * 2**20  # bytes; two minutes are 5 million at most, pictures come before
 TAGS_AT_THE_END = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")
 
 
-def ogg_ends(path: Path) -> bool:
+def is_complete_ogg(path: Path) -> bool:
     """Tell whether the last page of an Ogg file is whole and says that the stream ends there, as every encoder does."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -55,17 +55,17 @@ class Mp3Frames:
 
     samples: int
     frame_samples: int
-    declared: int | None
+    declared_frames: int | None
     has_ended: bool
     is_cut: bool
 
 
-def mp3_frames(path: Path, limit_s: float) -> Mp3Frames | None:
+def scan_mp3_frames(path: Path, limit_s: float) -> Mp3Frames | None:
     """Walk over the frames of an MP3, at most `limit_s` seconds of them; None where it begins with none."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
-        content = file.read(MP3_WALKED)
+        content = file.read(MAX_MP3_BYTES_READ)
     at = _after_id3(content)
     first = _frame(int.from_bytes(content[at : at + 4]))
     if first is None:

@@ -20,30 +20,30 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio.containers import mp3_frames, ogg_ends
+from ser_platform.corpora.audio.containers import is_complete_ogg, scan_mp3_frames
 from ser_platform.corpora.audio.video import VIDEO_SUFFIXES, decode_video
 from ser_platform.errors import BadAudio, CorpusError
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"})
 SAMPLE_RATE = 16_000  # Hz; what every model here hears
 DECODE_POLICY = "mono-mean soxr-HQ 16000 Hz float32 v1"  # part of every cache key: change it when the samples change
-MIN_SECONDS = 0.1  # shorter holds no syllable
-MAX_SECONDS = 120.0  # longer is a recording, not an utterance
+MIN_CLIP_S = 0.1  # shorter holds no syllable
+MAX_CLIP_S = 120.0  # longer is a recording, not an utterance
 MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz; below there is no speech, above no recorder
 MAX_CHANNELS = 32
-SILENCE = 1e-4  # peak; -80 dB full scale
-LOUDEST = 100.0  # peak; full scale is 1, lossy codecs go a little beyond, integers stored as floats far
+SILENCE_PEAK = 1e-4  # peak; -80 dB full scale
+MAX_PEAK = 100.0  # peak; full scale is 1, lossy codecs go a little beyond, integers stored as floats far
 # libsndfile notes what a header declares and what is there, and reads on as if nothing were missing (WAV, AIFF, AU,
 # CAF, W64, RF64). The size in a WAV's `RIFF` is not asked: it is wrong in many sound files.
 DECLARED = re.compile(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
 # Bytes. A WAV written to a pipe declares this much or more for want of knowing (SoX: 0x7ffff000). So long a clip would
 # be refused anyway.
-STREAMED = 0x7FFF_0000
-NO_LENGTH = 2**63 - 1  # samples; what libsndfile says of a FLAC that was written to a pipe
+PIPED_WAV_BYTES = 0x7FFF_0000
+UNKNOWN_LENGTH = 2**63 - 1  # samples; what libsndfile says of a FLAC that was written to a pipe
 PADDED_FRAMES = 4  # by so many frames may the length of an MP3 and its frames differ: codec delay and padding
 
 
-def audio_below(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[Path]:
+def list_audio_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[Path]:
     """Return the audio files under `root`, sorted; links are followed.
 
     What systems hide (`._x.wav`, `__MACOSX`) is none.
@@ -53,7 +53,7 @@ def audio_below(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[Pa
     """
     found: list[Path] = []
     for folder, folders, files in os.walk(root, onerror=_refuse_unread, followlinks=True):
-        if os.path.realpath(folder) in _above(folder, root):
+        if os.path.realpath(folder) in _resolve_parents(folder, root):
             raise CorpusError(f"{folder}: links go round in a circle")
         folders[:] = [name for name in folders if not _hidden(name)]
         found += (Path(folder, name) for name in files if not _hidden(name) and Path(name).suffix.lower() in suffixes)
@@ -64,7 +64,7 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _above(folder: str, root: Path) -> set[str]:
+def _resolve_parents(folder: str, root: Path) -> set[str]:
     """Return the real places of the folders between `root` and `folder`."""
     parents = itertools.takewhile(lambda path: path.is_relative_to(root), Path(folder).parents)
     return {os.path.realpath(parent) for parent in parents}
@@ -86,15 +86,15 @@ class Audio:
     sha256: str = ""
 
     @property
-    def seconds(self) -> float:
+    def duration_s(self) -> float:
         return len(self.samples) / self.sample_rate
 
     @cached_property
     def waveform(self) -> NDArray[np.float32]:
         """The clip at `SAMPLE_RATE`."""
-        return self.at(SAMPLE_RATE)
+        return self.resample(SAMPLE_RATE)
 
-    def at(self, sample_rate: int) -> NDArray[np.float32]:
+    def resample(self, sample_rate: int) -> NDArray[np.float32]:
         """Return the clip at another rate in Hz, `(n_samples,)`."""
         if sample_rate == self.sample_rate:
             return self.samples
@@ -109,27 +109,27 @@ def read_audio(path: Path, start_s: float | None = None, end_s: float | None = N
         BadAudio: the file is unreadable, empty, truncated, not finite, silent, far too short or far too long.
         UserError: it is an mp4, and there is no ffmpeg.
     """
-    samples, sample_rate = _decoded(path, start_s, end_s)
-    _refuse_no_speech(path, samples, sample_rate)
+    samples, sample_rate = _decode(path, start_s, end_s)
+    _refuse_unusable_samples(path, samples, sample_rate)
     digest = hashlib.sha256(f"{sample_rate} {samples.shape}".encode())
     digest.update(np.ascontiguousarray(samples).data)
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     audio = Audio(np.ascontiguousarray(mono, dtype=np.float32), sample_rate, digest.hexdigest())
-    if (samples.shape[1] > 1 or sample_rate != SAMPLE_RATE) and _peak(audio.waveform) < SILENCE:
+    if (samples.shape[1] > 1 or sample_rate != SAMPLE_RATE) and _peak(audio.waveform) < SILENCE_PEAK:
         raise BadAudio(path, f"is silent as mono at {SAMPLE_RATE} Hz: its channels cancel, or all of it is ultrasound")
     return audio
 
 
-def _refuse_no_speech(path: Path, samples: NDArray[np.float32], sample_rate: int) -> None:
+def _refuse_unusable_samples(path: Path, samples: NDArray[np.float32], sample_rate: int) -> None:
     seconds = len(samples) / sample_rate
-    if seconds < MIN_SECONDS:
-        raise BadAudio(path, f"{seconds:.3f} s long; at least {MIN_SECONDS} s are needed")
+    if seconds < MIN_CLIP_S:
+        raise BadAudio(path, f"{seconds:.3f} s long; at least {MIN_CLIP_S} s are needed")
     peak = _peak(samples)
     if not math.isfinite(peak):
         raise BadAudio(path, "holds samples that are not finite")
-    if peak < SILENCE:
+    if peak < SILENCE_PEAK:
         raise BadAudio(path, "is silent")
-    if peak > LOUDEST:
+    if peak > MAX_PEAK:
         raise BadAudio(path, f"has samples up to {peak:.3g}, where full scale is 1")
 
 
@@ -138,14 +138,14 @@ def _peak(samples: NDArray[np.float32]) -> float:
     return float(np.maximum(samples.max(), -samples.min()))
 
 
-def _decoded(path: Path, start_s: float | None, end_s: float | None) -> tuple[NDArray[np.float32], int]:
+def _decode(path: Path, start_s: float | None, end_s: float | None) -> tuple[NDArray[np.float32], int]:
     """Return the samples `(n_samples, n_channels)` of a file or a part of it, and their rate in Hz."""
     _refuse_no_file(path)
     first_s, last_s = start_s or 0.0, math.inf if end_s is None else end_s
     if not (0 <= first_s <= last_s and first_s < math.inf):  # NaN compares as false
         raise BadAudio(path, f"has no part from {start_s} to {end_s} s")
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        samples, sample_rate = decode_video(path, first_s, min(last_s - first_s, MAX_SECONDS + 1))
+        samples, sample_rate = decode_video(path, first_s, min(last_s - first_s, MAX_CLIP_S + 1))
         _refuse_too_long(path, len(samples) / sample_rate)
         return samples, sample_rate
     try:
@@ -191,8 +191,8 @@ def _read(file: soundfile.SoundFile, path: Path, first_s: float, last_s: float) 
 
 
 def _refuse_too_long(path: Path, seconds: float) -> None:
-    if seconds > MAX_SECONDS:
-        raise BadAudio(path, f"{seconds:.0f} s long; at most {MAX_SECONDS:.0f} s")
+    if seconds > MAX_CLIP_S:
+        raise BadAudio(path, f"{seconds:.0f} s long; at most {MAX_CLIP_S:.0f} s")
 
 
 def _length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
@@ -202,11 +202,11 @@ def _length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
         BadAudio: the file is cut, or does not say how long it is.
     """
     for declared, present in DECLARED.findall(file.extra_info):
-        if int(present) < int(declared) < STREAMED:
+        if int(present) < int(declared) < PIPED_WAV_BYTES:
             raise BadAudio(path, f"is truncated: {present} of {declared} bytes of audio")
-    if file.frames == NO_LENGTH:
+    if file.frames == UNKNOWN_LENGTH:
         raise BadAudio(path, "does not say how long it is, as written to a pipe; write it anew: ffmpeg -i OLD NEW.flac")
-    if file.format == "OGG" and not ogg_ends(path):
+    if file.format == "OGG" and not is_complete_ogg(path):
         raise BadAudio(path, "is truncated: the last page does not end the stream")
     if file.format == "MP3":
         return _mp3_length(file, path)
@@ -214,7 +214,7 @@ def _length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
 
 
 def _mp3_length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
-    found = mp3_frames(path, MAX_SECONDS + 1)
+    found = scan_mp3_frames(path, MAX_CLIP_S + 1)
     if found is None:
         return file.frames, 0
     slack = PADDED_FRAMES * found.frame_samples
@@ -223,6 +223,6 @@ def _mp3_length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
     if file.frames < found.samples - slack:  # libsndfile would read that much and stop
         seconds, there = file.frames / file.samplerate, found.samples / file.samplerate
         raise BadAudio(path, f"seems {seconds:.1f} s long by its header but holds {there:.1f} s; write it anew")
-    if found.declared or not found.has_ended:
+    if found.declared_frames or not found.has_ended:
         return file.frames, 0
     return min(file.frames, found.samples), slack  # libsndfile's own length is a guess from the first frame

@@ -1,6 +1,6 @@
 """The sound of an mp4, by way of ffmpeg: MELD comes as video, and libsndfile reads none.
 
-ffmpeg gets the file by absolute path, as mp4 and nothing else, with no other protocol than `file`: whatever a file is
+ffmpeg gets the file by absolute path, as mp4 and nothing else, with no other protocol than `note`: whatever a file is
 called or holds, it is decoded and never interpreted. Its rate and channels are kept.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ser_platform.errors import BadAudio, UserError
 
 VIDEO_SUFFIXES = frozenset({".mp4"})
-PATIENCE_S = 300  # seconds; hours of sound are decoded in less
+FFMPEG_TIMEOUT_S = 300  # seconds; hours of sound are decoded in less
 
 
 def require_ffmpeg() -> str:
@@ -44,16 +44,18 @@ def decode_video(path: Path, start_s: float, seconds: float) -> tuple[NDArray[np
     quiet = ["-nostdin", "-hide_banner", "-loglevel", "error", "-xerror", "-threads", "1"]
     command = [require_ffmpeg(), *quiet, *source, *part, "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=FFMPEG_TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
-        raise BadAudio(path, f"ffmpeg did not end within {PATIENCE_S} s") from error
-    said = done.stderr.decode(errors="replace")
-    if "partial file" in said:
+        raise BadAudio(path, f"ffmpeg did not end within {FFMPEG_TIMEOUT_S} s") from error
+    messages = done.stderr.decode(errors="replace")
+    if "partial file" in messages:
         raise BadAudio(path, "is truncated: ffmpeg finds a partial file")
     if done.returncode:
-        if "matches no streams" in said:
+        if "matches no streams" in messages:
             raise BadAudio(path, "has no sound")
-        first = next((line for line in said.splitlines() if line.strip()), f"exit code {done.returncode}")
+        first = next((line for line in messages.splitlines() if line.strip()), f"exit code {done.returncode}")
         raise BadAudio(path, f"cannot be decoded (ffmpeg: {first.strip()})")
     return _samples(done.stdout, path)
 

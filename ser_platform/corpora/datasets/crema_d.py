@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.datasets.duplicates import SECOND_COPY, once
+from ser_platform.corpora.audio.reader import list_audio_files
+from ser_platform.corpora.datasets.duplicates import DUPLICATE_REASON, drop_duplicates
 from ser_platform.corpora.datasets.file_names import match_name, require_known
-from ser_platform.corpora.facts import Entry, Facts, LeftOut, each
+from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Facts, read_entries
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
@@ -37,7 +37,7 @@ FACTS = Facts(
     licence="ODbL-1.0",
     citation="Cao et al., CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE TAC 5(4), 2014",
     homepage="https://github.com/CheyneyComputerScience/CREMA-D",
-    how=(
+    how_to_get=(
         "GIT_LFS_SKIP_SMUDGE=1 git clone https://github.com/CheyneyComputerScience/CREMA-D, "
         "then in it: git lfs pull --include AudioWAV"
     ),
@@ -56,7 +56,7 @@ DEMOGRAPHICS = Path("VideoDemographics.csv")
 VOTES = Path("processedResults", "summaryTable.csv")
 NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})")
 
-Table = Mapping[str, Mapping[str, str]]
+RowsByKey = Mapping[str, Mapping[str, str]]
 
 
 def recognises(path: PurePath) -> bool:
@@ -64,7 +64,7 @@ def recognises(path: PurePath) -> bool:
     return NAME.fullmatch(path.stem) is not None
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path; of a clip as WAV and as MP3 the MP3 is left out.
 
     Raises:
@@ -72,41 +72,41 @@ def utterances(root: Path) -> Iterator[Entry]:
     """
     actors = _table(root, DEMOGRAPHICS, ("ActorID", "Age", "Sex"))
     votes = _table(root, VOTES, ("FileName", "VoiceVote", "VoiceLevel"))
-    paths = audio_below(root)
+    paths = list_audio_files(root)
     as_wav = frozenset(path.stem for path in paths if path.suffix.lower() == ".wav")
-    return once(each(paths, partial(_entry, as_wav=as_wav, actors=actors, votes=votes)))
+    return drop_duplicates(read_entries(paths, partial(_entry, as_wav=as_wav, actors=actors, votes=votes)))
 
 
-def _entry(path: Path, as_wav: frozenset[str], actors: Table, votes: Table) -> Utterance | LeftOut:
+def _entry(path: Path, as_wav: frozenset[str], actors: RowsByKey, votes: RowsByKey) -> Utterance | ExcludedFile:
     if path.suffix.lower() != ".wav" and path.stem in as_wav:
-        return LeftOut(path, SECOND_COPY)
+        return ExcludedFile(path, DUPLICATE_REASON)
     return _utterance(path, actors, votes)
 
 
-def _utterance(path: Path, actors: Table, votes: Table) -> Utterance:
+def _utterance(path: Path, actors: RowsByKey, votes: RowsByKey) -> Utterance:
     match = match_name(NAME, path.stem, "CREMA-D", "1001_IEO_ANG_HI")
     actor, sentence, emotion, intensity = match.groups()
     require_known("sentence", sentence, SENTENCES)
     require_known("emotion", emotion, EMOTIONS)
     require_known("intensity", intensity, INTENSITIES)
     name = "_".join((actor, sentence, emotion, "XX" if intensity == "X" else intensity))
-    about, heard = actors.get(actor), votes.get(name)
+    actor_row, vote_row = actors.get(actor), votes.get(name)
     return Utterance(
         id=name,
         path=path,
         corpus="crema_d",
         speaker=f"crema_d-{actor}",
         emotion=EMOTIONS[emotion],
-        sex=about["Sex"].lower() or None if about else None,
-        age=about["Age"] or None if about else None,
+        sex=actor_row["Sex"].lower() or None if actor_row else None,
+        age=actor_row["Age"] or None if actor_row else None,
         language="en",
         intensity=INTENSITIES[intensity],
         sentence=sentence,
-        votes=f"{heard['VoiceVote']} {heard['VoiceLevel']}" if heard else None,
+        votes=f"{vote_row['VoiceVote']} {vote_row['VoiceLevel']}" if vote_row else None,
     )
 
 
-def _table(root: Path, name: Path, columns: tuple[str, ...]) -> Table:
+def _table(root: Path, name: Path, columns: tuple[str, ...]) -> RowsByKey:
     """Return the rows of a table by their first column, empty where the table is not there."""
     path = next((found for found in (*sorted(root.rglob(name.name)), root.parent / name) if found.is_file()), None)
     if path is None:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
+from ser_platform.corpora.audio.reader import list_audio_files
 from ser_platform.corpora.datasets import ravdess
-from ser_platform.corpora.facts import Entry, Facts, each
+from ser_platform.corpora.facts import CorpusEntry, Facts, read_entries
 from ser_platform.settings import home
 
 FACTS = Facts(
@@ -21,7 +21,7 @@ FACTS = Facts(
     licence="made on your machine; eSpeak NG is GPL-3.0",
     citation="none: it says nothing about people",
     homepage="https://github.com/espeak-ng/espeak-ng",
-    how="spoken on first use",
+    how_to_get="spoken on first use",
 )
 EMOTIONS = ravdess.EMOTIONS
 
@@ -32,16 +32,16 @@ def recognises(path: PurePath) -> bool:
     return False
 
 
-def speak() -> Path:
+def ensure_corpus() -> Path:
     """Return the folder of the spoken corpus, speaking it first where it is missing."""
     from ser_platform.corpora.synthetic.demo_corpus import (  # scipy's second is for those who speak
-        VERSION,
-        speak_corpus,
+        RECIPE_VERSION,
+        synthesise_corpus,
     )
 
-    return speak_corpus(home() / "corpora" / f"demo-v{VERSION}")
+    return synthesise_corpus(home() / "corpora" / f"demo-v{RECIPE_VERSION}")
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path."""
-    return each(audio_below(root), partial(ravdess.utterance, corpus="demo", channel="speech"))
+    return read_entries(list_audio_files(root), partial(ravdess.parse_utterance, corpus="demo", channel="speech"))

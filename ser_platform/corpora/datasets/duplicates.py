@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ser_platform.corpora.facts import Entry, LeftOut, Misfit
+from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Misfit
 from ser_platform.corpora.manifest import Utterance
 
-SECOND_COPY = "second copy"
+DUPLICATE_REASON = "second copy"
 
 
-def once(entries: Iterable[Entry]) -> Iterator[Entry]:
+def drop_duplicates(entries: Iterable[CorpusEntry]) -> Iterator[CorpusEntry]:
     """Yield each clip once.
 
     An utterance whose id came before is left out where it is a copy: described alike and, in the same format, of the
@@ -27,13 +27,13 @@ def once(entries: Iterable[Entry]) -> Iterator[Entry]:
             yield entry
         elif replace(entry, path=known.path) != known:
             yield Misfit(entry.path, f"is the clip {entry.id!r} like {known.path}, but described otherwise")
-        elif _differ(entry.path, known.path):
+        elif _have_different_bytes(entry.path, known.path):
             yield Misfit(entry.path, f"is the clip {entry.id!r} like {known.path}, but another recording")
         else:
-            yield LeftOut(entry.path, SECOND_COPY)
+            yield ExcludedFile(entry.path, DUPLICATE_REASON)
 
 
-def _differ(first: Path, second: Path) -> bool:
+def _have_different_bytes(first: Path, second: Path) -> bool:
     """Tell whether two files of one format hold different bytes; of two formats nobody can say."""
     try:
         return first.suffix == second.suffix and not filecmp.cmp(first, second, shallow=False)

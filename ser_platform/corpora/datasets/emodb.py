@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import Archive, Entry, Facts
+from ser_platform.corpora.facts import Archive, CorpusEntry, Facts
 from ser_platform.corpora.manifest import Utterance
 
 FACTS = Facts(
@@ -40,7 +40,7 @@ def recognises(path: PurePath) -> bool:
     return NAME.fullmatch(path.stem) is not None
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path."""
     return entries_below(root, _utterance)
 

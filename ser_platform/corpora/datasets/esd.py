@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.datasets.file_names import entries_below, match_name
-from ser_platform.corpora.facts import Entry, Facts
+from ser_platform.corpora.facts import CorpusEntry, Facts
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
@@ -32,7 +32,7 @@ FACTS = Facts(
     licence="research only, a signed form",
     citation="Zhou et al., Emotional voice conversion: Theory, databases and ESD, Speech Communication 137, 2022",
     homepage="https://github.com/HLTSingapore/Emotional-Speech-Data",
-    how="sign the licence form and download it, see https://github.com/HLTSingapore/Emotional-Speech-Data",
+    how_to_get="sign the licence form and download it, see https://github.com/HLTSingapore/Emotional-Speech-Data",
 )
 # The folders' names in lower case, then what the tables of Mandarin speakers say.
 EMOTIONS = {
@@ -55,7 +55,7 @@ ENGLISH = range(11, 21)
 MEN = frozenset({4, 5, 6, 8, 10, 11, 12, 13, 14, 20})
 SENTENCES = 350  # an emotion
 NUMBERS = range(1, 5 * SENTENCES + 1)
-DEV, TEST = range(1, 21), range(21, 51)  # by sentence
+DEV_SENTENCES, TEST_SENTENCES = range(1, 21), range(21, 51)  # by sentence
 NAME = re.compile(r"(\d{4})_(\d{6})")
 ENCODINGS = ("utf-8-sig", "gb18030", "latin-1")  # apart from UTF-16, which says so itself; the last takes anything
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -67,12 +67,12 @@ def recognises(path: PurePath) -> bool:
     return match is not None and int(match[1]) in SPEAKERS
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return entries_below(root, partial(_utterance, root=root, said=_tables(root)))
+    return entries_below(root, partial(_utterance, root=root, table_tokens=_tables(root)))
 
 
-def _utterance(path: Path, root: Path, said: Mapping[str, str]) -> Utterance:
+def _utterance(path: Path, root: Path, table_tokens: Mapping[str, str]) -> Utterance:
     match = match_name(NAME, path.stem, "ESD", "0001_000351")
     speaker, number = int(match[1]), int(match[2])
     if speaker not in SPEAKERS:
@@ -86,20 +86,20 @@ def _utterance(path: Path, root: Path, said: Mapping[str, str]) -> Utterance:
         path=path,
         corpus="esd",
         speaker=f"esd-{match[1]}",
-        emotion=EMOTIONS[_token(path, root, said)],
+        emotion=EMOTIONS[_token(path, root, table_tokens)],
         sex="male" if speaker in MEN else "female",
         language=language,
         sentence=f"{language}-{sentence:03d}",
-        part="dev" if sentence in DEV else "test" if sentence in TEST else "train",
+        part="dev" if sentence in DEV_SENTENCES else "test" if sentence in TEST_SENTENCES else "train",
     )
 
 
-def _token(path: Path, root: Path, said: Mapping[str, str]) -> str:
+def _token(path: Path, root: Path, table_tokens: Mapping[str, str]) -> str:
     """Return the emotion's token: the nearest folder that is one, else the table's."""
     for folder in reversed(path.relative_to(root).parent.parts):
         if folder.lower() in EMOTIONS:
             return folder.lower()
-    token = said.get(path.stem)
+    token = table_tokens.get(path.stem)
     valid = f"valid are {', '.join(EMOTIONS)}"
     if token is None:
         table = f"{path.stem[:4]}.txt"
@@ -111,13 +111,13 @@ def _token(path: Path, root: Path, said: Mapping[str, str]) -> str:
 
 def _tables(root: Path) -> dict[str, str]:
     """Return the last column of the speakers' tables under `root`, by clip; lines without three columns are skipped."""
-    said = {}
+    tokens = {}
     for path in sorted(root.rglob("[0-9][0-9][0-9][0-9].txt")):
         for line in _text(path.read_bytes()).splitlines():
             columns = [column.strip() for column in line.split("\t")]
             if len(columns) >= 3 and NAME.fullmatch(columns[0]):
-                said[columns[0]] = columns[-1]
-    return said
+                tokens[columns[0]] = columns[-1]
+    return tokens
 
 
 def _text(content: bytes) -> str:

@@ -4,16 +4,16 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.datasets.duplicates import once
-from ser_platform.corpora.facts import Entry, LeftOut, each
+from ser_platform.corpora.audio.reader import list_audio_files
+from ser_platform.corpora.datasets.duplicates import drop_duplicates
+from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, read_entries
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
 
-def entries_below(root: Path, read: Callable[[Path], Utterance | LeftOut]) -> Iterator[Entry]:
+def entries_below(root: Path, read: Callable[[Path], Utterance | ExcludedFile]) -> Iterator[CorpusEntry]:
     """Yield what `read` makes of each audio file under `root`, ordered by path; second copies are left out."""
-    return once(each(audio_below(root), read))
+    return drop_duplicates(read_entries(list_audio_files(root), read))
 
 
 def match_name(pattern: re.Pattern[str], name: str, corpus: str, example: str) -> re.Match[str]:

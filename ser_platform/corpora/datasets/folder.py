@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.facts import Entry, Facts, LeftOut, Misfit, each
+from ser_platform.corpora.audio.reader import list_audio_files
+from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Facts, Misfit, read_entries
 from ser_platform.corpora.manifest import Utterance, speaker_name
-from ser_platform.corpora.metadata_table import Table, read_table, tables_below, text_of
+from ser_platform.corpora.metadata_table import MetadataTable, find_metadata_tables, format_cell, read_table
 from ser_platform.emotions import EMOTIONS as VALID
-from ser_platform.emotions import canonical
+from ser_platform.emotions import parse_emotion
 from ser_platform.errors import CorpusError, UnknownChoice
 
 FACTS = Facts(
@@ -35,12 +35,12 @@ FACTS = Facts(
     licence="yours",
     citation="",
     homepage="https://huggingface.co/docs/datasets/audio_dataset#audiofolder",
-    how="a directory per emotion, or metadata.csv / .jsonl / .parquet with file_name and emotion",
+    how_to_get="a directory per emotion, or metadata.csv / .jsonl / .parquet with file_name and emotion",
 )
 EMOTIONS: dict[str, str] = {}
-NEEDED = ("file_name", "emotion")
-SECONDS = ("start_s", "end_s")
-WORDS = (
+NEEDED_COLUMNS = ("file_name", "emotion")
+TIME_COLUMNS = ("start_s", "end_s")
+TEXT_COLUMNS = (
     "speaker",
     "sex",
     "age",
@@ -55,11 +55,11 @@ WORDS = (
 )
 LABEL = "label"  # what Hugging Face calls the column that we call emotion
 SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
-PARTS = {"train": "train", "dev": "dev", "test": "test", "training": "train"} | dict.fromkeys(
+PART_SPELLINGS = {"train": "train", "dev": "dev", "test": "test", "training": "train"} | dict.fromkeys(
     ("validation", "valid", "val", "development"), "dev"
 )
-UNREAD = frozenset({".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".caf", ".au"})
-NUMBER = re.compile(r"[+-]?\d+(\.0*)?")
+UNSUPPORTED_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".caf", ".au"})
+NUMERIC_LABEL = re.compile(r"[+-]?\d+(\.0*)?")
 
 
 def corpus_name(root: Path) -> str:
@@ -75,39 +75,47 @@ def recognises(path: PurePath) -> bool:
 
 def has_table(root: Path) -> bool:
     """Tell whether a table of metadata lies in `root` itself: then it counts, whatever the files are called."""
-    return any(path.parent == root for path in tables_below(root))
+    return any(path.parent == root for path in find_metadata_tables(root))
 
 
 def recognises_folder(root: Path, paths: Sequence[PurePath]) -> bool:
     """Tell whether `root` has a table of metadata, or most of its audio `paths` lie in folders named after emotions."""
-    return bool(tables_below(root)) or 2 * sum(emotion_above(path) is not None for path in paths) > len(paths)
+    return bool(find_metadata_tables(root)) or 2 * sum(find_folder_emotion(path) is not None for path in paths) > len(
+        paths
+    )
 
 
-def utterances(root: Path, columns: Mapping[str, str] | None = None) -> Iterator[Entry]:
+def utterances(root: Path, columns: Mapping[str, str] | None = None) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path; `columns` maps our column names to the table's.
 
     Raises:
         CorpusError: a table cannot be read, lacks a column, or its emotions are numbers.
     """
-    mapped, tables = dict(columns or {}), tables_below(root)
+    mapped, tables = dict(columns or {}), find_metadata_tables(root)
     for ours in mapped:
-        if ours not in (*NEEDED, *WORDS, *SECONDS):
-            raise CorpusError(f"no column {ours!r} is known here; valid are {', '.join((*NEEDED, *WORDS, *SECONDS))}")
+        if ours not in (*NEEDED_COLUMNS, *TEXT_COLUMNS, *TIME_COLUMNS):
+            raise CorpusError(
+                f"no column {ours!r} is known here; valid are "
+                f"{', '.join((*NEEDED_COLUMNS, *TEXT_COLUMNS, *TIME_COLUMNS))}"
+            )
     if tables:
-        yield from _distinct(_listed(root, [read_table(path) for path in tables], mapped), root)
+        yield from _make_ids_distinct(_read_listed_clips(root, [read_table(path) for path in tables], mapped), root)
     elif mapped:
         raise CorpusError(f"{root} has no table whose columns could be mapped (metadata.csv, .jsonl or .parquet)")
     else:
-        yield from _distinct(each(audio_below(root), partial(_in_folder, root=root)), root)
-        yield from (LeftOut(path, f"{path.suffix.lower()} is not read") for path in audio_below(root, UNREAD))
+        yield from _make_ids_distinct(read_entries(list_audio_files(root), partial(_label_by_folder, root=root)), root)
+        yield from (
+            ExcludedFile(path, f"{path.suffix.lower()} is not read")
+            for path in list_audio_files(root, UNSUPPORTED_SUFFIXES)
+        )
 
 
-def _in_folder(path: Path, root: Path) -> Utterance:
+def _label_by_folder(path: Path, root: Path) -> Utterance:
     within = path.relative_to(root)
-    named = _emotions_above(within)
+    named = _find_folder_emotions(within)
     if len(set(named.values())) > 1:  # speakers may be called Joy
         raise CorpusError(f"lies in folders of two emotions, {' and '.join(named)}; rename one, or write metadata.csv")
-    emotion = emotion_above(within)
+    emotion = find_folder_emotion(within)
     if emotion is None:
         where = f"its folder {within.parent.name!r}" if within.parent.name else f"the folder {root.name!r} itself"
         raise CorpusError(f"neither {where} nor one above is an emotion; valid are {', '.join(VALID)}")
@@ -115,51 +123,53 @@ def _in_folder(path: Path, root: Path) -> Utterance:
     return Utterance(_id(within.with_suffix("")), path, corpus, speaker_name(corpus, None), emotion)
 
 
-def emotion_above(within: PurePath) -> str | None:
+def find_folder_emotion(within: PurePath) -> str | None:
     """Return the emotion that a folder above is named after, the nearest one of several."""
-    return next(iter(_emotions_above(within).values()), None)
+    return next(iter(_find_folder_emotions(within).values()), None)
 
 
-def _emotions_above(within: PurePath) -> dict[str, str]:
+def _find_folder_emotions(within: PurePath) -> dict[str, str]:
     """Return the folders above that are named after emotions, nearest first, and the emotions."""
     found = {}
     for folder in reversed(within.parent.parts):
         with contextlib.suppress(UnknownChoice):
-            found[folder] = canonical(folder)
+            found[folder] = parse_emotion(folder)
     return found
 
 
-def _listed(root: Path, tables: Sequence[Table], mapped: Mapping[str, str]) -> Iterator[Entry]:
-    entries: list[Entry] = []
+def _read_listed_clips(root: Path, tables: Sequence[MetadataTable], mapped: Mapping[str, str]) -> Iterator[CorpusEntry]:
+    entries: list[CorpusEntry] = []
     for table in tables:
         names = _columns(table, mapped)
-        entries += (_of_row(row, number, root, table.path, names) for number, row in enumerate(table.rows, 1))
+        entries += (_parse_row(row, number, root, table.path, names) for number, row in enumerate(table.rows, 1))
     listed = {entry.path for entry in entries}
-    entries += (LeftOut(path, "in no table of metadata") for path in audio_below(root) if path not in listed)
+    entries += (ExcludedFile(path, "in no table of metadata") for path in list_audio_files(root) if path not in listed)
     return iter(sorted(entries, key=_place))
 
 
-def _columns(table: Table, mapped: Mapping[str, str]) -> dict[str, str]:
+def _columns(table: MetadataTable, mapped: Mapping[str, str]) -> dict[str, str]:
     """Return the table's name of each of our columns that it has."""
     emotion = LABEL if LABEL in table.columns and "emotion" not in table.columns else "emotion"
     wanted = {"file_name": "file_name", "emotion": emotion, **mapped}
-    names = {ours: table.column(ours, theirs) for ours, theirs in wanted.items()}
+    names = {ours: table.require_column(ours, theirs) for ours, theirs in wanted.items()}
     for number, row in enumerate(table.rows, 1):
-        word = text_of(row.get(names["emotion"]))
-        if word is not None and NUMBER.fullmatch(word):
+        word = format_cell(row.get(names["emotion"]))
+        if word is not None and NUMERIC_LABEL.fullmatch(word):
             raise CorpusError(
                 f"{table.path} row {number}: the emotion in column {names['emotion']!r} is the number {word}, and what "
                 f"it stands for is not in the table; write words: {', '.join(VALID)}"
             )
-    return names | {ours: ours for ours in (*WORDS, *SECONDS) if ours not in names and ours in table.columns}
+    return names | {
+        ours: ours for ours in (*TEXT_COLUMNS, *TIME_COLUMNS) if ours not in names and ours in table.columns
+    }
 
 
-def _of_row(row: Mapping[str, Any], number: int, root: Path, table: Path, names: Mapping[str, str]) -> Entry:
-    cells = {ours: text_of(row.get(theirs)) for ours, theirs in names.items()}
+def _parse_row(row: Mapping[str, Any], number: int, root: Path, table: Path, names: Mapping[str, str]) -> CorpusEntry:
+    cells = {ours: format_cell(row.get(theirs)) for ours, theirs in names.items()}
     where, file_name, word = f"row {number} of {table.name}", cells["file_name"], cells["emotion"]
     if file_name is None:
         return Misfit(table, f"row {number} names no file")
-    path = _inside(root, table.parent, file_name)
+    path = _resolve_inside(root, table.parent, file_name)
     if path is None:
         return Misfit(table.parent / file_name, f"{where} leaves the folder {root}")
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that no file can have
@@ -167,7 +177,7 @@ def _of_row(row: Mapping[str, Any], number: int, root: Path, table: Path, names:
     if word is None:
         return Misfit(path, f"{where} has no emotion; valid are {', '.join(VALID)}")
     try:
-        emotion, start_s, end_s = canonical(word), _seconds(cells, "start_s"), _seconds(cells, "end_s")
+        emotion, start_s, end_s = parse_emotion(word), _seconds(cells, "start_s"), _seconds(cells, "end_s")
         words = _words(cells)
     except (UnknownChoice, CorpusError) as error:
         return Misfit(path, f"{where}: {error}")
@@ -179,7 +189,7 @@ def _of_row(row: Mapping[str, Any], number: int, root: Path, table: Path, names:
     return Utterance(clip, path, corpus, speaker, emotion, start_s, end_s, **words)
 
 
-def _inside(root: Path, folder: Path, file_name: str) -> Path | None:
+def _resolve_inside(root: Path, folder: Path, file_name: str) -> Path | None:
     """Return the path that a table in `folder` names, None where it leaves `root`. Links are followed as they are."""
     base = os.path.normpath(root)
     path = PurePath(os.path.normpath(folder / file_name))
@@ -203,13 +213,13 @@ def _seconds(cells: Mapping[str, str | None], name: str) -> float | None:
 
 def _words(cells: Mapping[str, str | None]) -> dict[str, Any]:
     """Return the columns of words, with one spelling of the sexes and of the parts."""
-    words: dict[str, Any] = {name: cells[name] for name in WORDS if name in cells}
+    words: dict[str, Any] = {name: cells[name] for name in TEXT_COLUMNS if name in cells}
     if sex := words.get("sex"):
         words["sex"] = SEXES.get(sex.lower(), sex.lower())
     if part := words.get("part"):
-        if part.lower() not in PARTS:
+        if part.lower() not in PART_SPELLINGS:
             raise CorpusError(f"unknown part {part!r}; valid are train, dev, test")
-        words["part"] = PARTS[part.lower()]
+        words["part"] = PART_SPELLINGS[part.lower()]
     return words
 
 
@@ -224,13 +234,13 @@ def _time(seconds: float) -> str:
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
-def _place(entry: Entry) -> tuple[Path, float, float]:
+def _place(entry: CorpusEntry) -> tuple[Path, float, float]:
     if isinstance(entry, Utterance):
         return entry.path, entry.start_s or 0.0, math.inf if entry.end_s is None else entry.end_s
     return entry.path, 0.0, 0.0
 
 
-def _distinct(entries: Iterable[Entry], root: Path) -> Iterator[Entry]:
+def _make_ids_distinct(entries: Iterable[CorpusEntry], root: Path) -> Iterator[CorpusEntry]:
     """Yield the entries; ids that files share because they differ in their suffix only have it, whatever the order.
 
     A clip that is there twice is odd.

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import Entry, Facts
+from ser_platform.corpora.facts import CorpusEntry, Facts
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
@@ -27,7 +27,7 @@ FACTS = Facts(
     licence="research only, on request",
     citation="Koolagudi et al., IITKGP-SEHSC: Hindi speech corpus for emotion analysis, ICDeCom 2011",
     homepage="https://ieeexplore.ieee.org/document/5738540",
-    how="ask its authors at IIT Kharagpur, see the paper",
+    how_to_get="ask its authors at IIT Kharagpur, see the paper",
 )
 EMOTIONS = {
     "anger": "anger",
@@ -50,7 +50,7 @@ def recognises(path: PurePath) -> bool:
     return NAME.fullmatch(path.stem.strip()) is not None
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path; second copies are left out."""
     return entries_below(root, _utterance)
 

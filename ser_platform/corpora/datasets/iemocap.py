@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import audio_below
-from ser_platform.corpora.datasets.duplicates import once
+from ser_platform.corpora.audio.reader import list_audio_files
+from ser_platform.corpora.datasets.duplicates import drop_duplicates
 from ser_platform.corpora.datasets.file_names import require_known
-from ser_platform.corpora.facts import Entry, Facts, LeftOut, each
+from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Facts, read_entries
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
@@ -41,7 +41,7 @@ FACTS = Facts(
     licence="research only, on request",
     citation="Busso et al., IEMOCAP: Interactive emotional dyadic motion capture database, LRE 42, 2008",
     homepage="https://sail.usc.edu/iemocap",
-    how="ask for it at https://sail.usc.edu/iemocap/iemocap_release.htm",
+    how_to_get="ask for it at https://sail.usc.edu/iemocap/iemocap_release.htm",
 )
 EMOTIONS = {
     "neu": "neutral",
@@ -60,7 +60,7 @@ REASONS = {"oth": "of another emotion (oth)", "xxx": "without a majority of rate
 DIALOGUE = re.compile(r"Ses0[1-5][FM]_(?:impro|script)\d\d(?:_\d)?[a-z]?")
 NAME = re.compile(rf"({DIALOGUE.pattern})_([FM])(\d\d\d)")
 TURN = re.compile(r"\[[\d. -]+\]\t(\w+)\t(\w+)\t\[")  # [6.2901 - 8.2357]  Ses01F_impro01_F000  neu  [2.5, 2.5, 2.5]
-SAID = re.compile(r"(\w+) \[[\d. -]+\]:\s*(.*)")  # Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
+TRANSCRIPT_LINE = re.compile(r"(\w+) \[[\d. -]+\]:\s*(.*)")  # Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
 RATER = re.compile(r"[AC]-\w+:")
 
 
@@ -70,7 +70,7 @@ class Turn:
 
     emotion: str
     votes: list[str]
-    said: str | None = None
+    transcript: str | None = None
 
 
 def recognises(path: PurePath) -> bool:
@@ -78,19 +78,19 @@ def recognises(path: PurePath) -> bool:
     return NAME.fullmatch(path.stem) is not None
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path, then the turns that are listed and not there."""
-    paths, turns = audio_below(root), _turns(root)
-    yield from once(each(paths, partial(_utterance, turns=turns)))
+    paths, turns = list_audio_files(root), _turns(root)
+    yield from drop_duplicates(read_entries(paths, partial(_utterance, turns=turns)))
     for name in sorted(turns.keys() - {path.stem for path in paths}):
-        yield LeftOut(root / name, "listed in an evaluation without a clip")
+        yield ExcludedFile(root / name, "listed in an evaluation without a clip")
 
 
-def _utterance(path: Path, turns: Mapping[str, Turn]) -> Utterance | LeftOut:
+def _utterance(path: Path, turns: Mapping[str, Turn]) -> Utterance | ExcludedFile:
     match = NAME.fullmatch(path.stem)
     if match is None:
         if DIALOGUE.fullmatch(path.stem):
-            return LeftOut(path, "recording of a whole dialogue")
+            return ExcludedFile(path, "recording of a whole dialogue")
         raise CorpusError(f"{path.stem!r} is no IEMOCAP name (like Ses01F_impro01_M000)")
     dialogue, speaker, _ = match.groups()
     turn = turns.get(path.stem)
@@ -99,7 +99,7 @@ def _utterance(path: Path, turns: Mapping[str, Turn]) -> Utterance | LeftOut:
     require_known("emotion", turn.emotion, EMOTIONS)
     emotion = EMOTIONS[turn.emotion]
     if emotion is None:
-        return LeftOut(path, REASONS[turn.emotion])
+        return ExcludedFile(path, REASONS[turn.emotion])
     session = dialogue[len("Ses0")]
     return Utterance(
         id=path.stem,
@@ -109,7 +109,7 @@ def _utterance(path: Path, turns: Mapping[str, Turn]) -> Utterance | LeftOut:
         emotion=emotion,
         sex="female" if speaker == "F" else "male",
         language="en",
-        sentence=turn.said,
+        sentence=turn.transcript,
         dialogue=dialogue,
         session=session,
         votes=" | ".join(turn.votes) or None,
@@ -122,7 +122,7 @@ def _turns(root: Path) -> dict[str, Turn]:
     A rater's own files (`EmoEvaluation/Categorical`, `Attribute`, `Self-evaluation`) lie a folder deeper.
     """
     turns: dict[str, Turn] = {}
-    texts = audio_below(root, {".txt"})
+    texts = list_audio_files(root, {".txt"})
     for path in (path for path in texts if path.parent.name == "EmoEvaluation"):
         turn = None
         for line in path.read_text(encoding="latin-1").splitlines():
@@ -132,6 +132,6 @@ def _turns(root: Path) -> dict[str, Turn]:
                 turn.votes.append(" ".join(line.split()))
     for path in (path for path in texts if path.parent.name == "transcriptions"):
         for line in path.read_text(encoding="latin-1").splitlines():
-            if (match := SAID.match(line)) and match[1] in turns:
-                turns[match[1]].said = match[2].strip() or None
+            if (match := TRANSCRIPT_LINE.match(line)) and match[1] in turns:
+                turns[match[1]].transcript = match[2].strip() or None
     return turns

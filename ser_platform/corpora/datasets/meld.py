@@ -28,9 +28,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, audio_below
+from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, list_audio_files
 from ser_platform.corpora.audio.video import VIDEO_SUFFIXES, require_ffmpeg
-from ser_platform.corpora.facts import Entry, Facts, LeftOut, Misfit
+from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Facts, Misfit
 from ser_platform.corpora.manifest import Utterance, speaker_name
 from ser_platform.errors import CorpusError
 
@@ -42,7 +42,7 @@ FACTS = Facts(
     licence="GPL-3.0",
     citation="Poria et al., MELD: A multimodal multi-party dataset for emotion recognition in conversations, ACL 2019",
     homepage="https://affective-meld.github.io",
-    how="unpack http://web.eecs.umich.edu/~mihalcea/downloads/MELD.Raw.tar.gz (11 GB) and the three archives in it",
+    how_to_get="unpack http://web.eecs.umich.edu/~mihalcea/downloads/MELD.Raw.tar.gz (11 GB) and the 3 archives in it",
 )
 EMOTIONS = {
     "neutral": "neutral",
@@ -69,8 +69,8 @@ COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "Se
 # Windows-1252 taken for Latin-1: apostrophes and dashes among the control characters.
 CONTROLS = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
 
-Key = tuple[str, int, int]  # part, dialogue, utterance
-Rows = Mapping[Key, Mapping[str, str]]
+ClipKey = tuple[str, int, int]  # part, dialogue, utterance
+RowsByClip = Mapping[ClipKey, Mapping[str, str]]
 
 
 def recognises(path: PurePath) -> bool:
@@ -78,16 +78,16 @@ def recognises(path: PurePath) -> bool:
     return NAME.fullmatch(path.stem) is not None
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path, then the clips that are listed and not there.
 
     Raises:
         CorpusError: a table lacks a column.
         UserError: there are mp4, and no ffmpeg to read them with.
     """
-    paths = audio_below(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)
+    paths = list_audio_files(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)
     tables = _tables(root)
-    chosen = _chosen(paths, root)
+    chosen = _choose_files(paths, root)
     if any(path.suffix.lower() in VIDEO_SUFFIXES for path in chosen.values()):
         require_ffmpeg()
     rows = {key: row for part, table in tables.items() for key, row in _rows(part, table).items()}
@@ -96,10 +96,12 @@ def utterances(root: Path) -> Iterator[Entry]:
     for key in sorted(rows.keys() - chosen.keys()):
         part, dialogue, utterance = key
         missing = tables[part].parent / part / f"dia{dialogue}_utt{utterance}"
-        yield LeftOut(missing, f"listed in {tables[part].name} without a clip")
+        yield ExcludedFile(missing, f"listed in {tables[part].name} without a clip")
 
 
-def _entry(path: Path, root: Path, tables: Mapping[str, Path], rows: Rows, chosen: Mapping[Key, Path]) -> Entry:
+def _entry(
+    path: Path, root: Path, tables: Mapping[str, Path], rows: RowsByClip, chosen: Mapping[ClipKey, Path]
+) -> CorpusEntry:
     if not recognises(path):
         return Misfit(path, f"{path.stem!r} is no MELD name (like dia0_utt0)")
     key = _key(path, root)
@@ -108,13 +110,13 @@ def _entry(path: Path, root: Path, tables: Mapping[str, Path], rows: Rows, chose
     if key[0] not in tables:
         return Misfit(path, f"there is no {key[0]}_sent_emo.csv under {root}, which has its label")
     if chosen[key] != path:
-        return LeftOut(path, "another cut or format of a clip")
+        return ExcludedFile(path, "another cut or format of a clip")
     if key not in rows:
-        return LeftOut(path, f"not listed in {tables[key[0]].name}")
+        return ExcludedFile(path, f"not listed in {tables[key[0]].name}")
     return _utterance(path, key, rows[key])
 
 
-def _utterance(path: Path, key: Key, row: Mapping[str, str]) -> Utterance | Misfit:
+def _utterance(path: Path, key: ClipKey, row: Mapping[str, str]) -> Utterance | Misfit:
     part, dialogue, utterance = key
     token = row["Emotion"].strip().lower()
     if token not in EMOTIONS:
@@ -135,7 +137,7 @@ def _utterance(path: Path, key: Key, row: Mapping[str, str]) -> Utterance | Misf
     )
 
 
-def _key(path: Path, root: Path) -> Key | None:
+def _key(path: Path, root: Path) -> ClipKey | None:
     """Return which clip a file is; None for another file, and where no folder tells the part."""
     match = NAME.fullmatch(path.stem)
     folders = reversed(path.relative_to(root).parent.parts)
@@ -143,9 +145,9 @@ def _key(path: Path, root: Path) -> Key | None:
     return (parts[0], int(match[2]), int(match[3])) if match and parts else None
 
 
-def _chosen(paths: Iterable[Path], root: Path) -> dict[Key, Path]:
+def _choose_files(paths: Iterable[Path], root: Path) -> dict[ClipKey, Path]:
     """Return the file of each clip: the final cut before others, audio before the video that it was taken from."""
-    chosen: dict[Key, Path] = {}
+    chosen: dict[ClipKey, Path] = {}
     for path in sorted(paths, key=_rank):
         key = _key(path, root)
         if key is not None:
@@ -160,13 +162,13 @@ def _rank(path: Path) -> tuple[bool, bool]:
 def _tables(root: Path) -> dict[str, Path]:
     """Return the table of each part that is there, the first one by path."""
     found: dict[str, Path] = {}
-    for path in audio_below(root, {".csv"}):
+    for path in list_audio_files(root, {".csv"}):
         if match := TABLE.fullmatch(path.name):
             found.setdefault(match[1], path)
     return found
 
 
-def _rows(part: str, table: Path) -> dict[Key, dict[str, str]]:
+def _rows(part: str, table: Path) -> dict[ClipKey, dict[str, str]]:
     content = table.read_bytes()
     try:
         text = content.decode("utf-8-sig")

@@ -8,7 +8,7 @@ https://github.com/amu-cai/nEMO. File names, `EB0_anger_1`: actor, emotion, sent
 | 749 | 736 | 749 | 809 | 769 | 669 |
 
 Women: EB0 (539 clips, 27 years old), IC0 (540, 28), KD0 (540, 28), MK0 (450, 23; none surprised); men: KS0 (540, 23),
-MP0 (256, 24), SM0 (538, 24), TP0 (539, 26), WR0 (539, 23). Sex and age are those of the release's `data.tsv`.
+MP0 (256, 24), SM0 (538, 24), TP0 (539, 26), WR0 (539, 23). Sex and age are those of the release's `task.tsv`.
 """
 
 import re
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import Archive, Entry, Facts
+from ser_platform.corpora.facts import Archive, CorpusEntry, Facts
 from ser_platform.corpora.manifest import Utterance
 
 RELEASE = "66de9999a8f2f605eb5f64841790aa5cb0877782"  # the commit that the counts above are of
@@ -49,7 +49,7 @@ def recognises(path: PurePath) -> bool:
     return NAME.fullmatch(path.stem) is not None
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path; second copies are left out."""
     return entries_below(root, _utterance)
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import Archive, Entry, Facts, LeftOut
+from ser_platform.corpora.facts import Archive, CorpusEntry, ExcludedFile, Facts
 from ser_platform.corpora.manifest import Utterance
 
 FACTS = Facts(
@@ -30,7 +30,7 @@ FACTS = Facts(
             "md5:bc696df654c87fed845eb13823edef8a",
         ),
     ),
-    how="Audio_Speech_Actors_01-24.zip, for song Audio_Song_Actors_01-24.zip, of https://zenodo.org/records/1188976",
+    how_to_get="Audio_Speech_Actors_01-24.zip, for song Audio_Song_Actors_01-24.zip, of https://zenodo.org/records/1188976",
 )
 EMOTIONS = {
     "01": "neutral",
@@ -53,12 +53,12 @@ def recognises(path: PurePath) -> bool:
     return match is not None and CHANNELS.get(match[2]) == "speech"
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path; song is left out."""
-    return entries_below(root, partial(utterance, corpus="ravdess", channel="speech"))
+    return entries_below(root, partial(parse_utterance, corpus="ravdess", channel="speech"))
 
 
-def utterance(path: Path, corpus: str, channel: str, language: str = "en") -> Utterance | LeftOut:
+def parse_utterance(path: Path, corpus: str, channel: str, language: str = "en") -> Utterance | ExcludedFile:
     """Return the utterance that a file name describes, left out where it is of another channel than `channel`.
 
     Speakers are named after `ravdess` where the actors are: speech and song share them.
@@ -72,7 +72,7 @@ def utterance(path: Path, corpus: str, channel: str, language: str = "en") -> Ut
     require_known("emotion", emotion, EMOTIONS)
     require_known("intensity", intensity, INTENSITIES)
     if CHANNELS[channel_code] != channel:
-        return LeftOut(path, CHANNELS[channel_code])
+        return ExcludedFile(path, CHANNELS[channel_code])
     return Utterance(
         id=path.stem,
         path=path,

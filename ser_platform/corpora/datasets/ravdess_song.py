@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from ser_platform.corpora.datasets import ravdess
 from ser_platform.corpora.datasets.file_names import entries_below
-from ser_platform.corpora.facts import Archive, Entry
+from ser_platform.corpora.facts import Archive, CorpusEntry
 
 FACTS = replace(
     ravdess.FACTS,
@@ -35,6 +35,6 @@ def recognises(path: PurePath) -> bool:
     return match is not None and ravdess.CHANNELS.get(match[2]) == "song"
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path; speech is left out."""
-    return entries_below(root, partial(ravdess.utterance, corpus="ravdess_song", channel="song"))
+    return entries_below(root, partial(ravdess.parse_utterance, corpus="ravdess_song", channel="song"))

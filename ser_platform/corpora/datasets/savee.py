@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import Entry, Facts
+from ser_platform.corpora.facts import CorpusEntry, Facts
 from ser_platform.corpora.manifest import Utterance
 
 FACTS = Facts(
@@ -23,7 +23,7 @@ FACTS = Facts(
     licence="research only, after registration",
     citation="Haq & Jackson, Multimodal emotion recognition, in: Machine Audition, IGI Global 2010",
     homepage="http://kahlan.eps.surrey.ac.uk/savee",
-    how="register at http://kahlan.eps.surrey.ac.uk/savee/Register.html and download the audio files",
+    how_to_get="register at http://kahlan.eps.surrey.ac.uk/savee/Register.html and download the audio files",
 )
 EMOTIONS = {
     "a": "anger",
@@ -44,7 +44,7 @@ def recognises(path: PurePath) -> bool:
     return match is not None and (match[1] is not None or path.parent.name in SPEAKERS)
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path; second copies are left out."""
     return entries_below(root, _utterance)
 

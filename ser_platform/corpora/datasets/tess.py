@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import Entry, Facts
+from ser_platform.corpora.facts import CorpusEntry, Facts
 from ser_platform.corpora.manifest import Utterance
 
 FACTS = Facts(
@@ -25,7 +25,7 @@ FACTS = Facts(
     licence="CC-BY-NC-ND-4.0",
     citation="Pichora-Fuller & Dupuis, Toronto emotional speech set (TESS), Borealis 2020",
     homepage="https://doi.org/10.5683/SP2/E8H2MF",
-    how="download all files from https://doi.org/10.5683/SP2/E8H2MF (about 270 MB)",
+    how_to_get="download all files from https://doi.org/10.5683/SP2/E8H2MF (about 270 MB)",
 )
 EMOTIONS = {
     "angry": "anger",
@@ -46,7 +46,7 @@ def recognises(path: PurePath) -> bool:
     return NAME.fullmatch(path.stem) is not None
 
 
-def utterances(root: Path) -> Iterator[Entry]:
+def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path; second copies are left out."""
     return entries_below(root, _utterance)
 

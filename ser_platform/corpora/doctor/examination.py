@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ser_platform.corpora.corpus_lookup import JOIN, CorpusRequest, FoundCorpus, find_corpora
+from ser_platform.corpora.corpus_lookup import CORPUS_SEPARATOR, CorpusRequest, FoundCorpus, find_corpora
 from ser_platform.corpora.doctor.fingerprints import Fingerprint
-from ser_platform.corpora.doctor.measurements import Measures, measure
-from ser_platform.corpora.doctor.recordings import Recording, recordings
-from ser_platform.corpora.facts import LeftOut, Misfit
+from ser_platform.corpora.doctor.measurements import ClipMeasurements, measure
+from ser_platform.corpora.doctor.recordings import Recording, group_recordings
+from ser_platform.corpora.facts import ExcludedFile, Misfit
 from ser_platform.corpora.manifest import Manifest, Utterance
 from ser_platform.corpora.splits.protocols import make_splits
 from ser_platform.corpora.splits.split import Split
@@ -27,15 +27,15 @@ from ser_platform.emotions import LabelRules
 from ser_platform.errors import BadAudio, CorpusError, UserError
 from ser_platform.settings import slots
 
-CHUNK = 32  # clips that a process measures at once; a Ctrl-C waits for them
-POOL_PAYS_FROM = 800  # clips; below, starting processes costs more than it gains
+CLIPS_PER_CHUNK = 32  # clips that a process measures at once; a Ctrl-C waits for them
+MIN_POOL_CLIPS = 800  # clips; below, starting processes costs more than it gains
 
 Progress = Callable[[int, int], None]
-Outcome = tuple[Measures, Fingerprint] | BadAudio
+Outcome = tuple[ClipMeasurements, Fingerprint] | BadAudio
 
 
 @dataclass(frozen=True)
-class Odd:
+class RejectedFile:
     """A file that is no clip, by its path within the corpus, and why."""
 
     name: str
@@ -46,16 +46,16 @@ class Odd:
 
 
 @dataclass(frozen=True)
-class Collected:
-    """The files of a request before any is decoded. `changed` says what the rules for labels merge or drop."""
+class CollectedFiles:
+    """The files of a request before any is decoded. `label_changes` says what the rules for labels merge or drop."""
 
     name: str
     roots: tuple[Path, ...]
     manifest: Manifest
-    misfits: tuple[Odd, ...]
-    repeated: tuple[Odd, ...]
-    left_out: Counter[str]
-    changed: tuple[str, ...]
+    misfits: tuple[RejectedFile, ...]
+    repeated_ids: tuple[RejectedFile, ...]
+    exclusions: Counter[str]
+    label_changes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,16 @@ class Examination:
         measures: of each of these clips, in their order.
         unreadable: the other clips, by id.
         recordings: clips that are one recording; rows of `manifest`.
-        split: the default split by speaker; None where there is none, which `no_split` explains.
+        split: the default split by speaker; None where there is none, which `no_split_reason` explains.
     """
 
-    collected: Collected
+    collected: CollectedFiles
     manifest: Manifest
-    measures: tuple[Measures, ...]
-    unreadable: tuple[Odd, ...]
+    measures: tuple[ClipMeasurements, ...]
+    unreadable: tuple[RejectedFile, ...]
     recordings: tuple[Recording, ...]
     split: Split | None
-    no_split: str
+    no_split_reason: str
 
 
 def examine(
@@ -94,12 +94,12 @@ def examine(
     Raises:
         UserError: a corpus is unknown, missing or without audio.
     """
-    collected = collect(request)
-    outcomes = measured(list(collected.manifest), jobs or slots(), progress)
+    collected = collect_files(request)
+    outcomes = measure_clips(list(collected.manifest), jobs or slots(), progress)
     good = [row for row, outcome in enumerate(outcomes) if not isinstance(outcome, BadAudio)]
     ids = collected.manifest.column("id")
     unreadable = tuple(
-        Odd(ids[row], outcome.reason) for row, outcome in enumerate(outcomes) if isinstance(outcome, BadAudio)
+        RejectedFile(ids[row], outcome.reason) for row, outcome in enumerate(outcomes) if isinstance(outcome, BadAudio)
     )
     found = [outcome for outcome in outcomes if not isinstance(outcome, BadAudio)]
     measures = tuple(measures for measures, _ in found)
@@ -107,11 +107,11 @@ def examine(
     split, no_split = _default_split(manifest, seed)  # before the digests are known: a split refuses copies
     manifest = manifest.with_column("duration_s", [clip.seconds for clip in measures])
     manifest = manifest.with_column("audio_sha256", [clip.sha256 for clip in measures])
-    same = recordings([clip.sha256 for clip in measures], [print_ for _, print_ in found])
+    same = group_recordings([clip.sha256 for clip in measures], [print_ for _, print_ in found])
     return Examination(collected, manifest, measures, unreadable, same, split, no_split)
 
 
-def collect(request: CorpusRequest) -> Collected:
+def collect_files(request: CorpusRequest) -> CollectedFiles:
     """Find the corpora of a request and read what each file is.
 
     Raises:
@@ -120,45 +120,45 @@ def collect(request: CorpusRequest) -> Collected:
     rules = LabelRules.parse(request.labels)
     found = find_corpora(request)
     manifests: list[Manifest] = []
-    misfits: list[Odd] = []
-    repeated: list[Odd] = []
+    misfits: list[RejectedFile] = []
+    repeated: list[RejectedFile] = []
     left_out: Counter[str] = Counter()
     for corpus in found:
         utterances: dict[str, Utterance] = {}
-        for entry in corpus.entries():
+        for entry in corpus.read_entries():
             if isinstance(entry, Misfit):
-                misfits.append(Odd(_within(corpus, entry.path, len(found)), entry.reason))
-            elif isinstance(entry, LeftOut):
+                misfits.append(RejectedFile(_within(corpus, entry.path, len(found)), entry.reason))
+            elif isinstance(entry, ExcludedFile):
                 left_out[entry.reason] += 1
             elif entry.id in utterances:
                 first = _within(corpus, utterances[entry.id].path, len(found))
-                repeated.append(Odd(_within(corpus, entry.path, len(found)), f"has the id of {first}"))
+                repeated.append(RejectedFile(_within(corpus, entry.path, len(found)), f"has the id of {first}"))
             else:
                 utterances[entry.id] = entry
         manifests.append(Manifest.from_utterances(utterances.values()))
     if not misfits and not any(map(len, manifests)):
-        raise CorpusError("; ".join(f"{corpus.root} holds no audio of {corpus.name}" for corpus in found))
-    joined = manifests[0] if len(manifests) == 1 else Manifest.joined(manifests)
-    joined, changed = _relabelled(joined, rules, manifests)
-    name = JOIN.join(corpus.title for corpus in found)
+        raise CorpusError("; ".join(f"{corpus.root} holds no audio of {corpus.adapter_name}" for corpus in found))
+    joined = manifests[0] if len(manifests) == 1 else Manifest.join(manifests)
+    joined, changed = _relabel(joined, rules, manifests)
+    name = CORPUS_SEPARATOR.join(corpus.corpus_name for corpus in found)
     roots = tuple(corpus.root for corpus in found)
-    return Collected(name, roots, joined, tuple(misfits), tuple(repeated), left_out, changed)
+    return CollectedFiles(name, roots, joined, tuple(misfits), tuple(repeated), left_out, changed)
 
 
 def _within(corpus: FoundCorpus, path: Path, n_corpora: int) -> str:
     name = path.relative_to(corpus.root).as_posix() if path.is_relative_to(corpus.root) else str(path)
-    return f"{corpus.title}/{name}" if n_corpora > 1 else name
+    return f"{corpus.corpus_name}/{name}" if n_corpora > 1 else name
 
 
-def _relabelled(joined: Manifest, rules: LabelRules, manifests: Sequence[Manifest]) -> tuple[Manifest, tuple[str, ...]]:
-    mapping = rules.mapping(manifest.labels for manifest in manifests)
+def _relabel(joined: Manifest, rules: LabelRules, manifests: Sequence[Manifest]) -> tuple[Manifest, tuple[str, ...]]:
+    mapping = rules.map_emotions(manifest.labels for manifest in manifests)
     emotions = Counter(joined.column("emotion"))
     changed = tuple(
         f"{emotion} dropped ({emotions[emotion]} clips)" if label is None else f"{emotion} counts as {label}"
         for emotion, label in mapping.items()
         if label != emotion
     )
-    return (joined.relabelled(mapping) if changed else joined), changed
+    return (joined.relabel(mapping) if changed else joined), changed
 
 
 def _default_split(manifest: Manifest, seed: int) -> tuple[Split | None, str]:
@@ -168,13 +168,15 @@ def _default_split(manifest: Manifest, seed: int) -> tuple[Split | None, str]:
         return None, str(error)
 
 
-def measured(utterances: Sequence[Utterance], jobs: int, progress: Progress | None = None) -> list[Outcome]:
+def measure_clips(utterances: Sequence[Utterance], jobs: int, progress: Progress | None = None) -> list[Outcome]:
     """Measure clips, in their order; one that cannot be used gives its refusal."""
     clips = [(utterance.path, utterance.start_s, utterance.end_s) for utterance in utterances]
-    chunks = [clips[first : first + CHUNK] for first in range(0, len(clips), CHUNK)]
+    chunks = [clips[first : first + CLIPS_PER_CHUNK] for first in range(0, len(clips), CLIPS_PER_CHUNK)]
     outcomes: list[list[Outcome]] = [[] for _ in chunks]
     done = 0
-    for number, part in _in_processes(chunks, jobs) if jobs > 1 and len(clips) >= POOL_PAYS_FROM else _here(chunks):
+    for number, part in (
+        _measure_in_pool(chunks, jobs) if jobs > 1 and len(clips) >= MIN_POOL_CLIPS else _measure_in_process(chunks)
+    ):
         outcomes[number] = part
         done += len(part)
         if progress:
@@ -185,15 +187,15 @@ def measured(utterances: Sequence[Utterance], jobs: int, progress: Progress | No
 _Chunk = list[tuple[Path, float | None, float | None]]
 
 
-def _here(chunks: Iterable[_Chunk]) -> Iterator[tuple[int, list[Outcome]]]:
+def _measure_in_process(chunks: Iterable[_Chunk]) -> Iterator[tuple[int, list[Outcome]]]:
     for number, chunk in enumerate(chunks):
         yield number, measure_chunk(chunk)
 
 
-def _in_processes(chunks: Sequence[_Chunk], jobs: int) -> Iterator[tuple[int, list[Outcome]]]:
+def _measure_in_pool(chunks: Sequence[_Chunk], jobs: int) -> Iterator[tuple[int, list[Outcome]]]:
     pool = ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=get_context("spawn"))
     try:
-        with _interrupts_held():
+        with _block_interrupts():
             futures = {pool.submit(measure_chunk, chunk): number for number, chunk in enumerate(chunks)}
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -202,7 +204,7 @@ def _in_processes(chunks: Sequence[_Chunk], jobs: int) -> Iterator[tuple[int, li
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
+def _block_interrupts() -> Iterator[None]:
     """Hold back Ctrl-C, which reaches every process of a terminal: those that are started here never see it.
 
     The parent gets it when the block ends, and lets them end after the chunk at hand.

@@ -12,9 +12,14 @@ from statistics import median
 
 from ser_platform.corpora.doctor.diagnosis import Finding
 from ser_platform.corpora.doctor.examination import Examination
-from ser_platform.corpora.doctor.examination_report import clips_by_speaker_and_emotion, levels, printable, spoils
+from ser_platform.corpora.doctor.examination_report import (
+    count_clips_by_speaker_and_emotion,
+    escape_unprintable,
+    group_by_level,
+    has_spoiling_finding,
+)
 from ser_platform.corpora.doctor.measurements import NOISE_PERCENTILE, PAUSE_DB, SPEECH_PERCENTILE
-from ser_platform.corpora.doctor.svg_figures import figures
+from ser_platform.corpora.doctor.svg_figures import draw_figures
 from ser_platform.files import replacing
 
 LISTED = 2000  # cases a finding; the JSON has all
@@ -58,13 +63,13 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 def write_page(exam: Examination, findings: Sequence[Finding], path: Path) -> None:
     """Write the page to `path`."""
     with replacing(path) as temporary:
-        temporary.write_text(page(exam, findings), encoding="utf-8")
+        temporary.write_text(render_page(exam, findings), encoding="utf-8")
 
 
-def page(exam: Examination, findings: Sequence[Finding]) -> str:
+def render_page(exam: Examination, findings: Sequence[Finding]) -> str:
     """Return the page."""
     name = _text(exam.collected.name)
-    is_bad = spoils(findings)
+    is_bad = has_spoiling_finding(findings)
     verdict = "would spoil an experiment" if is_bad else "nothing here spoils an experiment"
     parts = [
         "<!doctype html>",
@@ -85,7 +90,7 @@ def page(exam: Examination, findings: Sequence[Finding]) -> str:
 
 
 def _text(text: object) -> str:
-    return escape(printable(str(text)))
+    return escape(escape_unprintable(str(text)))
 
 
 def _facts(exam: Examination) -> str:
@@ -105,7 +110,7 @@ def _facts(exam: Examination) -> str:
 
 
 def _findings(findings: Sequence[Finding]) -> Iterable[str]:
-    for level, found in levels(findings).items():
+    for level, found in group_by_level(findings).items():
         if found:
             yield f"<h2>{level.capitalize()}: {MEANING[level]}</h2>"
         for finding in found:
@@ -125,7 +130,7 @@ def _cases(cases: Sequence[str]) -> Iterable[str]:
 
 def _counts(exam: Examination) -> Iterable[str]:
     """A table a speaker and emotion, the darker the more clips; its head stays in sight."""
-    counts, labels = clips_by_speaker_and_emotion(exam), exam.manifest.labels
+    counts, labels = count_clips_by_speaker_and_emotion(exam), exam.manifest.labels
     if not counts:
         return
     most = max(max(row.values()) for row in counts.values())
@@ -147,7 +152,7 @@ def _cell(count: int, most: int) -> str:
 
 
 def _figures(exam: Examination) -> Iterable[str]:
-    drawn = figures(exam.measures)
+    drawn = draw_figures(exam.measures)
     if not drawn:
         return
     yield '<h2>Sound</h2><div class="figures">'

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.doctor.diagnosis import LEVELS, SPOILS, Finding
 from ser_platform.corpora.doctor.examination import Examination
-from ser_platform.corpora.doctor.measurements import Measures
+from ser_platform.corpora.doctor.measurements import ClipMeasurements
 
 BINS = 12  # about so many
 STEPS = (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 20.0)  # seconds
@@ -25,24 +25,24 @@ class Histogram:
     counts: tuple[int, ...]
 
 
-def report(exam: Examination, findings: Sequence[Finding]) -> dict[str, Any]:
+def build_report(exam: Examination, findings: Sequence[Finding]) -> dict[str, Any]:
     """Return everything as JSON takes it."""
     manifest = exam.manifest
     return {
         "corpus": exam.collected.name,
         "folders": [str(root) for root in exam.collected.roots],
-        "spoils": spoils(findings),
+        "spoils": has_spoiling_finding(findings),
         "findings": [asdict(finding) for finding in findings],
         "clips": len(manifest),
         "seconds": float(sum(clip.seconds for clip in exam.measures)),
         "speakers": list(manifest.speakers),
         "emotions": dict(Counter(manifest.column("emotion"))),
-        "clips_by_speaker_and_emotion": clips_by_speaker_and_emotion(exam),
+        "clips_by_speaker_and_emotion": count_clips_by_speaker_and_emotion(exam),
         "durations": _durations(exam.measures),
         "formats": {
-            "sample_rates_hz": _counted(clip.sample_rate for clip in exam.measures),
-            "channels": _counted(clip.channels for clip in exam.measures),
-            "subtypes": _counted(clip.subtype for clip in exam.measures),
+            "sample_rates_hz": _count_values(clip.sample_rate for clip in exam.measures),
+            "channels": _count_values(clip.channels for clip in exam.measures),
+            "subtypes": _count_values(clip.subtype for clip in exam.measures),
         },
         "clipping": _share([clip.is_clipped for clip in exam.measures]),
         "silence_share": _spread([clip.silence for clip in exam.measures]),
@@ -52,32 +52,32 @@ def report(exam: Examination, findings: Sequence[Finding]) -> dict[str, Any]:
         "recordings": _recordings(exam),
         "split": _split(exam),
         "misfits": [asdict(odd) for odd in exam.collected.misfits],
-        "repeated_ids": [asdict(odd) for odd in exam.collected.repeated],
+        "repeated_ids": [asdict(odd) for odd in exam.collected.repeated_ids],
         "unreadable": [asdict(odd) for odd in exam.unreadable],
-        "left_out": dict(exam.collected.left_out),
+        "left_out": dict(exam.collected.exclusions),
         "measures": _clip_by_clip(exam),
     }
 
 
-def spoils(findings: Sequence[Finding]) -> bool:
+def has_spoiling_finding(findings: Sequence[Finding]) -> bool:
     """Tell whether an experiment on this corpus would be wrong."""
     return any(finding.level == SPOILS for finding in findings)
 
 
-def levels(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+def group_by_level(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     """Return the findings of each level, the gravest first; levels without any are there too."""
     return {level: [finding for finding in findings if finding.level == level] for level in LEVELS}
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Return text from strangers with what is no printable character spelt out: no name may steer a terminal."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def clips_by_speaker_and_emotion(exam: Examination) -> dict[str, dict[str, int]]:
+def count_clips_by_speaker_and_emotion(exam: Examination) -> dict[str, dict[str, int]]:
     """Return how many clips each speaker has of each emotion, emotions in canonical order."""
-    counts = exam.manifest.counts("speaker", "emotion")
-    _, names = exam.manifest.coded("emotion")
+    counts = exam.manifest.cross_tabulate("speaker", "emotion")
+    _, names = exam.manifest.encode_column("emotion")
     columns = [(label, names.index(label)) for label in exam.manifest.labels]
     return {
         speaker: {label: int(row[column]) for label, column in columns}
@@ -97,7 +97,7 @@ def duration_histogram(seconds: Sequence[float]) -> Histogram:
     return Histogram(tuple(float(edge) for edge in edges), tuple(int(count) for count in counts))
 
 
-def _durations(measures: Sequence[Measures]) -> dict[str, Any]:
+def _durations(measures: Sequence[ClipMeasurements]) -> dict[str, Any]:
     seconds = [clip.seconds for clip in measures]
     return {**_spread(seconds), "histogram": asdict(duration_histogram(seconds))}
 
@@ -113,7 +113,7 @@ def _share(are: Sequence[bool]) -> dict[str, float]:
     return {"clips": sum(are), "share": sum(are) / len(are) if are else 0.0}
 
 
-def _counted(values: Any) -> Mapping[str, int]:
+def _count_values(values: Any) -> Mapping[str, int]:
     return {str(value): count for value, count in Counter(values).most_common()}
 
 
@@ -131,7 +131,7 @@ def _recordings(exam: Examination) -> list[dict[str, Any]]:
                     "overlap_s": pair.overlap_s,
                     "bit_error_rate": pair.bit_error_rate,
                 }
-                for pair in recording.near
+                for pair in recording.near_pairs
             ],
         }
         for recording in exam.recordings

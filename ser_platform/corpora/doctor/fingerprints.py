@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import SAMPLE_RATE
 
-RATE = 8000  # Hz; the bands end at 3000
+FINGERPRINT_SAMPLE_RATE = 8000  # Hz; the bands end at 3000
 N_FFT = 2048  # samples at RATE; 0.256 s: a shift by half a hop leaves most bits as they are
 HOP = 128  # samples at RATE; 16 ms
-HOP_S = HOP / RATE
+HOP_S = HOP / FINGERPRINT_SAMPLE_RATE
 BANDS = 33
 LOW_HZ, HIGH_HZ = 300.0, 3000.0
 BLOCK = 32  # frames transformed at once
@@ -37,13 +37,15 @@ MAX_BIT_ERRORS = (
 MIN_FRAMES = 32  # loud frames in the overlap, about half a second
 MIN_COVERAGE = 0.5  # of the shorter clip's loud frames
 MIN_WORDS = 12  # different words in the overlap: a steady tone has few, and all tones have the same
-COMMON = 40  # places; a word in more says little, like that of a hum
-VOTES = 2  # shared words at one offset
-AT_ONCE = 1 << 22  # frames compared at once
+MAX_WORD_PLACES = 40  # places; a word in more says little, like that of a hum
+MIN_SHARED_WORDS = 2  # shared words at one offset
+MAX_FRAMES_AT_ONCE = 1 << 22  # frames compared at once
 
-_EDGES = np.round(np.geomspace(LOW_HZ, HIGH_HZ, BANDS + 1) * N_FFT / RATE).astype(np.int64)
+_EDGES = np.round(np.geomspace(LOW_HZ, HIGH_HZ, BANDS + 1) * N_FFT / FINGERPRINT_SAMPLE_RATE).astype(np.int64)
 _WINDOW = np.hanning(N_FFT).astype(np.float32)
-_ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(axis=1).astype(np.uint8)
+_BIT_COUNTS = (
+    np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(axis=1).astype(np.uint8)
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Fingerprint:
 
     words: NDArray[np.uint32]
     flipped: NDArray[np.uint32]
-    loud: NDArray[np.bool_]
+    is_loud: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ class NearPair:
     bit_error_rate: float
 
 
-def fingerprint(waveform: NDArray[np.float32]) -> Fingerprint:
+def compute_fingerprint(waveform: NDArray[np.float32]) -> Fingerprint:
     """Return the fingerprint of a waveform `(n_samples,)` at `SAMPLE_RATE`."""
-    energies = _band_energies(soxr.resample(waveform, SAMPLE_RATE, RATE, quality="HQ"))
+    energies = _band_energies(soxr.resample(waveform, SAMPLE_RATE, FINGERPRINT_SAMPLE_RATE, quality="HQ"))
     slopes = energies[:, :-1] - energies[:, 1:]
     change = slopes[LAG:] - slopes[:-LAG]
     words = np.packbits(change > 0, axis=1).view(">u4")[:, 0].astype(np.uint32)
@@ -79,7 +81,7 @@ def fingerprint(waveform: NDArray[np.float32]) -> Fingerprint:
 
 
 def _band_energies(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the energies of the bands `(n_frames, BANDS)` of a waveform `(n_samples,)` at `RATE`."""
+    """Return band energies `(n_frames, BANDS)` of a waveform `(n_samples,)` at `FINGERPRINT_SAMPLE_RATE`."""
     frames = sliding_window_view(np.pad(samples, N_FFT // 2), N_FFT)[::HOP]
     energies = np.empty((len(frames), BANDS), np.float32)
     for first in range(0, len(frames), BLOCK):  # what fits the cache: twice as fast as all frames at once
@@ -89,7 +91,7 @@ def _band_energies(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return energies
 
 
-def near_duplicates(prints: Sequence[Fingerprint]) -> list[NearPair]:
+def find_near_duplicates(prints: Sequence[Fingerprint]) -> list[NearPair]:
     """Return the pairs of fingerprints that are one recording, in order.
 
     Takes the time of sorting the words of all clips: no pair of clips is looked at that shares no word.
@@ -98,8 +100,8 @@ def near_duplicates(prints: Sequence[Fingerprint]) -> list[NearPair]:
         return []
     index = _Index(prints)
     best: dict[tuple[int, int], NearPair] = {}
-    for candidates in index.candidates():
-        for pair in index.verified(candidates):
+    for candidates in index.find_candidates():
+        for pair in index.verify(candidates):
             known = best.get((pair.first, pair.second))
             if known is None or pair.bit_error_rate < known.bit_error_rate:
                 best[pair.first, pair.second] = pair
@@ -113,31 +115,34 @@ class _Index:
         lengths = np.array([len(each.words) for each in prints], dtype=np.int64)
         self.starts = np.concatenate([[0], np.cumsum(lengths)])
         self.words = np.concatenate([each.words for each in prints])
-        self.loud = np.concatenate([each.loud for each in prints])
+        self.loud = np.concatenate([each.is_loud for each in prints])
         self.flipped = np.concatenate([each.flipped for each in prints])
         self.clips = np.repeat(np.arange(len(prints), dtype=np.int32), lengths)
         self.n_loud = np.add.reduceat(np.append(self.loud, False).astype(np.int64), self.starts[:-1])
         self.n_loud[lengths == 0] = 0
 
-    def candidates(self) -> Iterator[NDArray[np.int64]]:
-        """Yield rows `(first clip, second clip, offset in frames)` that share at least `VOTES` words."""
+    def find_candidates(self) -> Iterator[NDArray[np.int64]]:
+        """Yield rows `(first clip, second clip, offset in frames)` that share at least `MIN_SHARED_WORDS` words."""
         first, second = self._shared_words().T
         one, other = self.clips[first].astype(np.int64), self.clips[second].astype(np.int64)
         offsets = (first - self.starts[one]) - (second - self.starts[other])
         span = int(np.abs(offsets).max(initial=0)) + 1
         keys, votes = np.unique((one * len(self.starts) + other) * (2 * span) + offsets + span, return_counts=True)
-        keys = keys[votes >= VOTES]
+        keys = keys[votes >= MIN_SHARED_WORDS]
         pairs, offsets = keys // (2 * span), keys % (2 * span) - span
         rows = np.stack([pairs // len(self.starts), pairs % len(self.starts), offsets], axis=1)
         sizes = np.cumsum(self._overlaps(rows)[2])
-        yield from np.split(rows, np.searchsorted(sizes, np.arange(AT_ONCE, sizes[-1] if len(sizes) else 0, AT_ONCE)))
+        yield from np.split(
+            rows,
+            np.searchsorted(sizes, np.arange(MAX_FRAMES_AT_ONCE, sizes[-1] if len(sizes) else 0, MAX_FRAMES_AT_ONCE)),
+        )
 
     def _shared_words(self) -> NDArray[np.int64]:
         """Return the places of equal words in two clips `(n, 2)`, the earlier clip first."""
         places = np.flatnonzero(self.loud)
         words = np.concatenate([self.words[places], self.flipped[places]])
         places = np.concatenate([places, places])
-        n_parts = 1 + len(places) // AT_ONCE
+        n_parts = 1 + len(places) // MAX_FRAMES_AT_ONCE
         part_of = words % np.uint32(n_parts)  # equal words fall into one part: this bounds the memory
         parts = ((places[part_of == part], words[part_of == part]) for part in range(n_parts))
         pairs = np.concatenate([_pairs_of_equal(*part) for part in parts])
@@ -151,7 +156,7 @@ class _Index:
         n_frames = np.minimum(lengths[one] - in_first, lengths[other] - in_second)
         return self.starts[one] + in_first, self.starts[other] + in_second, n_frames
 
-    def verified(self, rows: NDArray[np.int64]) -> Iterator[NearPair]:
+    def verify(self, rows: NDArray[np.int64]) -> Iterator[NearPair]:
         """Yield the candidates whose frames agree."""
         if not len(rows):
             return
@@ -161,7 +166,7 @@ class _Index:
         left, right = np.repeat(in_first, n_frames) + within, np.repeat(in_second, n_frames) + within
         both = self.loud[left] & self.loud[right]
         halves = (self.words[left] ^ self.words[right]).view(np.uint16).reshape(-1, 2)
-        wrong = np.where(both, _ONES[halves].sum(axis=1, dtype=np.int64), 0)
+        wrong = np.where(both, _BIT_COUNTS[halves].sum(axis=1, dtype=np.int64), 0)
         n_both = np.add.reduceat(both.astype(np.int64), ends - n_frames)
         rates = np.add.reduceat(wrong, ends - n_frames) / np.maximum(32 * n_both, 1)
         shorter = np.minimum(self.n_loud[rows[:, 0]], self.n_loud[rows[:, 1]])
@@ -175,7 +180,7 @@ class _Index:
 
 
 def _pairs_of_equal(places: NDArray[np.int64], words: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Return each two places `(n, 2)` of a word, the lower first; of a word in more than `COMMON`, each and the next.
+    """Return all pairs of places `(n, 2)` of a word, the lower first; above `MAX_WORD_PLACES` only neighbouring ones.
 
     So a hum that is in every clip costs little, and a recording with a hundred copies is still a chain of pairs.
     """
@@ -185,7 +190,7 @@ def _pairs_of_equal(places: NDArray[np.int64], words: NDArray[np.uint32]) -> NDA
     bounds = np.flatnonzero(np.diff(ordered, prepend=np.uint64(1 << 33), append=np.uint64(1 << 33)))
     sizes = np.repeat(np.diff(bounds), np.diff(bounds))
     found = [_equal_at(1, ordered, places)]
-    rare = sizes <= COMMON
+    rare = sizes <= MAX_WORD_PLACES
     ordered, places = ordered[rare], places[rare]
     for step in range(2, int(sizes[rare].max(initial=1))):
         found.append(_equal_at(step, ordered, places))

@@ -8,7 +8,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, SAMPLE_RATE, Audio, read_audio
-from ser_platform.corpora.doctor.fingerprints import Fingerprint, fingerprint
+from ser_platform.corpora.doctor.fingerprints import Fingerprint, compute_fingerprint
 
 # The largest magnitude that a subtype can write in both directions; the others reach 16 bits' 32767 / 32768 or more.
 FULL_SCALE = {"PCM_S8": 127 / 128, "PCM_U8": 127 / 128, "ULAW": 32_124 / 32_768, "ALAW": 32_256 / 32_768}
@@ -20,7 +20,7 @@ QUANTISATION = 10**-10.1  # power of the rounding error of 16 bits: what is quie
 
 
 @dataclass(frozen=True)
-class Measures:
+class ClipMeasurements:
     """One clip that can be used.
 
     Attributes:
@@ -52,20 +52,22 @@ class Measures:
         return self.full_scale > 1
 
 
-def measure(path: Path, start_s: float | None = None, end_s: float | None = None) -> tuple[Measures, Fingerprint]:
+def measure(
+    path: Path, start_s: float | None = None, end_s: float | None = None
+) -> tuple[ClipMeasurements, Fingerprint]:
     """Decode a clip (or the part of a file from `start_s` to `end_s`) and measure it.
 
     Raises:
         BadAudio: `read_audio` refuses it.
     """
     audio = read_audio(path, start_s, end_s)
-    samples, sample_rate, subtype = _as_recorded(path, start_s, end_s, audio)
-    full_scale, longest_run = runs_at_full_scale(samples, FULL_SCALE.get(subtype, FULL_SCALE_16))
+    samples, sample_rate, subtype = _read_as_recorded(path, start_s, end_s, audio)
+    full_scale, longest_run = measure_full_scale_runs(samples, FULL_SCALE.get(subtype, FULL_SCALE_16))
     means = samples.mean(axis=0)
-    silence, snr_db = silence_and_snr(audio.waveform)
-    measures = Measures(
+    silence, snr_db = estimate_silence_and_snr(audio.waveform)
+    measures = ClipMeasurements(
         sha256=audio.sha256,
-        seconds=audio.seconds,
+        seconds=audio.duration_s,
         sample_rate=sample_rate,
         channels=samples.shape[1],
         subtype=subtype,
@@ -76,10 +78,10 @@ def measure(path: Path, start_s: float | None = None, end_s: float | None = None
         silence=silence,
         snr_db=snr_db,
     )
-    return measures, fingerprint(audio.waveform)
+    return measures, compute_fingerprint(audio.waveform)
 
 
-def _as_recorded(
+def _read_as_recorded(
     path: Path, start_s: float | None, end_s: float | None, audio: Audio
 ) -> tuple[NDArray[np.float32], int, str]:
     """Return the samples `(n_samples, n_channels)` before mixing and resampling, their rate in Hz and subtype.
@@ -95,7 +97,7 @@ def _as_recorded(
         return file.read(last - first, dtype="float32", always_2d=True), file.samplerate, file.subtype
 
 
-def runs_at_full_scale(samples: NDArray[np.float32], full_scale: float) -> tuple[int, int]:
+def measure_full_scale_runs(samples: NDArray[np.float32], full_scale: float) -> tuple[int, int]:
     """Return how many of the samples `(n_samples, n_channels)` are at full scale, and the most of them in a row."""
     clipped = np.abs(samples) >= full_scale
     if not clipped.any():
@@ -105,7 +107,7 @@ def runs_at_full_scale(samples: NDArray[np.float32], full_scale: float) -> tuple
     return int(lengths.sum()), int(lengths.max())
 
 
-def silence_and_snr(waveform: NDArray[np.float32]) -> tuple[float, float]:
+def estimate_silence_and_snr(waveform: NDArray[np.float32]) -> tuple[float, float]:
     """Return the share of frames that are pauses, and the ratio of speech to noise in dB.
 
     The power of 20 ms frames, at its 95th percentile, is the speech's, at its 15th the noise's. It is an estimate: a

@@ -4,22 +4,22 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ser_platform.corpora.doctor.fingerprints import Fingerprint, NearPair, near_duplicates
+from ser_platform.corpora.doctor.fingerprints import Fingerprint, NearPair, find_near_duplicates
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Clips of one recording, by row, ascending; `near` are the pairs of rows whose samples differ."""
+    """Clips of one recording, by row, ascending; `near_pairs` are the pairs of rows whose samples differ."""
 
     rows: tuple[int, ...]
-    near: tuple[NearPair, ...]
+    near_pairs: tuple[NearPair, ...]
 
     @property
     def is_exact(self) -> bool:
-        return not self.near
+        return not self.near_pairs
 
 
-def recordings(digests: Sequence[str], prints: Sequence[Fingerprint]) -> tuple[Recording, ...]:
+def group_recordings(digests: Sequence[str], prints: Sequence[Fingerprint]) -> tuple[Recording, ...]:
     """Group clips that are one recording; a clip of its own is in no group.
 
     Args:
@@ -32,7 +32,7 @@ def recordings(digests: Sequence[str], prints: Sequence[Fingerprint]) -> tuple[R
     heads = [rows[0] for rows in copies.values()]  # of exact copies, one is compared with the others
     near = [
         NearPair(heads[pair.first], heads[pair.second], pair.offset_s, pair.overlap_s, pair.bit_error_rate)
-        for pair in near_duplicates([prints[row] for row in heads])
+        for pair in find_near_duplicates([prints[row] for row in heads])
     ]
     root = {head: head for head in heads}
 

@@ -10,14 +10,14 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ser_platform.corpora.doctor.examination_report import duration_histogram
-from ser_platform.corpora.doctor.measurements import Measures
+from ser_platform.corpora.doctor.measurements import ClipMeasurements
 
 SIZE = (5.4, 2.9)  # inches
 COLOUR, MEDIAN = "#4878a8", "#b03a2e"
 N_BINS = 30
 
 
-def figures(measures: Sequence[Measures]) -> dict[str, bytes]:
+def draw_figures(measures: Sequence[ClipMeasurements]) -> dict[str, bytes]:
     """Return SVG files by what they show; none where there is no clip."""
     if not measures:
         return {}

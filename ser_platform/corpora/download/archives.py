@@ -1,6 +1,6 @@
 """Unpacking zip and tar.gz that a stranger wrote: nothing leaves the folder, nothing but plain files comes out.
 
-Stricter than tarfile's filter `data`: any link, device, absolute path, `..` or drive letter ends it, whatever it would
+Stricter than tarfile's filter `task`: any link, device, absolute path, `..` or drive letter ends it, whatever it would
 have done, as does a name that occurs twice, encryption, or more bytes than the disk or reason allow. Files are written
 by us, so they get no mode, owner or time from the archive.
 """
@@ -20,10 +20,10 @@ from typing import IO
 
 from ser_platform.errors import WorkFailed
 
-RATIO = 50  # times the archive; speech shrinks 1.2- to 4-fold, deflate makes 1,000 of zeros
-SMALL = 16 << 20  # bytes that no ratio is asked of: text packs well
-ENTRIES = 500_000  # a file takes room on a disk even when it is empty
-CHUNK = 1 << 20  # bytes
+MAX_UNPACK_RATIO = 50  # times the archive; speech shrinks 1.2- to 4-fold, deflate makes 1,000 of zeros
+RATIO_EXEMPT_BYTES = 16 << 20  # bytes that no ratio is asked of: text packs well
+MAX_ENTRIES = 500_000  # a file takes room on a disk even when it is empty
+CHUNK_BYTES = 1 << 20  # bytes
 ZIP, GZIP = b"PK", b"\x1f\x8b"
 DAMAGED = (
     zipfile.BadZipFile,
@@ -68,7 +68,7 @@ def unpack(archive: Path, folder: Path) -> int:
     return sink.files
 
 
-def safe_path(name: str) -> PurePosixPath:
+def validate_entry_path(name: str) -> PurePosixPath:
     """Return an entry's name as a path that stays where it is put; a backslash separates, as on Windows.
 
     Raises:
@@ -98,34 +98,34 @@ class _Sink:
     files: int = 0
     entries: int = 0
     n_bytes: int = 0
-    room: int = field(init=False)
+    free_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.room = shutil.disk_usage(self.folder).free
+        self.free_bytes = shutil.disk_usage(self.folder).free
 
     def refuse(self, what: str, name: str) -> BadArchive:
         return BadArchive(f"{self.archive} is refused: it holds {what} ({name!r})")
 
-    def foresee(self, n_bytes: int) -> None:
+    def check_size(self, n_bytes: int) -> None:
         """Raise where `n_bytes` more would be too many."""
         n_bytes += self.n_bytes
-        if n_bytes > max(SMALL, RATIO * self.archive_bytes):
+        if n_bytes > max(RATIO_EXEMPT_BYTES, MAX_UNPACK_RATIO * self.archive_bytes):
             raise BadArchive(
                 f"{self.archive} is refused: {self.archive_bytes:,} bytes would become {n_bytes:,} or more, "
-                f"over {RATIO} times as many"
+                f"over {MAX_UNPACK_RATIO} times as many"
             )
-        if n_bytes > self.room:
+        if n_bytes > self.free_bytes:
             raise WorkFailed(
-                f"{self.folder}: {self.archive} unpacks to {n_bytes:,} bytes or more; {self.room:,} are free"
+                f"{self.folder}: {self.archive} unpacks to {n_bytes:,} bytes or more; {self.free_bytes:,} are free"
             )
 
-    def place(self, name: str) -> Path:
+    def resolve_entry(self, name: str) -> Path:
         """Return where an entry goes."""
         self.entries += 1
-        if self.entries > ENTRIES:
-            raise BadArchive(f"{self.archive} is refused: it has more than {ENTRIES:,} entries")
+        if self.entries > MAX_ENTRIES:
+            raise BadArchive(f"{self.archive} is refused: it has more than {MAX_ENTRIES:,} entries")
         try:
-            return self.folder / safe_path(name)
+            return self.folder / validate_entry_path(name)
         except ValueError as error:
             raise self.refuse(str(error), name) from error
 
@@ -133,14 +133,14 @@ class _Sink:
         if name and not PurePosixPath(name).parts:
             return  # `./`, the folder itself
         try:
-            self.place(name).mkdir(parents=True, exist_ok=True)
+            self.resolve_entry(name).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise self.refuse("a folder where a file is", name) from error
 
     def add_file(self, name: str, n_bytes: int, content: IO[bytes]) -> None:
         """Write one file; never over another one, not even one that differs in case where the disk ignores case."""
-        self.foresee(n_bytes)
-        path = self.place(name)
+        self.check_size(n_bytes)
+        path = self.resolve_entry(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("xb")
@@ -148,7 +148,7 @@ class _Sink:
             raise self.refuse("a name twice", name) from error
         with file:
             written = 0
-            while chunk := content.read(CHUNK):
+            while chunk := content.read(CHUNK_BYTES):
                 written += len(chunk)
                 if written > n_bytes:
                     break
@@ -162,7 +162,7 @@ class _Sink:
 def _unpack_zip(archive: Path, sink: _Sink) -> None:
     with zipfile.ZipFile(archive) as file:
         entries = file.infolist()
-        sink.foresee(sum(entry.file_size for entry in entries))
+        sink.check_size(sum(entry.file_size for entry in entries))
         for entry in entries:
             kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where it was packed on Windows
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -180,15 +180,15 @@ def _unpack_tar(archive: Path, sink: _Sink) -> None:
     # One pass from front to back: seeking in gzip would unpack it all again.
     with gzip.open(archive) as packed:
         with tarfile.open(fileobj=packed, mode="r|") as file:
-            for entry in _plain(file, sink):
+            for entry in _iterate_regular_files(file, sink):
                 content = file.extractfile(entry)
                 assert content is not None
                 sink.add_file(entry.name, entry.size, content)
-        while packed.read(CHUNK):
+        while packed.read(CHUNK_BYTES):
             pass  # to the end, where gzip keeps the checksum
 
 
-def _plain(file: tarfile.TarFile, sink: _Sink) -> Iterator[tarfile.TarInfo]:
+def _iterate_regular_files(file: tarfile.TarFile, sink: _Sink) -> Iterator[tarfile.TarInfo]:
     """Yield the regular files of a tar; folders are made, all else is refused."""
     for entry in file:
         if entry.isdir():

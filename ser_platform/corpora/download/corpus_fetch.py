@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from ser_platform.corpora.download.archives import BadArchive, unpack
-from ser_platform.corpora.download.transfer import Nobody, Patience, Record, Watcher, download
+from ser_platform.corpora.download.transfer import (
+    DownloadRecord,
+    ProgressReporter,
+    RetryPolicy,
+    SilentReporter,
+    download,
+)
 from ser_platform.corpora.facts import Facts
 from ser_platform.errors import UserError
 from ser_platform.files import write_json
@@ -25,15 +31,15 @@ LOCK = "lock"
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A corpus in its place. `files` came out of the archives, 0 where it was there already."""
+class FetchedCorpus:
+    """A corpus in its place. `n_files` came out of the archives, 0 where it was there already."""
 
     path: Path
-    files: int
-    records: tuple[Record, ...]
+    n_files: int
+    records: tuple[DownloadRecord, ...]
 
     @property
-    def unchecked(self) -> tuple[Record, ...]:
+    def unchecked(self) -> tuple[DownloadRecord, ...]:
         """The archives that could not be checked: their publisher gives no checksum."""
         return tuple(record for record in self.records if record.checksum is None)
 
@@ -45,16 +51,18 @@ def check_fetchable(name: str, facts: Facts) -> None:
         UserError: there is nothing to download; the message says how to get the corpus.
     """
     if not facts.archives:
-        raise UserError(f"{name} is not downloaded by ser: {facts.how or 'ask its publishers'}; see {facts.homepage}")
+        raise UserError(
+            f"{name} is not downloaded by ser: {facts.how_to_get or 'ask its publishers'}; see {facts.homepage}"
+        )
 
 
-def in_place(name: str, folder: Path, watcher: Watcher | None = None) -> Path | None:
+def find_fetched_corpus(name: str, folder: Path, reporter: ProgressReporter | None = None) -> Path | None:
     """Return corpus `name` if it lies in `folder`; clears what a fetch that was killed at its very end left there."""
     destination, work = folder / name, _work_folder(folder, name)
     if not destination.exists():
         return None
     if work.exists():
-        with _alone(work, watcher or Nobody()):
+        with _hold_work_folder(work, reporter or SilentReporter()):
             _clear(work)
     return destination
 
@@ -64,47 +72,47 @@ def fetch_corpus(
     facts: Facts,
     folder: Path,
     *,
-    again: bool = False,
-    watcher: Watcher | None = None,
-    patience: Patience | None = None,
-) -> Fetched:
-    """Bring corpus `name` to `folder`/`name`; `again` replaces one that was fetched before.
+    replace_existing: bool = False,
+    reporter: ProgressReporter | None = None,
+    retry_policy: RetryPolicy | None = None,
+) -> FetchedCorpus:
+    """Bring corpus `name` to `folder`/`name`; `replace_existing` replaces one that was fetched before.
 
     Raises:
-        UserError: there is nothing to download, or `again` would replace a folder that was not fetched.
+        UserError: there is nothing to download, or `replace_existing` would replace a folder that was not fetched.
         WorkFailed: a download fails, or an archive is not what it should be.
     """
     check_fetchable(name, facts)
-    watcher = watcher or Nobody()
+    reporter = reporter or SilentReporter()
     destination, work = folder / name, _work_folder(folder, name)
-    with _alone(work, watcher):
+    with _hold_work_folder(work, reporter):
         if destination.exists():
-            if not again:
+            if not replace_existing:
                 _clear(work)
-                return Fetched(destination, 0, ())
+                return FetchedCorpus(destination, 0, ())
             if not (destination / RECEIPT).is_file():
                 raise UserError(f"{destination} was not fetched by ser, so it is not replaced: move it, or use --to")
         paths = [work / f"archive-{number}" for number in range(len(facts.archives))]
         records = tuple(
-            download(archive, path, watcher, patience) for archive, path in zip(facts.archives, paths, strict=True)
+            download(archive, path, reporter, retry_policy) for archive, path in zip(facts.archives, paths, strict=True)
         )
-        unpacked, files = _unpacked(work, paths, watcher)
+        unpacked, files = _unpack_all(work, paths, reporter)
         write_json(unpacked / RECEIPT, _receipt(name, facts, records))
         if destination.exists():
-            destination.rename(_absent(work / "replaced"))
+            destination.rename(_ensure_absent(work / "replaced"))
         unpacked.rename(destination)
         _clear(work)
-    return Fetched(destination, files, records)
+    return FetchedCorpus(destination, files, records)
 
 
 def _work_folder(folder: Path, name: str) -> Path:
     return folder / f".fetch-{name}"
 
 
-def _unpacked(work: Path, archives: list[Path], watcher: Watcher) -> tuple[Path, int]:
+def _unpack_all(work: Path, archives: list[Path], reporter: ProgressReporter) -> tuple[Path, int]:
     """Unpack all archives into one new folder; one that is of no use is removed, so that it is downloaded anew."""
-    watcher.say("unpacking")
-    folder = _absent(work / "unpacked")
+    reporter.report("unpacking")
+    folder = _ensure_absent(work / "unpacked")
     folder.mkdir()
     files = 0
     with contextlib.ExitStack() as undo:
@@ -119,7 +127,7 @@ def _unpacked(work: Path, archives: list[Path], watcher: Watcher) -> tuple[Path,
     return folder, files
 
 
-def _absent(path: Path) -> Path:
+def _ensure_absent(path: Path) -> Path:
     """Return `path`, with what an interrupted call left there removed."""
     if path.exists():
         shutil.rmtree(path)
@@ -135,7 +143,7 @@ def _clear(work: Path) -> None:
             path.unlink()
 
 
-def _receipt(name: str, facts: Facts, records: tuple[Record, ...]) -> dict[str, Any]:
+def _receipt(name: str, facts: Facts, records: tuple[DownloadRecord, ...]) -> dict[str, Any]:
     return {
         "corpus": name,
         "title": facts.title,
@@ -155,9 +163,9 @@ def _receipt(name: str, facts: Facts, records: tuple[Record, ...]) -> dict[str, 
 
 
 @contextlib.contextmanager
-def _alone(work: Path, watcher: Watcher) -> Iterator[None]:
+def _hold_work_folder(work: Path, reporter: ProgressReporter) -> Iterator[None]:
     """Hold the work folder; it is gone afterwards unless it keeps something to go on with."""
-    with _locked(work, watcher):
+    with _acquire_lock(work, reporter):
         try:
             yield
         finally:
@@ -167,7 +175,7 @@ def _alone(work: Path, watcher: Watcher) -> Iterator[None]:
                     work.rmdir()
 
 
-def _locked(work: Path, watcher: Watcher) -> IO[str]:
+def _acquire_lock(work: Path, reporter: ProgressReporter) -> IO[str]:
     """Return the open lock file, locked. Waits for another fetch: its corpus will be ours too."""
     while True:
         try:
@@ -180,7 +188,7 @@ def _locked(work: Path, watcher: Watcher) -> IO[str]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            watcher.say(f"another process fetches into {work.parent}; waiting for it")
+            reporter.report(f"another process fetches into {work.parent}; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         # While we waited the folder may have gone: then this lock is of a file without a name, and keeps nobody out.
         with contextlib.suppress(FileNotFoundError):

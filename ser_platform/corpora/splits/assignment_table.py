@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.metadata_table import Table, read_table, text_of
+from ser_platform.corpora.metadata_table import MetadataTable, format_cell, read_table
 from ser_platform.errors import CorpusError, UserError
 
 KEYS, VALUES = ("id", "path"), ("split", "test_fold")
@@ -26,20 +26,20 @@ def read_assignment(path: Path, manifest: Manifest) -> tuple[str, NDArray[np.str
         raise UserError(f"protocol 'fixed' takes a CSV file, like fixed:splits/emodb.csv; {path} is none")
     table = read_table(path)
     key, value = _column(table, KEYS), _column(table, VALUES)
-    named, said = _cells(table, key), _cells(table, value)
-    if twice := [name for name, count in Counter(named).items() if count > 1]:
+    keys, values = _cells(table, key), _cells(table, value)
+    if twice := [name for name, count in Counter(keys).items() if count > 1]:
         raise CorpusError(f"{path} has {twice[0]} twice in column {key!r}")
     clips = list(manifest.column(key))
     if key == "path":
-        named, clips = _comparable(named, clips)
-    of_clip = dict(zip(named, said, strict=True))
+        keys, clips = _shorten_paths(keys, clips)
+    of_clip = dict(zip(keys, values, strict=True))
     unknown = [clip for clip in clips if clip not in of_clip]
     if unknown:
         raise CorpusError(f"{path} does not fit the corpus: {len(unknown)} clips are not in it, like {unknown[0]}")
     return value, np.array([of_clip[clip] for clip in clips])
 
 
-def _column(table: Table, choices: tuple[str, str]) -> str:
+def _column(table: MetadataTable, choices: tuple[str, str]) -> str:
     found = [name for name in choices if name in table.columns]
     if len(found) != 1:
         needed = " and ".join(" or ".join(pair) for pair in (KEYS, VALUES))
@@ -49,14 +49,14 @@ def _column(table: Table, choices: tuple[str, str]) -> str:
     return found[0]
 
 
-def _cells(table: Table, name: str) -> list[str]:
-    cells = [text_of(row[name]) for row in table.rows]
+def _cells(table: MetadataTable, name: str) -> list[str]:
+    cells = [format_cell(row[name]) for row in table.rows]
     if None in cells:
         raise CorpusError(f"{table.path}: row {cells.index(None) + 1} has no {name}")
     return [cell for cell in cells if cell is not None]
 
 
-def _comparable(named: list[str], clips: list[str]) -> tuple[list[str], list[str]]:
+def _shorten_paths(named: list[str], clips: list[str]) -> tuple[list[str], list[str]]:
     """Cut two lists of paths to the least of their ends that tells the files of each list apart."""
     for depth in range(1, 6):
         cut = [["/".join(_ending(text, depth)) for text in texts] for texts in (named, clips)]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.corpora.splits.split import Split, balanced_order, sex_of_speakers
+from ser_platform.corpora.splits.split import Split, find_sex_of_speakers, shuffle_balanced_by_sex
 from ser_platform.errors import CorpusError
 
 ATTEMPTS = 100  # assignments of speakers to folds, until every fold trains on every emotion
@@ -25,9 +25,9 @@ def assign_folds(
     Raises:
         CorpusError: no assignment was accepted.
     """
-    sexes, rng = sex_of_speakers(speakers_of), np.random.default_rng(seed)
+    sexes, rng = find_sex_of_speakers(speakers_of), np.random.default_rng(seed)
     for _ in range(ATTEMPTS):
-        order = balanced_order(speakers_of.speakers, sexes, rng)
+        order = shuffle_balanced_by_sex(speakers_of.speakers, sexes, rng)
         groups = [tuple(sorted(map(str, part))) for part in np.array_split(np.array(order, dtype=str), n_folds)]
         try:
             return make_splits(groups)

@@ -19,11 +19,11 @@ from ser_platform.errors import CorpusError
 from ser_platform.files import digest_of
 
 HELD_OUT_SHARE = 1 / 6  # of the speakers, for dev and for test each
-ATTEMPTS = 500  # shuffles tried for classes covered everywhere
+MAX_SHUFFLES = 500  # shuffles tried for classes covered everywhere
 PARTS = ("train", "dev", "test")
 SPEAKERS_OVERLAP, SPEAKERS_UNKNOWN = "speakers overlap", "speakers unknown"
-CLIPS_OVERLAP, CLIPS_DOUBLED = "clips overlap", "clips under two speakers"
-EVERY_LEAK = frozenset({SPEAKERS_OVERLAP, SPEAKERS_UNKNOWN, CLIPS_OVERLAP, CLIPS_DOUBLED})
+CLIPS_OVERLAP, CLIPS_WITH_TWO_SPEAKERS = "clips overlap", "clips under two speakers"
+ALL_LEAKS = frozenset({SPEAKERS_OVERLAP, SPEAKERS_UNKNOWN, CLIPS_OVERLAP, CLIPS_WITH_TWO_SPEAKERS})
 
 Indices = NDArray[np.int64]
 
@@ -36,7 +36,7 @@ class Split:
         seed: what chose dev, and test where the protocol leaves it open.
         protocol: how it was made, as the user asks for it; `protocol_stamp` adds what leaks.
         fold: which of several folds, like "2/5"; empty where there is one split.
-        may_leak: which of `EVERY_LEAK` is allowed.
+        may_leak: which of `ALL_LEAKS` is allowed.
 
     Raises:
         CorpusError: a speaker or a clip is in two parts, a clip has two speakers, or an emotion has no training clip;
@@ -50,13 +50,13 @@ class Split:
     seed: int
     protocol: str = "speaker"
     fold: str = ""
-    may_leak: frozenset[str] = frozenset()
+    allowed_leaks: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for leak in self.leaks:
-            if leak not in self.may_leak:
-                raise CorpusError(self._told(leak))
-        missing = self._lacking(self.train)
+            if leak not in self.allowed_leaks:
+                raise CorpusError(self._describe_leak(leak))
+        missing = self._find_missing_emotions(self.train)
         if missing:
             raise CorpusError(f"no training clip of {', '.join(missing)}; training needs every emotion")
 
@@ -68,19 +68,19 @@ class Split:
     def leaks(self) -> tuple[str, ...]:
         """What is in two parts, or cannot be shown not to be; empty for a split that cannot leak."""
         found = []
-        if len(self.shared("speaker")):
-            found.append(SPEAKERS_UNKNOWN if self._shares_unknown else SPEAKERS_OVERLAP)
-        if len(self.shared("audio_sha256")):
+        if len(self.find_shared_values("speaker")):
+            found.append(SPEAKERS_UNKNOWN if self._shares_unknown_speakers else SPEAKERS_OVERLAP)
+        if len(self.find_shared_values("audio_sha256")):
             found.append(CLIPS_OVERLAP)
-        if len(self._doubled):
-            found.append(CLIPS_DOUBLED)
+        if len(self._clips_with_two_speakers):
+            found.append(CLIPS_WITH_TWO_SPEAKERS)
         return tuple(found)
 
     @cached_property
-    def _doubled(self) -> Indices:
+    def _clips_with_two_speakers(self) -> Indices:
         """Rows whose audio is another speaker's as well: one of the two is wrong, and the clip would count twice."""
-        audio, _ = self.manifest.coded("audio_sha256")
-        speakers, _ = self.manifest.coded("speaker")
+        audio, _ = self.manifest.encode_column("audio_sha256")
+        speakers, _ = self.manifest.encode_column("speaker")
         order = np.lexsort((speakers, audio))
         same = (audio[order][1:] == audio[order][:-1]) & (audio[order][1:] >= 0)
         differ = np.flatnonzero(same & (speakers[order][1:] != speakers[order][:-1]))
@@ -93,24 +93,24 @@ class Split:
         return f"{name} ({', '.join(self.leaks)})" if self.leaks else name
 
     @property
-    def _shares_unknown(self) -> bool:
-        return any(value.endswith(f"-{UNKNOWN}") for value in self.shared("speaker"))
+    def _shares_unknown_speakers(self) -> bool:
+        return any(value.endswith(f"-{UNKNOWN}") for value in self.find_shared_values("speaker"))
 
-    def shared(self, column: str) -> list[str]:
+    def find_shared_values(self, column: str) -> list[str]:
         """Return the values of a text column that are in more than one part, sorted."""
-        parts = sum(self.manifest.present(column, rows).astype(np.int64) for rows in self.parts.values())
-        values = self.manifest.coded(column)[1]
+        parts = sum(self.manifest.find_present_values(column, rows).astype(np.int64) for rows in self.parts.values())
+        values = self.manifest.encode_column(column)[1]
         return [values[code] for code in np.flatnonzero(np.asarray(parts) > 1)]
 
-    def _told(self, leak: str) -> str:
-        if leak == CLIPS_DOUBLED:
-            doubled = self.manifest.take(self._doubled)
+    def _describe_leak(self, leak: str) -> str:
+        if leak == CLIPS_WITH_TWO_SPEAKERS:
+            doubled = self.manifest.take(self._clips_with_two_speakers)
             named = ", ".join(f"{clip.id} ({clip.speaker})" for clip in itertools.islice(doubled, 4))
             return f"the same audio under two speakers in {len(doubled)} clips: {named}"
         column, what = ("audio_sha256", "the same audio") if leak == CLIPS_OVERLAP else ("speaker", "speakers")
-        values = self.shared(column)
+        values = self.find_shared_values(column)
         value = values[0]
-        codes, names = self.manifest.coded(column)
+        codes, names = self.manifest.encode_column(column)
         rows = np.flatnonzero(codes == names.index(value))
         found = [part for part in PARTS if np.isin(rows, self.parts[part]).any()]
         ids = self.manifest.column("id")
@@ -121,7 +121,9 @@ class Split:
     def speakers(self, part: str) -> tuple[str, ...]:
         """Return the speakers of `part` ("train", "dev" or "test"), sorted."""
         names = self.manifest.speakers
-        return tuple(names[code] for code in np.flatnonzero(self.manifest.present("speaker", self.parts[part])))
+        return tuple(
+            names[code] for code in np.flatnonzero(self.manifest.find_present_values("speaker", self.parts[part]))
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -133,25 +135,25 @@ class Split:
     @cached_property
     def test_fingerprint(self) -> str:
         """SHA-256, in hex, of the test clips and their labels; the key of the test ledger."""
-        return clips_fingerprint(self.manifest.take(self.test))
+        return fingerprint_clips(self.manifest.take(self.test))
 
     @property
-    def gaps(self) -> list[str]:
+    def missing_emotions(self) -> list[str]:
         """Emotions that dev or test lack, in words."""
-        lacking = {part: self._lacking(rows) for part, rows in self.parts.items()}
+        lacking = {part: self._find_missing_emotions(rows) for part, rows in self.parts.items()}
         return [f"{part} has no {', '.join(emotions)}" for part, emotions in lacking.items() if emotions]
 
-    def _lacking(self, rows: Indices) -> list[str]:
-        emotions = self.manifest.coded("emotion")[1]
-        return [emotions[code] for code in np.flatnonzero(~self.manifest.present("emotion", rows))]
+    def _find_missing_emotions(self, rows: Indices) -> list[str]:
+        emotions = self.manifest.encode_column("emotion")[1]
+        return [emotions[code] for code in np.flatnonzero(~self.manifest.find_present_values("emotion", rows))]
 
-    def summary(self) -> list[dict[str, Any]]:
+    def summarise(self) -> list[dict[str, Any]]:
         """Return a row a part: clips, minutes (None before the audio was read), speakers, clips by emotion."""
         rows = []
         for part, indices in self.parts.items():
             inside = self.manifest.take(indices)
             seconds = inside.column("duration_s").astype(np.float64)
-            codes, names = inside.coded("emotion")
+            codes, names = inside.encode_column("emotion")
             clips = dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
             rows.append(
                 {
@@ -169,10 +171,10 @@ class Split:
         pool = np.sort(np.concatenate([self.train, self.dev]))
         is_dev = np.isin(self.manifest.column("speaker")[pool], dev_speakers)
         train, dev = pool[~is_dev], pool[is_dev]
-        return Split(self.manifest, train, dev, self.test, self.seed, self.protocol, self.fold, self.may_leak)
+        return Split(self.manifest, train, dev, self.test, self.seed, self.protocol, self.fold, self.allowed_leaks)
 
 
-def stamp_of(splits: Sequence[Split]) -> str:
+def combine_protocol_stamps(splits: Sequence[Split]) -> str:
     """Return the protocol of the folds of one corpus, with all that leaks in any of them."""
     if len(splits) == 1:
         return splits[0].protocol_stamp
@@ -180,7 +182,7 @@ def stamp_of(splits: Sequence[Split]) -> str:
     return f"{splits[0].protocol}, {len(splits)} folds" + (f" ({', '.join(leaks)})" if leaks else "")
 
 
-def clips_fingerprint(clips: Manifest) -> str:
+def fingerprint_clips(clips: Manifest) -> str:
     """Return the SHA-256, in hex, of some clips' audio and labels, whatever their order."""
     return digest_of(sorted(zip(clips.column("audio_sha256"), clips.column("emotion"), strict=True)))
 
@@ -195,15 +197,15 @@ def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
     if len(speakers) < 3:
         raise CorpusError(f"{len(speakers)} speakers; train, dev and test need at least one each")
     n_held_out = min(max(2, round(len(speakers) * HELD_OUT_SHARE)), (len(speakers) - 1) // 2)
-    says = manifest.counts("speaker", "emotion") > 0
+    has_emotion = manifest.cross_tabulate("speaker", "emotion") > 0
     number = {speaker: n for n, speaker in enumerate(speakers)}
-    sexes = sex_of_speakers(manifest)
+    sexes = find_sex_of_speakers(manifest)
     rng = np.random.default_rng(seed)
     best: tuple[int, list[str], list[str], list[str]] | None = None
-    for _ in range(ATTEMPTS):
-        order = balanced_order(speakers, sexes, rng)
+    for _ in range(MAX_SHUFFLES):
+        order = shuffle_balanced_by_sex(speakers, sexes, rng)
         test, dev, train = order[:n_held_out], order[n_held_out : 2 * n_held_out], order[2 * n_held_out :]
-        lacking = [int((~says[[number[s] for s in part]].any(axis=0)).sum()) for part in (train, dev, test)]
+        lacking = [int((~has_emotion[[number[s] for s in part]].any(axis=0)).sum()) for part in (train, dev, test)]
         if lacking[0] == 0 and (best is None or sum(lacking) < best[0]):
             best = (sum(lacking), train, dev, test)
             if sum(lacking) == 0:
@@ -211,35 +213,41 @@ def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
     if best is None:
         raise CorpusError("some emotion is spoken by too few speakers: no speaker-disjoint split leaves all in train")
     _, train, dev, test = best
-    return Split(manifest, rows_of(manifest, train), rows_of(manifest, dev), rows_of(manifest, test), seed)
+    return Split(
+        manifest,
+        find_speaker_rows(manifest, train),
+        find_speaker_rows(manifest, dev),
+        find_speaker_rows(manifest, test),
+        seed,
+    )
 
 
-def training_groups(split: Split) -> list[tuple[str, ...]]:
+def group_training_speakers(split: Split) -> list[tuple[str, ...]]:
     """Deal the training speakers into groups about as large as dev, both sexes in each where there are enough."""
     train, dev = split.speakers("train"), split.speakers("dev")
     inside = split.manifest.take(split.train)
-    order = balanced_order(inside.speakers, sex_of_speakers(inside), np.random.default_rng(split.seed))
+    order = shuffle_balanced_by_sex(inside.speakers, find_sex_of_speakers(inside), np.random.default_rng(split.seed))
     size = -(-len(order) // max(2, round(len(train) / len(dev))))
     return [tuple(sorted(order[first : first + size])) for first in range(0, len(order), size)]
 
 
-def rows_of(manifest: Manifest, speakers: Sequence[str]) -> Indices:
+def find_speaker_rows(manifest: Manifest, speakers: Sequence[str]) -> Indices:
     """Return the rows that `speakers` speak, ascending."""
-    codes, names = manifest.coded("speaker")
+    codes, names = manifest.encode_column("speaker")
     return np.flatnonzero(np.isin(names, speakers)[codes])
 
 
-def sex_of_speakers(manifest: Manifest) -> dict[str, str]:
+def find_sex_of_speakers(manifest: Manifest) -> dict[str, str]:
     """Return the sex of each speaker, "unknown" where the corpus does not say."""
-    sexes = manifest.coded("sex")[1]
-    counts = manifest.counts("speaker", "sex")
+    sexes = manifest.encode_column("sex")[1]
+    counts = manifest.cross_tabulate("speaker", "sex")
     if not len(sexes):
         return dict.fromkeys(manifest.speakers, UNKNOWN)
     likely = counts.argmax(axis=1)
     return {speaker: sexes[likely[n]] if counts[n].any() else UNKNOWN for n, speaker in enumerate(manifest.speakers)}
 
 
-def balanced_order(speakers: Sequence[str], sexes: dict[str, str], rng: np.random.Generator) -> list[str]:
+def shuffle_balanced_by_sex(speakers: Sequence[str], sexes: dict[str, str], rng: np.random.Generator) -> list[str]:
     """Return the speakers shuffled, the sexes taking turns as long as both last."""
     piles: dict[str, list[str]] = {}
     for speaker in rng.permutation(np.array(speakers, dtype=str)):

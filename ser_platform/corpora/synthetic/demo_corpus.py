@@ -25,8 +25,8 @@ import soundfile
 from ser_platform.corpora.synthetic import espeak, voice_effects
 from ser_platform.errors import CorpusError, MissingExtra
 
-VERSION = 2  # of the recipe: raise it when the clips change
-WORDS = {
+RECIPE_VERSION = 2  # of the recipe: raise it when the clips change
+SENTENCE_WORDS = {
     "01": ("Kids", "are", "talking", "by", "the", "door"),
     "02": ("Dogs", "are", "sitting", "by", "the", "door"),
 }
@@ -115,7 +115,7 @@ EMOTION_RULES = {
 
 
 @dataclass(frozen=True)
-class Speaker:
+class SyntheticSpeaker:
     """One synthetic voice and the room it is heard in.
 
     Attributes:
@@ -138,23 +138,23 @@ class Speaker:
 
 
 SPEAKERS = {
-    "01": Speaker("en-us+m1", 1.0, 172, 1.00, -26.0, 0.0, 0.18, -61.0),
-    "02": Speaker("en-us+f1", 0.0, 176, 1.00, -25.0, 0.3, 0.20, -62.0),
-    "03": Speaker("en-us+m3", -1.0, 180, 0.97, -28.0, -0.4, 0.25, -60.0),
-    "04": Speaker("en-us+f2", 1.0, 168, 1.02, -27.0, -0.3, 0.16, -61.0),
-    "05": Speaker("en-us+m1", 3.0, 168, 1.05, -24.5, 0.3, 0.22, -60.0),
-    "06": Speaker("en-us+f3", -1.5, 182, 0.98, -28.5, 0.0, 0.28, -62.0),
-    "07": Speaker("en-us+m2", 0.0, 178, 1.02, -27.0, -0.2, 0.20, -61.0),
-    "08": Speaker("en-us+f4", 1.5, 170, 1.04, -24.5, 0.4, 0.18, -60.0),
-    "09": Speaker("en-us+m6", 1.5, 184, 0.98, -25.5, 0.2, 0.15, -61.0),
-    "10": Speaker("en-us+f5", -1.0, 174, 0.97, -26.5, -0.4, 0.24, -61.0),
-    "11": Speaker("en-us+m4", 2.0, 166, 0.97, -26.0, 0.3, 0.26, -60.0),
-    "12": Speaker("en-us+f2", -0.5, 180, 0.96, -27.5, 0.1, 0.20, -61.0),
+    "01": SyntheticSpeaker("en-us+m1", 1.0, 172, 1.00, -26.0, 0.0, 0.18, -61.0),
+    "02": SyntheticSpeaker("en-us+f1", 0.0, 176, 1.00, -25.0, 0.3, 0.20, -62.0),
+    "03": SyntheticSpeaker("en-us+m3", -1.0, 180, 0.97, -28.0, -0.4, 0.25, -60.0),
+    "04": SyntheticSpeaker("en-us+f2", 1.0, 168, 1.02, -27.0, -0.3, 0.16, -61.0),
+    "05": SyntheticSpeaker("en-us+m1", 3.0, 168, 1.05, -24.5, 0.3, 0.22, -60.0),
+    "06": SyntheticSpeaker("en-us+f3", -1.5, 182, 0.98, -28.5, 0.0, 0.28, -62.0),
+    "07": SyntheticSpeaker("en-us+m2", 0.0, 178, 1.02, -27.0, -0.2, 0.20, -61.0),
+    "08": SyntheticSpeaker("en-us+f4", 1.5, 170, 1.04, -24.5, 0.4, 0.18, -60.0),
+    "09": SyntheticSpeaker("en-us+m6", 1.5, 184, 0.98, -25.5, 0.2, 0.15, -61.0),
+    "10": SyntheticSpeaker("en-us+f5", -1.0, 174, 0.97, -26.5, -0.4, 0.24, -61.0),
+    "11": SyntheticSpeaker("en-us+m4", 2.0, 166, 0.97, -26.0, 0.3, 0.26, -60.0),
+    "12": SyntheticSpeaker("en-us+f2", -0.5, 180, 0.96, -27.5, 0.1, 0.20, -61.0),
 }
 
 
 @dataclass(frozen=True)
-class Clip:
+class DemoClip:
     """One clip of the corpus, by the codes of its RAVDESS name."""
 
     emotion: str
@@ -169,11 +169,11 @@ class Clip:
         return Path(f"Actor_{self.actor}", name)
 
 
-CLIPS = tuple(
-    Clip(emotion, sentence, repetition, actor)
+DEMO_CLIPS = tuple(
+    DemoClip(emotion, sentence, repetition, actor)
     for actor in SPEAKERS
     for emotion in EMOTION_RULES
-    for sentence in WORDS
+    for sentence in SENTENCE_WORDS
     for repetition in REPETITIONS
 )
 
@@ -203,7 +203,7 @@ LEVEL_CUES = ("pitch_st", "loudness_db", "tilt_db")
 SHAPE_CUES = ("pitch_contour_st", "loudness_contour_db", "pauses_s")
 
 
-def speak_corpus(root: Path, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Path:
+def synthesise_corpus(root: Path, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Path:
     """Write the 384 clips under `root`, unless they are there already, and return `root`.
 
     The same seed gives the same bytes. The clips are written beside `root` and moved there when all are done,
@@ -216,7 +216,7 @@ def speak_corpus(root: Path, seed: int = 0, progress: Callable[[int, int], None]
         MissingExtra: espeakng-loader is not installed.
         CorpusError: `root` holds something that this function did not write.
     """
-    if is_spoken(root, seed):
+    if is_synthesised(root, seed):
         return root
     if importlib.util.find_spec("espeakng_loader") is None:
         raise MissingExtra("demo", "espeakng-loader")
@@ -226,32 +226,32 @@ def speak_corpus(root: Path, seed: int = 0, progress: Callable[[int, int], None]
         finished = Path(scratch, "finished")
         _write_clips(finished, seed, progress)
         (finished / README).write_text(_readme(seed) + _origin(), encoding="utf-8")
-        if not is_spoken(root, seed):  # another process may have been faster; its bytes are the same
+        if not is_synthesised(root, seed):  # another process may have been faster; its bytes are the same
             _put_in_place(finished, root, Path(scratch, "replaced"))
     return root
 
 
-def is_spoken(root: Path, seed: int) -> bool:
+def is_synthesised(root: Path, seed: int) -> bool:
     """Whether `root` holds every clip of this seed and this version of the recipe."""
     readme = root / README
     if not readme.is_file() or not readme.read_text(encoding="utf-8").startswith(_readme(seed)):
         return False
-    return all((root / clip.path).is_file() for clip in CLIPS)
+    return all((root / clip.path).is_file() for clip in DEMO_CLIPS)
 
 
-def speak_clips(clips: tuple[Clip, ...], seed: int) -> Iterator[np.ndarray]:
+def synthesise_clips(clips: tuple[DemoClip, ...], seed: int) -> Iterator[np.ndarray]:
     """Yield the waveform of each clip, in order, (n_samples,) float at 16 kHz within [-1, 1].
 
     A clip's random draws depend on its name and the seed alone; eSpeak's flutter also on the clips before it.
     """
     rules = [draw_take(clip, seed) for clip in clips]
     sentences = [_sentence(clip, rule) for clip, rule in zip(clips, rules, strict=True)]
-    for clip, rule, speech in zip(clips, rules, espeak.speak_in_child(sentences), strict=True):
-        waveform = _perform(speech, rule, SPEAKERS[clip.actor], _generator(seed, clip, "sound"))
-        yield _heard(waveform, rule, clip.actor, seed, _generator(seed, clip, "place"))
+    for clip, rule, speech in zip(clips, rules, espeak.synthesise_in_child(sentences), strict=True):
+        waveform = _apply_voice_effects(speech, rule, SPEAKERS[clip.actor], _generator(seed, clip, "sound"))
+        yield _record_in_room(waveform, rule, clip.actor, seed, _generator(seed, clip, "place"))
 
 
-def draw_take(clip: Clip, seed: int) -> EmotionRule:
+def draw_take(clip: DemoClip, seed: int) -> EmotionRule:
     """Return the emotion's rule as this speaker uses it in this take."""
     rule = EMOTION_RULES[clip.emotion]
     # The habit is the same in all four takes, so it must not depend on sentence and repetition.
@@ -270,7 +270,7 @@ def draw_take(clip: Clip, seed: int) -> EmotionRule:
     return replace(rule, **changes)  # type: ignore[arg-type]
 
 
-def _generator(seed: int, clip: Clip, purpose: str) -> np.random.Generator:
+def _generator(seed: int, clip: DemoClip, purpose: str) -> np.random.Generator:
     codes = (clip.actor, clip.emotion, clip.sentence, clip.repetition)
     return np.random.default_rng([seed, *(int(code) for code in codes), *purpose.encode()])
 
@@ -280,19 +280,19 @@ def _room(actor: str, seed: int) -> np.ndarray:
     return voice_effects.room_response(SPEAKERS[actor].reverberation_s, rng)
 
 
-def _centred(contour: tuple[float, ...], n: int) -> np.ndarray:
+def _centre(contour: tuple[float, ...], n: int) -> np.ndarray:
     values = np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(contour)), contour)
     return values - values.mean()
 
 
-def _sentence(clip: Clip, rule: EmotionRule) -> espeak.Sentence:
+def _sentence(clip: DemoClip, rule: EmotionRule) -> espeak.SentenceRequest:
     """Return what eSpeak shall do; pitch and tempo make up for the later change of formants."""
-    speaker, words = SPEAKERS[clip.actor], WORDS[clip.sentence]
-    pitch = speaker.pitch_st + rule.pitch_st + _centred(rule.pitch_contour_st, len(words))
+    speaker, words = SPEAKERS[clip.actor], SENTENCE_WORDS[clip.sentence]
+    pitch = speaker.pitch_st + rule.pitch_st + _centre(rule.pitch_contour_st, len(words))
     pitch -= 12 * np.log2(speaker.formants)
-    tempo = 1 + _centred(rule.tempo_contour, len(words))
+    tempo = 1 + _centre(rule.tempo_contour, len(words))
     tempo *= speaker.words_per_minute * rule.rate / speaker.formants
-    return espeak.Sentence(
+    return espeak.SentenceRequest(
         voice=speaker.voice,
         words=words,
         tune=rule.tune,
@@ -302,25 +302,25 @@ def _sentence(clip: Clip, rule: EmotionRule) -> espeak.Sentence:
     )
 
 
-def _perform(
-    speech: espeak.Speech,
+def _apply_voice_effects(
+    speech: espeak.SynthesisedSpeech,
     rule: EmotionRule,
-    speaker: Speaker,
+    speaker: SyntheticSpeaker,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Return eSpeak's speech with everything added that eSpeak cannot do, at 16 kHz."""
-    rate = espeak.ESPEAK_RATE
+    rate = espeak.ESPEAK_SAMPLE_RATE
     voice = speech.waveform / 32768
     voice = voice_effects.insert_pauses(voice, speech.word_starts.tolist(), rule.pauses_s, rate)
-    voice = _trembling(voice, rule, speaker, rate, rng)
+    voice = _add_tremor(voice, rule, speaker, rate, rng)
     voice = voice_effects.add_breath(voice, rule.breath_db, rate, rng)
     voice = voice_effects.tilt_spectrum(voice, rule.tilt_db + speaker.tilt_db, rate)
-    voice = voice_effects.to_sample_rate(voice, rate)
-    voice = voice_effects.trim(voice)  # the contour spans the speech, not eSpeak's silence
+    voice = voice_effects.resample(voice, rate)
+    voice = voice_effects.trim_silence(voice)  # the contour spans the speech, not eSpeak's silence
     return voice_effects.shape_loudness(voice, rule.loudness_contour_db)
 
 
-def _heard(
+def _record_in_room(
     voice: np.ndarray,
     rule: EmotionRule,
     actor: str,
@@ -330,20 +330,20 @@ def _heard(
     """Return the speech as the microphone in the speaker's room hears it, with a little silence around it."""
     speaker = SPEAKERS[actor]
     lead, tail = (rng.uniform(0.06, 0.20, 2) * voice_effects.SAMPLE_RATE).astype(int)
-    voice = voice_effects.in_room(np.pad(voice, (lead, tail)), _room(actor, seed))
-    return voice_effects.at_level(voice, speaker.level_db + rule.loudness_db, speaker.noise_db, rng)
+    voice = voice_effects.add_reverberation(np.pad(voice, (lead, tail)), _room(actor, seed))
+    return voice_effects.set_level(voice, speaker.level_db + rule.loudness_db, speaker.noise_db, rng)
 
 
-def _trembling(
+def _add_tremor(
     voice: np.ndarray,
     rule: EmotionRule,
-    speaker: Speaker,
+    speaker: SyntheticSpeaker,
     rate: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Return the voice with the speaker's formants and the emotion's tremor, jitter and shimmer."""
     n = len(voice)
-    tremor = voice_effects.wave(n, rule.tremor_hz, rate, rng)
+    tremor = voice_effects.unsteady_sine(n, rule.tremor_hz, rate, rng)
     jitter = rule.jitter_st * voice_effects.smooth_noise(n, 30.0, rate, rng)
     shimmer = rule.shimmer_db * voice_effects.smooth_noise(n, 30.0, rate, rng)
     louder = 10 ** ((rule.tremor_db * tremor + shimmer) / 20)
@@ -366,13 +366,13 @@ def _put_in_place(finished: Path, root: Path, replaced: Path) -> None:
 
 
 def _write_clips(root: Path, seed: int, progress: Callable[[int, int], None] | None) -> None:
-    for done, (clip, waveform) in enumerate(zip(CLIPS, speak_clips(CLIPS, seed), strict=True), start=1):
+    for done, (clip, waveform) in enumerate(zip(DEMO_CLIPS, synthesise_clips(DEMO_CLIPS, seed), strict=True), start=1):
         path = root / clip.path
         path.parent.mkdir(parents=True, exist_ok=True)
         pcm = np.round(waveform * 32767).astype(np.int16)
         soundfile.write(path, pcm, voice_effects.SAMPLE_RATE, subtype="PCM_16")
         if progress is not None:
-            progress(done, len(CLIPS))
+            progress(done, len(DEMO_CLIPS))
 
 
 _TITLE = "The demo corpus: synthetic speech, not people.\n"
@@ -380,11 +380,11 @@ _TITLE = "The demo corpus: synthetic speech, not people.\n"
 
 def _readme(seed: int) -> str:
     return (
-        f"{_TITLE}\n{len(CLIPS)} clips with the names of RAVDESS's files.\n"
+        f"{_TITLE}\n{len(DEMO_CLIPS)} clips with the names of RAVDESS's files.\n"
         "made by: ser_platform.corpora.demo_voice\n"  # names the recipe: other words would make it anew
-        f"recipe version: {VERSION}\nseed: {seed}\n"
+        f"recipe version: {RECIPE_VERSION}\nseed: {seed}\n"
     )
 
 
 def _origin() -> str:
-    return f"spoken by: eSpeak NG {espeak.version()}\n"
+    return f"spoken by: eSpeak NG {espeak.read_espeak_version()}\n"

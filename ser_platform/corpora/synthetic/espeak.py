@@ -18,11 +18,11 @@ from typing import IO
 
 import numpy as np
 
-ESPEAK_RATE = 22_050  # Hz, of every voice used here
+ESPEAK_SAMPLE_RATE = 22_050  # Hz, of every voice used here
 SEMITONES_PER_PITCH_STEP = 0.195  # measured on f2 at steps 25 to 75: 131.6 to 225.2 Hz
 MIDDLE = 50  # eSpeak's own pitch and pitch range
 PITCH_LIMITS = (0, 99)
-RATE_LIMITS = (80, 450)  # words per minute
+TEMPO_LIMITS_WPM = (80, 450)  # words per minute
 
 _SYNCHRONOUS, _DONT_EXIT = 2, 0x8000
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
@@ -32,7 +32,7 @@ _HEADER = struct.Struct("<II")  # samples, words
 
 
 @dataclass(frozen=True)
-class Sentence:
+class SentenceRequest:
     """One sentence as eSpeak NG shall say it; the tuples hold one figure per word.
 
     Attributes:
@@ -56,21 +56,21 @@ class Sentence:
         eSpeak's commands inside the text are control-A, a figure and a letter: P for pitch, S for speed.
         """
         commands = [
-            f"\x01{_pitch_step(semitones)}P\x01{_clamp(tempo, RATE_LIMITS)}S"
+            f"\x01{_pitch_step(semitones)}P\x01{_clamp(tempo, TEMPO_LIMITS_WPM)}S"
             for semitones, tempo in zip(self.pitch_st, self.words_per_minute, strict=True)
         ]
         return " ".join(map(str.__add__, commands, self.words)) + self.tune
 
 
 @dataclass(frozen=True)
-class Speech:
+class SynthesisedSpeech:
     """What eSpeak NG said: `waveform` (n_samples,) int16 and `word_starts` (n_words,) in samples."""
 
     waveform: np.ndarray
     word_starts: np.ndarray
 
 
-def speak_in_child(sentences: Sequence[Sentence]) -> Iterator[Speech]:
+def synthesise_in_child(sentences: Sequence[SentenceRequest]) -> Iterator[SynthesisedSpeech]:
     """Yield the speech of every sentence, in order, from a fresh process that ends with the iterator.
 
     Raises:
@@ -90,7 +90,7 @@ def speak_in_child(sentences: Sequence[Sentence]) -> Iterator[Speech]:
                 child.kill()  # a caller that stops early is not made to wait for the rest
 
 
-def version() -> str:
+def read_espeak_version() -> str:
     """Return the version of the eSpeak NG library, such as `1.52.0`; it need not be started for that."""
     import espeakng_loader
 
@@ -100,14 +100,14 @@ def version() -> str:
     return text.decode()
 
 
-def _read_speech(stream: IO[bytes]) -> Speech:
+def _read_speech(stream: IO[bytes]) -> SynthesisedSpeech:
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:
         raise RuntimeError("the eSpeak NG process ended early; its message is on stderr")
     n_samples, n_words = _HEADER.unpack(header)
     waveform = np.frombuffer(stream.read(2 * n_samples), dtype="<i2")
     word_starts = np.frombuffer(stream.read(4 * n_words), dtype="<i4")
-    return Speech(waveform, word_starts)
+    return SynthesisedSpeech(waveform, word_starts)
 
 
 def _clamp(value: float, limits: tuple[int, int]) -> int:
@@ -146,8 +146,8 @@ class _ESpeak:
         self._lib = ctypes.CDLL(espeakng_loader.get_library_path())
         data = str(espeakng_loader.get_data_path()).encode()
         rate = self._lib.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT)
-        if rate != ESPEAK_RATE:
-            raise RuntimeError(f"espeak_Initialize gave {rate}, expected {ESPEAK_RATE} Hz; data in {data!r}")
+        if rate != ESPEAK_SAMPLE_RATE:
+            raise RuntimeError(f"espeak_Initialize gave {rate}, expected {ESPEAK_SAMPLE_RATE} Hz; data in {data!r}")
         self._lib.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else the clock seeds the breath of f2, f3, f5
         self._chunks: list[bytes] = []
         self._word_starts: list[int] = []
@@ -166,7 +166,7 @@ class _ESpeak:
             index += 1
         return 0  # go on
 
-    def say(self, sentence: Sentence) -> Speech:
+    def synthesise(self, sentence: SentenceRequest) -> SynthesisedSpeech:
         """Speak one sentence; the samples also depend on what was said before."""
         self._chunks.clear()
         self._word_starts.clear()
@@ -177,13 +177,13 @@ class _ESpeak:
         if code != 0:
             raise RuntimeError(f"espeak_Synth failed with code {code} on {text!r}")
         waveform = np.frombuffer(b"".join(self._chunks), dtype=np.int16)
-        return Speech(waveform, np.array(self._word_starts, dtype=np.int32))
+        return SynthesisedSpeech(waveform, np.array(self._word_starts, dtype=np.int32))
 
-    def _choose_voice(self, sentence: Sentence) -> None:
+    def _choose_voice(self, sentence: SentenceRequest) -> None:
         if self._lib.espeak_SetVoiceByName(sentence.voice.encode()) != 0:
             raise RuntimeError(f"eSpeak NG has no voice {sentence.voice!r}")
         settings = {
-            _RATE: _clamp(sentence.words_per_minute[0], RATE_LIMITS),
+            _RATE: _clamp(sentence.words_per_minute[0], TEMPO_LIMITS_WPM),
             _VOLUME: 100,
             _PITCH: _pitch_step(sentence.pitch_st[0]),
             _RANGE: _clamp(MIDDLE * sentence.pitch_range, PITCH_LIMITS),
@@ -198,7 +198,7 @@ def _answer(requests: IO[bytes], answers: IO[bytes]) -> None:
     for line in requests:
         fields = json.loads(line)
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        speech = espeak.say(Sentence(**{**fields, **lists}))
+        speech = espeak.synthesise(SentenceRequest(**{**fields, **lists}))
         answers.write(_HEADER.pack(len(speech.waveform), len(speech.word_starts)))
         answers.write(speech.waveform.astype("<i2").tobytes())
         answers.write(speech.word_starts.astype("<i4").tobytes())

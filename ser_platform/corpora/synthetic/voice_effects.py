@@ -13,7 +13,7 @@ SAMPLE_RATE = 16_000  # Hz
 TILT_PIVOT_HZ = 500.0  # the tilt leaves this frequency as it is, so that it hardly changes the loudness
 TILT_BAND_HZ = (125.0, 8_000.0)  # outside it the gain stays where it is
 SILENCE_DB = -40.0  # relative to the peak: below this a clip's edge counts as silent
-CEILING = 0.97  # of full scale
+PEAK_CEILING = 0.97  # of full scale
 
 
 def insert_pauses(
@@ -51,7 +51,7 @@ def smooth_noise(n: int, cutoff_hz: float, sample_rate: int, rng: np.random.Gene
     return np.interp(np.linspace(0, len(knots) - 1, n), np.arange(len(knots)), knots)
 
 
-def wave(n: int, frequency_hz: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+def unsteady_sine(n: int, frequency_hz: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     """Return a sine (n,) of unit amplitude and random phase whose frequency wanders by a tenth."""
     wander = 1 + 0.1 * smooth_noise(n, 1.5, sample_rate, rng)
     return np.sin(2 * np.pi * np.cumsum(frequency_hz * wander) / sample_rate + rng.uniform(0, 2 * np.pi))
@@ -84,13 +84,13 @@ def add_breath(
     return waveform + noise * envelope * 10 ** (breath_db / 20)
 
 
-def trim(waveform: np.ndarray) -> np.ndarray:
+def trim_silence(waveform: np.ndarray) -> np.ndarray:
     """Cut the silent edges."""
     loud = np.flatnonzero(np.abs(waveform) > np.abs(waveform).max() * 10 ** (SILENCE_DB / 20))
     return waveform[loud[0] : loud[-1] + 1]
 
 
-def to_sample_rate(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+def resample(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     """Resample from `sample_rate` to SAMPLE_RATE."""
     divisor = np.gcd(SAMPLE_RATE, sample_rate)
     return resample_poly(waveform, SAMPLE_RATE // divisor, sample_rate // divisor)
@@ -105,12 +105,12 @@ def room_response(reverberation_s: float, rng: np.random.Generator) -> np.ndarra
     return tail
 
 
-def in_room(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
+def add_reverberation(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Hear the waveform through a room, at its own length."""
     return fftconvolve(waveform, response)[: len(waveform)]
 
 
-def at_level(
+def set_level(
     waveform: np.ndarray,
     level_db: float,
     noise_db: float,
@@ -120,4 +120,4 @@ def at_level(
     active = np.abs(waveform) > np.abs(waveform).max() * 10 ** (SILENCE_DB / 20)
     scaled = waveform * 10 ** (level_db / 20) / np.sqrt(np.mean(waveform[active] ** 2))
     scaled = scaled + 10 ** (noise_db / 20) * rng.standard_normal(len(waveform))
-    return scaled * min(1.0, CEILING / np.abs(scaled).max())
+    return scaled * min(1.0, PEAK_CEILING / np.abs(scaled).max())

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import CorpusError
-from ser_platform.features.augmentation.recipes import Recipe, copy_digest
-from ser_platform.features.augmentation.sounds import refuse_heard_sounds
+from ser_platform.features.augmentation.recipes import Recipe, compute_copy_digest
+from ser_platform.features.augmentation.sounds import refuse_leaking_sounds
 
 
 @dataclass(frozen=True)
-class Copy:
+class PlannedCopy:
     """One copy of a training clip.
 
     Attributes:
@@ -18,12 +18,12 @@ class Copy:
         digest: what its features are kept under.
     """
 
-    row: int
+    original_row: int
     index: int
     digest: str
 
 
-def expand(split: Split, recipe: Recipe, n_copies: int) -> tuple[Copy, ...]:
+def plan_copies(split: Split, recipe: Recipe, n_copies: int) -> tuple[PlannedCopy, ...]:
     """Return the copies of a split's training clips, `n_copies` of each, by row and index.
 
     It takes the split, not rows, so that nobody can hand it those of dev or test. A training clip whose audio is in dev
@@ -39,12 +39,12 @@ def expand(split: Split, recipe: Recipe, n_copies: int) -> tuple[Copy, ...]:
     digests = split.manifest.column("audio_sha256")
     if n_copies and not all(digests[split.train]):
         raise CorpusError("training clips have no audio digest yet: extract their features before copying them")
-    for sounds in recipe.sounds:
-        refuse_heard_sounds(sounds, split)
-    judged = {*digests[split.dev], *digests[split.test]}
+    for sounds in recipe.sound_folders:
+        refuse_leaking_sounds(sounds, split)
+    held_out = {*digests[split.dev], *digests[split.test]}
     return tuple(
-        Copy(int(row), index, copy_digest(digests[row], recipe.key, index))
+        PlannedCopy(int(row), index, compute_copy_digest(digests[row], recipe.key, index))
         for row in split.train
-        if digests[row] not in judged
+        if digests[row] not in held_out
         for index in range(1, n_copies + 1)
     )

@@ -12,13 +12,24 @@ import torch
 import torchaudio
 
 from ser_platform.corpora.audio.reader import MIN_RATE, SAMPLE_RATE, Audio
-from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn, fitted
+from ser_platform.features.augmentation.transform import (
+    Range,
+    Samples,
+    Transform,
+    check_range,
+    draw_uniform,
+    fit_length,
+)
 
-ROOM = np.float32(4)  # torchaudio clips what its filters give at full scale; a filtered peak may be the higher one
+FILTER_HEADROOM = np.float32(
+    4
+)  # torchaudio clips what its filters give at full scale; a filtered peak may be the higher one
 MU_LAW_STEPS = 256  # 8 bits, ITU-T G.711
 FORMATS = {"mp3": "MPEG_LAYER_III", "ogg": "VORBIS"}
 SMALLEST = 0.99  # libsndfile refuses 1 for MP3
-WRITTEN_AT_ONCE = 4096  # samples; libvorbis keeps a longer block on the stack and dies of it (libsndfile issue 1095)
+WRITE_BLOCK_SAMPLES = (
+    4096  # samples; libvorbis keeps a longer block on the stack and dies of it (libsndfile issue 1095)
+)
 
 
 @dataclass(frozen=True)
@@ -36,22 +47,22 @@ class BandLimit(Transform):
         check_range("rate_hz", (self.rate_hz, self.rate_hz), MIN_RATE, 48_000)
         check_range("low_hz", (self.low_hz, self.low_hz), 0, self.rate_hz / 4)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         if self.low_hz:
-            scale = ROOM * _over_full_scale(samples)
+            scale = FILTER_HEADROOM * _over_full_scale(samples)
             lifted = torchaudio.functional.highpass_biquad(torch.tensor(samples / scale), sample_rate, self.low_hz)
             samples = lifted.numpy() * scale
         if sample_rate <= self.rate_hz:
             return samples
-        narrow = Audio(samples, sample_rate).at(self.rate_hz)
-        return fitted(Audio(narrow, self.rate_hz).at(sample_rate), len(samples))
+        narrow = Audio(samples, sample_rate).resample(self.rate_hz)
+        return fit_length(Audio(narrow, self.rate_hz).resample(sample_rate), len(samples))
 
 
 @dataclass(frozen=True)
 class MuLaw(Transform):
     """Every sample in 8 bits on a logarithmic scale, as telephone exchanges carry it (ITU-T G.711)."""
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         scale = _over_full_scale(samples)
         steps = torchaudio.functional.mu_law_encoding(torch.tensor(samples / scale), MU_LAW_STEPS)
         decoded: Samples = torchaudio.functional.mu_law_decoding(steps, MU_LAW_STEPS).numpy()
@@ -73,18 +84,18 @@ class Codec(Transform):
             raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {self.format!r}")
         check_range("compression", self.compression, 0, SMALLEST)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         scale = _over_full_scale(samples)
-        heard = Audio(samples / scale, sample_rate).at(SAMPLE_RATE)  # MP3 knows nine rates only
-        coded = self._coded(heard, drawn(self.compression, rng))
-        return fitted(Audio(coded, SAMPLE_RATE).at(sample_rate), len(samples)) * scale
+        resampled = Audio(samples / scale, sample_rate).resample(SAMPLE_RATE)  # MP3 knows nine rates only
+        coded = self._encode_and_decode(resampled, draw_uniform(self.compression, rng))
+        return fit_length(Audio(coded, SAMPLE_RATE).resample(sample_rate), len(samples)) * scale
 
-    def _coded(self, samples: Samples, compression: float) -> Samples:
+    def _encode_and_decode(self, samples: Samples, compression: float) -> Samples:
         file = io.BytesIO()
         how = {"format": self.format.upper(), "subtype": FORMATS[self.format], "compression_level": compression}
         with soundfile.SoundFile(file, "w", SAMPLE_RATE, 1, **how) as writer:
-            for first in range(0, len(samples), WRITTEN_AT_ONCE):
-                writer.write(samples[first : first + WRITTEN_AT_ONCE])
+            for first in range(0, len(samples), WRITE_BLOCK_SAMPLES):
+                writer.write(samples[first : first + WRITE_BLOCK_SAMPLES])
         file.seek(0)
         decoded: Samples = soundfile.read(file, dtype="float32")[0]
         return decoded

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torchaudio
 
-from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn
+from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, draw_uniform
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Gain(Transform):
     def __post_init__(self) -> None:
         check_range("db", self.db, -60, 60)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        return samples * np.float32(10 ** (drawn(self.db, rng) / 20))
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        return samples * np.float32(10 ** (draw_uniform(self.db, rng) / 20))
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,6 @@ class PreEmphasis(Transform):
     def __post_init__(self) -> None:
         check_range("coefficient", (self.coefficient, self.coefficient), 0, 0.999)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         lifted: Samples = torchaudio.functional.preemphasis(torch.tensor(samples), self.coefficient).numpy()
         return lifted

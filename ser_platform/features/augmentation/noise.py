@@ -7,8 +7,8 @@ import torch
 import torchaudio
 
 from ser_platform.features.augmentation.sounds import SoundFolder
-from ser_platform.features.augmentation.time_shift import loud_part
-from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn
+from ser_platform.features.augmentation.time_shift import draw_loud_part
+from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, draw_uniform
 
 COLOURS = ("white", "pink")
 LOWEST_SNR_DB, HIGHEST_SNR_DB = -20, 80
@@ -29,9 +29,11 @@ class Noise(Transform):
         if self.colour not in COLOURS:
             raise ValueError(f"colour must be one of {', '.join(COLOURS)}; got {self.colour!r}")
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         noise = rng.standard_normal(len(samples), dtype=np.float32)
-        return _mixed(samples, _pink(noise) if self.colour == "pink" else noise, drawn(self.snr_db, rng))
+        return _mix_at_snr(
+            samples, _make_pink(noise) if self.colour == "pink" else noise, draw_uniform(self.snr_db, rng)
+        )
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class RecordedNoise(Transform):
     def __post_init__(self) -> None:
         check_range("snr_db", self.snr_db, LOWEST_SNR_DB, HIGHEST_SNR_DB)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        sound = self.sounds.drawn(sample_rate, rng)
-        part = loud_part(sound, min(len(sound), len(samples)), rng)
-        return _mixed(samples, np.resize(part, len(samples)), drawn(self.snr_db, rng))
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        sound = self.sounds.draw(sample_rate, rng)
+        part = draw_loud_part(sound, min(len(sound), len(samples)), rng)
+        return _mix_at_snr(samples, np.resize(part, len(samples)), draw_uniform(self.snr_db, rng))
 
 
-def _pink(white: Samples) -> Samples:
+def _make_pink(white: Samples) -> Samples:
     """Return the noise with its power falling as 1 / frequency, without a mean."""
     spectrum = np.fft.rfft(white)
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
@@ -61,7 +63,7 @@ def _pink(white: Samples) -> Samples:
     return np.fft.irfft(spectrum, len(white)).astype(np.float32)
 
 
-def _mixed(samples: Samples, noise: Samples, snr_db: float) -> Samples:
+def _mix_at_snr(samples: Samples, noise: Samples, snr_db: float) -> Samples:
     mixed: Samples = torchaudio.functional.add_noise(
         torch.tensor(samples), torch.tensor(noise), torch.tensor(snr_db)
     ).numpy()

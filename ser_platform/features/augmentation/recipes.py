@@ -42,16 +42,16 @@ class Recipe:
         variants = [[transform.key for transform in variant] for variant in self.variants]
         return digest_of({"variants": variants, "rate": self.sample_rate, "version": self.version}, KEY_LENGTH)
 
-    def copy(self, audio: Audio, index: int) -> Audio:
-        """Return copy `index`, from 1, of a clip; its digest is `copy_digest`.
+    def make_copy(self, audio: Audio, index: int) -> Audio:
+        """Return copy `index`, from 1, of a clip; its digest is `compute_copy_digest`.
 
         Raises:
             ValueError: the clip has no digest, or there is no such copy.
             BadAudio: nothing is left of it.
         """
-        digest = copy_digest(audio.sha256, self.key, index)
+        digest = compute_copy_digest(audio.sha256, self.key, index)
         rng = np.random.default_rng(int(digest, 16))
-        samples = audio.at(self.sample_rate)
+        samples = audio.resample(self.sample_rate)
         try:
             for transform in self.variants[(index - 1) % len(self.variants)]:
                 samples = transform(samples, self.sample_rate, rng)
@@ -60,13 +60,13 @@ class Recipe:
         return Audio(samples, self.sample_rate, digest)
 
     @property
-    def sounds(self) -> tuple[SoundFolder, ...]:
-        """The folders of sounds that go into the copies: give them to `refuse_heard_sounds`, and their lineages on."""
+    def sound_folders(self) -> tuple[SoundFolder, ...]:
+        """The folders of sounds mixed into the copies: pass them to `refuse_leaking_sounds`, and keep their lineages."""
         values = [value for variant in self.variants for transform in variant for value in vars(transform).values()]
         return tuple(dict.fromkeys(value for value in values if isinstance(value, SoundFolder)))
 
 
-def copy_digest(audio_sha256: str, recipe_key: str, index: int) -> str:
+def compute_copy_digest(audio_sha256: str, recipe_key: str, index: int) -> str:
     """Return what a copy is kept under as an original is under its digest: 64 hex digits.
 
     Raises:

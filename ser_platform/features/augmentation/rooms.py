@@ -10,7 +10,7 @@ import torch
 import torchaudio
 
 from ser_platform.features.augmentation.sounds import SoundFolder
-from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn, rms
+from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, draw_uniform, rms
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Reverb(Transform):
         check_range("rt60_s", self.rt60_s, 0.02, 10)
         check_range("direct_db", self.direct_db, -20, 60)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        rt60_s, direct_db = drawn(self.rt60_s, rng), drawn(self.direct_db, rng)
-        return _in_room(samples, made_response(rt60_s, direct_db, sample_rate, rng))
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        rt60_s, direct_db = draw_uniform(self.rt60_s, rng), draw_uniform(self.direct_db, rng)
+        return _convolve_with_room(samples, make_room_response(rt60_s, direct_db, sample_rate, rng))
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class MeasuredRoom(Transform):
 
     responses: SoundFolder
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        response = self.responses.drawn(sample_rate, rng)
-        return _in_room(samples, response[int(np.abs(response).argmax()) :])
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        response = self.responses.draw(sample_rate, rng)
+        return _convolve_with_room(samples, response[int(np.abs(response).argmax()) :])
 
 
-def made_response(rt60_s: float, direct_db: float, sample_rate: int, rng: np.random.Generator) -> Samples:
+def make_room_response(rt60_s: float, direct_db: float, sample_rate: int, rng: np.random.Generator) -> Samples:
     """Return an impulse response `(rt60_s * sample_rate,)`: 1, then the tail."""
     n_samples = max(2, round(rt60_s * sample_rate))
     decay = 10 ** (-3 * np.arange(n_samples) / sample_rate / rt60_s)  # 60 dB are a factor of 1000
@@ -54,7 +54,7 @@ def made_response(rt60_s: float, direct_db: float, sample_rate: int, rng: np.ran
     return tail.astype(np.float32)
 
 
-def _in_room(samples: Samples, response: Samples) -> Samples:
+def _convolve_with_room(samples: Samples, response: Samples) -> Samples:
     reverberant = torchaudio.functional.fftconvolve(torch.tensor(samples), torch.tensor(response))
     cut: Samples = reverberant[: len(samples)].numpy()
     return cut * np.float32(rms(samples) / max(rms(cut), 1e-12))

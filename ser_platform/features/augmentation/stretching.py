@@ -11,8 +11,16 @@ import numpy as np
 import torch
 import torchaudio
 
-from ser_platform.corpora.audio.reader import SILENCE
-from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn, fitted, rms
+from ser_platform.corpora.audio.reader import SILENCE_PEAK
+from ser_platform.features.augmentation.transform import (
+    Range,
+    Samples,
+    Transform,
+    check_range,
+    draw_uniform,
+    fit_length,
+    rms,
+)
 
 WINDOW_S = 0.032  # s; of the phase vocoder, some pitch periods of any voice
 # torchaudio's kernels grow with both parts of the ratio: 2 semitones at 16 kHz, as its own pitch_shift resamples them,
@@ -36,9 +44,9 @@ class Speed(Transform):
         for factor in self.factors:
             check_range("factors", (factor, factor), 0.5, 2)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         factor = self.factors[int(rng.integers(len(self.factors)))]
-        return _resampled(samples, Fraction(factor).limit_denominator(LARGEST_DENOMINATOR))
+        return _resample(samples, Fraction(factor).limit_denominator(LARGEST_DENOMINATOR))
 
 
 @dataclass(frozen=True)
@@ -53,8 +61,8 @@ class Tempo(Transform):
     def __post_init__(self) -> None:
         check_range("rate", self.rate, 0.5, 2)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        return _stretched(samples, sample_rate, drawn(self.rate, rng))
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        return _stretch(samples, sample_rate, draw_uniform(self.rate, rng))
 
 
 @dataclass(frozen=True)
@@ -66,20 +74,20 @@ class Pitch(Transform):
     def __post_init__(self) -> None:
         check_range("semitones", self.semitones, -12, 12)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        ratio = Fraction(2 ** (drawn(self.semitones, rng) / 12)).limit_denominator(LARGEST_DENOMINATOR)
-        slow = _stretched(samples, sample_rate, 1 / float(ratio))
-        return fitted(_resampled(slow, ratio), len(samples))
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        ratio = Fraction(2 ** (draw_uniform(self.semitones, rng) / 12)).limit_denominator(LARGEST_DENOMINATOR)
+        slow = _stretch(samples, sample_rate, 1 / float(ratio))
+        return fit_length(_resample(slow, ratio), len(samples))
 
 
-def _resampled(samples: Samples, factor: Fraction) -> Samples:
+def _resample(samples: Samples, factor: Fraction) -> Samples:
     """Return the samples played `factor` times as fast."""
     resample = torchaudio.functional.resample
     resampled: Samples = resample(torch.tensor(samples), factor.numerator, factor.denominator).numpy()
     return resampled
 
 
-def _stretched(samples: Samples, sample_rate: int, rate: float) -> Samples:
+def _stretch(samples: Samples, sample_rate: int, rate: float) -> Samples:
     """Return the samples `rate` times as fast at the same pitch and level, `(round(n_samples / rate),)`."""
     hop = max(1, round(WINDOW_S / 4 * sample_rate))
     n_fft = 4 * hop
@@ -90,4 +98,4 @@ def _stretched(samples: Samples, sample_rate: int, rate: float) -> Samples:
     stretched = torchaudio.functional.phase_vocoder(spectrum, rate, advance)
     waveform: Samples = torch.istft(stretched, n_fft, hop, window=window, length=round(len(samples) / rate)).numpy()
     # Frames whose phases do not quite agree any more cancel a little: about 1 dB.
-    return (waveform * (rms(samples) / max(rms(waveform), SILENCE * rms(samples)))).astype(np.float32)
+    return (waveform * (rms(samples) / max(rms(waveform), SILENCE_PEAK * rms(samples)))).astype(np.float32)

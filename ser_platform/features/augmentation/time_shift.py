@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ser_platform.corpora.audio.reader import SILENCE
-from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, drawn
+from ser_platform.corpora.audio.reader import SILENCE_PEAK
+from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, draw_uniform
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class TimeShift(Transform):
     def __post_init__(self) -> None:
         check_range("seconds", self.seconds, -60, 60)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         loudest = int(np.abs(samples).argmax())
-        shift = round(drawn(self.seconds, rng) * sample_rate)
+        shift = round(draw_uniform(self.seconds, rng) * sample_rate)
         shift = min(max(shift, -loudest), len(samples) - 1 - loudest)
         moved = np.zeros_like(samples)
         moved[max(shift, 0) : len(samples) + min(shift, 0)] = samples[max(-shift, 0) : len(samples) - max(shift, 0)]
@@ -35,15 +35,15 @@ class RandomCrop(Transform):
     def __post_init__(self) -> None:
         check_range("seconds", (self.seconds, self.seconds), 0.1, 120)
 
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        return loud_part(samples, min(len(samples), round(self.seconds * sample_rate)), rng)
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        return draw_loud_part(samples, min(len(samples), round(self.seconds * sample_rate)), rng)
 
 
-def loud_part(samples: Samples, n_samples: int, rng: np.random.Generator) -> Samples:
+def draw_loud_part(samples: Samples, n_samples: int, rng: np.random.Generator) -> Samples:
     """Return `n_samples` in a row from a random place; from around the loudest sample where that place is silent."""
     last = len(samples) - n_samples
     first = int(rng.integers(last + 1))
-    if np.abs(samples[first : first + n_samples]).max() < SILENCE * np.abs(samples).max():
+    if np.abs(samples[first : first + n_samples]).max() < SILENCE_PEAK * np.abs(samples).max():
         loudest = int(np.abs(samples).argmax())
         first = int(rng.integers(max(0, loudest - n_samples + 1), min(loudest, last) + 1))
     return samples[first : first + n_samples]

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio.reader import SILENCE
+from ser_platform.corpora.audio.reader import SILENCE_PEAK
 from ser_platform.errors import BadAudio
 from ser_platform.features.augmentation.sounds import SoundFolder
 from ser_platform.files import digest_of
@@ -35,7 +35,7 @@ class Transform(ABC):
     @property
     def key(self) -> str:
         """A digest of class, fields and version."""
-        values = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        values = {field.name: _to_json_value(getattr(self, field.name)) for field in fields(self)}
         return digest_of({"transform": type(self).__name__, "fields": values, "version": self.version}, KEY_LENGTH)
 
     def __call__(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
@@ -49,16 +49,16 @@ class Transform(ABC):
             raise ValueError(f"samples must be mono (n_samples,) float32, got {samples.shape} {samples.dtype}")
         name = type(self).__name__
         before = _peak(samples, f"before {name}")
-        changed = np.ascontiguousarray(self._changed(samples, sample_rate, rng), dtype=np.float32)
-        if _peak(changed, f"after {name}") < SILENCE * before:
+        changed = np.ascontiguousarray(self._apply(samples, sample_rate, rng), dtype=np.float32)
+        if _peak(changed, f"after {name}") < SILENCE_PEAK * before:
             raise BadAudio("clip", f"is silent after {name}")
         return changed
 
     @abstractmethod
-    def _changed(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples: ...
+    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples: ...
 
 
-def drawn(bounds: Range, rng: np.random.Generator) -> float:
+def draw_uniform(bounds: Range, rng: np.random.Generator) -> float:
     """Return a value of a range."""
     return float(rng.uniform(*bounds))
 
@@ -79,7 +79,7 @@ def rms(samples: Samples) -> float:
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
 
 
-def fitted(samples: Samples, n_samples: int) -> Samples:
+def fit_length(samples: Samples, n_samples: int) -> Samples:
     """Return the first `n_samples`, zeros behind a shorter clip: what resampling there and back loses or adds."""
     return np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
 
@@ -91,10 +91,10 @@ def _peak(samples: Samples, when: str) -> float:
     return peak
 
 
-def _plain(value: object) -> object:
+def _to_json_value(value: object) -> object:
     """Return a field as JSON knows it; (15, 30) and (15.0, 30.0) are one range, a folder is what it holds."""
     if isinstance(value, SoundFolder):
         return value.digest
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_to_json_value(item) for item in value]
     return float(value) if isinstance(value, int | float) else value

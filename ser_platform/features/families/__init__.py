@@ -1,6 +1,6 @@
 """Families of frame features. `FAMILIES` names them all, `FEATURE_SETS` those that are stored of every clip."""
 
-from ser_platform.features.families.encoded import encoded_family
+from ser_platform.features.families.encoded import find_encoder_family
 from ser_platform.features.families.family import Delta, Family
 from ser_platform.features.families.pitch import F0
 from ser_platform.features.families.presets import PRESETS
@@ -35,7 +35,7 @@ FEATURE_SETS: dict[str, Family] = {
 }
 
 
-class Families(dict[str, Family]):
+class FamilyRegistry(dict[str, Family]):
     """Families by name; those of pretrained encoders are found when asked for, and not listed.
 
     `NAME@DIGEST.statistics` and `NAME@DIGEST.frames` are of the encoder `NAME`; without a digest, of the one that is
@@ -43,14 +43,14 @@ class Families(dict[str, Family]):
     """
 
     def __missing__(self, name: str) -> Family:
-        found = encoded_family(name)
+        found = find_encoder_family(name)
         if found is None:
             raise KeyError(name)
         return found
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or (isinstance(name, str) and encoded_family(name) is not None)
+        return super().__contains__(name) or (isinstance(name, str) and find_encoder_family(name) is not None)
 
 
 # Everything that has a name. What is in FEATURE_SETS is stored of every clip, the rest when asked for.
-FAMILIES = Families({name: preset.family for name, preset in PRESETS.items()} | FEATURE_SETS)
+FAMILIES = FamilyRegistry({name: preset.family for name, preset in PRESETS.items()} | FEATURE_SETS)

@@ -40,8 +40,8 @@ class Stft:
         return self.sample_rate / self.n_fft
 
 
-SPEECH = Stft()  # what the frame families share, so that a feature set is columns side by side
-LIBROSA = Stft(22_050, 2048, 2048, 512)  # the defaults of every `librosa.feature` function
+SPEECH_STFT = Stft()  # what the frame families share, so that a feature set is columns side by side
+LIBROSA_STFT = Stft(22_050, 2048, 2048, 512)  # the defaults of every `librosa.feature` function
 
 
 class Analysis:
@@ -61,16 +61,16 @@ class Analysis:
         for clip in self.clips:
             if clip.samples.ndim != 1:
                 raise ValueError(f"waveform must be mono (n_samples,), got shape {clip.samples.shape}")
-        self._known: dict[Hashable, Tensor] = {}
+        self._cache: dict[Hashable, Tensor] = {}
         self._lengths: dict[int, list[int]] = {}
 
-    def of(self, family: Callable[["Analysis"], Tensor]) -> Tensor:
+    def compute(self, family: Callable[["Analysis"], Tensor]) -> Tensor:
         """Return the features of a family, computed once however many families build on it."""
-        return self._once(family, lambda: family(self))
+        return self._compute_once(family, lambda: family(self))
 
     def waveform(self, sample_rate: int) -> Tensor:
         """Return the samples at a rate in Hz, `(n_samples,)` or `(n_clips, n_samples)`."""
-        return self._once(sample_rate, lambda: self._loaded(sample_rate))
+        return self._compute_once(sample_rate, lambda: self._load_waveforms(sample_rate))
 
     def lengths(self, sample_rate: int) -> list[int]:
         """Return the samples of each clip at a rate in Hz."""
@@ -81,34 +81,34 @@ class Analysis:
         """Return the frames of each clip."""
         return [1 + length // stft.hop_length for length in self.lengths(stft.sample_rate)]
 
-    def padded(self, sample_rate: int, frame_length: int) -> Tensor:
+    def padded_waveform(self, sample_rate: int, frame_length: int) -> Tensor:
         """Return the samples with zeros at both ends, so that `unfold` gives frames centred on their hop."""
         half = frame_length // 2
         key = ("padded", sample_rate, frame_length)
         ends = (half, frame_length - half)
-        return self._once(key, lambda: torch.nn.functional.pad(self.waveform(sample_rate), ends))
+        return self._compute_once(key, lambda: torch.nn.functional.pad(self.waveform(sample_rate), ends))
 
     def frames(self, sample_rate: int, frame_length: int, hop_length: int) -> Tensor:
         """Return centred frames `(..., n_frames, frame_length)`, zeros beyond the ends, as many as a spectrum has."""
-        return self.framed(self.padded(sample_rate, frame_length), sample_rate, frame_length, hop_length)
+        return self.cut_frames(self.padded_waveform(sample_rate, frame_length), sample_rate, frame_length, hop_length)
 
-    def framed(self, padded: Tensor, sample_rate: int, frame_length: int, hop_length: int) -> Tensor:
-        """Return frames `(..., n_frames, frame_length)` of what was made from `padded` samples."""
+    def cut_frames(self, padded: Tensor, sample_rate: int, frame_length: int, hop_length: int) -> Tensor:
+        """Return frames `(..., n_frames, frame_length)` of what was made from `padded_waveform` samples."""
         n_frames = 1 + max(self.lengths(sample_rate)) // hop_length
         return padded.unfold(-1, frame_length, hop_length)[..., :n_frames, :]
 
     def frame_power(self, sample_rate: int, frame_length: int, hop_length: int) -> Tensor:
         """Return the mean square of each of `frames`, `(..., n_frames, 1)`."""
-        squares = self.padded(sample_rate, frame_length).square()
-        return self.framed(squares, sample_rate, frame_length, hop_length).mean(-1, keepdim=True)
+        squares = self.padded_waveform(sample_rate, frame_length).square()
+        return self.cut_frames(squares, sample_rate, frame_length, hop_length).mean(-1, keepdim=True)
 
     def magnitude(self, stft: Stft) -> Tensor:
         """Return the magnitude spectrum `(..., n_frames, n_bins)`, 0 past a clip's last frame."""
-        return self._once(("magnitude", stft), lambda: self._spectrum(stft))
+        return self._compute_once(("magnitude", stft), lambda: self._spectrum(stft))
 
     def power(self, stft: Stft) -> Tensor:
         """Return the power spectrum `(..., n_frames, n_bins)`."""
-        return self._once(("power", stft), lambda: self.magnitude(stft).square())
+        return self._compute_once(("power", stft), lambda: self.magnitude(stft).square())
 
     def mel(self, stft: Stft, n_mels: int) -> Tensor:
         """Return mel energies `(..., n_frames, n_mels)`."""
@@ -118,32 +118,32 @@ class Analysis:
             filters = mel_filters(stft.sample_rate, stft.n_fft, n_mels, self.device)
             return torch.cat([power[..., first:last] @ weights for first, last, weights in filters], dim=-1)
 
-        return self._once(("mel", stft, n_mels), filtered)
+        return self._compute_once(("mel", stft, n_mels), filtered)
 
     def log_mel(self, stft: Stft, n_mels: int) -> Tensor:
         """Return natural-log mel energies `(..., n_frames, n_mels)`."""
-        return self._once(("log", stft, n_mels), lambda: self.mel(stft, n_mels).clamp_min(AMIN).log())
+        return self._compute_once(("log", stft, n_mels), lambda: self.mel(stft, n_mels).clamp_min(AMIN).log())
 
     def decibel_mel(self, stft: Stft, n_mels: int, ref: str, top_db: float | None) -> Tensor:
         """Return mel energies in decibels `(..., n_frames, n_mels)`; see `decibels`."""
         key = ("decibels", stft, n_mels, ref, top_db)
-        return self._once(key, lambda: decibels(self.mel(stft, n_mels), ref, top_db))
+        return self._compute_once(key, lambda: decibels(self.mel(stft, n_mels), ref, top_db))
 
     def total(self, stft: Stft) -> Tensor:
         """Return the sum of each frame's magnitudes, `(..., n_frames, 1)`."""
-        return self._once(("total", stft), lambda: self.magnitude(stft).sum(-1, keepdim=True))
+        return self._compute_once(("total", stft), lambda: self.magnitude(stft).sum(-1, keepdim=True))
 
-    def within(self, counts: list[int]) -> Tensor:
+    def frame_mask(self, counts: list[int]) -> Tensor:
         """Return which of the longest clip's rows each clip has, `(n_clips, n_rows)`."""
         return torch.arange(max(counts), device=self.device) < torch.tensor(counts, device=self.device)[:, None]
 
-    def _once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
+    def _compute_once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
 
-    def _loaded(self, sample_rate: int) -> Tensor:
-        clips = [clip.waveform if sample_rate == SAMPLE_RATE else clip.at(sample_rate) for clip in self.clips]
+    def _load_waveforms(self, sample_rate: int) -> Tensor:
+        clips = [clip.waveform if sample_rate == SAMPLE_RATE else clip.resample(sample_rate) for clip in self.clips]
         self._lengths[sample_rate] = [len(samples) for samples in clips]
         if not self.is_batch:
             return torch.from_numpy(clips[0]).to(self.device)
@@ -154,8 +154,8 @@ class Analysis:
 
     def _spectrum(self, stft: Stft) -> Tensor:
         # A window in the middle of n_fft zeros has the magnitudes of the window alone: only the phase differs.
-        samples = self.padded(stft.sample_rate, stft.win_length).to(_precise(self.device))
-        frames = self.framed(samples, stft.sample_rate, stft.win_length, stft.hop_length)
+        samples = self.padded_waveform(stft.sample_rate, stft.win_length).to(_transform_dtype(self.device))
+        frames = self.cut_frames(samples, stft.sample_rate, stft.win_length, stft.hop_length)
         window = _window(stft.window, stft.win_length, self.device)
         magnitude = torch.empty((*frames.shape[:-1], stft.n_bins), device=self.device)
         block = frames.shape[-2] if self.device.type != "cpu" else FRAMES_IN_CACHE
@@ -165,7 +165,7 @@ class Analysis:
         counts = self.frame_counts(stft)
         if min(counts) < max(counts):
             # The frames after a clip's last one overlap its end: their level must not count as the clip's.
-            magnitude *= self.within(counts)[:, :, None]
+            magnitude *= self.frame_mask(counts)[:, :, None]
         return magnitude
 
 
@@ -184,7 +184,7 @@ def magnitude(spectrum: Tensor) -> Tensor:
     return out
 
 
-def _precise(device: torch.device) -> torch.dtype:
+def _transform_dtype(device: torch.device) -> torch.dtype:
     """Return the type of a transform: in single precision its rounding would fill the valleys of a loud spectrum."""
     return torch.float32 if device.type == "mps" else torch.float64  # MPS has no double precision
 
@@ -208,5 +208,5 @@ def decibels(power: Tensor, ref: str = "one", top_db: float | None = 80.0) -> Te
 @lru_cache
 def _window(name: str, win_length: int, device: torch.device) -> Tensor:
     return {"hann": torch.hann_window, "hamming": torch.hamming_window}[name](
-        win_length, dtype=_precise(device), device=device
+        win_length, dtype=_transform_dtype(device), device=device
     )

@@ -13,18 +13,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, keep, loud_frames
+from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, find_loud_frames, save_encoder
 from ser_platform.errors import UserError
 from ser_platform.features.families.analysis import Analysis
 from ser_platform.features.families.family import Family
 
-STATISTICS, FRAMES = "statistics", "frames"
-BLOCKS = ("mean", "std", "loud_mean", "loud_std")  # of EncoderStatistics
+STATISTICS_KIND, FRAMES_KIND = "statistics", "frames"
+STATISTICS_BLOCKS = ("mean", "std", "loud_mean", "loud_std")  # of EncoderStatistics
 LEAST_VARIANCE = 1e-10  # of a state that is the same in every frame
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncoderFamily:
     """What families of an encoder share.
 
     Attributes:
@@ -44,7 +44,7 @@ class Encoded:
     hop_s: float
 
     @classmethod
-    def of(cls, encoder: Encoder) -> "Encoded":
+    def from_encoder(cls, encoder: Encoder) -> "EncoderFamily":
         """Return the family of an encoder."""
         return cls(encoder.label, encoder.n_states, encoder.width, encoder.sample_rate, encoder.frame_s)
 
@@ -60,20 +60,20 @@ class Encoded:
         """Return the states `(n_clips, n_frames, n_states, width)` of clips, and how many frames each has."""
         waveforms = analysis.waveform(self.sample_rate)
         lengths = torch.tensor(analysis.lengths(self.sample_rate), device=waveforms.device)
-        states: tuple[Tensor, Tensor] = _listening(self.encoder, str(waveforms.device))(
+        states: tuple[Tensor, Tensor] = _load_encoder(self.encoder, str(waveforms.device))(
             waveforms if analysis.is_batch else waveforms[None], lengths
         )
         return states
 
 
 @dataclass(frozen=True)
-class EncoderStatistics(Encoded):
+class EncoderStatistics(EncoderFamily):
     """One row a clip: the mean over its frames of every number of every hidden state, then their deviations; then both
     over its loud frames alone, those within 30 dB of its loudest one: without pauses, whose share is the speaker's.
     """
 
     version: ClassVar[int] = 2
-    kind: ClassVar[str] = STATISTICS
+    kind: ClassVar[str] = STATISTICS_KIND
 
     @property
     def frame_s(self) -> float:
@@ -81,13 +81,13 @@ class EncoderStatistics(Encoded):
 
     @property
     def n_features(self) -> int:
-        return len(BLOCKS) * self.n_states * self.width
+        return len(STATISTICS_BLOCKS) * self.n_states * self.width
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        return tuple(name for block in BLOCKS for name in self._columns(f"{block}_"))
+        return tuple(name for block in STATISTICS_BLOCKS for name in self._columns(f"{block}_"))
 
-    def rows(self, analysis: Analysis) -> list[int]:
+    def count_rows(self, analysis: Analysis) -> list[int]:
         return [1] * len(analysis.clips)
 
     def __call__(self, analysis: Analysis) -> Tensor:
@@ -103,7 +103,7 @@ class EncoderStatistics(Encoded):
     def _row(self, frames: Tensor, samples: Tensor) -> Tensor:
         loud = frames
         if math.isfinite(self.hop_s):
-            loud = frames[loud_frames(samples, len(frames), round(self.hop_s * self.sample_rate))]
+            loud = frames[find_loud_frames(samples, len(frames), round(self.hop_s * self.sample_rate))]
         return torch.cat([*_mean_and_std(frames), *_mean_and_std(loud)])[None]
 
 
@@ -113,14 +113,14 @@ def _mean_and_std(frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class EncoderFrames(Encoded):
+class EncoderFrames(EncoderFamily):
     """Every frame: the numbers of all its hidden states side by side; meant to be stored as float16.
 
     Raises:
         UserError: the encoder's frames do not follow from the samples.
     """
 
-    kind: ClassVar[str] = FRAMES
+    kind: ClassVar[str] = FRAMES_KIND
 
     def __post_init__(self) -> None:
         if math.isinf(self.hop_s):
@@ -138,9 +138,9 @@ class EncoderFrames(Encoded):
     def column_names(self) -> tuple[str, ...]:
         return self._columns()
 
-    def rows(self, analysis: Analysis) -> list[int]:
+    def count_rows(self, analysis: Analysis) -> list[int]:
         lengths = torch.tensor(analysis.lengths(self.sample_rate))
-        counts: list[int] = _listening(self.encoder, str(analysis.device)).frame_counts(lengths).tolist()
+        counts: list[int] = _load_encoder(self.encoder, str(analysis.device)).frame_counts(lengths).tolist()
         return counts
 
     def __call__(self, analysis: Analysis) -> Tensor:
@@ -152,33 +152,33 @@ class EncoderFrames(Encoded):
 
 
 KINDS: dict[str, type[EncoderStatistics] | type[EncoderFrames]] = {
-    STATISTICS: EncoderStatistics,
-    FRAMES: EncoderFrames,
+    STATISTICS_KIND: EncoderStatistics,
+    FRAMES_KIND: EncoderFrames,
 }
 
 
-def encoded_name(backbone: str, kind: str) -> str:
+def encoder_family_name(backbone: str, kind: str) -> str:
     """Return the name in `FAMILIES` of an encoder's family; `kind` is STATISTICS or FRAMES.
 
     Raises:
         UserError: there is no such encoder.
     """
-    return f"{find_encoder(backbone).pinned}.{kind}"
+    return f"{find_encoder(backbone).pinned_name}.{kind}"
 
 
-def is_encoded(name: str) -> bool:
+def is_encoder_family_name(name: str) -> bool:
     """Tell whether a family's name is `ENCODER.KIND`; whether there is such an encoder is not asked."""
     spelled, _, kind = name.rpartition(".")
     return bool(spelled) and kind in KINDS
 
 
-def encoded_family(name: str) -> Family | None:
+def find_encoder_family(name: str) -> Family | None:
     """Return the family called `ENCODER.KIND`, None where the name is no such one.
 
     Raises:
         UserError: there is no such encoder, or it has no such family.
     """
-    if not is_encoded(name):
+    if not is_encoder_family_name(name):
         return None
     spelled, _, kind = name.rpartition(".")
     return _family(kind, find_encoder(spelled).label, spelled)
@@ -186,10 +186,10 @@ def encoded_family(name: str) -> Family | None:
 
 @lru_cache(maxsize=32)
 def _family(kind: str, label: str, spelled: str) -> Family:
-    return KINDS[kind].of(find_encoder(spelled))  # type: ignore[return-value]
+    return KINDS[kind].from_encoder(find_encoder(spelled))  # type: ignore[return-value]
 
 
-def family_described(about: Mapping[str, Any]) -> Family | None:
+def parse_family_description(about: Mapping[str, Any]) -> Family | None:
     """Return the family of an encoder that a stored part was described by; it needs no encoder. None for another."""
     kinds = {kind.__name__: kind for kind in KINDS.values()}
     kind = kinds.get(str(about.get("kind")))
@@ -201,14 +201,14 @@ def family_described(about: Mapping[str, Any]) -> Family | None:
         return None  # of another version
 
 
-def keep_encoders(names: Iterable[str]) -> None:
+def save_encoders(names: Iterable[str]) -> None:
     """Have other processes of this `SER_HOME` find the encoders of these families that came with a model."""
     for name in names:
-        if is_encoded(name):
-            keep(find_encoder(name.rpartition(".")[0]))
+        if is_encoder_family_name(name):
+            save_encoder(find_encoder(name.rpartition(".")[0]))
 
 
 @lru_cache(maxsize=2)
-def _listening(encoder: str, device: str) -> SpeechEncoder:
+def _load_encoder(encoder: str, device: str) -> SpeechEncoder:
     """Return the module of an encoder that computes features; a process has one."""
     return find_encoder(encoder).load().requires_grad_(False).to(device)

@@ -6,8 +6,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from ser_platform.features.families.analysis import SPEECH, Analysis, Stft
-from ser_platform.features.families.filters import slopes
+from ser_platform.features.families.analysis import SPEECH_STFT, Analysis, Stft
+from ser_platform.features.families.filters import savgol_weights
 
 
 class Family(Protocol):
@@ -32,23 +32,23 @@ class Family(Protocol):
     @property
     def column_names(self) -> tuple[str, ...]: ...
 
-    def rows(self, analysis: Analysis) -> list[int]:
+    def count_rows(self, analysis: Analysis) -> list[int]:
         """Return how many rows each clip has."""
 
     def __call__(self, analysis: Analysis) -> Tensor:
         """Return `(n_frames, n_features)` of a clip, `(n_clips, n_frames, n_features)` of a batch."""
 
 
-def numbered(name: str, n_features: int) -> tuple[str, ...]:
+def number_columns(name: str, n_features: int) -> tuple[str, ...]:
     """Return a column name for each of `n_features`: `mel_0`, `mel_1`, ..."""
     return tuple(f"{name}_{number}" for number in range(n_features))
 
 
 @dataclass(frozen=True)
-class Framed:
+class StftFamily:
     """A family whose rows are the frames of an `Stft`."""
 
-    stft: Stft = SPEECH
+    stft: Stft = SPEECH_STFT
 
     @property
     def sample_rate(self) -> int:
@@ -58,7 +58,7 @@ class Framed:
     def frame_s(self) -> float:
         return self.stft.frame_s
 
-    def rows(self, analysis: Analysis) -> list[int]:
+    def count_rows(self, analysis: Analysis) -> list[int]:
         return analysis.frame_counts(self.stft)
 
 
@@ -95,11 +95,11 @@ class Stack:
     def column_names(self) -> tuple[str, ...]:
         return tuple(name for member in self.members for name in member.column_names)
 
-    def rows(self, analysis: Analysis) -> list[int]:
-        return self.members[0].rows(analysis)
+    def count_rows(self, analysis: Analysis) -> list[int]:
+        return self.members[0].count_rows(analysis)
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        return torch.cat([analysis.of(member) for member in self.members], dim=-1)
+        return torch.cat([analysis.compute(member) for member in self.members], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -131,15 +131,15 @@ class Delta:
     def column_names(self) -> tuple[str, ...]:
         return tuple(f"{name}_delta{'' if self.order == 1 else self.order}" for name in self.family.column_names)
 
-    def rows(self, analysis: Analysis) -> list[int]:
-        return self.family.rows(analysis)
+    def count_rows(self, analysis: Analysis) -> list[int]:
+        return self.family.count_rows(analysis)
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        values, half = analysis.of(self.family), self.width // 2
-        rows = torch.tensor(self.rows(analysis), device=values.device)[:, None]
+        values, half = analysis.compute(self.family), self.width // 2
+        rows = torch.tensor(self.count_rows(analysis), device=values.device)[:, None]
         frame = torch.arange(-half, values.shape[-2] + half, device=values.device)
         extended = _take(values, frame.clamp_min(0).minimum(rows - 1))
-        changes = extended.unfold(-2, self.width, 1) @ slopes(self.width, self.order, values.device)
+        changes = extended.unfold(-2, self.width, 1) @ savgol_weights(self.width, self.order, values.device)
         # The derivative of a fit is the same all over its window: the ends have that of the nearest full one.
         nearest = frame[half:-half].clamp_min(half).minimum(rows - 1 - half)
         return _take(changes, torch.where(rows >= self.width, nearest, frame[half:-half]))

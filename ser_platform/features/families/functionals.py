@@ -52,13 +52,13 @@ class Functionals:
     def column_names(self) -> tuple[str, ...]:
         return tuple(_smile(self.parameter_set).feature_names)
 
-    def rows(self, analysis: Analysis) -> list[int]:
+    def count_rows(self, analysis: Analysis) -> list[int]:
         return [1] * len(analysis.clips)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         smile = _smile(self.parameter_set)
         clips = [
-            smile.process_signal(clip.at(self.sample_rate), self.sample_rate).to_numpy(np.float32)
+            smile.process_signal(clip.resample(self.sample_rate), self.sample_rate).to_numpy(np.float32)
             for clip in analysis.clips
         ]
         values = torch.nan_to_num(torch.from_numpy(np.stack(clips)), posinf=0.0, neginf=0.0).to(analysis.device)

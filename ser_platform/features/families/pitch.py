@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from ser_platform.features.families.analysis import AMIN, Analysis, magnitude
-from ser_platform.features.families.family import Framed
+from ser_platform.features.families.family import StftFamily
 
 FRAMES_IN_CACHE = 128  # frames of 1024, their spectra and their correlations are 3 MB
 TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
-class F0(Framed):
+class F0(StftFamily):
     """Fundamental frequency in Hz, 0 in unvoiced frames, and voicing: 1 - aperiodicity, in [0, 1], 0 in silence.
 
     Only the hop and the rate of `stft` are used: a frame must hold two periods of `lowest_hz`.
@@ -50,7 +50,7 @@ class F0(Framed):
     def _pitch(self, frames: Tensor, is_silent: Tensor) -> Tensor:
         shortest, longest = self.lags
         aperiodicity = normalised_difference(frames, longest)[..., shortest - 1 :]
-        lag = first_trough(aperiodicity, self.trough)
+        lag = find_first_trough(aperiodicity, self.trough)
         hertz = self.stft.sample_rate / (shortest + lag + _refinement(aperiodicity, lag))
         at_lag = aperiodicity.gather(-1, lag).masked_fill_(is_silent, 1.0)
         return torch.cat((torch.where(at_lag < self.unvoiced, hertz, 0.0), (1 - at_lag).clamp(0, 1)), dim=-1)
@@ -74,7 +74,7 @@ def normalised_difference(frames: Tensor, longest: int) -> Tensor:
     return (difference * lags).div_(difference.cumsum(-1).add_(TINY))
 
 
-def first_trough(aperiodicity: Tensor, threshold: float) -> Tensor:
+def find_first_trough(aperiodicity: Tensor, threshold: float) -> Tensor:
     """Return the index `(..., 1)` of the first local minimum under `threshold`, else of the smallest value: step 4."""
     inside = aperiodicity[..., 1:-1]
     is_trough = torch.zeros_like(aperiodicity, dtype=torch.bool)

@@ -5,7 +5,7 @@ What a system does with them over time (means, windows) is a view: it is said he
 
 from dataclasses import dataclass
 
-from ser_platform.features.families.analysis import LIBROSA, Stft
+from ser_platform.features.families.analysis import LIBROSA_STFT, Stft
 from ser_platform.features.families.family import Family, Stack
 from ser_platform.features.families.functionals import Functionals
 from ser_platform.features.families.spectral import (
@@ -22,8 +22,8 @@ from ser_platform.features.families.spectral import (
 )
 from ser_platform.features.families.temporal import Rms, Waveform, Zcr
 
-CHUNKS = Stft(48_000, 1024, 512, 256, "hamming")
-BASE = (Mfcc(LIBROSA, 128, 40, "db"), Chroma(LIBROSA), MelPower(LIBROSA))
+CHUNKS_STFT = Stft(48_000, 1024, 512, 256, "hamming")
+BASE = (Mfcc(LIBROSA_STFT, 128, 40, "db"), Chroma(LIBROSA_STFT), MelPower(LIBROSA_STFT))
 
 
 @dataclass(frozen=True)
@@ -40,33 +40,33 @@ TUTORIAL = "x4nth055/emotion-recognition-using-speech (there: chroma of the magn
 PRESETS: dict[str, Preset] = {
     "vector180": Preset(Stack(BASE), TUTORIAL, MEANS),
     "vector184": Preset(
-        Stack((*BASE, Zcr(LIBROSA), Centroid(LIBROSA), Rolloff(LIBROSA), Bandwidth(LIBROSA))),
+        Stack((*BASE, Zcr(LIBROSA_STFT), Centroid(LIBROSA_STFT), Rolloff(LIBROSA_STFT), Bandwidth(LIBROSA_STFT))),
         "clip vectors of librosa's defaults, as in notebooks on RAVDESS, TESS, SAVEE and CREMA-D",
         MEANS,
     ),
     "vector193": Preset(
-        Stack((*BASE, Contrast(LIBROSA), Tonnetz(LIBROSA))),
+        Stack((*BASE, Contrast(LIBROSA_STFT), Tonnetz(LIBROSA_STFT))),
         f"{TUTORIAL}; tonnetz there of the harmonic part's constant-Q chroma",
         MEANS,
     ),
     "frames201": Preset(
         Stack(
             (
-                Mfcc(LIBROSA, 128, 50, "db"),
-                Centroid(LIBROSA),
-                Flatness(LIBROSA),
-                Chroma(LIBROSA),
-                MelPower(LIBROSA),
-                Contrast(LIBROSA),
-                Zcr(LIBROSA),
-                Rms(LIBROSA, "linear"),
+                Mfcc(LIBROSA_STFT, 128, 50, "db"),
+                Centroid(LIBROSA_STFT),
+                Flatness(LIBROSA_STFT),
+                Chroma(LIBROSA_STFT),
+                MelPower(LIBROSA_STFT),
+                Contrast(LIBROSA_STFT),
+                Zcr(LIBROSA_STFT),
+                Rms(LIBROSA_STFT, "linear"),
             )
         ),
         "frame sequences of librosa's defaults for recurrent networks",
         "every frame",
     ),
     "chunks128": Preset(
-        DecibelMel(CHUNKS, 128, "max"),
+        DecibelMel(CHUNKS_STFT, 128, "max"),
         "Data-Science-kosta/Speech-Emotion-Classification-with-PyTorch (there: decibels under the 3 s kept)",
         "skip 0.5 s, keep 3 s, windows of 128 frames every 64",
     ),

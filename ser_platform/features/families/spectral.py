@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from ser_platform.features.families.analysis import AMIN, Analysis, decibels
-from ser_platform.features.families.family import Framed, numbered
+from ser_platform.features.families.family import StftFamily, number_columns
 from ser_platform.features.families.filters import (
     bin_numbers,
     chroma_filters,
     contrast_bands,
-    cosines,
-    tonal_circles,
+    dct_matrix,
+    tonnetz_matrix,
 )
 
 TINY = torch.finfo(torch.float32).tiny  # of a silent frame nothing can be normalised
 
 
 @dataclass(frozen=True)
-class MelPower(Framed):
+class MelPower(StftFamily):
     """Mel energies, Slaney's mel scale and area normalisation (`melspectrogram`)."""
 
     version: ClassVar[int] = 1
@@ -33,14 +33,14 @@ class MelPower(Framed):
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        return numbered("mel", self.n_mels)
+        return number_columns("mel", self.n_mels)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         return analysis.mel(self.stft, self.n_mels)
 
 
 @dataclass(frozen=True)
-class LogMel(Framed):
+class LogMel(StftFamily):
     """Natural-log mel energies, Slaney's mel scale and area normalisation."""
 
     version: ClassVar[int] = 3
@@ -52,14 +52,14 @@ class LogMel(Framed):
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        return numbered("log_mel", self.n_mels)
+        return number_columns("log_mel", self.n_mels)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         return analysis.log_mel(self.stft, self.n_mels)
 
 
 @dataclass(frozen=True)
-class DecibelMel(Framed):
+class DecibelMel(StftFamily):
     """Mel energies in decibels (`power_to_db` of `melspectrogram`).
 
     `ref` is "one" (full scale), or "max" for decibels under the clip's loudest band; what is more than `top_db` under
@@ -77,14 +77,14 @@ class DecibelMel(Framed):
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        return numbered("mel_db", self.n_mels)
+        return number_columns("mel_db", self.n_mels)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         return analysis.decibel_mel(self.stft, self.n_mels, self.ref, self.top_db)
 
 
 @dataclass(frozen=True)
-class Mfcc(Framed):
+class Mfcc(StftFamily):
     """Mel-frequency cepstral coefficients: orthonormal DCT-II of the log-mel energies (Davis & Mermelstein, 1980).
 
     `scale` is "ln", or "db" for decibels with 80 dB of range (`mfcc`). All 40 are stored; using fewer is a view.
@@ -101,18 +101,18 @@ class Mfcc(Framed):
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        return numbered("mfcc", self.n_mfcc)
+        return number_columns("mfcc", self.n_mfcc)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         if self.scale == "db":
             levels = analysis.decibel_mel(self.stft, self.n_mels, "one", 80.0)
         else:
             levels = analysis.log_mel(self.stft, self.n_mels)
-        return levels @ cosines(self.n_mfcc, self.n_mels, levels.device)
+        return levels @ dct_matrix(self.n_mfcc, self.n_mels, levels.device)
 
 
 @dataclass(frozen=True)
-class Chroma(Framed):
+class Chroma(StftFamily):
     """Energy of the twelve pitch classes, of which a frame's largest is 1 (`chroma_stft` with `tuning=0`).
 
     The tuning is fixed: librosa's default estimates one from each clip, which for speech is noise, and takes most of
@@ -127,11 +127,11 @@ class Chroma(Framed):
 
     def __call__(self, analysis: Analysis) -> Tensor:
         energy = analysis.power(self.stft) @ chroma_filters(self.stft.sample_rate, self.stft.n_fft, analysis.device)
-        return _divided(energy, energy.amax(-1, keepdim=True))
+        return _divide_or_zero(energy, energy.amax(-1, keepdim=True))
 
 
 @dataclass(frozen=True)
-class Tonnetz(Framed):
+class Tonnetz(StftFamily):
     """Tonal centroids of the chroma: fifths, minor and major thirds (`tonnetz(chroma=chroma_stft)`)."""
 
     version: ClassVar[int] = 1
@@ -141,12 +141,12 @@ class Tonnetz(Framed):
     )
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        chroma = analysis.of(Chroma(self.stft))
-        return _divided(chroma, chroma.sum(-1, keepdim=True)) @ tonal_circles(chroma.device)
+        chroma = analysis.compute(Chroma(self.stft))
+        return _divide_or_zero(chroma, chroma.sum(-1, keepdim=True)) @ tonnetz_matrix(chroma.device)
 
 
 @dataclass(frozen=True)
-class Centroid(Framed):
+class Centroid(StftFamily):
     """Mean frequency in Hz, weighted by magnitude (`spectral_centroid`); 0 in silence."""
 
     version: ClassVar[int] = 1
@@ -156,11 +156,11 @@ class Centroid(Framed):
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
         bins = bin_numbers(self.stft.n_bins, magnitude.device)
-        return _divided((magnitude @ bins)[..., None], analysis.total(self.stft)) * self.stft.bin_hz
+        return _divide_or_zero((magnitude @ bins)[..., None], analysis.total(self.stft)) * self.stft.bin_hz
 
 
 @dataclass(frozen=True)
-class Bandwidth(Framed):
+class Bandwidth(StftFamily):
     """Standard deviation of frequency in Hz, weighted by magnitude (`spectral_bandwidth`); 0 in silence."""
 
     version: ClassVar[int] = 1
@@ -171,13 +171,13 @@ class Bandwidth(Framed):
         magnitude = analysis.magnitude(self.stft)
         bins = bin_numbers(self.stft.n_bins, magnitude.device)
         # Around the centroid: mean square minus squared mean would cancel for a narrow band of high frequency.
-        spread = (bins - analysis.of(Centroid(self.stft)) / self.stft.bin_hz).square_().mul_(magnitude)
-        variance = _divided(spread.sum(-1, keepdim=True), analysis.total(self.stft))
+        spread = (bins - analysis.compute(Centroid(self.stft)) / self.stft.bin_hz).square_().mul_(magnitude)
+        variance = _divide_or_zero(spread.sum(-1, keepdim=True), analysis.total(self.stft))
         return variance.sqrt() * self.stft.bin_hz
 
 
 @dataclass(frozen=True)
-class Rolloff(Framed):
+class Rolloff(StftFamily):
     """Frequency in Hz under which `share` of a frame's summed magnitude lies (`spectral_rolloff`); 0 in silence."""
 
     version: ClassVar[int] = 1
@@ -191,7 +191,7 @@ class Rolloff(Framed):
 
 
 @dataclass(frozen=True)
-class Flatness(Framed):
+class Flatness(StftFamily):
     """Geometric over arithmetic mean of the power, 1 for white noise and for silence (`spectral_flatness`)."""
 
     version: ClassVar[int] = 1
@@ -205,7 +205,7 @@ class Flatness(Framed):
 
 
 @dataclass(frozen=True)
-class Contrast(Framed):
+class Contrast(StftFamily):
     """Decibels from the weakest to the strongest bins of octave bands: up to 200 Hz, 400 Hz, ... (`spectral_contrast`).
 
     Source: Jiang et al. (2002), Music type classification by spectral contrast feature.
@@ -222,7 +222,7 @@ class Contrast(Framed):
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        return numbered("contrast_db", self.n_features)
+        return number_columns("contrast_db", self.n_features)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
@@ -250,6 +250,6 @@ def _extremes(magnitude: Tensor, bands: tuple[tuple[int, int, int], ...]) -> Ten
     return sums / torch.tensor([size for _, _, size in bands], device=sums.device)
 
 
-def _divided(values: Tensor, length: Tensor) -> Tensor:
+def _divide_or_zero(values: Tensor, length: Tensor) -> Tensor:
     """Return `values / length`, 0 where the frame is silent."""
     return values / length.clamp_min(TINY)

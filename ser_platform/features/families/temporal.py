@@ -8,13 +8,13 @@ from torch import Tensor
 
 from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.features.families.analysis import AMIN, Analysis
-from ser_platform.features.families.family import Framed
+from ser_platform.features.families.family import StftFamily
 
 ZERO = 1e-10  # amplitude that has no sign
 
 
 @dataclass(frozen=True)
-class Zcr(Framed):
+class Zcr(StftFamily):
     """Sign changes over samples of a frame, in [0, 1]; beyond its ends a clip goes on with its first and last sample.
 
     Source: `librosa.feature.zero_crossing_rate` with `frame_length` the window's.
@@ -26,13 +26,13 @@ class Zcr(Framed):
 
     def __call__(self, analysis: Analysis) -> Tensor:
         rate, frame_length = self.stft.sample_rate, self.stft.win_length
-        changes = _sign_changes(analysis.padded(rate, frame_length))
+        changes = _sign_changes(analysis.padded_waveform(rate, frame_length))
         # From padding to the first sample is no change, nor from the last to padding.
         before = frame_length // 2 - 1
         changes[..., before] = 0
         for clip, length in zip(changes.view(-1, changes.shape[-1]), analysis.lengths(rate), strict=True):
             clip[before + length] = 0
-        counts = analysis.framed(changes, rate, frame_length - 1, self.stft.hop_length).sum(-1, keepdim=True)
+        counts = analysis.cut_frames(changes, rate, frame_length - 1, self.stft.hop_length).sum(-1, keepdim=True)
         return counts / frame_length
 
 
@@ -46,7 +46,7 @@ def _sign_changes(samples: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Rms(Framed):
+class Rms(StftFamily):
     """Root mean square of a frame's samples; full scale is 1, or 0 for its natural log (`scale` "linear" or "ln").
 
     Source: `librosa.feature.rms` with `frame_length` the window's.
@@ -75,7 +75,7 @@ class Waveform:
     def frame_s(self) -> float:
         return 1 / self.sample_rate
 
-    def rows(self, analysis: Analysis) -> list[int]:
+    def count_rows(self, analysis: Analysis) -> list[int]:
         return analysis.lengths(self.sample_rate)
 
     def __call__(self, analysis: Analysis) -> Tensor:

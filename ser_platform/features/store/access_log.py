@@ -10,20 +10,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser_platform.features.store.shard import Part, split_digests
+from ser_platform.features.store.shard import Shard, split_digests
 from ser_platform.files import replacing
 
 
 @dataclass(frozen=True)
-class Use:
-    """Clips that some command needed; `note` is None for those that no finished command has asked for."""
+class ClipAccess:
+    """Clips that some command needed; `file` is None for those that no finished command has asked for."""
 
-    note: Path | None
-    used_at: float  # seconds since 1970
+    file: Path | None
+    accessed_at: float  # seconds since 1970
     clips: frozenset[bytes]
 
 
-def note_use(folder: Path, digests: Iterable[bytes]) -> None:
+def record_access(folder: Path, digests: Iterable[bytes]) -> None:
     """Note that these clips are needed now."""
     content = b"".join(sorted(set(digests)))
     note = folder / f"{hashlib.sha256(content).hexdigest()[:24]}.use"
@@ -34,11 +34,11 @@ def note_use(folder: Path, digests: Iterable[bytes]) -> None:
             temporary.write_bytes(content)
 
 
-def uses_of(folder: Path, parts: Iterable[Part]) -> list[Use]:
+def read_accesses(folder: Path, parts: Iterable[Shard]) -> list[ClipAccess]:
     """Return the uses of a folder's clips."""
     notes = [note for note in folder.glob("*.use") if note.name[0] != "."]
-    uses = [Use(note, note.stat().st_mtime, frozenset(split_digests(note.read_bytes()))) for note in notes]
+    uses = [ClipAccess(note, note.stat().st_mtime, frozenset(split_digests(note.read_bytes()))) for note in notes]
     noted = frozenset().union(*(use.clips for use in uses))
     stored = {digest: part.path.stat().st_mtime for part in parts for digest in part.hashes}
     rest = stored.keys() - noted
-    return [*uses, Use(None, max(stored[digest] for digest in rest), frozenset(rest))] if rest else uses
+    return [*uses, ClipAccess(None, max(stored[digest] for digest in rest), frozenset(rest))] if rest else uses

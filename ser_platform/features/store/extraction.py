@@ -1,8 +1,8 @@
 """Extraction: a job of some clips in, parts in the store and a word on each clip out.
 
 `extract` is a plain function of a job, and a job is small and can be sent anywhere; what maps it over jobs is passed to
-the store. On one machine that is `on_this_machine`; a cluster has a mapper of its own, and there the folder of the job
-must lie on storage that all nodes share.
+the store. On one machine that is `map_on_this_machine`; a cluster has a mapper of its own, and there the folder of the
+job must lie on storage that all nodes share.
 """
 
 import contextlib
@@ -24,27 +24,27 @@ from ser_platform.corpora.audio.reader import Audio, read_audio
 from ser_platform.errors import BadAudio
 from ser_platform.features.augmentation.recipes import RECIPES
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.computation import compute, family_key, label_of
-from ser_platform.features.store.index import Decoded
-from ser_platform.features.store.locks import reading
-from ser_platform.features.store.shard import Clip, parts_in, write_part
+from ser_platform.features.families.computation import compute_features, family_cache_key, family_label
+from ser_platform.features.store.index import DecodedClip
+from ser_platform.features.store.locks import hold_read_lock
+from ser_platform.features.store.shard import StoredClip, list_intact_shards, write_shard
 from ser_platform.settings import slots
 
-SHARD_CLIPS = 64
+CLIPS_PER_JOB = 64
 # Seconds until processes stand ready: the fork server imports torch once, the processes are copies of it. Each imports
 # the program's own main module again, which for `ser` is nothing, for a script whatever it imports.
 POOL_STARTS_S = 3.0
 
 
 @dataclass(frozen=True)
-class Source:
+class ClipSource:
     """Where a clip's audio is, and which copy of it is meant: 0 is the clip itself."""
 
     path: str
     start_s: float | None
     end_s: float | None
     recipe: str = ""
-    copy: int = 0
+    copy_index: int = 0
 
     def read(self) -> Audio:
         """Return the audio.
@@ -53,64 +53,64 @@ class Source:
             BadAudio: there is none that can be used.
         """
         audio = read_audio(Path(self.path), self.start_s, self.end_s)
-        return RECIPES[self.recipe].copy(audio, self.copy) if self.copy else audio
+        return RECIPES[self.recipe].make_copy(audio, self.copy_index) if self.copy_index else audio
 
 
 @dataclass(frozen=True)
-class Job:
+class ExtractionJob:
     """Clips to decode and the families to store of each, as `dtype` under `root`.
 
-    `first` is the place of its first clip among all. `run` names the call that made the job: what was stored before
-    that is not computed again.
+    `first_clip` is the place of its first clip among all. `run_id` names the call that made the job: what was stored
+    before that is not computed again.
     """
 
-    first: int
-    clips: tuple[Source, ...]
+    first_clip: int
+    clips: tuple[ClipSource, ...]
     names: tuple[str, ...]
     dtype: str
     root: Path
-    run: str
+    run_id: str
 
 
 @dataclass(frozen=True)
-class Done:
-    """What became of the clips of a job, in their order; `first` as in the job."""
+class ExtractionResult:
+    """What became of the clips of a job, in their order; `first_clip` as in the job."""
 
-    first: int
-    outcomes: tuple[Decoded | BadAudio, ...]
-
-
-Mapper = Callable[[Sequence[Job]], Iterator[Done]]  # results in any order
+    first_clip: int
+    outcomes: tuple[DecodedClip | BadAudio, ...]
 
 
-def folder_of(root: Path, name: str, dtype: str) -> Path:
+JobMapper = Callable[[Sequence[ExtractionJob]], Iterator[ExtractionResult]]  # results in any order
+
+
+def family_folder(root: Path, name: str, dtype: str) -> Path:
     """Return the folder of a family: its name, and the digest of all that its numbers depend on."""
-    return root / f"{family_key(name, FAMILIES[name])}-{dtype}"
+    return root / f"{family_cache_key(name, FAMILIES[name])}-{dtype}"
 
 
-def make_jobs(sources: Sequence[Source], names: Sequence[str], dtype: str, root: Path) -> list[Job]:
+def make_jobs(sources: Sequence[ClipSource], names: Sequence[str], dtype: str, root: Path) -> list[ExtractionJob]:
     """Deal clips into jobs."""
     run = uuid.uuid4().hex
     return [
-        Job(first, tuple(sources[first : first + SHARD_CLIPS]), tuple(names), dtype, root, run)
-        for first in range(0, len(sources), SHARD_CLIPS)
+        ExtractionJob(first, tuple(sources[first : first + CLIPS_PER_JOB]), tuple(names), dtype, root, run)
+        for first in range(0, len(sources), CLIPS_PER_JOB)
     ]
 
 
-def extract(job: Job) -> Done:
+def extract(job: ExtractionJob) -> ExtractionResult:
     """Decode the clips of a job, each once, and store the families that are not stored yet."""
     with _one_thread():
-        fresh, outcomes = _computed(job)
+        fresh, outcomes = _compute_missing(job)
     for name, clips in fresh.items():
         if clips:
-            write_part(folder_of(job.root, name, job.dtype), description(name), list(clips.values()))
-    return Done(job.first, tuple(outcomes))
+            write_shard(family_folder(job.root, name, job.dtype), describe_family(name), list(clips.values()))
+    return ExtractionResult(job.first_clip, tuple(outcomes))
 
 
-def _computed(job: Job) -> tuple[dict[str, dict[bytes, Clip]], list[Decoded | BadAudio]]:
+def _compute_missing(job: ExtractionJob) -> tuple[dict[str, dict[bytes, StoredClip]], list[DecodedClip | BadAudio]]:
     """Return what is to be stored of each family, by digest, and what became of each clip."""
-    fresh: dict[str, dict[bytes, Clip]] = {name: {} for name in job.names}
-    outcomes: list[Decoded | BadAudio] = []
+    fresh: dict[str, dict[bytes, StoredClip]] = {name: {} for name in job.names}
+    outcomes: list[DecodedClip | BadAudio] = []
     for source in job.clips:
         try:
             audio = source.read()
@@ -118,10 +118,10 @@ def _computed(job: Job) -> tuple[dict[str, dict[bytes, Clip]], list[Decoded | Ba
             outcomes.append(bad)
             continue
         digest = bytes.fromhex(audio.sha256)
-        wanted = [name for name in job.names if digest not in fresh[name] and digest not in _stored(job, name)]
-        for name, values in compute(audio, wanted, FAMILIES).items():
-            fresh[name][digest] = Clip.of(digest, values, job.dtype)
-        outcomes.append(Decoded(audio.sha256, audio.seconds))
+        wanted = [name for name in job.names if digest not in fresh[name] and digest not in _find_stored(job, name)]
+        for name, values in compute_features(audio, wanted, FAMILIES).items():
+            fresh[name][digest] = StoredClip.from_features(digest, values, job.dtype)
+        outcomes.append(DecodedClip(audio.sha256, audio.duration_s))
     return fresh, outcomes
 
 
@@ -136,37 +136,37 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def description(name: str) -> dict[str, object]:
+def describe_family(name: str) -> dict[str, object]:
     """Return what a part says of its family."""
     family = FAMILIES[name]
     parameters = asdict(family)  # type: ignore[call-overload]
-    kind, label = type(family).__name__, label_of(name, family)
+    kind, label = type(family).__name__, family_label(name, family)
     return {"family": label, "kind": kind, "version": family.version, "parameters": parameters}
 
 
-def _stored(job: Job, name: str) -> frozenset[bytes]:
-    return _stored_before(job.run, folder_of(job.root, name, job.dtype))
+def _find_stored(job: ExtractionJob, name: str) -> frozenset[bytes]:
+    return _find_stored_before(job.run_id, family_folder(job.root, name, job.dtype))
 
 
 @lru_cache(maxsize=64)
-def _stored_before(run: str, folder: Path) -> frozenset[bytes]:
+def _find_stored_before(run: str, folder: Path) -> frozenset[bytes]:
     """Return the clips in a folder; a process looks once a run. The one that asked for the job keeps them there."""
-    return stored_in(folder, lease=False)
+    return find_stored_digests(folder, hold_until_exit=False)
 
 
-def stored_in(folder: Path, lease: bool = True) -> frozenset[bytes]:
+def find_stored_digests(folder: Path, hold_until_exit: bool = True) -> frozenset[bytes]:
     """Return the digests of the clips in a family's folder; with a lease, they stay as long as this process lives."""
-    with reading(folder, lease):
-        return frozenset(digest for part in parts_in(folder) for digest in part.hashes)
+    with hold_read_lock(folder, hold_until_exit):
+        return frozenset(digest for part in list_intact_shards(folder) for digest in part.hashes)
 
 
-def on_this_machine(jobs: Sequence[Job], processes: int | None = None) -> Iterator[Done]:
+def map_on_this_machine(jobs: Sequence[ExtractionJob], processes: int | None = None) -> Iterator[ExtractionResult]:
     """Extract in this process, and in others as soon as what is left would take longer than starting them.
 
     `processes` are started at once; by default one a core where that pays.
     """
     if processes is not None and processes > 1:
-        yield from _in_processes(jobs, processes)
+        yield from _map_in_processes(jobs, processes)
         return
     cores = slots() if processes is None else 1
     began = time.monotonic()
@@ -174,16 +174,16 @@ def on_this_machine(jobs: Sequence[Job], processes: int | None = None) -> Iterat
         yield extract(job)
         left = (time.monotonic() - began) / done * (len(jobs) - done)
         if cores > 1 and left > POOL_STARTS_S:
-            yield from _in_processes(jobs[done:], cores)
+            yield from _map_in_processes(jobs[done:], cores)
             return
 
 
-def mapper_over(processes: int | None) -> Mapper:
+def make_local_mapper(processes: int | None) -> JobMapper:
     """Return the mapper over so many processes of this machine."""
-    return partial(on_this_machine, processes=processes)
+    return partial(map_on_this_machine, processes=processes)
 
 
-def _in_processes(jobs: Sequence[Job], processes: int) -> Iterator[Done]:
+def _map_in_processes(jobs: Sequence[ExtractionJob], processes: int) -> Iterator[ExtractionResult]:
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(processes, context, _set_up) as pool:

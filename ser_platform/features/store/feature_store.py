@@ -23,31 +23,45 @@ from numpy.typing import NDArray
 from ser_platform.corpora.manifest import Manifest, Utterance
 from ser_platform.errors import BadAudio, CorpusError, UnknownChoice, WorkFailed
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.encoded import keep_encoders
-from ser_platform.features.store.access_log import note_use
-from ser_platform.features.store.eviction import GIGABYTE, keep_within_limit, limit, readable_folders
-from ser_platform.features.store.extraction import Mapper, Source, folder_of, make_jobs, on_this_machine, stored_in
-from ser_platform.features.store.index import Decoded, Index, signature
-from ser_platform.features.store.locks import reading
-from ser_platform.features.store.merging import NO_SPACE, put_together, remove_leftovers
-from ser_platform.features.store.shard import DTYPES, Features, Part, parts_in, recorded_parts, sums_of
+from ser_platform.features.families.encoded import save_encoders
+from ser_platform.features.store.access_log import record_access
+from ser_platform.features.store.eviction import GIGABYTE, enforce_size_limit, list_readable_folders, read_size_limit
+from ser_platform.features.store.extraction import (
+    ClipSource,
+    JobMapper,
+    family_folder,
+    find_stored_digests,
+    make_jobs,
+    map_on_this_machine,
+)
+from ser_platform.features.store.index import AudioIndex, DecodedClip, make_signature
+from ser_platform.features.store.locks import hold_read_lock
+from ser_platform.features.store.merging import NO_SPACE_ERRNOS, merge_shards, remove_leftovers
+from ser_platform.features.store.shard import (
+    DTYPES,
+    Features,
+    Shard,
+    compute_sums,
+    list_intact_shards,
+    list_recorded_shards,
+)
 from ser_platform.settings import home, slots
 
-INDEX_EVERY_S = 1.0  # seconds of work that a kill can cost, or INDEX_SHARE of the time spent on writing it
-INDEX_SHARE = 0.05
+INDEX_WRITE_INTERVAL_S = 1.0  # seconds of work that a kill can cost, or INDEX_SHARE of the time spent on writing it
+MAX_INDEX_WRITE_SHARE = 0.05
 ROUNDS = 2  # the second for clips that went, to make room, before it was known that they are needed
-SECONDS = 3.0  # of a clip, where nothing is known of it
+ASSUMED_CLIP_S = 3.0  # of a clip, where nothing is known of it
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedClips:
     """A manifest with durations and audio digests, the files set aside, and how many were decoded just now."""
 
     manifest: Manifest
-    set_aside: tuple[BadAudio, ...]
-    extracted: int
+    unusable: tuple[BadAudio, ...]
+    n_decoded: int
 
 
 def families_folder() -> Path:
@@ -55,15 +69,15 @@ def families_folder() -> Path:
     return home() / "features"
 
 
-def prepare(
+def prepare_features(
     manifest: Manifest,
     names: Iterable[str],
     max_bad: float = 0.05,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     *,
     dtype: str = "float32",
-    mapper: Mapper = on_this_machine,
-) -> Prepared:
+    mapper: JobMapper = map_on_this_machine,
+) -> PreparedClips:
     """Make sure that these families of every clip are stored; return the manifest with durations and audio digests.
 
     A clip that lacks some of them is decoded once, and what is stored of it is not computed again. From here on this
@@ -82,21 +96,21 @@ def prepare(
         CorpusError: more than `max_bad` of the files are unusable; lists them.
         WorkFailed: the disk is full, or `SER_FEATURES_GB` is less than what is asked for.
     """
-    limit()  # refused before anything is done
-    names = _known(names)
-    keep_encoders(names)
-    work = _Preparation(list(manifest), names, _known_dtype(dtype))
-    n_decoded = work.run(mapper, progress)
-    _refuse_too_many(work.set_aside, len(manifest), max_bad)
+    read_size_limit()  # refused before anything is done
+    names = _check_families(names)
+    save_encoders(names)
+    work = _Preparation(list(manifest), names, _check_dtype(dtype))
+    n_decoded = work.extract_missing(mapper, progress)
+    _refuse_too_many(work.unusable, len(manifest), max_bad)
     work.finish()
-    good = np.array([row for row in range(len(manifest)) if row not in work.set_aside], dtype=np.int64)
-    found = [work.decoded(row) for row in good]
+    good = np.array([row for row in range(len(manifest)) if row not in work.unusable], dtype=np.int64)
+    found = [work.decoded_clip(row) for row in good]
     prepared = manifest.take(good).with_column("audio_sha256", [clip.sha256 for clip in found])
-    prepared = prepared.with_column("duration_s", [clip.seconds for clip in found])
-    return Prepared(prepared, tuple(work.set_aside.values()), n_decoded)
+    prepared = prepared.with_column("duration_s", [clip.duration_s for clip in found])
+    return PreparedClips(prepared, tuple(work.unusable.values()), n_decoded)
 
 
-def _known(names: Iterable[str]) -> tuple[str, ...]:
+def _check_families(names: Iterable[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(names))
     for name in names:
         if name not in FAMILIES:
@@ -104,96 +118,100 @@ def _known(names: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def _known_dtype(dtype: str) -> str:
+def _check_dtype(dtype: str) -> str:
     if dtype not in DTYPES:
         raise UnknownChoice("dtype", dtype, DTYPES)
     return dtype
 
 
 class _Preparation:
-    """One call of `prepare`: what is known of its clips, and what is stored of them."""
+    """One call of `prepare_features`: what is known of its clips, and what is stored of them."""
 
     def __init__(self, utterances: Sequence[Utterance], names: tuple[str, ...], dtype: str) -> None:
         self.utterances, self.names, self.dtype, self.root = utterances, names, dtype, families_folder()
-        self.folders = [folder_of(self.root, name, dtype) for name in names]
-        self.signatures = [signature(utterance) for utterance in utterances]
+        self.folders = [family_folder(self.root, name, dtype) for name in names]
+        self.signatures = [make_signature(utterance) for utterance in utterances]
         self.audio_folders = [str(utterance.path.parent) for utterance in utterances]
-        self.index = Index(dict.fromkeys(self.audio_folders))
-        self.set_aside: dict[int, BadAudio] = {}
+        self.index = AudioIndex(dict.fromkeys(self.audio_folders))
+        self.unusable: dict[int, BadAudio] = {}
         self._n_done = 0  # clips of the present round
 
-    def decoded(self, row: int) -> Decoded:
-        return self.index.known[self.signatures[row]]
+    def decoded_clip(self, row: int) -> DecodedClip:
+        return self.index.clips_by_signature[self.signatures[row]]
 
-    def run(self, mapper: Mapper, progress: Progress | None) -> int:
+    def extract_missing(self, mapper: JobMapper, progress: ProgressCallback | None) -> int:
         """Extract what is missing; return how many clips were decoded."""
         n_decoded = 0
         for _ in range(ROUNDS):
-            todo = self._todo()
+            todo = self._find_missing()
             if not todo:
                 break
-            refused = len(self.set_aside)
-            with self._room_for(todo):
+            refused = len(self.unusable)
+            with self._report_full_disk(todo):
                 self._extract(todo, mapper, progress)
-            n_decoded += len(todo) - (len(self.set_aside) - refused)
+            n_decoded += len(todo) - (len(self.unusable) - refused)
         return n_decoded
 
     def finish(self) -> None:
         """Settle what was extracted."""
-        if digests := self._digests():
-            with self._room_for([]):
-                settle(self.names, digests, self.dtype)
+        if digests := self._known_digests():
+            with self._report_full_disk([]):
+                finalise_families(self.names, digests, self.dtype)
 
-    def _todo(self) -> list[int]:
+    def _find_missing(self) -> list[int]:
         """Return the rows of clips that some family lacks, or of which nothing is known."""
-        held = [stored_in(folder) for folder in self.folders]
-        known = {key: bytes.fromhex(clip.sha256) for key, clip in self.index.known.items()}
+        held = [find_stored_digests(folder) for folder in self.folders]
+        known = {key: bytes.fromhex(clip.sha256) for key, clip in self.index.clips_by_signature.items()}
         return [
             row
             for row, key in enumerate(self.signatures)
-            if row not in self.set_aside and (key not in known or any(known[key] not in clips for clips in held))
+            if row not in self.unusable and (key not in known or any(known[key] not in clips for clips in held))
         ]
 
-    def _extract(self, todo: list[int], mapper: Mapper, progress: Progress | None) -> None:
-        sources = [Source(str(clip.path), clip.start_s, clip.end_s) for clip in (self.utterances[row] for row in todo)]
-        due, self._n_done = time.monotonic() + INDEX_EVERY_S, 0
+    def _extract(self, todo: list[int], mapper: JobMapper, progress: ProgressCallback | None) -> None:
+        sources = [
+            ClipSource(str(clip.path), clip.start_s, clip.end_s) for clip in (self.utterances[row] for row in todo)
+        ]
+        due, self._n_done = time.monotonic() + INDEX_WRITE_INTERVAL_S, 0
         try:
             for done in mapper(make_jobs(sources, self.names, self.dtype, self.root)):
-                self._note(todo[done.first : done.first + len(done.outcomes)], done.outcomes)
+                self._record_outcomes(todo[done.first_clip : done.first_clip + len(done.outcomes)], done.outcomes)
                 self._n_done += len(done.outcomes)
                 if (began := time.monotonic()) >= due:
                     self.index.write()
-                    keep_within_limit(self.root, dict.fromkeys(self.folders, self._digests()))
-                    due = time.monotonic() + max(INDEX_EVERY_S, (time.monotonic() - began) / INDEX_SHARE)
+                    enforce_size_limit(self.root, dict.fromkeys(self.folders, self._known_digests()))
+                    due = time.monotonic() + max(
+                        INDEX_WRITE_INTERVAL_S, (time.monotonic() - began) / MAX_INDEX_WRITE_SHARE
+                    )
                 if progress:
                     progress(self._n_done, len(todo))
         finally:
             self.index.write()
 
-    def _note(self, rows: Sequence[int], outcomes: Sequence[Decoded | BadAudio]) -> None:
+    def _record_outcomes(self, rows: Sequence[int], outcomes: Sequence[DecodedClip | BadAudio]) -> None:
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, BadAudio):
-                self.set_aside[row] = outcome
+                self.unusable[row] = outcome
             else:
                 self.index.add(self.audio_folders[row], self.signatures[row], outcome)
 
-    def _digests(self) -> frozenset[bytes]:
+    def _known_digests(self) -> frozenset[bytes]:
         """Return the digests of the clips of which something is known by now."""
-        known = self.index.known
-        rows = (row for row in range(len(self.signatures)) if row not in self.set_aside)
+        known = self.index.clips_by_signature
+        rows = (row for row in range(len(self.signatures)) if row not in self.unusable)
         return frozenset(
             bytes.fromhex(known[self.signatures[row]].sha256) for row in rows if self.signatures[row] in known
         )
 
     @contextlib.contextmanager
-    def _room_for(self, rows: Sequence[int]) -> Iterator[None]:
+    def _report_full_disk(self, rows: Sequence[int]) -> Iterator[None]:
         """Say in one line that the disk is full, and how much room the clips of `rows` that are not done need."""
         try:
             yield
         except OSError as error:
-            if error.errno not in NO_SPACE:
+            if error.errno not in NO_SPACE_ERRNOS:
                 raise
-            left = [self.utterances[row].duration_s or SECONDS for row in rows[self._n_done :]]
+            left = [self.utterances[row].duration_s or ASSUMED_CLIP_S for row in rows[self._n_done :]]
             gigabytes = sum(_bytes_of(name, self.dtype, seconds) for name in self.names for seconds in left) / GIGABYTE
             raise WorkFailed(
                 f"no space left for features in {self.root}: {len(left)} clips still need about {gigabytes:.2g} GB; "
@@ -201,23 +219,23 @@ class _Preparation:
             ) from error
 
 
-def settle(names: Iterable[str], digests: Collection[bytes], dtype: str = "float32") -> None:
+def finalise_families(names: Iterable[str], digests: Collection[bytes], dtype: str = "float32") -> None:
     """Put the parts of families together, note that these clips are needed, and hold the store to its limit.
 
     Raises:
         WorkFailed: what may not be removed is more than the limit.
     """
     root, needed = families_folder(), frozenset(digests)
-    folders = [folder_of(root, name, dtype) for name in names]
+    folders = [family_folder(root, name, dtype) for name in names]
     with ThreadPoolExecutor(slots()) as pool:  # copying and digests need no interpreter
-        list(pool.map(partial(_tidy, digests=needed), folders))
-    keep_within_limit(root, dict.fromkeys(folders, needed))
+        list(pool.map(partial(_finalise_folder, digests=needed), folders))
+    enforce_size_limit(root, dict.fromkeys(folders, needed))
 
 
-def _tidy(folder: Path, digests: frozenset[bytes]) -> None:
-    put_together(folder)
+def _finalise_folder(folder: Path, digests: frozenset[bytes]) -> None:
+    merge_shards(folder)
     remove_leftovers(folder)
-    note_use(folder, digests)
+    record_access(folder, digests)
 
 
 def _bytes_of(name: str, dtype: str, seconds: float) -> float:
@@ -226,11 +244,11 @@ def _bytes_of(name: str, dtype: str, seconds: float) -> float:
     return (1 + seconds / family.frame_s) * family.n_features * np.dtype(dtype).itemsize
 
 
-def _refuse_too_many(set_aside: dict[int, BadAudio], n_files: int, max_bad: float) -> None:
-    if len(set_aside) > max_bad * n_files:
-        listed = "; ".join(str(bad) for bad in list(set_aside.values())[:10])
+def _refuse_too_many(unusable: dict[int, BadAudio], n_files: int, max_bad: float) -> None:
+    if len(unusable) > max_bad * n_files:
+        listed = "; ".join(str(bad) for bad in list(unusable.values())[:10])
         raise CorpusError(
-            f"{len(set_aside)} of {n_files} files cannot be used, more than --max-bad {max_bad:g} allows: {listed}"
+            f"{len(unusable)} of {n_files} files cannot be used, more than --max-bad {max_bad:g} allows: {listed}"
         )
 
 
@@ -242,11 +260,11 @@ class StoredFamily:
     """
 
     def __init__(self, name: str, hashes: Sequence[str], dtype: str = "float32") -> None:
-        folder = folder_of(families_folder(), name, dtype)
+        folder = family_folder(families_folder(), name, dtype)
         wanted = [bytes.fromhex(digest) for digest in hashes]
-        places: dict[bytes, tuple[Part, int]] = {}
-        with reading(folder):
-            for part in parts_in(folder):
+        places: dict[bytes, tuple[Shard, int]] = {}
+        with hold_read_lock(folder):
+            for part in list_intact_shards(folder):
                 if not places.keys() >= set(wanted):
                     _ = part.data  # mapped now: from here on it may be removed
                     places = {digest: (part, row) for row, digest in enumerate(part.hashes)} | places
@@ -266,7 +284,9 @@ class StoredFamily:
     def sums(self) -> NDArray[np.float64]:
         """Sums and sums of squares over each clip's rows, `(n_clips, 2, n_features)`."""
         known = [part.clip(row).sums for part, row in self._places]
-        return np.stack([sums_of(self.clip(number)) if sums is None else sums for number, sums in enumerate(known)])
+        return np.stack(
+            [compute_sums(self.clip(number)) if sums is None else sums for number, sums in enumerate(known)]
+        )
 
     def clip(self, number: int) -> Features:
         """Return the features `(n_frames, n_features)` of a clip, without copying.
@@ -280,8 +300,8 @@ class StoredFamily:
 
     def _check(self, number: int) -> None:
         part, row = self._places[number]
-        if not part.clip(row).is_whole:
-            raise _dropped([part])
+        if not part.clip(row).is_intact:
+            raise _drop_shards([part])
         self._checked[number] = True
 
 
@@ -291,7 +311,7 @@ def open_family(name: str, hashes: tuple[str, ...], dtype: str = "float32") -> S
     return StoredFamily(name, hashes, dtype)
 
 
-def verify(names: Iterable[str] | None = None) -> int:
+def verify_store(names: Iterable[str] | None = None) -> int:
     """Read all that is stored, or all of these families, and compare it with its digests; return how many bytes.
 
     Raises:
@@ -299,26 +319,26 @@ def verify(names: Iterable[str] | None = None) -> int:
     """
     root = families_folder()
     if names is None:
-        folders = readable_folders(root)
+        folders = list_readable_folders(root)
     else:
-        folders = [folder_of(root, name, dtype) for name in _known(names) for dtype in DTYPES]
+        folders = [family_folder(root, name, dtype) for name in _check_families(names) for dtype in DTYPES]
     n_bytes, damaged = 0, []
     for folder in folders:
-        with reading(folder, lease=False):
-            parts = recorded_parts(folder)
-            damaged += [part for part in parts if not part.is_sound(thorough=True)]
+        with hold_read_lock(folder, hold_until_exit=False):
+            parts = list_recorded_shards(folder)
+            damaged += [part for part in parts if not part.is_intact(thorough=True)]
             n_bytes += sum(part.n_bytes for part in parts)
     if damaged:
-        raise _dropped(damaged)
+        raise _drop_shards(damaged)
     return n_bytes
 
 
-def _dropped(damaged: Sequence[Part]) -> WorkFailed:
+def _drop_shards(damaged: Sequence[Shard]) -> WorkFailed:
     """Drop damaged parts: without its JSON a part is none. Return the error to raise."""
     for part in damaged:
         part.path.unlink(missing_ok=True)
     open_family.cache_clear()  # may hold what was damaged
     return WorkFailed(
-        f"{len(damaged)} stored feature files were damaged (first: {damaged[0].files[1]}) and have been dropped; "
+        f"{len(damaged)} stored feature files were damaged (first: {damaged[0].paths[1]}) and have been dropped; "
         "run the command again"
     )

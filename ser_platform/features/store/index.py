@@ -11,20 +11,20 @@ from pathlib import Path
 
 from ser_platform.corpora.audio.reader import DECODE_POLICY
 from ser_platform.corpora.manifest import Utterance
-from ser_platform.features.store.locks import alone
+from ser_platform.features.store.locks import try_work_lock
 from ser_platform.files import digest_of, write_json
 from ser_platform.settings import home
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedClip:
     """What decoding a clip has told."""
 
     sha256: str
-    seconds: float
+    duration_s: float
 
 
-def signature(utterance: Utterance) -> str:
+def make_signature(utterance: Utterance) -> str:
     """Return what identifies an unchanged file: path, size, modification time, segment, and how it is decoded."""
     try:
         stat = utterance.path.stat()
@@ -34,26 +34,30 @@ def signature(utterance: Utterance) -> str:
     return f"{utterance.path}|{file}|{utterance.start_s}|{utterance.end_s}|{DECODE_POLICY}"
 
 
-class Index:
-    """The entries of some folders of audio; `known` has them all, by signature."""
+class AudioIndex:
+    """The entries of some folders of audio; `clips_by_signature` has them all, by signature."""
 
     def __init__(self, folders: Iterable[str]) -> None:
-        self._of = {folder: _read(_path(folder)) for folder in folders}
+        self._clips_by_folder = {folder: _read(_path(folder)) for folder in folders}
         self._changed: set[str] = set()
-        self.known = {key: value for index in self._of.values() for key, value in index.items()}
+        self.clips_by_signature = {
+            key: value for index in self._clips_by_folder.values() for key, value in index.items()
+        }
 
-    def add(self, folder: str, key: str, decoded: Decoded) -> None:
+    def add(self, folder: str, key: str, decoded: DecodedClip) -> None:
         """Note a clip of a folder under its signature."""
-        self.known[key] = self._of[folder][key] = decoded
+        self.clips_by_signature[key] = self._clips_by_folder[folder][key] = decoded
         self._changed.add(folder)
 
     def write(self) -> None:
         """Write the folders that have changed, beside what other processes have written meanwhile."""
         for folder in sorted(self._changed):
             path = _path(folder)
-            with alone(path, "write"):  # where another writes at this moment, one of both is decoded again: no more
-                entries = _read(path) | self._of[folder]
-                write_json(path, {key: [value.sha256, value.seconds] for key, value in entries.items()})
+            with try_work_lock(
+                path, "write"
+            ):  # where another writes at this moment, one of both is decoded again: no more
+                entries = _read(path) | self._clips_by_folder[folder]
+                write_json(path, {key: [value.sha256, value.duration_s] for key, value in entries.items()})
         self._changed.clear()
 
 
@@ -61,9 +65,9 @@ def _path(folder: str) -> Path:
     return home() / "index" / f"{digest_of(folder, 24)}.json"
 
 
-def _read(path: Path) -> dict[str, Decoded]:
+def _read(path: Path) -> dict[str, DecodedClip]:
     try:
-        return {key: Decoded(*value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {key: DecodedClip(*value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError):

@@ -16,49 +16,51 @@ from pathlib import Path
 
 from ser_platform.errors import WorkFailed
 
-LOCKS = ".locks"  # beside the folders, so that removing a folder does not remove what guards it
-_held: dict[tuple[int, Path], tuple[Path, int]] = {}  # (process, folder) -> this process's lease, and its open file
+LOCKS_FOLDER = ".locks"  # beside the folders, so that removing a folder does not remove what guards it
+_process_locks: dict[
+    tuple[int, Path], tuple[Path, int]
+] = {}  # (process, folder) -> this process's lease, and its open file
 
 
 @contextlib.contextmanager
-def reading(folder: Path, lease: bool = True) -> Iterator[None]:
+def hold_read_lock(folder: Path, hold_until_exit: bool = True) -> Iterator[None]:
     """While the block lasts nothing is removed from `folder`; with a lease, nothing until the process ends."""
-    with _locked(folder, fcntl.LOCK_SH):
-        if lease:
-            _lease(folder)
+    with _hold_lock(folder, fcntl.LOCK_SH):
+        if hold_until_exit:
+            _take_process_lock(folder)
         yield
 
 
 @contextlib.contextmanager
-def removing(folder: Path) -> Iterator[bool]:
+def hold_removal_lock(folder: Path) -> Iterator[bool]:
     """Keep others from opening `folder` while the block lasts; yields whether no other process has it open."""
-    with _locked(folder, fcntl.LOCK_EX):
-        yield not _others_use(folder)
+    with _hold_lock(folder, fcntl.LOCK_EX):
+        yield not _is_used_by_others(folder)
 
 
 @contextlib.contextmanager
-def alone(folder: Path, work: str) -> Iterator[bool]:
+def try_work_lock(folder: Path, work: str) -> Iterator[bool]:
     """Yield whether this is the only process that does `work` on `folder`; does not wait for another."""
-    with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB, work) as got:
+    with _hold_lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB, work) as got:
         yield got
 
 
 @contextlib.contextmanager
-def in_turn(folder: Path, work: str) -> Iterator[None]:
+def hold_work_lock(folder: Path, work: str) -> Iterator[None]:
     """Do `work` on `folder` while no other process does; waits for it."""
-    with _locked(folder, fcntl.LOCK_EX, work):
+    with _hold_lock(folder, fcntl.LOCK_EX, work):
         yield
 
 
-def in_use(folder: Path) -> bool:
+def is_in_use(folder: Path) -> bool:
     """Tell whether another live process has `folder` open."""
-    with removing(folder) as free:
+    with hold_removal_lock(folder) as free:
         return not free
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, how: int, work: str = "lock") -> Iterator[bool]:
-    handle = _open(folder.parent / LOCKS / f"{folder.name}.{work}")
+def _hold_lock(folder: Path, how: int, work: str = "lock") -> Iterator[bool]:
+    handle = _open(folder.parent / LOCKS_FOLDER / f"{folder.name}.{work}")
     try:
         yield _flock(handle, how)
     finally:
@@ -82,25 +84,25 @@ def _flock(handle: int, how: int) -> bool:
     return True
 
 
-def _lease(folder: Path) -> None:
+def _take_process_lock(folder: Path) -> None:
     """Take this process's lease; the caller holds the lock, so nobody takes it for a dead one meanwhile."""
-    held = _held.get((os.getpid(), folder))
+    held = _process_locks.get((os.getpid(), folder))
     if held is not None and held[0].exists():
         return
-    path = folder.parent / LOCKS / f"{folder.name}.{uuid.uuid4().hex}.lease"
+    path = folder.parent / LOCKS_FOLDER / f"{folder.name}.{uuid.uuid4().hex}.lease"
     handle = _open(path)
     _flock(handle, fcntl.LOCK_EX)
-    _held[os.getpid(), folder] = path, handle
+    _process_locks[os.getpid(), folder] = path, handle
 
 
-def _others_use(folder: Path) -> bool:
+def _is_used_by_others(folder: Path) -> bool:
     """Tell whether another process has a lease; removes leases of dead ones. The caller holds the exclusive lock."""
-    mine = _held.get((os.getpid(), folder))
-    leases = (folder.parent / LOCKS).glob(f"{folder.name}.*.lease")
-    return any(_is_live(path) for path in leases if mine is None or path != mine[0])
+    mine = _process_locks.get((os.getpid(), folder))
+    leases = (folder.parent / LOCKS_FOLDER).glob(f"{folder.name}.*.lease")
+    return any(_is_held(path) for path in leases if mine is None or path != mine[0])
 
 
-def _is_live(path: Path) -> bool:
+def _is_held(path: Path) -> bool:
     handle = _open(path)
     try:
         if not _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB):

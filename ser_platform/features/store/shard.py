@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ser_platform.errors import WorkFailed
 from ser_platform.files import digest_of, sha256_of, write_json
 
-FORMAT = 2  # raise it when the files change
+FORMAT_VERSION = 2  # raise it when the files change
 DTYPES = ("float32", "float16")
 DIGEST = 32  # bytes of a SHA-256
 
@@ -36,7 +36,7 @@ Features = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Clip:
+class StoredClip:
     """One clip's features as stored, `(n_rows, n_features)`, with their CRC-32 and, where known, their sums."""
 
     sha256: bytes
@@ -45,7 +45,7 @@ class Clip:
     sums: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, sha256: bytes, features: NDArray[np.float32], dtype: str) -> "Clip":
+    def from_features(cls, sha256: bytes, features: NDArray[np.float32], dtype: str) -> "StoredClip":
         """Convert features to the stored dtype.
 
         Raises:
@@ -58,19 +58,19 @@ class Clip:
         return cls(sha256, values, zlib.crc32(values.data))
 
     @property
-    def is_whole(self) -> bool:
+    def is_intact(self) -> bool:
         """Whether the rows are what was written."""
         return zlib.crc32(self.values.data) == self.crc
 
 
-def sums_of(values: Features) -> NDArray[np.float64]:
+def compute_sums(values: Features) -> NDArray[np.float64]:
     """Return sums and sums of squares over rows, `(2, n_features)`."""
     wide = values.astype(np.float64)
     return np.stack([wide.sum(axis=0), (wide**2).sum(axis=0)])
 
 
 @dataclass(frozen=True)
-class Stamp:
+class FileStamp:
     """What a file was when it was written."""
 
     size: int
@@ -78,13 +78,13 @@ class Stamp:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path, sha256: str) -> "Stamp":
+    def from_file(cls, path: Path, sha256: str) -> "FileStamp":
         stat = path.stat()
         return cls(stat.st_size, stat.st_mtime_ns, sha256)
 
 
 @dataclass(frozen=True)
-class Record:
+class ShardRecord:
     """The JSON of a part. `about` describes the family."""
 
     format: int
@@ -93,17 +93,17 @@ class Record:
     n_rows: int
     n_features: int
     n_clips: int
-    data: Stamp
-    clips: Stamp
+    data: FileStamp
+    clips: FileStamp
 
     @classmethod
-    def read(cls, path: Path) -> "Record | None":
+    def read(cls, path: Path) -> "ShardRecord | None":
         """Read a record; None where it is damaged, or of another format."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content["record"]["format"] != FORMAT or digest_of(content["record"]) != content["sha256"]:
+            if content["record"]["format"] != FORMAT_VERSION or digest_of(content["record"]) != content["sha256"]:
                 return None
-            stamps = {name: Stamp(**content["record"][name]) for name in ("data", "clips")}
+            stamps = {name: FileStamp(**content["record"][name]) for name in ("data", "clips")}
             return cls(**content["record"] | stamps)
         except (OSError, ValueError, TypeError, KeyError):
             return None  # a cache: what cannot be read is extracted again
@@ -114,14 +114,14 @@ class Record:
         write_json(path, {"record": content, "sha256": digest_of(content)})
 
 
-class Part:
+class Shard:
     """A whole part. `path` is its JSON."""
 
-    def __init__(self, path: Path, record: Record) -> None:
+    def __init__(self, path: Path, record: ShardRecord) -> None:
         self.path, self.record = path, record
 
     @property
-    def files(self) -> tuple[Path, Path, Path]:
+    def paths(self) -> tuple[Path, Path, Path]:
         """The JSON before what it makes whole."""
         return self.path, self.path.with_suffix(".npy"), self.path.with_suffix(".clips.npy")
 
@@ -132,7 +132,7 @@ class Part:
     @cached_property
     def table(self) -> NDArray[Any]:
         """An entry a clip: `sha256`, `rows`, `crc`, and `sums` where clips have several rows."""
-        table: NDArray[Any] = np.load(self.files[2], allow_pickle=False)
+        table: NDArray[Any] = np.load(self.paths[2], allow_pickle=False)
         return table
 
     @cached_property
@@ -156,18 +156,18 @@ class Part:
         shape = (self.record.n_rows, self.record.n_features)
         head = self.record.data.size - int(np.prod(shape)) * np.dtype(self.record.dtype).itemsize
         # Not np.load: a damaged header would be believed.
-        return np.memmap(self.files[1], self.record.dtype, "r", head, shape).view(np.ndarray)
+        return np.memmap(self.paths[1], self.record.dtype, "r", head, shape).view(np.ndarray)
 
-    def clip(self, position: int) -> Clip:
+    def clip(self, position: int) -> StoredClip:
         """Return a clip without copying its rows."""
         entry = self.table[position]
         rows = self.data[self.offsets[position] : self.offsets[position + 1]]
         sums = entry["sums"] if "sums" in (self.table.dtype.names or ()) else None
-        return Clip(self.hashes[position], rows, int(entry["crc"]), sums)
+        return StoredClip(self.hashes[position], rows, int(entry["crc"]), sums)
 
-    def is_sound(self, thorough: bool = False) -> bool:
+    def is_intact(self, thorough: bool = False) -> bool:
         """Tell whether the files are what was written; `thorough` reads all of them."""
-        _, data, clips = self.files
+        _, data, clips = self.paths
         try:
             now, was = data.stat(), self.record.data
             if now.st_size != was.size or sha256_of(clips) != self.record.clips.sha256:
@@ -180,17 +180,17 @@ class Part:
 
     def remove(self) -> None:
         """Remove the files; who has them open reads on."""
-        for path in self.files:
+        for path in self.paths:
             path.unlink(missing_ok=True)
 
-    def refresh(self) -> "Part":
+    def refresh(self) -> "Shard":
         """Note the modification time of data that was found whole, as after a copy, so that it is not read again."""
-        if self.files[1].stat().st_mtime_ns == self.record.data.mtime_ns:
+        if self.paths[1].stat().st_mtime_ns == self.record.data.mtime_ns:
             return self
-        record = replace(self.record, data=Stamp.of(self.files[1], self.record.data.sha256))
+        record = replace(self.record, data=FileStamp.from_file(self.paths[1], self.record.data.sha256))
         with contextlib.suppress(OSError):  # a store that may not be written
             record.write(self.path)
-        return Part(self.path, record)
+        return Shard(self.path, record)
 
 
 def split_digests(joined: bytes) -> list[bytes]:
@@ -198,19 +198,19 @@ def split_digests(joined: bytes) -> list[bytes]:
     return [joined[first : first + DIGEST] for first in range(0, len(joined), DIGEST)]
 
 
-def recorded_parts(folder: Path) -> list[Part]:
+def list_recorded_shards(folder: Path) -> list[Shard]:
     """Return the parts of a folder by their records, sound or not."""
-    records = [(path, Record.read(path)) for path in sorted(folder.glob("[!.]*.json"))]
-    return [Part(path, record) for path, record in records if record is not None]
+    records = [(path, ShardRecord.read(path)) for path in sorted(folder.glob("[!.]*.json"))]
+    return [Shard(path, record) for path, record in records if record is not None]
 
 
-def parts_in(folder: Path) -> list[Part]:
+def list_intact_shards(folder: Path) -> list[Shard]:
     """Return the sound parts of a folder, those with most clips first."""
-    sound = [part.refresh() for part in recorded_parts(folder) if part.is_sound()]
+    sound = [part.refresh() for part in list_recorded_shards(folder) if part.is_intact()]
     return sorted(sound, key=lambda part: -part.record.n_clips)
 
 
-def write_part(folder: Path, about: dict[str, Any], clips: Sequence[Clip]) -> Part:
+def write_shard(folder: Path, about: dict[str, Any], clips: Sequence[StoredClip]) -> Shard:
     """Write clips of one family as a part; at a failure, as of a full disk, nothing of it stays."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{uuid.uuid4().hex}.json"
@@ -223,16 +223,16 @@ def write_part(folder: Path, about: dict[str, Any], clips: Sequence[Clip]) -> Pa
             _write_array(data, dtype, (n_rows, n_features), (clip.values for clip in clips)),
             _write_array(index, table.dtype, table.shape, [table]),
         )
-        record = Record(FORMAT, about, dtype.name, n_rows, n_features, len(clips), *stamps)
+        record = ShardRecord(FORMAT_VERSION, about, dtype.name, n_rows, n_features, len(clips), *stamps)
         record.write(path)
     except BaseException:
         for written in (path, data, index):
             written.unlink(missing_ok=True)
         raise
-    return Part(path, record)
+    return Shard(path, record)
 
 
-def _table(clips: Sequence[Clip], n_features: int) -> NDArray[Any]:
+def _table(clips: Sequence[StoredClip], n_features: int) -> NDArray[Any]:
     """Return the entries of a part. One row is its own sum: those of thousands of columns would outweigh the data."""
     fields: list[Any] = [("sha256", f"V{DIGEST}"), ("rows", "<i8"), ("crc", "<u4")]
     summed = any(len(clip.values) != 1 for clip in clips)
@@ -240,11 +240,11 @@ def _table(clips: Sequence[Clip], n_features: int) -> NDArray[Any]:
     for entry, clip in zip(table, clips, strict=True):
         entry["sha256"], entry["rows"], entry["crc"] = clip.sha256, len(clip.values), clip.crc
         if summed:
-            entry["sums"] = sums_of(clip.values) if clip.sums is None else clip.sums
+            entry["sums"] = compute_sums(clip.values) if clip.sums is None else clip.sums
     return table
 
 
-def _write_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterable[NDArray[Any]]) -> Stamp:
+def _write_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterable[NDArray[Any]]) -> FileStamp:
     """Write an .npy file block by block; unlike `ndarray.tofile`, a full disk says so."""
     head, digest = io.BytesIO(), hashlib.sha256()
     description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
@@ -254,4 +254,4 @@ def _write_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], block
             content = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
             file.write(content)
             digest.update(content)
-    return Stamp.of(path, digest.hexdigest())
+    return FileStamp.from_file(path, digest.hexdigest())

@@ -18,13 +18,13 @@ class Chunks:
     size: int
     hop: int
 
-    def counts(self, lengths: Tensor) -> Tensor:
+    def count_windows(self, lengths: Tensor) -> Tensor:
         """Return how many windows clips of `lengths` frames `(n_clips,)` have."""
         return 1 + (-(-(lengths - self.size) // self.hop)).clamp_min(0)
 
-    def places(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def locate_windows(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the clip of every window and the frame at which it begins, both `(n_windows,)`, clip after clip."""
-        counts = self.counts(lengths)
+        counts = self.count_windows(lengths)
         clip_of = torch.repeat_interleave(counts)
         number = torch.arange(len(clip_of), device=lengths.device) - (counts.cumsum(0) - counts)[clip_of]
         last = (lengths - self.size).clamp_min(0)
@@ -40,7 +40,7 @@ class Chunks:
         Returns:
             Windows `(n_windows, size, n_features)`, the frames of a clip in each, and whose it is, both `(n_windows,)`.
         """
-        clip_of, first = self.places(lengths)
+        clip_of, first = self.locate_windows(lengths)
         missing = self.size - features.shape[1]
         padded = torch.nn.functional.pad(features, (0, 0, 0, missing)) if missing > 0 else features
         frames = first[:, None] + torch.arange(self.size, device=features.device)
@@ -53,7 +53,7 @@ def mean_by_clip(values: Tensor, clip_of: Tensor, n_clips: int) -> Tensor:
     return total / torch.bincount(clip_of, minlength=n_clips)[:, None].to(values.dtype)
 
 
-def averaged_logits(
+def average_logits(
     model: Callable[[Tensor, Tensor], Tensor], features: Tensor, lengths: Tensor, chunks: Chunks | None
 ) -> Tensor:
     """Return a model's logits `(n_clips, n_emotions)`: of whole clips, or the mean over their chunks."""

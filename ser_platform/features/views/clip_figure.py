@@ -14,12 +14,12 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import Audio
-from ser_platform.corpora.doctor.measurements import silence_and_snr
+from ser_platform.corpora.doctor.measurements import estimate_silence_and_snr
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.analysis import SPEECH
-from ser_platform.features.families.computation import compute
+from ser_platform.features.families.analysis import SPEECH_STFT
+from ser_platform.features.families.computation import compute_features
 from ser_platform.features.families.pitch import F0
-from ser_platform.features.views.loudness import LN_OF_DB
+from ser_platform.features.views.loudness import LN_PER_DB
 
 SHOWN = ("log_mel", "chroma", "f0", "rms")
 RANGE_DB = 80.0  # of the mel bands, under the loudest
@@ -62,16 +62,16 @@ class ClipFacts:
 
 
 @dataclass(frozen=True)
-class ShownClip:
+class AnalysedClip:
     """A clip and the features of it that are shown, each `(n_frames, n_features)`."""
 
     audio: Audio
     features: Mapping[str, Values]
 
     @classmethod
-    def of(cls, audio: Audio) -> "ShownClip":
+    def from_audio(cls, audio: Audio) -> "AnalysedClip":
         """Compute what is shown of a clip."""
-        return cls(audio, compute(audio, SHOWN, FAMILIES))
+        return cls(audio, compute_features(audio, SHOWN, FAMILIES))
 
     @property
     def f0(self) -> Values:
@@ -83,7 +83,7 @@ class ShownClip:
     def is_quiet(self) -> NDArray[np.bool_]:
         """Which frames are far under the loudest, `(n_frames,)`."""
         levels = self.features["rms"][:, 0]
-        return levels < levels.max() - QUIET_DB * LN_OF_DB
+        return levels < levels.max() - QUIET_DB * LN_PER_DB
 
     @property
     def facts(self) -> ClipFacts:
@@ -91,16 +91,16 @@ class ShownClip:
         power = float(np.square(self.audio.samples.astype(np.float64)).mean())
         voiced = self.f0[np.isfinite(self.f0)]
         return ClipFacts(
-            seconds=self.audio.seconds,
+            seconds=self.audio.duration_s,
             sample_rate=self.audio.sample_rate,
             level_dbfs=10 * math.log10(power),
-            silence=silence_and_snr(self.audio.waveform)[0],
+            silence=estimate_silence_and_snr(self.audio.waveform)[0],
             voiced=len(voiced) / len(self.f0),
             mean_f0_hz=float(voiced.mean()) if len(voiced) else None,
         )
 
 
-def clip_figure(clip: ShownClip, title: str, path: Path) -> None:
+def draw_clip(clip: AnalysedClip, title: str, path: Path) -> None:
     """Draw the clip and write a PNG."""
     figure = Figure(figsize=SIZE, layout="constrained")
     # A column of its own for colour bars: the time axes stay aligned.
@@ -119,7 +119,7 @@ def clip_figure(clip: ShownClip, title: str, path: Path) -> None:
     for panel in panels[:-1]:
         panel.tick_params(labelbottom=False)
     pitch.set_xlabel("time (s)")
-    pitch.set_xlim(0, clip.audio.seconds)
+    pitch.set_xlim(0, clip.audio.duration_s)
     figure.align_ylabels(panels)
     figure.suptitle(title, fontsize=13, x=0.01, ha="left", fontweight="bold")
     wave.set_title(str(clip.facts), fontsize=10.5, loc="left")
@@ -142,17 +142,17 @@ def _draw_waveform(axes: Axes, audio: Audio) -> None:
 
 def _draw_image(axes: Axes, values: Values, cmap: str, low: float, high: float) -> AxesImage:
     """Draw `(n_frames, n_features)` as colours; a frame is centred on its time."""
-    half = SPEECH.frame_s / 2
-    extent = (-half, len(values) * SPEECH.frame_s - half, -0.5, values.shape[1] - 0.5)
+    half = SPEECH_STFT.frame_s / 2
+    extent = (-half, len(values) * SPEECH_STFT.frame_s - half, -0.5, values.shape[1] - 0.5)
     return axes.imshow(
         values.T, cmap=cmap, vmin=low, vmax=high, extent=extent, aspect="auto", origin="lower", interpolation="nearest"
     )
 
 
 def _draw_mel(axes: Axes, log_mel: Values) -> AxesImage:
-    levels = log_mel / (2 * LN_OF_DB)  # natural log of power, to dB
+    levels = log_mel / (2 * LN_PER_DB)  # natural log of power, to dB
     # Bands are equally wide in mel, the first one's centre a step above 0, the last one's a step below the highest.
-    step = _mel(SPEECH.sample_rate / 2) / (log_mel.shape[1] + 1)
+    step = _mel(SPEECH_STFT.sample_rate / 2) / (log_mel.shape[1] + 1)
     axes.set_yticks([_mel(hertz) / step - 1 for hertz in MEL_TICKS], [f"{hertz / 1000:g}" for hertz in MEL_TICKS])
     axes.set_ylabel("mel bands\n(kHz)")
     return _draw_image(axes, levels - levels.max(), "magma", -RANGE_DB, 0)
@@ -170,7 +170,7 @@ def _draw_chroma(axes: Axes, chroma: Values) -> AxesImage:
 
 
 def _draw_f0(axes: Axes, f0: Values) -> None:
-    axes.plot(np.arange(len(f0)) * SPEECH.frame_s, f0, color=VOICE, linestyle="none", marker="o", markersize=3)
+    axes.plot(np.arange(len(f0)) * SPEECH_STFT.frame_s, f0, color=VOICE, linestyle="none", marker="o", markersize=3)
     voiced = f0[np.isfinite(f0)]
     low, high = (voiced.min(), voiced.max()) if len(voiced) else (F0().lowest_hz, F0().highest_hz)
     if len(voiced):

@@ -23,9 +23,19 @@ from ser_platform.features.families.spectral import (
 )
 from ser_platform.features.families.temporal import Rms, Zcr
 
-RMS = "rms"  # the family: natural log of a frame's root mean square, full scale 0
-LN_OF_DB = math.log(10) / 20  # natural-log amplitude in a decibel
-LEVEL_FREE = (Bandwidth, Centroid, Chroma, Contrast, F0, Flatness, Rolloff, Tonnetz, Zcr)  # a gain changes nothing
+RMS_FAMILY = "rms"  # the family: natural log of a frame's root mean square, full scale 0
+LN_PER_DB = math.log(10) / 20  # natural-log amplitude in a decibel
+GAIN_INVARIANT_FAMILIES = (
+    Bandwidth,
+    Centroid,
+    Chroma,
+    Contrast,
+    F0,
+    Flatness,
+    Rolloff,
+    Tonnetz,
+    Zcr,
+)  # a gain changes nothing
 
 
 def gain_weights(family: Family) -> NDArray[np.float32] | None:
@@ -40,9 +50,9 @@ def gain_weights(family: Family) -> NDArray[np.float32] | None:
         case LogMel():
             return np.full(family.n_features, 2.0, dtype=np.float32)
         case DecibelMel():
-            return np.full(family.n_features, 0.0 if family.ref == "max" else 1 / LN_OF_DB, dtype=np.float32)
+            return np.full(family.n_features, 0.0 if family.ref == "max" else 1 / LN_PER_DB, dtype=np.float32)
         case Mfcc():
-            first = math.sqrt(family.n_mels) * (1 / LN_OF_DB if family.scale == "db" else 2.0)
+            first = math.sqrt(family.n_mels) * (1 / LN_PER_DB if family.scale == "db" else 2.0)
             return np.array([first] + [0.0] * (family.n_features - 1), dtype=np.float32)
         case Rms(scale="ln"):
             return np.ones(1, dtype=np.float32)
@@ -52,11 +62,13 @@ def gain_weights(family: Family) -> NDArray[np.float32] | None:
             parts = [gain_weights(member) for member in family.members]
             return None if any(part is None for part in parts) else np.concatenate(parts)  # type: ignore[arg-type]
         case _:
-            return np.zeros(family.n_features, dtype=np.float32) if isinstance(family, LEVEL_FREE) else None
+            return (
+                np.zeros(family.n_features, dtype=np.float32) if isinstance(family, GAIN_INVARIANT_FAMILIES) else None
+            )
 
 
 @dataclass(frozen=True)
-class Loudness:
+class FrameLevels:
     """Frame levels of some clips, one after another: natural log of the root mean square, `(n_all_frames,)`.
 
     `lengths` says how many frames each clip has, `(n_clips,)`.
@@ -66,24 +78,24 @@ class Loudness:
     lengths: NDArray[np.int64]
 
     @classmethod
-    def of(cls, clips: Sequence[NDArray[np.float32]]) -> "Loudness":
+    def from_rms(cls, clips: Sequence[NDArray[np.float32]]) -> "FrameLevels":
         """Read the `rms` of clips, each `(n_frames, 1)`."""
         frames = np.concatenate([clip[:, 0] for clip in clips]).astype(np.float32, copy=False)
         return cls(frames, np.array([len(clip) for clip in clips], dtype=np.int64))
 
     @property
-    def _first(self) -> NDArray[np.int64]:
+    def _first_frames(self) -> NDArray[np.int64]:
         return np.cumsum(self.lengths) - self.lengths
 
-    def levels(self) -> NDArray[np.float32]:
+    def compute_clip_levels(self) -> NDArray[np.float32]:
         """Return the level of each whole clip in natural-log amplitude, full scale 0, `(n_clips,)`."""
-        power = np.add.reduceat(np.exp(2.0 * self.frames.astype(np.float64)), self._first) / self.lengths
+        power = np.add.reduceat(np.exp(2.0 * self.frames.astype(np.float64)), self._first_frames) / self.lengths
         return (0.5 * np.log(power)).astype(np.float32)
 
-    def sounding(self, under_db: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def find_sounding_part(self, under_db: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the first frame of each clip within `under_db` of its loudest, and the frame after the last one."""
-        loudest = np.maximum.reduceat(self.frames, self._first)
-        is_loud = self.frames >= np.repeat(loudest - under_db * LN_OF_DB, self.lengths)
-        frame = np.arange(len(self.frames)) - np.repeat(self._first, self.lengths)
-        first = np.minimum.reduceat(np.where(is_loud, frame, len(self.frames)), self._first)
-        return first, np.maximum.reduceat(np.where(is_loud, frame, -1), self._first) + 1
+        loudest = np.maximum.reduceat(self.frames, self._first_frames)
+        is_loud = self.frames >= np.repeat(loudest - under_db * LN_PER_DB, self.lengths)
+        frame = np.arange(len(self.frames)) - np.repeat(self._first_frames, self.lengths)
+        first = np.minimum.reduceat(np.where(is_loud, frame, len(self.frames)), self._first_frames)
+        return first, np.maximum.reduceat(np.where(is_loud, frame, -1), self._first_frames) + 1

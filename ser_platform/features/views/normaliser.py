@@ -7,18 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 STD_FLOOR = 1e-5  # a constant column would divide by zero
-GLOBAL, UTTERANCE, SPEAKER, NONE = "global", "utterance", "speaker", "none"
+GLOBAL_NORMALISATION, UTTERANCE_NORMALISATION, SPEAKER_NORMALISATION, NO_NORMALISATION = (
+    "global",
+    "utterance",
+    "speaker",
+    "none",
+)
 # Whose statistics: all training clips', the clip's own, its speaker's; or nothing is scaled.
-NORMALISATIONS = (GLOBAL, UTTERANCE, SPEAKER, NONE)
+NORMALISATIONS = (GLOBAL_NORMALISATION, UTTERANCE_NORMALISATION, SPEAKER_NORMALISATION, NO_NORMALISATION)
 
 
-def protocol_note(normalise: str) -> str | None:
+def make_protocol_note(normalise: str) -> str | None:
     """Return what a protocol's stamp must add under `features.normalise`, or None where there is nothing to tell.
 
     Per-speaker statistics rest on all clips of a test speaker, though not on their labels: whoever has a single clip of
     an unknown voice cannot have them, so figures reached so stand apart.
     """
-    return "per-speaker normalisation" if normalise == SPEAKER else None
+    return "per-speaker normalisation" if normalise == SPEAKER_NORMALISATION else None
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,12 @@ class Normaliser:
         return cls(mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32))
 
     @classmethod
-    def neutral(cls, n_features: int) -> "Normaliser":
+    def identity(cls, n_features: int) -> "Normaliser":
         """Return one that changes nothing."""
         return cls(np.zeros(n_features, dtype=np.float32), np.ones(n_features, dtype=np.float32))
 
     @classmethod
-    def side_by_side(cls, parts: Iterable["Normaliser"]) -> "Normaliser":
+    def concatenate(cls, parts: Iterable["Normaliser"]) -> "Normaliser":
         """Join the columns of several."""
         joined = list(parts)
         return cls(

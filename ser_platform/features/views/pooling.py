@@ -13,7 +13,7 @@ POOLS: dict[str, tuple[str, ...]] = {
     "mean_std_min_max": ("mean", "std", "min", "max"),
     "percentiles": tuple(f"p{percent}" for percent in PERCENTILES),
 }
-OF_SUMS = ("mean", "mean_std")  # known from sums and sums of squares: the frames need not be read
+POOLS_FROM_SUMS = ("mean", "mean_std")  # known from sums and sums of squares: the frames need not be read
 
 
 def pool(frames: NDArray[np.float32], name: str) -> NDArray[np.float32]:

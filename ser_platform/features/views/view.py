@@ -13,14 +13,14 @@ from ser_platform.features.families import FAMILIES
 from ser_platform.features.families.family import Delta, Family
 from ser_platform.features.families.spectral import Mfcc
 from ser_platform.features.views.chunks import Chunks
-from ser_platform.features.views.loudness import RMS, gain_weights
-from ser_platform.features.views.normaliser import NORMALISATIONS, UTTERANCE
+from ser_platform.features.views.loudness import RMS_FAMILY, gain_weights
+from ser_platform.features.views.normaliser import NORMALISATIONS, UTTERANCE_NORMALISATION
 from ser_platform.features.views.pooling import NO_POOL, POOLS
 from ser_platform.settings import Settings
 
 CROPS = ("head", "centre", "random")
 PADS = ("zeros", "repeat", "reflect")
-LEAST_S = 0.1  # seconds that skipping and trimming leave of any clip: shorter holds no syllable
+MIN_REMAINING_S = 0.1  # seconds that skipping and trimming leave of any clip: shorter holds no syllable
 CHOICES = {
     "data.crop": ("crop", CROPS),
     "data.pad": ("pad", PADS),
@@ -91,9 +91,10 @@ class FeatureView:
                 raise UnknownChoice("features.sets", name, FAMILIES)
         rates = {FAMILIES[name].frame_s for name in self.sets}
         if len(rates) != 1:
-            told = ", ".join(f"{name} {_rate(FAMILIES[name].frame_s)}" for name in self.sets)
+            rates_text = ", ".join(f"{name} {_rate(FAMILIES[name].frame_s)}" for name in self.sets)
             raise UserError(
-                f"features.sets {list(self.sets)} differ in frame rate ({told}); waveform stands alone, and so does "
+                f"features.sets {list(self.sets)} differ in frame rate ({rates_text}); waveform stands alone, and so "
+                "does "
                 "every set with frames of its own"
             )
 
@@ -105,7 +106,7 @@ class FeatureView:
             "data.min_seconds": self.min_seconds,
             "features.pool": 0 if self.pool == NO_POOL else self.pool,
             "features.chunk": self.chunk,
-            "features.normalise": self.normalise if self.normalise == UTTERANCE else 0,
+            "features.normalise": self.normalise if self.normalise == UTTERANCE_NORMALISATION else 0,
         }
         for name, value in given.items():
             if value:
@@ -120,7 +121,7 @@ class FeatureView:
         for name, value in (("data.min_seconds", self.min_seconds), ("features.chunk", self.chunk)):
             if value:
                 raise UserError(f"{why}, so {name} {value:g} cannot be")
-        if self.normalise == UTTERANCE:
+        if self.normalise == UTTERANCE_NORMALISATION:
             raise UserError(f"{why}, whose mean features.normalise utterance would make 0; take global or speaker")
 
     def _check_level(self) -> None:
@@ -187,10 +188,10 @@ class FeatureView:
         return self.pool != NO_POOL
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def required_families(self) -> tuple[str, ...]:
         """The families that must be stored: the sets, and `rms` where levels are asked for."""
-        hears_levels = bool(self.trim_db or self.level_dbfs)
-        return (*self.sets, RMS) if hears_levels and RMS not in self.sets else self.sets
+        uses_levels = bool(self.trim_db or self.level_dbfs)
+        return (*self.sets, RMS_FAMILY) if uses_levels and RMS_FAMILY not in self.sets else self.sets
 
     @property
     def chunks(self) -> Chunks | None:
@@ -218,7 +219,7 @@ class FeatureView:
         weights = [gain_weights(FAMILIES[name]) for name in self.sets]
         return np.concatenate([w[: self.width(name)] for name, w in zip(self.sets, weights, strict=True)])  # type: ignore[index]
 
-    def part(
+    def locate_part(
         self, n_frames: NDArray[np.int64], sounding: tuple[NDArray[np.int64], NDArray[np.int64]] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the first frame of each clip behind what is skipped and trimmed, and how many are left to crop.
@@ -231,15 +232,15 @@ class FeatureView:
         if sounding is None:
             first, stop = np.zeros_like(n_frames), n_frames
         else:
-            ratio = FAMILIES[RMS].frame_s / self.frame_s
+            ratio = FAMILIES[RMS_FAMILY].frame_s / self.frame_s
             first, stop = (np.ceil(np.round(end * ratio, 6)).astype(np.int64) for end in sounding)
             stop = np.minimum(stop, n_frames)
-        least = np.minimum(n_frames, math.ceil(round(LEAST_S / self.frame_s, 6)))
+        least = np.minimum(n_frames, math.ceil(round(MIN_REMAINING_S / self.frame_s, 6)))
         first = np.minimum(np.maximum(first, self._frames(self.skip_s)), np.maximum(stop - least, 0))
         return first, np.maximum(stop, first + least) - first
 
-    def offsets(
-        self, room: NDArray[np.int64], clips: NDArray[np.int64], seed: int, epoch: int | None
+    def choose_crop_offsets(
+        self, n_cropped: NDArray[np.int64], clips: NDArray[np.int64], seed: int, epoch: int | None
     ) -> NDArray[np.int64]:
         """Return how many frames are cropped before the kept ones, `(n_clips,)`.
 
@@ -249,10 +250,10 @@ class FeatureView:
             seed, epoch: of training, which a random crop depends on; without an epoch it is centred.
         """
         if self.crop == "head":
-            return np.zeros_like(room)
+            return np.zeros_like(n_cropped)
         if self.crop == "centre" or epoch is None:
-            return room // 2
-        return (_hashed(clips, seed, epoch) % (room + 1).astype(np.uint64)).astype(np.int64)
+            return n_cropped // 2
+        return (_hash_numbers(clips, seed, epoch) % (n_cropped + 1).astype(np.uint64)).astype(np.int64)
 
 
 def _is_mfcc(family: Family) -> bool:
@@ -263,7 +264,7 @@ def _rate(frame_s: float) -> str:
     return "one row a clip" if math.isinf(frame_s) else f"{1 / frame_s:.4g} Hz"
 
 
-def _hashed(numbers: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.uint64]:
+def _hash_numbers(numbers: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.uint64]:
     """Return 64 random bits for each number, the same whatever stands beside it.
 
     Source: SplitMix64, Steele, Lea & Flood (2014), Fast splittable pseudorandom number generators, OOPSLA.

@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 from ser_platform.corpora.audio.reader import Audio
 from ser_platform.errors import UserError
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.computation import compute
+from ser_platform.features.families.computation import compute_features
 from ser_platform.features.store.feature_store import open_family
-from ser_platform.features.views.loudness import LN_OF_DB, RMS, Loudness
-from ser_platform.features.views.normaliser import GLOBAL, NONE, SPEAKER, UTTERANCE, Normaliser
-from ser_platform.features.views.pooling import OF_SUMS, pool, pool_sums
+from ser_platform.features.views.loudness import LN_PER_DB, RMS_FAMILY, FrameLevels
+from ser_platform.features.views.normaliser import (
+    GLOBAL_NORMALISATION,
+    NO_NORMALISATION,
+    SPEAKER_NORMALISATION,
+    UTTERANCE_NORMALISATION,
+    Normaliser,
+)
+from ser_platform.features.views.pooling import POOLS_FROM_SUMS, pool, pool_sums
 from ser_platform.features.views.view import FeatureView
 
 Rows = NDArray[np.int64]
@@ -24,7 +30,7 @@ Columns = NDArray[np.float32]
 Sums = tuple[Rows, NDArray[np.float64]]  # counts `(n_clips,)`; sums and sums of squares `(n_clips, 2, n_columns)`
 
 
-class Clips(Protocol):
+class FamilyClips(Protocol):
     """One family of some clips, stored or just computed."""
 
     @property
@@ -45,20 +51,24 @@ class ViewedClips:
     `families` are the view's `needs`; `speakers` says who speaks in each clip, which per-speaker normalisation asks.
     """
 
-    def __init__(self, view: FeatureView, families: Mapping[str, Clips], speakers: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, view: FeatureView, families: Mapping[str, FamilyClips], speakers: Sequence[str] | None = None
+    ) -> None:
         self.view = view
         self._families = families
         self.speakers = speakers
         n_frames = np.minimum.reduce([families[name].lengths for name in view.sets])
-        self._first, part = view.part(n_frames, self._loudness.sounding(view.trim_db) if view.trim_db else None)
-        self._kept = np.minimum(part, view.max_frames)
-        self._room = part - self._kept
+        self._first, part = view.locate_part(
+            n_frames, self._loudness.find_sounding_part(view.trim_db) if view.trim_db else None
+        )
+        self._n_kept = np.minimum(part, view.max_frames)
+        self._n_cropped = part - self._n_kept
         self._pooled = np.full((len(n_frames), view.n_features if view.is_pooled else 0), np.nan, dtype=np.float32)
-        self.lengths = np.ones_like(n_frames) if view.is_pooled else np.maximum(self._kept, view.min_frames)
+        self.lengths = np.ones_like(n_frames) if view.is_pooled else np.maximum(self._n_kept, view.min_frames)
 
-    def normaliser(self, clips: Rows) -> Normaliser:
+    def fit_normaliser(self, clips: Rows) -> Normaliser:
         """Fit the normaliser on whole clips `(n_clips,)` from their sums; reads features only where they are pooled."""
-        return Normaliser.side_by_side(
+        return Normaliser.concatenate(
             Normaliser.from_sums(counts.sum(), *sums.sum(axis=0)) for counts, sums in self._sums(clips)
         )
 
@@ -72,26 +82,32 @@ class ViewedClips:
             normaliser: of the training clips; not asked under per-utterance and per-speaker normalisation.
             seed, epoch: of training; a random crop is another in every epoch, and centred without one.
         """
-        scaling = self._scaling(clips, normaliser)
+        scaling = self._choose_normaliser(clips, normaliser)
         if self.view.is_pooled:
             return scaling(self._pool(clips))[:, None], self.lengths[clips]
-        kept, lengths = self._kept[clips], self.lengths[clips]
+        kept, lengths = self._n_kept[clips], self.lengths[clips]
         features = np.empty((len(clips), int(lengths.max()), self.view.n_features), dtype=np.float32)
-        self._read(clips, self._first[clips] + self.view.offsets(self._room[clips], clips, seed, epoch), features)
+        self._copy_frames(
+            clips,
+            self._first[clips] + self.view.choose_crop_offsets(self._n_cropped[clips], clips, seed, epoch),
+            features,
+        )
         mean: Columns = scaling.mean
         if self._gains is not None:
             mean = (mean - self._gains[clips, None] * self.view.gain_weights).astype(np.float32, copy=False)
         # torch: numpy takes half as long again where one operand has fewer dimensions.
-        torch.from_numpy(features).sub_(_per_clip(mean)).mul_(_per_clip(np.reciprocal(scaling.std)))
+        torch.from_numpy(features).sub_(_broadcast_statistics(mean)).mul_(
+            _broadcast_statistics(np.reciprocal(scaling.std))
+        )
         for row in np.flatnonzero(kept < features.shape[1]):
             features[row, kept[row] :] = 0
             if kept[row] < lengths[row] and self.view.pad != "zeros":
-                features[row, : lengths[row]] = features[row, _continued(kept[row], lengths[row], self.view.pad)]
+                features[row, : lengths[row]] = features[row, _padding_indices(kept[row], lengths[row], self.view.pad)]
         return features, lengths
 
-    def _read(self, clips: Rows, first: Rows, features: Columns) -> None:
+    def _copy_frames(self, clips: Rows, first: Rows, features: Columns) -> None:
         """Copy the kept frames of `clips` from frame `first` on into `features`; the rest is left as it is."""
-        places = list(zip(clips.tolist(), first.tolist(), self._kept[clips].tolist(), strict=True))
+        places = list(zip(clips.tolist(), first.tolist(), self._n_kept[clips].tolist(), strict=True))
         column = 0
         for name in self.view.sets:
             family, width = self._families[name], self.view.width(name)
@@ -106,25 +122,25 @@ class ViewedClips:
                 torch.from_numpy(columns).copy_(torch.from_numpy(target))
 
     @cached_property
-    def _loudness(self) -> Loudness:
-        family = self._families[RMS]
-        return Loudness.of([family.clip(number) for number in range(len(family.lengths))])
+    def _loudness(self) -> FrameLevels:
+        family = self._families[RMS_FAMILY]
+        return FrameLevels.from_rms([family.clip(number) for number in range(len(family.lengths))])
 
     @cached_property
     def _gains(self) -> Columns | None:
         """The gain of each clip in natural-log amplitude, `(n_clips,)`; None leaves the levels."""
         level = self.view.level_dbfs
-        return LN_OF_DB * level - self._loudness.levels() if level else None
+        return LN_PER_DB * level - self._loudness.compute_clip_levels() if level else None
 
-    def _scaling(self, clips: Rows, normaliser: Normaliser) -> Normaliser:
-        if self.view.normalise == UTTERANCE:
-            return Normaliser.side_by_side(
+    def _choose_normaliser(self, clips: Rows, normaliser: Normaliser) -> Normaliser:
+        if self.view.normalise == UTTERANCE_NORMALISATION:
+            return Normaliser.concatenate(
                 Normaliser.from_sums(counts, sums[:, 0], sums[:, 1]) for counts, sums in self._sums(clips)
             )
-        if self.view.normalise == SPEAKER:
+        if self.view.normalise == SPEAKER_NORMALISATION:
             speaker_of, by_speaker = self._by_speaker
             return by_speaker.take(speaker_of[clips])
-        return Normaliser.neutral(self.view.n_features) if self.view.normalise == NONE else normaliser
+        return Normaliser.identity(self.view.n_features) if self.view.normalise == NO_NORMALISATION else normaliser
 
     @cached_property
     def _by_speaker(self) -> tuple[Rows, Normaliser]:
@@ -138,7 +154,7 @@ class ViewedClips:
         for counts, sums in self._sums(np.arange(len(speaker_of))):
             total = np.add.reduceat(sums[order], starts)
             parts.append(Normaliser.from_sums(np.add.reduceat(counts[order], starts), total[:, 0], total[:, 1]))
-        return speaker_of, Normaliser.side_by_side(parts)
+        return speaker_of, Normaliser.concatenate(parts)
 
     def _sums(self, clips: Rows) -> list[Sums]:
         """Return the sums of whole clips, one entry a set; of pooled clips one entry, with a row a clip."""
@@ -164,17 +180,17 @@ class ViewedClips:
     def _pool(self, clips: Rows) -> Columns:
         """Return the statistics of clips `(n_clips, n_features)`, not scaled; each clip is read once, if at all."""
         unknown = clips[np.isnan(self._pooled[clips, 0])]
-        if self.view.pool in OF_SUMS:
+        if self.view.pool in POOLS_FROM_SUMS:
             whole = unknown[self._is_whole(unknown)]
             parts = [pool_sums(counts, sums[:, 0], sums[:, 1], "mean_std") for counts, sums in self._frame_sums(whole)]
             halves = [np.split(part, 2, axis=1) for part in parts]
             mean_std = [np.concatenate(columns, axis=1) for columns in zip(*halves, strict=True)]
             self._pooled[whole] = np.concatenate(mean_std, axis=1)[:, : self.view.n_features]
             unknown = unknown[~self._is_whole(unknown)]
-        first = self._first + self.view.offsets(self._room, np.arange(len(self._room)), 0, None)
+        first = self._first + self.view.choose_crop_offsets(self._n_cropped, np.arange(len(self._n_cropped)), 0, None)
         for clip in unknown:
-            frames = np.empty((1, int(self._kept[clip]), self.view.n_columns), dtype=np.float32)
-            self._read(np.array([clip]), first[clip, None], frames)
+            frames = np.empty((1, int(self._n_kept[clip]), self.view.n_columns), dtype=np.float32)
+            self._copy_frames(np.array([clip]), first[clip, None], frames)
             if self._gains is not None:
                 frames += self._gains[clip] * self.view.gain_weights
             self._pooled[clip] = pool(frames[0], self.view.pool)
@@ -182,11 +198,11 @@ class ViewedClips:
 
     def _is_whole(self, clips: Rows) -> NDArray[np.bool_]:
         """Tell of which clips the view keeps every frame."""
-        kept = self._kept[clips]
+        kept = self._n_kept[clips]
         return np.logical_and.reduce([self._families[name].lengths[clips] == kept for name in self.view.sets])
 
 
-class ViewedFeatures(ViewedClips):
+class StoredViewedClips(ViewedClips):
     """The clips of `hashes`, stored as `dtype`, through a view."""
 
     def __init__(
@@ -196,19 +212,19 @@ class ViewedFeatures(ViewedClips):
         speakers: Sequence[str] | None = None,
         dtype: str = "float32",
     ) -> None:
-        super().__init__(view, {name: open_family(name, hashes, dtype) for name in view.needs}, speakers)
+        super().__init__(view, {name: open_family(name, hashes, dtype) for name in view.required_families}, speakers)
         if view.is_pooled:
             # Trials of a process share these, however they scale them.
-            self._pooled = _pooled_before(replace(view, normalise=GLOBAL), hashes, dtype)
+            self._pooled = _make_pooled_cache(replace(view, normalise=GLOBAL_NORMALISATION), hashes, dtype)
 
 
 @lru_cache(maxsize=8)
-def _pooled_before(view: FeatureView, hashes: tuple[str, ...], dtype: str) -> Columns:
+def _make_pooled_cache(view: FeatureView, hashes: tuple[str, ...], dtype: str) -> Columns:
     """Return the pooled clips of a process, `(n_clips, n_features)`, filled in as they are asked for, NaN before."""
     return np.full((len(hashes), view.n_features), np.nan, dtype=np.float32)
 
 
-class _Computed:
+class _ComputedClips:
     """One family of clips, just computed."""
 
     def __init__(self, clips: list[Columns]) -> None:
@@ -226,17 +242,19 @@ class _Computed:
 
 def view_audio(view: FeatureView, clips: Sequence[Audio], speakers: Sequence[str] | None = None) -> ViewedClips:
     """Return clips, just decoded, through a view; `speakers` tells whose each is."""
-    computed = [compute(audio, view.needs, FAMILIES) for audio in clips]
-    return ViewedClips(view, {name: _Computed([each[name] for each in computed]) for name in view.needs}, speakers)
+    computed = [compute_features(audio, view.required_families, FAMILIES) for audio in clips]
+    return ViewedClips(
+        view, {name: _ComputedClips([each[name] for each in computed]) for name in view.required_families}, speakers
+    )
 
 
-def features_of(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Columns:
+def view_clip(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Columns:
     """Return `(n_frames, n_features)` of a whole clip, as training saw its clips: the path that prediction takes.
 
     Raises:
-        UserError: per-speaker normalisation, which a clip alone cannot have; see `features_of_speaker`.
+        UserError: per-speaker normalisation, which a clip alone cannot have; see `view_speaker_clips`.
     """
-    if view.normalise == SPEAKER:
+    if view.normalise == SPEAKER_NORMALISATION:
         raise UserError(
             "the model was trained with features.normalise speaker: a single file tells nothing of its speaker's "
             "other clips; give it many of one person with ser predict --one-speaker, or take another model"
@@ -245,18 +263,18 @@ def features_of(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Colu
     return features[0]
 
 
-def features_of_speaker(view: FeatureView, clips: Sequence[Audio], normaliser: Normaliser) -> list[Columns]:
+def view_speaker_clips(view: FeatureView, clips: Sequence[Audio], normaliser: Normaliser) -> list[Columns]:
     """Return `(n_frames, n_features)` of each of one person's clips, scaled by the statistics of all of them."""
     viewed = view_audio(view, clips, [""] * len(clips))
     return [viewed.batch(np.array([row]), normaliser)[0][0] for row in range(len(clips))]
 
 
-def _per_clip(statistics: Columns) -> torch.Tensor:
+def _broadcast_statistics(statistics: Columns) -> torch.Tensor:
     """Return statistics `(n_features,)` as they are, those of each clip, `(n_clips, n_features)`, with frames to be."""
     return torch.tensor(statistics if statistics.ndim == 1 else statistics[:, None])
 
 
-def _continued(n_frames: int, length: int, pad: str) -> Rows:
+def _padding_indices(n_frames: int, length: int, pad: str) -> Rows:
     """Return which of a clip's `n_frames` stand in `length` frames: over and over, or there and back (`np.pad`)."""
     frame = np.arange(length)
     if pad == "repeat" or n_frames == 1:

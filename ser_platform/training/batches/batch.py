@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_platform.features.views.normaliser import Normaliser
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 
 SORTED_BATCHES = 8  # how many batches' clips are sorted by length together: less padding, order still random
 
@@ -28,14 +28,14 @@ class TrainingData:
         hints: embeddings by a teacher's encoder, `(n_clips, width)`; None where no student is to resemble them.
     """
 
-    features: ViewedFeatures
+    features: StoredViewedClips
     targets: NDArray[np.int64]
     labels: tuple[str, ...]
     train: NDArray[np.int64]
     dev: NDArray[np.int64] | None
     teacher_logits: NDArray[np.float32] | None = None
     languages: NDArray[np.int64] | None = None
-    hints: NDArray[np.float32] | None = None
+    teacher_embeddings: NDArray[np.float32] | None = None
 
     @property
     def labelled(self) -> NDArray[np.int64]:
@@ -52,31 +52,32 @@ class TrainingData:
 class Batch:
     """Features `(batch, n_frames, n_features)`, lengths, targets `(batch,)`, teacher logits `(batch, n_emotions)`.
 
-    After mixup, targets are probabilities `(batch, n_emotions)`. `whole_targets` are those of all clips of the batch of
-    which this is a part, None where it is the whole: losses are divided by the whole, so that parts add up to it.
+    After mixup, targets are probabilities `(batch, n_emotions)`. `full_batch_targets` are those of all clips of the
+    batch of which this is a part, None where it is the whole: losses are divided by the whole, so that parts add up to
+    it.
     """
 
     features: Tensor
     lengths: Tensor
     targets: Tensor
     teacher_logits: Tensor | None
-    whole_targets: Tensor | None = None
+    full_batch_targets: Tensor | None = None
     languages: Tensor | None = None  # `(batch,)`
-    hints: Tensor | None = None  # `(batch, width)`
+    teacher_embeddings: Tensor | None = None  # `(batch, width)`
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
         moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
         return replace(self, **moved)
 
-    def part(self, rows: NDArray[np.int64]) -> "Batch":
+    def select_rows(self, rows: NDArray[np.int64]) -> "Batch":
         """Return the clips `rows`, at least one, of this whole batch, padded no further than the longest of them."""
         chosen = torch.from_numpy(rows).to(self.features.device)
         lengths = self.lengths[chosen]
         teacher = None if self.teacher_logits is None else self.teacher_logits[chosen]
         features = self.features[chosen, : int(lengths.max())]
         languages = None if self.languages is None else self.languages[chosen]
-        hints = None if self.hints is None else self.hints[chosen]
+        hints = None if self.teacher_embeddings is None else self.teacher_embeddings[chosen]
         return Batch(features, lengths, self.targets[chosen], teacher, self.targets, languages, hints)
 
 
@@ -87,12 +88,12 @@ def make_batch(
     features, lengths = data.features.batch(clips, normaliser, seed=seed, epoch=epoch)
     teacher = None if data.teacher_logits is None else torch.from_numpy(data.teacher_logits[clips])
     languages = None if data.languages is None else torch.from_numpy(data.languages[clips])
-    hints = None if data.hints is None else torch.from_numpy(data.hints[clips])
+    hints = None if data.teacher_embeddings is None else torch.from_numpy(data.teacher_embeddings[clips])
     targets, counts = torch.from_numpy(data.targets[clips]), torch.from_numpy(lengths)
-    return Batch(torch.from_numpy(features), counts, targets, teacher, languages=languages, hints=hints)
+    return Batch(torch.from_numpy(features), counts, targets, teacher, languages=languages, teacher_embeddings=hints)
 
 
-def shuffled(
+def shuffle_into_batches(
     clips: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
     """Deal `clips` into batches: random, but with clips of similar length together."""
@@ -106,13 +107,15 @@ def shuffled(
 
 
 def batch_sizes(n_clips: int, batch_size: int) -> list[int]:
-    """Return how many clips there are in each batch that `shuffled` makes of `n_clips`, in no particular order."""
+    """Return the number of clips in each batch that `shuffle_into_batches` makes of `n_clips`, in no particular order."""
     n_pools = max(1, round(n_clips / (batch_size * SORTED_BATCHES)))
     pools = [len(pool) for pool in np.array_split(range(n_clips), n_pools)]
     return [len(b) for pool in pools for b in np.array_split(range(pool), max(1, round(pool / batch_size)))]
 
 
-def by_length(clips: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+def batch_by_length(
+    clips: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int
+) -> Iterator[NDArray[np.int64]]:
     """Yield `clips` in batches, shortest first."""
     order = clips[np.argsort(lengths[clips], kind="stable")]
     for first in range(0, len(order), batch_size):

@@ -20,31 +20,31 @@ from torch import Tensor
 from ser_platform.features.families import FEATURE_SETS
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import Batch
-from ser_platform.training.configuration import hears_waveform
+from ser_platform.training.configuration import takes_waveform
 
 MASKED_PERCENT = 15  # of a clip's frames, and of the columns, that one mask covers at most
 FILTER_POINTS = 5
 NOISE_SPAN_DB = 15.0  # dB from the lowest to the highest signal-to-noise ratio that is drawn
-STREAM = 0xA46  # augmentation draws from a stream of its own: without it, batches and weights are the same
+AUGMENTATION_STREAM = 0xA46  # augmentation draws from a stream of its own: without it, batches and weights are the same
 
 
-class Augmenter:
+class BatchAugmenter:
     """What a configuration does to its training batches; with every setting off it hands on the batch it was given.
 
     What it does next follows from the states of `rng` and of `noise`, whose draws are made on the device.
     """
 
     def __init__(self, settings: Settings, n_emotions: int, device: torch.device) -> None:
-        self.rng = np.random.default_rng([STREAM, settings["seed"]])
-        self.noise = torch.Generator(device).manual_seed(settings["seed"] ^ STREAM)
+        self.rng = np.random.default_rng([AUGMENTATION_STREAM, settings["seed"]])
+        self.noise = torch.Generator(device).manual_seed(settings["seed"] ^ AUGMENTATION_STREAM)
         self._changes: list[Callable[[Batch], Batch]] = []
-        if hears_waveform(settings):
+        if takes_waveform(settings):
             self._change_samples(settings)
         if settings["augment.crop"] < 1:
             self._changes.append(partial(crop, least_share=settings["augment.crop"], rng=self.rng))
         if settings["augment.stretch"]:
             self._changes.append(partial(stretch_spectra, most=settings["augment.stretch"], rng=self.rng))
-        if settings["augment.filter"] and not hears_waveform(settings):
+        if settings["augment.filter"] and not takes_waveform(settings):
             self._changes.append(partial(filter_columns, most=settings["augment.filter"], rng=self.rng))
         if settings["augment.mixup"]:
             how = {"alpha": settings["augment.mixup"], "temperature": settings["distill.temperature"]}
@@ -77,9 +77,9 @@ def filter_columns(batch: Batch, most: float, rng: np.random.Generator) -> Batch
     places and number are drawn too.
     """
     n_clips, n_frames, n_columns = batch.features.shape
-    points = _on(batch, rng.uniform(-most, most, (n_clips, 1, FILTER_POINTS)).astype(np.float32))
+    points = _to_device(batch, rng.uniform(-most, most, (n_clips, 1, FILTER_POINTS)).astype(np.float32))
     gains = F.interpolate(points, n_columns, mode="linear", align_corners=True)
-    return replace(batch, features=batch.features + gains * _own(batch.lengths, n_frames)[:, :, None])
+    return replace(batch, features=batch.features + gains * _frame_mask(batch.lengths, n_frames)[:, :, None])
 
 
 def stretch_spectra(batch: Batch, most: float, rng: np.random.Generator) -> Batch:
@@ -91,7 +91,7 @@ def stretch_spectra(batch: Batch, most: float, rng: np.random.Generator) -> Batc
     """
     n_clips, n_frames, n_columns = batch.features.shape
     tempo, tract = rng.uniform(1 - most, 1 + most, n_clips), rng.uniform(1 - most / 2, 1 + most / 2, n_clips)
-    in_time, in_columns = (_on(batch, factors.astype(np.float32)) for factors in (tempo, tract))
+    in_time, in_columns = (_to_device(batch, factors.astype(np.float32)) for factors in (tempo, tract))
     lengths = (batch.lengths * in_time).round().long().clamp_min(1)
     frames = torch.arange(int(lengths.max()), device=lengths.device) / in_time[:, None]
     frames = torch.minimum(frames, (batch.lengths - 1)[:, None])
@@ -100,7 +100,7 @@ def stretch_spectra(batch: Batch, most: float, rng: np.random.Generator) -> Batc
     shape = (n_clips, frames.shape[1], n_columns)
     grid = torch.stack([places[1][:, None].expand(shape), places[0][:, :, None].expand(shape)], dim=-1)
     found = F.grid_sample(batch.features[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
-    return replace(batch, features=found * _own(lengths, frames.shape[1])[:, :, None], lengths=lengths)
+    return replace(batch, features=found * _frame_mask(lengths, frames.shape[1])[:, :, None], lengths=lengths)
 
 
 def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> Batch:
@@ -110,7 +110,7 @@ def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> Batch:
     single column are never masked. Source: SpecAugment, Park et al. (2019), arXiv:1904.08779; without time warping.
     """
     n_clips, n_frames, n_columns = batch.features.shape
-    draws = _on(batch, rng.random((4, n_masks, n_clips), dtype=np.float32))
+    draws = _to_device(batch, rng.random((4, n_masks, n_clips), dtype=np.float32))
     # Multiplied, not filled: on CPUs that takes a quarter of the time.
     features = batch.features * ~_stretches(batch.lengths, n_frames, draws[0], draws[1])[:, :, None]
     if n_columns > 1:
@@ -141,8 +141,8 @@ def mixup(batch: Batch, alpha: float, n_emotions: int, temperature: float, rng: 
     Source: Zhang, Cisse, Dauphin & Lopez-Paz (2018), arXiv:1710.09412.
     """
     n_clips = len(batch.targets)
-    share = _on(batch, rng.beta(alpha, alpha, n_clips).astype(np.float32))
-    partner = _on(batch, rng.permutation(n_clips))
+    share = _to_device(batch, rng.beta(alpha, alpha, n_clips).astype(np.float32))
+    partner = _to_device(batch, rng.permutation(n_clips))
     targets = F.one_hot(batch.targets, n_emotions).to(share.dtype)
     teacher = batch.teacher_logits
     if teacher is not None:
@@ -154,30 +154,32 @@ def mixup(batch: Batch, alpha: float, n_emotions: int, temperature: float, rng: 
         torch.maximum(batch.lengths, batch.lengths[partner]),
         torch.lerp(targets[partner], targets, share[:, None]),
         teacher,
-        hints=None if batch.hints is None else torch.lerp(batch.hints[partner], batch.hints, share[:, None]),
+        teacher_embeddings=None
+        if batch.teacher_embeddings is None
+        else torch.lerp(batch.teacher_embeddings[partner], batch.teacher_embeddings, share[:, None]),
     )
 
 
 def crop(batch: Batch, least_share: float, rng: np.random.Generator) -> Batch:
-    """Keep a stretch of each clip, from `least_share` of it to all of it, at a random place."""
-    draws = _on(batch, rng.random((2, len(batch.lengths)), dtype=np.float32))
+    """Keep a stretch of each clip, from `min_clips_per_pass` of it to all of it, at a random place."""
+    draws = _to_device(batch, rng.random((2, len(batch.lengths)), dtype=np.float32))
     share = least_share + (1 - least_share) * draws[0]
     lengths = torch.minimum((share * batch.lengths).ceil().long().clamp_min(1), batch.lengths)
     first = (draws[1] * (batch.lengths - lengths + 1)).long()
     margin = math.ceil((1 - least_share) * batch.features.shape[1])
-    return replace(batch, features=_moved(batch.features, first, lengths, margin), lengths=lengths)
+    return replace(batch, features=_shift_frames(batch.features, first, lengths, margin), lengths=lengths)
 
 
 def shift_in_time(batch: Batch, most: int, rng: np.random.Generator) -> Batch:
     """Move each clip by up to `most` frames either way, at most by half of it, zeros where it came from."""
-    shift = _on(batch, rng.integers(-most, most + 1, len(batch.lengths)))
+    shift = _to_device(batch, rng.integers(-most, most + 1, len(batch.lengths)))
     half = batch.lengths // 2
     first = -torch.maximum(torch.minimum(shift, half), -half)
     margin = min(most, batch.features.shape[1] // 2)
-    return replace(batch, features=_moved(batch.features, first, batch.lengths, margin))
+    return replace(batch, features=_shift_frames(batch.features, first, batch.lengths, margin))
 
 
-def _moved(features: Tensor, first: Tensor, lengths: Tensor, margin: int) -> Tensor:
+def _shift_frames(features: Tensor, first: Tensor, lengths: Tensor, margin: int) -> Tensor:
     """Return each clip from frame `first` on, `lengths` of them, both `(batch,)`; 0 outside of the clip.
 
     `margin` is the largest magnitude of `first`. Windows are cut from a padded copy: an index for every sample would
@@ -186,10 +188,10 @@ def _moved(features: Tensor, first: Tensor, lengths: Tensor, margin: int) -> Ten
     n_clips, n_frames = features.shape[:2]
     windows = F.pad(features, (0, 0, margin, margin)).unfold(1, n_frames, 1)
     moved = windows[torch.arange(n_clips, device=features.device), first + margin].transpose(1, 2).contiguous()
-    return moved.mul_(_own(lengths, n_frames)[:, :, None])
+    return moved.mul_(_frame_mask(lengths, n_frames)[:, :, None])
 
 
-def _own(lengths: Tensor, n_frames: int) -> Tensor:
+def _frame_mask(lengths: Tensor, n_frames: int) -> Tensor:
     return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
 
 
@@ -197,7 +199,7 @@ def change_gain(batch: Batch, most_db: float, rng: np.random.Generator) -> Batch
     """Make each clip of samples up to `most_db` louder or softer; nothing is clipped."""
     decibels = rng.uniform(-most_db, most_db, len(batch.lengths))
     return replace(
-        batch, features=batch.features * _on(batch, (10 ** (decibels / 20)).astype(np.float32))[:, None, None]
+        batch, features=batch.features * _to_device(batch, (10 ** (decibels / 20)).astype(np.float32))[:, None, None]
     )
 
 
@@ -209,10 +211,10 @@ def add_noise(batch: Batch, snr_db: float, rng: np.random.Generator, generator: 
     samples = batch.features[:, :, 0]
     ratios = rng.uniform(snr_db, snr_db + NOISE_SPAN_DB, len(samples)).astype(np.float32)
     noise = torch.randn(samples.shape, generator=generator, device=samples.device)
-    noise *= _own(batch.lengths, samples.shape[1])
-    noisy = torchaudio.functional.add_noise(samples, noise, _on(batch, ratios), batch.lengths)
+    noise *= _frame_mask(batch.lengths, samples.shape[1])
+    noisy = torchaudio.functional.add_noise(samples, noise, _to_device(batch, ratios), batch.lengths)
     return replace(batch, features=noisy[:, :, None])
 
 
-def _on(batch: Batch, values: NDArray[np.generic]) -> Tensor:
+def _to_device(batch: Batch, values: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(values).to(batch.features.device)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.features.views.normaliser import Normaliser
-from ser_platform.training.batches.batch import TrainingData, by_length, make_batch
+from ser_platform.training.batches.batch import TrainingData, batch_by_length, make_batch
 
-CLIPS = 256  # enough for a mean and a deviation of each number
-BATCH = 8
+MAX_SCALE_CLIPS = 256  # enough for a mean and a deviation of each number
+BATCH_CLIPS = 8
 
 
 @runtime_checkable
-class Scaled(Protocol):
+class SupportsFitScale(Protocol):
     """A model that scales what it computes inside by statistics of training clips."""
 
     def fit_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None: ...
@@ -23,10 +23,12 @@ class Scaled(Protocol):
 
 def fit_scale(model: nn.Module, data: TrainingData, normaliser: Normaliser, device: torch.device) -> None:
     """Fit the scale of a model that has one, by training clips from all over the manifest; it draws nothing."""
-    if not isinstance(model, Scaled):
+    if not isinstance(model, SupportsFitScale):
         return
     model.eval()
     clips = data.labelled  # others may be of another kind
-    chosen = clips[np.linspace(0, len(clips) - 1, min(CLIPS, len(clips))).astype(np.int64)]
-    batches = (make_batch(data, clips, normaliser) for clips in by_length(chosen, data.features.lengths, BATCH))
+    chosen = clips[np.linspace(0, len(clips) - 1, min(MAX_SCALE_CLIPS, len(clips))).astype(np.int64)]
+    batches = (
+        make_batch(data, clips, normaliser) for clips in batch_by_length(chosen, data.features.lengths, BATCH_CLIPS)
+    )
     model.fit_scale((batch.features.to(device), batch.lengths.to(device)) for batch in batches)

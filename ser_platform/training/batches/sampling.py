@@ -3,11 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-STREAM = 0x5A3  # sampling draws from a stream of its own: the batches of natural sampling are the same without it
+SAMPLING_STREAM = (
+    0x5A3  # sampling draws from a stream of its own: the batches of natural sampling are the same without it
+)
 
 
-def sampled(
-    clips: NDArray[np.int64], targets: NDArray[np.int64], how: str, *, seed: int, epoch: int
+def sample_clips(
+    clips: NDArray[np.int64], targets: NDArray[np.int64], sampling: str, *, seed: int, epoch: int
 ) -> NDArray[np.int64]:
     """Return the clips of an epoch, as many in every one.
 
@@ -18,15 +20,17 @@ def sampled(
             than once and of frequent ones not all; undersampled as many of every class as the rarest has.
         seed, epoch: decide which are taken.
     """
-    if how == "natural":
+    if sampling == "natural":
         return clips
-    rng = np.random.default_rng([STREAM, seed, epoch])
+    rng = np.random.default_rng([SAMPLING_STREAM, seed, epoch])
     by_class = [clips[targets[clips] == target] for target in np.unique(targets[clips])]
-    each = min(map(len, by_class)) if how == "undersampled" else -(-len(clips) // len(by_class))
+    each = min(map(len, by_class)) if sampling == "undersampled" else -(-len(clips) // len(by_class))
     return np.concatenate([np.resize(rng.permutation(own), each) for own in by_class])
 
 
-def joined(labelled: NDArray[np.int64], unlabelled: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.int64]:
+def add_unlabelled(
+    labelled: NDArray[np.int64], unlabelled: NDArray[np.int64], *, seed: int, epoch: int
+) -> NDArray[np.int64]:
     """Return the labelled clips of an epoch and behind them unlabelled ones, no more than there are labelled.
 
     All are heard over the epochs: a permutation is gone through, and then another.
@@ -35,10 +39,10 @@ def joined(labelled: NDArray[np.int64], unlabelled: NDArray[np.int64], *, seed: 
         return labelled
     each = min(len(labelled), len(unlabelled))
     places = (epoch - 1) * each + np.arange(each)
-    rounds = {number: _shuffled(unlabelled, seed, int(number)) for number in np.unique(places // len(unlabelled))}
+    rounds = {number: _shuffle(unlabelled, seed, int(number)) for number in np.unique(places // len(unlabelled))}
     drawn = [rounds[place // len(unlabelled)][place % len(unlabelled)] for place in places]
     return np.concatenate([labelled, np.array(drawn, dtype=np.int64)])
 
 
-def _shuffled(clips: NDArray[np.int64], seed: int, number: int) -> NDArray[np.int64]:
-    return np.random.default_rng([STREAM, seed, number, len(clips)]).permutation(clips)
+def _shuffle(clips: NDArray[np.int64], seed: int, number: int) -> NDArray[np.int64]:
+    return np.random.default_rng([SAMPLING_STREAM, seed, number, len(clips)]).permutation(clips)

@@ -13,19 +13,19 @@ from torch import Tensor
 
 from ser_platform.errors import UserError
 from ser_platform.features.views.normaliser import Normaliser
-from ser_platform.metrics import confusion_matrix, macro_f1_of, uar, uar_of, war
+from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, uar, uar_from_confusion, war
 from ser_platform.models import build_model
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import TrainingData
-from ser_platform.training.batches.sampling import sampled
-from ser_platform.training.closed_form.closed_form_settings import refuse_unfit
-from ser_platform.training.closed_form.estimators import Classes, Rows, fit, fitted
+from ser_platform.training.batches.sampling import sample_clips
+from ser_platform.training.closed_form.closed_form_settings import refuse_unsupported_settings
+from ser_platform.training.closed_form.estimators import Classes, Rows, fit_estimator, fit_state
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.loop import Diverged
 
 INNER_FOLDS = 5
 # What model.c 0 chooses from, the first of equals: the widest margin.
-CHOICES_OF_C: dict[str, tuple[float, ...]] = {
+C_GRID: dict[str, tuple[float, ...]] = {
     "svm_linear": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
     "svm_rbf": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     "svm_poly": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
@@ -36,7 +36,7 @@ ROWS_AT_ONCE = 256  # clips that are judged together: trees look up a node of ea
 
 
 class ClassicalTrainer:
-    """Fits one configuration on one set of clips; see `trainers.Training`.
+    """Fits one configuration on one set of clips; see `trainers.TrainerProtocol`.
 
     Logits are what the model gives anyway: distances from a support vector machine's planes, logarithms of shares of
     votes, scores. They become probabilities as every model's do, by the temperature that a bundle's dev clips fit.
@@ -46,9 +46,9 @@ class ClassicalTrainer:
     """
 
     def __init__(self, settings: Settings, data: TrainingData) -> None:
-        refuse_unfit(settings)
+        refuse_unsupported_settings(settings)
         self.settings, self.data = settings, data
-        self.normaliser: Normaliser = data.features.normaliser(data.train)
+        self.normaliser: Normaliser = data.features.fit_normaliser(data.train)
         self.model = build_model(settings, data.features.view.n_features, len(data.labels)).eval()
         self.best_state: dict[str, Tensor] = {}
         self.best_dev_logits: NDArray[np.float32] | None = None
@@ -70,7 +70,7 @@ class ClassicalTrainer:
             self.best_dev_logits = self.logits(dev)
             targets, predictions = self.data.targets[dev], self.best_dev_logits.argmax(axis=1)
             matrix = confusion_matrix(targets, predictions, len(self.data.labels))
-            scores = uar_of(matrix), war(targets, predictions), macro_f1_of(matrix)
+            scores = uar_from_confusion(matrix), war(targets, predictions), macro_f1_from_confusion(matrix)
             figures = (self._loss(self.best_dev_logits, dev), *scores)
         yield EpochResult(1, train_loss, *figures, figures[1], 1, time.perf_counter() - began)
 
@@ -90,18 +90,18 @@ class ClassicalTrainer:
     def _fit(self) -> dict[str, Tensor]:
         settings, targets = self.settings, self.data.targets
         how, seed = settings["train.sampling"], settings["seed"]
-        clips = sampled(self.data.train, targets, how, seed=seed, epoch=1)
+        clips = sample_clips(self.data.train, targets, how, seed=seed, epoch=1)
         if settings["model.name"] == "knn" and settings["model.neighbours"] > len(clips):
             raise UserError(
                 f"model.neighbours {settings['model.neighbours']} is more than the {len(clips)} training clips"
             )
         rows, targets = self._rows(clips), targets[clips]
-        if settings["model.name"] in CHOICES_OF_C and settings["model.c"] == 0:
+        if settings["model.name"] in C_GRID and settings["model.c"] == 0:
             speakers = self._speakers(clips, "model.c 0 is chosen", "; set model.c, for instance to 0.01")
-            settings = settings | {"model.c": chosen_c(settings, rows, targets, speakers)}
-        state = fit(settings, rows, targets, weights_of(settings, targets), len(self.data.labels))
+            settings = settings | {"model.c": choose_c(settings, rows, targets, speakers)}
+        state = fit_state(settings, rows, targets, sample_weights(settings, targets), len(self.data.labels))
         if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
-            raise Diverged(f"{settings['model.name']} diverged; lower {_pace(settings)}")
+            raise Diverged(f"{settings['model.name']} diverged; lower {_step_size_setting(settings)}")
         return state
 
     def _rows(self, clips: NDArray[np.int64]) -> Rows:
@@ -126,7 +126,7 @@ class ClassicalTrainer:
         return F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(self.data.targets[clips])).item()
 
 
-def _turned(rows: Rows) -> Rows:
+def _rotate_to_principal_axes(rows: Rows) -> Rows:
     """Return the rows in the axes that they span, `(n_clips, n_clips)`: all products of two rows stay what they are.
 
     A quadratic penalty does not know the axes, so a linear model judges the same; it is fitted on as many columns as
@@ -137,13 +137,13 @@ def _turned(rows: Rows) -> Rows:
     return turned
 
 
-def _pace(settings: Settings) -> str:
+def _step_size_setting(settings: Settings) -> str:
     """Return the setting that decides how far a step goes, with its value."""
     name = "optimizer.lr" if settings["model.name"] == "mlp_sklearn" else "model.learning_rate"
     return f"{name} ({settings[name]:g})"
 
 
-def weights_of(settings: Settings, targets: Classes) -> NDArray[np.float64]:
+def sample_weights(settings: Settings, targets: Classes) -> NDArray[np.float64]:
     """Return a weight for each clip: inverse to its class's frequency where `train.class_weights` says so, else 1."""
     if not settings["train.class_weights"]:
         return np.ones(len(targets))
@@ -151,7 +151,7 @@ def weights_of(settings: Settings, targets: Classes) -> NDArray[np.float64]:
     return len(targets) / (np.count_nonzero(counts) * counts[targets])
 
 
-def chosen_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequence[str]) -> float:
+def choose_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequence[str]) -> float:
     """Return the `model.c` with the best UAR, pooled over folds of the training speakers.
 
     Rows are scaled by all training clips, which choosing among penalties is indifferent to.
@@ -160,7 +160,7 @@ def chosen_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequenc
         UserError: without the clips of a fold there is but one class.
     """
     if settings["model.name"] in LINEAR and rows.shape[1] > len(rows):
-        rows = _turned(rows)
+        rows = _rotate_to_principal_axes(rows)
     folds = list(GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers))
     if any(len(np.unique(targets[train])) < 2 for train, _ in folds):
         raise UserError(
@@ -169,10 +169,12 @@ def chosen_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequenc
             "for instance to 0.01"
         )
     scores = {}
-    for c in CHOICES_OF_C[settings["model.name"]]:
+    for c in C_GRID[settings["model.name"]]:
         predicted = np.empty_like(targets)
         for train, held_out in folds:
-            tried = fitted(settings | {"model.c": c}, rows[train], targets[train], weights_of(settings, targets[train]))
+            tried = fit_estimator(
+                settings | {"model.c": c}, rows[train], targets[train], sample_weights(settings, targets[train])
+            )
             predicted[held_out] = tried.predict(rows[held_out])
         scores[c] = uar(targets, predicted, int(targets.max()) + 1)
     return max(scores, key=lambda c: scores[c])

@@ -7,13 +7,13 @@ from typing import Any
 from ser_platform.errors import UserError
 from ser_platform.features.families import FAMILIES
 from ser_platform.features.views.pooling import NO_POOL
-from ser_platform.models import CLASSICAL, PRETRAINED, SOLVED
+from ser_platform.models import CLASSICAL, CLOSED_FORM, PRETRAINED
 from ser_platform.models.pretrained import FROZEN, RIDGE, STACKED, STATISTICS
 from ser_platform.settings import SETTINGS, Settings
-from ser_platform.training.hint_loss import OFF
+from ser_platform.training.hint_loss import NO_HINT
 
 # Whole clips as means and deviations of the usual sets; the one row of a functional set is taken as it is.
-START: Settings = {
+CLASSICAL_DEFAULTS: Settings = {
     "features.sets": ("log_mel", "mfcc", "zcr", "rms"),
     "features.n_mfcc": 40,
     "data.max_seconds": 60.0,
@@ -21,61 +21,61 @@ START: Settings = {
     "model.hidden_size": 0,
     "optimizer.lr": 1e-3,
 }
-POOL = "mean_std"
-OF_LOGITS = "mse"  # the teacher term that a solved model can take
-OF_RIDGE = {
+DEFAULT_POOLING = "mean_std"
+LOGIT_LOSS = "mse"  # the teacher term that a solved model can take
+ENCODER_RIDGE_SETTINGS = {
     "model.tuning": FROZEN,
     "model.pooling": STATISTICS,
     "model.mixing": STACKED,
     "model.adversary": 0.0,
 }
-OF_STEPS = ("masks", "filter", "mixup", "noise_snr_db", "gain_db", "time_shift_s", "crop")
+PER_STEP_AUGMENTATIONS = ("masks", "filter", "mixup", "noise_snr_db", "gain_db", "time_shift_s", "crop")
 
 
-def start_of_classical(overrides: Mapping[str, Any]) -> Settings:
+def default_classical_settings(overrides: Mapping[str, Any]) -> Settings:
     """Return where a classical model starts from; nothing for other models."""
     name = overrides.get("model.name")
-    if name not in CLASSICAL and name not in SOLVED:
+    if name not in CLASSICAL and name not in CLOSED_FORM:
         return {}
-    sets = overrides.get("features.sets", START["features.sets"])
-    start = START | ({"distill.loss": OF_LOGITS} if name in SOLVED else {})
-    return start if _has_rows(sets) else start | {"features.pool": POOL}
+    sets = overrides.get("features.sets", CLASSICAL_DEFAULTS["features.sets"])
+    start = CLASSICAL_DEFAULTS | ({"distill.loss": LOGIT_LOSS} if name in CLOSED_FORM else {})
+    return start if _has_one_row_per_clip(sets) else start | {"features.pool": DEFAULT_POOLING}
 
 
-def has_ridge(settings: Mapping[str, Any]) -> bool:
+def has_encoder_ridge(settings: Mapping[str, Any]) -> bool:
     """Tell whether a configuration's model is a pretrained encoder under ridge regression."""
     return settings["model.name"] in PRETRAINED and settings["model.classifier"] == RIDGE
 
 
-def is_fitted(settings: Mapping[str, Any]) -> bool:
+def is_fitted_at_once(settings: Mapping[str, Any]) -> bool:
     """Tell whether a configuration's model is fitted at once, by one process."""
-    return settings["model.name"] in CLASSICAL or settings["model.name"] in SOLVED or has_ridge(settings)
+    return settings["model.name"] in CLASSICAL or settings["model.name"] in CLOSED_FORM or has_encoder_ridge(settings)
 
 
-def what_is_fitted(settings: Mapping[str, Any]) -> str:
+def describe_fitted_model(settings: Mapping[str, Any]) -> str:
     """Return the setting that has a configuration's model fitted at once."""
-    return "model.classifier ridge" if has_ridge(settings) else f"model.name {settings['model.name']}"
+    return "model.classifier ridge" if has_encoder_ridge(settings) else f"model.name {settings['model.name']}"
 
 
-def refuse_unfit(settings: Settings) -> None:
+def refuse_unsupported_settings(settings: Settings) -> None:
     """Refuse settings that a model that is fitted at once cannot follow; other models are none of its business.
 
     Raises:
         UserError: names the setting and what to set.
     """
-    if not is_fitted(settings):
+    if not is_fitted_at_once(settings):
         return
     name = settings["model.name"]
-    if has_ridge(settings):
+    if has_encoder_ridge(settings):
         name = f"{name} with model.classifier {RIDGE}"
-        for setting, valid in OF_RIDGE.items():
+        for setting, valid in ENCODER_RIDGE_SETTINGS.items():
             if settings[setting] != valid:
                 raise UserError(
                     f"model.classifier {RIDGE} is solved on a frozen encoder's statistics, and {setting} is "
                     f"{settings[setting]}; set it to {valid}, or model.classifier to mlp"
                 )
-    if settings["model.name"] in SOLVED:
-        _refuse_teaching(settings)
+    if settings["model.name"] in CLOSED_FORM:
+        _refuse_distillation(settings)
     elif settings["distill.alpha"]:
         raise UserError(
             f"model.name {name} is fitted to classes, not to a teacher's probabilities, so distill.alpha "
@@ -83,12 +83,16 @@ def refuse_unfit(settings: Settings) -> None:
         )
     if settings["features.chunk"]:
         raise UserError(f"model.name {name} hears one row of a clip, no chunks; set features.chunk to 0")
-    if not has_ridge(settings) and settings["features.pool"] == NO_POOL and not _has_rows(settings["features.sets"]):
+    if (
+        not has_encoder_ridge(settings)
+        and settings["features.pool"] == NO_POOL
+        and not _has_one_row_per_clip(settings["features.sets"])
+    ):
         raise UserError(
             f"model.name {name} hears one row of a clip, features.sets {list(settings['features.sets'])} has frames; "
-            f"set features.pool to {POOL}"
+            f"set features.pool to {DEFAULT_POOLING}"
         )
-    for setting in (f"augment.{name}" for name in OF_STEPS):
+    for setting in (f"augment.{name}" for name in PER_STEP_AUGMENTATIONS):
         if settings[setting] != SETTINGS[setting].default:
             raise UserError(
                 f"model.name {name} is fitted once, and {setting} draws anew in every step; leave it at "
@@ -96,17 +100,18 @@ def refuse_unfit(settings: Settings) -> None:
             )
 
 
-def _refuse_teaching(settings: Settings) -> None:
-    if settings["distill.alpha"] and settings["distill.loss"] != OF_LOGITS:
+def _refuse_distillation(settings: Settings) -> None:
+    if settings["distill.alpha"] and settings["distill.loss"] != LOGIT_LOSS:
         raise UserError(
             f"model.name {settings['model.name']} is solved for a teacher's logits, which distill.loss "
-            f"{settings['distill.loss']} does not compare; set it to {OF_LOGITS}"
+            f"{settings['distill.loss']} does not compare; set it to {LOGIT_LOSS}"
         )
-    if settings["distill.hint"] != OFF:
+    if settings["distill.hint"] != NO_HINT:
         raise UserError(
-            f"model.name {settings['model.name']} has no embedding to resemble a teacher's; set distill.hint to {OFF}"
+            f"model.name {settings['model.name']} has no embedding to resemble a teacher's; set distill.hint to "
+            f"{NO_HINT}"
         )
 
 
-def _has_rows(sets: Any) -> bool:
+def _has_one_row_per_clip(sets: Any) -> bool:
     return all(math.isinf(FAMILIES[name].frame_s) for name in sets if name in FAMILIES)

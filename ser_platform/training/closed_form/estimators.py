@@ -16,22 +16,24 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 
 from ser_platform.errors import WorkFailed
-from ser_platform.models import with_sizes
+from ser_platform.models import fill_default_sizes
 from ser_platform.settings import Settings
 
 Rows = NDArray[np.float32]  # scaled features, (n_clips, n_features)
 Classes = NDArray[np.int64]
 State = dict[str, Tensor]
 
-ABSENT = -10.0  # logit of a class without a training clip, which a teacher of some speakers can lack
+ABSENT_CLASS_LOGIT = -10.0  # logit of a class without a training clip, which a teacher of some speakers can lack
 LEAST_DISTANCE = 1e-6  # where all clips lie as far from the planes of svm_linear
-WEAK = 3  # levels of AdaBoost's trees where model.depth leaves it open: full trees have nothing left to boost
+WEAK_TREE_DEPTH = (
+    3  # levels of AdaBoost's trees where model.depth leaves it open: full trees have nothing left to boost
+)
 # Of the rows and columns that a tree of `boosting` sees: Friedman (2002), Stochastic gradient boosting.
 SUBSAMPLE, COLUMNS = 0.7, "sqrt"
-STEPS = {"svm_linear": 5000, "logistic": 1000, "mlp_sklearn": 300}
+MAX_ITERATIONS = {"svm_linear": 5000, "logistic": 1000, "mlp_sklearn": 300}
 
 
-def fit(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.float64], n_emotions: int) -> State:
+def fit_state(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.float64], n_emotions: int) -> State:
     """Fit the model of `settings` and return it as tensors.
 
     Args:
@@ -42,21 +44,21 @@ def fit(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.fl
     name = settings["model.name"]
     if name == "knn":
         return {"clips": torch.from_numpy(rows), "classes": torch.from_numpy(targets.astype(np.int32))}
-    estimator = fitted(settings, rows, targets, weights)
+    estimator = fit_estimator(settings, rows, targets, weights)
     if name == "svm_linear":
         # The penalty decides how large distances are, a hundredfold; logits should not be as flat or steep as that.
         unit = max(float(estimator.decision_function(rows).std()), LEAST_DISTANCE)
         estimator.coef_, estimator.intercept_ = estimator.coef_ / unit, estimator.intercept_ / unit
-    return STATES[name](estimator, n_emotions)
+    return STATE_EXPORTERS[name](estimator, n_emotions)
 
 
-def fitted(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.float64]) -> Any:
+def fit_estimator(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.float64]) -> Any:
     """Return scikit-learn's estimator, fitted.
 
     Raises:
         WorkFailed: trees as small as those of `model.depth` tell nothing apart that AdaBoost could build on.
     """
-    estimator = ESTIMATORS[settings["model.name"]](with_sizes(settings), rows)
+    estimator = ESTIMATORS[settings["model.name"]](fill_default_sizes(settings), rows)
     with warnings.catch_warnings():
         # Where a solver stops at its limit the model is what it is then; dev clips tell what that is worth.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -102,7 +104,7 @@ def _forest(settings: Settings) -> Any:
 
 def _adaboost(settings: Settings) -> Any:
     return AdaBoostClassifier(
-        _tree(settings, otherwise=WEAK),
+        _tree(settings, otherwise=WEAK_TREE_DEPTH),
         n_estimators=settings["model.trees"],
         learning_rate=settings["model.learning_rate"],
         random_state=settings["seed"],
@@ -118,7 +120,7 @@ def _boosting(settings: Settings) -> Any:
     return GradientBoostingClassifier(
         n_estimators=settings["model.trees"],
         learning_rate=settings["model.learning_rate"],
-        max_depth=settings["model.depth"] or WEAK,
+        max_depth=settings["model.depth"] or WEAK_TREE_DEPTH,
         min_samples_leaf=settings["model.leaf"],
         subsample=SUBSAMPLE,
         max_features=COLUMNS,
@@ -132,13 +134,13 @@ def _perceptron(settings: Settings) -> Any:
         (settings["model.hidden_size"],),
         alpha=settings["optimizer.weight_decay"],
         learning_rate_init=settings["optimizer.lr"],
-        max_iter=STEPS["mlp_sklearn"],
+        max_iter=MAX_ITERATIONS["mlp_sklearn"],
         random_state=settings["seed"],
     )
 
 
 ESTIMATORS: dict[str, Callable[[Settings, Rows], Any]] = {
-    "svm_linear": lambda s, _: LinearSVC(C=s["model.c"], max_iter=STEPS["svm_linear"], random_state=s["seed"]),
+    "svm_linear": lambda s, _: LinearSVC(C=s["model.c"], max_iter=MAX_ITERATIONS["svm_linear"], random_state=s["seed"]),
     "svm_rbf": _svm("rbf"),
     "svm_poly": _svm("poly"),
     "tree": lambda s, _: _tree(s),
@@ -147,30 +149,34 @@ ESTIMATORS: dict[str, Callable[[Settings, Rows], Any]] = {
     "adaboost": lambda s, _: _adaboost(s),
     "boosting": lambda s, _: _boosting(s),
     "mlp_sklearn": lambda s, _: _perceptron(s),
-    "logistic": lambda s, _: LogisticRegression(C=s["model.c"], max_iter=STEPS["logistic"]),
+    "logistic": lambda s, _: LogisticRegression(C=s["model.c"], max_iter=MAX_ITERATIONS["logistic"]),
 }
 
 
-def _single(values: NDArray[Any]) -> Tensor:
+def _to_float32(values: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
-def _placed(values: NDArray[Any], classes: Classes, n_emotions: int, absent: float = 0.0) -> NDArray[np.float64]:
+def _scatter_to_classes(
+    values: NDArray[Any], classes: Classes, n_emotions: int, absent: float = 0.0
+) -> NDArray[np.float64]:
     """Return values `(..., n_classes)` in the columns of their classes, `(..., n_emotions)`."""
     placed = np.full((*values.shape[:-1], n_emotions), absent)
     placed[..., classes] = values
     return placed
 
 
-def _both(values: NDArray[Any]) -> NDArray[Any]:
+def _split_binary_score(values: NDArray[Any]) -> NDArray[Any]:
     """Return what stands for two classes in columns, `(..., 2)`, from a score for the second, `(..., 1)`."""
     return np.concatenate([-values, values], axis=-1) / 2 if values.shape[-1] == 1 else values
 
 
 def _dense(coefficients: NDArray[Any], intercepts: NDArray[Any], classes: Classes, n: int) -> tuple[Tensor, Tensor]:
     """Return weight and bias of a layer from `(n_inputs, n_scores)` and `(n_scores,)`."""
-    weight = _placed(_both(coefficients), classes, n)
-    return _single(weight.T), _single(_placed(_both(intercepts), classes, n, ABSENT))
+    weight = _scatter_to_classes(_split_binary_score(coefficients), classes, n)
+    return _to_float32(weight.T), _to_float32(
+        _scatter_to_classes(_split_binary_score(intercepts), classes, n, ABSENT_CLASS_LOGIT)
+    )
 
 
 def _linear_state(estimator: Any, n_emotions: int) -> State:
@@ -182,8 +188,8 @@ def _perceptron_state(estimator: Any, n_emotions: int) -> State:
     (first, last), (shift, intercepts) = estimator.coefs_, estimator.intercepts_
     weight, bias = _dense(last, intercepts, estimator.classes_, n_emotions)
     return {
-        "hidden.weight": _single(first.T),
-        "hidden.bias": _single(shift),
+        "hidden.weight": _to_float32(first.T),
+        "hidden.bias": _to_float32(shift),
         "output.weight": weight,
         "output.bias": bias,
     }
@@ -207,9 +213,9 @@ def _kernel_state(estimator: Any, n_emotions: int) -> State:
         coefficients[of_i, pair], coefficients[of_j, pair] = sign * dual[j - 1, of_i], sign * dual[i, of_j]
         intercepts[pair] = sign * estimator.intercept_[number]
     return {
-        "support": _single(estimator.support_vectors_),
-        "coefficients": _single(coefficients),
-        "intercepts": _single(intercepts),
+        "support": _to_float32(estimator.support_vectors_),
+        "coefficients": _to_float32(coefficients),
+        "intercepts": _to_float32(intercepts),
         "gamma": torch.tensor(estimator.gamma, dtype=torch.float32),
     }
 
@@ -233,9 +239,9 @@ def _forest_state(trees: list[Any], values: list[NDArray[Any]], offset: NDArray[
     above = threshold > table["threshold"]
     threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
     return state | {
-        "threshold": _single(threshold),
-        "values": _single(np.concatenate(values)),
-        "offset": _single(offset),
+        "threshold": _to_float32(threshold),
+        "values": _to_float32(np.concatenate(values)),
+        "offset": _to_float32(offset),
     }
 
 
@@ -245,7 +251,7 @@ def _votes_state(trees: list[Any], classes: Classes, n_emotions: int) -> State:
     for tree in trees:
         counts = tree.tree_.value[:, 0]
         own = classes[tree.classes_.astype(np.int64)]  # a tree numbers the classes that it has seen
-        values.append(_placed(counts / counts.sum(axis=1, keepdims=True) / len(trees), own, n_emotions))
+        values.append(_scatter_to_classes(counts / counts.sum(axis=1, keepdims=True) / len(trees), own, n_emotions))
     return _forest_state([tree.tree_ for tree in trees], values, np.zeros(n_emotions))
 
 
@@ -262,10 +268,10 @@ def _adaboost_state(estimator: Any, n_emotions: int) -> State:
     classes, others = estimator.classes_, len(estimator.classes_) - 1
     values = []
     for tree, weight in zip(estimator.estimators_, estimator.estimator_weights_, strict=False):
-        said = np.eye(len(tree.classes_))[tree.tree_.value[:, 0].argmax(axis=1)]
-        votes = _placed(said, np.searchsorted(classes, tree.classes_), len(classes))
-        values.append(_placed(weight * (votes - (1 - votes) / others) / others, classes, n_emotions))
-    offset = _placed(np.zeros(len(classes)), classes, n_emotions, ABSENT)
+        predicted = np.eye(len(tree.classes_))[tree.tree_.value[:, 0].argmax(axis=1)]
+        votes = _scatter_to_classes(predicted, np.searchsorted(classes, tree.classes_), len(classes))
+        values.append(_scatter_to_classes(weight * (votes - (1 - votes) / others) / others, classes, n_emotions))
+    offset = _scatter_to_classes(np.zeros(len(classes)), classes, n_emotions, ABSENT_CLASS_LOGIT)
     return _forest_state([tree.tree_ for tree in estimator.estimators_], values, offset)
 
 
@@ -274,13 +280,15 @@ def _boosting_state(estimator: Any, n_emotions: int) -> State:
     trees, values = [], []
     for number, tree in enumerate(estimator.estimators_.ravel()):
         score = np.eye(n_scores)[number % n_scores]
-        added = _both(estimator.learning_rate * tree.tree_.value[:, 0] * score)
+        added = _split_binary_score(estimator.learning_rate * tree.tree_.value[:, 0] * score)
         trees.append(tree.tree_)
-        values.append(_placed(added, classes, n_emotions))
-    return _forest_state(trees, values, _placed(np.zeros(len(classes)), classes, n_emotions, ABSENT))
+        values.append(_scatter_to_classes(added, classes, n_emotions))
+    return _forest_state(
+        trees, values, _scatter_to_classes(np.zeros(len(classes)), classes, n_emotions, ABSENT_CLASS_LOGIT)
+    )
 
 
-STATES: dict[str, Callable[[Any, int], State]] = {
+STATE_EXPORTERS: dict[str, Callable[[Any, int], State]] = {
     "svm_linear": _linear_state,
     "svm_rbf": _kernel_state,
     "svm_poly": _kernel_state,

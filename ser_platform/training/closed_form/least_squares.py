@@ -7,17 +7,17 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
-from ser_platform.training.batches.sampling import sampled
+from ser_platform.training.batches.sampling import sample_clips
 from ser_platform.training.calibration import fit_temperature
-from ser_platform.training.closed_form.classical import INNER_FOLDS, ClassicalTrainer, weights_of
+from ser_platform.training.closed_form.classical import INNER_FOLDS, ClassicalTrainer, sample_weights
 from ser_platform.training.loop import Diverged
 
 Values = NDArray[np.float64]
-LOWEST = 0.01  # temperature: scores of least squares on classes lie close together
+MIN_RIDGE_TEMPERATURE = 0.01  # temperature: scores of least squares on classes lie close together
 
 
-class LeastSquaresTrainer(ClassicalTrainer):
-    """Fits `model.name ridge`; see `trainers.Training`.
+class FeatureRidgeTrainer(ClassicalTrainer):
+    """Fits `model.name ridge`; see `trainers.TrainerProtocol`.
 
     Without a teacher the squares are of the classes, one column each (Rifkin, Yeo & Poggio, 2003, Regularized
     least-squares classification). With one they are `alpha * |scores - teacher's logits|^2 + (1 - alpha) * |scores -
@@ -34,38 +34,38 @@ class LeastSquaresTrainer(ClassicalTrainer):
         how, seed = settings["train.sampling"], settings["seed"]
         clips = np.concatenate(
             [
-                sampled(self.data.labelled, targets, how, seed=seed, epoch=1),
+                sample_clips(self.data.labelled, targets, how, seed=seed, epoch=1),
                 self.data.unlabelled,
             ]
         )
-        rows, wanted, importance = self._rows(clips).astype(np.float64), *self._wanted(clips)
+        rows, wanted, importance = self._rows(clips).astype(np.float64), *self._target_scores(clips)
         if not (np.isfinite(rows).all() and np.isfinite(wanted).all()):
             raise Diverged("model.name ridge cannot be solved: a feature or a teacher's logit is no number")
-        weight, bias = self._solved(rows, wanted, importance)
+        weight, bias = self._solve(rows, wanted, importance)
         temperature = self._temperature(clips, rows, wanted, importance)
         return {
             "layer.weight": torch.from_numpy((weight / temperature).astype(np.float32)),
             "layer.bias": torch.from_numpy((bias / temperature).astype(np.float32)),
         }
 
-    def _wanted(self, clips: NDArray[np.int64]) -> tuple[Values, Values]:
+    def _target_scores(self, clips: NDArray[np.int64]) -> tuple[Values, Values]:
         """Return the scores that clips should have, `(n_clips, n_emotions)`, and how much each counts, `(n_clips,)`."""
         settings, targets = self.settings, self.data.targets[clips]
         alpha, n_emotions = settings["distill.alpha"], len(self.data.labels)
         labelled = targets >= 0
         classes = np.eye(n_emotions)[targets] - 1 / n_emotions
         of_labels = np.zeros(len(clips))
-        of_labels[labelled] = (1 - alpha) * weights_of(settings, targets[labelled])
+        of_labels[labelled] = (1 - alpha) * sample_weights(settings, targets[labelled])
         if not alpha:
             return classes, of_labels
         assert self.data.teacher_logits is not None, "distill.alpha > 0 needs teacher outputs"
-        said = self.data.teacher_logits[clips].astype(np.float64)
-        said -= said.mean(axis=1, keepdims=True)
-        classes *= np.sqrt(np.mean(said[labelled] ** 2) / np.mean(classes[labelled] ** 2))
+        teacher_logits = self.data.teacher_logits[clips].astype(np.float64)
+        teacher_logits -= teacher_logits.mean(axis=1, keepdims=True)
+        classes *= np.sqrt(np.mean(teacher_logits[labelled] ** 2) / np.mean(classes[labelled] ** 2))
         importance = alpha + of_labels
-        return (alpha * said + of_labels[:, None] * classes) / importance[:, None], importance
+        return (alpha * teacher_logits + of_labels[:, None] * classes) / importance[:, None], importance
 
-    def _solved(self, rows: Values, wanted: Values, importance: Values) -> tuple[Values, Values]:
+    def _solve(self, rows: Values, wanted: Values, importance: Values) -> tuple[Values, Values]:
         """Return weights `(n_emotions, n_features)` and biases of the ridge regression.
 
         Columns count by their correlation with what is wanted, as initial weights of an adaptive penalty where there
@@ -96,7 +96,7 @@ class LeastSquaresTrainer(ClassicalTrainer):
         scores = np.empty((len(labelled), len(self.data.labels)), dtype=np.float32)
         folds = GroupKFold(min(INNER_FOLDS, len(set(speakers))))
         for _, held_out in folds.split(labelled, groups=speakers):
-            heard = np.setdiff1d(np.arange(len(clips)), labelled[held_out])
-            weight, bias = self._solved(rows[heard], wanted[heard], importance[heard])
+            fitted = np.setdiff1d(np.arange(len(clips)), labelled[held_out])
+            weight, bias = self._solve(rows[fitted], wanted[fitted], importance[fitted])
             scores[held_out] = rows[labelled[held_out]] @ weight.T + bias
-        return fit_temperature(scores, targets[labelled], LOWEST)
+        return fit_temperature(scores, targets[labelled], MIN_RIDGE_TEMPERATURE)

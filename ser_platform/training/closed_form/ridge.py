@@ -10,19 +10,19 @@ from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
 from ser_platform.models.pretrained import Pretrained
-from ser_platform.training.batches.sampling import sampled
+from ser_platform.training.batches.sampling import sample_clips
 from ser_platform.training.calibration import fit_temperature
-from ser_platform.training.closed_form.classical import INNER_FOLDS, ClassicalTrainer, weights_of
+from ser_platform.training.closed_form.classical import INNER_FOLDS, ClassicalTrainer, sample_weights
 from ser_platform.training.closed_form.estimators import Classes, Rows
 
 Weights = NDArray[np.float32]
 WEIGHT = "head.classifier.weight"
-CALIBRATED = "the scores of model.classifier ridge are calibrated"
-LOWEST = 0.01  # temperature: scores of least squares lie close together
+CALIBRATION_PURPOSE = "the scores of model.classifier ridge are calibrated"
+MIN_RIDGE_TEMPERATURE = 0.01  # temperature: scores of least squares lie close together
 
 
-class RidgeTrainer(ClassicalTrainer):
-    """Fits the classifier of `model.classifier ridge`; see `trainers.Training`.
+class EncoderRidgeTrainer(ClassicalTrainer):
+    """Fits the classifier of `model.classifier ridge`; see `trainers.TrainerProtocol`.
 
     Least squares on the classes, one column each: on more columns than clips it is what a support vector machine is,
     at a fraction of the cost (Rifkin, Yeo & Poggio, 2003, Regularized least-squares classification).
@@ -33,15 +33,19 @@ class RidgeTrainer(ClassicalTrainer):
 
     def _fit(self) -> dict[str, Tensor]:
         how = self.settings["train.sampling"]
-        clips = sampled(self.data.train, self.data.targets, how, seed=self.settings["seed"], epoch=1)
-        rows, targets, speakers = self._embedded(clips), self.data.targets[clips], self._speakers(clips, CALIBRATED)
+        clips = sample_clips(self.data.train, self.data.targets, how, seed=self.settings["seed"], epoch=1)
+        rows, targets, speakers = (
+            self._embed(clips),
+            self.data.targets[clips],
+            self._speakers(clips, CALIBRATION_PURPOSE),
+        )
         weight = self._solve(rows, targets)
         scores = np.empty((len(rows), len(self.data.labels)), dtype=np.float32)
         for train, held_out in GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers):
             scores[held_out] = rows[held_out] @ self._solve(rows[train], targets[train]).T
-        return {WEIGHT: torch.from_numpy(weight / np.float32(fit_temperature(scores, targets, LOWEST)))}
+        return {WEIGHT: torch.from_numpy(weight / np.float32(fit_temperature(scores, targets, MIN_RIDGE_TEMPERATURE)))}
 
-    def _embedded(self, clips: NDArray[np.int64]) -> Rows:
+    def _embed(self, clips: NDArray[np.int64]) -> Rows:
         """Return what the classifier judges of clips, `(n_clips, n_columns)`."""
         model = cast(Pretrained, self.model)
         with torch.inference_mode():
@@ -57,6 +61,6 @@ class RidgeTrainer(ClassicalTrainer):
         n_emotions, scale = len(self.data.labels), np.float32(np.sqrt(rows.shape[1]))
         wanted = np.eye(n_emotions, dtype=np.float32)[targets] - np.float32(1 / n_emotions)
         penalty = self.settings["model.ridge"] * (1 + self.settings["augment.copies"])
-        solved = Ridge(penalty, fit_intercept=False).fit(rows / scale, wanted, weights_of(self.settings, targets))
+        solved = Ridge(penalty, fit_intercept=False).fit(rows / scale, wanted, sample_weights(self.settings, targets))
         weight: Weights = (solved.coef_ / scale).astype(np.float32)
         return weight

@@ -11,7 +11,7 @@ from ser_platform.errors import UserError
 from ser_platform.settings import slots
 from ser_platform.tuning.search_space.space import Resources
 
-QUIET = {
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -23,14 +23,14 @@ QUIET = {
     "RAY_prestart_worker_first_driver": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is to end the study, not the search alone
 }
-GPU_SHARE = 0.25  # of a GPU for one trial: models here are small
-HERE = "127.0.0.1"
-OF_TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-TOKEN = secrets.token_hex(32)  # one a process: Ray remembers it
+DEFAULT_GPU_SHARE = 0.25  # of a GPU for one trial: models here are small
+LOOPBACK_ADDRESS = "127.0.0.1"
+RAY_AUTH_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+CLUSTER_TOKEN = secrets.token_hex(32)  # one a process: Ray remembers it
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeResources:
     """What one machine has: CPU cores and GPUs."""
 
     cpus: float
@@ -39,33 +39,33 @@ class Node:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What trials get: `slots` at once, each `cpus` cores and `gpus` of a GPU of one of the nodes."""
+    """What trials get: `slots` at once, each `cpus_per_slot` cores and `gpus_per_slot` of a GPU of one of the nodes."""
 
     slots: int
-    gpus: float
-    cpus: int = 1
-    nodes: tuple[Node, ...] = ()
+    gpus_per_slot: float
+    cpus_per_slot: int = 1
+    nodes: tuple[NodeResources, ...] = ()
 
-    def for_trials(self, resources: Resources) -> "Cluster":
+    def plan_trial_slots(self, resources: Resources) -> "Cluster":
         """Return the slots of trials that take these resources.
 
         Raises:
             UserError: no node has them; tells what there is.
         """
-        return slots_on(self.nodes, resources) if self.nodes else self
+        return plan_slots(self.nodes, resources) if self.nodes else self
 
 
-def slots_on(nodes: Sequence[Node], resources: Resources) -> Cluster:
+def plan_slots(nodes: Sequence[NodeResources], resources: Resources) -> Cluster:
     """Return the slots that nodes have for trials of these resources; a trial is on one node, a share on one GPU.
 
-    Where the resources name no GPU share, it is `GPU_SHARE` on a cluster that has any GPU.
+    Where the resources name no GPU share, it is `DEFAULT_GPU_SHARE` on a cluster that has any GPU.
 
     Raises:
         UserError: no node has a place for one; tells what there is.
     """
     has_gpus = any(node.gpus >= 1 for node in nodes)
-    gpus = (GPU_SHARE if has_gpus else 0.0) if resources.gpus is None else float(resources.gpus)
-    places = sum(_places(node, resources.cpus, gpus) for node in nodes)
+    gpus = (DEFAULT_GPU_SHARE if has_gpus else 0.0) if resources.gpus is None else float(resources.gpus)
+    places = sum(_count_slots(node, resources.cpus, gpus) for node in nodes)
     if not places:
         there = ", ".join(dict.fromkeys(f"{node.cpus:g} CPU cores and {node.gpus:g} GPUs" for node in nodes))
         raise UserError(
@@ -75,7 +75,7 @@ def slots_on(nodes: Sequence[Node], resources: Resources) -> Cluster:
     return Cluster(places, gpus, resources.cpus, tuple(nodes))
 
 
-def _places(node: Node, cpus: int, gpus: float) -> int:
+def _count_slots(node: NodeResources, cpus: int, gpus: float) -> int:
     by_cores = int(node.cpus // cpus)
     if not gpus:
         return by_cores
@@ -85,7 +85,7 @@ def _places(node: Node, cpus: int, gpus: float) -> int:
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Cluster]:
+def connect_cluster() -> Iterator[Cluster]:
     """Join the cluster at `RAY_ADDRESS` or start one on this machine; leave it at the end.
 
     Inside another such block this is the same cluster, which the outer block leaves.
@@ -93,21 +93,21 @@ def cluster() -> Iterator[Cluster]:
     Raises:
         WorkFailed: it is gone.
     """
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in RAY_ENVIRONMENT.items() if name not in os.environ})
     import ray
 
-    from ser_platform.tuning.execution.cluster_watchdog import watched
+    from ser_platform.tuning.execution.cluster_watchdog import watch_cluster
 
     if ray.is_initialized():
-        yield _offered()
+        yield _read_cluster()
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
-    with _joined() if os.environ.get("RAY_ADDRESS") else _started(), watched():
-        yield _offered()
+    with _join_cluster() if os.environ.get("RAY_ADDRESS") else _start_local_cluster(), watch_cluster():
+        yield _read_cluster()
 
 
 @contextlib.contextmanager
-def _joined() -> Iterator[None]:
+def _join_cluster() -> Iterator[None]:
     import ray
 
     ray.init(log_to_driver=False, logging_level=logging.ERROR)
@@ -118,18 +118,18 @@ def _joined() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _started() -> Iterator[None]:
+def _start_local_cluster() -> Iterator[None]:
     """A cluster of this machine, which only its own user reaches."""
     import ray
 
-    with _own_token():
+    with _set_auth_token():
         ray.init(
             address="local",
             num_cpus=slots(),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _node_ip_address=HERE,
+            _node_ip_address=LOOPBACK_ADDRESS,
         )
         try:
             yield
@@ -138,24 +138,24 @@ def _started() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_token() -> Iterator[None]:
+def _set_auth_token() -> Iterator[None]:
     """Guard a cluster by a token that only its processes know, where the user has set up no other way.
 
     Ray itself would write one under the user's home folder, where it changes what a later `ray start` asks for.
     """
-    if any(os.environ.get(name) for name in OF_TOKENS):
+    if any(os.environ.get(name) for name in RAY_AUTH_VARIABLES):
         yield
         return
-    os.environ["RAY_AUTH_TOKEN"] = TOKEN  # Ray sets the mode itself, where it reads it
+    os.environ["RAY_AUTH_TOKEN"] = CLUSTER_TOKEN  # Ray sets the mode itself, where it reads it
     try:
         yield
     finally:
-        for name in OF_TOKENS:
+        for name in RAY_AUTH_VARIABLES:
             os.environ.pop(name, None)
 
 
-def _offered() -> Cluster:
+def _read_cluster() -> Cluster:
     import ray
 
     alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
-    return slots_on([Node(node.get("CPU", 0), node.get("GPU", 0)) for node in alive], Resources())
+    return plan_slots([NodeResources(node.get("CPU", 0), node.get("GPU", 0)) for node in alive], Resources())

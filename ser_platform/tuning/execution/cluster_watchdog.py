@@ -18,68 +18,68 @@ from ray.exceptions import LocalRayletDiedError
 
 from ser_platform.errors import WorkFailed
 
-LOOK_S = 2.0
-GRACE_S = 10.0  # of a main thread that is asked to stop
-PATIENCE_S = 20.0  # of a head that starts again; Ray's own is 60, of which its shutdown takes a part
+POLL_INTERVAL_S = 2.0
+INTERRUPT_GRACE_S = 10.0  # of a main thread that is asked to stop
+CLUSTER_TIMEOUT_S = 20.0  # of a head that starts again; Ray's own is 60, of which its shutdown takes a part
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[None]:
-    """Stop the block as Ctrl-C does once the cluster that this process has joined has been away for `PATIENCE_S`.
+def watch_cluster() -> Iterator[None]:
+    """Stop the block as Ctrl-C does once the cluster of this process has been away for `CLUSTER_TIMEOUT_S`.
 
     Raises:
         WorkFailed: it is gone.
     """
     address = ray.get_runtime_context().gcs_address
-    if threading.current_thread() is not threading.main_thread() or not _answers(address):
+    if threading.current_thread() is not threading.main_thread() or not _is_reachable(address):
         yield  # Ctrl-C comes to the main thread alone; what is behind a proxy cannot be watched
         return
-    over, gone = threading.Event(), threading.Event()
-    watch = threading.Thread(target=_watch, args=(address, over, gone), name="cluster-watch", daemon=True)
+    done, lost = threading.Event(), threading.Event()
+    watch = threading.Thread(target=_poll_cluster, args=(address, done, lost), name="cluster-watch", daemon=True)
     watch.start()
     try:
         yield
     except KeyboardInterrupt:
-        if not gone.is_set():
+        if not lost.is_set():
             raise
-        raise WorkFailed(_told(address)) from None
+        raise WorkFailed(_describe_loss(address)) from None
     except LocalRayletDiedError as error:  # comes where GCS lives on, to who waits for a task
-        raise WorkFailed(_told(address)) from error
+        raise WorkFailed(_describe_loss(address)) from error
     finally:
-        over.set()
-        watch.join(2 * LOOK_S)  # it asks Ray, which is left next
+        done.set()
+        watch.join(2 * POLL_INTERVAL_S)  # it asks Ray, which is left next
 
 
-def _watch(address: str, over: threading.Event, gone: threading.Event) -> None:
+def _poll_cluster(address: str, done: threading.Event, lost: threading.Event) -> None:
     """Look until the block is over, or the cluster gone."""
-    seen, main = time.monotonic(), threading.main_thread().ident
+    answered_at, main = time.monotonic(), threading.main_thread().ident
     assert main is not None, "it runs"
-    while not over.wait(LOOK_S):
-        if _answers(address) and any(node["Alive"] for node in ray.nodes()):
-            seen = time.monotonic()
-        elif time.monotonic() - seen > PATIENCE_S:
-            gone.set()
+    while not done.wait(POLL_INTERVAL_S):
+        if _is_reachable(address) and any(node["Alive"] for node in ray.nodes()):
+            answered_at = time.monotonic()
+        elif time.monotonic() - answered_at > CLUSTER_TIMEOUT_S:
+            lost.set()
             signal.pthread_kill(main, signal.SIGINT)  # not `interrupt_main`, which a wait sleeps through
-            if not over.wait(GRACE_S):
-                _end(address)
+            if not done.wait(INTERRUPT_GRACE_S):
+                _exit_process(address)
             return
 
 
-def _end(address: str) -> None:
+def _exit_process(address: str) -> None:
     """End a process whose main thread Ray holds in a call that no signal ends: as a kill does, which loses nothing."""
     cursor = "\033[?25h\n" if sys.stderr.isatty() else ""  # which a progress line hides
-    print(f"{cursor}ser: {_told(address)}", file=sys.stderr, flush=True)
+    print(f"{cursor}ser: {_describe_loss(address)}", file=sys.stderr, flush=True)
     os._exit(WorkFailed.exit_code)
 
 
-def _told(address: str) -> str:
+def _describe_loss(address: str) -> str:
     return f"the Ray cluster at {address} is gone; what was done is kept: a tuning or a training goes on with --resume"
 
 
-def _answers(address: str) -> bool:
+def _is_reachable(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=LOOK_S).close()
+        socket.create_connection((host, int(port)), timeout=POLL_INTERVAL_S).close()
     except OSError:
         return False
     return True

@@ -14,12 +14,12 @@ from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.state_serialisation import random_state, restore_random
-from ser_platform.training.trainers import Training
+from ser_platform.training.trainers import TrainerProtocol
 
-AVERAGED = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1")
+AVERAGED_METRICS = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1")
 
 
-def fold_splits(split: Split, n_folds: int) -> list[Split]:
+def split_into_folds(split: Split, n_folds: int) -> list[Split]:
     """Return splits with the same test clips, each speaker of train and dev in the dev part of one of them.
 
     The sexes are dealt to the folds in turn.
@@ -36,17 +36,17 @@ def fold_splits(split: Split, n_folds: int) -> list[Split]:
     return assign_folds(pool, n_folds, split.seed, lambda groups: [split.with_dev(group) for group in groups])
 
 
-class FoldTraining:
+class FoldTrainer:
     """Trains the folds of one configuration in step, an epoch of each at a time. All models are in memory at once.
 
     Each fold draws what it would draw alone: the generators of the process are changed over with it.
     """
 
-    def __init__(self, makers: Sequence[Callable[[], Training]], device: torch.device) -> None:
+    def __init__(self, make_trainers: Sequence[Callable[[], TrainerProtocol]], device: torch.device) -> None:
         self._device = device
-        self.trainers: list[Training] = []
+        self.trainers: list[TrainerProtocol] = []
         self._generators = []
-        for make in makers:
+        for make in make_trainers:
             self.trainers.append(make())  # which seeds the generators
             self._generators.append(random_state(device))
 
@@ -58,8 +58,8 @@ class FoldTraining:
         """
         running = [trainer.epochs() for trainer in self.trainers]
         best: EpochResult | None = None
-        while results := self._next(running):
-            means = {name: float(np.mean([getattr(result, name) for result in results])) for name in AVERAGED}
+        while results := self._train_next_epochs(running):
+            means = {name: float(np.mean([getattr(result, name) for result in results])) for name in AVERAGED_METRICS}
             epoch, seconds = results[0].epoch, sum(result.seconds for result in results)
             if best is None or (means["dev_uar"], -means["dev_loss"]) > (best.dev_uar, -best.dev_loss):
                 best = EpochResult(epoch, **means, best_dev_uar=means["dev_uar"], best_epoch=epoch, seconds=seconds)
@@ -67,7 +67,7 @@ class FoldTraining:
             if epoch - best.epoch >= patience:
                 return
 
-    def _next(self, running: Sequence[Iterator[EpochResult]]) -> list[EpochResult]:
+    def _train_next_epochs(self, running: Sequence[Iterator[EpochResult]]) -> list[EpochResult]:
         """Return the next result of each fold, nothing once they have run out."""
         results = []
         for number, epochs in enumerate(running):

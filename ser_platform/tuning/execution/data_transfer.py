@@ -19,47 +19,47 @@ import ray
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from ser_platform.encoders import Encoder, find_encoder, keep, remember
+from ser_platform.encoders import Encoder, find_encoder, register_encoder, save_encoder
 from ser_platform.errors import WorkFailed
-from ser_platform.features.families.encoded import is_encoded
-from ser_platform.features.store.extraction import folder_of, stored_in
+from ser_platform.features.families.encoded import is_encoder_family_name
+from ser_platform.features.store.extraction import family_folder, find_stored_digests
 from ser_platform.features.store.feature_store import families_folder
-from ser_platform.features.store.locks import in_turn, reading
-from ser_platform.features.store.merging import NO_SPACE
-from ser_platform.features.store.shard import Part, Record, Stamp, parts_in, split_digests
+from ser_platform.features.store.locks import hold_read_lock, hold_work_lock
+from ser_platform.features.store.merging import NO_SPACE_ERRNOS
+from ser_platform.features.store.shard import FileStamp, Shard, ShardRecord, list_intact_shards, split_digests
 from ser_platform.models import PRETRAINED
 from ser_platform.settings import Settings, home
-from ser_platform.training.configuration import feature_view, hears_waveform
-from ser_platform.tuning.execution.shared_storage import alive, is_joined, nodes_with_home
+from ser_platform.training.configuration import feature_view, takes_waveform
+from ser_platform.tuning.execution.shared_storage import find_nodes_with_home, has_joined_cluster, list_alive_nodes
 
-CHUNK = 32 << 20  # bytes
+CHUNK_BYTES = 32 << 20  # bytes
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentBytes:
     """Bytes in Ray's object store, in pieces, and the SHA-256 of all."""
 
     pieces: tuple[Any, ...]
     sha256: str
 
     @classmethod
-    def of_file(cls, path: Path) -> "Sent":
+    def put_file(cls, path: Path) -> "SentBytes":
         """Put a file into the object store."""
         digest, pieces = hashlib.sha256(), []
         with path.open("rb") as file:
-            while content := file.read(CHUNK):
+            while content := file.read(CHUNK_BYTES):
                 digest.update(content)
                 pieces.append(ray.put(np.frombuffer(content, np.uint8)))
         return cls(tuple(pieces), digest.hexdigest())
 
     @classmethod
-    def of(cls, content: bytes) -> "Sent":
+    def put(cls, content: bytes) -> "SentBytes":
         """Put bytes into the object store."""
-        starts = range(0, len(content), CHUNK)
-        pieces = tuple(ray.put(np.frombuffer(content[first : first + CHUNK], np.uint8)) for first in starts)
+        starts = range(0, len(content), CHUNK_BYTES)
+        pieces = tuple(ray.put(np.frombuffer(content[first : first + CHUNK_BYTES], np.uint8)) for first in starts)
         return cls(pieces, hashlib.sha256(content).hexdigest())
 
-    def pieces_here(self) -> Iterator[memoryview]:
+    def iterate_pieces(self) -> Iterator[memoryview]:
         """Yield the bytes, a piece at a time.
 
         Raises:
@@ -75,13 +75,13 @@ class Sent:
 
     def read(self) -> bytes:
         """Return all bytes."""
-        return b"".join(self.pieces_here())
+        return b"".join(self.iterate_pieces())
 
-    def write(self, path: Path) -> None:
+    def write_file(self, path: Path) -> None:
         """Write all bytes to a file; where that fails nothing stays."""
         try:
             with path.open("wb") as file:
-                for piece in self.pieces_here():
+                for piece in self.iterate_pieces():
                     file.write(piece)
         except BaseException:
             path.unlink(missing_ok=True)
@@ -94,21 +94,21 @@ class SentPart:
 
     folder: str
     name: str
-    record: Record
-    data: Sent
-    clips: Sent
+    record: ShardRecord
+    data: SentBytes
+    clips: SentBytes
 
     @classmethod
-    def of(cls, part: Part) -> "SentPart":
+    def put(cls, part: Shard) -> "SentPart":
         """Put a part into the object store.
 
         Raises:
             WorkFailed: it is not what was written.
         """
-        path, data, clips = part.files
-        sent = cls(path.parent.name, path.name, part.record, Sent.of_file(data), Sent.of_file(clips))
+        path, data, clips = part.paths
+        sent = cls(path.parent.name, path.name, part.record, SentBytes.put_file(data), SentBytes.put_file(clips))
         if (sent.data.sha256, sent.clips.sha256) != (part.record.data.sha256, part.record.clips.sha256):
-            raise WorkFailed(f"{data} was altered; drop it with `ser features verify`, and run the command again")
+            raise WorkFailed(f"{data} was altered; drop it with `ser features verified`, and run the command again")
         return sent
 
     def receive(self) -> None:
@@ -119,24 +119,24 @@ class SentPart:
         """
         folder = families_folder() / self.folder
         try:
-            with in_turn(folder, "receive"):
+            with hold_work_lock(folder, "receive"):
                 clips = self.clips.read()
                 table = np.load(io.BytesIO(clips), allow_pickle=False)
-                if stored_in(folder) >= set(split_digests(table["sha256"].tobytes())):
+                if find_stored_digests(folder) >= set(split_digests(table["sha256"].tobytes())):
                     return
                 folder.mkdir(parents=True, exist_ok=True)
-                self._write(Part(folder / self.name, self.record))
+                self._write(Shard(folder / self.name, self.record))
         except OSError as error:
-            if error.errno not in NO_SPACE:
+            if error.errno not in NO_SPACE_ERRNOS:
                 raise
             raise WorkFailed(f"no space left in {folder} for features that trials read: make room there") from error
 
-    def _write(self, part: Part) -> None:
-        path, data, clips = part.files
+    def _write(self, part: Shard) -> None:
+        path, data, clips = part.paths
         try:
-            self.data.write(data)
-            self.clips.write(clips)
-            mine = Stamp.of(data, self.data.sha256), Stamp.of(clips, self.clips.sha256)
+            self.data.write_file(data)
+            self.clips.write_file(clips)
+            mine = FileStamp.from_file(data, self.data.sha256), FileStamp.from_file(clips, self.clips.sha256)
             replace(self.record, data=mine[0], clips=mine[1]).write(path)
         except BaseException:
             part.remove()
@@ -147,27 +147,27 @@ class SentPart:
 class SentEncoder:
     """An encoder: what is known of it and, where trials run it, the weights of its body."""
 
-    described: dict[str, Any]
-    weights: Sent | None
+    description: dict[str, Any]
+    weights: SentBytes | None
 
     @classmethod
-    def of(cls, encoder: Encoder, with_weights: bool) -> "SentEncoder":
+    def put(cls, encoder: Encoder, with_weights: bool) -> "SentEncoder":
         """Put an encoder into the object store."""
         weights = None
         if with_weights:
             tensors = {name: value.contiguous() for name, value in encoder.body_weights().items()}
-            weights = Sent.of(save_tensors(tensors))
+            weights = SentBytes.put(save_tensors(tensors))
         return cls(encoder.as_json(), weights)
 
     def receive(self) -> None:
         """Have this process know the encoder, and this node have its weights."""
-        known = Encoder.from_json(self.described, None)
-        remember(known)
+        known = Encoder.from_json(self.description, None)
+        register_encoder(known)
         if self.weights is None:
             return
-        with in_turn(home() / "encoders" / known.pin, "receive"):
-            if not find_encoder(known.pinned).has_weights:
-                keep(Encoder.from_json(self.described, load_tensors(self.weights.read())))
+        with hold_work_lock(home() / "encoders" / known.pin, "receive"):
+            if not find_encoder(known.pinned_name).has_weights:
+                save_encoder(Encoder.from_json(self.description, load_tensors(self.weights.read())))
 
 
 @dataclass(frozen=True)
@@ -180,28 +180,28 @@ class Shipment:
     def receive(self, settings: Settings) -> None:
         """Have what a configuration reads in this node's `SER_HOME`; a process asks for each thing once."""
         for encoder in self.encoders:
-            _once((home(), encoder.described["digest"], encoder.weights is None), encoder)
+            _receive_once((home(), encoder.description["digest"], encoder.weights is None), encoder)
         if not self.parts:
             return
         root, dtype = families_folder(), settings["features.dtype"]
-        needed = {folder_of(root, name, dtype).name for name in feature_view(settings).needs}
+        needed = {family_folder(root, name, dtype).name for name in feature_view(settings).required_families}
         for part in self.parts:
             if part.folder in needed:
-                _once((home(), part.folder, part.name), part)
+                _receive_once((home(), part.folder, part.name), part)
 
 
-NOTHING = Shipment()
-_here: set[tuple[object, ...]] = set()  # what this process has seen in its store, and holds a lease of
-_sent: dict[tuple[object, ...], Any] = {}  # what this process has put into the object store, by Ray's job
+EMPTY_SHIPMENT = Shipment()
+_received: set[tuple[object, ...]] = set()  # what this process has seen in its store, and holds a lease of
+_put_cache: dict[tuple[object, ...], Any] = {}  # what this process has put into the object store, by Ray's job
 
 
-def _once(key: tuple[object, ...], sent: SentPart | SentEncoder) -> None:
-    if key not in _here:
+def _receive_once(key: tuple[object, ...], sent: SentPart | SentEncoder) -> None:
+    if key not in _received:
         sent.receive()
-        _here.add(key)
+        _received.add(key)
 
 
-def offer(names: Iterable[str], dtype: str, hashes: Sequence[str], tuned: Iterable[str] = ()) -> Shipment:
+def make_shipment(names: Iterable[str], dtype: str, hashes: Sequence[str], tuned: Iterable[str] = ()) -> Shipment:
     """Return what nodes without this process's `SER_HOME` need: stored families of clips, and encoders.
 
     Args:
@@ -210,50 +210,56 @@ def offer(names: Iterable[str], dtype: str, hashes: Sequence[str], tuned: Iterab
         hashes: digests of the clips.
         tuned: encoders that trials run, by name.
     """
-    if not is_joined() or nodes_with_home() >= alive():
-        return NOTHING
+    if not has_joined_cluster() or find_nodes_with_home() >= list_alive_nodes():
+        return EMPTY_SHIPMENT
     names, tuned, wanted = list(names), list(tuned), {bytes.fromhex(digest) for digest in hashes}
-    parts = [part for name in names for part in _parts(folder_of(families_folder(), name, dtype), wanted)]
-    heard = {name.rpartition(".")[0] for name in names if is_encoded(name)} - set(tuned)
-    encoders = [_encoder(name, with_weights) for some, with_weights in ((heard, False), (tuned, True)) for name in some]
+    parts = [part for name in names for part in _put_parts(family_folder(families_folder(), name, dtype), wanted)]
+    frozen_encoders = {name.rpartition(".")[0] for name in names if is_encoder_family_name(name)} - set(tuned)
+    encoders = [
+        _put_encoder(name, with_weights)
+        for some, with_weights in ((frozen_encoders, False), (tuned, True))
+        for name in some
+    ]
     return Shipment(tuple(parts), tuple(encoders))
 
 
-def offer_for(settings: Settings, hashes: Sequence[str]) -> Shipment:
+def make_shipment_for(settings: Settings, hashes: Sequence[str]) -> Shipment:
     """Return what one configuration needs that is trained on clips of these digests."""
-    if not is_joined():
-        return NOTHING
-    return offer(feature_view(settings).needs, settings["features.dtype"], hashes, tuned_encoders([settings]))
+    if not has_joined_cluster():
+        return EMPTY_SHIPMENT
+    return make_shipment(
+        feature_view(settings).required_families, settings["features.dtype"], hashes, list_tuned_encoders([settings])
+    )
 
 
-def tuned_encoders(configurations: Iterable[Settings]) -> list[str]:
+def list_tuned_encoders(configurations: Iterable[Settings]) -> list[str]:
     """Return the encoders whose weights these configurations train, by name."""
-    on_encoder = (each for each in configurations if each["model.name"] in PRETRAINED and hears_waveform(each))
+    on_encoder = (each for each in configurations if each["model.name"] in PRETRAINED and takes_waveform(each))
     return list(dict.fromkeys(str(each["model.backbone"]) for each in on_encoder))
 
 
-def _parts(folder: Path, wanted: set[bytes]) -> list[SentPart]:
+def _put_parts(folder: Path, wanted: set[bytes]) -> list[SentPart]:
     """Return the parts of a family that hold wanted clips, largest first, none for clips that one before it holds."""
     chosen, left = [], set(wanted)
-    with reading(folder):
-        for part in parts_in(folder):
+    with hold_read_lock(folder):
+        for part in list_intact_shards(folder):
             if left.intersection(part.hashes):
                 left.difference_update(part.hashes)
-                key = (_job(), part.path)
-                if key not in _sent:
-                    _sent[key] = SentPart.of(part)
-                chosen.append(_sent[key])
+                key = (_find_job_id(), part.path)
+                if key not in _put_cache:
+                    _put_cache[key] = SentPart.put(part)
+                chosen.append(_put_cache[key])
     return chosen
 
 
-def _encoder(name: str, with_weights: bool) -> SentEncoder:
+def _put_encoder(name: str, with_weights: bool) -> SentEncoder:
     encoder = find_encoder(name)
-    key = (_job(), encoder.digest, with_weights)
-    if key not in _sent:
-        _sent[key] = SentEncoder.of(encoder, with_weights)
-    sent: SentEncoder = _sent[key]
+    key = (_find_job_id(), encoder.digest, with_weights)
+    if key not in _put_cache:
+        _put_cache[key] = SentEncoder.put(encoder, with_weights)
+    sent: SentEncoder = _put_cache[key]
     return sent
 
 
-def _job() -> str:
+def _find_job_id() -> str:
     return str(ray.get_runtime_context().get_job_id())

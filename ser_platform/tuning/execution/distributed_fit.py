@@ -25,17 +25,17 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from ser_platform.errors import SerError, UserError, WorkFailed
 from ser_platform.settings import Settings, slots
-from ser_platform.training.workers import ALONE, Group, Workers
+from ser_platform.training.workers import SINGLE_WORKER, TorchWorkerGroup, WorkerGroup
 from ser_platform.tuning.execution.cluster import Cluster
-from ser_platform.tuning.execution.fit_folder import FitFolder, kept_fit
-from ser_platform.tuning.execution.fit_job import Fit, FitJob, Task, use_threads
-from ser_platform.tuning.execution.shared_storage import alive, nodes_with, selector
+from ser_platform.tuning.execution.fit_folder import FitFolder, run_fit
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult, TrialData, use_threads
+from ser_platform.tuning.execution.shared_storage import find_nodes_with, list_alive_nodes, make_node_selector
 
-RESTARTS = 3  # of all workers, where one has died
-PATIENCE_S = 1800  # of a worker that waits for another
-LOOK_S = 0.2  # seconds between looks at how the run stands
-ENVIRONMENT = {
-    "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(PATIENCE_S),
+MAX_RESTARTS = 3  # of all workers, where one has died
+COLLECTIVE_TIMEOUT_S = 1800  # of a worker that waits for another
+POLL_INTERVAL_S = 0.2  # seconds between looks at how the run stands
+RAY_TRAIN_ENVIRONMENT = {
+    "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(COLLECTIVE_TIMEOUT_S),
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # 2, Ray's own, are waited out at the end of each run
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more; the last checkpoint is at most an epoch old
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -43,8 +43,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
-Offer = Mapping[str, float]  # of a node: how much of each resource
-UNNEEDED = ("DatasetsCallback", "PlacementGroupCleanerCallback")
+ResourceAmounts = Mapping[str, float]  # of a node: how much of each resource
+UNNEEDED_CALLBACKS = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Team:
         """The team in Ray Train's terms."""
         on_gpu = self.device == "cuda"
         resources = {"CPU": self.cpus} | ({"GPU": 1} if on_gpu else {})
-        where = selector(self.nodes) if self.nodes else None
+        where = make_node_selector(self.nodes) if self.nodes else None
         return ScalingConfig(
             num_workers=self.size, use_gpu=on_gpu, resources_per_worker=resources, label_selector=where
         )
@@ -89,7 +89,7 @@ def refuse_workers(workers: int, device: str) -> None:
         raise UserError(f"--workers {workers}: this machine has slots for {slots()} (CPU cores)")
 
 
-def form_team(workers: int, device: str, settings: Settings, among: frozenset[str] | None = None) -> Team:
+def form_team(workers: int, device: str, settings: Settings, allowed_nodes: frozenset[str] | None = None) -> Team:
     """Return a team of the cluster that this process has joined; `device` auto takes GPUs where there are any.
 
     Args:
@@ -98,119 +98,120 @@ def form_team(workers: int, device: str, settings: Settings, among: frozenset[st
     Raises:
         UserError: they have not so many slots; tells how many there are.
     """
-    nodes = _nodes(among)
-    cpus, gpus = (sum(_places(node, 1, on_gpu) for node in nodes) for on_gpu in (False, True))
+    nodes = _list_node_resources(allowed_nodes)
+    cpus, gpus = (sum(_count_places(node, 1, on_gpu) for node in nodes) for on_gpu in (False, True))
     if device == "auto":
-        device = "cuda" if gpus else "mps" if workers == 1 and _is_mac() else "cpu"
+        device = "cuda" if gpus else "mps" if workers == 1 and _has_local_mps() else "cpu"
     if device == "cuda" and workers > gpus:
         raise UserError(f"--workers {workers}: the cluster has {gpus} GPUs; --device cpu has slots for {cpus}")
     if workers > cpus:
         raise UserError(f"--workers {workers}: the cluster has slots for {cpus} (CPU cores)")
     if not is_heavy(settings):
         return Team(workers, device)
-    return Team(workers, device, _cores_each(workers, nodes, device == "cuda"))
+    return Team(workers, device, _find_cores_per_worker(workers, nodes, device == "cuda"))
 
 
-def team_with(folder: Path, workers: int, device: str, settings: Settings) -> Team:
+def form_team_sharing(folder: Path, workers: int, device: str, settings: Settings) -> Team:
     """Return a team on nodes that share `folder`, in which its workers keep what they go on from.
 
     Raises:
         UserError: too few nodes share it, or the cluster has not so many slots.
     """
-    nodes = nodes_with(folder)
-    if nodes >= alive():
+    nodes = find_nodes_with(folder)
+    if nodes >= list_alive_nodes():
         return form_team(workers, device, settings)
     try:
         return replace(form_team(workers, device, settings, nodes), nodes=nodes)
     except UserError as error:
         raise UserError(
-            f"{error}, of which {len(nodes)} of {len(alive())} nodes count, those that share {folder} with this one; "
+            f"{error}, of which {len(nodes)} of {len(list_alive_nodes())} nodes count, those that share {folder} with "
+            "this one; "
             "run the command in a folder on storage that all nodes share under the same path"
         ) from error
 
 
-def offered_workers(folder: Path | None = None) -> int:
+def count_offered_workers(folder: Path | None = None) -> int:
     """Return how many workers a cluster offers one training: its GPUs, or its nodes; a machine alone offers one.
 
     Of a cluster whose nodes do not all share `folder`, those count that do.
     """
     if not os.environ.get("RAY_ADDRESS"):
         return 1
-    nodes = _nodes(None if folder is None else nodes_with(folder))
-    return sum(_places(node, 1, True) for node in nodes) or max(1, sum(node.get("CPU", 0) >= 1 for node in nodes))
+    nodes = _list_node_resources(None if folder is None else find_nodes_with(folder))
+    return sum(_count_places(node, 1, True) for node in nodes) or max(1, sum(node.get("CPU", 0) >= 1 for node in nodes))
 
 
-def trial_team(workers: int, where: Cluster) -> tuple[Team, int]:
+def form_trial_team(workers: int, cluster: Cluster) -> tuple[Team, int]:
     """Return the team of a study's trial, and how many such trials the cluster trains at once.
 
     Raises:
         UserError: it has no place for one; tells how many workers there can be.
     """
-    places = round(where.slots * where.gpus) if where.gpus else where.slots
+    places = round(cluster.slots * cluster.gpus_per_slot) if cluster.gpus_per_slot else cluster.slots
     if workers > places:
         raise UserError(f"resources.workers {workers}: the cluster has slots for {places}")
-    return Team(workers, "cuda" if where.gpus else "cpu"), places // workers
+    return Team(workers, "cuda" if cluster.gpus_per_slot else "cpu"), places // workers
 
 
-def train_trial_together(config: dict[str, Any], task: Task, team: Team, folder: Path) -> None:
+def train_trial_on_team(config: dict[str, Any], task: TrialData, team: Team, folder: Path) -> None:
     """Run one trial of a study as a Ray Train run; report after every epoch.
 
     Epochs come from the trial's folder, not through Ray's `TuneReportCallback`: its queue is an actor more, and holds
     Ray Train's controller up until Tune has taken what is in it.
     """
-    place, told = FitFolder(folder / str(config["number"])), 0
+    trial_folder, n_reported = FitFolder(folder / str(config["number"])), 0
 
     def report() -> None:
-        nonlocal told
-        for result in place.results[told:]:
-            told += 1
+        nonlocal n_reported
+        for result in trial_folder.epoch_results[n_reported:]:
+            n_reported += 1
             tune.report({"epochs": [asdict(result)]})
 
-    place.clear()  # of an interrupted study, whose unfinished trials begin anew
-    fit_together(FitJob(config["settings"], task), place, team, report)
-    place.clear()
+    trial_folder.remove()  # of an interrupted study, whose unfinished trials begin anew
+    fit_on_team(FitJob(config["settings"], task), trial_folder, team, report)
+    trial_folder.remove()
 
 
-def fit_together(
+def fit_on_team(
     job: FitJob,
     folder: FitFolder,
     team: Team,
-    waiting: Callable[[], None] = lambda: None,
-) -> Fit:
+    on_poll: Callable[[], None] = lambda: None,
+) -> FitResult:
     """Run one training run on a team, from the folder's last checkpoint where there is one; return what it gave.
 
-    `waiting` is called all the time; `folder.results` tells how the run stands.
+    `on_poll` is called all the time; `folder.results` tells how the run stands.
 
     Raises:
         WorkFailed: the run cannot go on, or workers died too often.
     """
-    os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in RAY_TRAIN_ENVIRONMENT.items() if name not in os.environ})
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    folder.forget_failure()
+    folder.clear_failure()
     storage = folder.path / "ray"  # Ray Train keeps its own books; what counts is in the folder
     storage.mkdir(parents=True, exist_ok=True)
-    trainer = _Trainer(
-        _work,
+    trainer = _LeanTorchTrainer(
+        _run_worker,
         train_loop_config={"job": [ray.put(job)], "folder": folder, "team": team},
-        torch_config=TorchConfig(timeout_s=PATIENCE_S),
+        torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=team.scaling,
         run_config=RunConfig(
             name=f"run-{os.urandom(4).hex()}",  # Ray Train would take up a run of the same name
             storage_path=str(storage),
-            failure_config=FailureConfig(max_failures=RESTARTS),
+            failure_config=FailureConfig(max_failures=MAX_RESTARTS),
             worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(team.cpus)}},
         ),
     )
-    failure = _run(trainer, waiting)
+    failure = _run_trainer(trainer, on_poll)
     folder.raise_failure()
     if failure is not None:
-        raise WorkFailed(f"the workers of {folder.path.name} died too often: {_reason(failure)}") from failure
-    fit = folder.fit
+        raise WorkFailed(f"the workers of {folder.path.name} died too often: {_last_line(failure)}") from failure
+    fit = folder.fit_result
     assert fit is not None, "workers end well only once the fit is written"
     return fit
 
 
-class _Trainer(TorchTrainer):
+class _LeanTorchTrainer(TorchTrainer):
     """Without two of Ray Train's actors.
 
     One holds data sets of Ray Data, of which there are none. The other frees the workers' places where the controller
@@ -219,10 +220,10 @@ class _Trainer(TorchTrainer):
     """
 
     def _create_default_callbacks(self) -> list[Any]:
-        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in UNNEEDED]
+        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in UNNEEDED_CALLBACKS]
 
 
-def _run(trainer: TorchTrainer, waiting: Callable[[], None]) -> Exception | None:
+def _run_trainer(trainer: TorchTrainer, on_poll: Callable[[], None]) -> Exception | None:
     """Run Ray Train to its end; return its failure. In a thread: in the main one it would take Ctrl-C for itself."""
     failures: list[Exception] = []
 
@@ -235,50 +236,52 @@ def _run(trainer: TorchTrainer, waiting: Callable[[], None]) -> Exception | None
     thread = threading.Thread(target=run, name="ray-train", daemon=True)
     thread.start()
     while thread.is_alive():
-        thread.join(LOOK_S)
-        waiting()
+        thread.join(POLL_INTERVAL_S)
+        on_poll()
     return failures[0] if failures else None
 
 
-def _work(config: dict[str, Any]) -> None:
+def _run_worker(config: dict[str, Any]) -> None:
     """Be one worker."""
     folder: FitFolder = config["folder"]
-    if folder.failure is not None:
+    if folder.failure_reason is not None:
         return  # started again for a failure that would come again
     team: Team = config["team"]
     use_threads(team.cpus)
     device = ray.train.torch.get_device() if team.device == "cuda" else torch.device(team.device)
-    group: Group = Workers(device) if team.size > 1 else ALONE
+    group: WorkerGroup = TorchWorkerGroup(device) if team.size > 1 else SINGLE_WORKER
     job: FitJob = ray.get(config["job"][0])
     try:
-        kept_fit(job, folder, device, group)
+        run_fit(job, folder, device, group)
     except SerError as error:
-        folder.fail(error)
+        folder.save_failure(error)
         raise
 
 
-def _cores_each(workers: int, nodes: Sequence[Offer], on_gpu: bool) -> int:
+def _find_cores_per_worker(workers: int, nodes: Sequence[ResourceAmounts], on_gpu: bool) -> int:
     """Return the most CPU cores that each of `workers` can have, on as many nodes as it takes."""
     most = int(max(node.get("CPU", 0) for node in nodes))
-    fitting = (c for c in range(1, most + 1) if sum(_places(node, c, on_gpu) for node in nodes) >= workers)
+    fitting = (c for c in range(1, most + 1) if sum(_count_places(node, c, on_gpu) for node in nodes) >= workers)
     return max(fitting, default=1)
 
 
-def _places(node: Offer, cpus: int, on_gpu: bool) -> int:
+def _count_places(node: ResourceAmounts, cpus: int, on_gpu: bool) -> int:
     """Return how many workers of `cpus` cores, each with a GPU or none, a node has room for."""
     by_cores = int(node.get("CPU", 0) // cpus)
     return min(by_cores, int(node.get("GPU", 0))) if on_gpu else by_cores
 
 
-def _nodes(among: frozenset[str] | None) -> list[Offer]:
+def _list_node_resources(allowed_nodes: frozenset[str] | None) -> list[ResourceAmounts]:
     """Return what each node, or each of these, has to offer."""
-    return [n["Resources"] for n in ray.nodes() if n["Alive"] and (among is None or n["NodeID"] in among)]
+    return [
+        n["Resources"] for n in ray.nodes() if n["Alive"] and (allowed_nodes is None or n["NodeID"] in allowed_nodes)
+    ]
 
 
-def _is_mac() -> bool:
+def _has_local_mps() -> bool:
     return not os.environ.get("RAY_ADDRESS") and torch.backends.mps.is_available()
 
 
-def _reason(failure: Exception) -> str:
+def _last_line(failure: Exception) -> str:
     lines = [line for line in str(failure).strip().splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(failure).__name__

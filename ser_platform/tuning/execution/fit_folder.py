@@ -12,18 +12,18 @@ from pathlib import Path
 
 import torch
 
-from ser_platform.distillation.student_loss import student_loss
+from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.errors import SerError, UserError, WorkFailed
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.files import read_json, write_json
 from ser_platform.settings import Settings
-from ser_platform.training.checkpoints import DESCRIPTION, Checkpoint, read_checkpoint, write_checkpoint
+from ser_platform.training.checkpoints import CHECKPOINT_FILE, Checkpoint, read_checkpoint, write_checkpoint
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.loop import Trainer
-from ser_platform.training.state_serialisation import named, results_as_json, results_from_json
+from ser_platform.training.state_serialisation import prefix_names, results_as_json, results_from_json
 from ser_platform.training.trainers import make_trainer
-from ser_platform.training.workers import ALONE, Group
-from ser_platform.tuning.execution.fit_job import Fit, FitJob
+from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class FitFolder:
     path: Path
 
     @property
-    def results(self) -> list[EpochResult]:
+    def epoch_results(self) -> list[EpochResult]:
         """The epochs so far."""
         path = self.path / "epochs.json"
         return results_from_json(read_json(path)) if path.exists() else []
 
-    def add(self, result: EpochResult) -> None:
+    def append_epoch(self, result: EpochResult) -> None:
         """Write down an epoch; one that was lost with its checkpoint and is trained again is known already."""
-        known = self.results
+        known = self.epoch_results
         if all(result.epoch != other.epoch for other in known):
             write_json(self.path / "epochs.json", results_as_json([*known, result]))
 
@@ -48,127 +48,129 @@ class FitFolder:
     def checkpoint(self) -> Checkpoint | None:
         """The last checkpoint, None before the first."""
         folder = self.path / "checkpoint"
-        return read_checkpoint(folder) if (folder / DESCRIPTION).exists() else None
+        return read_checkpoint(folder) if (folder / CHECKPOINT_FILE).exists() else None
 
     @property
-    def epochs_kept(self) -> int:
+    def checkpoint_epoch(self) -> int:
         """How many epochs the run has behind it when it goes on."""
         checkpoint = self.checkpoint
         return 0 if checkpoint is None else checkpoint.epoch
 
-    def keep(self, checkpoint: Checkpoint) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint in place of the last."""
         write_checkpoint(checkpoint, self.path / "checkpoint")
 
     @property
-    def fit(self) -> Fit | None:
+    def fit_result(self) -> FitResult | None:
         """What the run gave, None while it has not ended."""
         folder = self.path / "fit"
-        if not (folder / DESCRIPTION).exists():
+        if not (folder / CHECKPOINT_FILE).exists():
             return None
         kept = read_checkpoint(folder)
         dev = kept.tensors.get("dev_logits")
-        return Fit(
-            state=kept.under("state"),
+        return FitResult(
+            state=kept.tensors_under("state"),
             normaliser=Normaliser(kept.tensors["mean"].numpy(), kept.tensors["std"].numpy()),
-            results=results_from_json(kept.description["results"]),
+            epoch_results=results_from_json(kept.metadata["results"]),
             dev_logits=None if dev is None else dev.numpy(),
             label_logits=kept.tensors["label_logits"].numpy(),
         )
 
-    def finish(self, fit: Fit) -> None:
+    def save_fit(self, fit: FitResult) -> None:
         """Write what the run gave, in place of its checkpoint."""
         tensors = {
-            **named("state", fit.state),
+            **prefix_names("state", fit.state),
             "mean": torch.from_numpy(fit.normaliser.mean),
             "std": torch.from_numpy(fit.normaliser.std),
             "label_logits": torch.from_numpy(fit.label_logits),
         }
         if fit.dev_logits is not None:
             tensors["dev_logits"] = torch.from_numpy(fit.dev_logits)
-        write_checkpoint(Checkpoint(tensors, {"results": results_as_json(fit.results)}), self.path / "fit")
+        write_checkpoint(Checkpoint(tensors, {"results": results_as_json(fit.epoch_results)}), self.path / "fit")
         shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
 
     @property
-    def failure(self) -> str | None:
+    def failure_reason(self) -> str | None:
         """Why the run cannot go on, None where it can."""
         path = self.path / "failure.json"
         return str(read_json(path)["reason"]) if path.exists() else None
 
-    def fail(self, error: SerError) -> None:
+    def save_failure(self, error: SerError) -> None:
         """Write down why the run cannot go on: started again it would fail again."""
         write_json(self.path / "failure.json", {"reason": str(error), "by_user": isinstance(error, UserError)})
 
-    def forget_failure(self) -> None:
+    def clear_failure(self) -> None:
         """Let the run be tried again."""
         (self.path / "failure.json").unlink(missing_ok=True)
 
     def raise_failure(self) -> None:
-        """Raise what `fail` wrote down.
+        """Raise what `save_failure` wrote down.
 
         Raises:
             UserError, WorkFailed: the run could not go on, by whose hand that is mended.
         """
-        if (reason := self.failure) is not None:
+        if (reason := self.failure_reason) is not None:
             raise UserError(reason) if read_json(self.path / "failure.json")["by_user"] else WorkFailed(reason)
 
-    def stop(self) -> None:
+    def request_stop(self) -> None:
         """Ask the run to end after its present epoch."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "stop").touch()
 
     @property
-    def is_stopped(self) -> bool:
+    def is_stop_requested(self) -> bool:
         return (self.path / "stop").exists()
 
-    def clear(self) -> None:
+    def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def kept_fit(
+def run_fit(
     job: FitJob,
     folder: FitFolder,
     device: torch.device,
-    group: Group = ALONE,
-    told: Callable[[EpochResult], None] = lambda result: None,
-) -> Fit:
+    group: WorkerGroup = SINGLE_WORKER,
+    on_epoch: Callable[[EpochResult], None] = lambda result: None,
+) -> FitResult:
     """Run one training run to its end, from the folder's last checkpoint where there is one.
 
-    In a group every worker calls this; worker 0 writes. `told` hears of each epoch on every worker, before it is kept:
-    an epoch may be told twice after a kill, none is missed. The run ends early where the folder says so.
+    In a group every worker calls this; worker 0 writes. `on_epoch` hears of each epoch on every worker, before it is
+    kept: an epoch may be told twice after a kill, none is missed. The run ends early where the folder says so.
     """
-    trainer = make_trainer(job.settings, job.task.data(job.settings), student_loss, device, group)
-    results = _begin(trainer, folder.checkpoint, job) if isinstance(trainer, Trainer) else []
+    trainer = make_trainer(job.settings, job.data.make_training_data(job.settings), make_student_loss, device, group)
+    results = _resume_trainer(trainer, folder.checkpoint, job) if isinstance(trainer, Trainer) else []
     for result in trainer.epochs(job.stop_after):
         results.append(result)
         if group.rank == 0:
-            folder.add(result)
-        told(result)
-        if isinstance(trainer, Trainer) and group.rank == 0 and _is_due(result, job.settings):
-            folder.keep(trainer.checkpoint())
-        if _agreed(folder.is_stopped, group):
+            folder.append_epoch(result)
+        on_epoch(result)
+        if isinstance(trainer, Trainer) and group.rank == 0 and _is_checkpoint_due(result, job.settings):
+            folder.save_checkpoint(trainer.make_checkpoint())
+        if _broadcast_flag(folder.is_stop_requested, group):
             break
     trainer.restore_best()
-    fit = Fit(trainer.best_state, trainer.normaliser, results, trainer.best_dev_logits, trainer.logits(job.label))
+    fit = FitResult(
+        trainer.best_state, trainer.normaliser, results, trainer.best_dev_logits, trainer.logits(job.label_rows)
+    )
     if group.rank == 0:
-        folder.finish(fit)
+        folder.save_fit(fit)
     return fit
 
 
-def _begin(trainer: Trainer, checkpoint: Checkpoint | None, job: FitJob) -> list[EpochResult]:
+def _resume_trainer(trainer: Trainer, checkpoint: Checkpoint | None, job: FitJob) -> list[EpochResult]:
     """Bring a trainer to where it is to go on; return the epochs that are behind it."""
     if checkpoint is not None:
         trainer.resume(checkpoint)
-    elif job.start is not None:
-        trainer.start_from(job.start)
+    elif job.initial_state is not None:
+        trainer.load_initial_weights(job.initial_state)
     return list(trainer.results)
 
 
-def _is_due(result: EpochResult, settings: Settings) -> bool:
+def _is_checkpoint_due(result: EpochResult, settings: Settings) -> bool:
     return result.epoch % int(settings["train.checkpoint_every"]) == 0
 
 
-def _agreed(seen: bool, group: Group) -> bool:
+def _broadcast_flag(flag: bool, group: WorkerGroup) -> bool:
     """Return what worker 0 has seen: the others may look a moment earlier or later."""
-    return bool(group.sum(torch.tensor(float(seen and group.rank == 0))))
+    return bool(group.sum(torch.tensor(float(flag and group.rank == 0))))

@@ -13,35 +13,41 @@ from typing import Any
 
 import ray
 
-from ser_platform.features.store.extraction import Done, Job, Mapper, extract, on_this_machine
-from ser_platform.tuning.execution.cluster import cluster
-from ser_platform.tuning.execution.data_transfer import NOTHING, Shipment, offer, tuned_encoders
-from ser_platform.tuning.execution.shared_storage import is_joined, nodes_with, only_on
-from ser_platform.tuning.search_space.requirements import heard_families, hearing
+from ser_platform.features.store.extraction import (
+    ExtractionJob,
+    ExtractionResult,
+    JobMapper,
+    extract,
+    map_on_this_machine,
+)
+from ser_platform.tuning.execution.cluster import connect_cluster
+from ser_platform.tuning.execution.data_transfer import EMPTY_SHIPMENT, Shipment, list_tuned_encoders, make_shipment
+from ser_platform.tuning.execution.shared_storage import find_nodes_with, has_joined_cluster, restrict_to_nodes
+from ser_platform.tuning.search_space.requirements import iterate_input_settings, list_input_families
 from ser_platform.tuning.search_space.space import Space
 
-AHEAD = 2  # tasks a slot that are sent before their turn, so that no slot waits for the driver
+TASKS_AHEAD_PER_SLOT = 2  # tasks a slot that are sent before their turn, so that no slot waits for the driver
 
 
-def mapper() -> Mapper:
+def choose_mapper() -> JobMapper:
     """Return what runs extraction: the cluster at `RAY_ADDRESS` where one is named, else this machine."""
-    return on_cluster if os.environ.get("RAY_ADDRESS") else on_this_machine
+    return map_on_cluster if os.environ.get("RAY_ADDRESS") else map_on_this_machine
 
 
-def on_cluster(jobs: Sequence[Job]) -> Iterator[Done]:
+def map_on_cluster(jobs: Sequence[ExtractionJob]) -> Iterator[ExtractionResult]:
     """Run the jobs as Ray tasks of one core, joining the cluster where this process has not; results as they come."""
     if not jobs:
         return
-    with cluster():
-        nodes = nodes_with(jobs[0].root, [jobs[0].clips[0].path, jobs[-1].clips[-1].path])
-        yield from _as_tasks(jobs, nodes) if nodes else on_this_machine(jobs)
+    with connect_cluster():
+        nodes = find_nodes_with(jobs[0].root, [jobs[0].clips[0].path, jobs[-1].clips[-1].path])
+        yield from _run_tasks(jobs, nodes) if nodes else map_on_this_machine(jobs)
 
 
-def _as_tasks(jobs: Sequence[Job], nodes: frozenset[str]) -> Iterator[Done]:
+def _run_tasks(jobs: Sequence[ExtractionJob], nodes: frozenset[str]) -> Iterator[ExtractionResult]:
     slots = int(sum(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] in nodes)) or 1
-    task: Any = ray.remote(num_cpus=1, max_retries=2, scheduling_strategy="SPREAD", **only_on(nodes))(extract)
+    task: Any = ray.remote(num_cpus=1, max_retries=2, scheduling_strategy="SPREAD", **restrict_to_nodes(nodes))(extract)
     left = iter(jobs)
-    waiting = [task.remote(job) for job in itertools.islice(left, AHEAD * slots)]
+    waiting = [task.remote(job) for job in itertools.islice(left, TASKS_AHEAD_PER_SLOT * slots)]
     while waiting:
         (ready,), waiting = ray.wait(waiting, num_returns=1)
         waiting += [task.remote(job) for job in itertools.islice(left, 1)]
@@ -51,9 +57,9 @@ def _as_tasks(jobs: Sequence[Job], nodes: frozenset[str]) -> Iterator[Done]:
             raise error.cause from error  # a full disk of a node is told as one of this machine
 
 
-def offer_for_space(space: Space, hashes: Sequence[str]) -> Shipment:
+def make_space_shipment(space: Space, hashes: Sequence[str]) -> Shipment:
     """Return what nodes with a store of their own need for any trial of a space on clips of these digests."""
-    if not is_joined():
-        return NOTHING
-    tuned = tuned_encoders(hearing(space))
-    return offer(heard_families([space]), space.fixed("features.dtype"), hashes, tuned)
+    if not has_joined_cluster():
+        return EMPTY_SHIPMENT
+    tuned = list_tuned_encoders(iterate_input_settings(space))
+    return make_shipment(list_input_families([space]), space.get_fixed("features.dtype"), hashes, tuned)

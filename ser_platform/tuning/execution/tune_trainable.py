@@ -8,19 +8,20 @@ from ray import tune
 from ray.tune.result import DONE
 
 from ser_platform.training.loop import Diverged
-from ser_platform.tuning.execution.fit_job import TrialJob, trial_epochs
+from ser_platform.tuning.execution.fit_job import TrialJob, train_trial_epochs
 
-START = {"number": None}  # the config of a trial that only starts a process, and has nothing to do
-LOOK_S = 0.05  # between its looks at whether it is to end
-PATIENCE_S = 2.0  # of people who watch: a trial tells its epochs at least so often, between epochs
+WARMUP_CONFIG = {"number": None}  # the config of a trial that only starts a process, and has nothing to do
+WARMUP_POLL_S = 0.05  # between its looks at whether it is to end
+REPORT_INTERVAL_S = 2.0  # of people who watch: a trial tells its epochs at least so often, between epochs
 
 
 class TuneTrial(tune.Trainable):
     """Trains the configuration `settings` of its config, up to the next epoch of `decides` at a step.
 
-    A step ends after such an epoch, after the last one, and where epochs have waited for `PATIENCE_S`: Tune's answer is
-    a round trip to the driver, which the trial waits for. A step's result is `{"epochs": [...]}`. A loss that is no
-    longer a number ends the trial with `failure` and leaves the process to the next; other errors end the process.
+    A step ends after such an epoch, after the last one, and where epochs have waited for `REPORT_INTERVAL_S`: Tune's
+    answer is a round trip to the driver, which the trial waits for. A step's result is `{"epochs": [...]}`. A loss that
+    is no longer a number ends the trial with `failure` and leaves the process to the next; other errors end the
+    process.
     """
 
     def setup(self, config: dict[str, Any], job: TrialJob) -> None:  # type: ignore[override]
@@ -33,17 +34,17 @@ class TuneTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self.config["number"] is None:
-            time.sleep(LOOK_S)
+            time.sleep(WARMUP_POLL_S)
             return {}
         if self._epochs is None:
-            self._epochs = trial_epochs(self.config["settings"], self._job)
-        told: list[dict[str, float]] = []
+            self._epochs = train_trial_epochs(self.config["settings"], self._job)
+        reported: list[dict[str, float]] = []
         began = time.monotonic()
         try:
             for epoch in self._epochs:
-                told.append(epoch)
-                if epoch["epoch"] in self.config["decides"] or time.monotonic() - began > PATIENCE_S:
-                    return {"epochs": told}
+                reported.append(epoch)
+                if epoch["epoch"] in self.config["decides"] or time.monotonic() - began > REPORT_INTERVAL_S:
+                    return {"epochs": reported}
         except Diverged as error:
-            return {"epochs": told, "failure": f"{type(error).__name__}: {error}", DONE: True}
-        return {"epochs": told, DONE: True}
+            return {"epochs": reported, "failure": f"{type(error).__name__}: {error}", DONE: True}
+        return {"epochs": reported, DONE: True}

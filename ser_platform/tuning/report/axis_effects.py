@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from ser_platform.tuning.report.trial_table import NUMERIC, SUBSET, SearchedAxis, TrialTable
 
-LEAST = 3  # trials at a value; of fewer nothing is said
-BINS = 5  # of a number that was drawn from a range
-DISTINCT = 10  # a number with no more values than this is shown value by value
-RESAMPLES = 1000
+MIN_TRIALS_PER_VALUE = 3  # trials at a value; of fewer nothing is said
+MAX_BINS = 5  # of a number that was drawn from a range
+MAX_DISTINCT_VALUES = 10  # a number with no more values than this is shown value by value
+N_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Level:
+class ValueEffect:
     """The trials at a value: their mean dev UAR and its 95 % interval, and what the value costs against the best's."""
 
     label: str
@@ -33,17 +33,19 @@ class Level:
     cost_high: float = 0.0
 
 
-def levels(table: TrialTable, axis: SearchedAxis, seed: int = 0) -> tuple[Level, ...]:
+def estimate_value_effects(table: TrialTable, axis: SearchedAxis, seed: int = 0) -> tuple[ValueEffect, ...]:
     """Return the values of an axis that at least three scored trials drew, in the axis's order.
 
     Numbers of a range are gathered into bins of equally many trials, placed at their median; a set is told by whole.
     Intervals are percentiles of a bootstrap over the trials of a value.
     """
     rng = np.random.default_rng(seed)
-    groups = [(label, place, scores) for label, place, scores in _groups(table, axis) if len(scores) >= LEAST]
+    groups = [
+        (label, place, scores) for label, place, scores in _groups(table, axis) if len(scores) >= MIN_TRIALS_PER_VALUE
+    ]
     if not groups:
         return ()
-    drawn = [rng.choice(scores, (RESAMPLES, len(scores))).mean(axis=1) for _, _, scores in groups]
+    drawn = [rng.choice(scores, (N_RESAMPLES, len(scores))).mean(axis=1) for _, _, scores in groups]
     best = int(np.argmax([scores.mean() for _, _, scores in groups]))
     found = []
     for (label, place, scores), means in zip(groups, drawn, strict=True):
@@ -52,11 +54,13 @@ def levels(table: TrialTable, axis: SearchedAxis, seed: int = 0) -> tuple[Level,
         tail = 2.5 / max(len(groups) - 1, 1)
         cost_low, cost_high = np.percentile(drawn[best] - means, (tail, 100 - tail))
         cost = groups[best][2].mean() - scores.mean()
-        found.append(Level(label, place, scores, *map(float, (scores.mean(), low, high, cost, cost_low, cost_high))))
+        found.append(
+            ValueEffect(label, place, scores, *map(float, (scores.mean(), low, high, cost, cost_low, cost_high)))
+        )
     return tuple(found)
 
 
-def answer(axis: SearchedAxis, found: Sequence[Level]) -> str:
+def summarise_axis(axis: SearchedAxis, found: Sequence[ValueEffect]) -> str:
     """Say in a line which value was best and what the others cost."""
     if len(found) < 2:
         return f"{axis.name}: too few trials at each value to tell"
@@ -64,21 +68,21 @@ def answer(axis: SearchedAxis, found: Sequence[Level]) -> str:
     best = min(found, key=lambda level: level.cost)
     near = "near " if axis.kind == NUMERIC else ""
     worse = [level for level in found if level is not best and level.cost_low > 0]
-    told = [
+    parts = [
         f"{level.label}{unit} costs {level.cost:.3f} [{level.cost_low:.3f}, {level.cost_high:.3f}]"
         for level in sorted(worse, key=lambda level: -level.cost)[:3]
     ]
     same = [level for level in found if level is not best and level.cost_low <= 0]
     if same:
-        told.append(f"no difference seen to {', '.join(level.label for level in same[:6])}{unit}")
-    return f"{axis.name}: best {near}{best.label}{unit} (mean {best.mean:.3f}); " + "; ".join(told)
+        parts.append(f"no difference seen to {', '.join(level.label for level in same[:6])}{unit}")
+    return f"{axis.name}: best {near}{best.label}{unit} (mean {best.mean:.3f}); " + "; ".join(parts)
 
 
-def best_of_each(table: TrialTable, axis: SearchedAxis) -> str:
+def summarise_best_trials(table: TrialTable, axis: SearchedAxis) -> str:
     """Say in a line what the best trial of each choice reached, the better choices first; it may be luck."""
     found = [
         (
-            text(choice),
+            format_value(choice),
             [score for value, score in zip(table.values(axis), table.final_scores, strict=True) if value == choice],
         )
         for choice in axis.values
@@ -91,28 +95,28 @@ def _groups(table: TrialTable, axis: SearchedAxis) -> list[tuple[str, float, NDA
     drawn = [(value, score) for value, score in zip(table.values(axis), table.final_scores, strict=True)]
     present = [(value, score) for value, score in drawn if value is not None]
     if axis.kind == NUMERIC:
-        return _of_numbers(np.array([float(v) for v, _ in present]), np.array([s for _, s in present]))
+        return _group_numeric_scores(np.array([float(v) for v, _ in present]), np.array([s for _, s in present]))
     if axis.kind == SUBSET:
-        named = [(text(value), score) for value, score in present]
+        named = [(format_value(value), score) for value, score in present]
         order: list[Any] = sorted({name for name, _ in named}, key=lambda name: (name.count("+"), name))
     else:
         named, order = present, list(axis.values)
-    parts = [(text(each), np.array([score for name, score in named if name == each])) for each in order]
+    parts = [(format_value(each), np.array([score for name, score in named if name == each])) for each in order]
     return [(label, float(place), scores) for place, (label, scores) in enumerate(parts)]
 
 
-def _of_numbers(
+def _group_numeric_scores(
     values: NDArray[np.float64], scores: NDArray[np.float64]
 ) -> list[tuple[str, float, NDArray[np.float64]]]:
     distinct = np.unique(values)
-    if len(distinct) <= DISTINCT:
+    if len(distinct) <= MAX_DISTINCT_VALUES:
         return [(f"{value:g}", float(value), scores[values == value]) for value in distinct]
     order = np.argsort(values, kind="stable")
-    parts = np.array_split(order, min(BINS, max(1, len(order) // LEAST)))
+    parts = np.array_split(order, min(MAX_BINS, max(1, len(order) // MIN_TRIALS_PER_VALUE)))
     return [(f"{np.median(values[part]):.2g}", float(np.median(values[part])), scores[part]) for part in parts]
 
 
-def text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a setting's value as a person writes it."""
     if isinstance(value, list | tuple):
         return "+".join(map(str, value))

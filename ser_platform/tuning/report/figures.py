@@ -14,18 +14,18 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ser_platform.files import replacing
-from ser_platform.tuning.report.axis_effects import Level, levels, text
+from ser_platform.tuning.report.axis_effects import ValueEffect, estimate_value_effects, format_value
 from ser_platform.tuning.report.importance import Importance
-from ser_platform.tuning.report.subset_effects import Member, members
+from ser_platform.tuning.report.subset_effects import MemberEffect, estimate_member_effects
 from ser_platform.tuning.report.trial_table import COMPLETE, NUMERIC, SUBSET, SearchedAxis, TrialTable
 from ser_platform.tuning.study.pareto import pareto_front
 
 INK, PALE, ACCENT = "#2c5f8a", "#9aa7b3", "#b03a2e"
-SHOWN_AXES = 6  # each has a figure
-LINES = 12  # axes of the parallel coordinates
+MAX_SHOWN_AXES = 6  # each has a figure
+MAX_PARALLEL_AXES = 12  # axes of the parallel coordinates
 
 
-def study_figures(
+def draw_study_figures(
     table: TrialTable,
     found: Importance,
     objectives: Sequence[tuple[str, bool, NDArray[np.float64]]],
@@ -45,9 +45,9 @@ def study_figures(
         drawn["importance.png"] = ("What matters", _importance(found))
     for axis in axes_to_show(table, found):
         if axis.kind == SUBSET:
-            if found_members := members(table, axis):
+            if found_members := estimate_member_effects(table, axis):
                 drawn[f"axis-{axis.name}.png"] = (f"What members of {axis.name} gain", _members(found_members))
-        elif steps := levels(table, axis):
+        elif steps := estimate_value_effects(table, axis):
             drawn[f"axis-{axis.name}.png"] = (f"dev UAR against {axis.name}", _slice(table, axis, steps))
     named = {axis.name: axis for axis in table.axes}
     if {"distill.temperature", "distill.alpha"} <= named.keys():
@@ -72,7 +72,7 @@ def axes_to_show(table: TrialTable, found: Importance) -> list[SearchedAxis]:
     """Return the axes with an effect, and those that people ask of first: duration limit and feature sets."""
     asked = [axis for axis in table.axes if axis.name in ("data.max_seconds", "features.sets")]
     moving = [each.axis for each in found.axes if each.has_effect]
-    return list(dict.fromkeys([*asked, *moving]))[:SHOWN_AXES]
+    return list(dict.fromkeys([*asked, *moving]))[:MAX_SHOWN_AXES]
 
 
 def _figure(width: float = 7.0, height: float = 3.8) -> tuple[Figure, Axes]:
@@ -95,7 +95,7 @@ def _points(axes: Axes, table: TrialTable, places: Sequence[float], scores: Sequ
 
 def _history(table: TrialTable) -> Figure:
     figure, axes = _figure()
-    numbers, scores = [t.number for t in table.scored], [t.score for t in table.scored]
+    numbers, scores = [t.number for t in table.scored], [t.best_dev_uar for t in table.scored]
     _points(axes, table, numbers, scores)
     axes.step(numbers, np.maximum.accumulate(scores), where="post", color=ACCENT, linewidth=1.6, label="best so far")
     axes.set_xlabel("trial")
@@ -128,7 +128,7 @@ def _importance(found: Importance) -> Figure:
     return figure
 
 
-def _slice(table: TrialTable, axis: SearchedAxis, steps: Sequence[Level]) -> Figure:
+def _slice(table: TrialTable, axis: SearchedAxis, steps: Sequence[ValueEffect]) -> Figure:
     """Draw each trial, and the mean of each value with its interval."""
     figure, axes = _figure(7.0 if len(steps) <= 8 else 9.0)
     places = [step.place for step in steps]
@@ -164,7 +164,7 @@ def _slice(table: TrialTable, axis: SearchedAxis, steps: Sequence[Level]) -> Fig
     return figure
 
 
-def _members(found: Sequence[Member]) -> Figure:
+def _members(found: Sequence[MemberEffect]) -> Figure:
     """Draw the gain of each member of a set with its interval, filled where it is sure."""
     figure, axes = _figure(7.0, 1.1 + 0.34 * len(found))
     for place, member in enumerate(found):
@@ -173,7 +173,8 @@ def _members(found: Sequence[Member]) -> Figure:
         axes.barh(place, member.gain, xerr=spread, capsize=3, color=filling, edgecolor=INK, ecolor="black")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(
-        range(len(found)), [f"{member.name} ({member.having} of {member.having + member.lacking})" for member in found]
+        range(len(found)),
+        [f"{member.name} ({member.n_with} of {member.n_with + member.n_without})" for member in found],
     )
     axes.invert_yaxis()
     axes.set_xlabel("dev UAR of the trials with it, less that of those without; 95 % interval")
@@ -205,7 +206,7 @@ def _plane(table: TrialTable, across: SearchedAxis, up: SearchedAxis) -> Figure:
 
 def _parallel(table: TrialTable, found: Importance) -> Figure:
     ranked = [each.axis for each in found.axes] or list(table.axes)
-    shown = ranked[:LINES]
+    shown = ranked[:MAX_PARALLEL_AXES]
     figure, axes = _figure(2.0 + 1.15 * len(shown), 4.6)
     order = np.argsort(table.final_scores)
     best = set(order[-max(1, len(order) // 10) :].tolist())
@@ -234,7 +235,11 @@ def _parallel(table: TrialTable, found: Importance) -> Figure:
 
 def _marks(axis: SearchedAxis) -> list[str]:
     """Return what stands at an axis from its lower end to its upper: the two ends of a number, all choices."""
-    return ["1 of them", f"all {len(axis.values)}"] if axis.kind == SUBSET else [text(value) for value in axis.values]
+    return (
+        ["1 of them", f"all {len(axis.values)}"]
+        if axis.kind == SUBSET
+        else [format_value(value) for value in axis.values]
+    )
 
 
 def parallel_height(axis: SearchedAxis, value: object) -> float:
@@ -242,7 +247,7 @@ def parallel_height(axis: SearchedAxis, value: object) -> float:
     if value is None:
         return float("nan")
     if axis.kind == NUMERIC:
-        return axis.scaled(float(str(value)))
+        return axis.scale(float(str(value)))
     if isinstance(value, list | tuple):  # a subset stands by how many it has
         return (len(value) - 1) / max(len(axis.values) - 1, 1)
     return axis.values.index(value) / max(len(axis.values) - 1, 1)
@@ -250,7 +255,7 @@ def parallel_height(axis: SearchedAxis, value: object) -> float:
 
 def _cost(table: TrialTable, name: str, label: str) -> Figure:
     figure, axes = _figure()
-    _points(axes, table, [t.metrics.get(name, np.nan) for t in table.scored], [t.score for t in table.scored])
+    _points(axes, table, [t.metrics.get(name, np.nan) for t in table.scored], [t.best_dev_uar for t in table.scored])
     spent = [t.metrics[name] for t in table.scored if t.metrics.get(name, 0) > 0]
     if max(spent) > 20 * min(spent):
         axes.set_xscale("log")
@@ -274,7 +279,7 @@ def _pareto(objectives: Sequence[tuple[str, bool, NDArray[np.float64]]]) -> Figu
     return figure
 
 
-def table_of(found: Importance) -> list[Mapping[str, object]]:
+def importance_rows(found: Importance) -> list[Mapping[str, object]]:
     """Return the importances as plain rows, for JSON and tables."""
     return [
         {"axis": e.axis.name, "share": e.share, "low": e.low, "high": e.high, "has_effect": e.has_effect}

@@ -31,7 +31,7 @@ figure { margin: 0; } figcaption { font-weight: 600; } img { width: 100%; height
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table of the page."""
 
     title: str
@@ -45,11 +45,11 @@ class StudyPage:
 
     name: str
     question: str
-    words: Sequence[str]
-    tables: Sequence[Table]
+    summary: Sequence[str]
+    tables: Sequence[PageTable]
     figures: Mapping[str, str]
     plots: Mapping[str, str]
-    how: str
+    method: str
 
     def html(self, folder: Path) -> str:
         """Return the page, with the PNGs of `folder` in it."""
@@ -63,7 +63,7 @@ class StudyPage:
             '<meta name="viewport" content="width=device-width">',
             f"<title>{escape(self.name)}: report</title><style>{STYLE}</style></head><body>",
             f'<h1>{escape(self.name)}</h1><p class="question">{escape(self.question)}</p>',
-            '<div class="answer">' + "".join(f"<p>{escape(line)}</p>" for line in self.words) + "</div>",
+            '<div class="answer">' + "".join(f"<p>{escape(line)}</p>" for line in self.summary) + "</div>",
             *(part for table in self.tables for part in _table(table)),
             *self._figures(folder),
             *(
@@ -71,7 +71,7 @@ class StudyPage:
                 'the tables hold the same"></div>'
                 for n, title in enumerate(self.plots)
             ),
-            f'<h2>How it was measured</h2><p class="how">{escape(self.how)}</p>',
+            f'<h2>How it was measured</h2><p class="how">{escape(self.method)}</p>',
             *(f"<script>{script}</script>" for script in scripts),
             "</body></html>",
         ]
@@ -94,7 +94,7 @@ class StudyPage:
             yield "</div>"
 
 
-def _table(table: Table) -> Iterable[str]:
+def _table(table: PageTable) -> Iterable[str]:
     if not table.rows:
         return
     yield f'<h2>{escape(table.title)}</h2><div class="scroll"><table><thead><tr>'

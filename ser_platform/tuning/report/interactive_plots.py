@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from ser_platform.tuning.report.axis_effects import text
+from ser_platform.tuning.report.axis_effects import format_value
 from ser_platform.tuning.report.figures import ACCENT, INK, PALE
 from ser_platform.tuning.report.trial_table import COMPLETE, Trial, TrialTable
 
@@ -20,7 +20,7 @@ def plotly_js() -> str:
     return str(get_plotlyjs())
 
 
-def plots(table: TrialTable) -> dict[str, str]:
+def draw_plots(table: TrialTable) -> dict[str, str]:
     """Return figures as plotly's JSON by title; text of settings is escaped, because plotly draws markup."""
     if not table.scored:
         return {}
@@ -30,7 +30,7 @@ def plots(table: TrialTable) -> dict[str, str]:
 
 
 def _history(table: TrialTable) -> dict[str, object]:
-    best = np.maximum.accumulate([trial.score for trial in table.scored])
+    best = np.maximum.accumulate([trial.best_dev_uar for trial in table.scored])
     traces: list[dict[str, object]] = [
         {
             "type": "scatter",
@@ -50,8 +50,8 @@ def _history(table: TrialTable) -> dict[str, object]:
                 "name": name,
                 "marker": {"symbol": symbol, "color": colour, "size": 8},
                 "x": [trial.number for trial in part],
-                "y": [trial.score for trial in part],
-                "text": [_told(trial) for trial in part],
+                "y": [trial.best_dev_uar for trial in part],
+                "text": [_format_hover_text(trial) for trial in part],
             }
         )
     layout = {
@@ -64,6 +64,6 @@ def _history(table: TrialTable) -> dict[str, object]:
     return {"data": traces, "layout": layout}
 
 
-def _told(trial: Trial) -> str:
-    settings = "<br>".join(f"{escape(name)}: {escape(text(value))}" for name, value in trial.params.items())
+def _format_hover_text(trial: Trial) -> str:
+    settings = "<br>".join(f"{escape(name)}: {escape(format_value(value))}" for name, value in trial.params.items())
     return f"trial {trial.number}, {escape(trial.state)}<br>{settings}"

@@ -20,12 +20,17 @@ from optuna.trial import FrozenTrial
 from ser_platform.errors import UserError
 from ser_platform.evaluation.control_figure import control_figure
 from ser_platform.evaluation.intervals import Interval
-from ser_platform.tuning.report.axis_effects import answer, best_of_each, levels, text
-from ser_platform.tuning.report.figures import axes_to_show, study_figures, table_of
-from ser_platform.tuning.report.html_page import StudyPage, Table
-from ser_platform.tuning.report.importance import Importance, importance
-from ser_platform.tuning.report.interactive_plots import plots
-from ser_platform.tuning.report.subset_effects import members, told_members
+from ser_platform.tuning.report.axis_effects import (
+    estimate_value_effects,
+    format_value,
+    summarise_axis,
+    summarise_best_trials,
+)
+from ser_platform.tuning.report.figures import axes_to_show, draw_study_figures, importance_rows
+from ser_platform.tuning.report.html_page import PageTable, StudyPage
+from ser_platform.tuning.report.importance import Importance, estimate_importance
+from ser_platform.tuning.report.interactive_plots import draw_plots
+from ser_platform.tuning.report.subset_effects import estimate_member_effects, summarise_members
 from ser_platform.tuning.report.trial_table import (
     CATEGORICAL,
     COMPLETE,
@@ -35,14 +40,22 @@ from ser_platform.tuning.report.trial_table import (
     Trial,
     TrialTable,
 )
-from ser_platform.tuning.search_space.space import DEV_UAR, JOINER, Budget, Objective, SamplerPlan, SchedulerPlan, Space
-from ser_platform.tuning.search_space.yaml_file import question_of
+from ser_platform.tuning.search_space.space import (
+    DEV_UAR,
+    SUBSET_SEPARATOR,
+    Budget,
+    Objective,
+    SamplerPlan,
+    SchedulerPlan,
+    Space,
+)
+from ser_platform.tuning.search_space.yaml_file import read_question
 from ser_platform.tuning.study.pareto import pareto_front
-from ser_platform.tuning.study.request import TEXT, keeps_request, request_of
-from ser_platform.tuning.study.study_folder import FINISHED, StudyFolder
+from ser_platform.tuning.study.request import SPACE_FILE, has_request, read_request
+from ser_platform.tuning.study.study_folder import STUDY_FINISHED, StudyFolder
 
-BEST = 5  # configurations shown first
-HOW = (
+N_BEST_SHOWN = 5  # configurations shown first
+METHOD_NOTE = (
     "dev UAR is the best so far on dev speakers. Importance: forests are fitted to bootstrap samples of the trials; an "
     "axis matters by how much worse they predict the trials left out once it is shuffled; shuffled copies of the axes "
     "say what chance reaches. A trial that was stopped early counts with its last score plus the median gain that "
@@ -58,7 +71,7 @@ class StudyReport:
 
     folder: StudyFolder
     summary: Mapping[str, Any]
-    stored: tuple[FrozenTrial, ...]
+    optuna_trials: tuple[FrozenTrial, ...]
     table: TrialTable
     space: Space | None
     question: str
@@ -66,78 +79,79 @@ class StudyReport:
     @classmethod
     def read(cls, folder: StudyFolder) -> "StudyReport":
         """Read a study's folder. One that an older version began keeps no copy of its space."""
-        stored = tuple(folder.trials())
+        stored = tuple(folder.read_trials())
         space, question = None, ""
-        if keeps_request(folder):
-            space, question = request_of(folder).read(), question_of(folder.path / TEXT)
-        return cls(folder, folder.summary, stored, trial_table(stored), space, question)
+        if has_request(folder):
+            space, question = read_request(folder).read_space(), read_question(folder.path / SPACE_FILE)
+        return cls(folder, folder.summary, stored, make_trial_table(stored), space, question)
 
     @cached_property
-    def found(self) -> Importance:
+    def axis_importance(self) -> Importance:
         """Which axes matter."""
-        return importance(self.table)
+        return estimate_importance(self.table)
 
     @property
-    def goals(self) -> tuple[Objective, ...]:
+    def objectives(self) -> tuple[Objective, ...]:
         """The objectives."""
         return self.space.objectives if self.space else (DEV_UAR,)
 
     @cached_property
     def objective_values(self) -> NDArray[np.float64]:
         """The objectives of the scored trials, NaN where one was not measured, `(n_scored, n_objectives)`."""
-        rows = [[_measured(trial, goal.metric) for goal in self.goals] for trial in self.table.scored]
-        return np.array(rows, dtype=float).reshape(len(rows), len(self.goals))
+        rows = [[_get_metric(trial, goal.metric) for goal in self.objectives] for trial in self.table.scored]
+        return np.array(rows, dtype=float).reshape(len(rows), len(self.objectives))
 
     @property
-    def pareto(self) -> list[Trial]:
+    def pareto_trials(self) -> list[Trial]:
         """The complete trials within the constraints that no other one beats, best dev UAR first."""
         eligible = [trial.state == COMPLETE and self._is_feasible(trial) for trial in self.table.scored]
         values = np.where(np.array(eligible, dtype=bool)[:, None], self.objective_values, np.nan)
-        marks = pareto_front(values, [goal.direction == "maximize" for goal in self.goals])
+        marks = pareto_front(values, [goal.direction == "maximize" for goal in self.objectives])
         chosen = [trial for trial, is_in in zip(self.table.scored, marks, strict=True) if is_in]
-        return sorted(chosen, key=lambda trial: (-trial.score, trial.number))
+        return sorted(chosen, key=lambda trial: (-trial.best_dev_uar, trial.number))
 
     def _is_feasible(self, trial: Trial) -> bool:
         limits = self.space.constraints if self.space else ()
-        return all(limit.excess(_measured(trial, limit.metric)) <= 0 for limit in limits)
+        return all(limit.compute_excess(_get_metric(trial, limit.metric)) <= 0 for limit in limits)
 
     @property
-    def counts(self) -> dict[str, int]:
+    def state_counts(self) -> dict[str, int]:
         """How many trials there are by what became of them."""
         names = {"same": "seen before", "over": "over a limit", "contradicts": "contradictory"}
-        states = [str(trial.user_attrs.get("state", trial.state.name.lower())) for trial in self.stored]
+        states = [str(trial.user_attrs.get("state", trial.state.name.lower())) for trial in self.optuna_trials]
         return dict(Counter(names.get(state.split()[0], state) for state in states))
 
-    def words(self) -> list[str]:
+    def summarise(self) -> list[str]:
         """Say in a few lines what was found, and what cannot be said."""
-        said = [self._stands(), self._best(), *self._gained()]
+        lines = [self._describe_state(), self._describe_best(), *self._describe_gain()]
         budget = self.space.budget.trials if self.space else 0
-        if self.summary["state"] == FINISHED and 0 < len(self.table.trials) < budget:
-            said.append(f"{len(self.table.trials)} of {budget} trials were run: time or space was used up before")
-        if not self.found.is_known:
+        if self.summary["state"] == STUDY_FINISHED and 0 < len(self.table.trials) < budget:
+            lines.append(f"{len(self.table.trials)} of {budget} trials were run: time or space was used up before")
+        if not self.axis_importance.is_known:
             chosen = [axis for axis in self.table.axes if axis.kind == CATEGORICAL and self.table.scored]
             return [
-                *said,
-                f"not enough trials to tell which settings matter: {self.found.trials} of {self.found.needed}",
-                *(best_of_each(self.table, axis) for axis in chosen[:BEST]),
+                *lines,
+                f"not enough trials to tell which settings matter: {self.axis_importance.n_trials} of "
+                f"{self.axis_importance.min_trials}",
+                *(summarise_best_trials(self.table, axis) for axis in chosen[:N_BEST_SHOWN]),
             ]
-        if not self.found.axes:
-            return [*said, "which settings matter cannot be told: every trial scored the same, or drew the same"]
-        moving = [each for each in self.found.axes if each.has_effect]
+        if not self.axis_importance.axes:
+            return [*lines, "which settings matter cannot be told: every trial scored the same, or drew the same"]
+        moving = [each for each in self.axis_importance.axes if each.has_effect]
         ranked = ", ".join(f"{e.axis.name} {e.share:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in moving)
-        said.append(f"what matters, as part of what is explained: {ranked or 'no setting more than chance'}")
-        idle = [each.axis.name for each in self.found.axes if not each.has_effect]
-        said += [f"no effect seen in {self.found.trials} trials: {', '.join(idle)}"] if idle else []
-        asked = [each for each in self.found.axes if each.axis.kind == SUBSET and not each.has_effect]
-        return said + [self._answer(each.axis) for each in [*moving[:BEST], *asked]]
+        lines.append(f"what matters, as part of what is explained: {ranked or 'no setting more than chance'}")
+        idle = [each.axis.name for each in self.axis_importance.axes if not each.has_effect]
+        lines += [f"no effect seen in {self.axis_importance.n_trials} trials: {', '.join(idle)}"] if idle else []
+        asked = [each for each in self.axis_importance.axes if each.axis.kind == SUBSET and not each.has_effect]
+        return lines + [self._describe_axis(each.axis) for each in [*moving[:N_BEST_SHOWN], *asked]]
 
-    def _answer(self, axis: SearchedAxis) -> str:
+    def _describe_axis(self, axis: SearchedAxis) -> str:
         if axis.kind == SUBSET:
-            return told_members(axis, members(self.table, axis))
-        return answer(axis, levels(self.table, axis))
+            return summarise_members(axis, estimate_member_effects(self.table, axis))
+        return summarise_axis(axis, estimate_value_effects(self.table, axis))
 
-    def _stands(self) -> str:
-        counts = ", ".join(f"{number} {state}" for state, number in self.counts.items()) or "no trial"
+    def _describe_state(self) -> str:
+        counts = ", ".join(f"{number} {state}" for state, number in self.state_counts.items()) or "no trial"
         metrics = self.summary.get("metrics", {})
         seconds = f"; {metrics['wall_seconds']:.0f} s" if "wall_seconds" in metrics else ""
         share = (
@@ -145,27 +159,30 @@ class StudyReport:
         )
         return f"{self.summary['state']}: {counts}{seconds}{share}"
 
-    def _best(self) -> str:
+    def _describe_best(self) -> str:
         if not self.table.best_first:
             return "no trial has finished an epoch: there is nothing to choose from"
         metrics = self.summary.get("metrics", {})
-        if self.summary["state"] != FINISHED or "dev_uar_new_seeds" not in metrics:
+        if self.summary["state"] != STUDY_FINISHED or "dev_uar_new_seeds" not in metrics:
             best = self.table.best_first[0]
-            return f"best so far: trial {best.number}, dev UAR {best.score:.3f}, not yet confirmed with new seeds"
+            return (
+                f"best so far: trial {best.number}, dev UAR {best.best_dev_uar:.3f}, not yet confirmed with new seeds"
+            )
         again, search = metrics["dev_uar_new_seeds"], metrics["dev_uar"]
         luck = f", of which {search - again:.3f} was luck" if search > again else ""
-        among = " of the Pareto set, by dev UAR" if len(self.goals) > 1 else ""
-        return f"winner{among}: {self._winner()}dev UAR {again:.3f} with new seeds; the search said {search:.3f}{luck}"
+        among = " of the Pareto set, by dev UAR" if len(self.objectives) > 1 else ""
+        found = f"dev UAR {again:.3f} with new seeds; the search said {search:.3f}{luck}"
+        return f"winner{among}: {self._describe_winner()}{found}"
 
-    def _gained(self) -> list[str]:
+    def _describe_gain(self) -> list[str]:
         """Say what distilling gained, where the study has a control."""
         control = self.summary.get("control")
         if not control:
             return []
-        told = ", ".join(f"{row['name']} {100 * row['uar']['value']:.1f}" for row in control["rows"])
-        return [f"distillation: {control['gain']['verdict']} (UAR, protocol {control['protocol']}: {told})"]
+        rows = ", ".join(f"{row['name']} {100 * row['uar']['value']:.1f}" for row in control["rows"])
+        return [f"distillation: {control['gain']['verdict']} (UAR, protocol {control['protocol']}: {rows})"]
 
-    def _control(self) -> Table:
+    def _make_control_table(self) -> PageTable:
         """Return the teacher and both students beside each other."""
         rows = [
             [
@@ -181,17 +198,17 @@ class StudyReport:
             for row in self.summary["control"]["rows"]
         ]
         columns = ["", "model", "UAR", "95 % interval", "agrees with teacher", "parameters", "bytes", "latency, ms"]
-        return Table(f"What distilling gained: {self.summary['control']['protocol']}", columns, rows)
+        return PageTable(f"What distilling gained: {self.summary['control']['protocol']}", columns, rows)
 
-    def _winner(self) -> str:
+    def _describe_winner(self) -> str:
         first = next(iter(self.summary.get("confirmed", ())), None)
         return f"trial {first['trial']}, " if first else ""
 
-    def facts(self) -> list[tuple[str, str]]:
+    def list_facts(self) -> list[tuple[str, str]]:
         """Return what the study was, by name."""
         known = [("corpus", self.summary.get("corpus")), ("split", self.summary.get("split"))]
         known += [("protocol", self.summary.get("protocol")), ("role", self.summary.get("role"))]
-        known += [("objective", ", ".join(f"{goal.metric} {goal.direction}" for goal in self.goals))]
+        known += [("objective", ", ".join(f"{goal.metric} {goal.direction}" for goal in self.objectives))]
         if self.space:
             bounds = (("at least", "at_least"), ("at most", "at_most"))
             limits = [
@@ -201,21 +218,21 @@ class StudyReport:
                 if getattr(limit, bound) is not None
             ]
             known += [("constraints", ", ".join(limits))]
-            known += [(part, _told(getattr(self.space, part))) for part in ("sampler", "scheduler", "budget")]
+            known += [(part, _format_plan(getattr(self.space, part))) for part in ("sampler", "scheduler", "budget")]
         return [(name, str(value)) for name, value in known if value]
 
     def as_json(self) -> dict[str, Any]:
         """Return what was found for scripts."""
-        chosen = [_plain(trial) for trial in self.table.best_first[:BEST]]
+        chosen = [_trial_as_json(trial) for trial in self.table.best_first[:N_BEST_SHOWN]]
         return {
             "name": self.folder.name,
             "state": self.summary["state"],
             "question": self.question,
-            "counts": self.counts,
+            "counts": self.state_counts,
             "best": chosen,
-            "enough_trials": self.found.is_known,
-            "importance": table_of(self.found),
-            "words": self.words(),
+            "enough_trials": self.axis_importance.is_known,
+            "importance": importance_rows(self.axis_importance),
+            "words": self.summarise(),
             "control": self.summary.get("control"),
         }
 
@@ -233,15 +250,22 @@ class StudyReport:
             made = Path(temporary) / "report"
             made.mkdir(mode=0o755)
             columns = [
-                (g.metric, g.direction == "maximize", self.objective_values[:, n]) for n, g in enumerate(self.goals)
+                (g.metric, g.direction == "maximize", self.objective_values[:, n])
+                for n, g in enumerate(self.objectives)
             ]
-            drawn = study_figures(self.table, self.found, columns, made)
+            drawn = draw_study_figures(self.table, self.axis_importance, columns, made)
             if self.summary.get("control"):
                 rows = [(row["name"], Interval(**row["uar"])) for row in self.summary["control"]["rows"]]
                 control_figure(rows, self.summary["control"]["gain"]["verdict"], made / "control.png")
                 drawn = {"control.png": "What distilling gained", **drawn}
             page = StudyPage(
-                self.folder.name, self.question, self.words(), self._tables(), drawn, plots(self.table), HOW
+                self.folder.name,
+                self.question,
+                self.summarise(),
+                self._make_tables(),
+                drawn,
+                draw_plots(self.table),
+                METHOD_NOTE,
             )
             (made / "index.html").write_text(page.html(made), encoding="utf-8")
             if out.exists():
@@ -249,7 +273,7 @@ class StudyReport:
             made.rename(out)
         return out / "index.html"
 
-    def _again(self) -> Table:
+    def _make_confirmation_table(self) -> PageTable:
         """Return what the best trials of the search came to with new seeds."""
         rows = [
             [
@@ -260,15 +284,17 @@ class StudyReport:
             ]
             for each in self.summary["confirmed"]
         ]
-        return Table("Trained again with new seeds", ["trial", "in the search", "mean", "each seed"], rows)
+        return PageTable("Trained again with new seeds", ["trial", "in the search", "mean", "each seed"], rows)
 
-    def _tables(self) -> list[Table]:
-        best = [[str(t.number), t.state, f"{t.score:.3f}", settings_text(t.params)] for t in self.table.best_first]
+    def _make_tables(self) -> list[PageTable]:
+        best = [
+            [str(t.number), t.state, f"{t.best_dev_uar:.3f}", format_settings(t.params)] for t in self.table.best_first
+        ]
         matters = [
             [e.axis.name, f"{e.share:.2f}", f"{e.low:.2f} to {e.high:.2f}", "yes" if e.has_effect else "none seen"]
-            for e in self.found.axes
+            for e in self.axis_importance.axes
         ]
-        shown = axes_to_show(self.table, self.found)
+        shown = axes_to_show(self.table, self.axis_importance)
         steps = [
             [
                 axis.name,
@@ -279,40 +305,42 @@ class StudyReport:
             ]
             for axis in shown
             if axis.kind != SUBSET
-            for level in levels(self.table, axis)
+            for level in estimate_value_effects(self.table, axis)
         ]
         parts = [
             [
                 axis.name,
                 member.name,
-                str(member.having),
-                str(member.lacking),
+                str(member.n_with),
+                str(member.n_without),
                 f"{member.gain:+.3f}",
                 f"{member.low:+.3f} to {member.high:+.3f}",
             ]
             for axis in shown
             if axis.kind == SUBSET
-            for member in members(self.table, axis)
+            for member in estimate_member_effects(self.table, axis)
         ]
         return [
-            *([self._control()] if self.summary.get("control") else []),
-            *([self._again()] if "confirmed" in self.summary else []),
-            Table("Best configurations of the search", ["trial", "state", "dev UAR", "settings"], best[:BEST]),
-            Table("What matters", ["setting", "importance", "95 % interval", "effect"], matters),
-            Table("Value by value", ["setting", "value", "trials", "mean dev UAR", "95 % interval"], steps),
-            Table("Member by member", ["setting", "member", "with", "without", "gain", "95 % interval"], parts),
-            Table("The study", ["what", "is"], self.facts()),
-            Table("Every trial", ["trial", "state", "dev UAR", "settings"], best),
+            *([self._make_control_table()] if self.summary.get("control") else []),
+            *([self._make_confirmation_table()] if "confirmed" in self.summary else []),
+            PageTable(
+                "Best configurations of the search", ["trial", "state", "dev UAR", "settings"], best[:N_BEST_SHOWN]
+            ),
+            PageTable("What matters", ["setting", "importance", "95 % interval", "effect"], matters),
+            PageTable("Value by value", ["setting", "value", "trials", "mean dev UAR", "95 % interval"], steps),
+            PageTable("Member by member", ["setting", "member", "with", "without", "gain", "95 % interval"], parts),
+            PageTable("The study", ["what", "is"], self.list_facts()),
+            PageTable("Every trial", ["trial", "state", "dev UAR", "settings"], best),
         ]
 
 
-def trial_table(stored: Sequence[FrozenTrial]) -> TrialTable:
+def make_trial_table(stored: Sequence[FrozenTrial]) -> TrialTable:
     """Return the trials that were trained as a plain table; the axes are those that Optuna drew."""
     trained = [trial for trial in stored if "parameters" in trial.user_attrs]
     domains = {name: domain for trial in trained for name, domain in trial.distributions.items()}
     sets = {name for trial in trained for name, value in trial.user_attrs.get("params", {}).items() if _is_set(value)}
-    axes = tuple(_axis(name, domain, name in sets) for name, domain in domains.items())
-    return TrialTable(axes, tuple(_trial(trial) for trial in trained))
+    axes = tuple(_make_axis(name, domain, name in sets) for name, domain in domains.items())
+    return TrialTable(axes, tuple(_make_trial(trial) for trial in trained))
 
 
 def _is_report(path: Path) -> bool:
@@ -327,16 +355,16 @@ def _is_set(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _axis(name: str, domain: Any, is_set: bool) -> SearchedAxis:
+def _make_axis(name: str, domain: Any, is_set: bool) -> SearchedAxis:
     if isinstance(domain, CategoricalDistribution):
         if not is_set:
             return SearchedAxis(name, CATEGORICAL, tuple(domain.choices))
-        members = dict.fromkeys(member for choice in domain.choices for member in str(choice).split(JOINER))
+        members = dict.fromkeys(member for choice in domain.choices for member in str(choice).split(SUBSET_SEPARATOR))
         return SearchedAxis(name, SUBSET, tuple(members))
     return SearchedAxis(name, NUMERIC, (domain.low, domain.high), domain.log)
 
 
-def _trial(trial: FrozenTrial) -> Trial:
+def _make_trial(trial: FrozenTrial) -> Trial:
     scores = dict(trial.intermediate_values)
     metrics = {"parameters": trial.user_attrs["parameters"], **trial.user_attrs.get("metrics", {})}
     score = metrics.get(
@@ -346,21 +374,21 @@ def _trial(trial: FrozenTrial) -> Trial:
     return Trial(trial.number, state, trial.user_attrs.get("params", trial.params), float(score), scores, metrics)
 
 
-def _measured(trial: Trial, metric: str) -> float:
-    return trial.score if metric == "dev_uar" else float(trial.metrics.get(metric, np.nan))
+def _get_metric(trial: Trial, metric: str) -> float:
+    return trial.best_dev_uar if metric == "dev_uar" else float(trial.metrics.get(metric, np.nan))
 
 
-def _plain(trial: Trial) -> dict[str, Any]:
-    return {"number": trial.number, "state": trial.state, "dev_uar": trial.score, "params": dict(trial.params)}
+def _trial_as_json(trial: Trial) -> dict[str, Any]:
+    return {"number": trial.number, "state": trial.state, "dev_uar": trial.best_dev_uar, "params": dict(trial.params)}
 
 
-def _told(plan: SamplerPlan | SchedulerPlan | Budget) -> str:
+def _format_plan(plan: SamplerPlan | SchedulerPlan | Budget) -> str:
     return ", ".join(f"{name} {value}" for name, value in asdict(plan).items() if value is not None)
 
 
-def settings_text(params: Mapping[str, Any]) -> str:
+def format_settings(params: Mapping[str, Any]) -> str:
     """Return a configuration in one line."""
-    return " ".join(f"{name}={text(value)}" for name, value in params.items())
+    return " ".join(f"{name}={format_value(value)}" for name, value in params.items())
 
 
 def write_report(folder: StudyFolder, out: Path | None = None) -> tuple[StudyReport, Path]:

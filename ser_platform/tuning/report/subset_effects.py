@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ser_platform.tuning.report.axis_effects import LEAST, RESAMPLES
+from ser_platform.tuning.report.axis_effects import MIN_TRIALS_PER_VALUE, N_RESAMPLES
 from ser_platform.tuning.report.trial_table import SearchedAxis, TrialTable
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberEffect:
     """A member, how many trials have it and have not, what it gains in dev UAR, and the interval of that."""
 
     name: str
-    having: int
-    lacking: int
+    n_with: int
+    n_without: int
     gain: float
     low: float
     high: float
@@ -29,7 +29,7 @@ class Member:
         return self.low > 0 or self.high < 0
 
 
-def members(table: TrialTable, axis: SearchedAxis, seed: int = 0) -> tuple[Member, ...]:
+def estimate_member_effects(table: TrialTable, axis: SearchedAxis, seed: int = 0) -> tuple[MemberEffect, ...]:
     """Return the members that at least three scored trials have and three have not, those that gain most first.
 
     Intervals are percentiles of a bootstrap over the trials of either side; all hold together at 95 %.
@@ -40,28 +40,28 @@ def members(table: TrialTable, axis: SearchedAxis, seed: int = 0) -> tuple[Membe
     for name in axis.values:
         having = np.array([score for value, score in drawn if name in value])
         lacking = np.array([score for value, score in drawn if name not in value])
-        if min(len(having), len(lacking)) >= LEAST:
+        if min(len(having), len(lacking)) >= MIN_TRIALS_PER_VALUE:
             sides[str(name)] = having, lacking
     found = []
     for name, (having, lacking) in sides.items():
-        means = [rng.choice(side, (RESAMPLES, len(side))).mean(axis=1) for side in (having, lacking)]
+        means = [rng.choice(side, (N_RESAMPLES, len(side))).mean(axis=1) for side in (having, lacking)]
         tail = 2.5 / len(sides)
         low, high = np.percentile(means[0] - means[1], (tail, 100 - tail))
         gain = having.mean() - lacking.mean()
-        found.append(Member(name, len(having), len(lacking), float(gain), float(low), float(high)))
+        found.append(MemberEffect(name, len(having), len(lacking), float(gain), float(low), float(high)))
     return tuple(sorted(found, key=lambda member: -member.gain))
 
 
-def told_members(axis: SearchedAxis, found: Sequence[Member]) -> str:
+def summarise_members(axis: SearchedAxis, found: Sequence[MemberEffect]) -> str:
     """Say in a line which members gain, which cost, and of which that is not sure."""
     if not found:
         return f"{axis.name}: too few trials with and without each member to tell"
-    told = [
+    parts = [
         f"{member.name} {'gains' if member.gain > 0 else 'costs'} {abs(member.gain):.3f} "
         f"[{min(abs(member.low), abs(member.high)):.3f}, {max(abs(member.low), abs(member.high)):.3f}]"
         for member in found
         if member.is_sure
     ]
     unsure = ", ".join(f"{member.name} {member.gain:+.3f}" for member in found if not member.is_sure)
-    told += [f"not sure: {unsure}"] if unsure else []
-    return f"{axis.name}: " + "; ".join(told)
+    parts += [f"not sure: {unsure}"] if unsure else []
+    return f"{axis.name}: " + "; ".join(parts)

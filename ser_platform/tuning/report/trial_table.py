@@ -38,7 +38,7 @@ class SearchedAxis:
         """Name and unit, as an axis of a figure is labelled."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
-    def scaled(self, value: float) -> float:
+    def scale(self, value: float) -> float:
         """Return a number's place between low and high, in [0, 1]; on a logarithmic scale where the axis is."""
         low, high = self.values
         if self.is_log:
@@ -48,13 +48,13 @@ class SearchedAxis:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial. `scores` is the best dev UAR so far by epoch; `metrics` other figures at its end."""
+    """One trial. `dev_uar_by_epoch` is the best dev UAR so far by epoch; `measures` other figures at its end."""
 
     number: int
     state: str
     params: Mapping[str, Any]
-    score: float
-    scores: Mapping[int, float] = field(default_factory=dict)
+    best_dev_uar: float
+    dev_uar_by_epoch: Mapping[int, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -68,17 +68,17 @@ class TrialTable:
     @cached_property
     def scored(self) -> tuple[Trial, ...]:
         """The trials that finished an epoch and did not fail. One still running counts like one that was pruned."""
-        return tuple(t for t in self.trials if t.state in (COMPLETE, PRUNED, RUNNING) and np.isfinite(t.score))
+        return tuple(t for t in self.trials if t.state in (COMPLETE, PRUNED, RUNNING) and np.isfinite(t.best_dev_uar))
 
     @cached_property
     def best_first(self) -> tuple[Trial, ...]:
         """The scored trials, complete ones before pruned ones of the same score."""
-        return tuple(sorted(self.scored, key=lambda t: (-t.score, t.state != COMPLETE, t.number)))
+        return tuple(sorted(self.scored, key=lambda t: (-t.best_dev_uar, t.state != COMPLETE, t.number)))
 
     @cached_property
     def final_scores(self) -> NDArray[np.float64]:
         """What each scored trial reaches or would have reached, `(n_scored,)`; see the module."""
-        complete = [trial.scores for trial in self.scored if trial.state == COMPLETE]
+        complete = [trial.dev_uar_by_epoch for trial in self.scored if trial.state == COMPLETE]
         return np.array([_final(trial, complete) for trial in self.scored])
 
     def values(self, axis: SearchedAxis) -> list[Any]:
@@ -87,8 +87,8 @@ class TrialTable:
 
 
 def _final(trial: Trial, complete: list[Mapping[int, float]]) -> float:
-    if trial.state == COMPLETE or not trial.scores:
-        return trial.score
-    epoch = max(trial.scores)
+    if trial.state == COMPLETE or not trial.dev_uar_by_epoch:
+        return trial.best_dev_uar
+    epoch = max(trial.dev_uar_by_epoch)
     gains = [max(scores.values()) - scores[epoch] for scores in complete if epoch in scores]
-    return min(1.0, trial.score + float(np.median(gains))) if gains else trial.score
+    return min(1.0, trial.best_dev_uar + float(np.median(gains))) if gains else trial.best_dev_uar

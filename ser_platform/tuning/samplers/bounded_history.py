@@ -17,31 +17,31 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 
-class History:
-    """Trials of a study, whose storage lists them by number: the `best` ones, and the `latest` that have ended."""
+class BoundedHistory:
+    """Trials of a study, whose storage lists them by number: the `n_best` ones, and the `n_latest` that have ended."""
 
     def __init__(self, best: int, latest: int) -> None:
-        self.best, self.latest = best, latest
+        self.n_best, self.n_latest = best, latest
         self._best: list[FrozenTrial] = []
         self._latest: list[FrozenTrial] = []
-        self._open: set[int] = set()
+        self._unfinished: set[int] = set()
         self._known = 0
 
-    def shown(self, study: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    def select(self, study: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Return what is shown of all `trials`, by number; takes time by what is new since the last call."""
-        self._open.update(range(self._known, len(trials)))
+        self._unfinished.update(range(self._known, len(trials)))
         self._known = len(trials)
-        ended = {number for number in self._open if trials[number].state.is_finished()}
-        self._open -= ended
+        ended = {number for number in self._unfinished if trials[number].state.is_finished()}
+        self._unfinished -= ended
         new = [trials[number] for number in sorted(ended) if trials[number].state != TrialState.FAIL]
         if new:
-            self._best, _ = _split_trials(study, [*self._best, *new], self.best)
-            self._latest = sorted([*self._latest, *new], key=lambda trial: trial.number)[-self.latest :]
-        running = [trials[number] for number in self._open]
+            self._best, _ = _split_trials(study, [*self._best, *new], self.n_best)
+            self._latest = sorted([*self._latest, *new], key=lambda trial: trial.number)[-self.n_latest :]
+        running = [trials[number] for number in self._unfinished]
         return sorted({t.number: t for t in (*self._best, *self._latest, *running)}.values(), key=lambda t: t.number)
 
 
-class _Shown:
+class _StudyView:
     """A study of which a sampler sees only some trials."""
 
     def __init__(self, study: Study, trials: list[FrozenTrial]) -> None:
@@ -58,42 +58,42 @@ class _Shown:
     get_trials = _get_trials
 
 
-class _Capped(BaseSampler):
+class _BoundedHistoryMixin(BaseSampler):
     """Shows the sampler beside it a bounded history, the same for all of a trial's draws."""
 
-    _history: History
+    _history: BoundedHistory
     _view: Study | None = None
-    _viewer = -1
+    _viewing_trial = -1
 
-    def _of(self, study: Study, trial: FrozenTrial) -> Study:
-        if self._view is None or self._viewer != trial.number:
-            shown = self._history.shown(study, study.get_trials(deepcopy=False))
-            self._view, self._viewer = cast(Study, _Shown(study, shown)), trial.number
+    def _make_view(self, study: Study, trial: FrozenTrial) -> Study:
+        if self._view is None or self._viewing_trial != trial.number:
+            shown = self._history.select(study, study.get_trials(deepcopy=False))
+            self._view, self._viewing_trial = cast(Study, _StudyView(study, shown)), trial.number
         return self._view
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(self._of(study, trial), trial)  # type: ignore[safe-super]
+        return super().infer_relative_search_space(self._make_view(study, trial), trial)  # type: ignore[safe-super]
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super().sample_relative(self._of(study, trial), trial, search_space)  # type: ignore[safe-super]
+        return super().sample_relative(self._make_view(study, trial), trial, search_space)  # type: ignore[safe-super]
 
     def sample_independent(self, study: Study, trial: FrozenTrial, name: str, domain: BaseDistribution) -> Any:
-        return super().sample_independent(self._of(study, trial), trial, name, domain)  # type: ignore[safe-super]
+        return super().sample_independent(self._make_view(study, trial), trial, name, domain)  # type: ignore[safe-super]
 
 
-class CappedTpe(_Capped, TPESampler):
+class BoundedTpeSampler(_BoundedHistoryMixin, TPESampler):
     """Optuna's TPE on a bounded history."""
 
     def __init__(self, *, best: int = 50, latest: int = 350, **settings: Any) -> None:
         super().__init__(**settings)
-        self._history = History(best, latest)
+        self._history = BoundedHistory(best, latest)
 
 
-class CappedGp(_Capped, GPSampler):
+class BoundedGpSampler(_BoundedHistoryMixin, GPSampler):
     """Optuna's Gaussian process on a bounded history: fitting it takes time by the cube of its trials."""
 
     def __init__(self, *, best: int = 50, latest: int = 150, **settings: Any) -> None:
         super().__init__(**settings)
-        self._history = History(best, latest)
+        self._history = BoundedHistory(best, latest)

@@ -12,15 +12,15 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from ser_platform.settings import Settings
-from ser_platform.tuning.samplers.bounded_history import CappedGp, CappedTpe
-from ser_platform.tuning.samplers.grid import Grid
+from ser_platform.tuning.samplers.bounded_history import BoundedGpSampler, BoundedTpeSampler
+from ser_platform.tuning.samplers.grid import ConditionalGridSampler
 from ser_platform.tuning.search_space.space import Space
 
-LEAST_RANDOM, MOST_RANDOM = 4, 32  # trials at random before TPE has enough to go by
-LEAST_POPULATION, MOST_POPULATION = 4, 50  # of NSGA-II, whose own is 50
+MIN_STARTUP_TRIALS, MAX_STARTUP_TRIALS = 4, 32  # trials at random before TPE has enough to go by
+MIN_POPULATION, MAX_POPULATION = 4, 50  # of NSGA-II, whose own is 50
 
 
-class Qmc(QMCSampler):
+class SobolSampler(QMCSampler):
     """Sobol points over all axes of a space; those that a configuration does not have are left unused.
 
     Optuna's takes the axes of the first trial for the space: the others of a conditional space would be random.
@@ -36,44 +36,48 @@ class Qmc(QMCSampler):
         return self._domains
 
 
-def make_sampler(space: Space, done: int) -> BaseSampler:
-    """Return the sampler of a space; `done` trials of a resumed study exist, whose draws are not to be repeated.
+def make_sampler(space: Space, n_existing: int) -> BaseSampler:
+    """Return the sampler of a space; `n_existing` trials of a resumed study exist, whose draws are not to be repeated.
 
     TPE, GP and NSGA-II read constraints from every trial that they read at all: TPE those told as pruned too, the other
     two complete ones. Axes that only some configurations have are modelled one by one by TPE, and drawn at random by
     NSGA-II.
     """
     name, seed, trials = space.sampler.name, space.sampler.seed, space.budget.trials
-    fresh = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
+    fresh = int(np.random.SeedSequence([seed, n_existing]).generate_state(1)[0])
     if name == "grid":
-        return Grid(space, seed)  # its order is to stay, as that of the points of qmc: both know where they were
+        return ConditionalGridSampler(
+            space, seed
+        )  # its order is to stay, as that of the points of qmc: both know where they were
     if name == "qmc":
-        return Qmc(space, seed)
+        return SobolSampler(space, seed)
     if name == "gp":
-        return CappedGp(seed=fresh)
+        return BoundedGpSampler(seed=fresh)
     if name == "nsga2":
-        return NSGAIISampler(seed=fresh, population_size=int(np.clip(trials // 4, LEAST_POPULATION, MOST_POPULATION)))
+        return NSGAIISampler(seed=fresh, population_size=int(np.clip(trials // 4, MIN_POPULATION, MAX_POPULATION)))
     if name == "tpe":
-        return CappedTpe(seed=fresh, n_startup_trials=int(np.clip(trials // 2, LEAST_RANDOM, MOST_RANDOM)))
+        return BoundedTpeSampler(
+            seed=fresh, n_startup_trials=int(np.clip(trials // 2, MIN_STARTUP_TRIALS, MAX_STARTUP_TRIALS))
+        )
     return RandomSampler(seed=fresh)
 
 
 def is_exhausted(study: Study) -> bool:
     """Tell whether a study's sampler has nothing left to propose, as a grid has in the end."""
-    return isinstance(study.sampler, Grid) and study.sampler.is_exhausted(study)
+    return isinstance(study.sampler, ConditionalGridSampler) and study.sampler.is_exhausted(study)
 
 
-def first_points(space: Space) -> list[Settings]:
+def list_first_points(space: Space) -> list[Settings]:
     """Return what is tried first, as Optuna stores it: the space's points, then every architecture once.
 
     The sampler so does not settle on one before it has seen all; its other settings are drawn. A grid sees all anyway.
     """
-    given = [stored for point in space.points if (stored := space.store(point, partial=True))]
+    given = [stored for point in space.points if (stored := space.encode(point, partial=True))]
     named: list[Any] = [point.get("model.name") for point in given]
-    architectures: Sequence[Any] = () if space.sampler.name == "grid" else _architectures(space)
+    architectures: Sequence[Any] = () if space.sampler.name == "grid" else _list_architectures(space)
     points = [*given, *({"model.name": name} for name in architectures if name not in named)]
     return [point for number, point in enumerate(points) if point not in points[:number]]
 
 
-def _architectures(space: Space) -> Sequence[Any]:
+def _list_architectures(space: Space) -> Sequence[Any]:
     return next((axis.values for axis in space.axes if axis.name == "model.name" and axis.domain == "choice"), ())

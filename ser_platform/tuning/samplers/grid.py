@@ -13,7 +13,7 @@ from ser_platform.settings import Settings
 from ser_platform.tuning.search_space.space import Space
 
 
-class Grid(BaseSampler):
+class ConditionalGridSampler(BaseSampler):
     """Proposes what the study has not tried. What was tried is read from the study: a resumed one goes on.
 
     Optuna's GridSampler knows no conditions and fails on its last point under ask and tell; its BruteForceSampler
@@ -22,27 +22,27 @@ class Grid(BaseSampler):
 
     def __init__(self, space: Space, seed: int) -> None:
         self._domains = {axis.name: axis.distribution for axis in space.axes if axis.domain != "fixed"}
-        points = list(space.configurations())
+        points = list(space.iterate_configurations())
         order = np.random.default_rng(seed).permutation(len(points))
-        self._left: dict[frozenset[tuple[str, Any]], Settings] = {_key(points[at]): points[at] for at in order}
+        self._untried: dict[frozenset[tuple[str, Any]], Settings] = {_make_key(points[at]): points[at] for at in order}
         self._known = 0
-        self._open: set[int] = set()
-        self._beyond = RandomSampler(seed=seed)
+        self._undecided: set[int] = set()
+        self._fallback = RandomSampler(seed=seed)
 
     def is_exhausted(self, study: Study) -> bool:
         """Tell whether every configuration was tried, or is being tried."""
-        self._strike_out(study.get_trials(deepcopy=False))
-        return not self._left
+        self._remove_tried(study.get_trials(deepcopy=False))
+        return not self._untried
 
-    def _strike_out(self, trials: Sequence[FrozenTrial]) -> None:
+    def _remove_tried(self, trials: Sequence[FrozenTrial]) -> None:
         """Take out what was tried: what has a word on how it went. A trial lost to a kill before it began has none."""
-        self._open.update(range(self._known, len(trials)))
+        self._undecided.update(range(self._known, len(trials)))
         self._known = len(trials)
-        for number in sorted(self._open):
-            told = trials[number].user_attrs
-            if "state" in told or "parameters" in told:
-                self._left.pop(_key(trials[number].params), None)
-                self._open.remove(number)
+        for number in sorted(self._undecided):
+            attributes = trials[number].user_attrs
+            if "state" in attributes or "parameters" in attributes:
+                self._untried.pop(_make_key(trials[number].params), None)
+                self._undecided.remove(number)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._domains
@@ -51,13 +51,13 @@ class Grid(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the next configuration; beside settings that a point gives, one that has them."""
-        self._strike_out(study.get_trials(deepcopy=False))
+        self._remove_tried(study.get_trials(deepcopy=False))
         given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}.items()
-        return next((point for point in self._left.values() if given <= point.items()), {})
+        return next((point for point in self._untried.values() if given <= point.items()), {})
 
     def sample_independent(self, study: Study, trial: FrozenTrial, name: str, domain: BaseDistribution) -> Any:
-        return self._beyond.sample_independent(study, trial, name, domain)
+        return self._fallback.sample_independent(study, trial, name, domain)
 
 
-def _key(params: Settings) -> frozenset[tuple[str, Any]]:
+def _make_key(params: Settings) -> frozenset[tuple[str, Any]]:
     return frozenset(params.items())

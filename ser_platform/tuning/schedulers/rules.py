@@ -11,39 +11,39 @@ import numpy as np
 
 from ser_platform.tuning.search_space.space import Space
 
-Histories = Iterable[tuple[int, Mapping[int, float]]]  # (trial, best score so far by epoch)
+ScoreHistories = Iterable[tuple[int, Mapping[int, float]]]  # (trial, best score so far by epoch)
 Rungs = dict[int, dict[int, float]]  # epoch -> trial -> what it is compared by
-GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly, however many are taken
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly, however many are taken
 
 
-class Stopping(Protocol):
+class StoppingRule(Protocol):
     """A rule that stops trials; scores are maximised. `rungs` is all that it knows."""
 
     rungs: Rungs
 
-    def stops(self, trial: int, epoch: int, score: float) -> bool:
+    def record_score(self, trial: int, epoch: int, score: float) -> bool:
         """Record the best score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
 
-    def decides_at(self, trial: int, epoch: int) -> bool:
+    def can_stop_at(self, trial: int, epoch: int) -> bool:
         """Tell whether a trial can be stopped after an epoch: where not, it need not wait for an answer."""
 
-    def replay(self, histories: Histories) -> None:
+    def replay(self, histories: ScoreHistories) -> None:
         """Take over the scores of earlier trials."""
 
 
-class Never:
+class NeverStop:
     """Stops nothing."""
 
     def __init__(self) -> None:
         self.rungs: Rungs = {}
 
-    def stops(self, trial: int, epoch: int, score: float) -> bool:
+    def record_score(self, trial: int, epoch: int, score: float) -> bool:
         return False
 
-    def decides_at(self, trial: int, epoch: int) -> bool:
+    def can_stop_at(self, trial: int, epoch: int) -> bool:
         return False
 
-    def replay(self, histories: Histories) -> None:
+    def replay(self, histories: ScoreHistories) -> None:
         """Do nothing."""
 
 
@@ -70,40 +70,40 @@ class Asha:
         shares = np.exp(sizes - sizes.max())
         self._borders = np.cumsum(shares / shares.sum())[:-1]
 
-    def bracket(self, trial: int) -> int:
+    def assign_bracket(self, trial: int) -> int:
         """Return the bracket of a trial: how many of the first rungs it passes unjudged."""
-        return int(np.searchsorted(self._borders, (trial * GOLDEN) % 1.0, side="right"))
+        return int(np.searchsorted(self._borders, (trial * GOLDEN_RATIO) % 1.0, side="right"))
 
-    def stops(self, trial: int, epoch: int, score: float) -> bool:
+    def record_score(self, trial: int, epoch: int, score: float) -> bool:
         """Record the score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
-        if not self.decides_at(trial, epoch):
+        if not self.can_stop_at(trial, epoch):
             return False
-        cutoff = self.cutoff(epoch, trial)
+        cutoff = self.compute_cutoff(epoch, trial)
         self.rungs[epoch][trial] = score
         return cutoff is not None and score < cutoff
 
-    def decides_at(self, trial: int, epoch: int) -> bool:
+    def can_stop_at(self, trial: int, epoch: int) -> bool:
         """Tell whether a trial can be stopped after an epoch."""
-        return epoch in self._milestones[self.bracket(trial) :]
+        return epoch in self._milestones[self.assign_bracket(trial) :]
 
-    def cutoff(self, milestone: int, trial: int) -> float | None:
+    def compute_cutoff(self, milestone: int, trial: int) -> float | None:
         """Return the score that a trial must reach at a rung: that of the best `1 / reduction_factor` of the others.
 
         None before the first.
         """
-        mine, rung = self.bracket(trial), self.rungs[milestone]
-        scores = [score for other, score in rung.items() if other != trial and self.bracket(other) == mine]
+        mine, rung = self.assign_bracket(trial), self.rungs[milestone]
+        scores = [score for other, score in rung.items() if other != trial and self.assign_bracket(other) == mine]
         return float(np.percentile(scores, 100 * (1 - 1 / self.reduction_factor))) if scores else None
 
-    def replay(self, histories: Histories) -> None:
+    def replay(self, histories: ScoreHistories) -> None:
         """Fill the rungs from earlier trials: (number, best score by epoch)."""
         for trial, scores in histories:
             for milestone, rung in self.rungs.items():
-                if milestone in scores and self.decides_at(trial, milestone):
+                if milestone in scores and self.can_stop_at(trial, milestone):
                     rung[trial] = scores[milestone]
 
 
-class Median:
+class MedianRule:
     """Stops a trial whose best score so far is below the median of the other trials' running averages at its epoch.
 
     Source: Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2. A trial
@@ -115,34 +115,34 @@ class Median:
         self.rungs: Rungs = {}
         self._sums: dict[int, tuple[int, float]] = {}  # trial -> (epochs, sum of its scores)
 
-    def stops(self, trial: int, epoch: int, score: float) -> bool:
+    def record_score(self, trial: int, epoch: int, score: float) -> bool:
         """Record the best score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
         epochs, total = self._sums.get(trial, (0, 0.0)) if epoch > 1 else (0, 0.0)  # a restarted trial begins anew
         self._sums[trial] = (epochs + 1, total + score)
         rung = self.rungs.setdefault(epoch, {})
         others = [average for other, average in rung.items() if other != trial]
         rung[trial] = (total + score) / (epochs + 1)
-        return bool(others) and self.decides_at(trial, epoch) and score < float(np.median(others))
+        return bool(others) and self.can_stop_at(trial, epoch) and score < float(np.median(others))
 
-    def decides_at(self, trial: int, epoch: int) -> bool:
+    def can_stop_at(self, trial: int, epoch: int) -> bool:
         """Tell whether a trial can be stopped after an epoch: within the grace epochs or after its last, not."""
         return self.grace_epochs < epoch < self.max_epochs
 
-    def replay(self, histories: Histories) -> None:
+    def replay(self, histories: ScoreHistories) -> None:
         """Fill the averages from earlier trials: (number, best score by epoch)."""
         for trial, scores in histories:
             self._sums.pop(trial, None)
             for epoch in sorted(scores):
-                self.stops(trial, epoch, scores[epoch])
+                self.record_score(trial, epoch, scores[epoch])
 
 
-def make_stopping(space: Space) -> Stopping:
+def make_stopping_rule(space: Space) -> StoppingRule:
     """Return the rule of a space."""
-    plan, epochs = space.scheduler, space.fixed("train.epochs")
+    plan, epochs = space.scheduler, space.get_fixed("train.epochs")
     if plan.name == "none":
-        return Never()
+        return NeverStop()
     if plan.name == "median":
-        return Median(plan.grace_epochs, epochs)
+        return MedianRule(plan.grace_epochs, epochs)
     return Asha(plan.grace_epochs, plan.reduction_factor, epochs, plan.brackets)
 
 

@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 from ser_platform.files import read_json, replacing
-from ser_platform.tuning.schedulers.rules import Histories, Rungs, Stopping, rungs_as_json, rungs_from_json
+from ser_platform.tuning.schedulers.rules import Rungs, ScoreHistories, StoppingRule, rungs_as_json, rungs_from_json
 
-SHARE = 0.02  # of a search's time that saving may take: a study of 10,000 trials has large rungs
+MAX_SAVING_SHARE = 0.02  # of a search's time that saving may take: a study of 10,000 trials has large rungs
 
 
-class SavedRungs:
+class RungStore:
     """Saves the rungs of a study as they grow."""
 
     def __init__(self, folder: Path) -> None:
@@ -25,18 +25,18 @@ class SavedRungs:
         """Return the rungs as they were saved last."""
         return rungs_from_json(read_json(self.path)) if self.path.exists() else {}
 
-    def save(self, rungs: Rungs, *, now: bool = False) -> None:
-        """Write the rungs, unless that was done a moment ago; `now` writes them in any case."""
+    def save(self, rungs: Rungs, *, is_forced: bool = False) -> None:
+        """Write the rungs, unless that was done a moment ago; `is_forced` writes them in any case."""
         began = time.monotonic()
-        if began < self._next and not now:
+        if began < self._next and not is_forced:
             return
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps(rungs_as_json(rungs)) + "\n", encoding="utf-8")
         ended = time.monotonic()
-        self._next = ended + (ended - began) / SHARE
+        self._next = ended + (ended - began) / MAX_SAVING_SHARE
 
 
-def disagreements(saved: Rungs, rule: Stopping, histories: Histories) -> list[str]:
+def find_disagreements(saved: Rungs, rule: StoppingRule, histories: ScoreHistories) -> list[str]:
     """Return where saved rungs differ from those that a fresh `rule` has after a study's history; [] where nowhere."""
     rule.replay(histories)
     known = {(epoch, trial): score for epoch, rung in rule.rungs.items() for trial, score in rung.items()}

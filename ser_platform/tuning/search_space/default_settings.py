@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ser_platform.settings import SETTINGS, Settings
-from ser_platform.training.closed_form.closed_form_settings import start_of_classical
-from ser_platform.training.pretrained_settings import start_of_pretrained
+from ser_platform.training.closed_form.closed_form_settings import default_classical_settings
+from ser_platform.training.pretrained_settings import default_pretrained_settings
 
-ROLES: dict[str, Settings] = {
+ROLE_DEFAULTS: dict[str, Settings] = {
     "teacher": {"train.epochs": 24, "train.patience": 10},
     "student": {"train.epochs": 30, "train.patience": 10, "optimizer.lr": 4e-3},
 }
@@ -15,11 +15,16 @@ ROLES: dict[str, Settings] = {
 STUDENT_SIZES: Settings = {"model.width": 12, "model.hidden_size": 48}
 
 
-def start_of(role: str, named: Mapping[str, Any], *, steps: bool = False) -> Settings:
-    """Return the settings that a role and the model that `named` asks for start from.
+def choose_defaults(role: str, given: Mapping[str, Any], *, needs_gradients: bool = False) -> Settings:
+    """Return the settings that a role and the model that `given` asks for start from.
 
-    `steps` asks for a model that is trained step by step, as several workers do together.
+    `needs_gradients` asks for a model that is trained step by step, as several workers do together.
     """
     default = SETTINGS["model.name"].default
-    sizes = STUDENT_SIZES if role == "student" and named.get("model.name", default) == default else {}
-    return ROLES[role] | sizes | start_of_classical(named) | start_of_pretrained(named, steps=steps)
+    sizes = STUDENT_SIZES if role == "student" and given.get("model.name", default) == default else {}
+    return (
+        ROLE_DEFAULTS[role]
+        | sizes
+        | default_classical_settings(given)
+        | default_pretrained_settings(given, needs_gradients=needs_gradients)
+    )

@@ -9,11 +9,11 @@ from ser_platform.errors import UserError
 from ser_platform.training.configuration import feature_view, refuse_contradictions
 from ser_platform.tuning.search_space.space import Space
 
-LISTED = 4096  # of a finite space, in which what can be trained may be rare
-TRIED = 64  # configurations; a search passes over the few that contradict themselves
+MAX_LISTED_CONFIGURATIONS = 4096  # of a finite space, in which what can be trained may be rare
+N_RANDOM_DRAWS = 64  # configurations; a search passes over the few that contradict themselves
 
 
-def refuse_impossible(space: Space) -> None:
+def refuse_infeasible(space: Space) -> None:
     """Refuse a space whose settings contradict each other whatever is drawn, as fixed ones do.
 
     Raises:
@@ -22,14 +22,18 @@ def refuse_impossible(space: Space) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=space.sampler.seed))
     for point in space.points:
-        if stored := space.store(point, partial=True):
+        if stored := space.encode(point, partial=True):
             study.enqueue_trial(stored)
     refused: UserError | None = None
-    drawn = (space.draw(study.ask()) for _ in range(TRIED + len(space.points)))
-    listed = map(space.read, itertools.islice(space.configurations(), LISTED)) if _is_finite(space) else ()
+    drawn = (space.draw(study.ask()) for _ in range(N_RANDOM_DRAWS + len(space.points)))
+    listed = (
+        map(space.decode, itertools.islice(space.iterate_configurations(), MAX_LISTED_CONFIGURATIONS))
+        if _is_finite(space)
+        else ()
+    )
     for params in itertools.chain(drawn, listed):
         try:
-            settings = space.settings(params)
+            settings = space.resolve_settings(params)
             feature_view(settings)
             refuse_contradictions(settings)
         except UserError as error:

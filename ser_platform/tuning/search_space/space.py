@@ -14,9 +14,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ser_platform.errors import UnknownChoice
 from ser_platform.models import MODELS
 from ser_platform.settings import SETTINGS, Settings, resolve
-from ser_platform.training.configuration import pinned
+from ser_platform.training.configuration import pin_settings
 
-JOINER = "+"  # a subset is stored as one categorical value, "log_mel+zcr"
+SUBSET_SEPARATOR = "+"  # a subset is stored as one categorical value, "log_mel+zcr"
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Axis:
     step: float | None
     when: Mapping[str, tuple[Any, ...]]
 
-    def applies(self, params: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    def is_active(self, params: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
         """Tell whether the axis exists beside the values already drawn."""
-        return all(_meets(params.get(parent, base.get(parent)), valid) for parent, valid in self.when.items())
+        return all(_meets_condition(params.get(parent, base.get(parent)), valid) for parent, valid in self.when.items())
 
     @cached_property
     def distribution(self) -> BaseDistribution:
@@ -45,7 +45,7 @@ class Axis:
         return FloatDistribution(low, high, log=log, step=self.step)
 
     @property
-    def listed(self) -> Iterator[Any]:
+    def stored_values(self) -> Iterator[Any]:
         """Every value of a finite domain, as Optuna stores it; the low end, then in steps. They can be billions."""
         domain = self.distribution
         if isinstance(domain, CategoricalDistribution):
@@ -56,7 +56,7 @@ class Axis:
         count = round((domain.high - domain.low) / step) + 1
         # As decimals: the third step of 0.1 is 0.3, not 0.30000000000000004.
         low, width = Decimal(str(domain.low)), Decimal(str(step))
-        yield from (self._number(low + width * place) for place in range(count))
+        yield from (self._to_number(low + width * place) for place in range(count))
 
     @property
     def is_finite(self) -> bool:
@@ -72,13 +72,13 @@ class Axis:
             return trial.suggest_float(self.name, domain.low, domain.high, step=domain.step, log=domain.log)
         if isinstance(domain, IntDistribution):
             return trial.suggest_int(self.name, domain.low, domain.high, step=domain.step, log=domain.log)
-        return self.read(trial.suggest_categorical(self.name, list(self.values)))
+        return self.decode(trial.suggest_categorical(self.name, list(self.values)))
 
-    def read(self, stored: Any) -> Any:
+    def decode(self, stored: Any) -> Any:
         """Return the setting's value from what Optuna stored."""
-        return stored.split(JOINER) if self.domain == "subset" else stored
+        return stored.split(SUBSET_SEPARATOR) if self.domain == "subset" else stored
 
-    def store(self, value: Any) -> Any:
+    def encode(self, value: Any) -> Any:
         """Return what Optuna stores for a value of the setting.
 
         Raises:
@@ -86,33 +86,33 @@ class Axis:
         """
         if self.domain == "subset":
             wanted = {str(member) for member in value} if isinstance(value, list | tuple) else {str(value)}
-            found = [members for members in self.values if set(members.split(JOINER)) == wanted]
+            found = [members for members in self.values if set(members.split(SUBSET_SEPARATOR)) == wanted]
         elif isinstance(self.distribution, CategoricalDistribution):
             alone = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value  # a set of one
             found = [one for one in self.values if one == alone and isinstance(one, bool) == isinstance(alone, bool)]
         else:
-            found = [self._number(value)] if self._holds(value) else []
+            found = [self._to_number(value)] if self._contains(value) else []
         if not found:
-            raise ValueError(f"{self.name} {value!r} is outside {self.told}")
+            raise ValueError(f"{self.name} {value!r} is outside {self.description}")
         return found[0]
 
-    def _number(self, value: Any) -> int | float:
+    def _to_number(self, value: Any) -> int | float:
         """Return a number in the domain's type."""
         return int(value) if isinstance(self.distribution, IntDistribution) else float(value)
 
-    def _holds(self, value: Any) -> bool:
+    def _contains(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             return False
-        return self._number(value) == value and self.distribution._contains(value)
+        return self._to_number(value) == value and self.distribution._contains(value)
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The domain in words."""
         step = "" if self.step is None else f" in steps of {self.step:g}"
         return f"{self.domain} [{', '.join(map(str, self.values))}]{step}"
 
 
-def _meets(value: Any, valid: tuple[Any, ...]) -> bool:
+def _meets_condition(value: Any, valid: tuple[Any, ...]) -> bool:
     """Tell whether a parent has a valid value; a parent that is a set must contain one."""
     return not set(value).isdisjoint(valid) if isinstance(value, list | tuple) else value in valid
 
@@ -133,7 +133,7 @@ class Constraint:
     at_most: float | None = None
     at_least: float | None = None
 
-    def excess(self, value: float) -> float:
+    def compute_excess(self, value: float) -> float:
         """Return by how much a value is out of bounds; 0 or less where it is within."""
         over = -float("inf") if self.at_most is None else value - self.at_most
         under = -float("inf") if self.at_least is None else self.at_least - value
@@ -208,31 +208,31 @@ class Space:
         """Draw one configuration's searched settings; parents come before the axes that depend on them."""
         params: Settings = {}
         for axis in self.axes:
-            if axis.applies(params, self.base):
+            if axis.is_active(params, self.base):
                 params[axis.name] = axis.draw(trial)
         return params
 
-    def read(self, stored: Mapping[str, Any]) -> Settings:
+    def decode(self, stored: Mapping[str, Any]) -> Settings:
         """Return the searched settings of a stored trial."""
-        params: Settings = {axis.name: axis.read(stored[axis.name]) for axis in self.axes if axis.name in stored}
+        params: Settings = {axis.name: axis.decode(stored[axis.name]) for axis in self.axes if axis.name in stored}
         for axis in self.axes:
-            if axis.domain == "fixed" and axis.applies(params, self.base):
+            if axis.domain == "fixed" and axis.is_active(params, self.base):
                 params[axis.name] = axis.values[0]
         return params
 
-    def fixed(self, setting: str) -> Any:
+    def get_fixed(self, setting: str) -> Any:
         """Return the value of a setting in the trials in which no axis gives it."""
         return resolve(self.base)[setting]
 
-    def settings(self, params: Mapping[str, Any]) -> Settings:
+    def resolve_settings(self, params: Mapping[str, Any]) -> Settings:
         """Return every setting of a configuration, encoders named by the digest of their weights."""
-        return pinned(resolve({**self.base, **params}))
+        return pin_settings(resolve({**self.base, **params}))
 
-    def store(self, settings: Mapping[str, Any], *, partial: bool = False) -> Settings:
+    def encode(self, settings: Mapping[str, Any], *, partial: bool = False) -> Settings:
         """Return as Optuna stores it the configuration that has these settings where the space searches.
 
         Args:
-            partial: axes that `settings` leave out are left out here, to be drawn.
+            partial: axes that `resolve_settings` leave out are left out here, to be drawn.
 
         Raises:
             ValueError: a setting is outside its axis' domain.
@@ -241,36 +241,36 @@ class Space:
         params: Settings = {}
         stored: Settings = {}
         for axis in self.axes:
-            if not axis.applies(params, self.base) or (partial and axis.name not in settings):
+            if not axis.is_active(params, self.base) or (partial and axis.name not in settings):
                 continue
-            value = axis.store(settings[axis.name])
-            params[axis.name] = axis.read(value)
+            value = axis.encode(settings[axis.name])
+            params[axis.name] = axis.decode(value)
             if axis.domain != "fixed":
                 stored[axis.name] = value
         return stored
 
-    def configurations(self) -> Iterator[Settings]:
+    def iterate_configurations(self) -> Iterator[Settings]:
         """Yield every configuration of a finite space, as Optuna stores it."""
-        return self._configurations(0, {}, {})
+        return self._iterate_from(0, {}, {})
 
-    def _configurations(self, place: int, params: Settings, stored: Settings) -> Iterator[Settings]:
+    def _iterate_from(self, place: int, params: Settings, stored: Settings) -> Iterator[Settings]:
         if place == len(self.axes):
             yield stored
             return
         axis = self.axes[place]
-        if not axis.applies(params, self.base):
-            yield from self._configurations(place + 1, params, stored)
+        if not axis.is_active(params, self.base):
+            yield from self._iterate_from(place + 1, params, stored)
             return
-        for value in axis.listed:
+        for value in axis.stored_values:
             known = stored if axis.domain == "fixed" else {**stored, axis.name: value}
-            yield from self._configurations(place + 1, {**params, axis.name: axis.read(value)}, known)
+            yield from self._iterate_from(place + 1, {**params, axis.name: axis.decode(value)}, known)
 
-    def size(self, most: int) -> int:
-        """Return how many configurations a finite space has; counted to `most` + 1."""
-        return sum(1 for _ in itertools.islice(self.configurations(), most + 1))
+    def count_configurations(self, limit: int) -> int:
+        """Return how many configurations a finite space has; counted to `limit` + 1."""
+        return sum(1 for _ in itertools.islice(self.iterate_configurations(), limit + 1))
 
     @property
-    def conditional(self) -> tuple[Axis, ...]:
+    def conditional_axes(self) -> tuple[Axis, ...]:
         """The axes that only some configurations have."""
         searched = {axis.name for axis in self.axes if axis.domain != "fixed"}
         names: set[str] = set()
@@ -279,7 +279,7 @@ class Space:
                 names.add(axis.name)
         return tuple(axis for axis in self.axes if axis.name in names)
 
-    def undistilled(self) -> "Space":
+    def without_teacher(self) -> "Space":
         """Return the space without a teacher: the same search, whose students learn from labels alone."""
         names = {axis.name for axis in self.axes} | self.base.keys()
         usual = {name: SETTINGS[name].default for name in names if name.startswith("distill.")}

@@ -2,26 +2,26 @@
 
 from dataclasses import dataclass
 
-CONFIGURATION, EPOCH, END = "configuration", "epoch", "end"
+BEFORE_TRAINING, EACH_EPOCH, AT_END = "configuration", "epoch", "end"
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A figure of a trial. `known` from its configuration alone, after each epoch, or at its end."""
+class TrialMetric:
+    """A figure of a trial. `known_at` from its configuration alone, after each epoch, or at its end."""
 
     direction: str
-    known: str
-    help: str
+    known_at: str
+    description: str
 
 
-MEASURES = {
-    "dev_uar": Measure("maximize", EPOCH, "best unweighted average recall on dev speakers so far"),
-    "dev_war": Measure("maximize", EPOCH, "weighted average recall in the epoch of the best dev UAR"),
-    "dev_macro_f1": Measure("maximize", EPOCH, "macro-averaged F1 in the epoch of the best dev UAR"),
-    "dev_loss": Measure("minimize", EPOCH, "cross-entropy in the epoch of the best dev UAR"),
-    "parameters": Measure("minimize", CONFIGURATION, "trainable parameters"),
-    "size_kb": Measure("minimize", CONFIGURATION, "kilobytes of the weights in float32"),
-    "macs": Measure("minimize", CONFIGURATION, "multiply-accumulates on the longest clip that the model hears"),
-    "latency_ms": Measure("minimize", END, "milliseconds of a forward pass on the longest clip, one thread"),
-    "train_seconds": Measure("minimize", END, "seconds of training"),
+TRIAL_METRICS = {
+    "dev_uar": TrialMetric("maximize", EACH_EPOCH, "best unweighted average recall on dev speakers so far"),
+    "dev_war": TrialMetric("maximize", EACH_EPOCH, "weighted average recall in the epoch of the best dev UAR"),
+    "dev_macro_f1": TrialMetric("maximize", EACH_EPOCH, "macro-averaged F1 in the epoch of the best dev UAR"),
+    "dev_loss": TrialMetric("minimize", EACH_EPOCH, "cross-entropy in the epoch of the best dev UAR"),
+    "parameters": TrialMetric("minimize", BEFORE_TRAINING, "trainable parameters"),
+    "size_kb": TrialMetric("minimize", BEFORE_TRAINING, "kilobytes of the weights in float32"),
+    "macs": TrialMetric("minimize", BEFORE_TRAINING, "multiply-accumulates on the longest clip that the model hears"),
+    "latency_ms": TrialMetric("minimize", AT_END, "milliseconds of a forward pass on the longest clip, one thread"),
+    "train_seconds": TrialMetric("minimize", AT_END, "seconds of training"),
 }

@@ -4,40 +4,40 @@ from typing import Any
 
 from ser_platform.settings import Settings
 from ser_platform.tuning.search_space.space import Axis
-from ser_platform.tuning.search_space.yaml_source import Source
+from ser_platform.tuning.search_space.yaml_source import YamlSource
 
 
-def read_points(source: Source, axes: tuple[Axis, ...], base: Settings) -> tuple[Settings, ...]:
+def read_points(source: YamlSource, axes: tuple[Axis, ...], base: Settings) -> tuple[Settings, ...]:
     """Return the points of a file; a setting that one leaves out is drawn.
 
     Raises:
         SpaceError: a point is not of the space; names its line.
     """
-    points = source.entries("points", tuple(axis.name for axis in axes), "{setting: value}")
+    points = source.read_entries("points", tuple(axis.name for axis in axes), "{setting: value}")
     for number, point in enumerate(points):
         for axis in axes:
             if axis.name in point:
-                _check(
+                _check_point(
                     source, axis, point, {each.name: each for each in axes}, base, ("points", str(number), axis.name)
                 )
         if point in points[:number]:
-            raise source.refuse(f"this point stands twice: {point}", "points", str(number))
+            raise source.make_error(f"this point stands twice: {point}", "points", str(number))
     return tuple(points)
 
 
-def _check(
-    source: Source, axis: Axis, point: dict[str, Any], axes: dict[str, Axis], base: Settings, place: tuple[str, ...]
+def _check_point(
+    source: YamlSource, axis: Axis, point: dict[str, Any], axes: dict[str, Axis], base: Settings, place: tuple[str, ...]
 ) -> None:
     try:
-        axis.store(point[axis.name])
+        axis.encode(point[axis.name])
     except ValueError as error:
-        raise source.refuse(str(error), *place) from error
+        raise source.make_error(str(error), *place) from error
     known = dict(base)
     for parent in axis.when:
         if parent in axes and axes[parent].domain == "fixed":
             known[parent] = axes[parent].values[0]
         elif parent in axes and parent not in point:
-            raise source.refuse(f"{axis.name} exists under some values of {parent} only: give {parent} too", *place)
-    if not axis.applies(point, known):
-        told = "; ".join(f"{parent}: {', '.join(map(str, valid))}" for parent, valid in axis.when.items())
-        raise source.refuse(f"{axis.name} exists only under {told}", *place)
+            raise source.make_error(f"{axis.name} exists under some values of {parent} only: give {parent} too", *place)
+    if not axis.is_active(point, known):
+        conditions = "; ".join(f"{parent}: {', '.join(map(str, valid))}" for parent, valid in axis.when.items())
+        raise source.make_error(f"{axis.name} exists only under {conditions}", *place)

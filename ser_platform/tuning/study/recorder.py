@@ -18,32 +18,35 @@ from ser_platform.errors import UserError
 from ser_platform.files import digest_of
 from ser_platform.settings import Settings, as_json
 from ser_platform.training.epoch_result import EpochResult
-from ser_platform.tuning.samplers.factory import first_points, is_exhausted
-from ser_platform.tuning.schedulers.rules import Histories, Rungs, make_stopping
-from ser_platform.tuning.schedulers.rung_store import SavedRungs
-from ser_platform.tuning.search_space.costs import configuration_costs
+from ser_platform.tuning.samplers.factory import is_exhausted, list_first_points
+from ser_platform.tuning.schedulers.rules import Rungs, ScoreHistories, make_stopping_rule
+from ser_platform.tuning.schedulers.rung_store import RungStore
+from ser_platform.tuning.search_space.costs import compute_costs
 from ser_platform.tuning.search_space.space import DEV_UAR, Objective, Space
-from ser_platform.tuning.search_space.trial_metrics import CONFIGURATION, END, EPOCH, MEASURES
+from ser_platform.tuning.search_space.trial_metrics import AT_END, BEFORE_TRAINING, EACH_EPOCH, TRIAL_METRICS
 from ser_platform.tuning.study.pareto import pareto_front
-from ser_platform.tuning.study.study_folder import unfinished
+from ser_platform.tuning.study.study_folder import find_unfinished
 
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
-STATES = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, FAILED: TrialState.FAIL}
-EXHAUSTED_AFTER = 100  # configurations in a row that were seen before
-FIGURES = (*EpochResult.__dataclass_fields__, *(name for name in MEASURES if MEASURES[name].known == END))
-OVER_LIMIT, SEEN, CONTRADICTS = "over the limit", "same as", "contradicts itself"
+OPTUNA_STATES = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, FAILED: TrialState.FAIL}
+MAX_REJECTED_DRAWS = 100  # configurations in a row that were seen before
+RECORDED_METRICS = (
+    *EpochResult.__dataclass_fields__,
+    *(name for name in TRIAL_METRICS if TRIAL_METRICS[name].known_at == AT_END),
+)
+STATE_OVER_LIMIT, DUPLICATE_PREFIX, CONTRADICTION_PREFIX = "over the limit", "same as", "contradicts itself"
 
 
 class Tracker(Protocol):
     """Where a trial's progress is shown to people; calls return at once."""
 
-    def start(self, number: int, settings: Settings) -> None: ...
+    def start_trial(self, number: int, settings: Settings) -> None: ...
 
-    def epoch(self, number: int, result: Mapping[str, float]) -> None: ...
+    def log_epoch(self, number: int, result: Mapping[str, float]) -> None: ...
 
-    def end(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None: ...
+    def end_trial(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None: ...
 
-    def has_all(self, number: int) -> bool:
+    def is_run_whole(self, number: int) -> bool:
         """Tell whether everything of a trial that has ended is shown: a kill may have been faster."""
 
 
@@ -54,7 +57,7 @@ class TrialRecord:
     Attributes:
         usual: settings of the study's first trial, which all share: thousands of trials hold only what they differ in.
         own: settings in which the trial differs from these.
-        costs: what is known from the configuration alone; `parameters` among them.
+        costs: what is known from the configuration alone; `n_parameters` among them.
         scores: what early stopping and the sampler see, by epoch: the study's objective, or else the dev UAR.
         results: of each epoch, what the trial reported.
         passed: epochs that the trial, cut off by a kill, was allowed to go on after.
@@ -62,156 +65,160 @@ class TrialRecord:
 
     number: int
     params: Settings
-    usual: Settings
-    own: Settings
+    shared_settings: Settings
+    own_settings: Settings
     costs: Mapping[str, float]
     state: str = RUNNING
-    reason: str = ""
-    scores: dict[int, float] = field(default_factory=dict)
-    results: list[dict[str, float]] = field(default_factory=list)
-    passed: frozenset[int] = frozenset()
+    failure_reason: str = ""
+    scores_by_epoch: dict[int, float] = field(default_factory=dict)
+    epoch_results: list[dict[str, float]] = field(default_factory=list)
+    cleared_epochs: frozenset[int] = frozenset()
     began: float = field(default_factory=time.time)
 
     @property
     def settings(self) -> Settings:
         """Every setting of the trial."""
-        return self.usual | self.own
+        return self.shared_settings | self.own_settings
 
     @property
-    def parameters(self) -> int:
+    def n_parameters(self) -> int:
         return int(self.costs["parameters"])
 
     @property
-    def score(self) -> float:
+    def best_dev_uar(self) -> float:
         """The best dev UAR, NaN before the first epoch."""
-        return self.results[-1]["best_dev_uar"] if self.results else math.nan
+        return self.epoch_results[-1]["best_dev_uar"] if self.epoch_results else math.nan
 
     @property
     def epoch_seconds(self) -> list[float]:
-        return [result["seconds"] for result in self.results]
+        return [result["seconds"] for result in self.epoch_results]
 
     @property
     def metrics(self) -> dict[str, float]:
         """Figures at the trial's end; those of dev clips are of the epoch with the best dev UAR."""
-        figures = {**self.costs, "parameters": self.parameters, "epochs": len(self.results)}
-        if not self.results:
+        figures = {**self.costs, "parameters": self.n_parameters, "epochs": len(self.epoch_results)}
+        if not self.epoch_results:
             return figures
-        last = self.results[-1]
-        best = next((result for result in self.results if result["epoch"] == last["best_epoch"]), last)
+        last = self.epoch_results[-1]
+        best = next((result for result in self.epoch_results if result["epoch"] == last["best_epoch"]), last)
         figures |= {name: best[name] for name in ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1")}
-        measured = {name: last[name] for name in MEASURES if MEASURES[name].known == END and name in last}
+        measured = {
+            name: last[name] for name in TRIAL_METRICS if TRIAL_METRICS[name].known_at == AT_END and name in last
+        }
         return figures | {
-            "dev_uar": self.score,
-            "best_dev_uar": self.score,
+            "dev_uar": self.best_dev_uar,
+            "best_dev_uar": self.best_dev_uar,
             "best_epoch": last["best_epoch"],
             "train_seconds": sum(self.epoch_seconds),
             **measured,
         }
 
-    def value(self, metric: str) -> float:
+    def get_metric(self, metric: str) -> float:
         """Return a measure of the trial, NaN where it was not reported."""
         return float(self.metrics.get(metric, math.nan))
 
 
-class StudyBook:
+class StudyRecorder:
     """Asks Optuna for configurations and writes down what becomes of them."""
 
     def __init__(
-        self, space: Space, study: optuna.Study, n_emotions: int, tracker: Tracker, saved: SavedRungs | None = None
+        self, space: Space, study: optuna.Study, n_emotions: int, tracker: Tracker, rung_store: RungStore | None = None
     ) -> None:
         self.space, self.study, self.tracker = space, study, tracker
         self.records: dict[int, TrialRecord] = {}
         self.duplicates = 0
         self.over_limit = 0
         self.contradictions = 0
-        self.exhausted = False
-        self._n_emotions, self._saved = n_emotions, saved
-        self._stopping = make_stopping(space)
-        self._seen: dict[str, int] = {}
-        self._measures = [goal.metric for goal in space.objectives] + [limit.metric for limit in space.constraints]
-        self._watched = watched(space)
-        for point in first_points(space):
+        self.is_exhausted = False
+        self._n_emotions, self._rung_store = n_emotions, rung_store
+        self._stopping_rule = make_stopping_rule(space)
+        self._numbers_by_digest: dict[str, int] = {}
+        self._judged_metrics = [goal.metric for goal in space.objectives] + [
+            limit.metric for limit in space.constraints
+        ]
+        self._pruning_objective = pruning_objective(space)
+        for point in list_first_points(space):
             study.enqueue_trial(point, skip_if_exists=True)
         self._read_history()
 
     def _read_history(self) -> None:
         """Take over the trials of an interrupted study; those it was killed in are run again under their number."""
         trials = self.study.get_trials(deepcopy=False)
-        running = {trial.number for trial in unfinished(trials)}
+        running = {trial.number for trial in find_unfinished(trials)}
         for trial in trials:
             if "parameters" not in trial.user_attrs:
-                self._count(str(trial.user_attrs.get("state", "")))
+                self._count_untrained(str(trial.user_attrs.get("state", "")))
                 continue  # told without training: over the limit, or seen before
-            record = self._record(trial.number, self.space.read(trial.params), _costs(trial.user_attrs))
+            record = self._add_record(trial.number, self.space.decode(trial.params), _read_costs(trial.user_attrs))
             if trial.number in running:
                 # Its last epoch was written, but what came of it may not have been.
-                record.passed = frozenset(sorted(trial.intermediate_values)[:-1])
+                record.cleared_epochs = frozenset(sorted(trial.intermediate_values)[:-1])
             else:
-                self._recall(record, trial)
-        self._restart = [number for number in sorted(running) if number in self.records]
+                self._restore_ended(record, trial)
+        self._numbers_to_restart = [number for number in sorted(running) if number in self.records]
         # Asked for, but killed before its configuration was written down: drawn again under its number.
-        self._undrawn = [number for number in sorted(running) if number not in self.records]
-        if self._saved is not None:
-            self._stopping.rungs.update(self._saved.read())
-        self._stopping.replay(histories(self.space, trials))
+        self._numbers_to_redraw = [number for number in sorted(running) if number not in self.records]
+        if self._rung_store is not None:
+            self._stopping_rule.rungs.update(self._rung_store.read())
+        self._stopping_rule.replay(collect_score_histories(self.space, trials))
         self.save_rungs()
 
-    def _count(self, state: str) -> None:
-        self.duplicates += state.startswith(SEEN)
-        self.over_limit += state == OVER_LIMIT
-        self.contradictions += state.startswith(CONTRADICTS)
+    def _count_untrained(self, state: str) -> None:
+        self.duplicates += state.startswith(DUPLICATE_PREFIX)
+        self.over_limit += state == STATE_OVER_LIMIT
+        self.contradictions += state.startswith(CONTRADICTION_PREFIX)
 
-    def _recall(self, record: TrialRecord, trial: FrozenTrial) -> None:
+    def _restore_ended(self, record: TrialRecord, trial: FrozenTrial) -> None:
         """Take over a trial that has ended; show what a kill has kept from being shown."""
-        record.state, record.reason = trial.user_attrs["state"], trial.user_attrs.get("reason", "")
-        record.scores = dict(trial.intermediate_values)
-        record.results = _rows(trial.user_attrs.get("results", {}))
-        if not self.tracker.has_all(record.number):
-            self.tracker.start(record.number, record.settings)
-            for result in record.results:
-                self.tracker.epoch(record.number, result)
-            self.tracker.end(record.number, record.state, record.metrics, record.reason)
+        record.state, record.failure_reason = trial.user_attrs["state"], trial.user_attrs.get("reason", "")
+        record.scores_by_epoch = dict(trial.intermediate_values)
+        record.epoch_results = _to_rows(trial.user_attrs.get("results", {}))
+        if not self.tracker.is_run_whole(record.number):
+            self.tracker.start_trial(record.number, record.settings)
+            for result in record.epoch_results:
+                self.tracker.log_epoch(record.number, result)
+            self.tracker.end_trial(record.number, record.state, record.metrics, record.failure_reason)
 
-    def _record(self, number: int, params: Settings, costs: Mapping[str, float]) -> TrialRecord:
-        settings = self.space.settings(params)
-        usual = next(iter(self.records.values())).usual if self.records else settings
+    def _add_record(self, number: int, params: Settings, costs: Mapping[str, float]) -> TrialRecord:
+        settings = self.space.resolve_settings(params)
+        usual = next(iter(self.records.values())).shared_settings if self.records else settings
         own = {name: value for name, value in settings.items() if usual[name] != value}
         self.records[number] = record = TrialRecord(number, params, usual, own, costs)
-        self._seen[_digest(settings)] = number
+        self._numbers_by_digest[_digest(settings)] = number
         return record
 
     @property
-    def counts(self) -> dict[str, int]:
+    def state_counts(self) -> dict[str, int]:
         """How many trials are in each state."""
         states = [record.state for record in self.records.values()]
         return {state: states.count(state) for state in (COMPLETE, PRUNED, FAILED, RUNNING)}
 
     @property
-    def left(self) -> int:
+    def n_trials_left(self) -> int:
         """How many trials are still to be run, at most."""
-        return max(0, self.space.budget.trials - len(self.records)) + len(self._restart)
+        return max(0, self.space.budget.trials - len(self.records)) + len(self._numbers_to_restart)
 
     @property
-    def best(self) -> TrialRecord | None:
+    def best_record(self) -> TrialRecord | None:
         """The trial with the best dev UAR so far."""
-        scored = [record for record in self.records.values() if record.results]
-        return max(scored, key=lambda record: record.score, default=None)
+        scored = [record for record in self.records.values() if record.epoch_results]
+        return max(scored, key=lambda record: record.best_dev_uar, default=None)
 
     @property
-    def epochs(self) -> int:
+    def n_epochs_trained(self) -> int:
         """How many epochs were trained in all."""
-        return sum(len(record.results) for record in self.records.values())
+        return sum(len(record.epoch_results) for record in self.records.values())
 
-    def pareto(self) -> list[TrialRecord]:
+    def find_pareto_front(self) -> list[TrialRecord]:
         """Return the trials within the constraints that no other beats in every objective."""
         complete = [record for record in self.records.values() if record.state == COMPLETE and self.is_feasible(record)]
         if not complete:
             return []
-        values = np.array([[record.value(goal.metric) for goal in self.space.objectives] for record in complete])
+        values = np.array([[record.get_metric(goal.metric) for goal in self.space.objectives] for record in complete])
         front = pareto_front(values, [goal.direction == "maximize" for goal in self.space.objectives])
         return [record for record, is_in in zip(complete, front, strict=True) if is_in]
 
-    def ranked(self) -> list[TrialRecord]:
+    def rank_candidates(self) -> list[TrialRecord]:
         """Return the trials of which one may become the candidate, best first.
 
         Of several objectives these are the Pareto set by dev UAR; of one, all that ended well and within the
@@ -219,137 +226,141 @@ class StudyBook:
         """
         goal = self.space.objectives[0]
         if len(self.space.objectives) > 1:
-            return sorted(self.pareto(), key=lambda record: (-record.score, record.parameters))
-        ended = [r for r in self.records.values() if r.state in (COMPLETE, PRUNED) and r.results]
-        feasible = [r for r in ended if self.is_feasible(r) and not math.isnan(r.value(goal.metric))]
-        return sorted(feasible, key=lambda record: (-_gain(goal, record.value(goal.metric)), record.parameters))
+            return sorted(self.find_pareto_front(), key=lambda record: (-record.best_dev_uar, record.n_parameters))
+        ended = [r for r in self.records.values() if r.state in (COMPLETE, PRUNED) and r.epoch_results]
+        feasible = [r for r in ended if self.is_feasible(r) and not math.isnan(r.get_metric(goal.metric))]
+        return sorted(
+            feasible, key=lambda record: (-_as_maximised(goal, record.get_metric(goal.metric)), record.n_parameters)
+        )
 
     def is_feasible(self, record: TrialRecord) -> bool:
         """Tell whether a trial is within the constraints; one whose figure was not measured is not."""
-        return all(limit.excess(record.value(limit.metric)) <= 0 for limit in self.space.constraints)
+        return all(limit.compute_excess(record.get_metric(limit.metric)) <= 0 for limit in self.space.constraints)
 
-    def ask(self, in_time: bool = True) -> TrialRecord | None:
+    def ask(self, is_in_time: bool = True) -> TrialRecord | None:
         """Return the next trial to train, or None when the budget or the space is used up.
 
         Once time is up, only trials that a kill has cut off are still run: each ends in a state that is final.
         """
-        if self._restart:
-            record = self.records[self._restart.pop(0)]
-            self.tracker.start(record.number, record.settings)
+        if self._numbers_to_restart:
+            record = self.records[self._numbers_to_restart.pop(0)]
+            self.tracker.start_trial(record.number, record.settings)
             return record
-        for trial in self._offered() if in_time else self._undrawn_trials():
-            record_of = self._accepted(trial)
+        for trial in self._draw_trials() if is_in_time else self._redraw_trials():
+            record_of = self._accept(trial)
             if record_of is not None:
-                self.tracker.start(record_of.number, record_of.settings)
+                self.tracker.start_trial(record_of.number, record_of.settings)
                 return record_of
         return None
 
-    def _offered(self) -> Iterator[optuna.Trial]:
+    def _draw_trials(self) -> Iterator[optuna.Trial]:
         """Yield drawn configurations while the budget lasts, until too many in a row were of no use."""
         budget = self.space.budget
-        for _ in range(EXHAUSTED_AFTER):
-            if len(self.records) >= budget.trials or (budget.epochs is not None and self.epochs >= budget.epochs):
+        for _ in range(MAX_REJECTED_DRAWS):
+            if len(self.records) >= budget.trials or (
+                budget.epochs is not None and self.n_epochs_trained >= budget.epochs
+            ):
                 return
-            if not self._undrawn and is_exhausted(self.study):
+            if not self._numbers_to_redraw and is_exhausted(self.study):
                 break
-            yield next(self._undrawn_trials(), None) or self.study.ask()
-        self.exhausted = True
+            yield next(self._redraw_trials(), None) or self.study.ask()
+        self.is_exhausted = True
 
-    def _undrawn_trials(self) -> Iterator[optuna.Trial]:
-        while self._undrawn:
-            yield optuna.Trial(self.study, self._trial_id(self._undrawn.pop(0)))
+    def _redraw_trials(self) -> Iterator[optuna.Trial]:
+        while self._numbers_to_redraw:
+            yield optuna.Trial(self.study, self._find_trial_id(self._numbers_to_redraw.pop(0)))
 
-    def _accepted(self, trial: optuna.Trial) -> TrialRecord | None:
+    def _accept(self, trial: optuna.Trial) -> TrialRecord | None:
         """Return the record of a configuration that is to be trained; None where it was answered without training."""
         params = self.space.draw(trial)
-        settings = self.space.settings(params)
+        settings = self.space.resolve_settings(params)
         try:
-            costs = configuration_costs(settings, self._n_emotions, self._measures)
+            costs = compute_costs(settings, self._n_emotions, self._judged_metrics)
         except UserError as contradiction:  # like data.min_seconds above data.max_seconds: no clip could be seen
-            trial.set_user_attr("state", f"{CONTRADICTS}: {contradiction}")
+            trial.set_user_attr("state", f"{CONTRADICTION_PREFIX}: {contradiction}")
             self.study.tell(trial, state=TrialState.PRUNED)
             self.contradictions += 1
             return None
-        excesses = self._excesses(costs)
+        excesses = self._compute_excesses(costs)
         for metric, excess in excesses.items():
             self._set_constraint(trial.number, metric, excess)
         if any(excess > 0 for excess in excesses.values()):
-            trial.set_user_attr("state", OVER_LIMIT)
+            trial.set_user_attr("state", STATE_OVER_LIMIT)
             self.study.tell(trial, state=TrialState.PRUNED)
             self.over_limit += 1
             return None
-        twin = self._seen.get(_digest(settings))
+        twin = self._numbers_by_digest.get(_digest(settings))
         if twin is not None:
-            self._tell_again(trial, self.records[twin])
+            self._answer_duplicate(trial, self.records[twin])
             return None
         trial.set_user_attr("params", as_json(params))
         trial.set_user_attr("costs", costs)
         trial.set_user_attr("parameters", int(costs["parameters"]))
-        return self._record(trial.number, params, costs)
+        return self._add_record(trial.number, params, costs)
 
-    def _excesses(self, figures: Mapping[str, float]) -> dict[str, float]:
+    def _compute_excesses(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Return by how much each constrained figure among `figures` is out of its bounds."""
         excesses: dict[str, float] = {}
         for limit in self.space.constraints:
             if limit.metric in figures:
-                excess = limit.excess(figures[limit.metric])
+                excess = limit.compute_excess(figures[limit.metric])
                 excesses[limit.metric] = max(excess, excesses.get(limit.metric, excess))
         return excesses
 
     def _set_constraint(self, number: int, metric: str, excess: float) -> None:
         """Write down a constraint as `Trial.set_constraint` does, also of a trial that a kill has cut off."""
-        self.study._storage.set_trial_system_attr(self._trial_id(number), f"constraints:{metric}", excess)
+        self.study._storage.set_trial_system_attr(self._find_trial_id(number), f"constraints:{metric}", excess)
 
-    def _tell_again(self, trial: optuna.Trial, twin: TrialRecord) -> None:
+    def _answer_duplicate(self, trial: optuna.Trial, twin: TrialRecord) -> None:
         """Answer a configuration seen before with what it scored then; one still running is told as failed."""
         self.duplicates += 1
-        trial.set_user_attr("state", f"{SEEN} {twin.number}")
-        trial_id = self._trial_id(trial.number)
-        for metric, excess in self._excesses(twin.metrics).items():
+        trial.set_user_attr("state", f"{DUPLICATE_PREFIX} {twin.number}")
+        trial_id = self._find_trial_id(trial.number)
+        for metric, excess in self._compute_excesses(twin.metrics).items():
             self._set_constraint(trial.number, metric, excess)
-        for epoch, score in twin.scores.items() if twin.state == PRUNED else ():
+        for epoch, score in twin.scores_by_epoch.items() if twin.state == PRUNED else ():
             self.study._storage.set_trial_intermediate_value(trial_id, epoch, score)
         if twin.state == COMPLETE:
-            self.study.tell(trial, self._values(twin))
+            self.study.tell(trial, self._objective_values(twin))
         else:
             self.study.tell(trial, state=TrialState.PRUNED if twin.state == PRUNED else TrialState.FAIL)
 
-    def _values(self, record: TrialRecord) -> list[float]:
-        return [record.value(goal.metric) for goal in self.space.objectives]
+    def _objective_values(self, record: TrialRecord) -> list[float]:
+        return [record.get_metric(goal.metric) for goal in self.space.objectives]
 
-    def epoch(self, number: int, result: Mapping[str, float]) -> bool:
+    def record_epoch(self, number: int, result: Mapping[str, float]) -> bool:
         """Write down an epoch's result; tell whether the trial is to be stopped."""
         record, epoch = self.records[number], int(result["epoch"])
-        if epoch in record.scores:
+        if epoch in record.scores_by_epoch:
             return False
-        record.results.append({name: float(result[name]) for name in FIGURES if name in result})
-        score = record.value(self._watched.metric)
-        record.scores[epoch] = score
-        self.study._storage.set_trial_intermediate_value(self._trial_id(number), epoch, score)
-        self.tracker.epoch(number, result)
-        stopped = self._stopping.stops(number, epoch, _gain(self._watched, score))
-        if self._saved is not None and number in self._stopping.rungs.get(epoch, ()):
-            self._saved.save(self._stopping.rungs)
-        stopped = stopped and epoch not in record.passed
+        record.epoch_results.append({name: float(result[name]) for name in RECORDED_METRICS if name in result})
+        score = record.get_metric(self._pruning_objective.metric)
+        record.scores_by_epoch[epoch] = score
+        self.study._storage.set_trial_intermediate_value(self._find_trial_id(number), epoch, score)
+        self.tracker.log_epoch(number, result)
+        stopped = self._stopping_rule.record_score(number, epoch, _as_maximised(self._pruning_objective, score))
+        if self._rung_store is not None and number in self._stopping_rule.rungs.get(epoch, ()):
+            self._rung_store.save(self._stopping_rule.rungs)
+        stopped = stopped and epoch not in record.cleared_epochs
         if stopped:
             record.state = PRUNED
         return stopped
 
-    def decides_at(self, number: int, epoch: int) -> bool:
+    def can_stop_at(self, number: int, epoch: int) -> bool:
         """Tell whether a trial can be stopped after an epoch."""
-        return self._stopping.decides_at(number, epoch)
+        return self._stopping_rule.can_stop_at(number, epoch)
 
     def save_rungs(self) -> None:
         """Save what early stopping knows."""
-        if self._saved is not None:
-            self._saved.save(self._stopping.rungs, now=True)
+        if self._rung_store is not None:
+            self._rung_store.save(self._stopping_rule.rungs, is_forced=True)
 
     @property
     def rungs(self) -> Rungs:
         """What early stopping knows."""
-        return self._stopping.rungs
+        return self._stopping_rule.rungs
 
-    def end(self, number: int, failure: str = "") -> None:
+    def finish(self, number: int, failure: str = "") -> None:
         """Write down that a trial has ended: stopped before, failed for a reason, or complete.
 
         A trial that did not report what it is judged by has failed.
@@ -357,63 +368,66 @@ class StudyBook:
         record = self.records[number]
         if record.state == FAILED:
             return
-        failure = failure or ("" if record.state == PRUNED else self._unreported(record))
+        failure = failure or ("" if record.state == PRUNED else self._explain_missing_metrics(record))
         if failure:
-            record.state, record.reason = FAILED, failure
+            record.state, record.failure_reason = FAILED, failure
         elif record.state == RUNNING:
             record.state = COMPLETE
-        storage, trial_id = self.study._storage, self._trial_id(number)
-        for metric, excess in self._excesses(record.metrics).items():
-            if MEASURES[metric].known != CONFIGURATION and not math.isnan(excess):
+        storage, trial_id = self.study._storage, self._find_trial_id(number)
+        for metric, excess in self._compute_excesses(record.metrics).items():
+            if TRIAL_METRICS[metric].known_at != BEFORE_TRAINING and not math.isnan(excess):
                 self._set_constraint(number, metric, excess)
-        attributes = {"state": record.state, "metrics": record.metrics, "results": _columns(record.results)}
+        attributes = {"state": record.state, "metrics": record.metrics, "results": _to_columns(record.epoch_results)}
         for name, value in (attributes | ({"reason": failure} if failure else {})).items():
             storage.set_trial_user_attr(trial_id, name, value)
-        values = self._values(record) if record.state == COMPLETE else None
-        storage.set_trial_state_values(trial_id, STATES[record.state], values)
-        self.tracker.end(number, record.state, record.metrics, failure)
+        values = self._objective_values(record) if record.state == COMPLETE else None
+        storage.set_trial_state_values(trial_id, OPTUNA_STATES[record.state], values)
+        self.tracker.end_trial(number, record.state, record.metrics, failure)
 
-    def _unreported(self, record: TrialRecord) -> str:
+    def _explain_missing_metrics(self, record: TrialRecord) -> str:
         """Return why a trial that ran to its end cannot be judged, "" where it can."""
-        if not record.results:
+        if not record.epoch_results:
             return "ended before its first epoch"
-        missing = [name for name in dict.fromkeys(self._measures) if not math.isfinite(record.value(name))]
+        missing = [name for name in dict.fromkeys(self._judged_metrics) if not math.isfinite(record.get_metric(name))]
         return f"no finite {', '.join(missing)} was reported" if missing else ""
 
-    def again(self, number: int) -> None:
+    def requeue(self, number: int) -> None:
         """Have a trial whose process was lost run once more, under its number."""
         lost = self.records[number]
-        record = self._record(number, lost.params, lost.costs)
-        record.passed = lost.passed | frozenset(sorted(lost.scores)[:-1])
-        self._restart.append(number)
+        record = self._add_record(number, lost.params, lost.costs)
+        record.cleared_epochs = lost.cleared_epochs | frozenset(sorted(lost.scores_by_epoch)[:-1])
+        self._numbers_to_restart.append(number)
 
     @property
-    def has_lost(self) -> bool:
+    def has_requeued(self) -> bool:
         """Whether trials wait for being run once more."""
-        return bool(self._restart)
+        return bool(self._numbers_to_restart)
 
-    def _trial_id(self, number: int) -> int:
+    def _find_trial_id(self, number: int) -> int:
         """Return the storage's id of a trial. `Study.tell` would warn of what a resumed trial had reported before."""
         storage = self.study._storage
         return storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
 
-def watched(space: Space) -> Objective:
+def pruning_objective(space: Space) -> Objective:
     """Return the objective that early stopping and the sampler follow from epoch to epoch."""
     first = space.objectives[0]
-    followed = len(space.objectives) == 1 and MEASURES[first.metric].known == EPOCH
+    followed = len(space.objectives) == 1 and TRIAL_METRICS[first.metric].known_at == EACH_EPOCH
     return first if followed else DEV_UAR
 
 
-def histories(space: Space, trials: Sequence[FrozenTrial]) -> Histories:
+def collect_score_histories(space: Space, trials: Sequence[FrozenTrial]) -> ScoreHistories:
     """Return what early stopping is told of a study's trials, as its journal holds them: higher is better."""
-    goal = watched(space)
+    goal = pruning_objective(space)
     for trial in trials:
         if "parameters" in trial.user_attrs:
-            yield trial.number, {epoch: _gain(goal, score) for epoch, score in trial.intermediate_values.items()}
+            yield (
+                trial.number,
+                {epoch: _as_maximised(goal, score) for epoch, score in trial.intermediate_values.items()},
+            )
 
 
-def _gain(goal: Objective, value: float) -> float:
+def _as_maximised(goal: Objective, value: float) -> float:
     return value if goal.direction == "maximize" else -value
 
 
@@ -421,16 +435,16 @@ def _digest(settings: Settings) -> str:
     return digest_of(as_json(settings), 32)
 
 
-def _costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:
+def _read_costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:
     costs: Mapping[str, float] = attributes.get("costs", {"parameters": attributes["parameters"]})
     return costs
 
 
-def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
+def _to_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _rows(columns: Mapping[str, Sequence[float | None]]) -> list[dict[str, float]]:
+def _to_rows(columns: Mapping[str, Sequence[float | None]]) -> list[dict[str, float]]:
     rows = zip(*columns.values(), strict=True)
     return [{n: value for n, value in zip(columns, row, strict=True) if value is not None} for row in rows]

@@ -13,11 +13,11 @@ from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import parse_space
 from ser_platform.tuning.study.study_folder import StudyFolder
 
-TEXT, REQUEST = "space.yaml", "request.json"
+SPACE_FILE, REQUEST_FILE = "space.yaml", "request.json"
 
 
 @dataclass(frozen=True)
-class Request:
+class StudyRequest:
     """The request of one study.
 
     Attributes:
@@ -39,7 +39,7 @@ class Request:
     is_control: bool = False
     teacher: str = ""
 
-    def read(self) -> Space:
+    def read_space(self) -> Space:
         """Return the search space as it is asked for.
 
         Raises:
@@ -47,44 +47,44 @@ class Request:
         """
         space = parse_space(Path(self.space), self.text)
         chosen = space.with_overrides(self.overrides, self.trials, self.minutes, self.confirm)
-        chosen = chosen.undistilled() if self.is_control else chosen
+        chosen = chosen.without_teacher() if self.is_control else chosen
         return replace(chosen, budget=replace(chosen.budget, epochs=None)) if self.is_extended else chosen
 
-    def write(self, folder: StudyFolder) -> None:
+    def save(self, folder: StudyFolder) -> None:
         """Keep the request in a study's folder."""
-        with replacing(folder.path / TEXT) as temporary:
+        with replacing(folder.path / SPACE_FILE) as temporary:
             temporary.write_text(self.text, encoding="utf-8")
         content = asdict(self) | {"data": self.data.as_json(), "overrides": as_json(self.overrides)}
         del content["text"]
-        write_json(folder.path / REQUEST, content)
+        write_json(folder.path / REQUEST_FILE, content)
 
 
-def keeps_request(folder: StudyFolder) -> bool:
+def has_request(folder: StudyFolder) -> bool:
     """Tell whether a study's folder says what was asked for; one begun by an older version does not."""
-    return (folder.path / REQUEST).exists()
+    return (folder.path / REQUEST_FILE).exists()
 
 
-def request_of(folder: StudyFolder) -> Request:
+def read_request(folder: StudyFolder) -> StudyRequest:
     """Return what a study was asked for.
 
     Raises:
         UserError: it was begun by a version that did not keep it.
         WorkFailed: what it keeps is damaged.
     """
-    if not keeps_request(folder):
+    if not has_request(folder):
         raise UserError(
             f"{folder.name} keeps no copy of its search space (an older version began it); start another with: ser tune"
         )
-    content: Mapping[str, Any] = read_json(folder.path / REQUEST)
+    content: Mapping[str, Any] = read_json(folder.path / REQUEST_FILE)
     try:
         confirm = content["confirm"]
-        return Request(
+        return StudyRequest(
             **{
                 **content,
-                "text": (folder.path / TEXT).read_text(encoding="utf-8"),
+                "text": (folder.path / SPACE_FILE).read_text(encoding="utf-8"),
                 "data": DataRequest.from_json(content["data"]),
                 "confirm": None if confirm is None else tuple(confirm),
             }
         )
     except (OSError, KeyError, TypeError) as error:
-        raise WorkFailed(f"{folder.path} is damaged: {TEXT} or {REQUEST} is not whole ({error})") from error
+        raise WorkFailed(f"{folder.path} is damaged: {SPACE_FILE} or {REQUEST_FILE} is not whole ({error})") from error

@@ -22,24 +22,24 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ser_platform.errors import UserError, WorkFailed
 
-VARIABLE = "SER_STUDY_STORAGE"
-EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
-PATIENCE_S = 5  # for a database server to answer
-JOURNAL = "journal.log"
-RESULTS = {JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE, JournalOperation.SET_TRIAL_STATE_VALUES}
+STORAGE_VARIABLE = "SER_STUDY_STORAGE"
+EXAMPLE_URL = "postgresql+psycopg://USER@HOST/DATABASE"
+CONNECT_TIMEOUT_S = 5  # for a database server to answer
+JOURNAL_FILE = "journal.log"
+SYNCED_OPERATIONS = {JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE, JournalOperation.SET_TRIAL_STATE_VALUES}
 
 
-def named_database() -> str | None:
+def find_database() -> str | None:
     """Return the database that new studies go to, as it may be shown: without a password. None is the journal.
 
     Raises:
         UserError: `SER_STUDY_STORAGE` names none that can be used.
     """
-    url = _given()
-    return None if url is None else _shown(url)
+    url = _read_url()
+    return None if url is None else _hide_password(url)
 
 
-def study_storage(folder: Path, database: str | None) -> BaseStorage:
+def open_storage(folder: Path, database: str | None) -> BaseStorage:
     """Open the storage of a study to write to: the database, else the journal in its folder.
 
     A line of the journal that was torn by a kill is cut first: it would hide all others.
@@ -49,25 +49,25 @@ def study_storage(folder: Path, database: str | None) -> BaseStorage:
         WorkFailed: the database does not answer.
     """
     if database is not None:
-        return _database(database)
-    cut_torn_line(folder / JOURNAL)
-    return _journal(folder / JOURNAL)
+        return _open_database(database)
+    cut_torn_line(folder / JOURNAL_FILE)
+    return _open_journal(folder / JOURNAL_FILE)
 
 
 @contextlib.contextmanager
-def reading_storage(folder: Path, database: str | None) -> Iterator[BaseStorage | None]:
+def open_storage_to_read(folder: Path, database: str | None) -> Iterator[BaseStorage | None]:
     """Open the storage of a study to read; None before there is one. A journal is copied: another may be writing."""
     if database is not None:
-        yield _database(database)
+        yield _open_database(database)
         return
-    journal = folder / JOURNAL
+    journal = folder / JOURNAL_FILE
     if not journal.exists():
         yield None
         return
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copy(journal, scratch))
         cut_torn_line(copy)
-        yield _journal(copy)
+        yield _open_journal(copy)
 
 
 def cut_torn_line(journal: Path) -> None:
@@ -76,13 +76,13 @@ def cut_torn_line(journal: Path) -> None:
         return
     with journal.open("rb+") as file:
         content = file.read()
-        kept = content.rfind(b"\n") + 1
-        if kept != len(content):
-            file.truncate(kept)
+        n_whole_bytes = content.rfind(b"\n") + 1
+        if n_whole_bytes != len(content):
+            file.truncate(n_whole_bytes)
 
 
-class _Unlocked(JournalFileOpenLock):
-    """No lock a line: `only_tuning` holds one for as long as a study is written.
+class _NoLock(JournalFileOpenLock):
+    """No lock a line: `hold_tuning_lock` holds one for as long as a study is written.
 
     Optuna's is a file, created and removed for each line; one that a kill leaves behind stops the next for 30 s.
     """
@@ -102,24 +102,24 @@ class JournalFile(JournalFileBackend):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path), _Unlocked(str(path)))
+        super().__init__(str(path), _NoLock(str(path)))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with Path(self._file_path).open("ab") as file:
             file.write(lines.encode())
             file.flush()
-            if any(log["op_code"] in RESULTS for log in logs):
+            if any(log["op_code"] in SYNCED_OPERATIONS for log in logs):
                 os.fsync(file.fileno())
 
 
 class _Journal(JournalStorage):
     """Optuna's storage, which looks through all trials for one that waits before each that is asked for."""
 
-    _may_wait = True  # whether any trial can: they come by `Study.enqueue_trial`, or from the file
+    _may_have_waiting = True  # whether any trial can: they come by `Study.enqueue_trial`, or from the file
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        self._may_wait |= template_trial is not None
+        self._may_have_waiting |= template_trial is not None
         return super().create_new_trial(study_id, template_trial)
 
     def get_all_trials(
@@ -127,56 +127,59 @@ class _Journal(JournalStorage):
     ) -> list[FrozenTrial]:
         if states != (TrialState.WAITING,):
             return super().get_all_trials(study_id, deepcopy, states)
-        waiting = super().get_all_trials(study_id, deepcopy, states) if self._may_wait else []
-        self._may_wait = bool(waiting)
+        waiting = super().get_all_trials(study_id, deepcopy, states) if self._may_have_waiting else []
+        self._may_have_waiting = bool(waiting)
         return waiting
 
 
-def _journal(path: Path) -> JournalStorage:
+def _open_journal(path: Path) -> JournalStorage:
     try:
         return _Journal(JournalFile(path))
     except json.JSONDecodeError as error:
         raise WorkFailed(f"{path} is damaged: a line in its midst is no JSON ({error}); restore the file") from error
 
 
-def _given() -> sqlalchemy.URL | None:
-    text = os.environ.get(VARIABLE)
+def _read_url() -> sqlalchemy.URL | None:
+    text = os.environ.get(STORAGE_VARIABLE)
     if not text:
         return None
     try:
         url = sqlalchemy.make_url(text)
     except sqlalchemy.exc.ArgumentError:
         # Without what was given, which may hold a password.
-        raise UserError(f"{VARIABLE} is no address of a database; give one like {EXAMPLE}") from None
+        raise UserError(f"{STORAGE_VARIABLE} is no address of a database; give one like {EXAMPLE_URL}") from None
     if url.get_backend_name() == "sqlite":
         raise UserError(
-            f"{VARIABLE}: SQLite locks the whole file at each of a trial's epochs and takes longer than the journal; "
-            f"leave it unset for the journal, or give a server like {EXAMPLE}"
+            f"{STORAGE_VARIABLE}: SQLite locks the whole file at each of a trial's epochs and takes longer than the "
+            "journal; "
+            f"leave it unset for the journal, or give a server like {EXAMPLE_URL}"
         )
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
-def _shown(url: sqlalchemy.URL) -> str:
+def _hide_password(url: sqlalchemy.URL) -> str:
     # Not `set`, for which None is no change. What stands behind the ? can hold a password too.
     return sqlalchemy.URL.create(
         url.drivername, url.username, None, url.host, url.port, url.database
     ).render_as_string()
 
 
-def _database(wanted: str) -> RDBStorage:
-    url = _given()
-    if url is None or _shown(url) != wanted:
-        raise UserError(f"the study is in {wanted}; set {VARIABLE} to it")
+def _open_database(database: str) -> RDBStorage:
+    url = _read_url()
+    if url is None or _hide_password(url) != database:
+        raise UserError(f"the study is in {database}; set {STORAGE_VARIABLE} to it")
     try:
-        connecting = {"connect_timeout": PATIENCE_S} if url.get_backend_name() == "postgresql" else {}
+        connecting = {"connect_timeout": CONNECT_TIMEOUT_S} if url.get_backend_name() == "postgresql" else {}
         return RDBStorage(
             url.render_as_string(hide_password=False),
             engine_kwargs={"connect_args": connecting, "pool_pre_ping": True},
         )
     except (sqlalchemy.exc.NoSuchModuleError, ImportError):
         raise UserError(
-            f"{wanted}: no driver for it is installed; for PostgreSQL: pip install psycopg[binary]"
+            f"{database}: no driver for it is installed; for PostgreSQL: pip install psycopg[binary]"
         ) from None
     except sqlalchemy.exc.SQLAlchemyError as error:
-        said = str(error.__cause__ or error).strip().splitlines()
-        raise WorkFailed(f"{VARIABLE}: {wanted} cannot be used: {said[0] if said else type(error).__name__}") from None
+        lines = str(error.__cause__ or error).strip().splitlines()
+        raise WorkFailed(
+            f"{STORAGE_VARIABLE}: {database} cannot be used: {lines[0] if lines else type(error).__name__}"
+        ) from None

@@ -13,10 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 from ser_platform.errors import UnknownChoice, WorkFailed
 from ser_platform.files import read_json, write_json
 from ser_platform.settings import runs_folder
-from ser_platform.tuning.study.storage import JOURNAL, named_database, reading_storage, study_storage
+from ser_platform.tuning.study.storage import JOURNAL_FILE, find_database, open_storage, open_storage_to_read
 
 Direction = Literal["maximize", "minimize"]
-RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
+STUDY_RUNNING, STUDY_FINISHED, STUDY_INTERRUPTED, STUDY_FAILED = "running", "finished", "interrupted", "failed"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class StudyFolder:
         before: list[list[Any]] = self.summary.get("searches", [])
         if before and before[-1][1] is None:
             began = before[-1][0]
-            before[-1][1] = max([began, *(t.timestamp() for trial in self.trials() if (t := _last_sign(trial)))])
+            before[-1][1] = max(
+                [began, *(t.timestamp() for trial in self.read_trials() if (t := _find_last_activity(trial)))]
+            )
         self.update(searches=[*before, [time.time(), None]])
         return sum(ended - began for began, ended in before)
 
@@ -70,7 +72,7 @@ class StudyFolder:
         searches: list[list[Any]] = self.summary.get("searches", [])
         return sum(ended - began for began, ended in searches if ended is not None)
 
-    def open(
+    def open_study(
         self, sampler: optuna.samplers.BaseSampler | None = None, directions: Sequence[Direction] = ("maximize",)
     ) -> optuna.Study:
         """Open the study where it was begun, creating it when missing: in the journal, or a database (`storage`).
@@ -79,9 +81,9 @@ class StudyFolder:
             UserError, WorkFailed: the database is not the one named now, or does not answer.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if self.database is None and not (self.path / JOURNAL).exists() and (named := named_database()):
+        if self.database is None and not (self.path / JOURNAL_FILE).exists() and (named := find_database()):
             self.update(database=named)
-        storage = study_storage(self.path, self.database)
+        storage = open_storage(self.path, self.database)
         return optuna.create_study(
             storage=storage, study_name=self.name, directions=directions, sampler=sampler, load_if_exists=True
         )
@@ -91,19 +93,19 @@ class StudyFolder:
         """The database that the study is in, without a password; None where it is in the journal of its folder."""
         return self.summary.get("database") if self.has_begun else None
 
-    def trials(self) -> list[FrozenTrial]:
+    def read_trials(self) -> list[FrozenTrial]:
         """Return the trials so far; another process may be writing."""
-        with reading_storage(self.path, self.database) as storage:
+        with open_storage_to_read(self.path, self.database) as storage:
             if storage is None or self.name not in [study.study_name for study in storage.get_all_studies()]:
                 return []  # killed before the first trial
             return optuna.load_study(study_name=self.name, storage=storage).get_trials(deepcopy=False)
 
 
-def _last_sign(trial: FrozenTrial) -> datetime | None:
+def _find_last_activity(trial: FrozenTrial) -> datetime | None:
     return trial.datetime_complete or trial.datetime_start
 
 
-def new_study(name: str, **summary: Any) -> StudyFolder:
+def create_study_folder(name: str, **summary: Any) -> StudyFolder:
     """Create the folder of a study; a name that is taken gets a number."""
     root = runs_folder()
     candidates = (root / (name if n == 1 else f"{name}-{n}") for n in range(1, 1000))
@@ -112,18 +114,18 @@ def new_study(name: str, **summary: Any) -> StudyFolder:
             path.mkdir(parents=True)
         except FileExistsError:
             continue
-        return begin(StudyFolder(path), **summary)
+        return begin_study(StudyFolder(path), **summary)
     raise WorkFailed(f"{root} is full of studies called {name}")
 
 
-def begin(folder: StudyFolder, **summary: Any) -> StudyFolder:
+def begin_study(folder: StudyFolder, **summary: Any) -> StudyFolder:
     """Write a new study's summary."""
     created = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    folder.update(name=folder.name, state=RUNNING, created=created, metrics={}, **summary)
+    folder.update(name=folder.name, state=STUDY_RUNNING, created=created, metrics={}, **summary)
     return folder
 
 
-def studies() -> list[StudyFolder]:
+def list_studies() -> list[StudyFolder]:
     """Return the studies of the working directory, oldest first."""
     folders = [StudyFolder(path.parent) for path in runs_folder().glob("*/study.json")]
     return sorted(folders, key=lambda folder: (str(folder.summary.get("created", "")), folder.name))
@@ -142,7 +144,7 @@ def find_study(name: str) -> StudyFolder:
 
 
 def describe_trials(trials: Iterable[FrozenTrial], run_ids: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the trials that were trained as `{number, state, params, metrics, run_id}`."""
+    """Return the trials that were trained as `{number, state, params, measures, run_id}`."""
     return [
         {
             "number": trial.number,
@@ -156,6 +158,6 @@ def describe_trials(trials: Iterable[FrozenTrial], run_ids: dict[str, str]) -> l
     ]
 
 
-def unfinished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+def find_unfinished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials that a kill left running."""
     return [trial for trial in trials if trial.state == TrialState.RUNNING]

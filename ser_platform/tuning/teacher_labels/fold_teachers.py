@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_platform.corpora.lineage import refuse_leak
-from ser_platform.corpora.splits.split import Split, training_groups
-from ser_platform.distillation.hint_targets import encoder_embeddings, refuse_hintless
+from ser_platform.corpora.splits.split import Split, group_training_speakers
+from ser_platform.distillation.hint_targets import encoder_embeddings, require_hint_teacher
 from ser_platform.distillation.outputs import (
     ENSEMBLE,
     FOLD,
@@ -23,59 +23,66 @@ from ser_platform.distillation.outputs import (
     REGISTERED,
     OutputsKey,
     TeacherOutputs,
-    assemble,
-    averaged,
+    average_outputs,
+    merge_fold_outputs,
     read_outputs,
     require_labelled,
     write_outputs,
 )
 from ser_platform.errors import CorpusError, UserError
-from ser_platform.evaluation.scoring import logits_of_stored
-from ser_platform.features.augmented_clips import NO_COPIES, CopiedClips
-from ser_platform.features.views.normaliser import SPEAKER
+from ser_platform.evaluation.scoring import compute_stored_logits
+from ser_platform.features.augmented_clips import NO_AUGMENTED_CLIPS, AugmentedClips
+from ser_platform.features.views.normaliser import SPEAKER_NORMALISATION
 from ser_platform.settings import Settings
 from ser_platform.training.calibration import fit_temperature
-from ser_platform.training.hint_loss import OFF
+from ser_platform.training.hint_loss import NO_HINT
 from ser_platform.tuning.execution.cluster import Cluster
-from ser_platform.tuning.execution.fit_job import NOBODY, UNLABELLED, FitJob, Task
-from ser_platform.tuning.execution.fit_pool import Counting, fit_all
+from ser_platform.tuning.execution.fit_job import UNKNOWN_SPEAKER, UNLABELLED_TARGET, FitJob, TrialData
+from ser_platform.tuning.execution.fit_pool import ShowProgress, fit_all
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 
-Groups = tuple[str, ...]
-Rows = NDArray[np.int64]
+SpeakerGroup = tuple[str, ...]
+RowIndices = NDArray[np.int64]
 Logits = NDArray[np.float32]
 Digests = tuple[str, ...]
-PLAIN: Settings = {"augment.copies": 0, "distill.hint": OFF, "distill.unlabelled": ""}
-SUREST = 0.01  # the least temperature: a ridge classifier's logits lie within 1
+PLAIN_OVERRIDES: Settings = {"augment.copies": 0, "distill.hint": NO_HINT, "distill.unlabelled": ""}
+MIN_TEMPERATURE = 0.01  # the least temperature: a ridge classifier's logits lie within 1
 
 
-class Teaching:
+class TeacherLabeller:
     """What one registered teacher says, in each mode of `distill.outputs`, to a split and to its rotations.
 
     `groups` deal the training and dev speakers; None takes dev as one group, and deals the others.
     """
 
     def __init__(
-        self, teacher: Teacher, split: Split, where: Cluster, counting: Counting, groups: list[Groups] | None = None
+        self,
+        teacher: Teacher,
+        split: Split,
+        cluster: Cluster,
+        show_progress: ShowProgress,
+        groups: list[SpeakerGroup] | None = None,
     ) -> None:
-        self._teacher, self._counting = teacher, counting
-        own = None
-        if teacher.own is not None and teacher.described.settings["distill.alpha"] > 0:
-            own = partial(Teaching, teacher.own, where=where, counting=counting)
-        self._folds = FoldTeachers(
+        self._teacher, self._show_progress = teacher, show_progress
+        make_own_labeller = None
+        if teacher.own_teacher is not None and teacher.description.settings["distill.alpha"] > 0:
+            make_own_labeller = partial(
+                TeacherLabeller, teacher.own_teacher, cluster=cluster, show_progress=show_progress
+            )
+        self._fold_teachers = FoldTeachers(
             split,
-            teacher.described.settings,
-            teacher.epochs,
+            teacher.description.settings,
+            teacher.n_epochs,
             teacher.digest,
-            where,
-            counting,
+            cluster,
+            show_progress,
             groups,
             title=teacher.title,
-            own=own,
+            make_own_labeller=make_own_labeller,
         )
 
-    def outputs(
-        self, split: Split, modes: Iterable[str], copies: CopiedClips = NO_COPIES, unlabelled: Digests = ()
+    def label_split(
+        self, split: Split, modes: Iterable[str], copies: AugmentedClips = NO_AUGMENTED_CLIPS, unlabelled: Digests = ()
     ) -> dict[str, TeacherOutputs]:
         """Return what the teacher says in each of `modes`.
 
@@ -84,24 +91,26 @@ class Teaching:
             CorpusError: the dev speakers of `split` are none of the groups, so its teachers would have heard them.
             LineageLeak: the registered teacher is asked itself, and has heard dev or test speakers.
         """
-        if unlabelled and self._teacher.described.settings["features.normalise"] == SPEAKER:
+        if unlabelled and self._teacher.description.settings["features.normalise"] == SPEAKER_NORMALISATION:
             raise UserError(
                 f"distill.unlabelled: nobody says who speaks, which teacher {self._teacher.title} must know "
                 "(features.normalise speaker); take a teacher with global or utterance"
             )
-        return {mode: self._said(split, mode, copies, unlabelled) for mode in modes}
+        return {mode: self._label_in_mode(split, mode, copies, unlabelled) for mode in modes}
 
-    def hints(self, split: Split, copies: CopiedClips = NO_COPIES, unlabelled: Digests = ()) -> NDArray[np.float32]:
+    def compute_hints(
+        self, split: Split, copies: AugmentedClips = NO_AUGMENTED_CLIPS, unlabelled: Digests = ()
+    ) -> NDArray[np.float32]:
         """Return embeddings `(n_all, width)`: of a split's manifest, of copies of its clips, of unlabelled ones.
 
         Raises:
             UserError: the teacher has none to give.
         """
-        settings = self._teacher.described.settings
-        refuse_hintless(settings, self._teacher.title)
-        return encoder_embeddings(settings, _Clips(split, copies, unlabelled).hashes)
+        settings = self._teacher.description.settings
+        require_hint_teacher(settings, self._teacher.title)
+        return encoder_embeddings(settings, _StackedClips(split, copies, unlabelled).hashes)
 
-    def refuse_heard(self, splits: Iterable[Split], modes: Collection[str]) -> None:
+    def refuse_teacher_leak(self, splits: Iterable[Split], modes: Collection[str]) -> None:
         """Refuse splits of which the registered teacher has heard dev or test, where it is to be asked itself.
 
         Raises:
@@ -109,18 +118,18 @@ class Teaching:
         """
         for split in splits if IN_SAMPLE in modes else ():
             title = f"distill.outputs {IN_SAMPLE}: teacher {self._teacher.title}"
-            refuse_leak(self._teacher.described.lineage, split, title, parts=("dev", "test"))
+            refuse_leak(self._teacher.description.lineage, split, title, parts=("dev", "test"))
 
-    def _said(self, split: Split, mode: str, copies: CopiedClips, unlabelled: Digests) -> TeacherOutputs:
+    def _label_in_mode(self, split: Split, mode: str, copies: AugmentedClips, unlabelled: Digests) -> TeacherOutputs:
         if mode == IN_SAMPLE:
-            return self._in_sample(split, copies, unlabelled)
-        return self._folds.outputs(split, mode, copies, unlabelled)
+            return self._label_in_sample(split, copies, unlabelled)
+        return self._fold_teachers.label_split(split, mode, copies, unlabelled)
 
-    def _in_sample(self, split: Split, copies: CopiedClips, unlabelled: Digests) -> TeacherOutputs:
+    def _label_in_sample(self, split: Split, copies: AugmentedClips, unlabelled: Digests) -> TeacherOutputs:
         """Return what the registered teacher says of the clips that it was trained on, as sure as its bundle says."""
-        self.refuse_heard([split], [IN_SAMPLE])
-        described, clips = self._teacher.described, _Clips(split, copies, unlabelled)
-        rows = np.concatenate([split.train, clips.copies_of(split.train), clips.unlabelled])
+        self.refuse_teacher_leak([split], [IN_SAMPLE])
+        described, clips = self._teacher.description, _StackedClips(split, copies, unlabelled)
+        rows = np.concatenate([split.train, clips.find_copies(split.train), clips.unlabelled_rows])
         digests = [clips.hashes[row] for row in rows]
         key = OutputsKey(
             kind=REGISTERED,
@@ -128,26 +137,26 @@ class Teaching:
             settings=described.settings,
             trained_on=(),
             labels_clips=tuple(sorted(digests)),
-            stop_after=self._teacher.epochs,
+            stop_after=self._teacher.n_epochs,
             labels=described.labels,
         )
         if (found := read_outputs(key)) is None:
-            with self._counting("teacher labels the clips that it was trained on") as progress:
+            with self._show_progress("teacher labels the clips that it was trained on") as progress:
                 progress(0, 1)
-                bundle = self._teacher.bundle()
-                said = logits_of_stored(bundle, clips.hashes, clips.speakers, rows) / bundle.temperature
-                write_outputs(key, digests, said.astype(np.float32), self._teacher.title)
+                bundle = self._teacher.load_bundle()
+                logits = compute_stored_logits(bundle, clips.hashes, clips.speakers, rows) / bundle.temperature
+                write_outputs(key, digests, logits.astype(np.float32), self._teacher.title)
                 progress(1, 1)
             found = read_outputs(key)
         assert found is not None
-        return clips.parted(assemble([found], clips.hashes, len(clips.labels)), split.train)
+        return clips.split_outputs(merge_fold_outputs([found], clips.hashes, len(clips.labels)), split.train)
 
 
-class _Clips:
+class _StackedClips:
     """The clips of a manifest, behind them their copies, and behind these unlabelled ones."""
 
-    def __init__(self, split: Split, copies: CopiedClips, unlabelled: Digests = ()) -> None:
-        manifest, originals = split.manifest, copies.originals
+    def __init__(self, split: Split, copies: AugmentedClips, unlabelled: Digests = ()) -> None:
+        manifest, originals = split.manifest, copies.original_rows
         speakers, languages = tuple(manifest.column("speaker")), tuple(manifest.column("language"))
         self.labels = manifest.labels
         self._n, self._originals = len(manifest), originals
@@ -155,24 +164,24 @@ class _Clips:
         self.speakers: tuple[str, ...] = (
             *speakers,
             *(speakers[row] for row in originals),
-            *(NOBODY for _ in unlabelled),
+            *(UNKNOWN_SPEAKER for _ in unlabelled),
         )
         self.languages = (*languages, *(languages[row] for row in originals), *(None for _ in unlabelled))
-        targets = manifest.targets(self.labels)
-        self.targets = np.concatenate([targets, targets[originals], np.full(len(unlabelled), UNLABELLED)])
-        self.unlabelled = self._n + len(originals) + np.arange(len(unlabelled))
+        targets = manifest.encode_targets(self.labels)
+        self.targets = np.concatenate([targets, targets[originals], np.full(len(unlabelled), UNLABELLED_TARGET)])
+        self.unlabelled_rows = self._n + len(originals) + np.arange(len(unlabelled))
 
-    def copies_of(self, rows: Rows) -> Rows:
+    def find_copies(self, rows: RowIndices) -> RowIndices:
         """Return the rows of the copies of the clips `rows`."""
         return self._n + np.flatnonzero(np.isin(self._originals, rows))
 
-    def parted(self, logits: Logits, train: Rows, temperature: float = 1.0) -> TeacherOutputs:
+    def split_outputs(self, logits: Logits, train: RowIndices, temperature: float = 1.0) -> TeacherOutputs:
         """Return logits `(n_all, n_emotions)` as they are given on.
 
         Raises:
             WorkFailed: a training clip, a copy of one, or an unlabelled clip has none.
         """
-        require_labelled(logits[np.concatenate([train, self.copies_of(train), self.unlabelled])])
+        require_labelled(logits[np.concatenate([train, self.find_copies(train), self.unlabelled_rows])])
         clips, copies, unlabelled = np.split(
             logits / np.float32(temperature), [self._n, self._n + len(self._originals)]
         )
@@ -182,8 +191,8 @@ class _Clips:
 class FoldTeachers:
     """Labels the training clips of a split, and of its rotations, with teachers of one recipe, trained for it.
 
-    Where the recipe distils, it is an assistant's, and `own` says what its teacher says: it is asked of each fold's
-    training clips anew, so that nobody in the chain has heard whom the fold is to label.
+    Where the recipe distils, it is an assistant's, and `make_own_labeller` says what its teacher says: it is asked of
+    each fold's training clips anew, so that nobody in the chain has heard whom the fold is to label.
     """
 
     def __init__(
@@ -192,26 +201,26 @@ class FoldTeachers:
         settings: Settings,
         stop_after: int,
         teacher_digest: str,
-        where: Cluster,
-        counting: Counting,
-        groups: list[Groups] | None = None,
+        cluster: Cluster,
+        show_progress: ShowProgress,
+        groups: list[SpeakerGroup] | None = None,
         *,
         title: str = "",
-        own: Callable[..., Teaching] | None = None,
+        make_own_labeller: Callable[..., TeacherLabeller] | None = None,
     ) -> None:
         # Copies are made of a split's training clips, fold teachers train on dev speakers too: they go without, and the
         # key of their outputs says so. Nor are an assistant's given hints or unlabelled speech.
-        self._settings = settings | PLAIN
+        self._settings = settings | PLAIN_OVERRIDES
         self._split, self._stop_after = split, stop_after
-        self._digest, self._title, self._their_teacher = teacher_digest, title, own
-        self._where, self._counting = where, counting
-        self._speaker = split.manifest.column("speaker")
+        self._digest, self._title, self._make_own_labeller = teacher_digest, title, make_own_labeller
+        self._cluster, self._show_progress = cluster, show_progress
+        self._speakers = split.manifest.column("speaker")
         self._pool = np.sort(np.concatenate([split.train, split.dev]))  # test clips are nobody's to learn from
-        self._groups = groups or [split.speakers("dev"), *training_groups(split)]
-        self.trained = 0
+        self._groups = groups or [split.speakers("dev"), *group_training_speakers(split)]
+        self.n_trained = 0
 
-    def outputs(
-        self, split: Split, mode: str, copies: CopiedClips = NO_COPIES, unlabelled: Digests = ()
+    def label_split(
+        self, split: Split, mode: str, copies: AugmentedClips = NO_AUGMENTED_CLIPS, unlabelled: Digests = ()
     ) -> TeacherOutputs:
         """Return calibrated logits of the training clips of `split`, of their copies, and of unlabelled clips.
 
@@ -229,86 +238,92 @@ class FoldTeachers:
                 "no teacher can label these training clips: it is kept from dev and from whom it labels, and there are "
                 f"{len(self._groups)} groups of speakers; take fewer folds, more speakers, or distill.alpha 0"
             )
-        clips, folds = _Clips(split, copies, unlabelled), [group for group in self._groups if group != dev]
-        wanted = {fold: self._wanted(clips, split, dev, fold, mode) for fold in folds}
-        said = self._said(clips, dev, wanted)
+        clips, folds = _StackedClips(split, copies, unlabelled), [group for group in self._groups if group != dev]
+        wanted = {fold: self._find_rows_to_label(clips, split, dev, fold, mode) for fold in folds}
+        labelled = self._label_folds(clips, dev, wanted)
         held_out = [
-            {digest: values for digest, values in said[fold].items() if digest in self._own(clips, fold)}
+            {digest: values for digest, values in labelled[fold].items() if digest in self._fold_digests(clips, fold)}
             for fold in folds
         ]
         n_emotions = len(clips.labels)
-        out_of_fold = assemble(held_out, clips.hashes, n_emotions)
-        temperature = fit_temperature(out_of_fold[split.train], clips.targets[split.train], SUREST)
-        mean = averaged(list(said.values()), clips.hashes, n_emotions)
+        out_of_fold = merge_fold_outputs(held_out, clips.hashes, n_emotions)
+        temperature = fit_temperature(out_of_fold[split.train], clips.targets[split.train], MIN_TEMPERATURE)
+        mean = average_outputs(list(labelled.values()), clips.hashes, n_emotions)
         if mode == ENSEMBLE:
-            return clips.parted(mean, split.train, temperature)
-        out_of_fold[clips.unlabelled] = mean[clips.unlabelled]
-        return clips.parted(out_of_fold, split.train, temperature)
+            return clips.split_outputs(mean, split.train, temperature)
+        out_of_fold[clips.unlabelled_rows] = mean[clips.unlabelled_rows]
+        return clips.split_outputs(out_of_fold, split.train, temperature)
 
-    def _rows(self, *groups: Groups) -> Rows:
+    def _find_rows(self, *groups: SpeakerGroup) -> RowIndices:
         speakers = [speaker for group in groups for speaker in group]
-        return self._pool[np.isin(self._speaker[self._pool], speakers)]
+        return self._pool[np.isin(self._speakers[self._pool], speakers)]
 
-    def _kept(self, first: Groups, second: Groups) -> Rows:
-        return self._rows(*(group for group in self._groups if group not in (first, second)))
+    def _find_training_rows(self, first: SpeakerGroup, second: SpeakerGroup) -> RowIndices:
+        return self._find_rows(*(group for group in self._groups if group not in (first, second)))
 
-    def _wanted(self, clips: _Clips, split: Split, dev: Groups, fold: Groups, mode: str) -> Rows:
+    def _find_rows_to_label(
+        self, clips: _StackedClips, split: Split, dev: SpeakerGroup, fold: SpeakerGroup, mode: str
+    ) -> RowIndices:
         """Return the rows that the teacher without `dev` and `fold` is to label: also dev's, which it serves next."""
         if mode == ENSEMBLE:
-            return np.concatenate([split.train, clips.copies_of(split.train), clips.unlabelled])
-        return np.concatenate([self._rows(dev, fold), clips.copies_of(self._rows(fold)), clips.unlabelled])
+            return np.concatenate([split.train, clips.find_copies(split.train), clips.unlabelled_rows])
+        return np.concatenate(
+            [self._find_rows(dev, fold), clips.find_copies(self._find_rows(fold)), clips.unlabelled_rows]
+        )
 
-    def _own(self, clips: _Clips, fold: Groups) -> set[str]:
-        rows = self._rows(fold)
-        return {clips.hashes[row] for row in (*rows, *clips.copies_of(rows))}
+    def _fold_digests(self, clips: _StackedClips, fold: SpeakerGroup) -> set[str]:
+        rows = self._find_rows(fold)
+        return {clips.hashes[row] for row in (*rows, *clips.find_copies(rows))}
 
-    def _said(self, clips: _Clips, dev: Groups, wanted: dict[Groups, Rows]) -> dict[Groups, dict[str, Logits]]:
+    def _label_folds(
+        self, clips: _StackedClips, dev: SpeakerGroup, wanted: dict[SpeakerGroup, RowIndices]
+    ) -> dict[SpeakerGroup, dict[str, Logits]]:
         """Return logits by digest of what each fold's teacher is to label; those that are missing are trained."""
-        keys = {fold: self._key(clips, dev, fold, rows) for fold, rows in wanted.items()}
+        keys = {fold: self._make_key(clips, dev, fold, rows) for fold, rows in wanted.items()}
         missing = [fold for fold in wanted if read_outputs(keys[fold]) is None]
         if missing:
-            jobs = [self._job(clips, dev, fold, wanted[fold]) for fold in missing]
-            with self._counting("fold teachers label clips they have not heard") as progress:
-                fits = fit_all(jobs, self._where, progress)
+            jobs = [self._make_job(clips, dev, fold, wanted[fold]) for fold in missing]
+            with self._show_progress("fold teachers label clips they have not heard") as progress:
+                fits = fit_all(jobs, self._cluster, progress)
             for fold, done in zip(missing, fits, strict=True):
                 digests = [clips.hashes[row] for row in wanted[fold]]
                 write_outputs(keys[fold], digests, done.label_logits, self._title)
-            self.trained += len(missing)
+            self.n_trained += len(missing)
         found = {fold: read_outputs(key) for fold, key in keys.items()}
         return {fold: outputs for fold, outputs in found.items() if outputs is not None}
 
-    def _key(self, clips: _Clips, dev: Groups, fold: Groups, rows: Rows) -> OutputsKey:
+    def _make_key(self, clips: _StackedClips, dev: SpeakerGroup, fold: SpeakerGroup, rows: RowIndices) -> OutputsKey:
         return OutputsKey(
             kind=FOLD,
             teacher_digest=self._digest,
             settings=self._settings,
-            trained_on=tuple(sorted(clips.hashes[row] for row in self._kept(dev, fold))),
+            trained_on=tuple(sorted(clips.hashes[row] for row in self._find_training_rows(dev, fold))),
             labels_clips=tuple(sorted(clips.hashes[row] for row in rows)),
             stop_after=self._stop_after,
             labels=clips.labels,
         )
 
-    def _job(self, clips: _Clips, dev: Groups, fold: Groups, rows: Rows) -> FitJob:
-        task = Task(
+    def _make_job(self, clips: _StackedClips, dev: SpeakerGroup, fold: SpeakerGroup, rows: RowIndices) -> FitJob:
+        task = TrialData(
             clips.hashes,
             clips.targets,
             clips.labels,
-            self._kept(dev, fold),
+            self._find_training_rows(dev, fold),
             None,
             clips.speakers,
-            self._taught(dev, fold),
+            self._label_for_fold_teacher(dev, fold),
             languages=clips.languages,
         )
-        return FitJob(self._settings, task, label=rows, stop_after=self._stop_after)
+        return FitJob(self._settings, task, label_rows=rows, stop_after=self._stop_after)
 
-    def _taught(self, dev: Groups, fold: Groups) -> dict[str, TeacherOutputs]:
+    def _label_for_fold_teacher(self, dev: SpeakerGroup, fold: SpeakerGroup) -> dict[str, TeacherOutputs]:
         """Return what the fold teacher without `dev` and `fold` learns from its own teacher, nothing where it has none.
 
         Its task has copies behind the clips, which it is not trained on: rows for them are of no teacher.
         """
-        if self._their_teacher is None:
+        if self._make_own_labeller is None:
             return {}
-        kept = self._kept(dev, fold)
+        kept = self._find_training_rows(dev, fold)
         inner = replace(self._split, train=kept, dev=np.empty(0, dtype=np.int64))
         groups = [(), *(group for group in self._groups if group not in (dev, fold))]
         if len(groups) < 3:
@@ -318,4 +333,4 @@ class FoldTeachers:
             )
         # Not the registered one itself, which has heard whom the fold is to label.
         mode = ENSEMBLE if self._settings["distill.outputs"] == ENSEMBLE else OUT_OF_FOLD
-        return self._their_teacher(split=inner, groups=groups).outputs(inner, [mode])
+        return self._make_own_labeller(split=inner, groups=groups).label_split(inner, [mode])

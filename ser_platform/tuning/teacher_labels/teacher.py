@@ -6,17 +6,17 @@ from ser_platform.corpora.lineage import refuse_leak
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import UserError
 from ser_platform.features.dataset import Dataset
-from ser_platform.inference.bundle import Bundle, Description
+from ser_platform.inference.bundle import Bundle, BundleDescription
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import (
     CANDIDATE,
     CHAMPION,
-    RegisteredModel,
-    describe,
+    RegisteredVersion,
     find_alias,
     find_model,
     find_version,
-    load,
+    load_bundle,
+    load_description,
     model_name,
 )
 
@@ -28,40 +28,40 @@ class Teacher:
     Its weights are read by `bundle` alone: they may be gone where its outputs are kept.
     """
 
-    model: RegisteredModel
-    described: Description
+    model: RegisteredVersion
+    description: BundleDescription
     client: Client
-    own: "Teacher | None" = None  # whom it has learnt from itself, where it is an assistant
+    own_teacher: "Teacher | None" = None  # whom it has learnt from itself, where it is an assistant
 
     @property
-    def epochs(self) -> int:
-        return int(self.described.provenance["epochs"])
+    def n_epochs(self) -> int:
+        return int(self.description.provenance["epochs"])
 
     @property
-    def hears(self) -> list[tuple[tuple[str, ...], str]]:
+    def feature_needs(self) -> list[tuple[tuple[str, ...], str]]:
         """The feature families that it hears, and whom it has learnt from, each with how they are stored."""
-        own = [] if self.own is None else self.own.hears
-        return [(self.described.view.needs, self.described.settings["features.dtype"]), *own]
+        own = [] if self.own_teacher is None else self.own_teacher.feature_needs
+        return [(self.description.view.required_families, self.description.settings["features.dtype"]), *own]
 
     @property
     def digest(self) -> str:
         """Of the registered bundle."""
         return self.model.tags["digest"]
 
-    def bundle(self) -> Bundle:
+    def load_bundle(self) -> Bundle:
         """Return the teacher with its weights.
 
         Raises:
             BundleError: they are gone, or altered.
         """
-        return load(self.client, self.model)
+        return load_bundle(self.client, self.model)
 
     @property
     def title(self) -> str:
         return f"{self.model.name}/{self.model.version}"
 
 
-def find_teacher(client: Client, dataset: Dataset, split: Split, named: str = "") -> Teacher:
+def find_teacher(client: Client, dataset: Dataset, split: Split, teacher_name: str = "") -> Teacher:
     """Return the teacher to learn from: of this corpus and split, the candidate before the champion.
 
     Args:
@@ -71,9 +71,9 @@ def find_teacher(client: Client, dataset: Dataset, split: Split, named: str = ""
     Raises:
         UserError: there is none, it is of another corpus, labels or split, or has seen test clips of this split.
     """
-    refuse_leaky_teaching(split)
-    if named:
-        return _named_teacher(client, dataset, split, named)
+    refuse_leaky_distillation(split)
+    if teacher_name:
+        return _find_named_teacher(client, dataset, split, teacher_name)
     name = model_name("teacher")
     found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
     fitting = [model for model in found if model.tags.get("split") == split.fingerprint]
@@ -83,43 +83,43 @@ def find_teacher(client: Client, dataset: Dataset, split: Split, named: str = ""
             f"no {name} for this corpus, labels and split (there is {have}); "
             f"run: ser tune teacher --corpus {dataset.name}"
         )
-    return _honest(_with_its_own(client, find_version(client, name, fitting[0].version)), split)
+    return _verify_no_test_leak(_load_teacher_chain(client, find_version(client, name, fitting[0].version)), split)
 
 
-def _named_teacher(client: Client, dataset: Dataset, split: Split, named: str) -> Teacher:
-    model = find_model(client, named)
+def _find_named_teacher(client: Client, dataset: Dataset, split: Split, teacher_name: str) -> Teacher:
+    model = find_model(client, teacher_name)
     if model.tags.get("split") != split.fingerprint:
         raise UserError(
             f"{model.title} is of {model.tags.get('corpus')} under another split or other labels; a teacher of "
             f"{dataset.name} must be tuned on the same split"
         )
-    return _honest(_with_its_own(client, model), split)
+    return _verify_no_test_leak(_load_teacher_chain(client, model), split)
 
 
-def _with_its_own(client: Client, model: RegisteredModel) -> Teacher:
+def _load_teacher_chain(client: Client, model: RegisteredVersion) -> Teacher:
     """Return a teacher, with whom it has learnt from, and so on."""
     name, _, version = model.tags.get("teacher", "").partition("/")
-    own = _with_its_own(client, find_version(client, name, version)) if version else None
-    return Teacher(model, describe(client, model), client, own)
+    own = _load_teacher_chain(client, find_version(client, name, version)) if version else None
+    return Teacher(model, load_description(client, model), client, own)
 
 
-def _honest(teacher: Teacher, split: Split) -> Teacher:
+def _verify_no_test_leak(teacher: Teacher, split: Split) -> Teacher:
     # Its recipe is used, not its weights, which rotated dev speakers may have trained: dev is no matter here.
-    refuse_leak(teacher.described.lineage, split, f"teacher {teacher.model.title}", parts=("test",))
+    refuse_leak(teacher.description.lineage, split, f"teacher {teacher.model.title}", parts=("test",))
     return teacher
 
 
-def teacher_of(client: Client, dataset: Dataset, title: str) -> Teacher:
+def load_teacher(client: Client, dataset: Dataset, title: str) -> Teacher:
     """Return the teacher `NAME/VERSION` of a study that has begun.
 
     Raises:
         UserError: it is gone, or has seen test clips of the corpus' split.
     """
     name, _, version = title.partition("/")
-    return _honest(_with_its_own(client, find_version(client, name, version)), dataset.split)
+    return _verify_no_test_leak(_load_teacher_chain(client, find_version(client, name, version)), dataset.split)
 
 
-def refuse_leaky_teaching(split: Split) -> None:
+def refuse_leaky_distillation(split: Split) -> None:
     """Refuse to distil on a split that leaks: fold teachers are kept from speakers, which it does not keep apart.
 
     Raises:

@@ -6,20 +6,20 @@ from functools import cached_property
 
 import numpy as np
 
-from ser_platform.corpora.lineage import NAMED, Lineage, LineageLeak
+from ser_platform.corpora.lineage import MAX_LISTED_CLIPS, Lineage, LineageLeak
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.split import Split
-from ser_platform.corpora.unlabelled_speech import unlabelled_speech
+from ser_platform.corpora.unlabelled_speech import read_unlabelled_speech
 from ser_platform.errors import CorpusError
-from ser_platform.features.store.extraction import Mapper, on_this_machine
-from ser_platform.features.store.feature_store import Progress, prepare
+from ser_platform.features.store.extraction import JobMapper, map_on_this_machine
+from ser_platform.features.store.feature_store import ProgressCallback, prepare_features
 from ser_platform.files import digest_of
 
-Needs = Iterable[tuple[tuple[str, ...], str]]  # feature families, and the dtype they are stored in
+FeatureNeeds = Iterable[tuple[tuple[str, ...], str]]  # feature families, and the dtype they are stored in
 
 
 @dataclass(frozen=True)
-class Unlabelled:
+class UnlabelledPool:
     """Prepared clips without labels; `name` is what the setting calls them."""
 
     name: str
@@ -52,28 +52,31 @@ class Unlabelled:
         for part, rows in reversed(split.parts.items()):
             judged = split.manifest.take(rows)
             same = np.isin(digests, judged.column("audio_sha256").tolist())
-            heard = np.flatnonzero(same | np.isin(speakers, judged.speakers))
-            if len(heard):
-                ids = self.clips.column("id")[heard]
-                more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+            overlap = np.flatnonzero(same | np.isin(speakers, judged.speakers))
+            if len(overlap):
+                ids = self.clips.column("id")[overlap]
+                more = f" and {len(ids) - MAX_LISTED_CLIPS} more" if len(ids) > MAX_LISTED_CLIPS else ""
                 raise LineageLeak(
                     f"distill.unlabelled {self.name} holds {int(same.sum())} {part} clips of this corpus, or others of "
-                    f"its {part} speakers: {', '.join(ids[:NAMED])}{more}; take them out"
+                    f"its {part} speakers: {', '.join(ids[:MAX_LISTED_CLIPS])}{more}; take them out"
                 )
 
 
 def prepare_unlabelled(
-    name: str, needs: Needs, progress: Progress | None = None, mapper: Mapper = on_this_machine
-) -> Unlabelled:
+    name: str,
+    feature_needs: FeatureNeeds,
+    progress: ProgressCallback | None = None,
+    mapper: JobMapper = map_on_this_machine,
+) -> UnlabelledPool:
     """Find and decode speech without labels, and store the features that students and teachers hear.
 
     Raises:
         UserError: there is no such folder, or no audio in it that can be read.
     """
-    clips = unlabelled_speech(name)
-    for families, dtype in needs:
-        clips = prepare(clips, families, progress=progress, dtype=dtype, mapper=mapper).manifest
+    clips = read_unlabelled_speech(name)
+    for families, dtype in feature_needs:
+        clips = prepare_features(clips, families, progress=progress, dtype=dtype, mapper=mapper).manifest
     first = np.unique(clips.column("audio_sha256"), return_index=True)[1]
     if not len(first):
         raise CorpusError(f"distill.unlabelled {name}: no clip in it can be read")
-    return Unlabelled(name, clips.take(np.sort(first)))
+    return UnlabelledPool(name, clips.take(np.sort(first)))

@@ -23,7 +23,7 @@ def test_every_format_that_is_listed_can_be_read(suffix, tmp_path, tone):
     soundfile.write(path, tone(440.0, 1.0), 16_000, format=kind[0], subtype=kind[1])
     clip = read_audio(path)
     assert clip.waveform.dtype == np.float32
-    assert clip.seconds == pytest.approx(1.0, abs=0.05)  # ogg and mp3 may pad
+    assert clip.duration_s == pytest.approx(1.0, abs=0.05)  # ogg and mp3 may pad
     middle = clip.waveform[4000:12_000]
     assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
 
@@ -62,7 +62,7 @@ def test_a_part_is_cut_by_its_times(tmp_path, tone):
 
 def test_a_part_may_end_beyond_the_file(tmp_path, tone):
     soundfile.write(tmp_path / "clip.wav", tone(440.0, 1.0), 16_000)
-    assert read_audio(tmp_path / "clip.wav", 0.5, 9.0).seconds == 0.5
+    assert read_audio(tmp_path / "clip.wav", 0.5, 9.0).duration_s == 0.5
 
 
 def test_the_digest_is_of_the_samples_not_of_the_container(tmp_path, tone):
@@ -178,7 +178,7 @@ def test_an_mp3_may_end_in_a_tag(tmp_path, tone):
     soundfile.write(tmp_path / "clip.mp3", tone(440.0, 1.0), 16_000)
     with (tmp_path / "clip.mp3").open("ab") as file:
         file.write(b"TAG" + bytes(125))
-    assert read_audio(tmp_path / "clip.mp3").seconds == 1.0
+    assert read_audio(tmp_path / "clip.mp3").duration_s == 1.0
 
 
 def test_a_flac_that_does_not_say_its_length_is_refused_with_the_way_out(tmp_path, tone):
@@ -209,7 +209,7 @@ def test_integers_of_every_width_are_read_at_full_scale_one(subtype, bits, tmp_p
 @pytest.mark.parametrize(("subtype", "sample_rate"), [("GSM610", 8000), ("G721_32", 8000)])
 def test_codecs_that_cannot_seek_are_read(subtype, sample_rate, tmp_path, tone):
     soundfile.write(tmp_path / "clip.wav", tone(440.0, 1.0, sample_rate), sample_rate, subtype=subtype)
-    assert read_audio(tmp_path / "clip.wav").seconds == pytest.approx(1.0, abs=0.05)
+    assert read_audio(tmp_path / "clip.wav").duration_s == pytest.approx(1.0, abs=0.05)
 
 
 def test_a_link_to_nothing_is_refused_as_such(tmp_path):
@@ -278,17 +278,17 @@ def test_a_folder_is_refused(tmp_path):
 
 
 def test_a_recording_is_too_long_for_an_utterance(tmp_path, tone, monkeypatch):
-    monkeypatch.setattr(reader, "MAX_SECONDS", 0.5)
+    monkeypatch.setattr(reader, "MAX_CLIP_S", 0.5)
     soundfile.write(tmp_path / "clip.wav", tone(440.0, 1.0), 16_000)
     with pytest.raises(BadAudio, match="1 s long; at most"):
         read_audio(tmp_path / "clip.wav")
-    assert read_audio(tmp_path / "clip.wav", 0.2, 0.6).seconds == pytest.approx(0.4, abs=1e-3)
+    assert read_audio(tmp_path / "clip.wav", 0.2, 0.6).duration_s == pytest.approx(0.4, abs=1e-3)
 
 
 @pytest.mark.parametrize("n_bytes", [0xFFFF_FFFF, 0x7FFF_FFFF, 0x7FFF_F000])  # ffmpeg, others, SoX
 def test_a_wav_from_a_pipe_declares_no_length_and_is_whole(n_bytes, tmp_path):
     (tmp_path / "clip.wav").write_bytes(declaring(WAV, DATA_SIZE, "<I", n_bytes))
-    assert read_audio(tmp_path / "clip.wav").seconds == 0.5
+    assert read_audio(tmp_path / "clip.wav").duration_s == 0.5
 
 
 @pytest.mark.timeout(20)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_platform.corpora.audio.reader import SILENCE, read_audio
+from ser_platform.corpora.audio.reader import SILENCE_PEAK, read_audio
 from ser_platform.errors import BadAudio
 
 SEEDS = {  # container, subtype, sample rate, channels
@@ -122,7 +122,7 @@ def test_a_damaged_file_is_speech_or_is_refused(seed, tmp_path):
             assert outcome and "\n" not in outcome
         else:
             assert outcome.waveform.dtype == np.float32 and outcome.waveform.ndim == 1
-            assert np.isfinite(outcome.waveform).all() and np.abs(outcome.waveform).max() >= SILENCE
+            assert np.isfinite(outcome.waveform).all() and np.abs(outcome.waveform).max() >= SILENCE_PEAK
     assert refused > ROUNDS / 4  # at least what was cut
 
 
@@ -137,4 +137,4 @@ def read_or_refuse(path):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_not_damaged_is_read(seed, tmp_path):
     (tmp_path / "clip.wav").write_bytes(encoded(*SEEDS[seed]))
-    assert read_audio(tmp_path / "clip.wav").seconds == pytest.approx(0.25, abs=0.07)
+    assert read_audio(tmp_path / "clip.wav").duration_s == pytest.approx(0.25, abs=0.07)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_platform.corpora.audio.reader import MAX_SECONDS, read_audio
+from ser_platform.corpora.audio.reader import MAX_CLIP_S, read_audio
 from ser_platform.errors import BadAudio, UserError
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
@@ -72,7 +72,7 @@ def test_a_part_of_an_mp4_is_the_part_of_its_sound(mp4, tone):
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["-i.mp4", "http:evil.mp4", "concat:a|b.mp4", "a b'\".mp4", "%03d.mp4"])
 def test_a_name_is_never_interpreted(name, mp4, tone):
-    assert read_audio(mp4(name, tone(440.0, 0.5, 48_000))).seconds == pytest.approx(0.5, abs=0.05)
+    assert read_audio(mp4(name, tone(440.0, 0.5, 48_000))).duration_s == pytest.approx(0.5, abs=0.05)
 
 
 @needs_ffmpeg
@@ -119,7 +119,7 @@ def test_a_film_without_sound_is_refused_as_such(tmp_path):
 
 @needs_ffmpeg
 def test_a_film_is_too_long_for_an_utterance(mp4, tone):
-    path = mp4("clip.mp4", tone(440.0, MAX_SECONDS + 3, 8000), 8000)
+    path = mp4("clip.mp4", tone(440.0, MAX_CLIP_S + 3, 8000), 8000)
     with pytest.raises(BadAudio, match="s long; at most 120 s"):
         read_audio(path)
-    assert read_audio(path, 100.0, 101.0).seconds == 1.0
+    assert read_audio(path, 100.0, 101.0).duration_s == 1.0

@@ -5,10 +5,10 @@ from pathlib import PurePath
 
 import pytest
 
-from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, audio_below
+from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, list_audio_files
 from ser_platform.corpora.corpus_lookup import find_corpus
 from ser_platform.corpora.datasets import CORPORA, crema_d, emodb, esd, hindi, nemo, ravdess, ravdess_song, savee, tess
-from ser_platform.corpora.facts import LeftOut, Misfit
+from ser_platform.corpora.facts import ExcludedFile, Misfit
 from ser_platform.corpora.manifest import Manifest, Utterance
 from ser_platform.emotions import EMOTIONS
 from ser_platform.errors import CorpusError
@@ -153,7 +153,7 @@ def test_a_corpus_states_its_facts(name):
     corpus = CORPORA[name]
     facts = corpus.FACTS
     assert facts.title and facts.licence and facts.homepage.startswith("http")
-    assert facts.archives or facts.how
+    assert facts.archives or facts.how_to_get
     assert corpus.__doc__
     if name != "folder":
         assert facts.citation and facts.languages
@@ -222,15 +222,15 @@ def test_a_clip_outside_the_grammar_is_a_misfit_that_hides_no_other(name, exampl
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_a_corpus_is_recognised_by_its_own_adapter_alone(name, example):
     root, _ = example
-    paths = [path.relative_to(root) for path in audio_below(root)]
+    paths = [path.relative_to(root) for path in list_audio_files(root)]
     assert {other for other in CORPORA if any(map(CORPORA[other].recognises, paths))} == {name}
-    assert find_corpus(str(root)).name == name
+    assert find_corpus(str(root)).adapter_name == name
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_a_corpus_is_recognised_however_deep_it_lies(name, example):
     root, _ = example
-    assert find_corpus(str(root.parent)).name == name
+    assert find_corpus(str(root.parent)).adapter_name == name
 
 
 @pytest.mark.parametrize("suffix", sorted(AUDIO_SUFFIXES))
@@ -282,9 +282,9 @@ def test_ravdess_names_its_emotion_third(code, tmp_path):
 def test_ravdess_speech_leaves_song_out_and_song_leaves_speech_out(tmp_path):
     filled(tmp_path, ["03-01-03-01-01-01-01.wav", "03-02-03-01-01-01-01.wav"])
     speech, song = ravdess.utterances(tmp_path)
-    assert (speech.id, song) == ("03-01-03-01-01-01-01", LeftOut(tmp_path / "03-02-03-01-01-01-01.wav", "song"))
+    assert (speech.id, song) == ("03-01-03-01-01-01-01", ExcludedFile(tmp_path / "03-02-03-01-01-01-01.wav", "song"))
     speech, song = ravdess_song.utterances(tmp_path)
-    assert (speech, song.id) == (LeftOut(tmp_path / "03-01-03-01-01-01-01.wav", "speech"), "03-02-03-01-01-01-01")
+    assert (speech, song.id) == (ExcludedFile(tmp_path / "03-01-03-01-01-01-01.wav", "speech"), "03-02-03-01-01-01-01")
     assert song.speaker == "ravdess-01"
 
 
@@ -352,7 +352,7 @@ def test_crema_d_reads_the_short_name_of_early_releases(tmp_path):
 def test_crema_d_takes_the_wav_of_a_clip_that_is_there_as_mp3_too(tmp_path):
     filled(tmp_path, ["AudioMP3/1001_IEO_ANG_MD.mp3", "AudioMP3/1001_IEO_FEA_HI.mp3", "AudioWAV/1001_IEO_ANG_MD.wav"])
     copy, mp3, wav = crema_d.utterances(tmp_path)
-    assert copy == LeftOut(tmp_path / "AudioMP3/1001_IEO_ANG_MD.mp3", "second copy")
+    assert copy == ExcludedFile(tmp_path / "AudioMP3/1001_IEO_ANG_MD.mp3", "second copy")
     assert [clip.path.suffix for clip in (mp3, wav)] == [".mp3", ".wav"]
 
 
@@ -384,8 +384,8 @@ def test_a_download_that_holds_tess_twice_gives_each_clip_once(tmp_path):
     clips = ["OAF_angry/OAF_back_angry.wav", "YAF_angry/YAF_back_angry.wav"]
     filled(tmp_path, [f"{name}/{clip}" for clip in clips] + [f"{name}/{name}/{clip}" for clip in clips])
     found = find_corpus(str(tmp_path))
-    manifest, left_out = found.read()
-    assert (found.name, list(manifest.column("id"))) == ("tess", ["OAF_back_angry", "YAF_back_angry"])
+    manifest, left_out = found.read_with_exclusions()
+    assert (found.adapter_name, list(manifest.column("id"))) == ("tess", ["OAF_back_angry", "YAF_back_angry"])
     assert left_out == {"second copy": 2}
 
 
@@ -409,7 +409,7 @@ def test_savee_names_its_speaker_in_the_name_or_by_the_folder(tmp_path):
 def test_savee_of_both_layouts_gives_each_clip_once(tmp_path):
     filled(tmp_path, ["ALL/DC_a01.wav", "AudioData/DC/a01.wav"])
     first, second = savee.utterances(tmp_path)
-    assert (first.id, second) == ("DC_a01", LeftOut(tmp_path / "AudioData/DC/a01.wav", "second copy"))
+    assert (first.id, second) == ("DC_a01", ExcludedFile(tmp_path / "AudioData/DC/a01.wav", "second copy"))
 
 
 def test_short_names_in_other_folders_are_not_taken_for_savee():
@@ -524,5 +524,5 @@ def test_nemo_names_its_emotion_in_the_middle(token, tmp_path):
 
 def test_a_tree_elsewhere_has_the_same_fingerprint(tmp_path):
     clips = EXAMPLES["nemo"].clips
-    here, there = (find_corpus(str(filled(tmp_path / place, clips))).manifest() for place in ("here", "there"))
+    here, there = (find_corpus(str(filled(tmp_path / place, clips))).read_manifest() for place in ("here", "there"))
     assert here.fingerprint == there.fingerprint

@@ -8,7 +8,7 @@ import pytest
 
 from ser_platform.corpora.corpus_lookup import CorpusRequest, FoundCorpus, find_corpora, find_corpus
 from ser_platform.corpora.datasets import folder
-from ser_platform.corpora.facts import LeftOut, Misfit
+from ser_platform.corpora.facts import ExcludedFile, Misfit
 from ser_platform.corpora.manifest import Manifest, Utterance
 from ser_platform.emotions import EMOTIONS
 from ser_platform.errors import CorpusError, UserError
@@ -76,7 +76,9 @@ def test_a_clip_under_two_emotions_is_a_misfit_naming_both(root):
 
 def test_audio_in_a_format_that_is_not_read_is_left_out_by_name(root):
     filled(root, "sad/take1.wav", "sad/take2.m4a")
-    assert [entry.reason for entry in folder.utterances(root) if isinstance(entry, LeftOut)] == [".m4a is not read"]
+    assert [entry.reason for entry in folder.utterances(root) if isinstance(entry, ExcludedFile)] == [
+        ".m4a is not read"
+    ]
 
 
 @pytest.mark.parametrize("name", ["take1.wav", "happyish/take1.wav"])
@@ -124,7 +126,7 @@ def test_a_row_describes_a_clip(root):
     )
 
 
-@pytest.mark.parametrize("column", folder.WORDS[6:9] + folder.WORDS[10:])
+@pytest.mark.parametrize("column", folder.TEXT_COLUMNS[6:9] + folder.TEXT_COLUMNS[10:])
 def test_every_column_of_a_manifest_is_taken(column, root):
     listing(filled(root, "one.wav"), f"file_name,emotion,{column}\none.wav,sad,some word\n")
     assert getattr(read_one(root), column) == "some word"
@@ -226,7 +228,7 @@ def test_class_labels_of_parquet_are_refused_too(root):
 def test_a_row_that_does_not_fit_is_a_misfit_saying_why(row, reason, root):
     filled(root.parent, "outside.wav")
     listing(filled(root, "one.wav"), f"file_name,emotion,start_s,end_s\n{row}\n")
-    misfits = [entry for entry in read(root) if not isinstance(entry, LeftOut)]
+    misfits = [entry for entry in read(root) if not isinstance(entry, ExcludedFile)]
     assert [type(misfit) for misfit in misfits] == [Misfit]
     assert reason in misfits[0].reason
 
@@ -264,14 +266,14 @@ def test_files_that_differ_in_their_suffix_keep_it_in_their_ids(root):
 
 def test_a_clip_that_no_row_lists_is_left_out(root):
     listing(filled(root, "one.wav", "two.wav"), "file_name,emotion\none.wav,sad\n")
-    assert read(root)[1] == LeftOut(root / "two.wav", "in no table of metadata")
+    assert read(root)[1] == ExcludedFile(root / "two.wav", "in no table of metadata")
 
 
 def test_an_unknown_speaker_is_said_to_be_unknown(root):
     listing(filled(root, "one.wav", "two.wav"), "file_name,emotion,speaker\none.wav,sad,anna\ntwo.wav,joy,\n")
     manifest = Manifest.from_utterances(read(root))
     assert list(manifest.column("speaker")) == ["folder-my-voices-anna", "folder-my-voices-unknown"]
-    assert manifest.unknown_speakers == ("folder-my-voices",)
+    assert manifest.corpora_without_speakers == ("folder-my-voices",)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +297,7 @@ def test_a_damaged_table_is_refused_by_name(name, content, root):
 def test_a_folder_is_recognised_by_its_emotions_or_by_its_table(tmp_path):
     by_emotion = filled(tmp_path / "a", "angry/one.wav", "sad/two.wav", "odd.wav")
     by_table = listing(filled(tmp_path / "b", "one.wav"), "file_name,emotion\none.wav,sad\n", "train/metadata.csv")
-    assert find_corpus(str(by_emotion)).name == find_corpus(str(by_table)).name == "folder"
+    assert find_corpus(str(by_emotion)).adapter_name == find_corpus(str(by_table)).adapter_name == "folder"
 
 
 def test_a_folder_of_other_names_is_none(tmp_path):
@@ -306,13 +308,13 @@ def test_a_folder_of_other_names_is_none(tmp_path):
 def test_the_speaker_can_be_read_from_the_path(tmp_path):
     root = filled(tmp_path / "voices", "angry/anna_1.wav", "sad/bob_1.wav")
     (found,) = find_corpora(CorpusRequest(str(root), speaker_from=r"/([a-z]+)_"))
-    assert list(found.manifest().column("speaker")) == ["folder-voices-anna", "folder-voices-bob"]
+    assert list(found.read_manifest().column("speaker")) == ["folder-voices-anna", "folder-voices-bob"]
 
 
 def test_a_table_of_misfits_stops_with_their_names(root):
     listing(filled(root, "one.wav"), "file_name,emotion\none.wav,bliss\ngone.wav,sad\n")
     with pytest.raises(UserError, match=r"one\.wav: row 1 of metadata\.csv: unknown emotion 'bliss'"):
-        FoundCorpus("folder", root).manifest()
+        FoundCorpus("folder", root).read_manifest()
 
 
 @pytest.mark.parametrize(

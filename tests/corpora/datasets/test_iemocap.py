@@ -3,7 +3,7 @@
 import pytest
 
 from ser_platform.corpora.datasets import iemocap
-from ser_platform.corpora.facts import LeftOut, Misfit
+from ser_platform.corpora.facts import ExcludedFile, Misfit
 from ser_platform.corpora.manifest import Utterance
 
 RATERS = (
@@ -75,7 +75,7 @@ def test_a_majority_is_an_emotion(code, release):
 )
 def test_turns_without_an_emotion_are_left_out_with_the_reason(code, reason, release):
     found = read_one(release("Ses02F_impro05", {"Ses02F_impro05_F001": code}))
-    assert isinstance(found, LeftOut) and found.reason == reason
+    assert isinstance(found, ExcludedFile) and found.reason == reason
 
 
 @pytest.mark.parametrize("dialogue", ["Ses05M_script01_1b", "Ses03F_impro08b", "Ses04M_script02_2", "Ses01F_impro07"])
@@ -102,7 +102,7 @@ def test_recordings_of_whole_dialogues_are_left_out(release):
     whole = root / "Session1" / "dialog" / "wav" / "Ses01F_impro01.wav"
     whole.touch()
     left_out, _ = iemocap.utterances(root)
-    assert left_out == LeftOut(whole, "recording of a whole dialogue")
+    assert left_out == ExcludedFile(whole, "recording of a whole dialogue")
 
 
 def test_a_raters_own_files_are_no_evaluation(release):
@@ -153,7 +153,7 @@ def test_a_second_copy_of_a_session_is_left_out(release, tmp_path):
     root = release("Ses01F_impro01", {"Ses01F_impro01_F000": "neu"})
     (root / "again").mkdir()
     (root / "again" / "Ses01F_impro01_F000.wav").touch()
-    assert [type(entry) for entry in iemocap.utterances(root)] == [Utterance, LeftOut]
+    assert [type(entry) for entry in iemocap.utterances(root)] == [Utterance, ExcludedFile]
 
 
 def test_the_figures_of_the_docstring_add_up():

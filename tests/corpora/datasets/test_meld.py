@@ -4,7 +4,7 @@ import pytest
 
 from ser_platform.corpora.corpus_lookup import FoundCorpus
 from ser_platform.corpora.datasets import meld
-from ser_platform.corpora.facts import LeftOut, Misfit
+from ser_platform.corpora.facts import ExcludedFile, Misfit
 from ser_platform.corpora.manifest import Manifest, Utterance
 from ser_platform.errors import CorpusError, UserError
 
@@ -56,7 +56,7 @@ def test_a_clip_is_described_by_the_row_of_its_dialogue_and_utterance(release, f
 def test_the_same_number_in_three_parts_is_three_clips(release):
     for part in FOLDERS:
         root = release(part, [row(0, 0)], ["dia0_utt0.wav"])
-    manifest = FoundCorpus("meld", root).manifest()
+    manifest = FoundCorpus("meld", root).read_manifest()
     assert sorted(manifest.column("id")) == ["dev/dia0_utt0", "test/dia0_utt0", "train/dia0_utt0"]
     assert sorted(manifest.column("part")) == ["dev", "test", "train"]
     assert len(set(manifest.column("dialogue"))) == 3
@@ -88,20 +88,20 @@ def test_a_clip_that_is_listed_and_missing_is_left_out(release):
     root = release("dev", [row(110, 6), row(110, 7)], ["dia110_utt6.wav"])
     found, missing = meld.utterances(root)
     assert found.id == "dev/dia110_utt6"
-    assert missing == LeftOut(root / "dev" / "dia110_utt7", "listed in dev_sent_emo.csv without a clip")
+    assert missing == ExcludedFile(root / "dev" / "dia110_utt7", "listed in dev_sent_emo.csv without a clip")
 
 
 def test_a_clip_that_no_table_lists_is_left_out(release):
     root = release("dev", [row(66, 8)], ["dia66_utt8.wav", "dia66_utt9.wav"])
     _, extra = meld.utterances(root)
-    assert extra == LeftOut(root / "dev_splits_complete" / "dia66_utt9.wav", "not listed in dev_sent_emo.csv")
+    assert extra == ExcludedFile(root / "dev_splits_complete" / "dia66_utt9.wav", "not listed in dev_sent_emo.csv")
 
 
 def test_of_two_cuts_of_a_test_clip_the_final_one_is_taken(release, ffmpeg):
     root = release("test", [row(93, 6)], ["dia93_utt6.mp4", "final_videos_testdia93_utt6.mp4"])
     other, found = meld.utterances(root)
     assert (found.id, found.path.name) == ("test/dia93_utt6", "final_videos_testdia93_utt6.mp4")
-    assert other == LeftOut(root / FOLDERS["test"] / "dia93_utt6.mp4", "another cut or format of a clip")
+    assert other == ExcludedFile(root / FOLDERS["test"] / "dia93_utt6.mp4", "another cut or format of a clip")
 
 
 def test_sound_that_was_taken_from_the_video_goes_before_it(release, monkeypatch):
@@ -168,7 +168,7 @@ def test_without_ffmpeg_video_is_refused_before_anything_is_read(release, monkey
     monkeypatch.setenv("PATH", "")
     root = release("train", [row(0, 0), row(0, 1)], ["dia0_utt0.mp4", "dia0_utt1.mp4"])
     with pytest.raises(UserError, match="mp4 files, like MELD's, need ffmpeg"):
-        FoundCorpus("meld", root).manifest()
+        FoundCorpus("meld", root).read_manifest()
 
 
 def test_the_figures_of_the_docstring_add_up():

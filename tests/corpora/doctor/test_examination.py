@@ -7,7 +7,7 @@ import pytest
 from ser_platform.corpora.audio.reader import read_audio
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.corpora.doctor import examination
-from ser_platform.corpora.doctor.examination import collect, examine
+from ser_platform.corpora.doctor.examination import collect_files, examine
 from ser_platform.errors import CorpusError, UnknownChoice
 
 
@@ -16,7 +16,7 @@ def test_the_manifest_has_durations_and_the_digests_of_the_audio(healthy):
     assert len(exam.manifest) == len(exam.measures) == 24
     for utterance in exam.manifest:
         audio = read_audio(utterance.path)
-        assert (utterance.audio_sha256, utterance.duration_s) == (audio.sha256, pytest.approx(audio.seconds))
+        assert (utterance.audio_sha256, utterance.duration_s) == (audio.sha256, pytest.approx(audio.duration_s))
 
 
 def test_unreadable_clips_are_set_aside_with_the_reason(healthy):
@@ -29,7 +29,7 @@ def test_unreadable_clips_are_set_aside_with_the_reason(healthy):
 
 
 def test_progress_ends_with_all_clips(healthy, monkeypatch):
-    monkeypatch.setattr(examination, "CHUNK", 10)
+    monkeypatch.setattr(examination, "CLIPS_PER_CHUNK", 10)
     told = []
     examine(CorpusRequest(str(healthy)), jobs=1, progress=lambda done, everything: told.append((done, everything)))
     assert told == [(10, 24), (20, 24), (24, 24)]
@@ -40,8 +40,8 @@ def test_several_processes_find_the_same(healthy, monkeypatch):
     (healthy / "08a01Wa.wav").write_bytes(b"RIFF")
     shutil.copy(healthy / "03a01Wa.wav", healthy / "09a04Wa.wav")
     alone = examine(CorpusRequest(str(healthy)), jobs=1)
-    monkeypatch.setattr(examination, "POOL_PAYS_FROM", 1)
-    monkeypatch.setattr(examination, "CHUNK", 5)
+    monkeypatch.setattr(examination, "MIN_POOL_CLIPS", 1)
+    monkeypatch.setattr(examination, "CLIPS_PER_CHUNK", 5)
     together = examine(CorpusRequest(str(healthy)), jobs=2)
     assert together.measures == alone.measures
     assert together.unreadable == alone.unreadable
@@ -50,7 +50,7 @@ def test_several_processes_find_the_same(healthy, monkeypatch):
 
 def test_ids_of_several_corpora_carry_the_corpus(healthy, tone_corpus):
     shutil.copy(healthy / "03a01Wa.wav", healthy / "03a01Xa.wav")
-    collected = collect(CorpusRequest(f"{healthy}+{tone_corpus}"))
+    collected = collect_files(CorpusRequest(f"{healthy}+{tone_corpus}"))
     assert collected.name == "emodb+ravdess"
     assert collected.manifest.column("id")[0] == "emodb/03a01Fa"
     assert [odd.name for odd in collected.misfits] == ["emodb/03a01Xa.wav"]
@@ -59,9 +59,9 @@ def test_ids_of_several_corpora_carry_the_corpus(healthy, tone_corpus):
 def test_a_folder_without_audio_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="holds no audio of emodb"):
-        collect(CorpusRequest(str(tmp_path / "empty"), as_name="emodb"))
+        collect_files(CorpusRequest(str(tmp_path / "empty"), as_name="emodb"))
 
 
 def test_an_unknown_corpus_is_refused():
     with pytest.raises(UnknownChoice, match="emo-db"):
-        collect(CorpusRequest("emo-db"))
+        collect_files(CorpusRequest("emo-db"))

@@ -10,9 +10,9 @@ import pytest
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.corpora.doctor.diagnosis import Finding, diagnose
 from ser_platform.corpora.doctor.examination import examine
-from ser_platform.corpora.doctor.examination_page import page, write_page
-from ser_platform.corpora.doctor.examination_report import duration_histogram, printable, report
-from ser_platform.corpora.doctor.svg_figures import figures
+from ser_platform.corpora.doctor.examination_page import render_page, write_page
+from ser_platform.corpora.doctor.examination_report import build_report, duration_histogram, escape_unprintable
+from ser_platform.corpora.doctor.svg_figures import draw_figures
 
 EVIL = "<script>alert(1)</script>.wav"
 
@@ -28,7 +28,7 @@ def examined():
 
 def test_the_report_is_json_in_fractions_and_seconds(healthy, examined):
     shutil.copy(healthy / "03a01Wa.wav", healthy / "08a04Wa.wav")
-    told = json.loads(json.dumps(report(*examined(healthy))))
+    told = json.loads(json.dumps(build_report(*examined(healthy))))
     assert told["spoils"] is True
     assert told["clips"] == len(told["measures"]) == 25
     assert told["clips_by_speaker_and_emotion"]["emodb-08"] == {"neutral": 1, "happiness": 1, "anger": 3}
@@ -43,7 +43,7 @@ def test_the_report_is_json_in_fractions_and_seconds(healthy, examined):
 def test_a_report_of_no_usable_clip_is_json_too(healthy, examined):
     for path in healthy.glob("*.wav"):
         path.write_bytes(b"RIFF")
-    told = json.loads(json.dumps(report(*examined(healthy))))
+    told = json.loads(json.dumps(build_report(*examined(healthy))))
     assert (told["clips"], told["split"], len(told["unreadable"])) == (0, None, 24)
     assert told["snr_db"]["median"] is None
 
@@ -58,19 +58,19 @@ def test_a_histogram_of_durations_counts_every_clip_in_few_round_bins(seconds):
 
 def test_the_page_names_what_was_found(healthy, examined):
     shutil.copy(healthy / "03a01Wa.wav", healthy / "08a04Wa.wav")
-    made = page(*examined(healthy))
+    made = render_page(*examined(healthy))
     assert "03a01Wa (emodb-03, anger) = 08a04Wa (emodb-08, anger)" in made
     assert "would spoil an experiment" in made
     assert made.count("data:image/svg+xml;base64,") == 4
 
 
 def test_file_names_cannot_bring_markup_into_the_page(healthy, examined, tmp_path):
-    made = page(*examined(healthy))
+    made = render_page(*examined(healthy))
     exam, findings = examined(healthy)
     evil = Finding(
         "spoils", "misfits", f"1 file {EVIL}", clips=(EVIL,), details=(f"{EVIL}: '\"><img src=x onerror=y>",)
     )
-    made = page(exam, [*findings, evil])
+    made = render_page(exam, [*findings, evil])
     assert "<script" not in made
     assert "<img src=x" not in made
     assert "&lt;script&gt;alert(1)&lt;/script&gt;.wav" in made
@@ -87,10 +87,10 @@ def test_the_page_asks_for_nothing_outside_itself(healthy, examined, tmp_path):
 def test_a_page_of_no_usable_clip_can_be_written(healthy, examined):
     for path in healthy.glob("*.wav"):
         path.write_bytes(b"RIFF")
-    assert "24 files of 24 cannot be used" in page(*examined(healthy))
-    assert figures([]) == {}
+    assert "24 files of 24 cannot be used" in render_page(*examined(healthy))
+    assert draw_figures([]) == {}
 
 
 def test_names_cannot_steer_a_terminal():
-    assert printable("a\x1b[2J\nb\udcff") == r"a\x1b[2J\nb\udcff"
-    assert printable("Grüße 你好") == "Grüße 你好"
+    assert escape_unprintable("a\x1b[2J\nb\udcff") == r"a\x1b[2J\nb\udcff"
+    assert escape_unprintable("Grüße 你好") == "Grüße 你好"

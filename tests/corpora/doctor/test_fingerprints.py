@@ -7,7 +7,7 @@ import soxr
 
 from ser_platform.corpora.audio.reader import SAMPLE_RATE, read_audio
 from ser_platform.corpora.doctor import fingerprints
-from ser_platform.corpora.doctor.fingerprints import HOP_S, Fingerprint, fingerprint, near_duplicates
+from ser_platform.corpora.doctor.fingerprints import HOP_S, Fingerprint, compute_fingerprint, find_near_duplicates
 
 PHONES = 14
 
@@ -38,7 +38,9 @@ def through(tmp_path, waveform, name, rate=SAMPLE_RATE):
 
 
 def pairs(*waveforms):
-    return [(pair.first, pair.second) for pair in near_duplicates([fingerprint(wave) for wave in waveforms])]
+    return [
+        (pair.first, pair.second) for pair in find_near_duplicates([compute_fingerprint(wave) for wave in waveforms])
+    ]
 
 
 DISTORTIONS = {
@@ -76,15 +78,15 @@ def test_different_sentences_of_many_speakers_are_different_recordings():
 
 def test_the_offset_tells_where_the_second_begins_in_the_first():
     wave = spoken(seed=4)
-    (pair,) = near_duplicates([fingerprint(wave), fingerprint(wave[8000:])])
+    (pair,) = find_near_duplicates([compute_fingerprint(wave), compute_fingerprint(wave[8000:])])
     assert pair.offset_s == pytest.approx(0.5, abs=HOP_S)
-    (pair,) = near_duplicates([fingerprint(wave[8000:]), fingerprint(wave)])
+    (pair,) = find_near_duplicates([compute_fingerprint(wave[8000:]), compute_fingerprint(wave)])
     assert pair.offset_s == pytest.approx(-0.5, abs=HOP_S)
 
 
 def test_a_copy_has_no_wrong_bit():
     wave = spoken(seed=5)
-    (pair,) = near_duplicates([fingerprint(wave), fingerprint(wave)])
+    (pair,) = find_near_duplicates([compute_fingerprint(wave), compute_fingerprint(wave)])
     assert (pair.bit_error_rate, pair.offset_s) == (0.0, 0.0)
 
 
@@ -110,30 +112,32 @@ def test_clips_too_short_to_tell_are_left_to_the_hash_of_their_samples():
 
 
 def test_no_fingerprints_have_no_pairs():
-    assert near_duplicates([]) == []
+    assert find_near_duplicates([]) == []
 
 
 def test_a_hundred_copies_are_one_chain(monkeypatch):
-    monkeypatch.setattr(fingerprints, "COMMON", 10)
+    monkeypatch.setattr(fingerprints, "MAX_WORD_PLACES", 10)
     wave = spoken(seed=9)
-    copies = [fingerprint(wave + noise(wave, 40, seed=each)) for each in range(100)]
+    copies = [compute_fingerprint(wave + noise(wave, 40, seed=each)) for each in range(100)]
     reached = {0}
-    for pair in near_duplicates(copies):
+    for pair in find_near_duplicates(copies):
         if pair.first in reached:
             reached.add(pair.second)
     assert reached == set(range(100))
 
 
 def test_work_in_small_portions_finds_the_same(monkeypatch):
-    prints = [fingerprint(spoken(seed)) for seed in range(8)] + [fingerprint(spoken(seed) / 3) for seed in range(8)]
-    at_once = near_duplicates(prints)
-    monkeypatch.setattr(fingerprints, "AT_ONCE", 500)
-    assert near_duplicates(prints) == at_once
+    prints = [compute_fingerprint(spoken(seed)) for seed in range(8)] + [
+        compute_fingerprint(spoken(seed) / 3) for seed in range(8)
+    ]
+    at_once = find_near_duplicates(prints)
+    monkeypatch.setattr(fingerprints, "MAX_FRAMES_AT_ONCE", 500)
+    assert find_near_duplicates(prints) == at_once
     assert [(pair.first, pair.second) for pair in at_once] == [(seed, seed + 8) for seed in range(8)]
 
 
 def test_the_flipped_word_differs_in_one_bit():
-    found = fingerprint(spoken(seed=10))
+    found = compute_fingerprint(spoken(seed=10))
     assert {int(each).bit_count() for each in found.words ^ found.flipped} == {1}
 
 
@@ -145,4 +149,4 @@ def test_words_that_all_clips_share_cost_no_quadratic_time():
     ]
     index = fingerprints._Index(prints)
     assert len(index._shared_words()) < 2 * 400_000
-    assert near_duplicates(prints) == []
+    assert find_near_duplicates(prints) == []

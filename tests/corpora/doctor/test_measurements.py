@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from ser_platform.corpora.audio.reader import read_audio
-from ser_platform.corpora.doctor.measurements import measure, runs_at_full_scale, silence_and_snr
+from ser_platform.corpora.doctor.measurements import estimate_silence_and_snr, measure, measure_full_scale_runs
 from ser_platform.errors import BadAudio
 
 
@@ -66,14 +66,14 @@ def test_full_scale_of_8_bits_is_lower(measured, tone):
 def test_runs_are_counted_in_each_channel():
     left, right = np.zeros(10, np.float32), np.zeros(10, np.float32)
     left[[0, 1, 2]], right[[2, 3, 8, 9]] = 1.0, -1.0
-    assert runs_at_full_scale(np.stack([left, right], axis=1), 1.0) == (7, 3)
-    assert runs_at_full_scale(np.zeros((10, 2), np.float32), 1.0) == (0, 0)
+    assert measure_full_scale_runs(np.stack([left, right], axis=1), 1.0) == (7, 3)
+    assert measure_full_scale_runs(np.zeros((10, 2), np.float32), 1.0) == (0, 0)
 
 
 def test_silence_is_the_share_of_pauses(tone):
     wave = np.concatenate([tone(200.0, 1.0), np.zeros(3 * 16_000, np.float32)])
-    assert silence_and_snr(wave)[0] == pytest.approx(0.75, abs=0.01)
-    assert silence_and_snr(tone(200.0, 1.0))[0] == 0.0
+    assert estimate_silence_and_snr(wave)[0] == pytest.approx(0.75, abs=0.01)
+    assert estimate_silence_and_snr(tone(200.0, 1.0))[0] == 0.0
 
 
 @pytest.mark.parametrize("snr_db", [10, 20, 40])
@@ -81,12 +81,12 @@ def test_speech_over_noise_is_what_was_mixed(snr_db, tone):
     wave = np.concatenate([tone(200.0, 2.0), np.zeros(32_000, np.float32)])
     power = 0.5**2 / 2 * 10 ** (-snr_db / 10)
     noisy = wave + np.random.default_rng(0).normal(0, np.sqrt(power), len(wave)).astype(np.float32)
-    assert silence_and_snr(noisy)[1] == pytest.approx(snr_db, abs=1.5)
+    assert estimate_silence_and_snr(noisy)[1] == pytest.approx(snr_db, abs=1.5)
 
 
 def test_a_gain_changes_neither_silence_nor_the_ratio_of_speech_to_noise(tone):
     wave = np.concatenate([tone(200.0, 1.0), 0.01 * tone(1000.0, 1.0)])
-    assert silence_and_snr(wave / 8) == pytest.approx(silence_and_snr(wave), rel=1e-3)
+    assert estimate_silence_and_snr(wave / 8) == pytest.approx(estimate_silence_and_snr(wave), rel=1e-3)
 
 
 def test_a_part_of_a_file_is_measured_by_itself(tone, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ser_platform.corpora.doctor.fingerprints import Fingerprint
-from ser_platform.corpora.doctor.recordings import recordings
+from ser_platform.corpora.doctor.recordings import group_recordings
 
 
 def prints(*seeds):
@@ -16,29 +16,29 @@ def prints(*seeds):
 
 
 def test_a_clip_of_its_own_is_in_no_group():
-    assert recordings(["a", "b"], prints(1, 2)) == ()
+    assert group_recordings(["a", "b"], prints(1, 2)) == ()
 
 
 def test_the_same_samples_are_an_exact_group():
-    (found,) = recordings(["a", "b", "a", "a"], prints(1, 2, 1, 1))
-    assert (found.rows, found.is_exact, found.near) == ((0, 2, 3), True, ())
+    (found,) = group_recordings(["a", "b", "a", "a"], prints(1, 2, 1, 1))
+    assert (found.rows, found.is_exact, found.near_pairs) == ((0, 2, 3), True, ())
 
 
 def test_near_copies_name_the_pair_that_shows_it():
-    (found,) = recordings(["a", "b", "c"], prints(1, 2, 1))
+    (found,) = group_recordings(["a", "b", "c"], prints(1, 2, 1))
     assert (found.rows, found.is_exact) == ((0, 2), False)
-    assert [(pair.first, pair.second, pair.bit_error_rate) for pair in found.near] == [(0, 2, 0.0)]
+    assert [(pair.first, pair.second, pair.bit_error_rate) for pair in found.near_pairs] == [(0, 2, 0.0)]
 
 
 def test_exact_and_near_copies_of_a_recording_are_one_group():
-    (found,) = recordings(["a", "b", "a", "b", "c"], prints(1, 1, 1, 1, 2))
+    (found,) = group_recordings(["a", "b", "a", "b", "c"], prints(1, 1, 1, 1, 2))
     assert (found.rows, found.is_exact) == ((0, 1, 2, 3), False)
 
 
 def test_groups_stand_in_the_order_of_their_first_clip():
-    found = recordings(["x", "a", "b", "b", "a"], prints(0, 1, 2, 2, 1))
+    found = group_recordings(["x", "a", "b", "b", "a"], prints(0, 1, 2, 2, 1))
     assert [recording.rows for recording in found] == [(1, 4), (2, 3)]
 
 
 def test_no_clips_have_no_groups():
-    assert recordings([], []) == ()
+    assert group_recordings([], []) == ()

@@ -10,7 +10,7 @@ from collections import namedtuple
 import pytest
 
 from ser_platform.corpora.download import archives
-from ser_platform.corpora.download.archives import BadArchive, safe_path, unpack
+from ser_platform.corpora.download.archives import BadArchive, unpack, validate_entry_path
 from ser_platform.errors import WorkFailed
 
 ESCAPES = ("/etc/passwd", "../outside.wav", "a/../../outside.wav", "C:/outside.wav", "..\\outside.wav", "a\nb.wav")
@@ -150,7 +150,7 @@ def test_an_encrypted_zip_is_refused(zipped, folder) -> None:
 
 
 def test_a_bomb_is_refused_before_it_is_written(zipped, tarred, folder) -> None:
-    zeros = bytes(archives.SMALL + 1)
+    zeros = bytes(archives.RATIO_EXEMPT_BYTES + 1)
     for archive in (zipped(("a.wav", zeros)), tarred(("a.wav", zeros))):
         with pytest.raises(BadArchive, match="over 50 times"):
             unpack(archive, folder)
@@ -166,7 +166,7 @@ def test_a_zip_that_lies_about_a_size_is_refused(zipped, folder) -> None:
 
 
 def test_more_entries_than_any_corpus_has_are_refused(zipped, folder, monkeypatch) -> None:
-    monkeypatch.setattr(archives, "ENTRIES", 2)
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 2)
     with pytest.raises(BadArchive, match="more than 2 entries"):
         unpack(zipped(*((f"{number}", b"") for number in range(3))), folder)
 
@@ -202,4 +202,4 @@ def test_a_web_page_in_place_of_an_archive_is_named(tmp_path, folder) -> None:
 
 
 def test_an_odd_but_harmless_name_stays() -> None:
-    assert safe_path("a\\b..c/..d.wav").parts == ("a", "b..c", "..d.wav")
+    assert validate_entry_path("a\\b..c/..d.wav").parts == ("a", "b..c", "..d.wav")

@@ -17,12 +17,12 @@ import pytest
 
 from ser_platform.corpora.datasets import CORPORA
 from ser_platform.corpora.download import corpus_fetch
-from ser_platform.corpora.download.corpus_fetch import RECEIPT, fetch_corpus, in_place
-from ser_platform.corpora.download.transfer import Patience, checked_url
+from ser_platform.corpora.download.corpus_fetch import RECEIPT, fetch_corpus, find_fetched_corpus
+from ser_platform.corpora.download.transfer import RetryPolicy, resolve_url
 from ser_platform.corpora.facts import Archive, Facts
 from ser_platform.errors import UserError, WorkFailed
 
-HURRIED = Patience(tries=2, first_wait_s=0.01, longest_wait_s=0.1, silence_s=5)
+HURRIED = RetryPolicy(max_tries=2, first_wait_s=0.01, max_wait_s=0.1, timeout_s=5)
 CLIPS = {f"Actor_01/03-01-0{number}-01-01-01-01.wav": bytes([number]) * 5000 for number in range(1, 9)}
 
 
@@ -52,8 +52,8 @@ def folder(tmp_path):
 
 def test_a_corpus_comes_whole_with_a_receipt_and_nothing_else_stays(web, folder) -> None:
     facts = facts_of(web)
-    fetched = fetch_corpus("ravdess", facts, folder, patience=HURRIED)
-    assert (fetched.path, fetched.files, fetched.unchecked) == (folder / "ravdess", 8, ())
+    fetched = fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
+    assert (fetched.path, fetched.n_files, fetched.unchecked) == (folder / "ravdess", 8, ())
     assert clips(fetched.path) == CLIPS
     assert [path.name for path in folder.iterdir()] == ["ravdess"]
     receipt = json.loads((fetched.path / RECEIPT).read_text())
@@ -71,28 +71,28 @@ def test_a_corpus_comes_whole_with_a_receipt_and_nothing_else_stays(web, folder)
 def test_several_archives_become_one_corpus(web, folder) -> None:
     facts = facts_of(web)
     with pytest.raises(WorkFailed, match="twice"):
-        fetch_corpus("ravdess", replace(facts, archives=facts.archives * 2), folder, patience=HURRIED)
+        fetch_corpus("ravdess", replace(facts, archives=facts.archives * 2), folder, retry_policy=HURRIED)
     assert not (folder / "ravdess").exists()
 
 
 def test_an_archive_without_a_published_checksum_is_told_as_unchecked(web, folder) -> None:
-    fetched = fetch_corpus("ravdess", facts_of(web, checksum=None), folder, patience=HURRIED)
+    fetched = fetch_corpus("ravdess", facts_of(web, checksum=None), folder, retry_policy=HURRIED)
     (record,) = fetched.unchecked
     assert record.sha256 == hashlib.sha256(web.content).hexdigest()
 
 
 def test_a_corpus_that_is_there_is_left_alone(web, folder) -> None:
     facts = facts_of(web)
-    fetch_corpus("ravdess", facts, folder, patience=HURRIED)
-    assert fetch_corpus("ravdess", facts, folder, patience=HURRIED).files == 0
+    fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
+    assert fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED).n_files == 0
     assert web.asked == [None]
 
 
 def test_again_replaces_what_was_fetched(web, folder) -> None:
     facts = facts_of(web)
-    fetch_corpus("ravdess", facts, folder, patience=HURRIED)
+    fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
     (folder / "ravdess" / "damaged.wav").touch()
-    assert fetch_corpus("ravdess", facts, folder, again=True, patience=HURRIED).files == 8
+    assert fetch_corpus("ravdess", facts, folder, replace_existing=True, retry_policy=HURRIED).n_files == 8
     assert clips(folder / "ravdess") == CLIPS
     assert [path.name for path in folder.iterdir()] == ["ravdess"]
 
@@ -101,12 +101,12 @@ def test_again_keeps_what_a_person_put_there(web, folder) -> None:
     (folder / "ravdess").mkdir(parents=True)
     (folder / "ravdess" / "mine.wav").touch()
     with pytest.raises(UserError, match="was not fetched by ser"):
-        fetch_corpus("ravdess", facts_of(web), folder, again=True, patience=HURRIED)
+        fetch_corpus("ravdess", facts_of(web), folder, replace_existing=True, retry_policy=HURRIED)
     assert (folder / "ravdess" / "mine.wav").exists()
 
 
 def test_a_corpus_without_archives_says_how_to_get_it(folder) -> None:
-    asked_for = Facts("SAVEE", ("en",), 480, 4, "own", "", "http://savee.example", how="register by mail")
+    asked_for = Facts("SAVEE", ("en",), 480, 4, "own", "", "http://savee.example", how_to_get="register by mail")
     with pytest.raises(UserError, match="register by mail; see http://savee.example"):
         fetch_corpus("savee", asked_for, folder)
     assert not folder.exists()
@@ -116,7 +116,7 @@ def test_a_failed_download_leaves_no_corpus_and_no_litter(web, folder) -> None:
     facts = facts_of(web)
     web.statuses = [(404, None)]
     with pytest.raises(WorkFailed, match="404"):
-        fetch_corpus("ravdess", facts, folder, patience=HURRIED)
+        fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
     assert list(folder.iterdir()) == []
 
 
@@ -124,10 +124,10 @@ def test_an_archive_that_is_refused_is_downloaded_anew_the_next_time(web, folder
     facts = facts_of(web, checksum=None, n_bytes=None)
     good, web.content = web.content, packed({"../evil.wav": b"evil"})
     with pytest.raises(WorkFailed, match="climbs out"):
-        fetch_corpus("ravdess", facts, folder, patience=HURRIED)
+        fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
     assert not (folder / "ravdess").exists() and not (folder / "evil.wav").exists()
     web.content = good
-    assert fetch_corpus("ravdess", facts, folder, patience=HURRIED).files == 8
+    assert fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED).n_files == 8
 
 
 def test_a_kill_between_download_and_unpacking_costs_no_second_download(web, folder, monkeypatch) -> None:
@@ -139,18 +139,18 @@ def test_a_kill_between_download_and_unpacking_costs_no_second_download(web, fol
     with monkeypatch.context() as patch:
         patch.setattr(corpus_fetch, "unpack", killed)
         with pytest.raises(KeyboardInterrupt):
-            fetch_corpus("ravdess", facts, folder, patience=HURRIED)
+            fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
     assert not (folder / "ravdess").exists()
-    assert fetch_corpus("ravdess", facts, folder, patience=HURRIED).files == 8
+    assert fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED).n_files == 8
     assert web.asked == [None]
 
 
 def test_what_a_kill_at_the_very_end_left_is_cleared(web, folder, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(corpus_fetch, "_clear", lambda work: None)
-        fetch_corpus("ravdess", facts_of(web), folder, patience=HURRIED)
+        fetch_corpus("ravdess", facts_of(web), folder, retry_policy=HURRIED)
     assert (folder / ".fetch-ravdess").exists()
-    assert in_place("ravdess", folder) == folder / "ravdess"
+    assert find_fetched_corpus("ravdess", folder) == folder / "ravdess"
     assert [path.name for path in folder.iterdir()] == ["ravdess"]
 
 
@@ -159,14 +159,14 @@ def test_two_fetches_at_once_download_once(web, folder) -> None:
     web.seconds_per_chunk = 0.3
     fetched = []
     threads = [
-        threading.Thread(target=lambda: fetched.append(fetch_corpus("ravdess", facts, folder, patience=HURRIED)))
+        threading.Thread(target=lambda: fetched.append(fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)))
         for _ in range(3)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(each.files for each in fetched) == [0, 0, 8]
+    assert sorted(each.n_files for each in fetched) == [0, 0, 8]
     assert web.asked == [None]
     assert clips(folder / "ravdess") == CLIPS
     assert [path.name for path in folder.iterdir()] == ["ravdess"]
@@ -195,7 +195,7 @@ def test_a_killed_process_leaves_a_part_that_the_next_one_goes_on_with(web, fold
     held = part.stat().st_size
     assert not (folder / "ravdess").exists()
     web.seconds_per_chunk = 0
-    assert fetch_corpus("ravdess", facts, folder, patience=HURRIED).files == 9
+    assert fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED).n_files == 9
     assert web.asked == [None, f"bytes={held}-"]
     assert clips(folder / "ravdess").keys() == {*CLIPS, "long.wav"}
 
@@ -203,9 +203,9 @@ def test_a_killed_process_leaves_a_part_that_the_next_one_goes_on_with(web, fold
 @pytest.mark.parametrize("name", CORPORA)
 def test_every_corpus_names_official_archives_or_says_how_to_get_it(name) -> None:
     facts = CORPORA[name].FACTS
-    assert facts.archives or facts.how
+    assert facts.archives or facts.how_to_get
     for archive in facts.archives:
-        assert checked_url(archive.url) == archive.url
+        assert resolve_url(archive.url) == archive.url
         assert archive.n_bytes is None or archive.n_bytes > 0
         if archive.checksum is not None:
             kind, _, digest = archive.checksum.partition(":")

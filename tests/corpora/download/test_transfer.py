@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 
 from ser_platform.corpora.download import transfer
-from ser_platform.corpora.download.transfer import Patience, checked_url, download
+from ser_platform.corpora.download.transfer import RetryPolicy, download, resolve_url
 from ser_platform.corpora.facts import Archive
 from ser_platform.errors import WorkFailed
 
-HURRIED = Patience(tries=3, first_wait_s=0.01, longest_wait_s=0.2, silence_s=5)
+HURRIED = RetryPolicy(max_tries=3, first_wait_s=0.01, max_wait_s=0.2, timeout_s=5)
 HALF = 3 << 19  # bytes of the 3 MiB that the server gives
 
 
@@ -23,10 +23,10 @@ class Heard:
         self.said: list[str] = []
         self.progress: list[tuple[int, int | None]] = []
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         self.said.append(text)
 
-    def received(self, done: int, total: int | None) -> None:
+    def report_bytes(self, done: int, total: int | None) -> None:
         self.progress.append((done, total))
 
 
@@ -101,7 +101,7 @@ def test_a_file_that_changed_meanwhile_is_not_joined_to_the_old_half(web, archiv
 
 
 def test_a_server_that_ignores_if_range_does_not_mix_versions(web, archive, path, monkeypatch) -> None:
-    monkeypatch.setattr(transfer.Record, "validator", None)  # so that no If-Range is sent
+    monkeypatch.setattr(transfer.DownloadRecord, "validator", None)  # so that no If-Range is sent
     web.drops = [HALF, 0, 0]
     with pytest.raises(WorkFailed):
         download(archive, path, None, HURRIED)
@@ -204,7 +204,7 @@ def test_retry_after_is_honoured_in_seconds_and_as_a_date(web, archive, path, mo
     waited = []
     monkeypatch.setattr(time, "sleep", waited.append)
     web.statuses = [(503, "7"), (429, email.utils.formatdate(time.time() + 60, usegmt=True))]
-    download(archive, path, None, replace(HURRIED, longest_wait_s=100))
+    download(archive, path, None, replace(HURRIED, max_wait_s=100))
     assert waited[0] == 7
     assert 50 < waited[1] <= 60
 
@@ -242,15 +242,15 @@ def test_a_redirect_to_a_file_of_this_machine_is_refused(web, archive, path) -> 
 
 
 def test_only_the_web_is_asked_and_https_is_not_left() -> None:
-    assert checked_url("/b", comes_from="https://a.example/a") == "https://a.example/b"
-    assert checked_url("https://b.example/", comes_from="http://a.example/") == "https://b.example/"
+    assert resolve_url("/b", redirected_from="https://a.example/a") == "https://a.example/b"
+    assert resolve_url("https://b.example/", redirected_from="http://a.example/") == "https://b.example/"
     for address in ("file:///etc/passwd", "ftp://a.example/x", "relative", "http://"):
         with pytest.raises(WorkFailed, match="only http and https"):
-            checked_url(address)
+            resolve_url(address)
     with pytest.raises(WorkFailed, match="no address"):
-        checked_url("http://[broken/")
+        resolve_url("http://[broken/")
     with pytest.raises(WorkFailed, match="leaves https for http"):
-        checked_url("http://a.example/b", comes_from="https://a.example/a")
+        resolve_url("http://a.example/b", redirected_from="https://a.example/a")
 
 
 def test_a_host_that_is_not_there_is_named(archive, path) -> None:

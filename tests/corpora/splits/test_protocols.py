@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ser_platform.corpora.manifest import Manifest, Utterance, speaker_name
-from ser_platform.corpora.splits.protocols import PROTOCOLS, corpora_of, make_splits
-from ser_platform.corpora.splits.split import stamp_of
+from ser_platform.corpora.splits.protocols import PROTOCOLS, make_splits, parse_named_corpora
+from ser_platform.corpora.splits.split import combine_protocol_stamps
 from ser_platform.errors import CorpusError, UnknownChoice, UserError
 
 EMOTIONS = ("neutral", "anger", "sadness")
@@ -164,7 +164,7 @@ def test_a_fixed_table_finds_clips_wherever_they_lie_and_whatever_their_format(f
 
 def test_a_fixed_table_may_know_more_clips_than_are_used(folds_of_five):
     manifest, fixed = folds_of_five
-    fewer = manifest.relabelled({"neutral": "neutral", "anger": "anger", "sadness": None})
+    fewer = manifest.relabel({"neutral": "neutral", "anger": "anger", "sadness": None})
     assert len(make_splits(fewer, fixed)) == 5
 
 
@@ -278,7 +278,7 @@ def test_a_leaky_split_of_unknown_speakers_says_that_they_are_unknown():
 
 
 def two_corpora() -> Manifest:
-    return Manifest.joined([corpus(6, "first"), corpus(4, "second", EMOTIONS[:2])])
+    return Manifest.join([corpus(6, "first"), corpus(4, "second", EMOTIONS[:2])])
 
 
 def test_cross_corpus_tests_one_corpus_and_takes_dev_from_the_other():
@@ -286,7 +286,7 @@ def test_cross_corpus_tests_one_corpus_and_takes_dev_from_the_other():
     assert set(split.manifest.column("corpus")[split.test]) == {"second"}
     assert set(split.manifest.column("corpus")[np.concatenate([split.train, split.dev])]) == {"first"}
     assert len(split.speakers("dev")) == 2
-    assert split.gaps == ["test has no sadness"]
+    assert split.missing_emotions == ["test has no sadness"]
     assert split.protocol_stamp == "cross_corpus:train=first,test=second"
 
 
@@ -309,9 +309,9 @@ def test_cross_corpus_needs_two_corpora_that_are_there(argument, message):
 
 
 def test_cross_corpus_names_its_corpora_itself():
-    assert corpora_of("cross_corpus:train=ravdess,test=emodb") == "ravdess+emodb"
-    assert corpora_of("cross_corpus(train=ravdess+tess,test=emodb)") == "ravdess+tess+emodb"
-    assert corpora_of("loso") is None
+    assert parse_named_corpora("cross_corpus:train=ravdess,test=emodb") == "ravdess+emodb"
+    assert parse_named_corpora("cross_corpus(train=ravdess+tess,test=emodb)") == "ravdess+tess+emodb"
+    assert parse_named_corpora("loso") is None
 
 
 def test_a_corpus_has_the_same_test_speakers_alone_and_beside_others():
@@ -322,7 +322,7 @@ def test_a_corpus_has_the_same_test_speakers_alone_and_beside_others():
 
 
 def test_a_corpus_of_two_speakers_only_trains():
-    (split,) = make_splits(Manifest.joined([corpus(6, "first"), corpus(2, "second")]), "speaker")
+    (split,) = make_splits(Manifest.join([corpus(6, "first"), corpus(2, "second")]), "speaker")
     assert {"second-00", "second-01"} <= set(split.speakers("train"))
 
 
@@ -332,14 +332,14 @@ def test_corpora_that_share_speakers_are_split_as_one():
         Utterance(f"song-{u.id}", u.path, "song", u.speaker, u.emotion, sex=u.sex, audio_sha256=f"song {u.id}")
         for u in speech
     ]
-    (split,) = make_splits(Manifest.joined([speech, Manifest.from_utterances(song)]), "speaker")
+    (split,) = make_splits(Manifest.join([speech, Manifest.from_utterances(song)]), "speaker")
     assert split.leaks == ()
     assert set(split.manifest.column("corpus")[split.test]) == {"first", "song"}
 
 
 def test_a_split_tells_its_parts_in_a_table():
     (split,) = make_splits(corpus(6), "speaker")
-    train, dev, test = split.summary()
+    train, dev, test = split.summarise()
     assert [part["part"] for part in (train, dev, test)] == ["train", "dev", "test"]
     assert train["clips"] + dev["clips"] + test["clips"] == 36
     assert train["emotions"] == {"neutral": 4, "sadness": 4, "anger": 4}
@@ -366,12 +366,12 @@ def test_folds_carry_the_stamp_of_the_worst_of_them(tmp_path):
     rows = [{"id": u.id, "test_fold": str(n % 3)} for n, u in enumerate(manifest)]
     protocol = table(tmp_path / "leaky.csv", rows)
     splits = make_splits(manifest, protocol, allow_leaky_split=True)
-    assert stamp_of(splits) == "fixed:leaky.csv, 3 folds (speakers overlap)"
-    assert stamp_of(splits[:1]) == "fixed:leaky.csv fold 1/3 (speakers overlap)"
-    assert stamp_of(make_splits(manifest, "loso")) == "loso, 6 folds"
+    assert combine_protocol_stamps(splits) == "fixed:leaky.csv, 3 folds (speakers overlap)"
+    assert combine_protocol_stamps(splits[:1]) == "fixed:leaky.csv fold 1/3 (speakers overlap)"
+    assert combine_protocol_stamps(make_splits(manifest, "loso")) == "loso, 6 folds"
 
 
 def test_cross_corpus_refuses_a_corpus_on_neither_side():
-    three = Manifest.joined([corpus(6, "first"), corpus(4, "second"), corpus(4, "third")])
+    three = Manifest.join([corpus(6, "first"), corpus(4, "second"), corpus(4, "third")])
     with pytest.raises(UserError, match="has third on neither side"):
         make_splits(three, "cross_corpus:train=first,test=second")

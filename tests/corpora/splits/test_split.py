@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ser_platform.corpora.manifest import Manifest, Utterance
-from ser_platform.corpora.splits.split import Split, split_by_speaker, training_groups
+from ser_platform.corpora.splits.split import Split, group_training_speakers, split_by_speaker
 from ser_platform.errors import CorpusError
 
 EMOTIONS = ("neutral", "anger", "sadness")
@@ -66,12 +66,12 @@ def test_speakers_of_unknown_sex_are_split_too():
 @pytest.mark.parametrize("seed", range(8))
 def test_a_speaker_who_lacks_an_emotion_is_kept_out_of_dev_and_test_where_others_can_stand_in(seed):
     split = split_by_speaker(corpus(10, {0: ("neutral",), 1: ("neutral",)}), seed)
-    assert split.gaps == []
+    assert split.missing_emotions == []
 
 
 def test_emotions_that_dev_and_test_must_lack_are_named():
     split = split_by_speaker(corpus(4, {0: ("neutral", "anger"), 1: ("neutral", "anger"), 2: ("neutral", "anger")}))
-    assert split.gaps == ["dev has no sadness", "test has no sadness"]
+    assert split.missing_emotions == ["dev has no sadness", "test has no sadness"]
 
 
 def test_an_emotion_spoken_by_one_is_in_train():
@@ -151,11 +151,11 @@ def test_the_test_fingerprint_changes_with_a_test_label():
 @pytest.mark.parametrize("n_speakers", [4, 6, 10, 24])
 def test_groups_share_out_the_training_speakers(n_speakers, seed):
     split = split_by_speaker(corpus(n_speakers), seed)
-    groups = training_groups(split)
+    groups = group_training_speakers(split)
     assert len(groups) >= 2
     assert sorted(speaker for group in groups for speaker in group) == list(split.speakers("train"))
 
 
 def test_groups_are_as_large_as_dev_and_have_both_sexes():
-    for group in training_groups(split_by_speaker(corpus(10))):
+    for group in group_training_speakers(split_by_speaker(corpus(10))):
         assert sorted(int(speaker[-1]) % 2 for speaker in group) == [0, 1]

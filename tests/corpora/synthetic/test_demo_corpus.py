@@ -19,12 +19,12 @@ from ser_platform.errors import CorpusError, MissingExtra
 pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra `demo` (espeakng-loader)")
 
 NAME = re.compile(r"03-01-0[1-8]-01-0[12]-0[12]-(0[1-9]|1[0-2])\.wav")
-UP_TO_A_BREATHY_VOICE = demo_corpus.CLIPS[:98]  # actor 04; by default the clock seeds the breath
+UP_TO_A_BREATHY_VOICE = demo_corpus.DEMO_CLIPS[:98]  # actor 04; by default the clock seeds the breath
 
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory) -> Path:
-    return demo_corpus.speak_corpus(tmp_path_factory.mktemp("corpora") / "demo", seed=0)
+    return demo_corpus.synthesise_corpus(tmp_path_factory.mktemp("corpora") / "demo", seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def waveforms(spoken) -> dict[str, np.ndarray]:
 def silent_voice(monkeypatch):
     """Let the corpus be written without eSpeak: every clip is the same short tone."""
     tone = 0.1 * np.sin(np.arange(1600) / 10)
-    monkeypatch.setattr(demo_corpus, "speak_clips", lambda clips, seed: iter([tone] * len(clips)))
+    monkeypatch.setattr(demo_corpus, "synthesise_clips", lambda clips, seed: iter([tone] * len(clips)))
 
 
 def test_corpus_has_384_clips_with_ravdess_names(spoken):
@@ -73,26 +73,26 @@ def test_odd_actors_are_male_and_even_ones_female():
 
 def test_same_seed_gives_the_same_waveforms(waveforms):
     clips = UP_TO_A_BREATHY_VOICE
-    for clip, waveform in zip(clips, demo_corpus.speak_clips(clips, seed=0), strict=True):
+    for clip, waveform in zip(clips, demo_corpus.synthesise_clips(clips, seed=0), strict=True):
         np.testing.assert_array_equal(np.round(waveform * 32767), waveforms[clip.path.stem] * 32768)
 
 
 def test_other_seed_gives_other_waveforms(waveforms):
-    clips = demo_corpus.CLIPS[:6]
-    for clip, waveform in zip(clips, demo_corpus.speak_clips(clips, seed=1), strict=True):
+    clips = demo_corpus.DEMO_CLIPS[:6]
+    for clip, waveform in zip(clips, demo_corpus.synthesise_clips(clips, seed=1), strict=True):
         known = waveforms[clip.path.stem]
         assert len(waveform) != len(known) or not np.allclose(waveform, known)
 
 
 def test_readme_says_what_the_clips_are(spoken):
     text = (spoken / demo_corpus.README).read_text()
-    for fact in ("synthetic", "seed: 0", "eSpeak NG 1.", f"recipe version: {demo_corpus.VERSION}"):
+    for fact in ("synthetic", "seed: 0", "eSpeak NG 1.", f"recipe version: {demo_corpus.RECIPE_VERSION}"):
         assert fact in text
 
 
 def test_finished_corpus_is_not_spoken_again(spoken, monkeypatch):
-    monkeypatch.setattr(demo_corpus, "speak_clips", lambda clips, seed: pytest.fail("spoken again"))
-    assert demo_corpus.speak_corpus(spoken, seed=0) == spoken
+    monkeypatch.setattr(demo_corpus, "synthesise_clips", lambda clips, seed: pytest.fail("spoken again"))
+    assert demo_corpus.synthesise_corpus(spoken, seed=0) == spoken
 
 
 def test_killed_run_leaves_nothing_that_looks_finished(tmp_path, silent_voice):
@@ -102,54 +102,54 @@ def test_killed_run_leaves_nothing_that_looks_finished(tmp_path, silent_voice):
 
     root = tmp_path / "demo"
     with pytest.raises(KeyboardInterrupt):
-        demo_corpus.speak_corpus(root, progress=die_half_way)
+        demo_corpus.synthesise_corpus(root, progress=die_half_way)
     assert not root.exists()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_corpus_that_lost_a_clip_is_spoken_anew(tmp_path, silent_voice):
-    root = demo_corpus.speak_corpus(tmp_path / "demo")
-    lost = root / demo_corpus.CLIPS[7].path
+    root = demo_corpus.synthesise_corpus(tmp_path / "demo")
+    lost = root / demo_corpus.DEMO_CLIPS[7].path
     lost.unlink()
-    assert not demo_corpus.is_spoken(root, seed=0)
-    demo_corpus.speak_corpus(root)
+    assert not demo_corpus.is_synthesised(root, seed=0)
+    demo_corpus.synthesise_corpus(root)
     assert lost.is_file()
 
 
 def test_corpus_of_another_seed_is_replaced(tmp_path, silent_voice):
-    root = demo_corpus.speak_corpus(tmp_path / "demo", seed=0)
-    demo_corpus.speak_corpus(root, seed=1)
-    assert demo_corpus.is_spoken(root, seed=1)
-    assert not demo_corpus.is_spoken(root, seed=0)
+    root = demo_corpus.synthesise_corpus(tmp_path / "demo", seed=0)
+    demo_corpus.synthesise_corpus(root, seed=1)
+    assert demo_corpus.is_synthesised(root, seed=1)
+    assert not demo_corpus.is_synthesised(root, seed=0)
 
 
 def test_seed_1_is_not_taken_for_seed_10(tmp_path, silent_voice):
-    root = demo_corpus.speak_corpus(tmp_path / "demo", seed=10)
-    assert not demo_corpus.is_spoken(root, seed=1)
+    root = demo_corpus.synthesise_corpus(tmp_path / "demo", seed=10)
+    assert not demo_corpus.is_synthesised(root, seed=1)
 
 
 def test_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(CorpusError, match="something else"):
-        demo_corpus.speak_corpus(tmp_path)
+        demo_corpus.synthesise_corpus(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_missing_espeak_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_corpus.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="demo"):
-        demo_corpus.speak_corpus(tmp_path / "demo")
+        demo_corpus.synthesise_corpus(tmp_path / "demo")
 
 
 def test_progress_counts_up_to_the_number_of_clips(tmp_path, silent_voice):
     calls = []
-    demo_corpus.speak_corpus(tmp_path / "demo", progress=lambda done, total: calls.append((done, total)))
+    demo_corpus.synthesise_corpus(tmp_path / "demo", progress=lambda done, total: calls.append((done, total)))
     assert calls == [(done, 384) for done in range(1, 385)]
 
 
 def test_contours_leave_the_mean_level_to_the_level_cues():
     for rule in demo_corpus.EMOTION_RULES.values():
-        assert abs(demo_corpus._centred(rule.pitch_contour_st, 6).mean()) < 1e-9
+        assert abs(demo_corpus._centre(rule.pitch_contour_st, 6).mean()) < 1e-9
 
 
 def mel_filters(n_bands: int, n_bins: int) -> np.ndarray:

@@ -15,16 +15,16 @@ from ser_platform.corpora.audio.reader import Audio, read_audio
 from ser_platform.corpora.lineage import LineageLeak
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.protocols import make_splits
-from ser_platform.corpora.splits.split import EVERY_LEAK, Split
+from ser_platform.corpora.splits.split import ALL_LEAKS, Split
 from ser_platform.errors import BadAudio, CorpusError, UserError, WorkFailed
 from ser_platform.features.augmentation import TRANSFORMS, MeasuredRoom, RecordedNoise
-from ser_platform.features.augmentation.augmentation_plan import expand
+from ser_platform.features.augmentation.augmentation_plan import plan_copies
 from ser_platform.features.augmentation.channels import BandLimit, Codec, MuLaw
 from ser_platform.features.augmentation.level import Gain, PreEmphasis
 from ser_platform.features.augmentation.noise import Noise
-from ser_platform.features.augmentation.recipes import RECIPES, Recipe, copy_digest
-from ser_platform.features.augmentation.rooms import Reverb, made_response
-from ser_platform.features.augmentation.sounds import SoundFolder, heard, refuse_heard_sounds
+from ser_platform.features.augmentation.recipes import RECIPES, Recipe, compute_copy_digest
+from ser_platform.features.augmentation.rooms import Reverb, make_room_response
+from ser_platform.features.augmentation.sounds import SoundFolder, read_sound_lineage, refuse_leaking_sounds
 from ser_platform.features.augmentation.stretching import Pitch, Speed, Tempo
 from ser_platform.features.augmentation.time_shift import RandomCrop, TimeShift
 from ser_platform.settings import SETTINGS
@@ -208,7 +208,7 @@ def test_keys_stay_what_they_were():
     # A key that changes makes every stored copy anew: change these with a `version`, not by accident.
     assert Noise().key == "28e94c2b0d5dc1a5869fc2b93029c6b9"
     assert RECIPES["fourfold"].key == "9aac74ad74abb9a653e70e091fd94bb8"
-    assert copy_digest(DIGEST, "recipe", 1)[:16] == "d2c4ada8659f3e31"
+    assert compute_copy_digest(DIGEST, "recipe", 1)[:16] == "d2c4ada8659f3e31"
 
 
 # Physics
@@ -284,7 +284,7 @@ def test_pre_emphasis_is_the_difference_it_says():
 
 def test_a_made_room_decays_by_sixty_decibels_in_its_time():
     for rt60_s in (0.3, 0.8):
-        response = made_response(rt60_s, 6.0, RATE, rng())
+        response = make_room_response(rt60_s, 6.0, RATE, rng())
         assert len(response) == round(rt60_s * RATE)
         assert db(1 / energy(response[1:])) == pytest.approx(6, abs=1e-3)
         tenth = len(response) // 10
@@ -372,7 +372,7 @@ def test_a_clip_shorter_than_the_crop_is_kept_whole():
 
 def test_recorded_noise_has_the_ratio_it_says_and_is_never_silent(sounds):
     before = speechlike(0.2)
-    noise = RecordedNoise(SoundFolder.of(sounds), (10, 10))
+    noise = RecordedNoise(SoundFolder.read(sounds), (10, 10))
     for seed in range(30):
         after = noise(before, RATE, rng(seed))
         assert db(energy(before) / energy(after - before)) == pytest.approx(10, abs=0.05)
@@ -384,7 +384,7 @@ def test_a_measured_room_comes_no_later(tmp_path):
     soundfile.write(tmp_path / "room.wav", response, RATE, subtype="FLOAT")
     before = np.zeros(RATE, np.float32)
     before[100] = 1
-    after = MeasuredRoom(SoundFolder.of(tmp_path))(before, RATE, rng())
+    after = MeasuredRoom(SoundFolder.read(tmp_path))(before, RATE, rng())
     assert np.abs(after).argmax() == 100
     assert after[500] / after[100] == pytest.approx(0.5, abs=1e-3)
 
@@ -395,7 +395,7 @@ def test_a_folder_is_known_by_what_it_holds_not_by_names_or_place(sounds, tmp_pa
     (moved / "deep" / "b.wav").write_bytes((sounds / "hum.wav").read_bytes())
     (moved / "a.wav").write_bytes((sounds / "hiss.wav").read_bytes())
     (moved / "again.wav").write_bytes((sounds / "hiss.wav").read_bytes())
-    here, there = (RecordedNoise(SoundFolder.of(folder)) for folder in (sounds, moved))
+    here, there = (RecordedNoise(SoundFolder.read(folder)) for folder in (sounds, moved))
     assert here.key == there.key
     before = speechlike()
     for seed in range(5):
@@ -403,13 +403,13 @@ def test_a_folder_is_known_by_what_it_holds_not_by_names_or_place(sounds, tmp_pa
 
 
 def test_another_sound_in_the_folder_is_another_key(sounds, tone):
-    key = RecordedNoise(SoundFolder.of(sounds)).key
+    key = RecordedNoise(SoundFolder.read(sounds)).key
     soundfile.write(sounds / "more.wav", tone(50, 1.0), RATE)
-    assert RecordedNoise(SoundFolder.of(sounds)).key != key
+    assert RecordedNoise(SoundFolder.read(sounds)).key != key
 
 
 def test_a_sound_that_changes_afterwards_is_not_used(sounds, tone):
-    folder = SoundFolder.of(sounds)
+    folder = SoundFolder.read(sounds)
     for path in folder.paths:
         soundfile.write(path, tone(333, 1.0), RATE)
     with pytest.raises(WorkFailed, match="has changed since"):
@@ -418,11 +418,11 @@ def test_a_sound_that_changes_afterwards_is_not_used(sounds, tone):
 
 def test_a_folder_without_sounds_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no sounds; valid are files with \.aif"):
-        SoundFolder.of(tmp_path)
+        SoundFolder.read(tmp_path)
 
 
 def test_sounds_that_no_split_knows_are_welcome(sounds, split):
-    refuse_heard_sounds(SoundFolder.of(sounds), split)
+    refuse_leaking_sounds(SoundFolder.read(sounds), split)
 
 
 @pytest.mark.parametrize("part", ["dev", "test"])
@@ -430,23 +430,23 @@ def test_noise_that_holds_a_clip_of_dev_or_test_is_refused_and_named(part, sound
     row = split.parts[part][0]
     clip = next(iter(split.manifest.take(np.array([row]))))
     (sounds / "crowd.wav").write_bytes(clip.path.read_bytes())
-    recipe = Recipe("noisy", ((RecordedNoise(SoundFolder.of(sounds)),),))
+    recipe = Recipe("noisy", ((RecordedNoise(SoundFolder.read(sounds)),),))
     with pytest.raises(LineageLeak, match=clip.id):
-        refuse_heard_sounds(recipe.sounds[0], split)
+        refuse_leaking_sounds(recipe.sound_folders[0], split)
     with pytest.raises(LineageLeak, match=clip.id):
-        expand(split, recipe, 1)
+        plan_copies(split, recipe, 1)
 
 
 def test_noise_may_hold_training_clips(sounds, split):
     clip = next(iter(split.manifest.take(split.train[:1])))
     (sounds / "crowd.wav").write_bytes(clip.path.read_bytes())
-    refuse_heard_sounds(SoundFolder.of(sounds), split)
+    refuse_leaking_sounds(SoundFolder.read(sounds), split)
 
 
 def test_what_was_heard_goes_into_the_lineage(sounds):
     hashes = sorted(read_audio(path).sha256[:16] for path in sounds.iterdir())
-    assert heard(sounds).trained_audio == tuple(hashes)
-    assert heard(sounds).trained_speakers == ()
+    assert read_sound_lineage(sounds).trained_audio == tuple(hashes)
+    assert read_sound_lineage(sounds).trained_speakers == ()
 
 
 # Recipes and copies
@@ -459,8 +459,8 @@ def test_the_settings_offer_the_recipes_there_are():
 def test_a_copy_depends_on_clip_recipe_and_number_alone():
     audio = Audio(speechlike(), RATE, DIGEST)
     recipe = RECIPES["broad"]
-    forwards = [recipe.copy(audio, index) for index in range(1, 8)]
-    backwards = [recipe.copy(audio, index) for index in range(7, 0, -1)][::-1]
+    forwards = [recipe.make_copy(audio, index) for index in range(1, 8)]
+    backwards = [recipe.make_copy(audio, index) for index in range(7, 0, -1)][::-1]
     for one, other in zip(forwards, backwards, strict=True):
         np.testing.assert_array_equal(one.samples, other.samples)
     assert len({copy.samples.tobytes() for copy in forwards}) == 7
@@ -478,12 +478,12 @@ def test_another_process_makes_the_same_copy():
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.strip()
     audio = Audio(np.sin(2764 * np.arange(8000) / 16000).astype(np.float32), RATE, DIGEST)
-    assert told == hashlib.sha256(RECIPES["fourfold"].copy(audio, 2).samples.tobytes()).hexdigest()
+    assert told == hashlib.sha256(RECIPES["fourfold"].make_copy(audio, 2).samples.tobytes()).hexdigest()
 
 
 def test_the_fourfold_expansion_is_noise_speed_and_pre_emphasis():
     recipe, audio = RECIPES["fourfold"], Audio(speechlike(), RATE, DIGEST)
-    noisy, fast, lifted = (recipe.copy(audio, index).samples for index in (1, 2, 3))
+    noisy, fast, lifted = (recipe.make_copy(audio, index).samples for index in (1, 2, 3))
     assert 14.9 < db(energy(audio.samples) / energy(noisy - audio.samples)) < 30.1
     assert len(fast) in {-(-24_000 * 10 // 9), -(-24_000 * 10 // 11)}
     np.testing.assert_allclose(lifted[1:], audio.samples[1:] - 0.97 * audio.samples[:-1], atol=1e-6)
@@ -491,7 +491,7 @@ def test_the_fourfold_expansion_is_noise_speed_and_pre_emphasis():
 
 def test_variants_take_turns_with_new_draws():
     recipe, audio = RECIPES["fourfold"], Audio(speechlike(), RATE, DIGEST)
-    first, fourth = recipe.copy(audio, 1), recipe.copy(audio, 4)
+    first, fourth = recipe.make_copy(audio, 1), recipe.make_copy(audio, 4)
     assert len(first.samples) == len(fourth.samples) == len(audio.samples)
     assert not np.array_equal(first.samples, fourth.samples)
 
@@ -499,43 +499,43 @@ def test_variants_take_turns_with_new_draws():
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_copy_is_at_the_recipes_rate_under_a_digest_of_its_own(name):
     audio = Audio(speechlike(sample_rate=48_000), 48_000, DIGEST)
-    copies = [RECIPES[name].copy(audio, index) for index in range(1, 7)]
+    copies = [RECIPES[name].make_copy(audio, index) for index in range(1, 7)]
     assert {copy.sample_rate for copy in copies} == {RATE}
     digests = {copy.sha256 for copy in copies}
     assert len(digests) == 6 and all(len(digest) == 64 and int(digest, 16) for digest in digests)
-    assert copies[0].sha256 == copy_digest(DIGEST, RECIPES[name].key, 1)
+    assert copies[0].sha256 == compute_copy_digest(DIGEST, RECIPES[name].key, 1)
 
 
 def test_another_clip_or_recipe_draws_anew():
-    digests = {copy_digest(clip, recipe, index) for clip in "ab" for recipe in "cd" for index in (1, 2)}
+    digests = {compute_copy_digest(clip, recipe, index) for clip in "ab" for recipe in "cd" for index in (1, 2)}
     assert len(digests) == 8
 
 
 @pytest.mark.parametrize(("digest", "index"), [("", 1), (DIGEST, 0), (DIGEST, -1)])
 def test_the_original_is_no_copy_and_a_clip_without_digest_has_none(digest, index):
     with pytest.raises(ValueError, match=r"digest|numbered from 1"):
-        RECIPES["fourfold"].copy(Audio(speechlike(), RATE, digest), index)
+        RECIPES["fourfold"].make_copy(Audio(speechlike(), RATE, digest), index)
 
 
 def test_a_copy_of_which_nothing_is_left_is_named(tone):
     recipe = Recipe("deaf", ((BandLimit(4_000, 0),),))
     with pytest.raises(BadAudio, match="deaf copy 3 of abababababab: is silent after BandLimit"):
-        recipe.copy(Audio(tone(7_000, 1.0) * hanning(1.0), RATE, DIGEST), 3)
+        recipe.make_copy(Audio(tone(7_000, 1.0) * hanning(1.0), RATE, DIGEST), 3)
 
 
 @pytest.mark.parametrize("protocol", ["speaker", "loso", "random"])
 def test_only_training_clips_are_copied_whatever_the_protocol(protocol, tones):
     for split in make_splits(tones, protocol, 0, True):
-        copies = expand(split, RECIPES["fourfold"], 3)
-        assert {copy.row for copy in copies} == set(split.train.tolist())
-        assert not {copy.row for copy in copies} & {*split.dev.tolist(), *split.test.tolist()}
+        copies = plan_copies(split, RECIPES["fourfold"], 3)
+        assert {copy.original_row for copy in copies} == set(split.train.tolist())
+        assert not {copy.original_row for copy in copies} & {*split.dev.tolist(), *split.test.tolist()}
         assert len(copies) == 3 * len(split.train)
 
 
 def test_rows_cannot_be_handed_over(split):
     for rows in (split.dev, split.manifest, list(split.manifest)):
         with pytest.raises(AttributeError):
-            expand(rows, RECIPES["fourfold"], 1)
+            plan_copies(rows, RECIPES["fourfold"], 1)
 
 
 def test_a_training_clip_that_is_also_judged_by_gets_no_copy(tones):
@@ -543,26 +543,26 @@ def test_a_training_clip_that_is_also_judged_by_gets_no_copy(tones):
     digests[0] = digests[53]
     doubled = tones.with_column("audio_sha256", digests)
     rows = np.arange(54)
-    leaks = EVERY_LEAK
-    split = Split(doubled, rows[:40], rows[40:45], rows[45:], 0, may_leak=leaks)
-    assert {copy.row for copy in expand(split, RECIPES["fourfold"], 1)} == set(range(1, 40))
+    leaks = ALL_LEAKS
+    split = Split(doubled, rows[:40], rows[40:45], rows[45:], 0, allowed_leaks=leaks)
+    assert {copy.original_row for copy in plan_copies(split, RECIPES["fourfold"], 1)} == set(range(1, 40))
 
 
 def test_copies_are_named_by_row_number_and_digest(split):
-    copies = expand(split, RECIPES["fourfold"], 2)
+    copies = plan_copies(split, RECIPES["fourfold"], 2)
     assert [copy.index for copy in copies[:4]] == [1, 2, 1, 2]
     original = split.manifest.column("audio_sha256")[split.train[0]]
-    assert copies[1].digest == copy_digest(original, RECIPES["fourfold"].key, 2)
+    assert copies[1].digest == compute_copy_digest(original, RECIPES["fourfold"].key, 2)
     assert len({copy.digest for copy in copies}) == len(copies)
 
 
 def test_no_copies_are_none(split):
-    assert expand(split, RECIPES["fourfold"], 0) == ()
+    assert plan_copies(split, RECIPES["fourfold"], 0) == ()
     with pytest.raises(ValueError, match="at least 0; got -1"):
-        expand(split, RECIPES["fourfold"], -1)
+        plan_copies(split, RECIPES["fourfold"], -1)
 
 
 def test_clips_that_are_not_prepared_cannot_be_copied(split):
     bare = Manifest(split.manifest.table.drop_columns(["audio_sha256"]))
     with pytest.raises(CorpusError, match="no audio digest yet"):
-        expand(replace(split, manifest=bare), RECIPES["fourfold"], 1)
+        plan_copies(replace(split, manifest=bare), RECIPES["fourfold"], 1)

@@ -11,8 +11,8 @@ import torch
 from ser_platform.corpora.audio.reader import Audio
 from ser_platform.features.families import FAMILIES, FEATURE_SETS
 from ser_platform.features.families.computation import (
-    LIBROSA,
-    SPEECH,
+    LIBROSA_STFT,
+    SPEECH_STFT,
     Analysis,
     Bandwidth,
     Centroid,
@@ -26,17 +26,17 @@ from ser_platform.features.families.computation import (
     Stack,
     Waveform,
     Zcr,
-    compute,
-    compute_batch,
-    exceeds,
-    family_key,
+    compute_features,
+    compute_features_batch,
+    describe_empty_bands,
+    family_cache_key,
 )
 
-FRAME_FAMILIES = [name for name, family in FEATURE_SETS.items() if family.frame_s == SPEECH.frame_s]
+FRAME_FAMILIES = [name for name, family in FEATURE_SETS.items() if family.frame_s == SPEECH_STFT.frame_s]
 
 
 def features(name: str, waveform: np.ndarray) -> np.ndarray:
-    return compute(Audio(waveform, 16_000), [name], FEATURE_SETS)[name]
+    return compute_features(Audio(waveform, 16_000), [name], FEATURE_SETS)[name]
 
 
 def slaney_mel(hertz: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ def test_mfcc_are_the_orthonormal_dct_of_the_log_mel_energies():
 
 def test_fewer_mfcc_are_the_first_of_more():
     waveform = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
-    few = compute(Audio(waveform, 16_000), ["mfcc"], {"mfcc": Mfcc(n_mfcc=13)})["mfcc"]
+    few = compute_features(Audio(waveform, 16_000), ["mfcc"], {"mfcc": Mfcc(n_mfcc=13)})["mfcc"]
     np.testing.assert_allclose(features("mfcc", waveform)[:, :13], few, atol=1e-5)
 
 
@@ -83,7 +83,7 @@ def test_fewer_mfcc_are_the_first_of_more():
 def test_all_frame_families_have_a_frame_for_every_hop_begun(n_samples):
     waveform = np.random.default_rng(0).normal(0, 0.1, n_samples).astype(np.float32)
     counts = {name: len(features(name, waveform)) for name in FRAME_FAMILIES}
-    assert counts == dict.fromkeys(FRAME_FAMILIES, 1 + n_samples // SPEECH.hop_length)
+    assert counts == dict.fromkeys(FRAME_FAMILIES, 1 + n_samples // SPEECH_STFT.hop_length)
 
 
 # A delta hears four frames before a sound begins, and of tonal families silence and a tone may be level.
@@ -110,7 +110,7 @@ def test_features_are_finite_floats_of_the_stated_width(name, tone):
 
 @pytest.mark.parametrize("name", FEATURE_SETS)
 def test_a_family_alone_gives_what_it_gives_beside_the_others(name, tone):
-    together = compute(Audio(tone(440.0, 0.5), 16_000), FEATURE_SETS, FEATURE_SETS)
+    together = compute_features(Audio(tone(440.0, 0.5), 16_000), FEATURE_SETS, FEATURE_SETS)
     np.testing.assert_array_equal(together[name], features(name, tone(440.0, 0.5)))
 
 
@@ -131,8 +131,8 @@ def test_settings_are_part_of_equality():
 @pytest.mark.parametrize("frequency", [500.0, 2000.0, 6000.0])
 def test_the_centroid_of_a_tone_is_its_frequency_and_its_band_is_narrow(frequency, tone):
     analysis = Analysis(Audio(tone(frequency, 0.5, 22_050), 22_050))
-    np.testing.assert_allclose(Centroid(LIBROSA)(analysis)[3:-3], frequency, rtol=0.02)
-    assert Bandwidth(LIBROSA)(analysis)[3:-3].max() < 120
+    np.testing.assert_allclose(Centroid(LIBROSA_STFT)(analysis)[3:-3], frequency, rtol=0.02)
+    assert Bandwidth(LIBROSA_STFT)(analysis)[3:-3].max() < 120
 
 
 def test_noise_is_flat_and_a_tone_is_not(tone):
@@ -142,7 +142,7 @@ def test_noise_is_flat_and_a_tone_is_not(tone):
 
 @pytest.mark.parametrize(("frequency", "pitch_class"), [(261.63, "c"), (440.0, "a"), (880.0, "a"), (740.0, "f#")])
 def test_a_tone_lights_its_pitch_class(frequency, pitch_class, tone):
-    chroma = Chroma(LIBROSA)
+    chroma = Chroma(LIBROSA_STFT)
     values = chroma(Analysis(Audio(tone(frequency, 0.5, 22_050), 22_050)))[5:-5]
     assert {chroma.column_names[column] for column in values.argmax(dim=1)} == {f"chroma_{pitch_class}"}
 
@@ -174,7 +174,7 @@ def test_columns_of_one_name_do_not_go_side_by_side():
 
 def test_families_of_other_frames_do_not_go_side_by_side():
     with pytest.raises(ValueError, match="must share their frames"):
-        Stack((Zcr(), Rms(LIBROSA)))
+        Stack((Zcr(), Rms(LIBROSA_STFT)))
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if not isinstance(FAMILIES[name], Functionals)])
@@ -184,14 +184,14 @@ def test_a_batch_has_what_each_clip_has_alone(name, tone):
     clips = [tone(440.0, 0.61), 0.01 * rng.normal(size=14_321).astype(np.float32), tone(1234.5, 0.1), -tone(90.0, 0.3)]
     clips[1][-1] = -1.0
     audios = [Audio(clip, 16_000) for clip in clips]
-    for audio, of_batch in zip(audios, compute_batch(audios, [name], FAMILIES), strict=True):
-        alone = compute(audio, [name], FAMILIES)[name]
+    for audio, of_batch in zip(audios, compute_features_batch(audios, [name], FAMILIES), strict=True):
+        alone = compute_features(audio, [name], FAMILIES)[name]
         assert of_batch[name].shape == alone.shape
         np.testing.assert_allclose(of_batch[name], alone, rtol=1e-4, atol=1e-4 * max(1.0, np.abs(alone).max()))
 
 
 def test_a_batch_of_nothing_is_nothing():
-    assert compute_batch([], ["rms"], FEATURE_SETS) == []
+    assert compute_features_batch([], ["rms"], FEATURE_SETS) == []
 
 
 @pytest.mark.gpu
@@ -199,26 +199,28 @@ def test_a_batch_of_nothing_is_nothing():
 @pytest.mark.parametrize("name", [name for name in FAMILIES if not isinstance(FAMILIES[name], Functionals)])
 def test_a_gpu_computes_what_the_cpu_computes(name, tone):
     audios = [Audio(tone(440.0, 0.5), 16_000), Audio(tone(150.0, 0.8) + tone(300.0, 0.8), 16_000)]
-    for audio, of_gpu in zip(audios, compute_batch(audios, [name], FAMILIES, "cuda"), strict=True):
-        on_cpu = compute(audio, [name], FAMILIES)[name]
+    for audio, of_gpu in zip(audios, compute_features_batch(audios, [name], FAMILIES, "cuda"), strict=True):
+        on_cpu = compute_features(audio, [name], FAMILIES)[name]
         np.testing.assert_allclose(of_gpu[name], on_cpu, rtol=1e-3, atol=1e-3 * max(1.0, np.abs(on_cpu).max()))
 
 
 def test_the_key_of_a_family_changes_with_a_family_in_it(monkeypatch):
-    keys = {family_key("it", family) for family in (Delta(Mfcc()), Delta(Mfcc(n_mfcc=13)), Delta(LogMel()))}
+    keys = {family_cache_key("it", family) for family in (Delta(Mfcc()), Delta(Mfcc(n_mfcc=13)), Delta(LogMel()))}
     assert len(keys) == 3
     monkeypatch.setattr(Mfcc, "version", Mfcc.version + 1)
-    assert family_key("it", Delta(Mfcc())) not in keys
+    assert family_cache_key("it", Delta(Mfcc())) not in keys
 
 
 def test_families_of_the_same_fields_have_keys_of_their_own():
-    assert family_key("it", Centroid()) != family_key("it", Flatness())
+    assert family_cache_key("it", Centroid()) != family_cache_key("it", Flatness())
 
 
 def test_bands_that_the_audio_does_not_have_are_told():
-    assert exceeds(Centroid(LIBROSA), 22_050) is None and exceeds(LogMel(), 48_000) is None
-    assert "bands above 8000 Hz are empty" in str(exceeds(Centroid(LIBROSA), 16_000))
-    assert exceeds(Waveform(), 8000) is not None
+    assert (
+        describe_empty_bands(Centroid(LIBROSA_STFT), 22_050) is None and describe_empty_bands(LogMel(), 48_000) is None
+    )
+    assert "bands above 8000 Hz are empty" in str(describe_empty_bands(Centroid(LIBROSA_STFT), 16_000))
+    assert describe_empty_bands(Waveform(), 8000) is not None
 
 
 def test_features_need_neither_librosa_nor_torchaudio():

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from ser_platform.corpora.audio.reader import Audio, read_audio
-from ser_platform.encoders import Encoder, find_encoder, loud_frames
+from ser_platform.encoders import Encoder, find_encoder, find_loud_frames
 from ser_platform.errors import UserError
 from ser_platform.features.families import FAMILIES, encoded
-from ser_platform.features.families.computation import compute, compute_batch, family_key
-from ser_platform.features.families.encoded import EncoderStatistics, encoded_name
-from ser_platform.features.store.eviction import collect_garbage, listing
-from ser_platform.features.store.feature_store import families_folder, open_family, prepare, verify
+from ser_platform.features.families.computation import compute_features, compute_features_batch, family_cache_key
+from ser_platform.features.families.encoded import EncoderStatistics, encoder_family_name
+from ser_platform.features.store.eviction import collect_garbage, list_stored_families
+from ser_platform.features.store.feature_store import families_folder, open_family, prepare_features, verify_store
 from ser_platform.features.views.view import FeatureView
-from ser_platform.features.views.viewed_clips import ViewedFeatures, features_of
+from ser_platform.features.views.viewed_clips import StoredViewedClips, view_clip
 from ser_platform.settings import resolve
 
 pytestmark = pytest.mark.usefixtures("pretrained")
@@ -29,7 +29,7 @@ def clip(seconds: float) -> Audio:
 
 
 def of(audio: Audio, name: str) -> np.ndarray:
-    return compute(audio, [name], FAMILIES)[name]
+    return compute_features(audio, [name], FAMILIES)[name]
 
 
 def paused() -> Audio:
@@ -59,10 +59,10 @@ def test_statistics_of_loud_frames_leave_out_pauses(backbone):
 def test_loud_frames_are_within_thirty_decibels_of_the_loudest():
     levels = torch.tensor([0, 0, 0, -20, -20, -20, -48, -48, -48, 0, 0.0])  # dB
     samples = (10 ** (levels / 20)).repeat_interleave(320)
-    loud = loud_frames(samples, 11, 320)
+    loud = find_loud_frames(samples, 11, 320)
     # Levels are means over three frames: (-20 - 20 - 48) / 3 is within, (-48 - 48 + 0) / 3 is not.
     assert loud.tolist() == [True] * 6 + [False] * 3 + [True] * 2
-    assert loud_frames(torch.zeros(100), 2, 320).tolist() == [True, True]
+    assert find_loud_frames(torch.zeros(100), 2, 320).tolist() == [True, True]
 
 
 @pytest.mark.parametrize("backbone", NAMES)
@@ -83,7 +83,7 @@ def test_a_clip_of_a_batch_has_what_it_has_alone(backbone, kind):
             of(clip(0.4), name)
         return
     clips = [clip(0.4), clip(0.93), clip(0.1)]
-    for audio, in_batch in zip(clips, compute_batch(clips, [name], FAMILIES), strict=True):
+    for audio, in_batch in zip(clips, compute_features_batch(clips, [name], FAMILIES), strict=True):
         np.testing.assert_allclose(in_batch[name], of(audio, name), atol=1e-5)
 
 
@@ -95,12 +95,12 @@ def test_every_column_has_a_name(kind):
 
 def test_the_address_follows_from_the_weights_not_from_how_they_are_spelled(pretrained, tmp_path):
     shutil.copytree(pretrained / "tiny-whisper", tmp_path / "tiny-whisper")
-    pinned = encoded_name("tiny-whisper", "statistics")
+    pinned = encoder_family_name("tiny-whisper", "statistics")
     spellings = ("tiny-whisper.statistics", pinned, f"{tmp_path / 'tiny-whisper'}.statistics")
-    keys = {family_key(name, FAMILIES[name]) for name in spellings}
+    keys = {family_cache_key(name, FAMILIES[name]) for name in spellings}
     assert len(keys) == 1 and "/" not in keys.pop()
     others = ("tiny-whisper.frames", "tiny-wav2vec2.statistics")
-    assert len({family_key(name, FAMILIES[name]) for name in (pinned, *others)}) == 3
+    assert len({family_cache_key(name, FAMILIES[name]) for name in (pinned, *others)}) == 3
 
 
 def test_families_are_looked_up_but_not_listed():
@@ -122,9 +122,9 @@ def test_a_feature_set_can_be_of_an_encoder():
 def stored(tones, monkeypatch, tmp_path):
     """The tone corpus with an encoder's statistics stored, half as long as floats."""
     monkeypatch.setenv("SER_HOME", str(tmp_path / "ser-home"))
-    name = encoded_name("tiny-whisper", "statistics")
+    name = encoder_family_name("tiny-whisper", "statistics")
     manifest = tones.take(np.arange(6))
-    prepare(manifest, [name], dtype="float16")
+    prepare_features(manifest, [name], dtype="float16")
     return manifest, name
 
 
@@ -135,8 +135,8 @@ def test_a_clip_is_heard_once(stored, monkeypatch):
         raise AssertionError("what is stored is heard again")
 
     monkeypatch.setattr(Encoder, "load", load)
-    encoded._listening.cache_clear()
-    assert prepare(manifest, [name], dtype="float16").extracted == 0
+    encoded._load_encoder.cache_clear()
+    assert prepare_features(manifest, [name], dtype="float16").n_decoded == 0
     family = open_family(name, tuple(manifest.column("audio_sha256")), "float16")
     assert family.clip(0).dtype == np.float16 and family.clip(0).shape == (1, FAMILIES[name].n_features)
 
@@ -144,10 +144,10 @@ def test_a_clip_is_heard_once(stored, monkeypatch):
 def test_training_and_prediction_see_the_same(stored):
     manifest, name = stored
     view = FeatureView((name,), 20, 60.0, "centre")
-    clips = ViewedFeatures(view, tuple(manifest.column("audio_sha256")), dtype="float16")
-    normaliser = clips.normaliser(np.arange(6))
+    clips = StoredViewedClips(view, tuple(manifest.column("audio_sha256")), dtype="float16")
+    normaliser = clips.fit_normaliser(np.arange(6))
     (features,), _ = clips.batch(np.array([2]), normaliser)
-    alone = features_of(view, read_audio(list(manifest)[2].path), normaliser)
+    alone = view_clip(view, read_audio(list(manifest)[2].path), normaliser)
     np.testing.assert_allclose(features, alone, atol=0.05)  # three digits are stored, then scaled
     assert np.abs(features - alone).mean() < 0.005
 
@@ -155,17 +155,17 @@ def test_training_and_prediction_see_the_same(stored):
 def test_the_store_knows_its_families_when_the_encoder_is_gone(stored, forget):
     forget()
     root = families_folder()
-    (listed,) = listing(root)
-    assert listed.readable and listed.about["family"] == stored[1] and listed.n_clips == 6
-    assert verify() > 0
+    (listed,) = list_stored_families(root)
+    assert listed.is_readable and listed.about["family"] == stored[1] and listed.n_clips == 6
+    assert verify_store() > 0
     assert collect_garbage(root) == 0
 
 
 def test_the_store_removes_what_another_version_of_the_family_wrote(stored, forget, monkeypatch):
     monkeypatch.setattr(EncoderStatistics, "version", 99)
     forget()
-    (listed,) = listing(families_folder())
-    assert not listed.readable
+    (listed,) = list_stored_families(families_folder())
+    assert not listed.is_readable
 
 
 def test_altered_states_are_found(stored):
@@ -174,4 +174,4 @@ def test_altered_states_are_found(stored):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(Exception, match="were damaged"):
-        verify()
+        verify_store()

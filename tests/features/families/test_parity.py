@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio.reader import Audio, audio_below, read_audio
+from ser_platform.corpora.audio.reader import Audio, list_audio_files, read_audio
 from ser_platform.features.families.computation import (
     F0,
-    LIBROSA,
-    SPEECH,
+    LIBROSA_STFT,
+    SPEECH_STFT,
     Analysis,
     Bandwidth,
     Centroid,
@@ -34,7 +34,7 @@ from ser_platform.features.families.computation import (
     Stft,
     Tonnetz,
     Zcr,
-    compute,
+    compute_features,
 )
 from ser_platform.features.families.presets import PRESETS
 
@@ -138,7 +138,7 @@ CHUNKS = PRESETS["chunks128"].family
 FAMILIES = [
     *(
         family
-        for stft in (SPEECH, LIBROSA)
+        for stft in (SPEECH_STFT, LIBROSA_STFT)
         for family in (
             MelPower(stft),
             MelPower(stft, 64),
@@ -172,8 +172,8 @@ def assert_near(values: Samples, expected: Samples, rounding: float = 0.0) -> No
 
 
 def check(audio: Audio, family: Family) -> None:
-    values = compute(audio, ["it"], {"it": family})["it"]
-    assert_near(values, reference(audio.at(family.sample_rate), family).T, ROUNDING.get(type(family), 0.0))
+    values = compute_features(audio, ["it"], {"it": family})["it"]
+    assert_near(values, reference(audio.resample(family.sample_rate), family).T, ROUNDING.get(type(family), 0.0))
 
 
 def told(family: Family) -> str:
@@ -204,7 +204,7 @@ def test_a_preset_is_librosas_features_from_the_waveform_at_its_defaults(name):
         ],
     }[name]
     family = PRESETS[name].family
-    values = compute(Audio(y, 22_050), [name], {name: family})[name].T
+    values = compute_features(Audio(y, 22_050), [name], {name: family})[name].T
     assert len(values) == family.n_features == int("".join(filter(str.isdigit, name)))
     parts = np.split(values, np.cumsum([len(part) for part in expected])[:-1])
     for part, truth in zip(parts, expected, strict=True):
@@ -212,12 +212,12 @@ def test_a_preset_is_librosas_features_from_the_waveform_at_its_defaults(name):
 
 
 def rolloff_bins_apart(y: Samples, stft: Stft) -> NDArray[np.float64]:
-    values = compute(Audio(y, stft.sample_rate), ["it"], {"it": Rolloff(stft)})["it"][:, 0]
+    values = compute_features(Audio(y, stft.sample_rate), ["it"], {"it": Rolloff(stft)})["it"][:, 0]
     expected = librosa.feature.spectral_rolloff(S=spectrum(y, stft, 1), sr=stft.sample_rate)[0]
     return np.abs(values - expected) / stft.bin_hz
 
 
-@pytest.mark.parametrize("stft", [SPEECH, LIBROSA], ids=["speech", "librosa"])
+@pytest.mark.parametrize("stft", [SPEECH_STFT, LIBROSA_STFT], ids=["speech", "librosa"])
 @pytest.mark.parametrize("sound", SOUNDS)
 def test_rolloff_is_within_a_bin_of_librosas(sound, stft):
     assert rolloff_bins_apart(np.float32(SOUNDS[sound]), stft).max() <= 1.001
@@ -225,7 +225,7 @@ def test_rolloff_is_within_a_bin_of_librosas(sound, stft):
 
 def cents_apart(y: Samples, family: F0) -> NDArray[np.float64]:
     """Return how far the voiced frames are from librosa's, in hundredths of a semitone."""
-    hertz = compute(Audio(y, family.sample_rate), ["f0"], {"f0": family})["f0"][:, 0]
+    hertz = compute_features(Audio(y, family.sample_rate), ["f0"], {"f0": family})["f0"][:, 0]
     expected = librosa.yin(
         y,
         fmin=family.lowest_hz,
@@ -247,7 +247,7 @@ def test_f0_is_librosas_yin(sound):
 
 def real_clips() -> list[Audio]:
     """Return ten clips of two corpora, chosen by seed."""
-    paths = audio_below(Path(os.environ["SER_CORPORA"]))
+    paths = list_audio_files(Path(os.environ["SER_CORPORA"]))
     return [read_audio(paths[i]) for i in np.random.default_rng(0).choice(len(paths), 10, replace=False)]
 
 
@@ -259,9 +259,9 @@ def test_a_family_agrees_with_librosa_on_real_speech(family):
 
 
 @pytest.mark.corpora
-@pytest.mark.parametrize("stft", [SPEECH, LIBROSA], ids=["speech", "librosa"])
+@pytest.mark.parametrize("stft", [SPEECH_STFT, LIBROSA_STFT], ids=["speech", "librosa"])
 def test_rolloff_is_within_a_bin_of_librosas_on_real_speech(stft):
-    apart = np.concatenate([rolloff_bins_apart(audio.at(stft.sample_rate), stft) for audio in real_clips()])
+    apart = np.concatenate([rolloff_bins_apart(audio.resample(stft.sample_rate), stft) for audio in real_clips()])
     assert (apart <= 1.001).mean() >= 0.999
 
 
@@ -276,5 +276,5 @@ def test_a_spectrum_is_computed_once_for_all_families_that_name_it(monkeypatch):
     compute_spectrum = Analysis._spectrum
     monkeypatch.setattr(Analysis, "_spectrum", lambda self, stft: calls.append(stft) or compute_spectrum(self, stft))
     names = ["vector184", "frames201"]
-    compute(Audio(np.float32(NOISE), 22_050), names, {name: PRESETS[name].family for name in names})
-    assert calls == [LIBROSA]
+    compute_features(Audio(np.float32(NOISE), 22_050), names, {name: PRESETS[name].family for name in names})
+    assert calls == [LIBROSA_STFT]

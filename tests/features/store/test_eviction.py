@@ -12,9 +12,16 @@ from ser_platform.corpora.corpus_lookup import FoundCorpus
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.features.store import extraction, feature_store
-from ser_platform.features.store.eviction import GIGABYTE, collect_garbage, folders_in, limit, listing, total_size
-from ser_platform.features.store.extraction import folder_of
-from ser_platform.features.store.feature_store import StoredFamily, families_folder, prepare
+from ser_platform.features.store.eviction import (
+    GIGABYTE,
+    collect_garbage,
+    list_family_folders,
+    list_stored_families,
+    measure_store_size,
+    read_size_limit,
+)
+from ser_platform.features.store.extraction import family_folder
+from ser_platform.features.store.feature_store import StoredFamily, families_folder, prepare_features
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
@@ -30,24 +37,24 @@ sys.stdin.readline()
 
 @pytest.fixture
 def manifest(few_tones: Path) -> Manifest:
-    return FoundCorpus("ravdess", few_tones).manifest()
+    return FoundCorpus("ravdess", few_tones).read_manifest()
 
 
 @pytest.fixture(autouse=True)
 def _as_separate_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every shard is followed by a look at the limit."""
-    monkeypatch.setattr(feature_store, "INDEX_EVERY_S", 0.0)
-    monkeypatch.setattr(feature_store, "INDEX_SHARE", 1e9)
-    monkeypatch.setattr(extraction, "SHARD_CLIPS", 3)
+    monkeypatch.setattr(feature_store, "INDEX_WRITE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(feature_store, "MAX_INDEX_WRITE_SHARE", 1e9)
+    monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 3)
 
 
 def folder(name: str) -> Path:
-    return folder_of(families_folder(), name, "float32")
+    return family_folder(families_folder(), name, "float32")
 
 
 def stored() -> dict[str, int]:
     """Clips by family."""
-    return {entry.about["family"]: entry.n_clips for entry in listing(families_folder())}
+    return {entry.about["family"]: entry.n_clips for entry in list_stored_families(families_folder())}
 
 
 def some(manifest: Manifest, *rows: int) -> Manifest:
@@ -66,76 +73,76 @@ def allow(monkeypatch: pytest.MonkeyPatch, n_bytes: float) -> None:
 
 
 def test_there_is_no_limit_unless_one_is_set(monkeypatch):
-    assert limit() is None
+    assert read_size_limit() is None
     monkeypatch.setenv("SER_FEATURES_GB", "1.5")
-    assert limit() == 1_500_000_000
+    assert read_size_limit() == 1_500_000_000
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-1", "nan", "inf"])
 def test_a_limit_that_is_none_is_refused_before_anything_is_decoded(manifest, monkeypatch, text):
     monkeypatch.setenv("SER_FEATURES_GB", text)
     with pytest.raises(UserError, match="SER_FEATURES_GB must be a number of gigabytes above 0"):
-        prepare(manifest, ["rms"])
+        prepare_features(manifest, ["rms"])
     assert not families_folder().exists()
 
 
 def test_the_family_used_least_recently_goes_first(manifest, monkeypatch):
     for days, name in ((3, "log_mel"), (2, "mfcc")):
-        prepare(manifest, [name])
+        prepare_features(manifest, [name])
         set_back(name, days)
-    allow(monkeypatch, total_size(families_folder()) + 1000)
-    prepare(manifest, ["rms"])
+    allow(monkeypatch, measure_store_size(families_folder()) + 1000)
+    prepare_features(manifest, ["rms"])
     assert stored() == {"mfcc": 9, "rms": 9}
 
 
 def test_using_a_family_again_keeps_it(manifest, monkeypatch):
     for days, name in ((3, "log_mel"), (2, "mfcc")):
-        prepare(manifest, [name])
+        prepare_features(manifest, [name])
         set_back(name, days)
-    prepare(manifest, ["log_mel"])
-    allow(monkeypatch, total_size(families_folder()) + 1000)
-    prepare(manifest, ["rms"])
+    prepare_features(manifest, ["log_mel"])
+    allow(monkeypatch, measure_store_size(families_folder()) + 1000)
+    prepare_features(manifest, ["rms"])
     assert stored() == {"log_mel": 9, "rms": 9}
 
 
 def test_of_a_family_that_is_needed_the_clips_go_that_are_not(manifest, monkeypatch):
-    prepare(some(manifest, 0, 1, 2, 3, 4), ["log_mel"])
+    prepare_features(some(manifest, 0, 1, 2, 3, 4), ["log_mel"])
     set_back("log_mel", 1)
     needed = some(manifest, 4, 5, 6, 7, 8)
-    allow(monkeypatch, 1.2 * total_size(families_folder()))
-    prepared = prepare(needed, ["log_mel"]).manifest
+    allow(monkeypatch, 1.2 * measure_store_size(families_folder()))
+    prepared = prepare_features(needed, ["log_mel"]).manifest
     assert stored() == {"log_mel": 5}
-    assert total_size(families_folder()) <= limit()
+    assert measure_store_size(families_folder()) <= read_size_limit()
     assert StoredFamily("log_mel", tuple(prepared.column("audio_sha256"))).lengths.all()
 
 
 def test_what_the_command_itself_needs_is_never_removed_but_refused(manifest, monkeypatch):
-    prepare(manifest, ["rms"])
-    allow(monkeypatch, total_size(families_folder()) + 100_000)
+    prepare_features(manifest, ["rms"])
+    allow(monkeypatch, measure_store_size(families_folder()) + 100_000)
     with pytest.raises(WorkFailed, match=r"SER_FEATURES_GB allows 0.0001\d*: raise it, or ask for fewer feature sets"):
-        prepare(manifest, ["log_mel", "rms"])
+        prepare_features(manifest, ["log_mel", "rms"])
     assert stored()["rms"] == 9
     assert 0 < stored()["log_mel"] < 9, "stopped on the way"
 
 
 @pytest.mark.slow
 def test_what_another_process_has_open_stays(manifest, monkeypatch):
-    prepare(manifest, ["log_mel"])
+    prepare_features(manifest, ["log_mel"])
     set_back("log_mel", 9)
     command = [sys.executable, "-c", HOLD, str(folder("log_mel"))]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as other:
         assert other.stdout.readline() == "open\n"
-        assert collect_garbage(families_folder(), to_bytes=0) == 0
+        assert collect_garbage(families_folder(), max_bytes=0) == 0
         assert stored() == {"log_mel": 9}
         other.communicate("\n")
-    collect_garbage(families_folder(), to_bytes=0)
+    collect_garbage(families_folder(), max_bytes=0)
     assert stored() == {}
 
 
 def test_garbage_is_what_killed_runs_left_and_what_no_version_here_reads(manifest):
-    prepare(manifest, ["rms"])
+    prepare_features(manifest, ["rms"])
     left = [folder("rms") / name for name in ("torn.npy", ".torn.json.x1.json", "old.json")]
     for path in left:
         path.write_bytes(b"0" * 100)
@@ -145,33 +152,33 @@ def test_garbage_is_what_killed_runs_left_and_what_no_version_here_reads(manifes
     assert collect_garbage(families_folder(), dry_run=True) == 1300
     assert old.exists() and all(path.exists() for path in left)
     assert collect_garbage(families_folder()) == 1300
-    assert folders_in(families_folder()) == [folder("rms")]
+    assert list_family_folders(families_folder()) == [folder("rms")]
     assert not any(path.exists() for path in left)
     assert stored() == {"rms": 9}
 
 
 def test_what_nobody_used_for_days_goes_and_the_rest_stays(manifest):
-    prepare(manifest, ["log_mel", "rms"])
+    prepare_features(manifest, ["log_mel", "rms"])
     set_back("log_mel", 31)
-    before = max(entry.used_at for entry in listing(families_folder())) - 30 * 86_400
-    freed = collect_garbage(families_folder(), before=before, dry_run=True)
+    before = max(entry.accessed_at for entry in list_stored_families(families_folder())) - 30 * 86_400
+    freed = collect_garbage(families_folder(), accessed_before=before, dry_run=True)
     assert freed > 0 and stored() == {"log_mel": 9, "rms": 9}
-    assert collect_garbage(families_folder(), before=before) == freed
+    assert collect_garbage(families_folder(), accessed_before=before) == freed
     assert stored() == {"rms": 9}
 
 
 def test_clips_of_a_run_that_never_ended_can_go_like_others(manifest):
-    prepare(manifest, ["rms"])
+    prepare_features(manifest, ["rms"])
     for note in folder("rms").glob("*.use"):
         note.unlink()
-    collect_garbage(families_folder(), to_bytes=0)
+    collect_garbage(families_folder(), max_bytes=0)
     assert stored() == {}
 
 
 def test_clips_that_two_commands_used_go_with_the_later(manifest):
-    prepare(some(manifest, 0, 1), ["rms"])
+    prepare_features(some(manifest, 0, 1), ["rms"])
     set_back("rms", 5)
-    prepare(some(manifest, 1, 2), ["rms"])
-    before = max(entry.used_at for entry in listing(families_folder())) - 86_400
-    collect_garbage(families_folder(), before=before)
+    prepare_features(some(manifest, 1, 2), ["rms"])
+    before = max(entry.accessed_at for entry in list_stored_families(families_folder())) - 86_400
+    collect_garbage(families_folder(), accessed_before=before)
     assert stored() == {"rms": 2}

@@ -17,19 +17,25 @@ from ser_platform.corpora.audio.reader import read_audio
 from ser_platform.corpora.corpus_lookup import FoundCorpus
 from ser_platform.corpora.manifest import Manifest, Utterance
 from ser_platform.errors import CorpusError, UserError, WorkFailed
-from ser_platform.features.dataset import USUAL_SETS
+from ser_platform.features.dataset import DEFAULT_FEATURE_SETS
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.computation import compute, family_key
+from ser_platform.features.families.computation import compute_features, family_cache_key
 from ser_platform.features.store import extraction
-from ser_platform.features.store.extraction import Done, Job, extract, folder_of, mapper_over
-from ser_platform.features.store.feature_store import families_folder, open_family, prepare
-from ser_platform.features.store.shard import Clip
+from ser_platform.features.store.extraction import (
+    ExtractionJob,
+    ExtractionResult,
+    extract,
+    family_folder,
+    make_local_mapper,
+)
+from ser_platform.features.store.feature_store import families_folder, open_family, prepare_features
+from ser_platform.features.store.shard import StoredClip
 from ser_platform.features.views.view import FeatureView
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 
 
 def manifest_of(root: Path) -> Manifest:
-    return FoundCorpus("ravdess", root).manifest()
+    return FoundCorpus("ravdess", root).read_manifest()
 
 
 def stored_families() -> set[str]:
@@ -41,56 +47,56 @@ def hashes_of(manifest: Manifest) -> tuple[str, ...]:
 
 
 def test_each_file_is_extracted_once(few_tones):
-    assert prepare(manifest_of(few_tones), USUAL_SETS).extracted == 9
-    assert prepare(manifest_of(few_tones), USUAL_SETS).extracted == 0
+    assert prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).n_decoded == 9
+    assert prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).n_decoded == 0
 
 
 def test_an_unchanged_file_is_not_even_opened(few_tones, monkeypatch):
-    first = prepare(manifest_of(few_tones), USUAL_SETS).manifest
+    first = prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest
     monkeypatch.setattr(extraction, "read_audio", None)
-    assert prepare(manifest_of(few_tones), USUAL_SETS).manifest.table == first.table
+    assert prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest.table == first.table
 
 
 def test_only_the_file_that_was_touched_is_decoded_again(few_tones):
-    first = prepare(manifest_of(few_tones), USUAL_SETS).manifest
+    first = prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest
     touched = next(iter(first)).path
     os.utime(touched, ns=(1, 1))
-    again = prepare(manifest_of(few_tones), USUAL_SETS)
-    assert again.extracted == 1
+    again = prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS)
+    assert again.n_decoded == 1
     assert again.manifest.table == first.table
 
 
 def test_a_file_with_other_samples_gets_another_digest(few_tones, tone):
-    before = prepare(manifest_of(few_tones), USUAL_SETS).manifest
+    before = prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest
     changed = next(iter(before)).path
     soundfile.write(changed, tone(440.0, 0.7), 16_000)
-    after = prepare(manifest_of(few_tones), USUAL_SETS).manifest
+    after = prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest
     different = [a != b for a, b in zip(hashes_of(before), hashes_of(after), strict=True)]
     assert different == [True] + [False] * 8
 
 
 def test_durations_are_those_of_the_audio(few_tones):
-    for utterance in prepare(manifest_of(few_tones), USUAL_SETS).manifest:
+    for utterance in prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest:
         assert utterance.duration_s == soundfile.info(utterance.path).duration
 
 
 def test_bad_files_are_set_aside_with_their_reason(few_tones):
-    good = prepare(manifest_of(few_tones), USUAL_SETS).manifest
+    good = prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest
     bad = next(iter(good)).path
     bad.write_bytes(b"not audio at all")
-    prepared = prepare(manifest_of(few_tones), USUAL_SETS, max_bad=0.2)
-    assert [refusal.path for refusal in prepared.set_aside] == [str(bad)]
-    assert "cannot be decoded" in prepared.set_aside[0].reason
+    prepared = prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS, max_bad=0.2)
+    assert [refusal.path for refusal in prepared.unusable] == [str(bad)]
+    assert "cannot be decoded" in prepared.unusable[0].reason
     assert list(prepared.manifest.column("id")) == list(good.column("id"))[1:]
 
 
 def test_a_file_that_vanished_is_set_aside(few_tones):
     manifest = manifest_of(few_tones)
-    prepare(manifest, USUAL_SETS)
+    prepare_features(manifest, DEFAULT_FEATURE_SETS)
     gone = next(iter(manifest)).path
     gone.unlink()
-    prepared = prepare(manifest, USUAL_SETS, max_bad=0.2)
-    assert [refusal.reason for refusal in prepared.set_aside] == ["no such file"]
+    prepared = prepare_features(manifest, DEFAULT_FEATURE_SETS, max_bad=0.2)
+    assert [refusal.reason for refusal in prepared.unusable] == ["no such file"]
 
 
 def test_more_bad_files_than_allowed_are_refused_by_name(few_tones):
@@ -98,7 +104,7 @@ def test_more_bad_files_than_allowed_are_refused_by_name(few_tones):
     for path in bad:
         path.write_bytes(b"")
     with pytest.raises(CorpusError, match="2 of 9 files") as refusal:
-        prepare(manifest_of(few_tones), USUAL_SETS, max_bad=0.2)
+        prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS, max_bad=0.2)
     assert str(bad[0]) in str(refusal.value) and str(bad[1]) in str(refusal.value)
 
 
@@ -107,22 +113,22 @@ def test_refused_work_is_not_lost(few_tones):
     whole = bad.read_bytes()
     bad.write_bytes(b"")
     with pytest.raises(CorpusError, match="1 of 9 files"):
-        prepare(manifest_of(few_tones), USUAL_SETS)
+        prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS)
     bad.write_bytes(whole)
-    assert prepare(manifest_of(few_tones), USUAL_SETS).extracted == 1
+    assert prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).n_decoded == 1
 
 
 def test_progress_ends_at_what_there_was_to_do(few_tones):
     told = []
-    prepare(manifest_of(few_tones), USUAL_SETS, progress=lambda done, of: told.append((done, of)))
+    prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS, progress=lambda done, of: told.append((done, of)))
     assert told == [(9, 9)]
 
 
-@pytest.mark.parametrize("name", USUAL_SETS)
+@pytest.mark.parametrize("name", DEFAULT_FEATURE_SETS)
 def test_what_is_stored_is_what_was_computed(name, tones):
     family = open_family(name, hashes_of(tones))
     for number, utterance in list(enumerate(tones))[::5]:
-        computed = compute(read_audio(utterance.path), [name], FAMILIES)[name]
+        computed = compute_features(read_audio(utterance.path), [name], FAMILIES)[name]
         np.testing.assert_array_equal(family.clip(number), computed)
         assert family.lengths[number] == len(computed)
 
@@ -140,8 +146,8 @@ def test_another_view_extracts_nothing_even_without_the_audio(tones, tone_corpus
     try:
         widths = []
         for sets, n_mfcc, seconds in [(("log_mel",), 20, 0.5), (("mfcc",), 13, 0.5), (("mfcc", "rms"), 40, 1.0)]:
-            features = ViewedFeatures(FeatureView(sets, n_mfcc, seconds, "centre"), hashes_of(tones))
-            normaliser = features.normaliser(np.arange(10))
+            features = StoredViewedClips(FeatureView(sets, n_mfcc, seconds, "centre"), hashes_of(tones))
+            normaliser = features.fit_normaliser(np.arange(10))
             widths.append(features.batch(np.arange(4), normaliser)[0].shape[1:])
     finally:
         shutil.move(moved, tone_corpus)
@@ -150,26 +156,28 @@ def test_another_view_extracts_nothing_even_without_the_audio(tones, tone_corpus
 
 
 def test_only_the_families_asked_for_are_stored(few_tones):
-    manifest = prepare(manifest_of(few_tones), ["zcr", "rms"]).manifest
+    manifest = prepare_features(manifest_of(few_tones), ["zcr", "rms"]).manifest
     assert stored_families() == {"rms", "zcr"}
     with pytest.raises(WorkFailed, match="9 clips have no stored log_mel"):
         open_family("log_mel", hashes_of(manifest))
 
 
 def test_a_family_that_is_stored_is_not_computed_again_beside_another(few_tones, monkeypatch):
-    prepare(manifest_of(few_tones), ["rms"])
+    prepare_features(manifest_of(few_tones), ["rms"])
     computed = []
     monkeypatch.setattr(
-        extraction, "compute", lambda audio, names, families: computed.extend(names) or compute(audio, names, families)
+        extraction,
+        "compute",
+        lambda audio, names, families: computed.extend(names) or compute_features(audio, names, families),
     )
-    assert prepare(manifest_of(few_tones), ["rms", "zcr"]).extracted == 9
+    assert prepare_features(manifest_of(few_tones), ["rms", "zcr"]).n_decoded == 9
     assert computed == ["zcr"] * 9
 
 
 def test_a_clip_is_decoded_once_for_all_its_families(few_tones, monkeypatch):
     read = []
     monkeypatch.setattr(extraction, "read_audio", lambda path, *part: read.append(path) or read_audio(path, *part))
-    prepare(manifest_of(few_tones), USUAL_SETS)
+    prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS)
     assert len(read) == 9
 
 
@@ -178,16 +186,18 @@ def test_the_same_audio_under_two_names_is_computed_once(few_tones, monkeypatch)
     shutil.copy(first, second)
     computed = []
     monkeypatch.setattr(
-        extraction, "compute", lambda audio, names, families: computed.extend(names) or compute(audio, names, families)
+        extraction,
+        "compute",
+        lambda audio, names, families: computed.extend(names) or compute_features(audio, names, families),
     )
-    prepare(manifest_of(few_tones), ["rms"])
+    prepare_features(manifest_of(few_tones), ["rms"])
     assert computed == ["rms"] * 8
 
 
 def test_a_family_is_one_memory_mapped_file(few_tones, monkeypatch):
-    monkeypatch.setattr(extraction, "SHARD_CLIPS", 2)
-    manifest = prepare(manifest_of(few_tones), ["log_mel"]).manifest
-    folder = folder_of(families_folder(), "log_mel", "float32")
+    monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 2)
+    manifest = prepare_features(manifest_of(few_tones), ["log_mel"]).manifest
+    folder = family_folder(families_folder(), "log_mel", "float32")
     (record,) = folder.glob("*.json")
     data = np.load(record.with_suffix(".npy"), mmap_mode="r")
     family = open_family("log_mel", hashes_of(manifest))
@@ -203,13 +213,13 @@ def test_a_little_that_is_new_is_not_worth_rewriting_much(few_tones, tones, monk
         path = few_tones / f"{speaker}.wav"
         soundfile.write(path, np.full(16_000, 0.1 + number / 10), 16_000)
         manifest = Manifest.from_utterances([Utterance(speaker, path, "made", f"made-{speaker}", "neutral")])
-        prepare(manifest, ["rms"])
-    assert len(list(folder_of(families_folder(), "rms", "float32").glob("*.json"))) == 3
+        prepare_features(manifest, ["rms"])
+    assert len(list(family_folder(families_folder(), "rms", "float32").glob("*.json"))) == 3
 
 
 def test_half_precision_is_stored_apart_and_close(few_tones):
-    manifest = prepare(manifest_of(few_tones), ["log_mel"]).manifest
-    prepare(manifest, ["log_mel"], dtype="float16")
+    manifest = prepare_features(manifest_of(few_tones), ["log_mel"]).manifest
+    prepare_features(manifest, ["log_mel"], dtype="float16")
     single, half = (open_family("log_mel", hashes_of(manifest), dtype) for dtype in ("float32", "float16"))
     assert half.clip(3).dtype == np.float16
     np.testing.assert_allclose(half.clip(3), single.clip(3), rtol=1e-3, atol=1e-2)
@@ -218,14 +228,14 @@ def test_half_precision_is_stored_apart_and_close(few_tones):
 
 def test_numbers_that_do_not_fit_half_precision_are_refused():
     with pytest.raises(WorkFailed, match="features up to 7e\\+04 do not fit float16; store them as float32"):
-        Clip.of(b"", np.array([[7e4]], dtype=np.float32), "float16")
+        StoredClip.from_features(b"", np.array([[7e4]], dtype=np.float32), "float16")
 
 
 def test_an_unknown_family_or_dtype_is_refused_with_the_valid_ones(few_tones):
     with pytest.raises(UserError, match="'logmel'; choose from: .*log_mel"):
-        prepare(manifest_of(few_tones), ["logmel"])
+        prepare_features(manifest_of(few_tones), ["logmel"])
     with pytest.raises(UserError, match="'int8'; choose from: float32, float16"):
-        prepare(manifest_of(few_tones), ["rms"], dtype="int8")
+        prepare_features(manifest_of(few_tones), ["rms"], dtype="int8")
 
 
 def test_a_family_of_one_row_a_clip_is_stored(few_tones, monkeypatch):
@@ -239,21 +249,21 @@ def test_a_family_of_one_row_a_clip_is_stored(few_tones, monkeypatch):
             return torch.full((1, 1), 3.0)
 
     monkeypatch.setitem(FAMILIES, "peak", Peak())
-    manifest = prepare(manifest_of(few_tones), ["peak"]).manifest
+    manifest = prepare_features(manifest_of(few_tones), ["peak"]).manifest
     family = open_family("peak", hashes_of(manifest))
     assert family.lengths.tolist() == [1] * 9
     np.testing.assert_array_equal(family.sums, np.full((9, 2, 1), [[3.0], [9.0]]))
 
 
 def test_a_mapper_may_run_the_jobs_in_any_order(few_tones, monkeypatch):
-    monkeypatch.setattr(extraction, "SHARD_CLIPS", 2)
-    sent: list[Job] = []
+    monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 2)
+    sent: list[ExtractionJob] = []
 
-    def backwards(jobs: Sequence[Job]) -> Iterator[Done]:
+    def backwards(jobs: Sequence[ExtractionJob]) -> Iterator[ExtractionResult]:
         sent.extend(jobs)
         return (extract(job) for job in reversed(jobs))
 
-    prepared = prepare(manifest_of(few_tones), ["rms"], mapper=backwards)
+    prepared = prepare_features(manifest_of(few_tones), ["rms"], mapper=backwards)
     assert [len(job.clips) for job in sent] == [2, 2, 2, 2, 1]
     for utterance in prepared.manifest:
         assert utterance.audio_sha256 == read_audio(utterance.path).sha256
@@ -261,38 +271,40 @@ def test_a_mapper_may_run_the_jobs_in_any_order(few_tones, monkeypatch):
 
 @pytest.mark.slow
 def test_several_processes_store_what_one_stores(few_tones, tmp_path, monkeypatch):
-    alone = prepare(manifest_of(few_tones), ["log_mel"])
+    alone = prepare_features(manifest_of(few_tones), ["log_mel"])
     features = [open_family("log_mel", hashes_of(alone.manifest)).clip(n).copy() for n in range(9)]
     monkeypatch.setenv("SER_HOME", str(tmp_path / "other-home"))
-    monkeypatch.setattr(extraction, "SHARD_CLIPS", 3)
+    monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 3)
     open_family.cache_clear()
     (few_tones / "Actor_01" / "03-01-01-01-09-01-01.wav").write_bytes(b"no audio")
-    together = prepare(manifest_of(few_tones), ["log_mel"], max_bad=0.2, mapper=mapper_over(2))
+    together = prepare_features(manifest_of(few_tones), ["log_mel"], max_bad=0.2, mapper=make_local_mapper(2))
     assert list(together.manifest) == list(alone.manifest)
-    assert [Path(bad.path).stem for bad in together.set_aside] == ["03-01-01-01-09-01-01"]
+    assert [Path(bad.path).stem for bad in together.unusable] == ["03-01-01-01-09-01-01"]
     for number, values in enumerate(features):
         np.testing.assert_array_equal(open_family("log_mel", hashes_of(together.manifest)).clip(number), values)
 
 
 @pytest.mark.slow
 def test_processes_are_started_once_they_pay(few_tones, monkeypatch):
-    monkeypatch.setattr(extraction, "SHARD_CLIPS", 2)
+    monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 2)
     monkeypatch.setattr(extraction, "slots", lambda: 2)
     helped = []
-    in_processes = extraction._in_processes
-    monkeypatch.setattr(extraction, "_in_processes", lambda jobs, n: helped.append(len(jobs)) or in_processes(jobs, n))
-    assert prepare(manifest_of(few_tones), ["rms"]).extracted == 9
+    in_processes = extraction._map_in_processes
+    monkeypatch.setattr(
+        extraction, "_map_in_processes", lambda jobs, n: helped.append(len(jobs)) or in_processes(jobs, n)
+    )
+    assert prepare_features(manifest_of(few_tones), ["rms"]).n_decoded == 9
     assert helped == []
     monkeypatch.setattr(extraction, "POOL_STARTS_S", 0.0)
-    assert prepare(manifest_of(few_tones), ["zcr"]).extracted == 9
+    assert prepare_features(manifest_of(few_tones), ["zcr"]).n_decoded == 9
     assert helped == [4]
 
 
 def test_other_choices_of_clips_from_a_folder_are_known(few_tones):
     manifest = manifest_of(few_tones)
-    assert prepare(manifest.take(np.array([0, 3, 5])), USUAL_SETS).extracted == 3
-    assert prepare(manifest, USUAL_SETS).extracted == 6
-    assert prepare(manifest.take(np.array([8, 1])), USUAL_SETS).extracted == 0
+    assert prepare_features(manifest.take(np.array([0, 3, 5])), DEFAULT_FEATURE_SETS).n_decoded == 3
+    assert prepare_features(manifest, DEFAULT_FEATURE_SETS).n_decoded == 6
+    assert prepare_features(manifest.take(np.array([8, 1])), DEFAULT_FEATURE_SETS).n_decoded == 0
 
 
 def test_segments_of_one_file_are_clips_of_their_own(tmp_path, tone):
@@ -301,7 +313,7 @@ def test_segments_of_one_file_are_clips_of_their_own(tmp_path, tone):
     manifest = Manifest.from_utterances(
         Utterance(f"part-{n}", path, "made", "made-1", "neutral", start_s=float(n), end_s=n + 1.0) for n in range(2)
     )
-    prepared = prepare(manifest, USUAL_SETS).manifest
+    prepared = prepare_features(manifest, DEFAULT_FEATURE_SETS).manifest
     assert list(prepared.column("duration_s")) == [1.0, 1.0]
     zcr = open_family("zcr", hashes_of(prepared))
     assert np.median(zcr.clip(0)) < np.median(zcr.clip(1))
@@ -310,22 +322,22 @@ def test_segments_of_one_file_are_clips_of_their_own(tmp_path, tone):
 def test_the_address_of_a_family_changes_with_its_fields_and_its_version(monkeypatch):
     from ser_platform.features.families.computation import LogMel
 
-    key = family_key("log_mel", LogMel())
-    assert family_key("log_mel", LogMel()) == key
-    assert family_key("log_mel", LogMel(n_mels=40)) != key
+    key = family_cache_key("log_mel", LogMel())
+    assert family_cache_key("log_mel", LogMel()) == key
+    assert family_cache_key("log_mel", LogMel(n_mels=40)) != key
     monkeypatch.setattr(LogMel, "version", LogMel.version + 1)
-    assert family_key("log_mel", LogMel()) != key
+    assert family_cache_key("log_mel", LogMel()) != key
 
 
 def test_the_index_is_plain_json(few_tones):
-    prepare(manifest_of(few_tones), USUAL_SETS)
+    prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS)
     (index,) = (families_folder().parent / "index").glob("*.json")
     assert len(json.loads(index.read_text())) == 9
 
 
 def test_a_damaged_index_is_decoded_again(few_tones, tmp_path):
-    manifest = FoundCorpus("ravdess", few_tones).manifest()
-    prepare(manifest, USUAL_SETS)
+    manifest = FoundCorpus("ravdess", few_tones).read_manifest()
+    prepare_features(manifest, DEFAULT_FEATURE_SETS)
     for path in (tmp_path / "ser-home" / "index").glob("*.json"):
         path.write_text('{"half')
-    assert prepare(manifest, USUAL_SETS).extracted == 9
+    assert prepare_features(manifest, DEFAULT_FEATURE_SETS).n_decoded == 9

@@ -19,10 +19,16 @@ from ser_platform.corpora.corpus_lookup import FoundCorpus
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.errors import WorkFailed
 from ser_platform.features.store import extraction, feature_store, merging, shard
-from ser_platform.features.store.extraction import folder_of
-from ser_platform.features.store.feature_store import StoredFamily, families_folder, open_family, prepare, verify
-from ser_platform.features.store.locks import in_use
-from ser_platform.features.store.merging import put_together
+from ser_platform.features.store.extraction import family_folder
+from ser_platform.features.store.feature_store import (
+    StoredFamily,
+    families_folder,
+    open_family,
+    prepare_features,
+    verify_store,
+)
+from ser_platform.features.store.locks import is_in_use
+from ser_platform.features.store.merging import merge_shards
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("log_mel", "rms")
@@ -45,7 +51,7 @@ if __name__ == "__main__":
 
 
 def manifest_of(root: Path) -> Manifest:
-    return FoundCorpus("ravdess", root).manifest()
+    return FoundCorpus("ravdess", root).read_manifest()
 
 
 def hashes_of(manifest: Manifest) -> tuple[str, ...]:
@@ -53,7 +59,7 @@ def hashes_of(manifest: Manifest) -> tuple[str, ...]:
 
 
 def folder(name: str) -> Path:
-    return folder_of(families_folder(), name, "float32")
+    return family_folder(families_folder(), name, "float32")
 
 
 def data_of(name: str) -> list[Path]:
@@ -77,7 +83,7 @@ def flip(path: Path, *, quietly: bool = False) -> None:
 
 @pytest.fixture
 def prepared(few_tones: Path) -> Manifest:
-    return prepare(manifest_of(few_tones), NAMES).manifest
+    return prepare_features(manifest_of(few_tones), NAMES).manifest
 
 
 @contextlib.contextmanager
@@ -110,7 +116,7 @@ def test_a_changed_cut_or_missing_file_is_extracted_again(prepared, few_tones, s
     spoil(data_of("log_mel")[0])
     with pytest.raises(WorkFailed, match="9 clips have no stored log_mel .*run the command again"):
         StoredFamily("log_mel", hashes_of(prepared))
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
     for values, again in zip(before, features_of(prepared), strict=True):
         np.testing.assert_array_equal(values, again)
 
@@ -121,25 +127,25 @@ def test_a_byte_that_the_disk_changed_quietly_reaches_nobody(prepared, few_tones
     family = StoredFamily("log_mel", hashes_of(prepared))
     with pytest.raises(WorkFailed, match="1 stored feature files were damaged .* run the command again"):
         [family.clip(number) for number in range(9)]
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
     for values, again in zip(before, features_of(prepared), strict=True):
         np.testing.assert_array_equal(values, again)
 
 
 def test_verify_reads_everything_and_drops_what_was_altered(prepared, few_tones):
-    assert verify(NAMES) > 0
+    assert verify_store(NAMES) > 0
     flip(data_of("rms")[0], quietly=True)
     with pytest.raises(WorkFailed, match="damaged"):
-        verify(NAMES)
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
-    verify(NAMES)
+        verify_store(NAMES)
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
+    verify_store(NAMES)
 
 
 @pytest.mark.parametrize("spoil", [flip, Path.unlink])
 def test_damaged_sums_are_extracted_again(prepared, few_tones, spoil):
     (index,) = folder("rms").glob("*.clips.npy")
     spoil(index)
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
 
 
 @pytest.mark.parametrize(
@@ -148,20 +154,20 @@ def test_damaged_sums_are_extracted_again(prepared, few_tones, spoil):
 def test_a_record_that_cannot_be_read_is_extracted_again(prepared, few_tones, content):
     (record,) = folder("rms").glob("*.json")
     record.write_text(content)
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
 
 
 def test_a_record_with_another_number_in_it_is_not_believed(prepared, few_tones):
     (record,) = folder("log_mel").glob("*.json")
     record.write_text(record.read_text().replace('"n_features": 64', '"n_features": 32'))
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
 
 
 def test_a_store_of_another_format_is_extracted_again(prepared, few_tones, monkeypatch):
-    monkeypatch.setattr(shard, "FORMAT", shard.FORMAT + 1)
+    monkeypatch.setattr(shard, "FORMAT_VERSION", shard.FORMAT_VERSION + 1)
     with pytest.raises(WorkFailed, match="9 clips have no stored rms"):
         StoredFamily("rms", hashes_of(prepared))
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
     assert len(list(folder("rms").glob("*.json"))) == 1, "the old one is gone"
 
 
@@ -189,7 +195,7 @@ def test_data_without_a_record_are_none_and_go(prepared, few_tones):
     """The JSON is written last; a kill before leaves data that nobody reads."""
     torn = folder("rms") / "torn.npy"
     np.save(torn, np.zeros((3, 1), np.float32))
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 0
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 0
     assert not torn.exists()
 
 
@@ -204,9 +210,9 @@ def test_a_kill_between_two_families_costs_the_second(few_tones, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(extraction, "write_part", killed_after_one)
         with pytest.raises(KeyboardInterrupt):
-            prepare(manifest_of(few_tones), NAMES)
+            prepare_features(manifest_of(few_tones), NAMES)
     monkeypatch.setattr(extraction, "compute", computing := _Names(extraction.compute))
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 9
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
     assert computing.names == {"rms"}
 
 
@@ -220,9 +226,9 @@ class _Names:
 
 
 def test_a_kill_costs_one_shard(few_tones, monkeypatch):
-    monkeypatch.setattr(extraction, "SHARD_CLIPS", 4)
-    monkeypatch.setattr(feature_store, "INDEX_EVERY_S", 0.0)
-    monkeypatch.setattr(feature_store, "INDEX_SHARE", 1e9)  # written after each shard
+    monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 4)
+    monkeypatch.setattr(feature_store, "INDEX_WRITE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(feature_store, "MAX_INDEX_WRITE_SHARE", 1e9)  # written after each shard
     extract, calls = extraction.extract, []
 
     def killed_in_the_third(job):
@@ -233,20 +239,20 @@ def test_a_kill_costs_one_shard(few_tones, monkeypatch):
 
     monkeypatch.setattr(extraction, "extract", killed_in_the_third)
     with pytest.raises(KeyboardInterrupt):
-        prepare(manifest_of(few_tones), NAMES)
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 1
+        prepare_features(manifest_of(few_tones), NAMES)
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 1
 
 
 @pytest.mark.parametrize("moment", ["write_part", "_remove"])
 def test_a_kill_while_parts_are_put_together_loses_nothing(prepared, few_tones, tmp_path, monkeypatch, moment):
     before = features_of(prepared)
     monkeypatch.setenv("SER_HOME", str(tmp_path / "killed"))
-    monkeypatch.setattr(extraction, "SHARD_CLIPS", 2)
+    monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 2)
     with monkeypatch.context() as patch:
         patch.setattr(merging, moment, _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            prepare(manifest_of(few_tones), NAMES)
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 0
+            prepare_features(manifest_of(few_tones), NAMES)
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 0
     assert len(data_of("log_mel")) == 1
     for values, again in zip(before, features_of(prepared), strict=True):
         np.testing.assert_array_equal(values, again)
@@ -265,7 +271,7 @@ def test_kill_9_during_extraction_and_again_gives_the_same_bits(prepared, few_to
         process.send_signal(signal.SIGKILL)
     monkeypatch.setenv("SER_HOME", str(home))
     assert len(data_of("log_mel")) >= 4
-    again = prepare(manifest_of(few_tones), NAMES).manifest
+    again = prepare_features(manifest_of(few_tones), NAMES).manifest
     assert len(data_of("log_mel")) == 1
     for values, other in zip(before, features_of(again), strict=True):
         np.testing.assert_array_equal(values, other)
@@ -292,7 +298,7 @@ def test_kill_9_while_parts_are_put_together_and_again_gives_the_same_bits(
     with preparing(few_tones, home, DIES + moment) as process:
         assert process.wait(60) == -signal.SIGKILL
     monkeypatch.setenv("SER_HOME", str(home))
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 0
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 0
     assert len(data_of("log_mel")) == len(data_of("rms")) == 1
     for values, other in zip(before, features_of(prepared), strict=True):
         np.testing.assert_array_equal(values, other)
@@ -308,7 +314,7 @@ def test_two_processes_that_extract_at_once_end_with_one_whole_store(prepared, f
         told = [process.communicate("go\n")[0] for process in (first, second)]
     assert float(told[0]) == float(told[1]) != 0
     monkeypatch.setenv("SER_HOME", str(home))
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 0
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 0
     assert len(data_of("log_mel")) == len(data_of("rms")) == 1
     for values, other in zip(before, features_of(prepared), strict=True):
         np.testing.assert_array_equal(values, other)
@@ -319,16 +325,18 @@ def test_who_has_a_family_open_goes_on_reading_while_it_is_put_together_anew(few
     monkeypatch.setenv("SER_HOME", str(tmp_path / "shared"))
     with preparing(few_tones, tmp_path / "shared") as reader:
         wait_for(reader, "open")
-        assert in_use(folder("log_mel"))
+        assert is_in_use(folder("log_mel"))
         (old,) = data_of("log_mel")
-        total = sum(float(values.sum()) for values in features_of(prepare(manifest_of(few_tones), NAMES).manifest)[:9])
-        drop = {bytes.fromhex(hashes_of(prepare(manifest_of(few_tones), NAMES).manifest)[0])}
-        put_together(folder("log_mel"), drop)
+        total = sum(
+            float(values.sum()) for values in features_of(prepare_features(manifest_of(few_tones), NAMES).manifest)[:9]
+        )
+        drop = {bytes.fromhex(hashes_of(prepare_features(manifest_of(few_tones), NAMES).manifest)[0])}
+        merge_shards(folder("log_mel"), drop)
         assert old.exists(), "another process reads it"
         assert len(data_of("log_mel")) == 2
         assert float(reader.communicate("go\n")[0]) == pytest.approx(total)
-    assert not in_use(folder("log_mel")), "a lease ends with its process"
-    put_together(folder("log_mel"))
+    assert not is_in_use(folder("log_mel")), "a lease ends with its process"
+    merge_shards(folder("log_mel"))
     assert data_of("log_mel") == [old]
 
 
@@ -376,7 +384,7 @@ def _runs(pid: int) -> bool:
 def test_a_full_disk_is_told_in_one_line_and_leaves_nothing_half(prepared, few_tones, tmp_path, monkeypatch):
     before = features_of(prepared)
     monkeypatch.setenv("SER_HOME", str(tmp_path / "full"))
-    monkeypatch.setattr(extraction, "SHARD_CLIPS", 3)
+    monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 3)
     write, calls = shard._write_array, []
 
     def full_after_seven(path, *more):
@@ -392,25 +400,25 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing_half(prepared, few_t
         with pytest.raises(
             WorkFailed, match=r"no space left for features in .*full/features: 6 clips still need about"
         ):
-            prepare(manifest_of(few_tones), NAMES)
+            prepare_features(manifest_of(few_tones), NAMES)
     assert not calls[-1].exists()
-    assert prepare(manifest_of(few_tones), NAMES).extracted == 6
+    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 6
     for values, again in zip(before, features_of(prepared), strict=True):
         np.testing.assert_array_equal(values, again)
 
 
 def test_without_room_to_put_parts_together_they_stay_as_they_are(few_tones, monkeypatch):
-    monkeypatch.setattr(extraction, "SHARD_CLIPS", 3)
+    monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 3)
 
     def full(folder, about, clips):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(merging, "write_part", full)
-        manifest = prepare(manifest_of(few_tones), NAMES).manifest
+        manifest = prepare_features(manifest_of(few_tones), NAMES).manifest
     assert len(data_of("rms")) == 3
     several = features_of(manifest)
-    assert prepare(manifest, NAMES).extracted == 0
+    assert prepare_features(manifest, NAMES).n_decoded == 0
     assert len(data_of("rms")) == 1
     for values, again in zip(several, features_of(manifest), strict=True):
         np.testing.assert_array_equal(values, again)
@@ -419,7 +427,7 @@ def test_without_room_to_put_parts_together_they_stay_as_they_are(few_tones, mon
 def test_the_record_tells_format_family_and_parameters(prepared):
     (path,) = folder("log_mel").glob("*.json")
     record = json.loads(path.read_text())["record"]
-    assert record["format"] == shard.FORMAT
+    assert record["format"] == shard.FORMAT_VERSION
     assert record["about"]["family"] == "log_mel"
     assert record["about"]["parameters"]["n_mels"] == 64
     assert (record["dtype"], record["n_clips"]) == ("float32", 9)

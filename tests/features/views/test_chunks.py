@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from ser_platform.features.views.chunks import Chunks, averaged_logits, mean_by_clip
+from ser_platform.features.views.chunks import Chunks, average_logits, mean_by_clip
 
 
 def begins(size: int, hop: int, *lengths: int) -> list[list[int]]:
-    clip_of, first = Chunks(size, hop).places(torch.tensor(lengths))
+    clip_of, first = Chunks(size, hop).locate_windows(torch.tensor(lengths))
     return [first[clip_of == clip].tolist() for clip in range(len(lengths))]
 
 
@@ -20,7 +20,7 @@ def test_every_frame_is_in_a_chunk(size, hop):
     for length in range(1, 30):
         (starts,) = begins(size, hop, length)
         assert {frame for start in starts for frame in range(start, start + size)} >= set(range(length))
-        assert len(starts) == Chunks(size, hop).counts(torch.tensor([length]))[0]
+        assert len(starts) == Chunks(size, hop).count_windows(torch.tensor([length]))[0]
 
 
 def test_a_chunk_holds_its_frames_and_zeros_behind_a_short_clip():
@@ -51,12 +51,12 @@ def model(features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 def test_logits_of_a_clip_are_the_mean_over_its_chunks():
     features, lengths = torch.ones(2, 6, 1), torch.tensor([6, 6])
     features[1] = 2
-    assert averaged_logits(model, features, lengths, None).tolist() == [[6, 6], [12, 6]]
-    assert averaged_logits(model, features, lengths, Chunks(4, 2)).tolist() == [[4, 4], [8, 4]]
+    assert average_logits(model, features, lengths, None).tolist() == [[6, 6], [12, 6]]
+    assert average_logits(model, features, lengths, Chunks(4, 2)).tolist() == [[4, 4], [8, 4]]
 
 
 def test_the_mean_over_chunks_can_be_trained_through():
     features = torch.ones(2, 6, 1, requires_grad=True)
-    averaged_logits(model, features, torch.tensor([6, 3]), Chunks(4, 4)).sum().backward()
+    average_logits(model, features, torch.tensor([6, 3]), Chunks(4, 4)).sum().backward()
     assert features.grad is not None
     assert features.grad[0, :, 0].tolist() == [0.5, 0.5, 1, 1, 0.5, 0.5]

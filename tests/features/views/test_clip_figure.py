@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 
 from ser_platform.corpora.audio.reader import Audio
-from ser_platform.features.views.clip_figure import MEL_TICKS, ShownClip, _mel, clip_figure
+from ser_platform.features.views.clip_figure import MEL_TICKS, AnalysedClip, _mel, draw_clip
 
 
 @pytest.fixture
-def voiced(tone) -> ShownClip:
+def voiced(tone) -> AnalysedClip:
     """A second of 200 Hz between two half seconds of nothing."""
     quiet = np.zeros(8000, np.float32)
-    return ShownClip.of(Audio(np.concatenate([quiet, tone(200.0, 1.0, level=1.0), quiet]), 16_000))
+    return AnalysedClip.from_audio(Audio(np.concatenate([quiet, tone(200.0, 1.0, level=1.0), quiet]), 16_000))
 
 
 def test_duration_and_rate_are_the_files_own(tone):
-    facts = ShownClip.of(Audio(tone(200.0, 0.5, sample_rate=44_100), 44_100)).facts
+    facts = AnalysedClip.from_audio(Audio(tone(200.0, 0.5, sample_rate=44_100), 44_100)).facts
     assert facts.seconds == 0.5
     assert facts.sample_rate == 44_100
 
 
 def test_a_sine_that_reaches_full_scale_has_minus_three_decibels(tone):
-    facts = ShownClip.of(Audio(tone(200.0, 1.0, level=1.0), 16_000)).facts
+    facts = AnalysedClip.from_audio(Audio(tone(200.0, 1.0, level=1.0), 16_000)).facts
     assert facts.level_dbfs == pytest.approx(20 * math.log10(1 / math.sqrt(2)), abs=0.01)
 
 
@@ -39,22 +39,22 @@ def test_the_mean_f0_is_that_of_the_voice(voiced):
 
 def test_noise_has_no_voice(tmp_path):
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    clip = ShownClip.of(Audio(noise, 16_000))
+    clip = AnalysedClip.from_audio(Audio(noise, 16_000))
     assert clip.facts.mean_f0_hz is None
     assert "no voice found" in str(clip.facts)
-    clip_figure(clip, "noise", tmp_path / "noise.png")
+    draw_clip(clip, "noise", tmp_path / "noise.png")
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.5, 3.0])
 def test_a_clip_of_any_length_is_drawn(seconds, tone, tmp_path):
     path = tmp_path / "new" / "clip.png"
-    clip_figure(ShownClip.of(Audio(tone(200.0, seconds), 16_000)), "a tone", path)
+    draw_clip(AnalysedClip.from_audio(Audio(tone(200.0, seconds), 16_000)), "a tone", path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_tone_lies_in_the_band_that_is_written_beside_it(tone):
     for hertz in MEL_TICKS:
-        log_mel = ShownClip.of(Audio(tone(float(hertz), 0.5), 16_000)).features["log_mel"]
+        log_mel = AnalysedClip.from_audio(Audio(tone(float(hertz), 0.5), 16_000)).features["log_mel"]
         place = _mel(hertz) / (_mel(8000) / 65) - 1
         assert abs(int(log_mel[10:40].mean(axis=0).argmax()) - place) <= 1
 
@@ -69,5 +69,5 @@ def test_real_speech_has_a_voice_of_human_pitch():
     paths: list[Path] = sorted((folder / "emodb").rglob("*.wav"))[:3]
     assert paths
     for path in paths:
-        mean_f0_hz = ShownClip.of(read_audio(path)).facts.mean_f0_hz
+        mean_f0_hz = AnalysedClip.from_audio(read_audio(path)).facts.mean_f0_hz
         assert mean_f0_hz is not None and 70 < mean_f0_hz < 500

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ser_platform.features.views.normaliser import NORMALISATIONS, STD_FLOOR, Normaliser, protocol_note
+from ser_platform.features.views.normaliser import NORMALISATIONS, STD_FLOOR, Normaliser, make_protocol_note
 from ser_platform.settings import SETTINGS
 
 
@@ -37,15 +37,15 @@ def test_groups_fitted_at_once_are_groups_fitted_alone():
 
 def test_columns_of_several_stand_side_by_side():
     frames = np.random.default_rng(0).normal(size=(50, 3))
-    joined = Normaliser.side_by_side([fitted(frames[:, :1]), fitted(frames[:, 1:])])
+    joined = Normaliser.concatenate([fitted(frames[:, :1]), fitted(frames[:, 1:])])
     np.testing.assert_array_equal(joined.mean, fitted(frames).mean)
     np.testing.assert_array_equal(joined.std, fitted(frames).std)
 
 
 @pytest.mark.parametrize("normalise", NORMALISATIONS)
 def test_only_what_knows_the_test_speakers_clips_is_told_on_the_protocol(normalise):
-    assert (protocol_note(normalise) is None) == (normalise != "speaker")
-    assert "per-speaker" in (protocol_note("speaker") or "")
+    assert (make_protocol_note(normalise) is None) == (normalise != "speaker")
+    assert "per-speaker" in (make_protocol_note("speaker") or "")
 
 
 def test_every_normalisation_is_a_setting():

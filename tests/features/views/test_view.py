@@ -22,9 +22,9 @@ def view(*sets: str, **changes: object) -> FeatureView:
 
 def begins(seen: FeatureView, epoch: int | None = None, seed: int = 0) -> list[int]:
     """Return the first frame that is kept of clips of `N_FRAMES` frames."""
-    first, part = seen.part(N_FRAMES, None)
+    first, part = seen.locate_part(N_FRAMES, None)
     room = part - np.minimum(part, seen.max_frames)
-    return (first + seen.offsets(room, np.arange(3), seed, epoch)).tolist()
+    return (first + seen.choose_crop_offsets(room, np.arange(3), seed, epoch)).tolist()
 
 
 def test_a_view_is_as_wide_as_its_sets():
@@ -49,36 +49,39 @@ def test_a_random_crop_follows_from_seed_epoch_and_clip():
     drawn = view(crop="random")
     assert begins(drawn, epoch=3, seed=5) == begins(drawn, epoch=3, seed=5)
     assert len({tuple(begins(drawn, epoch=epoch, seed=seed)) for epoch in range(10) for seed in range(10)}) > 90
-    alone = drawn.offsets(np.array([200]), np.array([2]), seed=5, epoch=3)
+    alone = drawn.choose_crop_offsets(np.array([200]), np.array([2]), seed=5, epoch=3)
     assert begins(drawn, epoch=3, seed=5)[2] == alone[0]
 
 
 def test_random_crops_begin_everywhere_equally_often():
-    starts = [view(crop="random").offsets(np.array([9]), np.array([clip]), 0, 1)[0] for clip in range(5000)]
+    starts = [view(crop="random").choose_crop_offsets(np.array([9]), np.array([clip]), 0, 1)[0] for clip in range(5000)]
     counts = np.bincount(starts, minlength=10)
     assert len(counts) == 10
     assert counts.min() > 400 and counts.max() < 600
 
 
 def test_the_start_is_skipped():
-    first, part = view(skip_s=0.5).part(N_FRAMES, None)
+    first, part = view(skip_s=0.5).locate_part(N_FRAMES, None)
     assert first.tolist() == [50, 50, 50]
     assert part.tolist() == [90, 30, 250]
 
 
 def test_a_tenth_of_a_second_is_always_left():
-    first, part = view(skip_s=2.0).part(np.array([140, 80, 4]), None)
+    first, part = view(skip_s=2.0).locate_part(np.array([140, 80, 4]), None)
     assert first.tolist() == [130, 70, 0]
     assert part.tolist() == [10, 10, 4]
-    first, part = view(trim_db=30.0).part(np.array([140, 80]), (np.array([139, 70]), np.array([140, 80])))
+    first, part = view(trim_db=30.0).locate_part(np.array([140, 80]), (np.array([139, 70]), np.array([140, 80])))
     assert first.tolist() == [130, 70]
     assert part.tolist() == [10, 10]
 
 
 def test_what_sounds_is_found_in_frames_of_any_length():
     ends = np.array([20]), np.array([90])  # 0.2 to 0.9 s
-    assert [end.tolist() for end in view("waveform", trim_db=30.0).part(np.array([16_000]), ends)] == [[3200], [11_200]]
-    first, part = view("frames201", trim_db=30.0).part(np.array([44]), ends)
+    assert [end.tolist() for end in view("waveform", trim_db=30.0).locate_part(np.array([16_000]), ends)] == [
+        [3200],
+        [11_200],
+    ]
+    first, part = view("frames201", trim_db=30.0).locate_part(np.array([44]), ends)
     assert 0.2 <= first[0] * 512 / 22_050 < 0.2 + 512 / 22_050
     assert 0.9 - 512 / 22_050 <= (first[0] + part[0] - 1) * 512 / 22_050 < 0.9
 
@@ -91,13 +94,17 @@ def test_a_second_is_a_hundred_frames_or_16000_samples():
 def test_features_of_whole_clips_have_one_row_however_long_the_clip():
     seen = view("egemaps")
     assert math.isinf(seen.frame_s) and seen.max_frames == 1 and seen.min_frames == 0
-    assert [end.tolist() for end in seen.part(np.array([1, 1]), None)] == [[0, 0], [1, 1]]
+    assert [end.tolist() for end in seen.locate_part(np.array([1, 1]), None)] == [[0, 0], [1, 1]]
 
 
 def test_levels_need_the_root_mean_squares_stored():
-    assert view("log_mel").needs == ("log_mel",)
-    assert view("log_mel", trim_db=30.0).needs == view("log_mel", level_dbfs=-20.0).needs == ("log_mel", "rms")
-    assert view("log_mel", "rms", trim_db=30.0).needs == ("log_mel", "rms")
+    assert view("log_mel").required_families == ("log_mel",)
+    assert (
+        view("log_mel", trim_db=30.0).required_families
+        == view("log_mel", level_dbfs=-20.0).required_families
+        == ("log_mel", "rms")
+    )
+    assert view("log_mel", "rms", trim_db=30.0).required_families == ("log_mel", "rms")
 
 
 def test_chunks_lie_side_by_side_unless_a_hop_is_given():

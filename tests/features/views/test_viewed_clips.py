@@ -8,12 +8,12 @@ import pytest
 from ser_platform.corpora.audio.reader import Audio, read_audio
 from ser_platform.errors import UserError
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.computation import compute
-from ser_platform.features.store.feature_store import prepare
+from ser_platform.features.families.computation import compute_features
+from ser_platform.features.store.feature_store import prepare_features
 from ser_platform.features.views.loudness import gain_weights
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.features.views.view import FeatureView
-from ser_platform.features.views.viewed_clips import ViewedClips, ViewedFeatures, features_of, features_of_speaker
+from ser_platform.features.views.viewed_clips import StoredViewedClips, ViewedClips, view_clip, view_speaker_clips
 
 ALL = np.arange(3)
 PLAIN = FeatureView(("log_mel", "mfcc", "zcr", "rms"), n_mfcc=13, max_seconds=0.6, crop="centre")
@@ -58,7 +58,10 @@ class Held:
 
 
 def held(audios: list[Audio], view: FeatureView) -> dict[str, Held]:
-    return {name: Held([compute(audio, [name], FAMILIES)[name] for audio in audios]) for name in view.needs}
+    return {
+        name: Held([compute_features(audio, [name], FAMILIES)[name] for audio in audios])
+        for name in view.required_families
+    }
 
 
 @pytest.fixture
@@ -80,19 +83,19 @@ def raw(audios: list[Audio], view: FeatureView, **batch: int) -> tuple[np.ndarra
 
 
 def frames_of(audio: Audio, *sets: str) -> np.ndarray:
-    return np.concatenate(list(compute(audio, sets, FAMILIES).values()), axis=1)
+    return np.concatenate(list(compute_features(audio, sets, FAMILIES).values()), axis=1)
 
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_training_and_prediction_see_the_same_features(name, tones):
     view = VIEWS[name]
-    prepare(tones, view.needs)
-    stored = ViewedFeatures(view, tuple(tones.column("audio_sha256")))
-    normaliser = stored.normaliser(np.arange(len(tones)))
+    prepare_features(tones, view.required_families)
+    stored = StoredViewedClips(view, tuple(tones.column("audio_sha256")))
+    normaliser = stored.fit_normaliser(np.arange(len(tones)))
     clips = np.array([3, 50, 17, 44])
     batch, lengths = stored.batch(clips, normaliser)
     for row, utterance in enumerate(tones.take(clips)):
-        predicted_on = features_of(view, read_audio(utterance.path), normaliser)
+        predicted_on = view_clip(view, read_audio(utterance.path), normaliser)
         assert predicted_on.shape == (lengths[row], view.n_features)
         np.testing.assert_allclose(batch[row, : lengths[row]], predicted_on, atol=1e-5)
         assert not batch[row, lengths[row] :].any()
@@ -101,7 +104,7 @@ def test_training_and_prediction_see_the_same_features(name, tones):
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_clip_looks_the_same_beside_any_other(name, speech):
     viewed = ViewedClips(VIEWS[name], held(speech, VIEWS[name]))
-    normaliser = viewed.normaliser(ALL)
+    normaliser = viewed.fit_normaliser(ALL)
     together, lengths = viewed.batch(ALL, normaliser, seed=1, epoch=2)
     for clip in ALL[::-1]:
         alone, _ = viewed.batch(np.array([clip]), normaliser, seed=1, epoch=2)
@@ -111,9 +114,9 @@ def test_a_clip_looks_the_same_beside_any_other(name, speech):
 @pytest.mark.parametrize("sets", [("log_mel",), ("zcr", "rms"), ("log_mel", "mfcc", "zcr", "rms"), ("waveform",)])
 def test_the_normaliser_is_the_mean_and_deviation_of_the_whole_training_clips(sets, tones):
     train = np.arange(0, len(tones), 2)
-    normaliser = ViewedFeatures(replace(PLAIN, sets=sets, n_mfcc=40), tuple(tones.column("audio_sha256"))).normaliser(
-        train
-    )
+    normaliser = StoredViewedClips(
+        replace(PLAIN, sets=sets, n_mfcc=40), tuple(tones.column("audio_sha256"))
+    ).fit_normaliser(train)
     frames = np.concatenate([frames_of(read_audio(u.path), *sets) for u in tones.take(train)]).astype(np.float64)
     np.testing.assert_allclose(normaliser.mean, frames.mean(axis=0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(normaliser.std, frames.std(axis=0), rtol=1e-4)
@@ -179,8 +182,8 @@ def test_a_view_scales_by_the_statistics_of_what_it_shows(speech):
     view = replace(PLAIN, sets=("log_mel", "mfcc", "rms"), n_mfcc=40, max_seconds=9.0, level_dbfs=-20.0)
     viewed = ViewedClips(view, held(speech, view))
     frames = np.concatenate([clip[:length] for clip, length in zip(*raw(speech, view), strict=True)]).astype(np.float64)
-    np.testing.assert_allclose(viewed.normaliser(ALL).mean, frames.mean(axis=0), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(viewed.normaliser(ALL).std, frames.std(axis=0), rtol=1e-3)
+    np.testing.assert_allclose(viewed.fit_normaliser(ALL).mean, frames.mean(axis=0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(viewed.fit_normaliser(ALL).std, frames.std(axis=0), rtol=1e-3)
 
 
 @pytest.mark.parametrize(("pad", "mode"), [("repeat", "wrap"), ("reflect", "reflect")])
@@ -196,7 +199,7 @@ def test_a_short_clip_is_continued_with_itself(pad, mode, speech):
 def test_zeros_behind_a_short_clip_are_zeros_after_scaling(speech):
     view = replace(PLAIN, max_seconds=3.0, min_seconds=1.0)
     viewed = ViewedClips(view, held(speech, view))
-    batch, lengths = viewed.batch(ALL, viewed.normaliser(ALL))
+    batch, lengths = viewed.batch(ALL, viewed.fit_normaliser(ALL))
     assert lengths.tolist() == [100, 100, 101]
     assert not batch[0, 51:].any() and batch[0, :51].any()
 
@@ -211,7 +214,7 @@ def test_a_clip_of_one_frame_is_continued_too(tone):
 def test_each_clip_may_be_scaled_by_its_own_mean_and_deviation(speech):
     view = replace(PLAIN, max_seconds=9.0, normalise="utterance")
     viewed = ViewedClips(view, held(speech, view))
-    batch, lengths = viewed.batch(ALL, viewed.normaliser(np.array([0])))
+    batch, lengths = viewed.batch(ALL, viewed.fit_normaliser(np.array([0])))
     for row, length in enumerate(lengths):
         np.testing.assert_allclose(batch[row, :length].mean(axis=0), 0, atol=1e-3)
         np.testing.assert_allclose(batch[row, :length].std(axis=0), 1, atol=1e-3)
@@ -222,37 +225,37 @@ def test_a_cropped_clip_is_scaled_by_the_whole(speech):
     viewed = ViewedClips(view, held(speech, view))
     whole = frames_of(speech[2], "rms")
     expected = (whole[20:80] - whole.mean()) / whole.std()
-    np.testing.assert_allclose(viewed.batch(np.array([2]), viewed.normaliser(ALL))[0][0], expected, atol=1e-3)
+    np.testing.assert_allclose(viewed.batch(np.array([2]), viewed.fit_normaliser(ALL))[0][0], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("pool", ["none", "mean_std"])
 def test_each_clip_may_be_scaled_by_all_clips_of_its_speaker(pool, speech):
     view = replace(PLAIN, max_seconds=9.0, normalise="speaker", pool=pool)
     viewed = ViewedClips(view, held(speech, view), speakers=["b", "a", "b"])
-    batch, _ = viewed.batch(np.array([2]), viewed.normaliser(np.array([1])))
+    batch, _ = viewed.batch(np.array([2]), viewed.fit_normaliser(np.array([1])))
     same = ViewedClips(replace(view, normalise="global"), held(speech, view))
-    np.testing.assert_array_equal(batch, same.batch(np.array([2]), same.normaliser(np.array([0, 2])))[0])
+    np.testing.assert_array_equal(batch, same.batch(np.array([2]), same.fit_normaliser(np.array([0, 2])))[0])
 
 
 def test_speakers_must_be_known_to_scale_by_them(speech):
     view = replace(PLAIN, normalise="speaker")
     viewed = ViewedClips(view, held(speech, view))
     with pytest.raises(UserError, match="who speaks must be known"):
-        viewed.batch(ALL, viewed.normaliser(ALL))
+        viewed.batch(ALL, viewed.fit_normaliser(ALL))
 
 
 def test_a_single_file_of_an_unknown_speaker_is_refused_under_per_speaker_normalisation(speech):
     view = replace(PLAIN, normalise="speaker")
     with pytest.raises(UserError, match="features.normalise speaker.*--one-speaker"):
-        features_of(view, speech[0], Normaliser.neutral(view.n_features))
+        view_clip(view, speech[0], Normaliser.identity(view.n_features))
 
 
 @pytest.mark.parametrize("pool", ["none", "mean_std"])
 def test_files_of_one_person_are_scaled_by_all_of_them(pool, speech):
     view = replace(PLAIN, max_seconds=9.0, normalise="speaker", pool=pool)
     trained = ViewedClips(view, held(speech, view), speakers=["a"] * len(speech))
-    for row, seen in enumerate(features_of_speaker(view, speech, Normaliser.neutral(view.n_features))):
-        expected = trained.batch(np.array([row]), Normaliser.neutral(view.n_features))[0][0]
+    for row, seen in enumerate(view_speaker_clips(view, speech, Normaliser.identity(view.n_features))):
+        expected = trained.batch(np.array([row]), Normaliser.identity(view.n_features))[0][0]
         np.testing.assert_allclose(seen, expected, atol=1e-4)
 
 
@@ -278,14 +281,14 @@ def test_the_mean_and_deviation_of_whole_clips_read_no_frames(pool, speech):
     view = replace(PLAIN, max_seconds=9.0, pool=pool)
     families = held(speech, view)
     viewed = ViewedClips(view, families)
-    viewed.batch(ALL, viewed.normaliser(ALL))
+    viewed.batch(ALL, viewed.fit_normaliser(ALL))
     assert not any(family.read for family in families.values())
 
 
 def test_pooled_columns_are_scaled_by_how_they_vary_over_training_clips(speech):
     view = replace(PLAIN, pool="mean_std_min_max")
     viewed = ViewedClips(view, held(speech, view))
-    rows = viewed.batch(ALL, viewed.normaliser(ALL))[0][:, 0]
+    rows = viewed.batch(ALL, viewed.fit_normaliser(ALL))[0][:, 0]
     np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(rows.std(axis=0), 1, atol=1e-3)
 
@@ -303,7 +306,7 @@ def test_half_precision_is_read_as_single(speech):
 
 def test_batches_do_not_share_memory(speech):
     viewed = ViewedClips(PLAIN, held(speech, PLAIN))
-    normaliser = viewed.normaliser(ALL)
+    normaliser = viewed.fit_normaliser(ALL)
     first = viewed.batch(ALL, normaliser)[0]
     kept = first.copy()
     first[:] = 7

@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ser_platform.distillation.student_loss import distillation_loss, student_loss
+from ser_platform.distillation.student_loss import distillation_loss, make_student_loss
 from ser_platform.errors import UserError
 from ser_platform.models import build_model
 from ser_platform.settings import resolve
-from ser_platform.training.batches.batch import Batch, make_batch, shuffled
+from ser_platform.training.batches.batch import Batch, make_batch, shuffle_into_batches
 from ser_platform.training.batches.batch_augmentation import (
     FILTER_POINTS,
-    Augmenter,
+    BatchAugmenter,
     add_noise,
     change_gain,
     crop,
@@ -94,13 +94,13 @@ def test_a_single_column_is_raised_or_lowered_as_a_whole():
 @pytest.mark.parametrize("changes", [{}, WAVEFORM])
 def test_with_everything_off_the_batch_is_handed_on(changes):
     batch = batch_of_ones([5, 3])
-    assert Augmenter(resolve(changes), 3, CPU)(batch) is batch
+    assert BatchAugmenter(resolve(changes), 3, CPU)(batch) is batch
 
 
 def test_what_changes_samples_leaves_frame_features_alone():
     batch = batch_of_ones([5, 3])
     settings = resolve({"augment.noise_snr_db": 15, "augment.gain_db": 6, "augment.time_shift_s": 0.1})
-    assert Augmenter(settings, 3, CPU)(batch) is batch
+    assert BatchAugmenter(settings, 3, CPU)(batch) is batch
 
 
 @pytest.mark.parametrize("name", ["bilstm", "cnn_bilstm", "lite_cnn"])
@@ -118,14 +118,14 @@ def test_training_without_augmentation_is_plain_training_bit_for_bit(name, train
     weights = class_weights(data.targets[data.train], 3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
     order, plain = rng(settings["seed"]), []
-    n_steps = 2 * len(shuffled(data.train, data.features.lengths, 32, rng()))
+    n_steps = 2 * len(shuffle_into_batches(data.train, data.features.lengths, 32, rng()))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 2e-3, total_steps=max(n_steps + 1, 8), pct_start=0.25, cycle_momentum=False
     )
     for _ in range(2):
         model.train()
         total = torch.zeros(())
-        for clips in shuffled(data.train, data.features.lengths, 32, order):
+        for clips in shuffle_into_batches(data.train, data.features.lengths, 32, order):
             batch = make_batch(data, clips, normaliser)
             optimizer.zero_grad()
             loss = F.cross_entropy(model(batch.features, batch.lengths), batch.targets, weights, label_smoothing=0.1)
@@ -148,14 +148,14 @@ def test_the_same_seed_changes_batches_alike_and_leaves_the_given_ones_alone(cha
     batch = counting([900, 700, 800]) if changes else batch_of_ones([90, 70, 80])
     kept = batch.features.clone()
     one, same, other = (
-        Augmenter(resolve(changes | EVERYTHING | {"seed": seed}), 3, CPU)(batch).features for seed in (1, 1, 2)
+        BatchAugmenter(resolve(changes | EVERYTHING | {"seed": seed}), 3, CPU)(batch).features for seed in (1, 1, 2)
     )
     assert torch.equal(one, same) and not torch.equal(one, other)
     assert torch.equal(batch.features, kept)
 
 
 def test_the_next_batch_is_changed_anew():
-    augment, batch = Augmenter(resolve({"augment.masks": 2}), 3, CPU), batch_of_ones([90, 70, 80])
+    augment, batch = BatchAugmenter(resolve({"augment.masks": 2}), 3, CPU), batch_of_ones([90, 70, 80])
     assert not torch.equal(augment(batch).features, augment(batch).features)
 
 
@@ -166,7 +166,7 @@ def test_augmentation_changes_no_other_draw(training_data):
     for own, same in zip(plain.model.parameters(), changed.model.parameters(), strict=True):
         assert torch.equal(own, same)
     state = torch.random.get_rng_state()
-    Augmenter(resolve(WAVEFORM | EVERYTHING), 3, CPU)(counting([90, 70]))
+    BatchAugmenter(resolve(WAVEFORM | EVERYTHING), 3, CPU)(counting([90, 70]))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -179,7 +179,7 @@ def test_a_run_with_everything_on_learns(changes, training_data):
     data = training_data(settings)
     teacher = np.full((len(data.targets), 3), -2, np.float32)
     teacher[np.arange(len(teacher)), data.targets] = 2
-    results = list(Trainer(settings, replace(data, teacher_logits=teacher), student_loss).epochs())
+    results = list(Trainer(settings, replace(data, teacher_logits=teacher), make_student_loss).epochs())
     assert all(math.isfinite(result.train_loss) for result in results)
     assert results[-1].train_loss < results[0].train_loss
 
@@ -378,7 +378,7 @@ def test_noise_has_a_ratio_in_its_range_and_stays_off_the_padding():
 def test_a_clip_that_is_all_mean_stays_a_number():
     batch = replace(counting([10, 10]), features=torch.zeros(2, 10, 1))
     assert torch.isfinite(add_noise(batch, 10.0, rng(), torch.Generator()).features).all()
-    assert torch.isfinite(Augmenter(resolve(WAVEFORM | EVERYTHING), 3, CPU)(batch).features).all()
+    assert torch.isfinite(BatchAugmenter(resolve(WAVEFORM | EVERYTHING), 3, CPU)(batch).features).all()
 
 
 def spectra(lengths: list[int], n_columns: int = 16) -> Batch:

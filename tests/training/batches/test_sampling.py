@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from ser_platform.settings import resolve
-from ser_platform.training.batches.sampling import sampled
-from ser_platform.training.loop import Trainer, hard_label_loss
+from ser_platform.training.batches.sampling import sample_clips
+from ser_platform.training.loop import Trainer, make_hard_label_loss
 
 TARGETS = np.array([0] * 12 + [1] * 6 + [2] * 3 + [0] * 4)
 TRAIN = np.arange(21)  # the last four are for others
 
 
 def epoch(how: str, number: int = 1, seed: int = 0) -> np.ndarray:
-    return sampled(TRAIN, TARGETS, how, seed=seed, epoch=number)
+    return sample_clips(TRAIN, TARGETS, how, seed=seed, epoch=number)
 
 
 def test_natural_is_every_clip_once():
@@ -53,7 +53,7 @@ def test_class_weights_are_those_of_what_is_sampled(how, training_data):
 
     def make_loss(settings, weights):
         seen.append(weights.tolist())
-        return hard_label_loss(settings, weights)
+        return make_hard_label_loss(settings, weights)
 
     settings = resolve({"model.name": "bilstm", "model.hidden_size": 4, "train.epochs": 2, "train.sampling": how})
     data = training_data(settings)

@@ -15,9 +15,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from ser_platform.corpora.audio.reader import Audio
 from ser_platform.corpora.lineage import Lineage
 from ser_platform.corpora.splits.split import Split
-from ser_platform.distillation.student_loss import student_loss
+from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.errors import BundleError, UserError, WorkFailed
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.inference.bundle import Bundle, read_bundle
 from ser_platform.inference.predictor import Predictor
 from ser_platform.models import CLASSICAL, build_model
@@ -25,12 +25,12 @@ from ser_platform.models.fitted_models import LEAST_SHARE
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.closed_form import classical
-from ser_platform.training.closed_form.classical import ClassicalTrainer, chosen_c, weights_of
-from ser_platform.training.closed_form.closed_form_settings import start_of_classical
-from ser_platform.training.closed_form.estimators import fit, fitted
-from ser_platform.training.configuration import feature_view, parameters_of, refuse_contradictions
+from ser_platform.training.closed_form.classical import ClassicalTrainer, choose_c, sample_weights
+from ser_platform.training.closed_form.closed_form_settings import default_classical_settings
+from ser_platform.training.closed_form.estimators import fit_estimator, fit_state
+from ser_platform.training.configuration import count_prediction_parameters, feature_view, refuse_contradictions
 from ser_platform.training.loop import Diverged
-from ser_platform.training.trainers import Training, make_trainer
+from ser_platform.training.trainers import TrainerProtocol, make_trainer
 
 N_FEATURES = 8
 QUICK = {"model.trees": 8, "model.c": 0.1, "features.pool": "mean_std", "train.epochs": 1, "data.max_seconds": 2.0}
@@ -48,7 +48,7 @@ def made(n_emotions: int, present: list[int] | None = None) -> tuple[Any, Any, A
 
 def logits_of(settings: Settings, rows: Any, targets: Any, n_emotions: int, others: Any) -> Any:
     model = build_model(settings, N_FEATURES, n_emotions)
-    model.load_state_dict(fit(settings, rows, targets, weights_of(settings, targets), n_emotions))
+    model.load_state_dict(fit_state(settings, rows, targets, sample_weights(settings, targets), n_emotions))
     with torch.inference_mode():
         return model.eval()(torch.from_numpy(others)[:, None], torch.ones(len(others), dtype=torch.int64)).numpy()
 
@@ -66,7 +66,7 @@ def test_the_tensors_say_what_scikit_learn_says(name, n_emotions):
     if name == "knn":
         estimator = KNeighborsClassifier(5).fit(rows, targets)
     else:
-        estimator = fitted(settings, rows, targets, weights_of(settings, targets))
+        estimator = fit_estimator(settings, rows, targets, sample_weights(settings, targets))
     if name.startswith("svm"):
         distances = estimator.decision_function(others)
         if name == "svm_linear":
@@ -105,15 +105,15 @@ def data_of(split: Split) -> Callable[[Settings], TrainingData]:
     def data(settings: Settings) -> TrainingData:
         manifest = split.manifest
         hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
-        features = ViewedFeatures(feature_view(settings), hashes, speakers)
-        return TrainingData(features, manifest.targets(manifest.labels), manifest.labels, split.train, split.dev)
+        features = StoredViewedClips(feature_view(settings), hashes, speakers)
+        return TrainingData(features, manifest.encode_targets(manifest.labels), manifest.labels, split.train, split.dev)
 
     return data
 
 
-def trained(data_of, **changes) -> tuple[Training, list[Any]]:
+def trained(data_of, **changes) -> tuple[TrainerProtocol, list[Any]]:
     settings = resolve(QUICK | {name.replace("__", "."): value for name, value in changes.items()})
-    trainer = make_trainer(settings, data_of(settings), student_loss)
+    trainer = make_trainer(settings, data_of(settings), make_student_loss)
     return trainer, list(trainer.epochs())
 
 
@@ -156,8 +156,12 @@ def test_a_bundle_holds_the_fit_and_predicts_the_same(name, data_of, tmp_path, t
         prediction = Predictor(read).predict(clip)
         assert prediction.emotion == expected
         assert sum(prediction.probabilities.values()) == pytest.approx(1)
-        np.testing.assert_array_equal(Predictor(read).probabilities(clip), Predictor(bundle).probabilities(clip))
-    assert parameters_of(settings, len(labels), read.state) == sum(v.numel() for v in trainer.best_state.values())
+        np.testing.assert_array_equal(
+            Predictor(read).predict_probabilities(clip), Predictor(bundle).predict_probabilities(clip)
+        )
+    assert count_prediction_parameters(settings, len(labels), read.state) == sum(
+        v.numel() for v in trainer.best_state.values()
+    )
 
 
 def test_a_bundle_with_an_object_in_place_of_numbers_is_refused(data_of, tmp_path):
@@ -203,8 +207,8 @@ def test_the_result_can_be_logged_by_its_names(data_of):
 def test_weights_are_inverse_to_the_counts_unless_they_are_left_out():
     # 3 clips of class 0 and 1 of class 2: 4 / (2 x 3) and 4 / (2 x 1)
     targets = np.array([0, 0, 0, 2])
-    assert weights_of(resolve({}), targets).tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
-    assert weights_of(resolve({"train.class_weights": False}), targets).tolist() == [1, 1, 1, 1]
+    assert sample_weights(resolve({}), targets).tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
+    assert sample_weights(resolve({"train.class_weights": False}), targets).tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("how", "counts"), [("natural", [6, 12, 12]), ("undersampled", [6, 6, 6])])
@@ -237,13 +241,13 @@ def test_the_smallest_penalty_that_is_best_on_unheard_training_speakers_is_chose
     monkeypatch.setattr(classical, "fitted", lambda *given: Tried(*given, good))
     speakers, targets = np.arange(40) % 8, np.arange(40) // 8 % 3
     rows = np.stack([speakers, targets], axis=1).astype(np.float32)
-    assert chosen_c(resolve({"model.name": "svm_linear"}), rows, targets, [f"s{n}" for n in speakers]) == chosen
+    assert choose_c(resolve({"model.name": "svm_linear"}), rows, targets, [f"s{n}" for n in speakers]) == chosen
 
 
 def test_c_cannot_be_chosen_where_a_speaker_is_all_there_is_of_the_other_class():
     rows, targets = np.eye(3, dtype=np.float32), np.array([0, 1, 1])
     with pytest.raises(UserError, match=r"the 3 clips that train.sampling natural takes are of one class; set model.c"):
-        chosen_c(resolve({"model.name": "svm_linear"}), rows, targets, ["a", "b", "c"])
+        choose_c(resolve({"model.name": "svm_linear"}), rows, targets, ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("name", ["svm_linear", "logistic"])
@@ -251,17 +255,17 @@ def test_wide_rows_are_turned_for_the_choice_and_judged_the_same(name):
     rng = np.random.default_rng(0)
     targets = np.arange(40) % 3
     wide = (rng.normal(size=(40, 200)) + 3 * np.eye(3, 200)[targets]).astype(np.float32)
-    turned = classical._turned(wide)
+    turned = classical._rotate_to_principal_axes(wide)
     assert turned.shape == (40, 40)
     settings, weights = resolve({"model.name": name, "model.c": 0.01}), np.ones(30)
-    of_wide, of_turned = (fitted(settings, rows[:30], targets[:30], weights) for rows in (wide, turned))
+    of_wide, of_turned = (fit_estimator(settings, rows[:30], targets[:30], weights) for rows in (wide, turned))
     scores = of_wide.decision_function(wide[30:])
     np.testing.assert_allclose(of_turned.decision_function(turned[30:]), scores, atol=0.02 * scores.std())
 
 
 def test_c_is_chosen_where_it_is_0_and_kept_where_it_is_not(data_of, monkeypatch):
     asked = []
-    monkeypatch.setattr(classical, "chosen_c", lambda settings, *_: asked.append(settings) or 0.1)
+    monkeypatch.setattr(classical, "choose_c", lambda settings, *_: asked.append(settings) or 0.1)
     chosen, given = (trained(data_of, model__name="svm_linear", model__c=c)[0].best_state for c in (0.0, 0.1))
     assert len(asked) == 1
     assert torch.equal(chosen["layer.weight"], given["layer.weight"])
@@ -288,7 +292,7 @@ def test_trees_too_small_for_adaboost_are_told_of(monkeypatch):
     monkeypatch.setattr(AdaBoostClassifier, "fit", refuse)
     rows, targets, _ = made(3)
     with pytest.raises(WorkFailed, match="adaboost: .* worse than random.*; raise model.depth"):
-        fitted(resolve({"model.name": "adaboost"}), rows, targets, np.ones(len(rows)))
+        fit_estimator(resolve({"model.name": "adaboost"}), rows, targets, np.ones(len(rows)))
 
 
 def test_more_neighbours_than_clips_are_refused(data_of):
@@ -319,7 +323,7 @@ def test_other_models_may_do_all_of_it():
 @pytest.mark.parametrize("sets", [("egemaps",), ("compare",)])
 def test_a_set_of_one_row_is_taken_as_it_is(sets):
     overrides = {"model.name": "svm_linear", "features.sets": sets}
-    settings = resolve(start_of_classical(overrides) | overrides)
+    settings = resolve(default_classical_settings(overrides) | overrides)
     refuse_contradictions(settings)
     assert feature_view(settings).sets == sets and settings["features.pool"] == "none"
 
@@ -327,10 +331,10 @@ def test_a_set_of_one_row_is_taken_as_it_is(sets):
 @pytest.mark.parametrize("sets", [None, ("vector184",), ("log_mel", "zcr")])
 def test_frames_are_pooled_unless_the_user_says_how(sets):
     overrides: Settings = {"model.name": "forest"} | ({} if sets is None else {"features.sets": sets})
-    settings = resolve(start_of_classical(overrides) | overrides)
+    settings = resolve(default_classical_settings(overrides) | overrides)
     refuse_contradictions(settings)
     assert settings["features.pool"] == "mean_std" and settings["train.epochs"] == 1
 
 
 def test_only_classical_models_start_so():
-    assert start_of_classical({}) == start_of_classical({"model.name": "bilstm"}) == {}
+    assert default_classical_settings({}) == default_classical_settings({"model.name": "bilstm"}) == {}

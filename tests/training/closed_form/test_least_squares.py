@@ -12,49 +12,49 @@ from sklearn.metrics import log_loss
 from ser_platform.corpora.lineage import Lineage
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import UserError
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.inference.bundle import Bundle, read_bundle
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.batches.batch import TrainingData
-from ser_platform.training.closed_form.closed_form_settings import start_of_classical
-from ser_platform.training.closed_form.least_squares import LeastSquaresTrainer
+from ser_platform.training.closed_form.closed_form_settings import default_classical_settings
+from ser_platform.training.closed_form.least_squares import FeatureRidgeTrainer
 from ser_platform.training.configuration import feature_view, refuse_contradictions
 from ser_platform.training.loop import Diverged
 from ser_platform.training.trainers import make_trainer
 
-Made = Callable[..., LeastSquaresTrainer]
+Made = Callable[..., FeatureRidgeTrainer]
 
 
 def settings_of(**changes: Any) -> Settings:
     overrides = {"model.name": "ridge"} | {name.replace("__", "."): value for name, value in changes.items()}
-    return resolve(start_of_classical(overrides) | {"data.max_seconds": 2.0} | overrides)
+    return resolve(default_classical_settings(overrides) | {"data.max_seconds": 2.0} | overrides)
 
 
 @pytest.fixture
 def made(split: Split) -> Made:
     """A fitted trainer on the tone corpus; its teacher gives random logits unless it is told what to say."""
 
-    def make(said: Any = None, without_label: int = 0, fewer: int = 0, **changes: Any) -> LeastSquaresTrainer:
+    def make(said: Any = None, without_label: int = 0, fewer: int = 0, **changes: Any) -> FeatureRidgeTrainer:
         settings, manifest = settings_of(**changes), split.manifest
         hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
-        features = ViewedFeatures(feature_view(settings), hashes, speakers)
-        targets = manifest.targets(manifest.labels).copy()
+        features = StoredViewedClips(feature_view(settings), hashes, speakers)
+        targets = manifest.encode_targets(manifest.labels).copy()
         targets[split.train[: 4 * without_label : 4]] = -1
         if said is None:
             said = np.random.default_rng(0).normal(size=(len(targets), len(manifest.labels)))
         train = np.delete(split.train, np.flatnonzero(targets[split.train] == 0)[:fewer])
         data = TrainingData(features, targets, manifest.labels, train, split.dev, np.float32(said))
         trainer = make_trainer(settings, data)
-        assert isinstance(trainer, LeastSquaresTrainer)
+        assert isinstance(trainer, FeatureRidgeTrainer)
         list(trainer.epochs())
         return trainer
 
     return make
 
 
-def parts_of(trainer: LeastSquaresTrainer) -> tuple[Any, Any, Any, Any]:
+def parts_of(trainer: FeatureRidgeTrainer) -> tuple[Any, Any, Any, Any]:
     clips = trainer.data.train
-    return clips, trainer._rows(clips).astype(np.float64), *trainer._wanted(clips)
+    return clips, trainer._rows(clips).astype(np.float64), *trainer._target_scores(clips)
 
 
 @pytest.mark.parametrize("weighs", [True, False])
@@ -64,7 +64,7 @@ def test_the_sum_of_both_squares_is_least(weighs, made):
     trainer = made(fewer=4, distill__alpha=alpha, model__relevance=0.0, model__ridge=0.3, train__class_weights=weighs)
     clips, rows, wanted, importance = parts_of(trainer)
     targets, n_emotions = trainer.data.targets[clips], len(trainer.data.labels)
-    weight, bias = trainer._solved(rows, wanted, importance)
+    weight, bias = trainer._solve(rows, wanted, importance)
     said = trainer.data.teacher_logits[clips].astype(np.float64)
     said -= said.mean(axis=1, keepdims=True)
     classes = np.eye(n_emotions)[targets] - 1 / n_emotions
@@ -122,8 +122,8 @@ def test_a_clip_that_counts_twice_is_one_that_is_there_twice(made):
     weighed = trainer._relevance(rows, wanted, importance * times)
     np.testing.assert_allclose(trainer._relevance(rows[again], wanted[again], importance[again]), weighed)
     for one, other in zip(
-        trainer._solved(rows, wanted, importance * times),
-        trainer._solved(rows[again], wanted[again], importance[again]),
+        trainer._solve(rows, wanted, importance * times),
+        trainer._solve(rows[again], wanted[again], importance[again]),
         strict=True,
     ):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-8)
@@ -132,9 +132,9 @@ def test_a_clip_that_counts_twice_is_one_that_is_there_twice(made):
 def test_copies_that_tell_nothing_new_change_nothing(made):
     trainer = made(distill__alpha=0.0)
     _, rows, wanted, importance = parts_of(trainer)
-    before = trainer._solved(rows, wanted, importance)
+    before = trainer._solve(rows, wanted, importance)
     trainer.settings = trainer.settings | {"augment.copies": 2}
-    after = trainer._solved(np.vstack([rows] * 3), np.vstack([wanted] * 3), np.concatenate([importance] * 3))
+    after = trainer._solve(np.vstack([rows] * 3), np.vstack([wanted] * 3), np.concatenate([importance] * 3))
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-8)
 
@@ -142,7 +142,7 @@ def test_copies_that_tell_nothing_new_change_nothing(made):
 def test_scores_become_logits_that_are_as_sure_as_they_are_right(made):
     trainer = made(distill__alpha=0.0, model__ridge=10.0)
     dev = trainer.data.dev
-    weight, bias = trainer._solved(*parts_of(trainer)[1:])
+    weight, bias = trainer._solve(*parts_of(trainer)[1:])
     raw = trainer._rows(dev) @ weight.T + bias
     losses = [log_loss(trainer.data.targets[dev], softmax(scores, axis=1)) for scores in (trainer.best_dev_logits, raw)]
     assert losses[0] < losses[1] / 2
@@ -152,7 +152,7 @@ def test_nobody_is_calibrated_by_whom_the_model_has_heard(made, monkeypatch):
     trainer = made(distill__alpha=0.0)
     clips, rows, wanted, importance = parts_of(trainer)
     speakers, heard = np.array([trainer.data.features.speakers[clip] for clip in clips]), []
-    solved = trainer._solved
+    solved = trainer._solve
     monkeypatch.setattr(trainer, "_solved", lambda *given: heard.append(given[0]) or solved(*given))
     trainer._temperature(clips, rows, wanted, importance)
     for part in heard:

@@ -9,13 +9,13 @@ import torch
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.split import Split, split_by_speaker
 from ser_platform.errors import UserError
-from ser_platform.features.store.feature_store import prepare
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.features.store.feature_store import prepare_features
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.batches.batch import TrainingData
-from ser_platform.training.closed_form.ridge import WEIGHT, RidgeTrainer
-from ser_platform.training.configuration import feature_view, pinned, refuse_contradictions
-from ser_platform.training.pretrained_settings import start_of_pretrained
+from ser_platform.training.closed_form.ridge import WEIGHT, EncoderRidgeTrainer
+from ser_platform.training.configuration import feature_view, pin_settings, refuse_contradictions
+from ser_platform.training.pretrained_settings import default_pretrained_settings
 from ser_platform.training.trainers import make_trainer
 
 pytestmark = pytest.mark.usefixtures("pretrained")
@@ -24,21 +24,21 @@ NAMED = {"model.name": "pretrained", "model.backbone": "tiny-whisper"}
 
 def settings_of(**changes: object) -> Settings:
     named = NAMED | {"features.dtype": "float32"} | changes
-    return pinned(resolve(start_of_pretrained(named) | named))
+    return pin_settings(resolve(default_pretrained_settings(named) | named))
 
 
 @pytest.fixture
 def data(tones: Manifest) -> TrainingData:
     split: Split = split_by_speaker(tones, 0)
     view = feature_view(settings_of())
-    prepare(tones, view.needs)
-    features = ViewedFeatures(view, tuple(tones.column("audio_sha256")), tuple(tones.column("speaker")))
-    return TrainingData(features, tones.targets(tones.labels), tones.labels, split.train, split.dev)
+    prepare_features(tones, view.required_families)
+    features = StoredViewedClips(view, tuple(tones.column("audio_sha256")), tuple(tones.column("speaker")))
+    return TrainingData(features, tones.encode_targets(tones.labels), tones.labels, split.train, split.dev)
 
 
 def test_it_is_what_a_frozen_encoder_starts_from(data):
     trainer = make_trainer(settings_of(), data)
-    assert isinstance(trainer, RidgeTrainer)
+    assert isinstance(trainer, EncoderRidgeTrainer)
     (result,) = trainer.epochs()
     assert result.dev_uar > 0.6  # three pitches; chance is a third
     np.testing.assert_array_equal(trainer.logits(data.dev), trainer.best_dev_logits)
@@ -106,6 +106,6 @@ def test_it_refuses_what_only_steps_can_do(setting, value):
     "asked", [{"model.head_size": 16}, {"model.dropout": 0.1}, {"model.pooling": "attention"}, {"model.tuning": "top"}]
 )
 def test_what_needs_steps_starts_from_a_hidden_layer(asked):
-    assert start_of_pretrained(NAMED | asked)["model.classifier"] == "mlp"
-    assert start_of_pretrained(NAMED, steps=True)["model.classifier"] == "mlp"
-    assert start_of_pretrained({"model.name": "gru"}, steps=True) == {}
+    assert default_pretrained_settings(NAMED | asked)["model.classifier"] == "mlp"
+    assert default_pretrained_settings(NAMED, needs_gradients=True)["model.classifier"] == "mlp"
+    assert default_pretrained_settings({"model.name": "gru"}, needs_gradients=True) == {}

@@ -11,13 +11,13 @@ from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.loop import Diverged
-from ser_platform.tuning.execution.cross_validation import FoldTraining, fold_splits
+from ser_platform.tuning.execution.cross_validation import FoldTrainer, split_into_folds
 
 CPU = torch.device("cpu")
 
 
 def test_every_speaker_of_train_and_dev_is_judged_in_one_fold_and_no_test_clip_moves(split: Split) -> None:
-    folds = fold_splits(split, 2)
+    folds = split_into_folds(split, 2)
     judged = [speaker for fold in folds for speaker in fold.speakers("dev")]
     assert sorted(judged) == sorted([*split.speakers("train"), *split.speakers("dev")])
     for fold in folds:
@@ -27,9 +27,9 @@ def test_every_speaker_of_train_and_dev_is_judged_in_one_fold_and_no_test_clip_m
 
 def test_one_fold_and_more_folds_than_speakers_are_refused(split: Split) -> None:
     with pytest.raises(UserError, match=r"data\.folds 1"):
-        fold_splits(split, 1)
+        split_into_folds(split, 1)
     with pytest.raises(CorpusError, match=r"data\.folds 19: train and dev have"):
-        fold_splits(split, 19)
+        split_into_folds(split, 19)
 
 
 class Drawing:
@@ -53,7 +53,7 @@ def makers(*seeds: int, fails_at: int = 0) -> list[Callable[[], Drawing]]:
 
 def test_the_mean_of_folds_in_step_is_that_of_folds_one_by_one() -> None:
     alone = [list(make().epochs()) for make in makers(1, 2, 3)]
-    together = list(FoldTraining(makers(1, 2, 3), CPU).epochs(patience=9))  # type: ignore[arg-type]
+    together = list(FoldTrainer(makers(1, 2, 3), CPU).epochs(patience=9))  # type: ignore[arg-type]
     means = [float(np.mean([result.dev_uar for result in results])) for results in zip(*alone, strict=True)]
     assert [result.dev_uar for result in together] == pytest.approx(means)
     assert [result.best_dev_uar for result in together] == pytest.approx(np.maximum.accumulate(means))
@@ -62,16 +62,16 @@ def test_the_mean_of_folds_in_step_is_that_of_folds_one_by_one() -> None:
 
 def test_patience_is_of_the_mean() -> None:
     seeds = next(n for n in range(100) if _bests(n) == [1, 1, 3, 3])  # the second epoch is worse, the third better
-    assert len(list(FoldTraining(makers(seeds, seeds + 1), CPU).epochs(patience=1))) == 2  # type: ignore[arg-type]
+    assert len(list(FoldTrainer(makers(seeds, seeds + 1), CPU).epochs(patience=1))) == 2  # type: ignore[arg-type]
 
 
 def _bests(seed: int) -> list[int]:
-    folds = FoldTraining(makers(seed, seed + 1), CPU)  # type: ignore[arg-type]
+    folds = FoldTrainer(makers(seed, seed + 1), CPU)  # type: ignore[arg-type]
     return [result.best_epoch for result in folds.epochs(patience=9)]
 
 
 def test_a_fold_that_diverges_ends_the_trial() -> None:
-    folds = FoldTraining(makers(1, 2, fails_at=2), CPU)  # type: ignore[arg-type]
+    folds = FoldTrainer(makers(1, 2, fails_at=2), CPU)  # type: ignore[arg-type]
     epochs = folds.epochs(patience=9)
     assert next(epochs).epoch == 1
     with pytest.raises(Diverged, match="epoch 2"):

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from ser_platform.corpora.corpus_lookup import CorpusRequest
-from ser_platform.errors import SpaceError, UserError
+from ser_platform.errors import SearchSpaceError, UserError
 from ser_platform.features.dataset import DataRequest
 from ser_platform.progress import Display
 from ser_platform.settings import resolve, slots
@@ -16,13 +16,13 @@ from ser_platform.tuning.execution import distributed_fit
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.distributed_fit import (
     Team,
+    count_offered_workers,
     form_team,
-    offered_workers,
+    form_team_sharing,
+    form_trial_team,
     refuse_workers,
-    team_with,
-    trial_team,
 )
-from ser_platform.tuning.execution.fit_pool import refuse_homeless_team
+from ser_platform.tuning.execution.fit_pool import require_team_slots
 from ser_platform.tuning.search_space.yaml_file import read_space
 from ser_platform.workflows import tune
 
@@ -102,12 +102,14 @@ def test_a_team_is_formed_of_the_nodes_that_share_the_folder_it_writes(
     monkeypatch.setenv("RAY_ADDRESS", "there")
     nodes(2, 8, 8)
     monkeypatch.setattr(distributed_fit, "nodes_with", lambda folder: frozenset({"0"}))
-    assert offered_workers(tmp_path) == 1
-    assert team_with(tmp_path, 1, "auto", TUNED) == Team(1, "cpu", 2, frozenset({"0"})), "cores of its node alone"
+    assert count_offered_workers(tmp_path) == 1
+    assert form_team_sharing(tmp_path, 1, "auto", TUNED) == Team(1, "cpu", 2, frozenset({"0"})), (
+        "cores of its node alone"
+    )
     with pytest.raises(UserError, match="slots for 2 .CPU cores., of which 1 of 3 nodes count, those that share"):
-        team_with(tmp_path, 3, "auto", TUNED)
+        form_team_sharing(tmp_path, 3, "auto", TUNED)
     monkeypatch.setattr(distributed_fit, "nodes_with", lambda folder: frozenset({"0", "1", "2"}))
-    assert team_with(tmp_path, 3, "auto", TUNED) == Team(3, "cpu", 4)
+    assert form_team_sharing(tmp_path, 3, "auto", TUNED) == Team(3, "cpu", 4)
 
 
 def test_a_study_that_may_end_in_a_team_is_refused_at_once_where_no_node_with_its_folder_can_train(
@@ -118,23 +120,23 @@ def test_a_study_that_may_end_in_a_team_is_refused_at_once_where_no_node_with_it
     monkeypatch.setattr(distributed_fit, "nodes_with", lambda folder: frozenset({"0"}))
     (tmp_path / "heard.yaml").write_text("role: teacher\nspace: {model.name: {choice: [bilstm, pretrained]}}\n")
     with pytest.raises(UserError, match="slots for 0 .*storage that all nodes share"):
-        refuse_homeless_team(read_space(tmp_path / "heard.yaml"), tmp_path)
+        require_team_slots(read_space(tmp_path / "heard.yaml"), tmp_path)
     (tmp_path / "small.yaml").write_text("role: teacher\nspace: {model.name: {choice: [bilstm, lite_cnn]}}\n")
-    refuse_homeless_team(read_space(tmp_path / "small.yaml"), tmp_path)
+    require_team_slots(read_space(tmp_path / "small.yaml"), tmp_path)
 
 
 def test_a_study_trains_as_many_trials_at_once_as_there_are_places_for_their_workers() -> None:
-    assert trial_team(2, Cluster(slots=8, gpus=0.0)) == (Team(2, "cpu"), 4)
-    assert trial_team(1, Cluster(slots=8, gpus=0.25)) == (Team(1, "cuda"), 2)
+    assert form_trial_team(2, Cluster(slots=8, gpus_per_slot=0.0)) == (Team(2, "cpu"), 4)
+    assert form_trial_team(1, Cluster(slots=8, gpus_per_slot=0.25)) == (Team(1, "cuda"), 2)
     with pytest.raises(UserError, match="resources.workers 3: the cluster has slots for 2"):
-        trial_team(3, Cluster(slots=2, gpus=0.0))
+        form_trial_team(3, Cluster(slots=2, gpus_per_slot=0.0))
 
 
 @pytest.mark.parametrize("given", ["0", "two", "1.5", "true"])
 def test_a_space_names_whole_workers(given: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"role: student\nresources: {{workers: {given}}}\n")
     with pytest.raises(
-        SpaceError, match=r"mine.yaml:2: resources.workers must be a (whole number|number of at least 1);"
+        SearchSpaceError, match=r"mine.yaml:2: resources.workers must be a (whole number|number of at least 1);"
     ):
         read_space(tmp_path / "mine.yaml")
 
@@ -147,11 +149,11 @@ def test_trials_of_a_study_are_trained_by_two_workers_and_stopped_early(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "teams.yaml").write_text(SPACE)
-    plan = tune.Plan([str(tmp_path / "teams.yaml")], DataRequest(CorpusRequest(str(tone_corpus))))
+    plan = tune.TuneRequest([str(tmp_path / "teams.yaml")], DataRequest(CorpusRequest(str(tone_corpus))))
     said = io.StringIO()
-    (outcome,) = tune.tune(plan, Display(Console(file=said, width=200))).outcomes
-    assert outcome.counts["failed"] == 0
-    assert outcome.counts["complete"] + outcome.counts["pruned"] == 2
+    (outcome,) = tune.tune(plan, Display(Console(file=said, width=200))).study_results
+    assert outcome.state_counts["failed"] == 0
+    assert outcome.state_counts["complete"] + outcome.state_counts["pruned"] == 2
     client = open_client()
     runs = client.search_runs([client.get_experiment_by_name("ser-ravdess").experiment_id])
     trials = [run for run in runs if "trial" in run.data.tags]

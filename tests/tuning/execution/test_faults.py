@@ -16,8 +16,8 @@ import torch
 from ser_platform.corpora.splits.split import Split
 from ser_platform.settings import resolve
 from ser_platform.training.epoch_result import EpochResult
-from ser_platform.tuning.execution.fit_folder import FitFolder, kept_fit
-from ser_platform.tuning.execution.fit_job import FitJob, Task
+from ser_platform.tuning.execution.fit_folder import FitFolder, run_fit
+from ser_platform.tuning.execution.fit_job import FitJob, TrialData
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -45,8 +45,8 @@ def wait_for(happened: Callable[[], object], seconds: float = 120) -> None:
 
 
 def test_a_killed_worker_costs_no_epoch_and_two_workers_train_as_one(split: Split, tmp_path: Path) -> None:
-    from ser_platform.tuning.execution.cluster import cluster
-    from ser_platform.tuning.execution.distributed_fit import fit_together, form_team
+    from ser_platform.tuning.execution.cluster import connect_cluster
+    from ser_platform.tuning.execution.distributed_fit import fit_on_team, form_team
 
     settings = resolve(
         {
@@ -61,28 +61,30 @@ def test_a_killed_worker_costs_no_epoch_and_two_workers_train_as_one(split: Spli
     )
     manifest = split.manifest
     hashes, speakers = (tuple(manifest.column(name)) for name in ("audio_sha256", "speaker"))
-    task = Task(hashes, manifest.targets(manifest.labels), manifest.labels, split.train, split.dev, speakers)
-    job = FitJob(settings, task, label=split.test)
+    task = TrialData(
+        hashes, manifest.encode_targets(manifest.labels), manifest.labels, split.train, split.dev, speakers
+    )
+    job = FitJob(settings, task, label_rows=split.test)
     folder, killed = FitFolder(tmp_path / "together"), []
 
     def kill_one() -> None:
-        if not killed and len(folder.results) >= 2:
+        if not killed and len(folder.epoch_results) >= 2:
             processes = worker_processes(os.getpid())
             if len(processes) == 2:
                 processes[1].send_signal(signal.SIGKILL)
-                killed.append(len(folder.results))
+                killed.append(len(folder.epoch_results))
 
-    with cluster():
-        together = fit_together(job, folder, form_team(2, "cpu", settings), kill_one)
+    with connect_cluster():
+        together = fit_on_team(job, folder, form_team(2, "cpu", settings), kill_one)
     assert killed
     assert killed[0] < EPOCHS, "a worker was killed in the middle"
-    assert [result.epoch for result in together.results] == list(range(1, EPOCHS + 1))
-    assert [result.epoch for result in folder.results] == list(range(1, EPOCHS + 1))
-    alone = kept_fit(job, FitFolder(tmp_path / "alone"), torch.device("cpu"))
-    for one, two in zip(alone.results, together.results, strict=True):
+    assert [result.epoch for result in together.epoch_results] == list(range(1, EPOCHS + 1))
+    assert [result.epoch for result in folder.epoch_results] == list(range(1, EPOCHS + 1))
+    alone = run_fit(job, FitFolder(tmp_path / "alone"), torch.device("cpu"))
+    for one, two in zip(alone.epoch_results, together.epoch_results, strict=True):
         assert two.train_loss == pytest.approx(one.train_loss, abs=1e-3)
         assert two.dev_uar == pytest.approx(one.dev_uar, abs=0.06)  # a clip of 18 may lie on the border
-    _same(together.results[:5], alone.results[:5])
+    _same(together.epoch_results[:5], alone.epoch_results[:5])
 
 
 def _same(results: list[EpochResult], others: list[EpochResult]) -> None:
@@ -126,7 +128,7 @@ class Workplace:
 
     def epochs(self) -> int:
         return max(
-            (len(FitFolder(path.parent).results) for path in self.folder.glob("runs/*/*/epochs.json")), default=0
+            (len(FitFolder(path.parent).epoch_results) for path in self.folder.glob("runs/*/*/epochs.json")), default=0
         )
 
     def assert_each_epoch_once(self) -> None:

@@ -12,9 +12,9 @@ from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.epoch_result import EpochResult
-from ser_platform.training.workers import ALONE
-from ser_platform.tuning.execution.fit_folder import FitFolder, kept_fit
-from ser_platform.tuning.execution.fit_job import Fit, FitJob, Task
+from ser_platform.training.workers import SINGLE_WORKER
+from ser_platform.tuning.execution.fit_folder import FitFolder, run_fit
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult, TrialData
 
 QUICK = {"model.name": "bilstm", "model.hidden_size": 8, "train.epochs": 5, "data.max_seconds": 0.5}
 CPU = torch.device("cpu")
@@ -30,9 +30,9 @@ def job(split: Split) -> Callable[..., FitJob]:
         settings: Settings = resolve(QUICK | {name.replace("__", "."): value for name, value in changes.items()})
         manifest = split.manifest
         hashes, speakers = (tuple(manifest.column(name)) for name in ("audio_sha256", "speaker"))
-        targets = manifest.targets(manifest.labels)
-        task = Task(hashes, targets, manifest.labels, split.train, split.dev, speakers)
-        return FitJob(settings, task, label=split.test)
+        targets = manifest.encode_targets(manifest.labels)
+        task = TrialData(hashes, targets, manifest.labels, split.train, split.dev, speakers)
+        return FitJob(settings, task, label_rows=split.test)
 
     return make
 
@@ -45,11 +45,11 @@ def killed_in(epoch: int) -> Callable[[EpochResult], None]:
     return told
 
 
-def assert_same(fit: Fit, other: Fit) -> None:
+def assert_same(fit: FitResult, other: FitResult) -> None:
     def plain(results: list[EpochResult]) -> list[dict]:
         return [asdict(result) | {"seconds": 0} for result in results]
 
-    assert plain(fit.results) == plain(other.results)
+    assert plain(fit.epoch_results) == plain(other.epoch_results)
     np.testing.assert_array_equal(fit.label_logits, other.label_logits)
     assert fit.state.keys() == other.state.keys()
     assert all(torch.equal(value, other.state[name]) for name, value in fit.state.items())
@@ -58,22 +58,22 @@ def assert_same(fit: Fit, other: Fit) -> None:
 @pytest.mark.parametrize("every", [1, 2, 10])
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(job, tmp_path: Path, every: int) -> None:
     asked = job(train__checkpoint_every=every)
-    whole = kept_fit(asked, FitFolder(tmp_path / "whole"), CPU)
+    whole = run_fit(asked, FitFolder(tmp_path / "whole"), CPU)
     cut = FitFolder(tmp_path / "cut")
     with pytest.raises(Killed):
-        kept_fit(asked, cut, CPU, told=killed_in(4))
-    assert cut.epochs_kept == 3 // every * every
+        run_fit(asked, cut, CPU, on_epoch=killed_in(4))
+    assert cut.checkpoint_epoch == 3 // every * every
     told: list[int] = []
-    assert_same(kept_fit(asked, cut, CPU, told=lambda result: told.append(result.epoch)), whole)
+    assert_same(run_fit(asked, cut, CPU, on_epoch=lambda result: told.append(result.epoch)), whole)
     assert told == list(range(3 // every * every + 1, 6))
-    assert [result.epoch for result in cut.results] == [1, 2, 3, 4, 5]
+    assert [result.epoch for result in cut.epoch_results] == [1, 2, 3, 4, 5]
 
 
 def test_what_a_run_gave_is_read_back_and_its_checkpoint_is_gone(job, tmp_path: Path) -> None:
     folder = FitFolder(tmp_path / "run")
-    assert folder.fit is None
-    fit = kept_fit(job(), folder, CPU)
-    assert folder.fit is not None
+    assert folder.fit_result is None
+    fit = run_fit(job(), folder, CPU)
+    assert folder.fit_result is not None
     assert_same(folder.fit, fit)
     np.testing.assert_array_equal(folder.fit.normaliser.mean, fit.normaliser.mean)
     assert not (tmp_path / "run" / "checkpoint").exists()
@@ -81,27 +81,29 @@ def test_what_a_run_gave_is_read_back_and_its_checkpoint_is_gone(job, tmp_path: 
 
 def test_a_run_that_is_asked_to_stop_ends_after_its_epoch(job, tmp_path: Path) -> None:
     folder = FitFolder(tmp_path / "run")
-    fit = kept_fit(job(), folder, CPU, ALONE, lambda result: folder.stop() if result.epoch == 2 else None)
-    assert [result.epoch for result in fit.results] == [1, 2]
+    fit = run_fit(
+        job(), folder, CPU, SINGLE_WORKER, lambda result: folder.request_stop() if result.epoch == 2 else None
+    )
+    assert [result.epoch for result in fit.epoch_results] == [1, 2]
 
 
 def test_why_a_run_cannot_go_on_is_told_until_it_is_tried_again(tmp_path: Path) -> None:
     folder = FitFolder(tmp_path / "run")
     folder.raise_failure()
-    folder.fail(WorkFailed("out of memory"))
+    folder.save_failure(WorkFailed("out of memory"))
     with pytest.raises(WorkFailed, match="out of memory"):
         folder.raise_failure()
-    folder.fail(UserError("model.tuned_layers 40"))
+    folder.save_failure(UserError("model.tuned_layers 40"))
     with pytest.raises(UserError, match="model.tuned_layers 40"):  # exit code 2, on workers as in this process
         folder.raise_failure()
-    folder.forget_failure()
+    folder.clear_failure()
     folder.raise_failure()
 
 
 def test_a_run_starts_from_the_weights_that_it_is_given(job, tmp_path: Path) -> None:
-    first = kept_fit(job(), FitFolder(tmp_path / "first"), CPU)
+    first = run_fit(job(), FitFolder(tmp_path / "first"), CPU)
     asked = job(train__epochs=1, optimizer__lr=1e-7)
-    begun = FitJob(asked.settings, asked.task, asked.label, start=first.state)
-    second = kept_fit(begun, FitFolder(tmp_path / "second"), CPU)
+    begun = FitJob(asked.settings, asked.task, asked.label, initial_state=first.state)
+    second = run_fit(begun, FitFolder(tmp_path / "second"), CPU)
     for name, value in first.state.items():
         torch.testing.assert_close(second.state[name], value, atol=1e-5, rtol=0)

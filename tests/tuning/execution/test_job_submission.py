@@ -8,9 +8,9 @@ import pytest
 from ser_platform.errors import UserError
 from ser_platform.tuning.execution.job_submission import (
     DEFAULT_ADDRESS,
-    default_address,
+    connect,
     enter_job_folder,
-    open_client,
+    find_address,
     pack_spaces,
 )
 
@@ -62,13 +62,13 @@ def test_a_job_works_in_a_folder_of_its_name_that_stays(tmp_path: Path, monkeypa
 def test_the_address_of_a_cluster_that_is_no_dashboard_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-    assert default_address() == DEFAULT_ADDRESS
+    assert find_address() == DEFAULT_ADDRESS
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
-    assert default_address() == "http://head:8265"
+    assert find_address() == "http://head:8265"
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "127.0.0.1:8265"])
 def test_a_wrong_address_is_told_in_one_line(address: str) -> None:
     with pytest.raises(UserError, match=address) as told:
-        open_client(address)
+        connect(address)
     assert "\n" not in str(told.value)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ser_platform.encoders import pinned_name
-from ser_platform.features.store.extraction import on_this_machine
-from ser_platform.tuning.execution.remote_extraction import mapper, on_cluster
-from ser_platform.tuning.search_space.requirements import needed_families
+from ser_platform.encoders import resolve_pinned_name
+from ser_platform.features.store.extraction import map_on_this_machine
+from ser_platform.tuning.execution.remote_extraction import choose_mapper, map_on_cluster
+from ser_platform.tuning.search_space.requirements import list_needed_families
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import read_space
 from tests.tuning.nodes import free_ports, ray_node
@@ -85,7 +85,7 @@ def space(tmp_path: Path, text: str) -> Space:
 
 
 def needed(tmp_path: Path, text: str) -> set[str]:
-    return set(needed_families([space(tmp_path, text)]))
+    return set(list_needed_families([space(tmp_path, text)]))
 
 
 def test_a_study_needs_what_the_baseline_beside_it_needs(tmp_path):
@@ -118,9 +118,9 @@ ENCODERS = (
 
 def test_an_axis_of_encoders_does_not_ask_for_the_default_encoder(tmp_path, pretrained):
     searched = space(tmp_path, f"base: {{features.sets: [f0]}}\n{ENCODERS}")
-    heard = {f"{pinned_name(name)}.statistics" for name in ("tiny-whisper", "tiny-wavlm")}
-    assert set(needed_families([searched])) == BASELINE | heard | {"f0"}
-    assert searched.fixed("data.labels") == "as_labelled"
+    heard = {f"{resolve_pinned_name(name)}.statistics" for name in ("tiny-whisper", "tiny-wavlm")}
+    assert set(list_needed_families([searched])) == BASELINE | heard | {"f0"}
+    assert searched.get_fixed("data.labels") == "as_labelled"
 
 
 def test_an_axis_under_a_parent_that_decides_no_hearing_may_be_there_or_not(tmp_path):
@@ -134,14 +134,14 @@ def test_an_axis_under_a_parent_that_decides_no_hearing_may_be_there_or_not(tmp_
 
 def test_several_spaces_share_one_extraction(tmp_path):
     spaces = [space(tmp_path, f"base: {{model.name: bilstm, features.sets: [{name}]}}") for name in ("f0", "chroma")]
-    assert set(needed_families(spaces)) == BASELINE | {"f0", "chroma"}
+    assert set(list_needed_families(spaces)) == BASELINE | {"f0", "chroma"}
 
 
 def test_the_cluster_extracts_where_one_is_named(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert mapper() is on_this_machine
+    assert choose_mapper() is map_on_this_machine
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-    assert mapper() is on_cluster
+    assert choose_mapper() is map_on_cluster
 
 
 @pytest.mark.ray

@@ -13,10 +13,10 @@ from ray.tune.result import DONE
 
 from ser_platform.settings import slots
 from ser_platform.tuning.execution import tune_adapter
-from ser_platform.tuning.execution.cluster import cluster
-from ser_platform.tuning.execution.tune_adapter import BookSearcher, Means, Starts, run_trials
+from ser_platform.tuning.execution.cluster import connect_cluster
+from ser_platform.tuning.execution.tune_adapter import RecorderSearcher, TrialResources, WorkerWarmup, run_trials
 from ser_platform.tuning.search_space.yaml_file import read_space
-from ser_platform.tuning.study.study_folder import new_study
+from ser_platform.tuning.study.study_folder import create_study_folder
 from tests.tuning.study.test_recorder import open_book, result
 
 SPACE = """
@@ -52,34 +52,34 @@ def short_trial() -> type[Trainable]:
 @pytest.mark.skipif(slots() < 2, reason="two slots need two CPU cores")
 def test_trials_shorter_than_a_process_takes_to_begin_run_in_all_slots(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
-    folder = new_study("made", role="student", corpus="made")
+    folder = create_study_folder("made", role="student", corpus="made")
     book = open_book(read_space(tmp_path / "space.yaml"), folder)
-    with cluster():
-        run_trials(book, Means(short_trial(), {"cpu": 1.0}, at_once=2), folder)
-    assert book.counts == {"complete": 40, "pruned": 0, "failed": 0, "running": 0}
-    trials_of = Counter(record.results[0]["train_loss"] for record in book.records.values())
+    with connect_cluster():
+        run_trials(book, TrialResources(short_trial(), {"cpu": 1.0}, max_concurrent=2), folder)
+    assert book.state_counts == {"complete": 40, "pruned": 0, "failed": 0, "running": 0}
+    trials_of = Counter(record.epoch_results[0]["train_loss"] for record in book.records.values())
     assert len(trials_of) == 2
     assert min(trials_of.values()) >= 10, "both work all the time"
 
 
 def test_a_slot_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    starts = Starts(3)
-    assert not starts.are_over("a")
-    assert not starts.are_over("a"), "tells more than once"
-    assert not starts.are_over("b")
-    monkeypatch.setattr(tune_adapter, "PATIENCE_S", -1.0)
-    assert starts.are_over("a")
+    starts = WorkerWarmup(3)
+    assert not starts.mark_started("a")
+    assert not starts.mark_started("a"), "tells more than once"
+    assert not starts.mark_started("b")
+    monkeypatch.setattr(tune_adapter, "WARMUP_TIMEOUT_S", -1.0)
+    assert starts.mark_started("a")
 
 
 def test_each_slot_gets_a_process_before_the_first_trial(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
-    book = open_book(read_space(tmp_path / "space.yaml"), new_study("made", role="student", corpus="made"))
-    searcher = BookSearcher(book, math.inf, at_most=40, starts=2)
+    book = open_book(read_space(tmp_path / "space.yaml"), create_study_folder("made", role="student", corpus="made"))
+    searcher = RecorderSearcher(book, math.inf, max_trials=40, n_warmups=2)
     assert [searcher.suggest(name)["number"] for name in "abcd"] == [None, None, 0, 1]
 
 
 def test_slots_begin_together() -> None:
-    starts = Starts(2)
-    assert not starts.are_over("a")
-    assert starts.are_over("b")
-    assert starts.are_over("a")
+    starts = WorkerWarmup(2)
+    assert not starts.mark_started("a")
+    assert starts.mark_started("b")
+    assert starts.mark_started("a")

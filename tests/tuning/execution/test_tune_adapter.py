@@ -11,12 +11,12 @@ from ray.tune.result import DONE
 
 from ser_platform.training.loop import Diverged
 from ser_platform.tuning.execution import tune_trainable
-from ser_platform.tuning.execution.tune_adapter import BookScheduler
+from ser_platform.tuning.execution.tune_adapter import RecorderScheduler
 from ser_platform.tuning.execution.tune_trainable import TuneTrial
 from ser_platform.tuning.search_space.yaml_file import read_space
-from ser_platform.tuning.study.recorder import StudyBook
-from ser_platform.tuning.study.status_line import FAILURES_TOLD, told_failures
-from ser_platform.tuning.study.study_folder import new_study
+from ser_platform.tuning.study.recorder import StudyRecorder
+from ser_platform.tuning.study.status_line import MAX_FAILURES_SHOWN, format_failures
+from ser_platform.tuning.study.study_folder import create_study_folder
 from tests.tuning.study.test_recorder import open_book, result
 
 SPACE = """
@@ -33,13 +33,13 @@ NOT_BEGUN = RayActorError(
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> StudyBook:
+def book(tmp_path: Path) -> StudyRecorder:
     (tmp_path / "space.yaml").write_text(SPACE)
-    return open_book(read_space(tmp_path / "space.yaml"), new_study("made", role="student", corpus="made"))
+    return open_book(read_space(tmp_path / "space.yaml"), create_study_folder("made", role="student", corpus="made"))
 
 
-def scheduler_of(book: StudyBook) -> BookScheduler:
-    return BookScheduler(book, lambda: None)
+def scheduler_of(book: StudyRecorder) -> RecorderScheduler:
+    return RecorderScheduler(book, lambda: None)
 
 
 def ended_by(error: Exception, number: int, folder: Path) -> Any:
@@ -49,7 +49,7 @@ def ended_by(error: Exception, number: int, folder: Path) -> Any:
     return SimpleNamespace(config={"number": number}, pickled_error_file=str(path))
 
 
-def test_a_trial_that_is_killed_each_time_fails_and_the_study_goes_on(book: StudyBook, tmp_path: Path) -> None:
+def test_a_trial_that_is_killed_each_time_fails_and_the_study_goes_on(book: StudyRecorder, tmp_path: Path) -> None:
     scheduler, first = scheduler_of(book), book.ask()
     assert first is not None
     for _ in range(2):
@@ -60,21 +60,21 @@ def test_a_trial_that_is_killed_each_time_fails_and_the_study_goes_on(book: Stud
     scheduler.on_trial_error(None, ended_by(KILLED, first.number, tmp_path))
     failed, following = book.records[first.number], book.ask()
     assert failed.state == "failed"
-    assert failed.reason == "its process was killed 3 times, as the system does when memory runs out"
+    assert failed.failure_reason == "its process was killed 3 times, as the system does when memory runs out"
     assert following is not None
     assert following.number == first.number + 1
 
 
-def test_a_trial_whose_process_cannot_begin_fails_at_once_with_the_reason(book: StudyBook, tmp_path: Path) -> None:
+def test_a_trial_whose_process_cannot_begin_fails_at_once_with_the_reason(book: StudyRecorder, tmp_path: Path) -> None:
     record = book.ask()
     assert record is not None
     scheduler_of(book).on_trial_error(None, ended_by(NOT_BEGUN, record.number, tmp_path))
-    assert book.records[record.number].reason == "ModuleNotFoundError: no opensmile"
-    assert not book.has_lost
+    assert book.records[record.number].failure_reason == "ModuleNotFoundError: no opensmile"
+    assert not book.has_requeued
 
 
 def test_a_trial_whose_loss_is_no_number_fails_with_the_reason_and_keeps_its_epochs(
-    book: StudyBook, monkeypatch: pytest.MonkeyPatch
+    book: StudyRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def epochs(*_: object) -> Any:
         yield result(1, 0.5)
@@ -90,15 +90,15 @@ def test_a_trial_whose_loss_is_no_number_fails_with_the_reason_and_keeps_its_epo
     assert last[DONE]
     scheduler_of(book).on_trial_complete(None, SimpleNamespace(config=diverging.config), last)
     assert record.state == "failed"
-    assert record.reason == "Diverged: loss is nan in epoch 2; lower optimizer.lr (0.01)"
-    assert len(record.results) == 1
+    assert record.failure_reason == "Diverged: loss is nan in epoch 2; lower optimizer.lr (0.01)"
+    assert len(record.epoch_results) == 1
 
 
-def test_failures_are_told_in_a_line_each_and_many_by_their_number(book: StudyBook) -> None:
-    for _ in range(FAILURES_TOLD + 2):
+def test_failures_are_told_in_a_line_each_and_many_by_their_number(book: StudyRecorder) -> None:
+    for _ in range(MAX_FAILURES_SHOWN + 2):
         record = book.ask()
         assert record is not None
-        book.end(record.number, failure="of a reason")
-    lines = told_failures(book)
+        book.finish(record.number, failure="of a reason")
+    lines = format_failures(book)
     assert lines[0] == "trial 0 failed: of a reason"
-    assert lines[FAILURES_TOLD:] == ["2 more trials failed; their runs hold the tag reason"]
+    assert lines[MAX_FAILURES_SHOWN:] == ["2 more trials failed; their runs hold the tag reason"]

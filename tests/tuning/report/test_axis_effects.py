@@ -2,7 +2,7 @@
 
 import pytest
 
-from ser_platform.tuning.report.axis_effects import best_of_each
+from ser_platform.tuning.report.axis_effects import summarise_best_trials
 from ser_platform.tuning.report.trial_table import TrialTable
 from tests.tuning.report.made_studies import AXES, made_study
 
@@ -16,12 +16,12 @@ def test_of_each_choice_the_best_trial_is_told_the_better_choice_first():
         for choice in NORM.values
     }
     first, last = sorted(scores, key=lambda choice: -max(scores[choice]))
-    told = best_of_each(table, NORM)
+    told = summarise_best_trials(table, NORM)
     assert told.index(first) < told.index(last)
     assert f"{first} {max(scores[first]):.3f} (of {len(scores[first])})" in told
 
 
 @pytest.mark.parametrize("trials", [0, 1])
 def test_choices_that_no_trial_had_are_left_out(trials):
-    told = best_of_each(TrialTable(AXES, made_study(2, seed=0).trials[:trials]), NORM)
+    told = summarise_best_trials(TrialTable(AXES, made_study(2, seed=0).trials[:trials]), NORM)
     assert told.count("(of 1)") == trials

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ser_platform.tuning.report.importance import MIN_TRIALS, importance
+from ser_platform.tuning.report.importance import MIN_TRIALS, estimate_importance
 from ser_platform.tuning.report.trial_table import COMPLETE, PRUNED, Trial, TrialTable
 from tests.tuning.report.made_studies import CHILD, NULLS, STRONG, WEAK, made_study, share_of_strong
 
@@ -10,7 +10,7 @@ SEEDS = range(20)
 
 @pytest.fixture(scope="module")
 def found():
-    return [importance(made_study(100, seed, pruned=0.3), seed) for seed in SEEDS]
+    return [estimate_importance(made_study(100, seed, pruned=0.3), seed) for seed in SEEDS]
 
 
 def test_the_strong_axis_is_first(found):
@@ -38,13 +38,13 @@ def test_a_weak_axis_ranks_above_those_that_do_nothing(found):
 
 def test_a_conditional_axis_is_found_where_it_exists():
     table = made_study(400, 0)
-    child = next(axis for axis in importance(table).axes if axis.axis.name == CHILD)
+    child = next(axis for axis in estimate_importance(table).axes if axis.axis.name == CHILD)
     assert child.has_effect
 
 
 def test_with_too_few_trials_it_says_so_in_place_of_numbers():
-    few = importance(made_study(MIN_TRIALS - 1, 0))
-    assert not few.is_known and few.axes == () and few.needed == MIN_TRIALS
+    few = estimate_importance(made_study(MIN_TRIALS - 1, 0))
+    assert not few.is_known and few.axes == () and few.min_trials == MIN_TRIALS
 
 
 def test_a_pruned_trial_counts_with_the_gain_that_complete_ones_made_from_its_epoch():

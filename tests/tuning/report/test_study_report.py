@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.features.dataset import DataRequest
 from ser_platform.tuning.report.study_report import StudyReport, write_report
-from ser_platform.tuning.study.request import Request, request_of
-from ser_platform.tuning.study.study_folder import FINISHED, INTERRUPTED, StudyFolder
+from ser_platform.tuning.study.request import StudyRequest, read_request
+from ser_platform.tuning.study.study_folder import STUDY_FINISHED, STUDY_INTERRUPTED, StudyFolder
 
 SPACE = """# ser tune limits: how long must a clip be?
 role: student
@@ -25,9 +25,9 @@ def studied(path, n_trials, **summary):
     """A study's folder: from 2 s on a longer clip helps no more; every fourth trial is stopped after an epoch."""
     folder = StudyFolder(path / "limits-demo")
     folder.path.mkdir(parents=True)
-    folder.update(**({"name": folder.name, "state": FINISHED, "corpus": "demo", "metrics": {}} | summary))
-    Request(str(folder.path / "limits.yaml"), SPACE, DataRequest(CorpusRequest("demo"))).write(folder)
-    study = folder.open(optuna.samplers.RandomSampler(seed=0))
+    folder.update(**({"name": folder.name, "state": STUDY_FINISHED, "corpus": "demo", "metrics": {}} | summary))
+    StudyRequest(str(folder.path / "limits.yaml"), SPACE, DataRequest(CorpusRequest("demo"))).save(folder)
+    study = folder.open_study(optuna.samplers.RandomSampler(seed=0))
     rng = np.random.default_rng(0)
     for _ in range(n_trials):
         trial = study.ask()
@@ -49,7 +49,7 @@ def studied(path, n_trials, **summary):
 
 def test_the_answer_names_the_setting_that_matters_and_what_it_costs(tmp_path):
     folder = studied(tmp_path, 64)
-    words = "\n".join(StudyReport.read(folder).words())
+    words = "\n".join(StudyReport.read(folder).summarise())
     assert re.search(r"data\.max_seconds: best near (2|2\.5|3) s .*1 s costs 0\.(19|2)\d", words)
     assert "no effect seen in 64 trials: " in words
     assert "model.norm" in words.partition("no effect seen in")[2].splitlines()[0]
@@ -77,26 +77,26 @@ def test_a_second_report_takes_the_place_of_the_first(tmp_path):
 
 @pytest.mark.parametrize("n_trials", [0, 1, 4])
 def test_a_study_of_few_trials_says_what_cannot_be_said(tmp_path, n_trials):
-    report, page = write_report(studied(tmp_path, n_trials, state=INTERRUPTED))
-    assert f"not enough trials to tell which settings matter: {n_trials} of 20" in report.words()
+    report, page = write_report(studied(tmp_path, n_trials, state=STUDY_INTERRUPTED))
+    assert f"not enough trials to tell which settings matter: {n_trials} of 20" in report.summarise()
     assert page.exists()
 
 
 def test_the_figure_on_new_seeds_stands_beside_that_of_the_search(tmp_path):
     metrics = {"dev_uar": 0.81, "dev_uar_new_seeds": 0.76, "test_uar": 0.99}
-    words = StudyReport.read(studied(tmp_path, 2, metrics=metrics)).words()
+    words = StudyReport.read(studied(tmp_path, 2, metrics=metrics)).summarise()
     assert any("0.760 with new seeds; the search said 0.810, of which 0.050 was luck" in line for line in words)
     assert not any("0.99" in line for line in words)
 
 
 def test_the_pareto_set_is_of_complete_trials_that_no_other_beats(tmp_path):
     report = StudyReport.read(studied(tmp_path, 30))
-    front = report.pareto
+    front = report.pareto_trials
     assert front and all(trial.state == "complete" for trial in front)
     complete = [trial for trial in report.table.scored if trial.state == "complete"]
     for trial in front:
         size = trial.metrics["parameters"]
-        assert not any(o.score > trial.score and o.metrics["parameters"] <= size for o in complete)
+        assert not any(o.best_dev_uar > trial.best_dev_uar and o.metrics["parameters"] <= size for o in complete)
 
 
 def test_names_of_strangers_are_no_markup(tmp_path):
@@ -111,21 +111,21 @@ def test_what_scripts_read_is_json(tmp_path):
 
 
 def test_a_trial_that_was_cut_off_after_an_epoch_counts(tmp_path):
-    folder = studied(tmp_path, 0, state=INTERRUPTED)
+    folder = studied(tmp_path, 0, state=STUDY_INTERRUPTED)
     trial = folder.open(optuna.samplers.RandomSampler(seed=0)).ask()
     trial.suggest_float("data.max_seconds", 1.0, 3.0)
     trial.set_user_attr("parameters", 1000)
     trial.report(0.6, 1)
     report = StudyReport.read(folder)
-    assert "best so far: trial 0, dev UAR 0.600" in "\n".join(report.words())
-    assert report.pareto == [], "it may yet become better or worse"
+    assert "best so far: trial 0, dev UAR 0.600" in "\n".join(report.summarise())
+    assert report.pareto_trials == [], "it may yet become better or worse"
 
 
 def test_a_trial_out_of_bounds_is_in_no_pareto_set(tmp_path):
     folder = studied(tmp_path, 12)
-    request = request_of(folder)
+    request = read_request(folder)
     limited = SPACE + "constraints: [{metric: parameters, at_most: 3000}]\n"
-    replace(request, text=limited).write(folder)
-    chosen = StudyReport.read(folder).pareto
+    replace(request, text=limited).save(folder)
+    chosen = StudyReport.read(folder).pareto_trials
     assert chosen
     assert all(trial.metrics["parameters"] <= 3000 for trial in chosen)

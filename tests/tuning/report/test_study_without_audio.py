@@ -46,12 +46,12 @@ def test_features_durations_and_normalisation_are_tried_without_the_audio(
 
     monkeypatch.setattr(tune, "prepare_dataset", prepare_then_lose_the_audio)
     (tmp_path / "features.yaml").write_text(SPACE)
-    plan = tune.Plan([str(tmp_path / "features.yaml")], DataRequest(CorpusRequest(str(corpus))))
+    plan = tune.TuneRequest([str(tmp_path / "features.yaml")], DataRequest(CorpusRequest(str(corpus))))
     said = io.StringIO()
-    (outcome,) = tune.tune(plan, Display(Console(file=said, width=200))).outcomes
+    (outcome,) = tune.tune(plan, Display(Console(file=said, width=200))).study_results
     assert not corpus.exists()
-    assert outcome.counts["failed"] == 0
-    assert outcome.counts["complete"] + outcome.counts["pruned"] == 6
+    assert outcome.state_counts["failed"] == 0
+    assert outcome.state_counts["complete"] + outcome.state_counts["pruned"] == 6
     assert "54 files decoded" in said.getvalue()
     client = open_client()
     (registered,) = client.search_model_versions("name = 'ser-teacher'")

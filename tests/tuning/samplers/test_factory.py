@@ -7,9 +7,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState, create_trial
 
-from ser_platform.tuning.samplers.bounded_history import CappedTpe, History
-from ser_platform.tuning.samplers.factory import first_points, is_exhausted, make_sampler
-from ser_platform.tuning.samplers.grid import Grid
+from ser_platform.tuning.samplers.bounded_history import BoundedHistory, BoundedTpeSampler
+from ser_platform.tuning.samplers.factory import is_exhausted, list_first_points, make_sampler
+from ser_platform.tuning.samplers.grid import ConditionalGridSampler
 from ser_platform.tuning.search_space.space import Axis, Space
 from ser_platform.tuning.search_space.yaml_file import read_space
 
@@ -73,7 +73,7 @@ def key(params: dict) -> tuple:
 @pytest.mark.parametrize("name", ["tpe", "random", "qmc", "nsga2", "grid"])
 def test_every_sampler_proposes_configurations_of_a_conditional_space(name, space_of):
     space = space_of(OPEN, name)
-    study, valid = study_of(space), {key(each) for each in space.configurations()}
+    study, valid = study_of(space), {key(each) for each in space.iterate_configurations()}
     assert all(key(told(study, space, number / 30)) in valid for number in range(30))
 
 
@@ -102,7 +102,7 @@ def test_a_resumed_grid_goes_on_where_it_was_and_tries_again_what_a_kill_lost(sp
     lost = study.ask()
     space.draw(lost)
     study.tell(lost, state=TrialState.FAIL)  # what a study's book tells of a trial that never began
-    study.sampler = make_sampler(space, done=21)
+    study.sampler = make_sampler(space, n_existing=21)
     after = set()
     while not is_exhausted(study):
         after.add(key(told(study, space)))
@@ -114,7 +114,7 @@ def test_a_resumed_grid_goes_on_where_it_was_and_tries_again_what_a_kill_lost(sp
 def test_a_grid_completes_a_point_by_what_is_left_beside_it(space_of):
     space = space_of(OPEN, "grid")
     study = study_of(space)
-    (point,) = first_points(space)
+    (point,) = list_first_points(space)
     study.enqueue_trial(point)
     assert told(study, space).items() >= point.items()
     tried = 1
@@ -140,7 +140,7 @@ def test_a_resumed_study_repeats_no_draws(name, space_of):
     study = study_of(space)
     drawn = [key(told(study, space)) for _ in range(3)]
     for _ in range(3):
-        study.sampler = make_sampler(space, done=len(study.trials))
+        study.sampler = make_sampler(space, n_existing=len(study.trials))
         drawn += [key(told(study, space)) for _ in range(3)]
     assert len(set(drawn)) == len(drawn)
 
@@ -171,7 +171,7 @@ def test_tpe_on_a_short_history_is_optunas(space_of):
     space = space_of(OPEN.replace("], step: 0.3", "]"), "tpe")
     studies = [
         optuna.create_study(direction="maximize", sampler=sampler(seed=3, n_startup_trials=5))
-        for sampler in (CappedTpe, TPESampler)
+        for sampler in (BoundedTpeSampler, TPESampler)
     ]
     for number in range(25):
         ours, theirs = (told(study, space, (number * 7 % 11) / 11) for study in studies)
@@ -185,9 +185,9 @@ def test_the_history_that_is_shown_holds_the_best_the_latest_and_what_runs():
     best = create_trial(state=TrialState.COMPLETE, value=2.0)
     study.add_trial(best)
     study.add_trials(past(300))
-    history = History(best=5, latest=20)
+    history = BoundedHistory(n_best=5, n_latest=20)
     for _ in range(2):  # the second time from what was kept
-        shown = [trial.number for trial in history.shown(study, study.get_trials(deepcopy=False))]
+        shown = [trial.number for trial in history.select(study, study.get_trials(deepcopy=False))]
         scored = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
         top = {trial.number for trial in sorted(scored, key=lambda trial: -trial.value)[:5]}
         assert 301 in top
@@ -199,11 +199,11 @@ def test_a_trial_that_ends_late_is_among_the_best_all_the_same():
     study = optuna.create_study(direction="maximize")
     late = study.ask()
     study.add_trials(past(50))
-    history = History(best=3, latest=5)
-    history.shown(study, study.get_trials(deepcopy=False))
+    history = BoundedHistory(n_best=3, n_latest=5)
+    history.select(study, study.get_trials(deepcopy=False))
     study.tell(late, 9.0)
     study.add_trials(past(50))
-    assert history.shown(study, study.get_trials(deepcopy=False))[0].number == late.number
+    assert history.select(study, study.get_trials(deepcopy=False))[0].number == late.number
 
 
 def test_what_breaks_a_constraint_is_not_among_the_best_however_it_scores():
@@ -212,7 +212,7 @@ def test_what_breaks_a_constraint_is_not_among_the_best_however_it_scores():
         study.add_trial(
             create_trial(state=TrialState.COMPLETE, value=float(number), constraints={"parameters": number - 9.5})
         )
-    shown = History(best=3, latest=1).shown(study, study.get_trials(deepcopy=False))
+    shown = BoundedHistory(n_best=3, n_latest=1).select(study, study.get_trials(deepcopy=False))
     assert [trial.number for trial in shown] == [7, 8, 9, 19]
 
 
@@ -222,7 +222,7 @@ def test_a_constraint_reaches_tpe_also_through_trials_that_were_stopped(state):
     axis = Axis("x", "uniform", (0.0, 1.0), None, {})
     shares = []
     for limited in (True, False):
-        study = optuna.create_study(direction="maximize", sampler=CappedTpe(seed=0, n_startup_trials=5))
+        study = optuna.create_study(direction="maximize", sampler=BoundedTpeSampler(seed=0, n_startup_trials=5))
         for number in range(60):
             x = (number + 0.5) / 60
             constraints = {"parameters": x - 0.5} if limited else {}
@@ -261,14 +261,16 @@ def test_nsga2_prefers_parents_that_keep_the_constraint():
 def test_the_capped_history_is_read_from_a_journal(tmp_path):
     journal = str(tmp_path / "journal.log")
     storage = JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal)))
-    study = optuna.create_study(storage=storage, direction="maximize", sampler=CappedTpe(seed=0, best=5, latest=20))
+    study = optuna.create_study(
+        storage=storage, direction="maximize", sampler=BoundedTpeSampler(seed=0, best=5, latest=20)
+    )
     study.add_trials(past(200))
     trial = study.ask()
     assert set(trial.relative_params) == set(past(1)[0].params)
 
 
 def test_points_come_first_then_every_architecture_that_they_leave_out(space_of):
-    assert first_points(space_of(OPEN, "tpe")) == [
+    assert list_first_points(space_of(OPEN, "tpe")) == [
         {"model.name": "gru", "features.sets": "zcr"},
         {"model.name": "bilstm"},
         {"model.name": "lite_cnn"},
@@ -276,16 +278,16 @@ def test_points_come_first_then_every_architecture_that_they_leave_out(space_of)
 
 
 def test_a_grid_is_given_no_architectures_and_a_fixed_one_none(space_of):
-    assert first_points(space_of(FINITE, "grid")) == []
-    assert first_points(space_of(FINITE, "tpe").with_overrides({"model.name": "gru"})) == []
+    assert list_first_points(space_of(FINITE, "grid")) == []
+    assert list_first_points(space_of(FINITE, "tpe").with_overrides({"model.name": "gru"})) == []
 
 
 def test_points_that_the_user_made_equal_come_once(space_of):
     text = FINITE + "points:\n  - {model.name: gru, distill.alpha: 0.3}\n  - {model.name: bilstm, distill.alpha: 0.3}\n"
     space = space_of(text, "tpe").with_overrides({"model.name": "gru"})
-    assert first_points(space) == [{"distill.alpha": 0.3}]
+    assert list_first_points(space) == [{"distill.alpha": 0.3}]
 
 
 def test_the_names_of_samplers_are_those_of_their_classes(space_of):
     kinds = {name: type(make_sampler(space_of(FINITE, name), 0)) for name in ("tpe", "random", "grid")}
-    assert kinds == {"tpe": CappedTpe, "random": RandomSampler, "grid": Grid}
+    assert kinds == {"tpe": BoundedTpeSampler, "random": RandomSampler, "grid": ConditionalGridSampler}

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from ser_platform.tuning.schedulers.rules import Asha, Median, rungs_as_json, rungs_from_json
+from ser_platform.tuning.schedulers.rules import Asha, MedianRule, rungs_as_json, rungs_from_json
 
 
 def test_the_rungs_are_grace_times_powers_of_the_factor_below_the_last_epoch():
@@ -16,34 +16,34 @@ def test_the_rungs_are_grace_times_powers_of_the_factor_below_the_last_epoch():
 
 def test_the_stops_are_those_worked_out_by_hand():
     asha = Asha(1, 2, 4)  # half of those at a rung go on: the cutoff is the median of the earlier scores
-    assert not asha.stops(0, 1, 0.5)  # the first has nobody to lose against
-    assert asha.stops(1, 1, 0.4)  # below 0.5
-    assert asha.stops(2, 1, 0.44)  # below the median of 0.5 and 0.4
-    assert not asha.stops(3, 1, 0.44)  # as good as the median of 0.5, 0.4 and 0.44
-    assert not asha.stops(4, 1, 0.6)
+    assert not asha.record_score(0, 1, 0.5)  # the first has nobody to lose against
+    assert asha.record_score(1, 1, 0.4)  # below 0.5
+    assert asha.record_score(2, 1, 0.44)  # below the median of 0.5 and 0.4
+    assert not asha.record_score(3, 1, 0.44)  # as good as the median of 0.5, 0.4 and 0.44
+    assert not asha.record_score(4, 1, 0.6)
 
 
 def test_a_third_goes_on_under_a_factor_of_three():
     asha = Asha(1, 3, 9)
     asha.replay((trial, {1: score}) for trial, score in enumerate([0.0, 0.3, 0.6, 0.9]))
-    assert asha.cutoff(1, 4) == pytest.approx(0.6)  # two thirds of the way from the worst to the best
-    assert asha.stops(4, 1, 0.59)
+    assert asha.compute_cutoff(1, 4) == pytest.approx(0.6)  # two thirds of the way from the worst to the best
+    assert asha.record_score(4, 1, 0.59)
 
 
 def test_nobody_is_stopped_between_rungs_or_before_grace():
     asha = Asha(3, 3, 30)
     for epoch in range(1, 30):
         for trial in range(5):
-            stopped = asha.stops(trial, epoch, -float(trial))
+            stopped = asha.record_score(trial, epoch, -float(trial))
             assert not stopped or epoch in (3, 9, 27)
             assert not (stopped and epoch < 3)
 
 
 def test_a_trial_is_not_compared_with_itself():
     asha = Asha(1, 2, 4)
-    asha.stops(0, 1, 0.9)
-    assert asha.stops(1, 1, 0.1)
-    assert asha.stops(1, 1, 0.1), "as it would have been before the kill that it was cut off by"
+    asha.record_score(0, 1, 0.9)
+    assert asha.record_score(1, 1, 0.1)
+    assert asha.record_score(1, 1, 0.1), "as it would have been before the kill that it was cut off by"
     assert asha.rungs[1] == {0: 0.9, 1: 0.1}
 
 
@@ -56,7 +56,7 @@ def test_a_study_that_was_replayed_stops_the_same_trials_as_one_undisturbed():
         for trial in trials:
             for epoch, score in histories[trial].items():
                 seen.setdefault(trial, {})[epoch] = score
-                if asha.stops(trial, epoch, score):
+                if asha.record_score(trial, epoch, score):
                     break
         return seen
 
@@ -71,37 +71,37 @@ def test_a_study_that_was_replayed_stops_the_same_trials_as_one_undisturbed():
 
 def test_brackets_start_later_one_after_another_and_get_their_shares():
     asha = Asha(1, 3, 30, brackets=3)  # rungs 1, 3, 9, 27
-    members = [asha.bracket(trial) for trial in range(3000)]
+    members = [asha.assign_bracket(trial) for trial in range(3000)]
     shares = [members.count(bracket) / 3000 for bracket in range(3)]
     assert shares == pytest.approx([0.665, 0.245, 0.090], abs=0.01)  # softmax of 4, 3, 2 rungs
     late = members.index(2)
-    assert [epoch for epoch in range(1, 30) if asha.decides_at(late, epoch)] == [9, 27]
+    assert [epoch for epoch in range(1, 30) if asha.can_stop_at(late, epoch)] == [9, 27]
 
 
 def test_a_trial_competes_with_its_own_bracket():
     asha = Asha(1, 2, 8, brackets=2)
-    first, second = (next(t for t in range(50) if asha.bracket(t) == bracket) for bracket in (0, 1))
-    assert not asha.stops(first, 2, 0.9)
-    assert not asha.stops(second, 2, 0.1), "nobody of its bracket was there before"
+    first, second = (next(t for t in range(50) if asha.assign_bracket(t) == bracket) for bracket in (0, 1))
+    assert not asha.record_score(first, 2, 0.9)
+    assert not asha.record_score(second, 2, 0.1), "nobody of its bracket was there before"
 
 
 def test_the_median_rule_stops_what_is_below_the_running_averages():
-    median = Median(1, 10)
+    median = MedianRule(1, 10)
     for trial, scores in enumerate(([0.2, 0.6], [0.4, 0.4], [0.5, 0.9])):  # averages after epoch 2: 0.4, 0.4, 0.7
         for epoch, score in enumerate(scores, 1):
-            median.stops(trial, epoch, score)
-    assert not median.stops(3, 1, 0.0), "within the grace epochs"
-    assert median.stops(3, 2, 0.39)
-    assert not median.stops(4, 2, 0.4)
+            median.record_score(trial, epoch, score)
+    assert not median.record_score(3, 1, 0.0), "within the grace epochs"
+    assert median.record_score(3, 2, 0.39)
+    assert not median.record_score(4, 2, 0.4)
 
 
 def test_the_median_rule_is_rebuilt_from_history_and_rungs_outlive_json():
     rng = random.Random(1)
     histories = [(trial, {epoch: rng.random() for epoch in range(1, 6)}) for trial in range(9)]
-    live, rebuilt = Median(1, 10), Median(1, 10)
+    live, rebuilt = MedianRule(1, 10), MedianRule(1, 10)
     for trial, scores in histories:
         for epoch, score in scores.items():
-            live.stops(trial, epoch, score)
+            live.record_score(trial, epoch, score)
     rebuilt.replay(histories)
     assert rebuilt.rungs == live.rungs
     assert rungs_from_json(json.loads(json.dumps(rungs_as_json(live.rungs)))) == live.rungs

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ser_platform.errors import UserError
-from ser_platform.tuning.search_space.feasibility import refuse_impossible
+from ser_platform.tuning.search_space.feasibility import refuse_infeasible
 from ser_platform.tuning.search_space.yaml_file import parse_space
 
 HEAD = "role: student\nbase: {model.name: separable_cnn, distill.alpha: 0.5, distill.hint: mse}\n"
@@ -17,19 +17,19 @@ def space_of(axes: str):
 
 def test_fixed_settings_that_contradict_each_other_are_named():
     with pytest.raises(UserError, match="^x: no configuration .* needs a teacher: raise distill.alpha"):
-        refuse_impossible(space_of("{distill.alpha: {choice: [0.0]}, model.width: {int: [4, 8]}}"))
+        refuse_infeasible(space_of("{distill.alpha: {choice: [0.0]}, model.width: {int: [4, 8]}}"))
 
 
 def test_a_space_that_contradicts_itself_here_and_there_is_searched():
-    refuse_impossible(space_of("{distill.alpha: {choice: [0.0, 0.5]}}"))
+    refuse_infeasible(space_of("{distill.alpha: {choice: [0.0, 0.5]}}"))
 
 
 def test_the_one_configuration_that_can_be_trained_may_be_a_point():
     wide = "model.width: {int: [4, 64]}, distill.alpha: {fixed: 0.0, when: {model.width: [%s]}}"
     refused = ", ".join(str(width) for width in range(4, 65) if width != 9)
-    refuse_impossible(space_of(f"{{{wide % refused}}}\npoints: [{{model.width: 9}}]"))
+    refuse_infeasible(space_of(f"{{{wide % refused}}}\npoints: [{{model.width: 9}}]"))
 
 
 def test_what_can_be_trained_may_be_rare_in_a_finite_space():
     wide = "model.width: {int: [4, 256]}, distill.alpha: {fixed: 0.0, when: {model.width: [%s]}}"
-    refuse_impossible(space_of(f"{{{wide % ', '.join(str(width) for width in range(4, 257) if width != 250)}}}"))
+    refuse_infeasible(space_of(f"{{{wide % ', '.join(str(width) for width in range(4, 257) if width != 250)}}}"))

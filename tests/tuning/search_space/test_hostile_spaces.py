@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_platform.errors import SpaceError
+from ser_platform.errors import SearchSpaceError
 from ser_platform.tuning.search_space.yaml_file import parse_space, read_space
 
 HEAD = "role: student\nbase: {model.name: separable_cnn}\n"
@@ -46,7 +46,7 @@ REFUSED = {
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
 def test_it_is_refused_in_a_line_and_at_once(text):
     began = time.monotonic()
-    with pytest.raises(SpaceError) as refusal:
+    with pytest.raises(SearchSpaceError) as refusal:
         parse_space(Path("x.yaml"), text)
     assert time.monotonic() - began < 10
     assert "\n" not in str(refusal.value)
@@ -62,5 +62,5 @@ def test_a_number_that_yaml_reads_as_a_word_is_one_everywhere(number):
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-    with pytest.raises(SpaceError, match="not a file"):
+    with pytest.raises(SearchSpaceError, match="not a file"):
         read_space(tmp_path)

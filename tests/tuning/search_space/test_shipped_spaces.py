@@ -9,12 +9,12 @@ import pytest
 
 from ser_platform.errors import UserError
 from ser_platform.models import NEURAL
-from ser_platform.training.configuration import parameters_of
+from ser_platform.training.configuration import count_prediction_parameters
 from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.search_space.yaml_axes import DOMAINS
-from ser_platform.tuning.search_space.yaml_file import parse_space, question_of, read_space, space_files
+from ser_platform.tuning.search_space.yaml_file import find_space_files, parse_space, read_question, read_space
 
-SHIPPED = space_files(Path(__file__).resolve().parents[3] / "search_spaces")
+SHIPPED = find_space_files(Path(__file__).resolve().parents[3] / "search_spaces")
 DRAWS = 50
 PUBLISHED = {
     "seed_chunk_cnn_lstm", "seed_cnn_bilstm_vector", "seed_gru_vector", "seed_mlp_vector",
@@ -31,7 +31,7 @@ def test_the_spaces_of_the_questions_and_the_published_systems_are_there():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_it_says_in_its_first_line_what_it_answers(name):
-    assert len(question_of(SHIPPED[name])) > 15
+    assert len(read_question(SHIPPED[name])) > 15
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -43,13 +43,13 @@ def test_it_draws_configurations_that_can_be_built(name):
     for _ in range(DRAWS):
         trial = study.ask()
         params = space.draw(trial)
-        assert space.read(study.get_trials(deepcopy=False)[-1].params) == params
-        assert space.store(params) == trial.params
+        assert space.decode(study.get_trials(deepcopy=False)[-1].params) == params
+        assert space.encode(params) == trial.params
         trial.set_user_attr("parameters", 1)
         study.tell(trial, 0.5)
         if name != NEEDS_ENCODER:
-            size = parameters_of(space.settings(params), 8)
-            over += any(limit.excess(size) > 0 for limit in space.constraints if limit.metric == "parameters")
+            size = count_prediction_parameters(space.resolve_settings(params), 8)
+            over += any(limit.compute_excess(size) > 0 for limit in space.constraints if limit.metric == "parameters")
     assert over < DRAWS / 2
 
 
@@ -60,8 +60,8 @@ def test_the_architectures_are_compared_at_a_comparable_size():
     for name in NEURAL:
         for _ in range(8):
             study.enqueue_trial({"model.name": name})
-            settings = space.settings(space.draw(study.ask()))
-            fitting[name] += parameters_of(settings, 8) <= space.constraints[0].at_most
+            settings = space.resolve_settings(space.draw(study.ask()))
+            fitting[name] += count_prediction_parameters(settings, 8) <= space.constraints[0].at_most
     assert set(NEURAL) == {name for name, count in fitting.items() if count}, fitting
 
 
@@ -69,13 +69,13 @@ def test_the_architectures_are_compared_at_a_comparable_size():
 def test_the_grid_of_a_published_system_fits_its_budget(name):
     space = read_space(SHIPPED[name])
     assert space.sampler.name == "grid"
-    assert space.size(1000) <= space.budget.trials
+    assert space.count_configurations(1000) <= space.budget.trials
 
 
 def test_a_mistake_in_a_drawn_configuration_would_be_seen():
     space = read_space(SHIPPED["duration"])
     with pytest.raises(UserError):
-        parameters_of(space.settings({"data.min_seconds": 9.0, "data.max_seconds": 1.0}), 8)
+        count_prediction_parameters(space.resolve_settings({"data.min_seconds": 9.0, "data.max_seconds": 1.0}), 8)
 
 
 def test_the_example_of_the_reference_can_be_read():

@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from ser_platform.errors import SpaceError, UserError
+from ser_platform.errors import SearchSpaceError, UserError
 from ser_platform.tuning.search_space.space import (
     Budget,
     Confirmation,
@@ -16,7 +16,7 @@ from ser_platform.tuning.search_space.space import (
     SchedulerPlan,
     Space,
 )
-from ser_platform.tuning.search_space.yaml_file import question_of, read_space, space_files
+from ser_platform.tuning.search_space.yaml_file import find_space_files, read_question, read_space
 
 EXAMPLE = """\
 role: student
@@ -159,7 +159,7 @@ def test_the_configurations_of_a_finite_space_are_those_it_draws(space_of):
             "distill.alpha: {uniform: [0, 0.6], step: 0.3}",
         )
     )
-    listed = list(space.configurations())
+    listed = list(space.iterate_configurations())
     assert len(listed) == space.size(100) == 3 * 3 + 3
     assert {tuple(sorted(each.items())) for each in listed} == {
         tuple(sorted(params.items())) for params in draws(space, 400)
@@ -192,9 +192,9 @@ def test_a_short_training_without_a_word_of_grace_has_all_of_it(space_of):
 def test_the_question_of_a_space_is_its_first_comment(tmp_path):
     path = tmp_path / "made.yaml"
     path.write_text("# ser tune made: does it matter?\nrole: student\n")
-    assert question_of(path) == "does it matter?"
+    assert read_question(path) == "does it matter?"
     path.write_text("role: student\n# no question\n")
-    assert question_of(path) == ""
+    assert read_question(path) == ""
 
 
 @pytest.mark.parametrize("smallest", [1, 2, 3])
@@ -249,7 +249,7 @@ def test_without_an_override_the_space_stays(space_of):
 def test_a_folder_of_spaces_is_listed_by_name(tmp_path):
     for name in ("student.yaml", "teacher.yaml", "notes.txt"):
         (tmp_path / name).write_text("role: student\n")
-    assert list(space_files(tmp_path)) == ["student", "teacher"]
+    assert list(find_space_files(tmp_path)) == ["student", "teacher"]
 
 
 REFUSED = {
@@ -499,7 +499,7 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_cannot_be_searched_is_refused_with_its_line(what, space_of):
     text, line, message = REFUSED[what]
-    with pytest.raises(SpaceError, match=message) as refusal:
+    with pytest.raises(SearchSpaceError, match=message) as refusal:
         space_of(text)
     assert "\n" not in str(refusal.value)
     if line is not None:
@@ -507,9 +507,9 @@ def test_what_cannot_be_searched_is_refused_with_its_line(what, space_of):
 
 
 def test_a_missing_file_is_refused():
-    with pytest.raises(SpaceError, match="No such file"):
+    with pytest.raises(SearchSpaceError, match="No such file"):
         read_space(Path("nowhere.yaml"))
 
 
 def test_a_refusal_is_the_users_to_mend():
-    assert issubclass(SpaceError, UserError) and SpaceError.exit_code == 2
+    assert issubclass(SearchSpaceError, UserError) and SearchSpaceError.exit_code == 2

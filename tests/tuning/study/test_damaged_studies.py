@@ -6,15 +6,15 @@ import pytest
 
 from ser_platform.errors import SerError, UserError, WorkFailed
 from ser_platform.tuning.report.study_report import write_report
-from ser_platform.tuning.study.request import REQUEST, TEXT, request_of
-from ser_platform.tuning.study.study_folder import find_study, new_study, studies
+from ser_platform.tuning.study.request import REQUEST_FILE, SPACE_FILE, read_request
+from ser_platform.tuning.study.study_folder import create_study_folder, find_study, list_studies
 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = new_study("mine", role="student", corpus="none")
-    folder.open()
+    folder = create_study_folder("mine", role="student", corpus="none")
+    folder.open_study()
     return folder
 
 
@@ -29,21 +29,21 @@ def test_a_journal_that_is_damaged_in_its_midst_is_told(study):
 def test_a_damaged_summary_is_told_by_its_file(study, content):
     (study.path / "study.json").write_text(content)
     with pytest.raises(WorkFailed, match=r"study\.json is damaged"):
-        studies()
+        list_studies()
 
 
 def test_a_damaged_study_does_not_hide_the_others(study):
-    other = new_study("other", role="student", corpus="none")
+    other = create_study_folder("other", role="student", corpus="none")
     (study.path / "study.json").write_text("[]")
     assert find_study("other").summary == other.summary
 
 
 @pytest.mark.parametrize("request_json", ["{}", '{"confirm": null, "odd": 1}'])
 def test_a_request_that_is_not_whole_is_told(study, request_json):
-    (study.path / REQUEST).write_text(request_json)
-    (study.path / TEXT).write_text("role: student")
+    (study.path / REQUEST_FILE).write_text(request_json)
+    (study.path / SPACE_FILE).write_text("role: student")
     with pytest.raises(SerError, match="is damaged"):
-        request_of(study)
+        read_request(study)
 
 
 def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(study, tmp_path):

@@ -8,8 +8,8 @@ import pytest
 from optuna.trial import TrialState
 
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.tuning.study.storage import VARIABLE, named_database
-from ser_platform.tuning.study.study_folder import StudyFolder, new_study, unfinished
+from ser_platform.tuning.study.storage import STORAGE_VARIABLE, find_database
+from ser_platform.tuning.study.study_folder import StudyFolder, create_study_folder, find_unfinished
 from tests.postgresql import PASSWORD, database
 
 
@@ -22,9 +22,9 @@ def server() -> Iterator[str]:
 def test_a_study_in_a_database_is_read_as_from_the_journal(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     for address in ("", server):
-        monkeypatch.setenv(VARIABLE, address)
-        folder = new_study("mine", role="student")
-        study = folder.open(optuna.samplers.RandomSampler(0))
+        monkeypatch.setenv(STORAGE_VARIABLE, address)
+        folder = create_study_folder("mine", role="student")
+        study = folder.open_study(optuna.samplers.RandomSampler(0))
         for number in range(2):
             trial = study.ask()
             trial.suggest_float("x", 0, 1)
@@ -34,11 +34,14 @@ def test_a_study_in_a_database_is_read_as_from_the_journal(server: str, monkeypa
             if number == 0:
                 study.tell(trial, state=TrialState.PRUNED)
         again = StudyFolder(folder.path)
-        (cut_off,) = unfinished(again.trials())
+        (cut_off,) = find_unfinished(again.read_trials())
         assert cut_off.number == 1
-        assert len(again.open().trials) == 2, "resumed, not begun anew"
+        assert len(again.open_study().trials) == 2, "resumed, not begun anew"
         told.append(
-            [(t.number, t.state, t.params, t.intermediate_values, t.user_attrs, t.system_attrs) for t in again.trials()]
+            [
+                (t.number, t.state, t.params, t.intermediate_values, t.user_attrs, t.system_attrs)
+                for t in again.read_trials()
+            ]
         )
         assert (folder.path / "journal.log").exists() == (address == "")
     assert told[0] == told[1]
@@ -47,19 +50,19 @@ def test_a_study_in_a_database_is_read_as_from_the_journal(server: str, monkeypa
 
 
 def test_a_study_stays_in_the_database_in_which_it_was_begun(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, server)
-    folder = new_study("stays")
-    folder.open()
-    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv(STORAGE_VARIABLE, server)
+    folder = create_study_folder("stays")
+    folder.open_study()
+    monkeypatch.delenv(STORAGE_VARIABLE)
     with pytest.raises(UserError, match=r"the study is in postgresql.*//ser@127.*; set SER_STUDY_STORAGE") as told:
-        folder.trials()
+        folder.read_trials()
     assert PASSWORD not in str(told.value)
 
 
 def test_a_wrong_password_is_told_in_a_line_without_it(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, server.replace(PASSWORD, "wrong-secret"))
+    monkeypatch.setenv(STORAGE_VARIABLE, server.replace(PASSWORD, "wrong-secret"))
     with pytest.raises(WorkFailed, match="cannot be used: .*password authentication failed") as told:
-        new_study("closed").open()
+        create_study_folder("closed").open_study()
     assert "wrong-secret" not in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -68,9 +71,9 @@ def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch)
     pytest.importorskip("psycopg", reason="the extra `postgresql` is not installed")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and does not listen
-        monkeypatch.setenv(VARIABLE, f"postgresql://ser:{PASSWORD}@127.0.0.1:{closed.getsockname()[1]}/none")
+        monkeypatch.setenv(STORAGE_VARIABLE, f"postgresql://ser:{PASSWORD}@127.0.0.1:{closed.getsockname()[1]}/none")
         with pytest.raises(WorkFailed, match=r"postgresql\+psycopg://ser@127.0.0.1.*cannot be used") as told:
-            new_study("away").open()
+            create_study_folder("away").open_study()
     assert PASSWORD not in str(told.value)
 
 
@@ -79,7 +82,7 @@ def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch)
     [("sqlite:////tmp/mine.db", "SQLite locks the whole file"), (f"ser:{PASSWORD}", "is no address of a database")],
 )
 def test_other_storages_are_refused_with_a_reason(address: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, address)
+    monkeypatch.setenv(STORAGE_VARIABLE, address)
     with pytest.raises(UserError, match=reason) as told:
-        named_database()
+        find_database()
     assert PASSWORD not in str(told.value)

@@ -10,12 +10,12 @@ from optuna.trial import TrialState
 
 from ser_platform.settings import Settings
 from ser_platform.tuning.samplers.factory import make_sampler
-from ser_platform.tuning.schedulers.rules import make_stopping
-from ser_platform.tuning.schedulers.rung_store import SavedRungs, disagreements
+from ser_platform.tuning.schedulers.rules import make_stopping_rule
+from ser_platform.tuning.schedulers.rung_store import RungStore, find_disagreements
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import read_space
-from ser_platform.tuning.study.recorder import StudyBook, histories
-from ser_platform.tuning.study.study_folder import StudyFolder, new_study
+from ser_platform.tuning.study.recorder import StudyRecorder, collect_score_histories
+from ser_platform.tuning.study.study_folder import StudyFolder, create_study_folder
 
 SPACE = """
 role: student
@@ -57,11 +57,11 @@ def space(tmp_path: Path) -> Space:
 
 @pytest.fixture
 def folder() -> StudyFolder:
-    return new_study("made", role="student", corpus="made")
+    return create_study_folder("made", role="student", corpus="made")
 
 
-def open_book(space: Space, folder: StudyFolder, listener: Listener | None = None) -> StudyBook:
-    return StudyBook(space, folder.open(optuna.samplers.RandomSampler(seed=0)), 4, listener or Listener())
+def open_book(space: Space, folder: StudyFolder, listener: Listener | None = None) -> StudyRecorder:
+    return StudyRecorder(space, folder.open_study(optuna.samplers.RandomSampler(seed=0)), 4, listener or Listener())
 
 
 def result(epoch: int, score: float) -> dict[str, float]:
@@ -74,9 +74,9 @@ def test_a_trial_that_runs_to_its_end_is_told_with_its_best_score(space: Space, 
     book = open_book(space, folder, listener)
     record = book.ask()
     assert record is not None
-    book.epoch(record.number, result(1, 0.4))
-    book.end(record.number)
-    stored = folder.trials()[record.number]
+    book.record_epoch(record.number, result(1, 0.4))
+    book.finish(record.number)
+    stored = folder.read_trials()[record.number]
     assert stored.state == TrialState.COMPLETE
     assert stored.value == pytest.approx(0.4)
     assert listener.told == [("start", record.number), ("epoch", record.number), ("complete", record.number)]
@@ -87,10 +87,10 @@ def test_a_stopped_trial_is_pruned_and_keeps_its_intermediate_values(space: Spac
     good, bad = book.ask(), book.ask()
     assert good is not None
     assert bad is not None
-    assert not book.epoch(good.number, result(1, 0.6))
-    assert book.epoch(bad.number, result(1, 0.2))
-    book.end(bad.number)
-    stored = folder.trials()[bad.number]
+    assert not book.record_epoch(good.number, result(1, 0.6))
+    assert book.record_epoch(bad.number, result(1, 0.2))
+    book.finish(bad.number)
+    stored = folder.read_trials()[bad.number]
     assert stored.state == TrialState.PRUNED
     assert stored.intermediate_values == {1: 0.2}
 
@@ -99,9 +99,9 @@ def test_a_failed_trial_is_told_as_failed_with_its_reason(space: Space, folder: 
     book = open_book(space, folder)
     record = book.ask()
     assert record is not None
-    book.end(record.number, failure="Diverged: loss is nan in epoch 1")
-    book.end(record.number)  # Tune may say it twice
-    stored = folder.trials()[record.number]
+    book.finish(record.number, failure="Diverged: loss is nan in epoch 1")
+    book.finish(record.number)  # Tune may say it twice
+    stored = folder.read_trials()[record.number]
     assert stored.state == TrialState.FAIL
     assert stored.user_attrs["reason"] == "Diverged: loss is nan in epoch 1"
 
@@ -110,7 +110,7 @@ def test_a_configuration_over_the_limit_costs_no_trial(space: Space, folder: Stu
     book = open_book(space, folder)
     records = [book.ask() for _ in range(6)]
     assert book.ask() is None, "the budget is 6 trained trials"
-    assert all(record is not None and record.parameters <= 100_000 for record in records)
+    assert all(record is not None and record.n_parameters <= 100_000 for record in records)
     assert book.over_limit > 0
 
 
@@ -120,12 +120,12 @@ def test_a_configuration_seen_before_is_not_trained_again(space: Space, folder: 
     for _ in range(3):
         record = book.ask()
         assert record is not None
-        book.epoch(record.number, result(1, 0.5))
-        book.end(record.number)
+        book.record_epoch(record.number, result(1, 0.5))
+        book.finish(record.number)
     assert book.ask() is None  # three widths, all tried
-    assert book.exhausted
+    assert book.is_exhausted
     assert len(book.records) == 3
-    assert book.duplicates == len(folder.trials()) - 3
+    assert book.duplicates == len(folder.read_trials()) - 3
 
 
 def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, folder: StudyFolder) -> None:
@@ -133,9 +133,9 @@ def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, 
     done, running = book.ask(), book.ask()
     assert done is not None
     assert running is not None
-    book.epoch(done.number, result(1, 0.6))
-    book.end(done.number)
-    book.epoch(running.number, result(1, 0.5))
+    book.record_epoch(done.number, result(1, 0.6))
+    book.finish(done.number)
+    book.record_epoch(running.number, result(1, 0.5))
     again = open_book(space, folder)  # as after a kill: nothing but the journal is left
     restarted = again.ask()
     assert restarted is not None
@@ -143,11 +143,11 @@ def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, 
     assert restarted.settings == running.settings
     assert again.records[done.number].state == "complete"
     for epoch in range(1, 4):
-        again.epoch(running.number, result(epoch, 0.7))
-    again.end(running.number)
-    assert folder.trials()[running.number].value == pytest.approx(0.7)
+        again.record_epoch(running.number, result(epoch, 0.7))
+    again.finish(running.number)
+    assert folder.read_trials()[running.number].value == pytest.approx(0.7)
     while (record := again.ask()) is not None:
-        again.end(record.number, failure="not trained here")
+        again.finish(record.number, failure="not trained here")
     assert len(again.records) == space.budget.trials
 
 
@@ -155,12 +155,12 @@ def test_early_stopping_survives_a_kill(space: Space, folder: StudyFolder) -> No
     book = open_book(space, folder)
     record = book.ask()
     assert record is not None
-    book.epoch(record.number, result(1, 0.9))
-    book.end(record.number)
+    book.record_epoch(record.number, result(1, 0.9))
+    book.finish(record.number)
     again = open_book(space, folder)
     later = again.ask()
     assert later is not None
-    assert again.epoch(later.number, result(1, 0.3)), "the rung remembers 0.9"
+    assert again.record_epoch(later.number, result(1, 0.3)), "the rung remembers 0.9"
 
 
 def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path: Path) -> None:
@@ -195,18 +195,18 @@ def test_of_several_objectives_the_feasible_pareto_set_is_ordered_by_dev_uar(
     tmp_path: Path, folder: StudyFolder
 ) -> None:
     space = spaced(tmp_path, TWO_OBJECTIVES)
-    study = folder.open(make_sampler(space, 0), ["maximize", "minimize"])
-    book = StudyBook(space, study, 4, Listener())
+    study = folder.open_study(make_sampler(space, 0), ["maximize", "minimize"])
+    book = StudyRecorder(space, study, 4, Listener())
     score_of, latency_of = {8: 0.5, 16: 0.4, 32: 0.7, 64: 0.9}, {8: 1, 16: 1, 32: 1, 64: 9}
     while (record := book.ask()) is not None:
         size = record.settings["model.hidden_size"]
-        book.epoch(record.number, result(1, score_of[size]) | {"latency_ms": latency_of[size]})
-        book.end(record.number)
-    assert [r.settings["model.hidden_size"] for r in book.ranked()] == [32, 8], "16 is beaten, 64 too slow"
-    stored = {trial.params["model.hidden_size"]: trial for trial in folder.trials()}
+        book.record_epoch(record.number, result(1, score_of[size]) | {"latency_ms": latency_of[size]})
+        book.finish(record.number)
+    assert [r.settings["model.hidden_size"] for r in book.rank_candidates()] == [32, 8], "16 is beaten, 64 too slow"
+    stored = {trial.params["model.hidden_size"]: trial for trial in folder.read_trials()}
     assert stored[64].state == TrialState.COMPLETE
     assert stored[64].constraints["latency_ms"] == pytest.approx(4)
-    assert stored[32].values == [0.7, book.ranked()[0].parameters]
+    assert stored[32].values == [0.7, book.rank_candidates()[0].n_parameters]
     assert {"dev_uar", "parameters", "latency_ms"} <= stored[32].user_attrs["metrics"].keys()
 
 
@@ -215,10 +215,10 @@ def test_no_new_trial_is_asked_for_once_the_epochs_are_spent(space: Space, folde
     record = book.ask()
     assert record is not None
     for epoch in (1, 2, 3):
-        book.epoch(record.number, result(epoch, 0.5))
-    book.end(record.number)
+        book.record_epoch(record.number, result(epoch, 0.5))
+    book.finish(record.number)
     assert book.ask() is None
-    assert not book.exhausted
+    assert not book.is_exhausted
 
 
 @pytest.mark.parametrize("told", [{"best_dev_uar": float("nan")}, {}])
@@ -227,29 +227,29 @@ def test_a_trial_that_reports_no_number_has_failed(space: Space, folder: StudyFo
     record = book.ask()
     assert record is not None
     if told:
-        book.epoch(record.number, result(1, 0.5) | told)
-    book.end(record.number)
-    assert folder.trials()[record.number].state == TrialState.FAIL
-    assert record.reason
-    assert book.ranked() == []
+        book.record_epoch(record.number, result(1, 0.5) | told)
+    book.finish(record.number)
+    assert folder.read_trials()[record.number].state == TrialState.FAIL
+    assert record.failure_reason
+    assert book.rank_candidates() == []
 
 
 def test_a_trial_killed_while_it_was_drawn_is_drawn_under_its_number(space: Space, folder: StudyFolder) -> None:
-    folder.open(optuna.samplers.RandomSampler(seed=0)).ask()
+    folder.open_study(optuna.samplers.RandomSampler(seed=0)).ask()
     record = open_book(replace(space, constraints=()), folder).ask()
     assert record is not None
     assert record.number == 0
 
 
 def test_saved_rungs_are_those_of_the_history(space: Space, folder: StudyFolder) -> None:
-    study, saved = folder.open(optuna.samplers.RandomSampler(seed=0)), SavedRungs(folder.path)
-    book = StudyBook(space, study, 4, Listener(), saved)
+    study, saved = folder.open_study(optuna.samplers.RandomSampler(seed=0)), RungStore(folder.path)
+    book = StudyRecorder(space, study, 4, Listener(), saved)
     for score in (0.4, 0.6):
         record = book.ask()
         assert record is not None
-        book.epoch(record.number, result(1, score))
-    again = StudyBook(space, folder.open(), 4, Listener(), saved)
-    told = list(histories(space, folder.trials()))
-    assert disagreements(saved.read(), make_stopping(space), told) == []
+        book.record_epoch(record.number, result(1, score))
+    again = StudyRecorder(space, folder.open_study(), 4, Listener(), saved)
+    told = list(collect_score_histories(space, folder.read_trials()))
+    assert find_disagreements(saved.read(), make_stopping_rule(space), told) == []
     assert sorted(again.rungs[1].values()) == [0.4, 0.6]
-    assert disagreements({1: {0: 0.5}}, make_stopping(space), told)
+    assert find_disagreements({1: {0: 0.5}}, make_stopping_rule(space), told)

@@ -8,19 +8,19 @@ import pytest
 from ser_platform.errors import UnknownChoice
 from ser_platform.tuning.study.study_folder import (
     StudyFolder,
+    create_study_folder,
     describe_trials,
     find_study,
-    new_study,
-    studies,
-    unfinished,
+    find_unfinished,
+    list_studies,
 )
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def study_of(n_trials: int) -> StudyFolder:
-    folder = new_study("made", role="student")
-    study = folder.open()
+    folder = create_study_folder("made", role="student")
+    study = folder.open_study()
     for number in range(n_trials):
         trial = study.ask()
         trial.suggest_float("lr", 0, 1)
@@ -41,31 +41,31 @@ def tear(folder: StudyFolder) -> bytes:
 def test_a_torn_last_line_is_cut_and_the_study_opens():
     folder = study_of(3)
     tear(folder)
-    study = folder.open()
+    study = folder.open_study()
     assert [trial.value for trial in study.trials] == pytest.approx([0.0, 0.1, 0.2])
     study.tell(study.ask(), 0.9)
-    assert len(folder.trials()) == 4
+    assert len(folder.read_trials()) == 4
 
 
 def test_reading_leaves_the_journal_as_it_is():
     folder = study_of(3)
     torn = tear(folder)
-    assert len(folder.trials()) == 3
+    assert len(folder.read_trials()) == 3
     assert (folder.path / "journal.log").read_bytes() == torn
 
 
 def test_a_whole_journal_is_not_cut():
     folder = study_of(2)
     before = (folder.path / "journal.log").read_bytes()
-    folder.open()
+    folder.open_study()
     assert (folder.path / "journal.log").read_bytes().startswith(before)
 
 
 def test_a_journal_torn_in_its_first_line_is_a_study_without_trials():
-    folder = new_study("made")
+    folder = create_study_folder("made")
     (folder.path / "journal.log").write_bytes(b'{"op_code": 0, "wor')
-    assert folder.trials() == []
-    assert folder.open().trials == []
+    assert folder.read_trials() == []
+    assert folder.open_study().trials == []
 
 
 def test_results_are_forced_to_the_disk_and_every_line_is_with_the_system_at_once(
@@ -73,8 +73,8 @@ def test_results_are_forced_to_the_disk_and_every_line_is_with_the_system_at_onc
 ) -> None:
     forced: list[int] = []
     monkeypatch.setattr(os, "fsync", forced.append)
-    folder = new_study("made", role="student")
-    journal, study = folder.path / "journal.log", folder.open()
+    folder = create_study_folder("made", role="student")
+    journal, study = folder.path / "journal.log", folder.open_study()
     trial = study.ask()
     trial.suggest_float("lr", 0, 1)
     trial.set_user_attr("parameters", 1000)
@@ -87,13 +87,13 @@ def test_results_are_forced_to_the_disk_and_every_line_is_with_the_system_at_onc
 
 
 def test_trials_that_wait_are_found_when_they_were_enqueued_and_when_the_study_is_opened_again():
-    folder = new_study("made", role="student")
-    study = folder.open()
+    folder = create_study_folder("made", role="student")
+    study = folder.open_study()
     study.ask()
     study.enqueue_trial({"lr": 0.25})
     study.enqueue_trial({"lr": 0.75})
     assert study.ask().suggest_float("lr", 0, 1) == 0.25
-    again = folder.open()
+    again = folder.open_study()
     assert again.ask().suggest_float("lr", 0, 1) == 0.75
     assert [again.ask().number for _ in range(2)] == [3, 4]
     again.enqueue_trial({"lr": 0.5})
@@ -101,46 +101,46 @@ def test_trials_that_wait_are_found_when_they_were_enqueued_and_when_the_study_i
 
 
 def test_a_study_that_was_not_begun_has_no_trials():
-    assert new_study("made").trials() == []
+    assert create_study_folder("made").read_trials() == []
 
 
 def test_trials_that_a_kill_left_running_are_found():
     folder = study_of(2)
-    folder.open().ask()
-    assert [trial.number for trial in unfinished(folder.trials())] == [2]
+    folder.open_study().ask()
+    assert [trial.number for trial in find_unfinished(folder.read_trials())] == [2]
 
 
 def test_intermediate_scores_survive():
-    assert [dict(trial.intermediate_values) for trial in study_of(2).trials()] == [{1: 0.0}, {1: 0.1}]
+    assert [dict(trial.intermediate_values) for trial in study_of(2).read_trials()] == [{1: 0.0}, {1: 0.1}]
 
 
 def test_a_name_that_is_taken_gets_a_number():
-    assert [new_study("made").name for _ in range(3)] == ["made", "made-2", "made-3"]
+    assert [create_study_folder("made").name for _ in range(3)] == ["made", "made-2", "made-3"]
 
 
 def test_studies_are_found_by_name_and_listed():
     for name in ("first", "second"):
-        new_study(name)
-    assert {folder.name for folder in studies()} == {"first", "second"}
+        create_study_folder(name)
+    assert {folder.name for folder in list_studies()} == {"first", "second"}
     assert find_study("second").name == "second"
     with pytest.raises(UnknownChoice, match="'third'; choose from: first, second"):
         find_study("third")
 
 
 def test_a_summary_keeps_what_is_not_changed():
-    folder = new_study("made", role="student")
+    folder = create_study_folder("made", role="student")
     folder.update(state="finished")
     assert (folder.summary["role"], folder.summary["state"]) == ("student", "finished")
 
 
 def test_trials_are_described_as_the_command_line_lists_them():
-    described = describe_trials(study_of(1).trials(), {"0": "run"})
+    described = describe_trials(study_of(1).read_trials(), {"0": "run"})
     assert described[0].keys() == {"number", "state", "params", "metrics", "run_id"}
     assert (described[0]["number"], described[0]["state"], described[0]["run_id"]) == (0, "complete", "run")
 
 
 def test_trials_that_were_told_without_training_are_not_listed():
     folder = study_of(2)
-    study = folder.open()
+    study = folder.open_study()
     study.tell(study.ask(), state=optuna.trial.TrialState.PRUNED)  # over the limit of parameters, say
-    assert [trial["number"] for trial in describe_trials(folder.trials(), {})] == [0, 1]
+    assert [trial["number"] for trial in describe_trials(folder.read_trials(), {})] == [0, 1]

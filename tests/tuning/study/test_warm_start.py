@@ -16,9 +16,17 @@ from ser_platform.errors import UserError
 from ser_platform.features.dataset import DataRequest
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import parse_space
-from ser_platform.tuning.study.request import Request
-from ser_platform.tuning.study.study_folder import StudyFolder, new_study
-from ser_platform.tuning.study.warm_start import FROM, POINTS, Past, past_of, refuse_unused, show_earlier, warm_start
+from ser_platform.tuning.study.request import StudyRequest
+from ser_platform.tuning.study.study_folder import StudyFolder, create_study_folder
+from ser_platform.tuning.study.warm_start import (
+    MAX_POINTS_PER_STUDY,
+    ORIGIN_ATTRIBUTE,
+    WarmStart,
+    enqueue_earlier,
+    make_warm_start,
+    read_warm_start,
+    refuse_other_roles,
+)
 
 SPACE = """\
 role: student
@@ -55,17 +63,17 @@ def space_of(text: str = SPACE) -> Space:
     return parse_space(Path("made.yaml"), text)
 
 
-def study_of(split: Split, text: str = SPACE, past: Past | None = None) -> StudyFolder:
+def study_of(split: Split, text: str = SPACE, past: WarmStart | None = None) -> StudyFolder:
     """A study as the pipeline begins it."""
-    folder = new_study("made", role="student", corpus="made", split=split.fingerprint)
-    Request("made.yaml", text, DataRequest(CorpusRequest("made"))).write(folder)
-    (past or Past()).write(folder, split)
+    folder = create_study_folder("made", role="student", corpus="made", split=split.fingerprint)
+    StudyRequest("made.yaml", text, DataRequest(CorpusRequest("made"))).save(folder)
+    (past or WarmStart()).save(folder, split)
     return folder
 
 
 def trained(folder: StudyFolder, *trials: tuple[dict, float], state: TrialState = TrialState.COMPLETE) -> None:
     """Tell a study of trials: parameters, score."""
-    study, space = folder.open(), space_of((folder.path / "space.yaml").read_text())
+    study, space = folder.open_study(), space_of((folder.path / "space.yaml").read_text())
     domains = {axis.name: axis.distribution for axis in space.axes}
     for params, score in trials:
         study.add_trial(
@@ -81,8 +89,8 @@ def trained(folder: StudyFolder, *trials: tuple[dict, float], state: TrialState 
 
 
 def started(folder: StudyFolder, space: Space) -> tuple[optuna.Study, str]:
-    study = folder.open()
-    return study, show_earlier(study, space, folder)
+    study = folder.open_study()
+    return study, enqueue_earlier(study, space, folder)
 
 
 def tried(size: int, lr: float = 0.01) -> dict:
@@ -90,7 +98,7 @@ def tried(size: int, lr: float = 0.01) -> dict:
 
 
 def begun_from(earlier: StudyFolder, split: Split = SAME, text: str = SPACE) -> StudyFolder:
-    return study_of(split, text, warm_start([earlier.name], "student", split, allow_leak=False))
+    return study_of(split, text, make_warm_start([earlier.name], "student", split, allow_leak=False))
 
 
 def test_scores_of_the_same_split_become_trials_that_are_not_the_studys_own():
@@ -102,7 +110,7 @@ def test_scores_of_the_same_split_become_trials_that_are_not_the_studys_own():
     assert [trial.values for trial in study.trials[:2]] == [[0.4], [0.6]]
     assert study.trials[2].intermediate_values == {1: 0.2}
     assert all("parameters" not in trial.user_attrs for trial in study.trials)
-    assert study.trials[1].user_attrs == {FROM: f"{earlier.name}/1"}
+    assert study.trials[1].user_attrs == {ORIGIN_ATTRIBUTE: f"{earlier.name}/1"}
     assert told == f"{earlier.name} (3 trials, 0 points)"
 
 
@@ -111,7 +119,7 @@ def test_resuming_shows_nothing_twice():
     trained(earlier, (tried(16), 0.4))
     other = study_of(SAME, SPACE.replace("epochs: 10", "epochs: 20"))
     trained(other, (tried(64), 0.9))
-    past = warm_start([earlier.name, other.name], "student", SAME, allow_leak=False)
+    past = make_warm_start([earlier.name, other.name], "student", SAME, allow_leak=False)
     folder = study_of(SAME, past=past)
     for _ in range(2):
         study, _ = started(folder, space_of())
@@ -139,13 +147,13 @@ def test_a_setting_that_was_fixed_there_and_is_searched_here_is_taken_at_its_val
 
 def test_where_anything_else_differs_the_best_configurations_are_tried_first():
     earlier = study_of(SAME, SPACE.replace("epochs: 10", "epochs: 20"))
-    trained(earlier, *((tried(16, 0.001 * (n + 1)), n / 10) for n in range(POINTS + 2)))
+    trained(earlier, *((tried(16, 0.001 * (n + 1)), n / 10) for n in range(MAX_POINTS_PER_STUDY + 2)))
     study, told = started(begun_from(earlier), space_of())
     assert all(trial.state == TrialState.WAITING for trial in study.trials)
-    assert [study.ask().user_attrs[FROM] for _ in range(POINTS)] == [
-        f"{earlier.name}/{n}" for n in range(POINTS + 1, 1, -1)
+    assert [study.ask().user_attrs[ORIGIN_ATTRIBUTE] for _ in range(MAX_POINTS_PER_STUDY)] == [
+        f"{earlier.name}/{n}" for n in range(MAX_POINTS_PER_STUDY + 1, 1, -1)
     ]
-    assert told == f"{earlier.name} (0 trials, {POINTS} points)"
+    assert told == f"{earlier.name} (0 trials, {MAX_POINTS_PER_STUDY} points)"
 
 
 def test_a_limit_of_the_present_space_is_told_of_earlier_trials():
@@ -160,30 +168,30 @@ def test_a_limit_of_the_present_space_is_told_of_earlier_trials():
 def test_a_study_that_has_heard_dev_or_test_is_refused_by_name(train, dev, test):
     earlier = study_of(split_of(train, dev, test))
     with pytest.raises(LineageLeak, match=rf"--from {earlier.name} has heard 2 of the 2 .* \([ef]\).*--allow-leak"):
-        warm_start([earlier.name], "student", SAME, allow_leak=False)
-    past = warm_start([earlier.name], "student", SAME, allow_leak=True)
+        make_warm_start([earlier.name], "student", SAME, allow_leak=False)
+    past = make_warm_start([earlier.name], "student", SAME, allow_leak=True)
     assert past.heard >= 2
     assert f"heard {past.heard} dev or test clips" in past.stamp
 
 
 def test_what_a_study_descends_from_is_refused_with_it():
     first = study_of(split_of("abcf", "d", "e"))
-    other = study_of(split_of("a", "b", "c"), past=past_of(first))
+    other = study_of(split_of("a", "b", "c"), past=read_warm_start(first))
     with pytest.raises(LineageLeak, match="has heard"):
-        warm_start([other.name], "student", SAME, allow_leak=False)
+        make_warm_start([other.name], "student", SAME, allow_leak=False)
 
 
 def test_a_stamp_is_inherited_on_the_same_split():
-    earlier = study_of(SAME, past=Past(heard=3))
-    assert warm_start([earlier.name], "student", SAME, allow_leak=False).heard == 3
+    earlier = study_of(SAME, past=WarmStart(heard=3))
+    assert make_warm_start([earlier.name], "student", SAME, allow_leak=False).heard == 3
 
 
 def test_a_study_of_other_speakers_is_welcome_and_its_lineage_goes_on():
     earlier = study_of(split_of("ab", "c", "d"))
     trained(earlier, (tried(64), 0.6))
     folder = begun_from(earlier)
-    assert past_of(folder).studies == (earlier.name,)
-    assert set(past_of(folder).lineage.trained_speakers) == set("abcd")
+    assert read_warm_start(folder).studies == (earlier.name,)
+    assert set(read_warm_start(folder).lineage.trained_speakers) == set("abcd")
     study, _ = started(folder, space_of())
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
 
@@ -192,21 +200,21 @@ def test_a_study_that_does_not_say_whom_it_has_heard_is_refused():
     earlier = study_of(split_of("ab", "c", "d"))
     (earlier.path / "past.json").unlink()
     with pytest.raises(LineageLeak, match="does not say whom it has heard"):
-        warm_start([earlier.name], "student", SAME, allow_leak=True)
+        make_warm_start([earlier.name], "student", SAME, allow_leak=True)
 
 
 def test_a_study_that_is_not_there_or_of_no_use_is_refused():
     earlier = study_of(SAME)
     with pytest.raises(UserError, match="unknown study 'nowhere'"):
-        warm_start(["nowhere"], "student", SAME, allow_leak=False)
+        make_warm_start(["nowhere"], "student", SAME, allow_leak=False)
     with pytest.raises(UserError, match="it tuned a student; give one that tuned a teacher"):
-        refuse_unused([earlier.name], ["teacher"])
-    refuse_unused([earlier.name], ["teacher", "student"])
+        refuse_other_roles([earlier.name], ["teacher"])
+    refuse_other_roles([earlier.name], ["teacher", "student"])
 
 
 def test_a_study_without_a_warm_start_has_only_its_own_past():
     folder = study_of(SAME)
-    assert asdict(past_of(folder).lineage) == asdict(Lineage.of_split(SAME))
-    assert (past_of(folder).studies, past_of(folder).stamp) == ((), "")
+    assert asdict(read_warm_start(folder).lineage) == asdict(Lineage.of_split(SAME))
+    assert (read_warm_start(folder).studies, read_warm_start(folder).stamp) == ((), "")
     study, told = started(folder, space_of())
     assert (study.trials, told) == ([], "")

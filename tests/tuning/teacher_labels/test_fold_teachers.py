@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from ser_platform.corpora.splits.split import Split, rows_of, training_groups
+from ser_platform.corpora.splits.split import Split, find_speaker_rows, group_training_speakers
 from ser_platform.distillation import outputs
 from ser_platform.distillation.outputs import ENSEMBLE, OUT_OF_FOLD
 from ser_platform.errors import CorpusError
-from ser_platform.features.augmented_clips import CopiedClips
+from ser_platform.features.augmented_clips import AugmentedClips
 from ser_platform.settings import resolve
 from ser_platform.tuning.execution.cluster import Cluster
-from ser_platform.tuning.execution.fit_job import Fit, FitJob
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult
 from ser_platform.tuning.teacher_labels import fold_teachers
 from ser_platform.workflows import confirmation
 
@@ -29,10 +29,10 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FitJob]:
     monkeypatch.setattr(outputs, "home", lambda: tmp_path)  # none is cached yet
     asked: list[FitJob] = []
 
-    def answer(wanted: Sequence[FitJob], where: Cluster, progress: Callable[[int, int], None]) -> list[Fit]:
+    def answer(wanted: Sequence[FitJob], where: Cluster, progress: Callable[[int, int], None]) -> list[FitResult]:
         asked.extend(wanted)
-        logits = [np.repeat(job.label[:, None], 3, axis=1).astype(np.float32) for job in wanted]
-        return [Fit({}, None, [], None, values) for values in logits]  # type: ignore[arg-type]
+        logits = [np.repeat(job.label_rows[:, None], 3, axis=1).astype(np.float32) for job in wanted]
+        return [FitResult({}, None, [], None, values) for values in logits]  # type: ignore[arg-type]
 
     monkeypatch.setattr(fold_teachers, "fit_all", answer)
     monkeypatch.setattr(fold_teachers, "fit_temperature", lambda logits, targets, lowest: 1.0)
@@ -46,53 +46,53 @@ def fold_teachers(split: Split, digest: str = "a") -> fold_teachers.FoldTeachers
 
 
 def test_no_fold_teacher_has_heard_whom_it_labels_nor_dev_nor_test(split: Split, jobs: list[FitJob]) -> None:
-    fold_teachers(split).outputs(split, OUT_OF_FOLD)
+    fold_teachers(split).label_split(split, OUT_OF_FOLD)
     speaker = split.manifest.column("speaker")
     assert jobs
     for job in jobs:
-        heard = set(speaker[job.task.train])
-        assert heard.isdisjoint(speaker[job.label])
+        heard = set(speaker[job.data.train])
+        assert heard.isdisjoint(speaker[job.label_rows])
         assert heard.isdisjoint(split.speakers("dev"))
         assert heard.isdisjoint(split.speakers("test"))
-        assert job.task.dev is None, "the fold decides nothing"
+        assert job.data.dev is None, "the fold decides nothing"
 
 
 def test_every_training_clip_is_labelled_once_and_by_its_own_row(split: Split, jobs: list[FitJob]) -> None:
-    logits = fold_teachers(split).outputs(split, OUT_OF_FOLD).clips
+    logits = fold_teachers(split).label_split(split, OUT_OF_FOLD).clips
     np.testing.assert_array_equal(logits[split.train, 0], split.train)
     assert np.isnan(logits[split.dev]).all()
     assert np.isnan(logits[split.test]).all()
 
 
 def test_outputs_are_computed_once(split: Split, jobs: list[FitJob]) -> None:
-    fold_teachers(split).outputs(split, OUT_OF_FOLD)
+    fold_teachers(split).label_split(split, OUT_OF_FOLD)
     first = len(jobs)
-    fold_teachers(split).outputs(split, OUT_OF_FOLD)
+    fold_teachers(split).label_split(split, OUT_OF_FOLD)
     assert len(jobs) == first
 
 
 def test_another_teacher_version_has_other_outputs(split: Split, jobs: list[FitJob]) -> None:
-    fold_teachers(split, "a").outputs(split, OUT_OF_FOLD)
+    fold_teachers(split, "a").label_split(split, OUT_OF_FOLD)
     first = len(jobs)
-    fold_teachers(split, "b").outputs(split, OUT_OF_FOLD)
+    fold_teachers(split, "b").label_split(split, OUT_OF_FOLD)
     assert len(jobs) == 2 * first
 
 
 def test_rotated_dev_speakers_are_unheard_too_and_share_teachers(split: Split, jobs: list[FitJob]) -> None:
     teachers = fold_teachers(split)
-    teachers.outputs(split, OUT_OF_FOLD)
+    teachers.label_split(split, OUT_OF_FOLD)
     first = len(jobs)
-    rotated = confirmation.dev_rotations(split)[0]
-    logits = teachers.outputs(rotated, OUT_OF_FOLD).clips
+    rotated = confirmation.rotate_dev(split)[0]
+    logits = teachers.label_split(rotated, OUT_OF_FOLD).clips
     speaker = split.manifest.column("speaker")
     np.testing.assert_array_equal(logits[rotated.train, 0], rotated.train)
     for job in jobs[first:]:
-        assert set(speaker[job.task.train]).isdisjoint(rotated.speakers("dev"))
+        assert set(speaker[job.data.train]).isdisjoint(rotated.speakers("dev"))
     assert len(jobs) - first < first + 1, "the teacher without both groups serves both"
 
 
 def test_dev_speakers_rotate_where_training_has_few_speakers(split: Split) -> None:
-    rotations = confirmation.dev_rotations(split)
+    rotations = confirmation.rotate_dev(split)
     assert all(rotation.speakers("dev") != split.speakers("dev") for rotation in rotations)
     assert all(rotation.speakers("test") == split.speakers("test") for rotation in rotations)
 
@@ -104,40 +104,40 @@ def test_fold_teachers_of_a_recipe_with_copies_go_without_and_their_key_says_so(
     kept = fold_teachers.FoldTeachers(
         split, copied, 3, "b", Cluster(1, 0.0), lambda what: nullcontext(lambda done, everything: None)
     )
-    kept.outputs(split, OUT_OF_FOLD)
+    kept.label_split(split, OUT_OF_FOLD)
     assert jobs and all(job.settings["augment.copies"] == 0 for job in jobs)
 
 
-def two_copies_each(split: Split) -> CopiedClips:
+def two_copies_each(split: Split) -> AugmentedClips:
     """Copies of the training clips, as if they were made."""
     originals = np.repeat(split.train, 2)
     numbers = np.tile([1, 2], len(split.train))
     hashes = tuple(f"copy-{number}-of-{row}" for row, number in zip(originals, numbers, strict=True))
-    return CopiedClips(hashes, originals, ("threefold_speed",) * len(hashes), numbers)
+    return AugmentedClips(hashes, originals, ("threefold_speed",) * len(hashes), numbers)
 
 
 def test_a_copy_is_labelled_by_a_teacher_that_has_not_heard_its_speaker(split: Split, jobs: list[FitJob]) -> None:
     copies = two_copies_each(split)
-    said = fold_teachers(split).outputs(split, OUT_OF_FOLD, copies)
+    said = fold_teachers(split).label_split(split, OUT_OF_FOLD, copies)
     np.testing.assert_array_equal(said.copies[:, 0], len(split.manifest) + np.arange(len(copies.hashes)))
-    np.testing.assert_array_equal(said.among(np.array([3]))[-1], said.copies[3])
+    np.testing.assert_array_equal(said.select(np.array([3]))[-1], said.copies[3])
     for job in jobs:
-        speaker = np.array(job.task.speakers)
-        assert set(speaker[job.task.train]).isdisjoint(speaker[job.label])
-        assert max(job.task.train) < len(split.manifest), "they train on originals"
-        assert all(job.task.hashes[row].startswith("copy") for row in job.label if row >= len(split.manifest))
+        speaker = np.array(job.data.speakers)
+        assert set(speaker[job.data.train]).isdisjoint(speaker[job.label_rows])
+        assert max(job.data.train) < len(split.manifest), "they train on originals"
+        assert all(job.data.hashes[row].startswith("copy") for row in job.label_rows if row >= len(split.manifest))
 
 
 def test_an_ensemble_is_the_mean_of_all_fold_teachers(split: Split, jobs: list[FitJob], monkeypatch) -> None:
-    def answer(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[Fit]:
+    def answer(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[FitResult]:
         return [
-            Fit({}, None, [], None, np.full((len(job.label), 3), float(number)))  # type: ignore[arg-type]
+            FitResult({}, None, [], None, np.full((len(job.label_rows), 3), float(number)))  # type: ignore[arg-type]
             for number, job in enumerate(wanted)
         ]
 
     monkeypatch.setattr(fold_teachers, "fit_all", answer)
-    said = fold_teachers(split).outputs(split, ENSEMBLE, two_copies_each(split))
-    n_folds = len(training_groups(split))
+    said = fold_teachers(split).label_split(split, ENSEMBLE, two_copies_each(split))
+    n_folds = len(group_training_speakers(split))
     np.testing.assert_allclose(said.clips[split.train], (n_folds - 1) / 2)
     np.testing.assert_allclose(said.copies, (n_folds - 1) / 2)
     assert np.isnan(said.clips[split.dev]).all()
@@ -147,20 +147,20 @@ def test_logits_are_calibrated_by_clips_that_the_teacher_has_not_heard(
     split: Split, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(outputs, "home", lambda: tmp_path)
-    targets = split.manifest.targets(split.manifest.labels)
+    targets = split.manifest.encode_targets(split.manifest.labels)
 
-    def timid(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[Fit]:
+    def timid(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[FitResult]:
         """Right in three of four, and hardly surer than by chance."""
         fits = []
         for job in wanted:
-            logits = np.zeros((len(job.label), 3), dtype=np.float32)
-            told = np.where(job.label % 4 == 0, (targets[job.label] + 1) % 3, targets[job.label])
+            logits = np.zeros((len(job.label_rows), 3), dtype=np.float32)
+            told = np.where(job.label_rows % 4 == 0, (targets[job.label_rows] + 1) % 3, targets[job.label_rows])
             logits[np.arange(len(told)), told] = 0.1
-            fits.append(Fit({}, None, [], None, logits))  # type: ignore[arg-type]
+            fits.append(FitResult({}, None, [], None, logits))  # type: ignore[arg-type]
         return fits
 
     monkeypatch.setattr(fold_teachers, "fit_all", timid)
-    said = fold_teachers(split).outputs(split, OUT_OF_FOLD)
+    said = fold_teachers(split).label_split(split, OUT_OF_FOLD)
     right = np.mean(split.train % 4 != 0)
     sure = softmax(said.clips[split.train], axis=1).max(axis=1)
     assert said.temperature < 0.1
@@ -171,29 +171,35 @@ def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_who
     split: Split, jobs: list[FitJob]
 ) -> None:
     manifest, (one, two, *four) = split.manifest, split.manifest.speakers
-    split = Split(manifest, rows_of(manifest, four), rows_of(manifest, [one]), rows_of(manifest, [two]), seed=0)
+    split = Split(
+        manifest,
+        find_speaker_rows(manifest, four),
+        find_speaker_rows(manifest, [one]),
+        find_speaker_rows(manifest, [two]),
+        seed=0,
+    )
     counting = lambda what: nullcontext(lambda done, everything: None)  # noqa: E731
     described = SimpleNamespace(settings=resolve({"model.name": "cnn_bilstm"}))
     teacher = SimpleNamespace(described=described, epochs=2, digest="t", title="ser-teacher/1", own=None)
     distilled = SimpleNamespace(settings=SETTINGS | {"distill.alpha": 0.5})
     assistant = SimpleNamespace(described=distilled, epochs=3, digest="a", title="ser-student/1", own=teacher)
-    fold_teachers.Teaching(assistant, split, Cluster(1, 0.0), counting).outputs(split, [OUT_OF_FOLD])  # type: ignore[arg-type]
+    fold_teachers.TeacherLabeller(assistant, split, Cluster(1, 0.0), counting).label_split(split, [OUT_OF_FOLD])  # type: ignore[arg-type]
     speaker = split.manifest.column("speaker")
     assistants = [job for job in jobs if job.settings["model.name"] == "bilstm"]
     teachers = [job for job in jobs if job.settings["model.name"] == "cnn_bilstm"]
     assert assistants and teachers
     for job in assistants:
-        said = job.task.teacher[OUT_OF_FOLD].clips
-        np.testing.assert_array_equal(said[job.task.train, 0], job.task.train)
-        assert np.isnan(said[job.label]).all()
-        inner = [each for each in teachers if set() < set(each.task.train) < set(job.task.train)]
+        said = job.data.teacher_outputs[OUT_OF_FOLD].clip_logits
+        np.testing.assert_array_equal(said[job.data.train, 0], job.data.train)
+        assert np.isnan(said[job.label_rows]).all()
+        inner = [each for each in teachers if set() < set(each.data.train) < set(job.data.train)]
         assert inner, "taught by teachers that have heard less than it has"
         for each in inner:
-            assert set(speaker[each.task.train]).isdisjoint(speaker[job.label])
+            assert set(speaker[each.data.train]).isdisjoint(speaker[job.label_rows])
     for job in teachers:
-        assert len(job.task.train)
-        assert set(speaker[job.task.train]).isdisjoint((*split.speakers("dev"), *split.speakers("test")))
-        assert set(speaker[job.task.train]).isdisjoint(speaker[job.label])
+        assert len(job.data.train)
+        assert set(speaker[job.data.train]).isdisjoint((*split.speakers("dev"), *split.speakers("test")))
+        assert set(speaker[job.data.train]).isdisjoint(speaker[job.label_rows])
 
 
 def test_too_few_groups_of_speakers_are_refused_in_a_line(split: Split, jobs: list[FitJob]) -> None:
@@ -207,26 +213,26 @@ def test_too_few_groups_of_speakers_are_refused_in_a_line(split: Split, jobs: li
         [split.speakers("dev"), split.speakers("train")],
     )
     with pytest.raises(CorpusError, match="there are 2 groups of speakers"):
-        folds.outputs(split, OUT_OF_FOLD)
+        folds.label_split(split, OUT_OF_FOLD)
     assert jobs == []
 
 
 def test_what_no_teacher_has_heard_all_label_together(
     split: Split, jobs: list[FitJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answer(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[Fit]:
+    def answer(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[FitResult]:
         jobs.extend(wanted)
-        given = [np.full((len(job.label), 3), number, np.float32) for number, job in enumerate(wanted)]
-        return [Fit({}, None, [], None, values) for values in given]  # type: ignore[arg-type]
+        given = [np.full((len(job.label_rows), 3), number, np.float32) for number, job in enumerate(wanted)]
+        return [FitResult({}, None, [], None, values) for values in given]  # type: ignore[arg-type]
 
     monkeypatch.setattr(fold_teachers, "fit_all", answer)
     strangers = ("ab" * 32, "cd" * 32)
-    said = fold_teachers(split).outputs(split, OUT_OF_FOLD, unlabelled=strangers)
+    said = fold_teachers(split).label_split(split, OUT_OF_FOLD, unlabelled=strangers)
     n_clips = len(split.manifest)
     np.testing.assert_allclose(said.unlabelled, np.full((2, 3), (len(jobs) - 1) / 2))
     for job in jobs:
-        assert not set(job.task.train) & {n_clips, n_clips + 1}, "nobody is trained on them"
-        assert {n_clips, n_clips + 1} <= set(job.label)
+        assert not set(job.data.train) & {n_clips, n_clips + 1}, "nobody is trained on them"
+        assert {n_clips, n_clips + 1} <= set(job.label_rows)
     asked = len(jobs)
-    fold_teachers(split).outputs(split, OUT_OF_FOLD)
+    fold_teachers(split).label_split(split, OUT_OF_FOLD)
     assert len(jobs) == 2 * asked, "outputs without them are others"

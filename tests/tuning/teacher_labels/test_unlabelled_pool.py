@@ -13,21 +13,21 @@ from rich.console import Console
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.corpora.lineage import LineageLeak
 from ser_platform.corpora.splits.split import Split, split_by_speaker
-from ser_platform.corpora.unlabelled_speech import unlabelled_speech
+from ser_platform.corpora.unlabelled_speech import read_unlabelled_speech
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.distillation.student_loss import distillation_loss
 from ser_platform.errors import CorpusError, UserError
-from ser_platform.features.augmented_clips import prepare_copies
+from ser_platform.features.augmented_clips import prepare_augmented_clips
 from ser_platform.features.dataset import DataRequest
 from ser_platform.progress import Display
 from ser_platform.settings import resolve
 from ser_platform.tracking.mlflow_store import open_client
-from ser_platform.tracking.registry import CANDIDATE, find_alias, load
-from ser_platform.training.batches.sampling import joined
+from ser_platform.tracking.registry import CANDIDATE, find_alias, load_bundle
+from ser_platform.training.batches.sampling import add_unlabelled
 from ser_platform.training.configuration import feature_view, refuse_contradictions
 from ser_platform.training.loop import class_weights
 from ser_platform.tuning.execution.cluster import Cluster
-from ser_platform.tuning.execution.fit_job import Task, fit
+from ser_platform.tuning.execution.fit_job import TrialData, fit
 from ser_platform.tuning.teacher_labels import fold_teachers
 from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
 from ser_platform.workflows import train as training
@@ -54,21 +54,21 @@ def split(tones) -> Split:
 
 
 def test_any_folder_of_recordings_will_do(strangers):
-    clips = unlabelled_speech(str(strangers))
+    clips = read_unlabelled_speech(str(strangers))
     assert [Path(path).stem for path in clips.column("path")] == [f"take {number}" for number in range(5)]
     assert clips.speakers == ("folder-strangers-unknown",)
 
 
 def test_a_corpus_tells_who_speaks(tone_corpus):
-    assert unlabelled_speech(str(tone_corpus)).speakers[:2] == ("ravdess-01", "ravdess-02")
+    assert read_unlabelled_speech(str(tone_corpus)).speakers[:2] == ("ravdess-01", "ravdess-02")
 
 
 def test_what_is_not_there_is_refused_by_name(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match=r"empty holds no audio"):
-        unlabelled_speech(str(tmp_path / "empty"))
+        read_unlabelled_speech(str(tmp_path / "empty"))
     with pytest.raises(UserError, match="nowhere"):
-        unlabelled_speech("nowhere")
+        read_unlabelled_speech("nowhere")
 
 
 def test_a_clip_that_is_there_twice_counts_once(strangers):
@@ -110,7 +110,13 @@ def test_only_the_teacher_term_hears_a_clip_without_a_label():
     torch.testing.assert_close(whole, 0.75 * hard + 0.25 * soft)
     parts = [
         distillation_loss(
-            student[rows], teacher[rows], targets[rows], alpha=0.25, has_unlabelled=True, whole_targets=targets, **how
+            student[rows],
+            teacher[rows],
+            targets[rows],
+            alpha=0.25,
+            has_unlabelled=True,
+            full_batch_targets=targets,
+            **how,
         )
         for rows in ([0, 1, 3], [2], [4, 5])  # the last has no label at all
     ]
@@ -127,26 +133,26 @@ def test_a_batch_without_any_label_has_a_finite_loss():
 
 def test_an_epoch_has_no_more_of_them_than_of_the_others_and_all_get_their_turn():
     labelled, unlabelled = np.arange(4), np.arange(10, 20)
-    epochs = [joined(labelled, unlabelled, seed=0, epoch=epoch) for epoch in range(1, 6)]
+    epochs = [add_unlabelled(labelled, unlabelled, seed=0, epoch=epoch) for epoch in range(1, 6)]
     assert all(clips[:4].tolist() == [0, 1, 2, 3] and len(clips) == 8 for clips in epochs)
     heard = np.concatenate([clips[4:] for clips in epochs])
     assert np.bincount(heard, minlength=20)[10:].tolist() == [2] * 10
-    few = joined(labelled, unlabelled[:3], seed=0, epoch=7)
+    few = add_unlabelled(labelled, unlabelled[:3], seed=0, epoch=7)
     assert sorted(few.tolist()) == [0, 1, 2, 3, 10, 11, 12]
-    assert joined(labelled, unlabelled[:0], seed=0, epoch=1) is labelled
+    assert add_unlabelled(labelled, unlabelled[:0], seed=0, epoch=1) is labelled
 
 
 def test_a_task_has_them_behind_clips_and_copies(split, strangers):
     settings = resolve(TAUGHT | {"augment.copies": 1, "augment.recipe": "threefold_speed", "distill.hint": "mse"})
-    needs = feature_view(settings).needs
-    copies = prepare_copies(split, [("threefold_speed", 2)], needs)
+    needs = feature_view(settings).required_families
+    copies = prepare_augmented_clips(split, [("threefold_speed", 2)], needs)
     more = prepare_unlabelled(str(strangers), [(needs, "float32")]).hashes
     manifest, n, n_copies = split.manifest, len(split.manifest), len(copies.hashes)
     numbered = np.arange(n + n_copies + len(more), dtype=np.float32)[:, None]
     said = TeacherOutputs(*np.split(numbered, [n, n + n_copies]))
     hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
     targets = manifest.targets(manifest.labels)
-    task = Task(
+    task = TrialData(
         hashes,
         targets,
         manifest.labels,
@@ -156,17 +162,17 @@ def test_a_task_has_them_behind_clips_and_copies(split, strangers):
         {"out_of_fold": said},
         copies,
         hints=numbered,
-        unlabelled=more,
+        unlabelled_hashes=more,
     )
-    data = task.data(settings)
+    data = task.make_training_data(settings)
     assert data.unlabelled.tolist() == list(range(len(data.targets) - 5, len(data.targets)))
     wanted = np.arange(n + n_copies, n + n_copies + 5)
     np.testing.assert_array_equal(data.teacher_logits[data.unlabelled, 0], wanted)
-    np.testing.assert_array_equal(data.hints[data.unlabelled, 0], wanted)
+    np.testing.assert_array_equal(data.teacher_embeddings[data.unlabelled, 0], wanted)
     of_copies = data.labelled[data.labelled >= n]
-    chosen = n + copies.chosen("threefold_speed", 1, split.train)
+    chosen = n + copies.select_copies("threefold_speed", 1, split.train)
     np.testing.assert_array_equal(data.teacher_logits[of_copies, 0], chosen)
-    alone = task.data(settings | {"distill.alpha": 0.0, "distill.hint": "off"})
+    alone = task.make_training_data(settings | {"distill.alpha": 0.0, "distill.hint": "off"})
     assert len(alone.unlabelled) == 0, "without a teacher nobody says what is in them"
     np.testing.assert_array_equal(
         class_weights(data.targets[data.labelled], 3), class_weights(alone.targets[alone.train], 3)
@@ -195,7 +201,7 @@ def test_a_student_that_learnt_from_them_says_so_for_good(tones, tone_corpus, st
     taught = TAUGHT | {"train.epochs": 1, "distill.unlabelled": str(strangers)}
     result = train("student", request, taught, "cpu", display)
     client = open_client()
-    bundle = load(client, find_alias(client, "ser-student", CANDIDATE))
+    bundle = load_bundle(client, find_alias(client, "ser-student", CANDIDATE))
     heard = prepare_unlabelled(str(strangers), NEEDS).lineage
     assert set(heard.trained_audio) <= set(bundle.lineage.trained_audio)
     assert result.model is not None
