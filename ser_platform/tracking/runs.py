@@ -47,7 +47,7 @@ class _Pending:
 
 
 class StudyRuns:
-    """Writes a study's runs. `start_trial`, `log_epoch` and `end_trial` put an event into a queue and return at once."""
+    """Writes a study's runs. `start_trial`, `log_epoch` and `end_trial` queue an event and return at once."""
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ def compute_features_batch(
     families: Mapping[str, Family],
     device: torch.device | str = "cpu",
 ) -> list[dict[str, NDArray[np.float32]]]:
-    """Return for each clip what `compute_features` returns, up to rounding. Resampling runs on the CPU, the rest on `device`.
+    """Return for each clip what `compute_features` returns, up to rounding; all but resampling runs on `device`.
 
     Clips are padded to the longest: batches of similar length waste least.
     """

@@ -107,7 +107,7 @@ def shuffle_into_batches(
 
 
 def batch_sizes(n_clips: int, batch_size: int) -> list[int]:
-    """Return the number of clips in each batch that `shuffle_into_batches` makes of `n_clips`, in no particular order."""
+    """Return the sizes of the batches that `shuffle_into_batches` makes of `n_clips`, in no particular order."""
     n_pools = max(1, round(n_clips / (batch_size * SORTED_BATCHES)))
     pools = [len(pool) for pool in np.array_split(range(n_clips), n_pools)]
     return [len(b) for pool in pools for b in np.array_split(range(pool), max(1, round(pool / batch_size)))]
