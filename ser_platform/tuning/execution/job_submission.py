@@ -23,13 +23,14 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.settings import home
+from ser_platform.shipped_folders import find_shipped
 
 VERBS = ("tune", "train")
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 NAME = "SER_JOB_NAME"
 TRACKING = "MLFLOW_TRACKING_URI"
 SPACES = "search_spaces"
-SCRIPTS = Path(__file__).resolve().parents[3] / "jobs"
+SCRIPTS = find_shipped("jobs")
 LOOK_S = 0.5
 PATIENCE_S = 30.0
 NOT_READY = "No available agent"  # what Ray says while the head's agent starts
