@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ser_platform.cli.output import console, make_table, print_json
 from ser_platform.errors import SearchSpaceError, UnknownChoice
+from ser_platform.shipped_folders import find_shipped
 
 SPACES_FOLDER = Path("search_spaces")
 
@@ -12,8 +13,7 @@ def known_spaces() -> dict[str, Path]:
     """Return every search-space file by name; the working directory's go before the shipped ones."""
     from ser_platform.tuning.search_space.yaml_file import find_space_files
 
-    shipped = Path(__file__).resolve().parents[2] / SPACES_FOLDER
-    return find_space_files(shipped) | find_space_files(Path.cwd() / SPACES_FOLDER)
+    return find_space_files(find_shipped("search_spaces")) | find_space_files(Path.cwd() / SPACES_FOLDER)
 
 
 def space_path(name: str) -> Path:

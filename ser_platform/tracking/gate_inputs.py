@@ -24,6 +24,7 @@ from ser_platform.inference.bundle import Bundle
 from ser_platform.inference.bundle_latency import measure_latencies_ms
 from ser_platform.inference.predictor import Predictor
 from ser_platform.progress import Display
+from ser_platform.shipped_folders import find_shipped
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import RegisteredVersion, download_bundle, load_bundle
 
@@ -47,7 +48,7 @@ def read_policy(path: Path | None, name: str) -> tuple[PromotionPolicy, Path]:
     Raises:
         UserError: the file cannot be read, or says nothing of `name`.
     """
-    own, shipped = Path.cwd() / POLICY_FILE, Path(__file__).resolve().parents[2] / POLICY_FILE
+    own, shipped = Path.cwd() / POLICY_FILE, find_shipped("mlflow") / POLICY_FILE.name
     path = path or (own if own.exists() else shipped)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -26,6 +26,7 @@ from ser_platform.features.views.normaliser import SPEAKER_NORMALISATION
 from ser_platform.inference.bundle import Bundle
 from ser_platform.inference.bundle_latency import measure_bundle_latency_ms
 from ser_platform.settings import Settings
+from ser_platform.shipped_folders import find_checkout
 from ser_platform.tracking.gate_inputs import PREDICTIONS_FILE
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import (
@@ -68,8 +69,8 @@ class Origin:
 
 def find_code_version() -> str:
     """Return the package's version, and the commit where it runs from a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
+    root = find_checkout()
+    if root is None or not (root / ".git").exists():
         return __version__
     done = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     return f"{__version__}+{done.stdout.strip()}" if done.returncode == 0 else __version__

@@ -61,7 +61,7 @@ class Recipe:
 
     @property
     def sound_folders(self) -> tuple[SoundFolder, ...]:
-        """The folders of sounds mixed into the copies: pass them to `refuse_leaking_sounds`, and keep their lineages."""
+        """The folders of sounds mixed into the copies: pass them to `refuse_leaking_sounds`, keep their lineages."""
         values = [value for variant in self.variants for transform in variant for value in vars(transform).values()]
         return tuple(dict.fromkeys(value for value in values if isinstance(value, SoundFolder)))
 

@@ -23,13 +23,14 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.settings import home
+from ser_platform.shipped_folders import find_shipped
 
 VERBS = ("tune", "train")
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 JOB_NAME_VARIABLE = "SER_JOB_NAME"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 SPACES_FOLDER = "search_spaces"
-SCRIPTS_FOLDER = Path(__file__).resolve().parents[3] / "jobs"
+SCRIPTS_FOLDER = find_shipped("jobs")
 POLL_INTERVAL_S = 0.5
 SUBMIT_TIMEOUT_S = 30.0
 NOT_READY_MESSAGE = "No available agent"  # what Ray says while the head's agent starts
