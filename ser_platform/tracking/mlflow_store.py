@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
+from ser_platform.tracking.store_creation import ensure_store, find_sqlite_file
 from ser_platform.tracking.ui_view import EXPERIMENT_TAGS
 
 Client = RetryingClient
@@ -24,7 +26,7 @@ def open_client() -> RetryingClient:
 
     Raises:
         WorkFailed: the store cannot be reached.
-        UserError: the working directory, where it is kept, cannot be written.
+        UserError: the working directory, where it is kept, cannot be written; or the store is damaged.
     """
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # it would win over the experiment's name without a word
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):
@@ -36,11 +38,20 @@ def open_client() -> RetryingClient:
     uri = tracking_uri()
     if "MLFLOW_TRACKING_URI" not in os.environ and not os.access(Path.cwd(), os.W_OK):
         raise UserError(f"{Path.cwd()} cannot be written: runs are kept there; go elsewhere or set MLFLOW_TRACKING_URI")
+    database = find_sqlite_file(uri)
+    if database is not None:
+        ensure_store(database)
     # The pyfunc flavour and model downloads ask the process, not the client, where the store is.
     os.environ["MLFLOW_TRACKING_URI"] = uri
     try:
         client = RetryingClient(uri)
         client.without_retries().search_experiments(max_results=1)  # a wrong address is told at once
+    except SQLAlchemyError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(
+            f"the MLflow store {_without_secret(uri)} holds runs or models and is damaged ({reason}): "
+            "restore it from a backup, or move it away to start a new one"
+        ) from error
     except (MlflowException, StoreUnavailable) as error:
         message = str(getattr(error.__cause__ or error, "message", error))[:150]
         raise WorkFailed(f"the MLflow store {_without_secret(uri)} does not answer: {message}") from error

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser_platform.errors import MissingExtra, UserError
+from ser_platform.tracking.store_creation import SQLITE_SCHEME, ensure_store
 
-PASSWORD_FILE, SECRET_KEY_FILE = "admin_password", "secret_key"  # files
+PASSWORD_FILE, SECRET_KEY_FILE, DATABASE_FILE = "admin_password", "secret_key", "mlflow.db"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 USERS = """[mlflow]
 default_permission = READ
@@ -67,13 +68,15 @@ class ServerPlan:
                 raise UserError(f"{self.host}:{self.port} cannot be listened on: {error.strerror}") from error
 
     def prepare(self) -> None:
-        """Make the folder, and secrets where there are none."""
+        """Create the folder, its database unless another is named, and secrets where there are none."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in (PASSWORD_FILE, SECRET_KEY_FILE):
             path = self.folder / name
             if not path.exists():
                 with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                     file.write(secrets.token_urlsafe(24))
+        if "MLFLOW_BACKEND_URI" not in os.environ:
+            ensure_store(self.folder.resolve() / DATABASE_FILE)
         (self.folder / "users.ini").write_text(USERS.format(folder=self.folder.resolve()), encoding="utf-8")
 
     @property
@@ -89,7 +92,7 @@ class ServerPlan:
         """The environment: where everything is kept, and the secrets."""
         folder, own = self.folder.resolve(), dict(os.environ)
         own.pop("MLFLOW_TRACKING_URI", None)
-        own["MLFLOW_BACKEND_STORE_URI"] = own.get("MLFLOW_BACKEND_URI") or f"sqlite:///{folder}/mlflow.db"
+        own["MLFLOW_BACKEND_STORE_URI"] = own.get("MLFLOW_BACKEND_URI") or f"{SQLITE_SCHEME}{folder / DATABASE_FILE}"
         own.setdefault("MLFLOW_ARTIFACTS_DESTINATION", (folder / "artefacts").as_uri())
         own["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         if self.auth:
