@@ -1,0 +1,64 @@
+"""Every setting of a training configuration: its name, type, default, valid values and meaning; and the environment.
+
+In: `Settings`, complete and typed; `Overrides`, some of them by dotted name; reading, checking and describing both.
+Not in: the names that registries of higher layers hold (architectures, feature sets, recipes), which those check.
+
+`Settings` and what belongs to it import pydantic, which takes longer than all else here: they are imported when first
+used, so that `ser --help`, and code that needs a folder alone, do not wait for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ser_platform.typed_settings.environment import corpora_folder, home, runs_folder, slots
+
+if TYPE_CHECKING:
+    from ser_platform.typed_settings.assignments import parse_assignments
+    from ser_platform.typed_settings.schema import member_schema, settings_schema, value_schema
+    from ser_platform.typed_settings.settings import (
+        OF_A_STUDY,
+        SETTINGS,
+        Settings,
+        check,
+        resolve,
+    )
+    from ser_platform.typed_settings.table import Setting
+    from ser_platform.typed_settings.values import JsonValue, Overrides, Registries, SettingValue, as_json
+
+__all__ = [
+    "OF_A_STUDY",
+    "SETTINGS",
+    "JsonValue",
+    "Overrides",
+    "Registries",
+    "Setting",
+    "SettingValue",
+    "Settings",
+    "as_json",
+    "check",
+    "corpora_folder",
+    "home",
+    "member_schema",
+    "parse_assignments",
+    "resolve",
+    "runs_folder",
+    "settings_schema",
+    "slots",
+    "value_schema",
+]
+
+MODULES = {
+    "assignments": ("parse_assignments",),
+    "schema": ("member_schema", "settings_schema", "value_schema"),
+    "settings": ("OF_A_STUDY", "SETTINGS", "Settings", "check", "resolve"),
+    "table": ("Setting",),
+    "values": ("JsonValue", "Overrides", "Registries", "SettingValue", "as_json"),
+}
+
+if not TYPE_CHECKING:  # mypy would take any name for one of the package's
+
+    def __getattr__(name: str) -> object:
+        for module, names in MODULES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,32 @@
+"""Settings on a command line: `--set key=value`."""
+
+from collections.abc import Iterable
+
+import yaml
+
+from ser_platform.errors import UserError
+from ser_platform.typed_settings.settings import NO_REGISTRIES, check, setting_called
+from ser_platform.typed_settings.values import Registries, SettingValue
+
+
+def parse_assignments(assignments: Iterable[str], registries: Registries = NO_REGISTRIES) -> dict[str, SettingValue]:
+    """Read `key=value` words; values are YAML, so `features.sets=[log_mel, zcr]` is a list.
+
+    Args:
+        assignments: the words; of two for one key the last is taken.
+        registries: the names that are valid where a registry of a higher layer holds them; without them any name is.
+
+    Raises:
+        UserError: a word has no `=`, or its key or value is invalid.
+    """
+    parsed: dict[str, SettingValue] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set takes key=value; got {assignment!r}")
+        setting_called(name)
+        try:
+            parsed[name] = check(name, yaml.safe_load(text), registries)
+        except yaml.YAMLError as error:
+            raise UserError(f"{name}: {text!r} is not YAML") from error
+    return parsed

@@ -1,0 +1,29 @@
+"""Folders and cores, which come from the environment: read when asked for, never at import."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from ser_platform.files import expand_path
+
+
+def home() -> Path:
+    """Return the folder of caches: `SER_HOME`, else the user's cache folder."""
+    return expand_path(os.environ.get("SER_HOME") or platformdirs.user_cache_path("ser")).resolve()
+
+
+def corpora_folder() -> Path | None:
+    """Return the folder in which corpora are looked up by name (`SER_CORPORA`), or None."""
+    given = os.environ.get("SER_CORPORA")
+    return expand_path(given).resolve() if given else None
+
+
+def runs_folder() -> Path:
+    """Return `runs/` of the working directory, where study journals lie."""
+    return Path.cwd() / "runs"
+
+
+def slots() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

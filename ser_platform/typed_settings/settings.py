@@ -1,0 +1,126 @@
+"""All settings of a training configuration: typed where code reads them, by dotted name where users write them."""
+
+from collections.abc import Mapping
+
+from pydantic import Field, ValidationError
+
+from ser_platform.errors import UnknownChoice
+from ser_platform.typed_settings.augment import AugmentSettings
+from ser_platform.typed_settings.data import DataSettings
+from ser_platform.typed_settings.distill import DistillSettings
+from ser_platform.typed_settings.features import FeatureSettings
+from ser_platform.typed_settings.model import ModelSettings
+from ser_platform.typed_settings.optimizer import OptimizerSettings
+from ser_platform.typed_settings.table import Setting, table_of
+from ser_platform.typed_settings.train import TrainSettings
+from ser_platform.typed_settings.values import (
+    Group,
+    JsonValue,
+    Registries,
+    SettingValue,
+    Whole,
+    as_json,
+)
+
+# The same for every trial: they decide what a study is about.
+OF_A_STUDY = ("data.labels", "data.folds", "features.dtype")
+NO_REGISTRIES: Registries = {}
+
+
+class Settings(Group, frozen=True):
+    """Every setting of one configuration: `settings.train.epochs` is what users call `train.epochs`."""
+
+    data: DataSettings = DataSettings()
+    features: FeatureSettings = FeatureSettings()
+    model: ModelSettings = ModelSettings()
+    augment: AugmentSettings = AugmentSettings()
+    train: TrainSettings = TrainSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    distill: DistillSettings = DistillSettings()
+    seed: Whole = Field(default=0, description="seeds weights, batches, dropout and masks", ge=0, le=2**31 - 1)
+
+    def value(self, name: str) -> SettingValue:
+        """Return the setting with a dotted name.
+
+        Raises:
+            UnknownChoice: there is none.
+        """
+        setting = setting_called(name)
+        value: SettingValue = getattr(getattr(self, setting.group) if setting.group else self, setting.field)
+        return value
+
+    def dotted(self) -> dict[str, JsonValue]:
+        """Return every setting by its dotted name, as bundles, studies and MLflow hold them: tuples are lists."""
+        groups = vars(self) | {"": self}
+        return as_json({name: getattr(groups[setting.group], setting.field) for name, setting in SETTINGS.items()})
+
+    def with_overrides(self, overrides: Mapping[str, object]) -> "Settings":
+        """Return these settings with others in the place of some, by dotted name.
+
+        Raises:
+            UserError: a name is unknown or a value invalid.
+        """
+        changes = _by_group(overrides)
+        groups = {name: vars(part) | changes[name] if name in changes else part for name, part in self}
+        return _validated(groups | changes.get("", {}), overrides, NO_REGISTRIES)
+
+
+SETTINGS: dict[str, Setting] = table_of(Settings)
+
+
+def setting_called(name: str) -> Setting:
+    """Return the setting with a dotted name.
+
+    Raises:
+        UnknownChoice: there is none.
+    """
+    if name not in SETTINGS:
+        raise UnknownChoice("setting", name, SETTINGS)
+    return SETTINGS[name]
+
+
+def resolve(overrides: Mapping[str, object], registries: Registries = NO_REGISTRIES) -> Settings:
+    """Return all settings: `overrides` where given, else the default.
+
+    Args:
+        overrides: by dotted name; also what `Settings.dotted` gave, of an older version too: what it did not know has
+            its default.
+        registries: the names that are valid where a registry of a higher layer holds them; without them any name is.
+
+    Raises:
+        UserError: a name is unknown or a value invalid.
+    """
+    changes = _by_group(overrides)
+    return _validated(changes.pop("", {}) | changes, overrides, registries)
+
+
+def check(name: str, value: object, registries: Registries = NO_REGISTRIES) -> SettingValue:
+    """Return a value of the setting `name` in its type; `registries` as for `resolve`.
+
+    Raises:
+        UserError: there is no such setting, or the value is invalid.
+    """
+    return resolve({name: value}, registries).value(name)
+
+
+def _by_group(overrides: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """Return values by group and field; what is in no group is under ""."""
+    groups: dict[str, dict[str, object]] = {}
+    for name, value in overrides.items():
+        setting = setting_called(name)
+        groups.setdefault(setting.group, {})[setting.field] = value
+    return groups
+
+
+def _validated(content: Mapping[str, object], overrides: Mapping[str, object], registries: Registries) -> Settings:
+    """Return the settings that nested `content` holds; a refusal names what is wrong among `overrides`."""
+    try:
+        settings = Settings.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in problem["loc"])
+        raise SETTINGS[name].refusal(overrides[name], problem["type"], registries.get(name, ())) from error
+    for name, known in registries.items():
+        if name in overrides:
+            SETTINGS[name].refuse_unknown(settings.value(name), known)
+    return settings

@@ -1,0 +1,36 @@
+"""`--set key=value` is read as YAML and checked where it enters."""
+
+import pytest
+
+from ser_platform.errors import UserError
+from ser_platform.typed_settings import parse_assignments
+
+
+def test_assignments_are_read_as_yaml():
+    words = ["features.sets=[zcr, log_mel]", "train.class_weights=false", "optimizer.lr=1e-4", "seed=7"]
+    assert parse_assignments(words) == {
+        "features.sets": ("log_mel", "zcr"),
+        "train.class_weights": False,
+        "optimizer.lr": 1e-4,
+        "seed": 7,
+    }
+
+
+def test_of_two_assignments_to_one_setting_the_last_is_taken():
+    assert parse_assignments(["seed=1", "seed=2"]) == {"seed": 2}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("epochs=3", r"unknown setting 'epochs'; choose from: .*train\.epochs"),
+        ("train.epochs", "--set takes key=value; got 'train.epochs'"),
+        ("train.epochs=", "whole number; got None"),
+        ("features.sets=[log_mel", "features.sets.* not YAML"),
+        ("features.pool=max", "unknown features.pool 'max'; choose from: none, mean"),
+    ],
+)
+def test_an_assignment_that_means_nothing_is_refused(word, message):
+    with pytest.raises(UserError, match=message) as refusal:
+        parse_assignments([word], {"features.pool": ("none", "mean")})
+    assert "\n" not in str(refusal.value)

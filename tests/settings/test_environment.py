@@ -1,0 +1,34 @@
+"""Folders come from the environment when asked for, and cost no import of the models."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ser_platform import typed_settings as settings
+
+
+def test_folders_come_from_the_environment_when_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("SER_HOME", str(tmp_path / "here"))
+    assert settings.home() == tmp_path / "here"
+    monkeypatch.delenv("SER_CORPORA", raising=False)
+    assert settings.corpora_folder() is None
+    monkeypatch.setenv("SER_CORPORA", "~/speech")
+    assert settings.corpora_folder() == Path("~/speech").expanduser()
+    assert settings.runs_folder() == tmp_path / "runs"
+    assert settings.slots() >= 1
+
+
+def test_the_environment_is_read_without_the_models():
+    code = (
+        "import sys, ser_platform.typed_settings as s; s.home(); assert 'pydantic' not in sys.modules; "
+        "s.Settings; assert 'pydantic' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_name_of_the_package_is_there():
+    for name in settings.__all__:
+        assert getattr(settings, name) is not None
+    assert sorted(name for names in settings.MODULES.values() for name in names) == sorted(
+        set(settings.__all__) - {"corpora_folder", "home", "runs_folder", "slots"}
+    )
