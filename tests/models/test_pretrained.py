@@ -48,7 +48,7 @@ def batch(settings: Settings) -> tuple[Tensor, Tensor]:
     if takes_waveform(settings):
         lengths = torch.tensor(LENGTHS)
     else:
-        lengths = torch.tensor([9, 1, 5] if settings["model.pooling"] == "attention" else [1, 1, 1])
+        lengths = torch.tensor([9, 1, 5] if settings.model.pooling == "attention" else [1, 1, 1])
     features = torch.randn(3, int(lengths.max()), feature_view(settings).n_features, generator=generator)
     for row, length in enumerate(lengths.tolist()):
         features[row, length:] = 0
@@ -88,7 +88,7 @@ def test_gradient_reaches_every_trained_parameter(tuning, backbone):
 def test_a_frozen_encoder_is_no_part_of_the_model_but_of_its_size():
     settings = settings_of("frozen")
     model = built(settings)
-    assert model.encoder is None and feature_view(settings).sets == (f"{settings['model.backbone']}.statistics",)
+    assert model.encoder is None and feature_view(settings).sets == (f"{settings.model.backbone}.statistics",)
     n_head = sum(parameter.numel() for parameter in model.parameters())
     assert count_parameters(settings, feature_view(settings).n_features, N_EMOTIONS) == n_head
     assert count_prediction_parameters(settings, N_EMOTIONS) == n_head + find_encoder("tiny-whisper").n_parameters
@@ -166,7 +166,7 @@ def test_lower_layers_learn_slower_and_biases_are_not_decayed():
     assert rates[f"{body}layer_norm.weight"] == rates[f"{body}layers.1.fc1.weight"] == pytest.approx(1e-3)
     assert rates[f"{body}layers.0.fc1.weight"] == pytest.approx(5e-4)
     assert rates[f"{body}conv1.weight"] == pytest.approx(2.5e-4)
-    assert decays[f"{body}layers.0.fc1.weight"] == settings["optimizer.weight_decay"]
+    assert decays[f"{body}layers.0.fc1.weight"] == settings.optimizer.weight_decay
     assert decays[f"{body}layers.0.fc1.bias"] == decays[f"{body}layer_norm.weight"] == decays["head.hidden.1.bias"] == 0
 
 
@@ -264,7 +264,7 @@ def test_other_models_are_one_group():
     settings = resolve({"model.name": "bilstm"})
     model = build_model(settings, 5, N_EMOTIONS)
     (group,) = parameter_groups(model, settings)
-    assert group["lr"] == settings["optimizer.lr"] and len(group["params"]) == len(list(model.parameters()))
+    assert group["lr"] == settings.optimizer.lr and len(group["params"]) == len(list(model.parameters()))
 
 
 @pytest.mark.parametrize("backbone", KINDS)

@@ -50,7 +50,7 @@ RUNS = {
 def trainer_of(training_data, **changes) -> Trainer:
     settings = resolve(QUICK | changes)
     data = training_data(settings)
-    if settings["distill.alpha"]:
+    if settings.distill.alpha:
         teacher = np.random.default_rng(0).normal(0, 2, (len(data.targets), 3)).astype(np.float32)
         data = replace(data, teacher_logits=teacher)
     return Trainer(settings, data, make_student_loss)

@@ -169,9 +169,9 @@ def test_embeddings_are_the_mean_loud_states_of_the_layers_that_the_teacher_hear
     named = {"model.name": "pretrained", "model.backbone": "tiny-whisper", "features.normalise": "speaker"}
     settings = pin_settings(resolve(choose_defaults("teacher", named) | named))
     (family,) = feature_view(settings).required_families
-    prepare_features(tones, (family,), dtype=settings["features.dtype"])
+    prepare_features(tones, (family,), dtype=settings.features.dtype)
     hashes = tuple(tones.column("audio_sha256"))
-    stored = open_family(family, hashes, settings["features.dtype"])
+    stored = open_family(family, hashes, settings.features.dtype)
     found = encoder_embeddings(settings, hashes)
     assert found.shape == (len(tones), 32)
     blocks = np.asarray(stored.clip(3), dtype=np.float32).reshape(4, 3, 32)  # mean, std, loud mean, loud std; 3 states

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from ser_platform.settings import Settings
+from ser_platform.settings import Overrides, SettingValue
 from ser_platform.tuning.search_space.space import Axis
 from ser_platform.tuning.search_space.yaml_source import YamlSource
 
 
-def read_points(source: YamlSource, axes: tuple[Axis, ...], base: Settings) -> tuple[Settings, ...]:
+def read_points(source: YamlSource, axes: tuple[Axis, ...], base: Overrides) -> tuple[Overrides, ...]:
     """Return the points of a file; a setting that one leaves out is drawn.
 
     Raises:
@@ -22,11 +22,20 @@ def read_points(source: YamlSource, axes: tuple[Axis, ...], base: Settings) -> t
                 )
         if point in points[:number]:
             raise source.make_error(f"this point stands twice: {point}", "points", str(number))
-    return tuple(points)
+    return tuple({name: _without_lists(value) for name, value in point.items()} for point in points)
+
+
+def _without_lists(value: Any) -> SettingValue:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_point(
-    source: YamlSource, axis: Axis, point: dict[str, Any], axes: dict[str, Axis], base: Settings, place: tuple[str, ...]
+    source: YamlSource,
+    axis: Axis,
+    point: dict[str, Any],
+    axes: dict[str, Axis],
+    base: Overrides,
+    place: tuple[str, ...],
 ) -> None:
     try:
         axis.encode(point[axis.name])

@@ -81,9 +81,9 @@ def test_every_draw_is_a_valid_configuration(space_of):
     space = space_of(EXAMPLE)
     for params in draws(space):
         settings = space.settings(params)
-        assert settings["train.epochs"] == 30
-        assert 1.0 <= settings["data.max_seconds"] <= 5.0 and settings["data.max_seconds"] % 0.5 == 0
-        assert 1e-4 <= settings["optimizer.lr"] <= 1e-2
+        assert settings.train.epochs == 30
+        assert 1.0 <= settings.data.max_seconds <= 5.0 and settings.data.max_seconds % 0.5 == 0
+        assert 1e-4 <= settings.optimizer.lr <= 1e-2
 
 
 def test_an_axis_is_drawn_only_under_its_parents_values(space_of):

@@ -105,7 +105,7 @@ def test_fold_teachers_of_a_recipe_with_copies_go_without_and_their_key_says_so(
         split, copied, 3, "b", Cluster(1, 0.0), lambda what: nullcontext(lambda done, everything: None)
     )
     kept.label_split(split, OUT_OF_FOLD)
-    assert jobs and all(job.settings["augment.copies"] == 0 for job in jobs)
+    assert jobs and all(job.settings.augment.copies == 0 for job in jobs)
 
 
 def two_copies_each(split: Split) -> AugmentedClips:
@@ -185,8 +185,8 @@ def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_who
     assistant = SimpleNamespace(described=distilled, epochs=3, digest="a", title="ser-student/1", own=teacher)
     fold_teachers.TeacherLabeller(assistant, split, Cluster(1, 0.0), counting).label_split(split, [OUT_OF_FOLD])  # type: ignore[arg-type]
     speaker = split.manifest.column("speaker")
-    assistants = [job for job in jobs if job.settings["model.name"] == "bilstm"]
-    teachers = [job for job in jobs if job.settings["model.name"] == "cnn_bilstm"]
+    assistants = [job for job in jobs if job.settings.model.name == "bilstm"]
+    teachers = [job for job in jobs if job.settings.model.name == "cnn_bilstm"]
     assert assistants and teachers
     for job in assistants:
         said = job.data.teacher_outputs[OUT_OF_FOLD].clip_logits
