@@ -104,7 +104,7 @@ def check(name: str, value: object, registries: Registries = NO_REGISTRIES) -> S
 
 
 def check_overrides(overrides: Mapping[str, object], registries: Registries = NO_REGISTRIES) -> dict[str, SettingValue]:
-    """Return `overrides` with every value in its setting's type, which JSON does not keep; `registries` as for `resolve`.
+    """Return `overrides` with every value in the type that its setting has; `registries` as for `resolve`.
 
     Raises:
         UserError: a name is unknown or a value invalid.
