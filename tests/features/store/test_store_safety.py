@@ -42,7 +42,8 @@ from ser_platform.features.store.feature_store import prepare_features, open_fam
 extraction.CLIPS_PER_JOB = 1
 if __name__ == "__main__":
     manifest = FoundCorpus("ravdess", Path(sys.argv[1])).read_manifest()
-    prepared = prepare_features(manifest, ("log_mel", "rms"), progress=lambda done, of: print(done, flush=True)).manifest
+    report = lambda done, of: print(done, flush=True)
+    prepared = prepare_features(manifest, ("log_mel", "rms"), progress=report).manifest
     family = open_family("log_mel", tuple(prepared.column("audio_sha256")))
     print("open", flush=True)
     if sys.stdin.readline():
@@ -200,7 +201,7 @@ def test_data_without_a_record_are_none_and_go(prepared, few_tones):
 
 
 def test_a_kill_between_two_families_costs_the_second(few_tones, monkeypatch):
-    write, written = extraction.write_part, []
+    write, written = extraction.write_shard, []
 
     def killed_after_one(folder, about, clips):
         if written:
@@ -243,7 +244,7 @@ def test_a_kill_costs_one_shard(few_tones, monkeypatch):
     assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 1
 
 
-@pytest.mark.parametrize("moment", ["write_part", "_remove"])
+@pytest.mark.parametrize("moment", ["write_shard", "_remove_shards"])
 def test_a_kill_while_parts_are_put_together_loses_nothing(prepared, few_tones, tmp_path, monkeypatch, moment):
     before = features_of(prepared)
     monkeypatch.setenv("SER_HOME", str(tmp_path / "killed"))

@@ -30,7 +30,7 @@ from ser_platform.features import extraction
 from ser_platform.features.store.feature_store import prepare_features
 from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.settings import resolve
-from ser_platform.tuning import extraction as on_ray
+from ser_platform.tuning.execution import remote_extraction as on_ray
 from ser_platform.tuning.execution.cluster import connect_cluster
 from ser_platform.training.configuration import feature_view
 
@@ -43,7 +43,8 @@ def extract_and_mark(job):
     return extract(job)
 
 on_ray.extract = extract_and_mark
-manifest = prepare_features(FoundCorpus("ravdess", Path(sys.argv[1])).read_manifest(), ["log_mel"], mapper=on_ray.choose_mapper()).manifest
+manifest = FoundCorpus("ravdess", Path(sys.argv[1])).read_manifest()
+manifest = prepare_features(manifest, ["log_mel"], mapper=on_ray.choose_mapper()).manifest
 
 def trial(hashes, settings):
     # What a trial reads before its first step: statistics of all clips, and a batch of them.
