@@ -124,6 +124,15 @@ def _nothing_outside_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     open_family.cache_clear()  # knows clips by their digest, not by SER_HOME
 
 
+def require_bf16_lstm() -> None:
+    """Skip a test on a CPU for which oneDNN has no LSTM in bfloat16."""
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.nn.LSTM(4, 4, bidirectional=True)(torch.zeros(2, 1, 4))
+    except RuntimeError as error:
+        pytest.skip(f"this CPU has no bfloat16 LSTM: {str(error)[:60]}")
+
+
 def sine(frequency: float, seconds: float, sample_rate: int = SAMPLE_RATE, level: float = 0.5) -> NDArray[np.float32]:
     """Return a sine `(n_samples,)` of amplitude `level`."""
     t = np.arange(round(seconds * sample_rate)) / sample_rate

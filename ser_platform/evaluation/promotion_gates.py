@@ -62,6 +62,8 @@ class PromotionPolicy:
 class TestPredictions:
     """How a model did on test clips: classes `(n_clips,)`, probabilities `(n_clips, n_emotions)` where kept."""
 
+    __test__ = False  # not for pytest
+
     labels: tuple[str, ...]
     targets: NDArray[np.int64]
     predictions: NDArray[np.int64]
@@ -76,8 +78,8 @@ class GateInputs:
 
     Attributes:
         gain: UAR of the candidate minus the champion's on the same clips; None where there is no champion.
-        incomparable: why there is no gain though there is a champion.
-        broken: why the bundle cannot be used, "" where it can.
+        why_no_gain: why there is no gain though there is a champion.
+        bundle_error: why the bundle cannot be used, "" where it can.
         normalisation: of features.
     """
 

@@ -125,7 +125,7 @@ def build_model(settings: Settings, n_features: int, n_emotions: int, *, load_we
     chosen, sized = find_architecture(settings.model.name), fill_default_sizes(settings)
     arguments = {name: sized.value(f"model.{name}") for name in (*chosen.sizes, *chosen.settings)}
     if settings.model.name in PRETRAINED:
-        arguments["weights"] = load_weights
+        arguments["load_weights"] = load_weights
     return chosen.model_class(n_features, n_emotions, **arguments)
 
 

@@ -73,7 +73,7 @@ def measure(trials: int) -> dict[str, Any]:
     runs = StudyRuns(client, find_or_create_experiment(client, "overhead"), study.name, {}, make_trial_tags)
 
     class Clocked(StudyRecorder):
-        def end(self, number: int, failure: str = "") -> None:
+        def finish(self, number: int, failure: str = "") -> None:
             super().finish(number, failure)
             ends.append(time.monotonic())
 

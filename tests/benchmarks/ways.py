@@ -124,16 +124,16 @@ def _last_line(command: list[str], folder: Path) -> dict[str, Any]:
 class Untracked:
     """Where nobody looks."""
 
-    def start(self, number: int, settings: Any) -> None:
+    def start_trial(self, number: int, settings: Any) -> None:
         """Nothing."""
 
-    def epoch(self, number: int, result: Any) -> None:
+    def log_epoch(self, number: int, result: Any) -> None:
         """Nothing."""
 
-    def end(self, number: int, state: str, metrics: Any, reason: str) -> None:
+    def end_trial(self, number: int, state: str, metrics: Any, reason: str) -> None:
         """Nothing."""
 
-    def has_all(self, number: int) -> bool:
+    def is_run_whole(self, number: int) -> bool:
         """Everything that is to be shown is."""
         return True
 

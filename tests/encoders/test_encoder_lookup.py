@@ -124,7 +124,7 @@ def test_a_damaged_configuration_is_refused(own, content):
 
 
 @pytest.mark.parametrize("kind", ["bert", "frobnicate"])
-@pytest.mark.parametrize("made", ["skeleton", "load"])
+@pytest.mark.parametrize("made", ["build_untrained", "load"])
 def test_a_model_that_classifies_no_audio_is_refused(own, kind, made):
     path = own / NAME / "config.json"
     path.write_text(json.dumps({"model_type": kind, "hidden_size": 32, "num_hidden_layers": 2}))

@@ -82,7 +82,7 @@ def test_a_first_champion_has_nothing_to_be_compared_with():
 
 
 def test_a_champion_that_cannot_be_compared_is_a_refusal():
-    found = gate("UAR", gain=None, incomparable="ser-student v1 was tested on other clips")
+    found = gate("UAR", gain=None, why_no_gain="ser-student v1 was tested on other clips")
     assert found == Gate("UAR", False, "ser-student v1 was tested on other clips")
 
 
@@ -98,19 +98,19 @@ def test_a_split_that_leaks_is_not_let_through():
 
 
 def test_every_emotion_with_enough_clips_keeps_the_floor():
-    assert gate("recall", clips=clips([0, 0, 1, 1, 1, 1, 1, 1])).passed
-    low = gate("recall", clips=clips([0, 1, 1, 1, 1, 1, 1, 1]))
+    assert gate("recall", test_predictions=clips([0, 0, 1, 1, 1, 1, 1, 1])).passed
+    low = gate("recall", test_predictions=clips([0, 1, 1, 1, 1, 1, 1, 1]))
     assert low.passed is False and "anger 0.25, joy 1.00; each at least 0.5" in low.detail
-    assert gate("recall", replace(ALL, recall_clips=5), clips=clips([1] * 8)).verdict == "not judged"
+    assert gate("recall", replace(ALL, recall_clips=5), test_predictions=clips([1] * 8)).verdict == "not judged"
 
 
 def test_sexes_are_compared_where_each_has_enough_speakers():
     apart = clips([0, 1, 0, 1, 1, 0, 1, 0])  # f all right, m all wrong
-    assert gate("sexes", clips=apart).passed is False
-    assert "f 1.000, m 0.000; 1.000 apart" in gate("sexes", clips=apart).detail
-    few = gate("sexes", replace(ALL, sex_speakers=3), clips=apart)
+    assert gate("sexes", test_predictions=apart).passed is False
+    assert "f 1.000, m 0.000; 1.000 apart" in gate("sexes", test_predictions=apart).detail
+    few = gate("sexes", replace(ALL, sex_speakers=3), test_predictions=apart)
     assert few.passed is None and few.detail == "3 test speakers of each are needed; there are: f 2, m 2"
-    unknown = gate("sexes", clips=replace(apart, sexes=np.array([""] * 8)))
+    unknown = gate("sexes", test_predictions=replace(apart, sexes=np.array([""] * 8)))
     assert unknown.passed is None and unknown.detail.endswith("there are: not known")
 
 
@@ -120,7 +120,7 @@ def test_calibration_is_worked_out_by_hand():
     truth = np.array([0, 1, 0, 0])
     assert expected_calibration_error(probabilities, truth) == pytest.approx((0.8 + 0.8) / 4)
     sure = np.tile([[0.99, 0.01]], (8, 1))
-    assert gate("calibration", clips=clips([0] * 8, probabilities=sure)).passed is False
+    assert gate("calibration", test_predictions=clips([0] * 8, probabilities=sure)).passed is False
 
 
 def test_size_and_latency_keep_their_limits():
@@ -137,7 +137,7 @@ def test_a_model_that_needs_other_clips_of_the_speaker_is_barred():
 
 
 def test_a_bundle_that_is_broken_is_told_and_not_measured():
-    found = facts(broken="model.safetensors was altered", size_mb=None, latency_p95_ms=None)
+    found = facts(bundle_error="model.safetensors was altered", size_mb=None, latency_p95_ms=None)
     told = {each.name: each for each in evaluate_gates(found, ALL)}
     assert told["bundle"] == Gate("bundle", False, "model.safetensors was altered")
     assert told["size"].detail == told["latency"].detail == "not measured"

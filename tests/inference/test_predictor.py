@@ -68,7 +68,7 @@ def of_speakers(training_data) -> Trainer:
 
 
 def test_one_persons_files_get_the_logits_that_training_saw(training_data, tones, monkeypatch):
-    monkeypatch.setattr("ser_platform.inference.predictor.LEAST_CLIPS", 2)
+    monkeypatch.setattr("ser_platform.inference.predictor.MIN_SPEAKER_CLIPS", 2)
     trainer = of_speakers(training_data)
     speakers = np.array(tones.column("speaker"))
     clips = np.flatnonzero(speakers == speakers[trainer.data.dev[0]])

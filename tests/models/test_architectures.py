@@ -15,7 +15,7 @@ from ser_platform.settings import resolve
 @pytest.mark.parametrize(("n_frames", "chunks"), [(1, 1), (16, 1), (17, 2), (24, 2), (25, 3), (160, 19)])
 def test_chunks_of_a_clip_overlap_by_half_and_leave_no_frame_out(n_frames, chunks):
     model = ChunkCnnLstm(8, 3, width=2, hidden_size=4, layers=1, dropout=0.0, chunk=16, norm="layer").eval()
-    embedded, counts = model._embedded(torch.randn(1, n_frames, 8), torch.tensor([n_frames]))
+    embedded, counts = model._embed_chunks(torch.randn(1, n_frames, 8), torch.tensor([n_frames]))
     assert embedded.shape[1] == chunks and counts.tolist() == [chunks]
     assert (chunks - 1) * 8 + 16 >= n_frames
 
@@ -26,7 +26,7 @@ def test_a_change_in_a_clips_last_frame_is_heard_by_its_last_chunk_alone():
     features = torch.randn(1, 25, 8)
     changed = features.clone()
     changed[0, 24] += 5
-    before, after = (model._embedded(f, torch.tensor([25]))[0][0] for f in (features, changed))
+    before, after = (model._embed_chunks(f, torch.tensor([25]))[0][0] for f in (features, changed))
     assert [(b - a).abs().max() > 1e-4 for b, a in zip(before, after, strict=True)] == [False, False, True]
 
 

@@ -295,7 +295,7 @@ def test_adapters_are_merged_where_a_model_is_used(monkeypatch):
             parameter.data += 0.2 * torch.randn_like(parameter)
     assert not torch.allclose(model(*heard), before, atol=1e-2)
     without_peft(monkeypatch)
-    used = built(settings, weights=False).eval()
+    used = built(settings, load_weights=False).eval()
     used.load_state_dict(model.state_dict())
     assert not any("lora" in name for name, _ in used.named_parameters())
     torch.testing.assert_close(used(*heard), model(*heard), atol=1e-5, rtol=1e-4)
@@ -327,7 +327,7 @@ def few(split):
         manifest, rows = split.manifest, split.train[:10]
         prepare_features(manifest, feature_view(settings).required_families)
         features = StoredViewedClips(feature_view(settings), tuple(manifest.column("audio_sha256")))
-        whole = TrainingData(features, manifest.targets(manifest.labels), manifest.labels, rows, rows)
+        whole = TrainingData(features, manifest.encode_targets(manifest.labels), manifest.labels, rows, rows)
         return Trainer(settings, whole)
 
     return data
@@ -354,7 +354,7 @@ def test_the_trained_clips_have_the_same_logits_in_use(few):
     trainer = few(settings)
     list(trainer.epochs())
     trainer.restore_best()
-    used = built(settings, weights=False).eval()
+    used = built(settings, load_weights=False).eval()
     used.load_state_dict(trainer.best_state)
     clips = trainer.data.train[:3]
     features, lengths = trainer.data.features.batch(clips, trainer.normaliser)

@@ -102,10 +102,10 @@ import sys
 from ser_platform.errors import UserError
 from ser_platform.evaluation.promotion_gates import Gate
 from ser_platform.tracking import promotion
-from ser_platform.tracking.gate_inputs import predictions_of
-from ser_platform.tracking.retrying_client import PatientClient
+from ser_platform.tracking.gate_inputs import read_test_predictions
+from ser_platform.tracking.retrying_client import RetryingClient
 from ser_platform.tracking.registry import find_version
-client = PatientClient(sys.argv[1])
+client = RetryingClient(sys.argv[1])
 candidate = find_version(client, "ser-student", sys.argv[2])
 print("ready", flush=True)
 input()

@@ -110,19 +110,19 @@ def test_nobody_serves_other_machines_without_a_password(tmp_path: Path) -> None
 STUDY = """
 import sys, time
 from ser_platform.settings import resolve
-from ser_platform.tracking.retrying_client import PatientClient
+from ser_platform.tracking.retrying_client import RetryingClient
 from ser_platform.tracking.runs import StudyRuns
-from ser_platform.tracking.mlflow_store import experiment_id
-client, name = PatientClient(sys.argv[1], patience=0.0), sys.argv[2]  # the first error ends it
+from ser_platform.tracking.mlflow_store import find_or_create_experiment
+client, name = RetryingClient(sys.argv[1], patience=0.0), sys.argv[2]  # the first error ends it
 settings = resolve({"model.name": "bilstm"})
-runs = StudyRuns(client, experiment_id(client, "ser-made"), name, {"role": "student"})
+runs = StudyRuns(client, find_or_create_experiment(client, "ser-made"), name, {"role": "student"})
 values = dict.fromkeys(("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar"), 0.5)
 for number in range(int(sys.argv[3])):
-    runs.start(number, settings)
-    runs.epoch(number, values | {"epoch": 1})
-    runs.end(number, "complete", {"epochs": 1.0}, "")
+    runs.start_trial(number, settings)
+    runs.log_epoch(number, values | {"epoch": 1})
+    runs.end_trial(number, "complete", {"epochs": 1.0}, "")
 runs.close()
-runs.finish({}, {"state": "finished"})
+runs.finish_study({}, {"state": "finished"})
 """
 
 

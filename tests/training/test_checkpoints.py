@@ -13,6 +13,7 @@ from ser_platform.settings import resolve
 from ser_platform.training.checkpoints import CHECKPOINT_FILE, Checkpoint, read_checkpoint, write_checkpoint
 from ser_platform.training.loop import Trainer
 from ser_platform.training.state_serialisation import results_as_json
+from tests.conftest import require_bf16_lstm
 
 QUICK = {
     "model.name": "bilstm",
@@ -49,6 +50,8 @@ RUNS = {
 
 def trainer_of(training_data, **changes) -> Trainer:
     settings = resolve(QUICK | changes)
+    if settings.train.precision == "bf16":
+        require_bf16_lstm()
     data = training_data(settings)
     if settings.distill.alpha:
         teacher = np.random.default_rng(0).normal(0, 2, (len(data.targets), 3)).astype(np.float32)

@@ -92,7 +92,7 @@ def hinted(training_data):
         embeddings = rng.normal(size=(len(found.targets), 5)).astype(np.float32)
         embeddings[:, 0] += 5 * found.targets
         logits = 3 * np.eye(len(found.labels), dtype=np.float32)[found.targets]
-        return replace(found, teacher_logits=logits, hints=embeddings)
+        return replace(found, teacher_logits=logits, teacher_embeddings=embeddings)
 
     return data
 
@@ -189,7 +189,7 @@ def test_a_copy_has_its_own_hint(split):
     hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
     said = {"out_of_fold": TeacherOutputs(numbered[:n], numbered[n:], numbered[:0])}
     task = TrialData(
-        hashes, manifest.targets(manifest.labels), manifest.labels, split.train, None, speakers, said, copies
+        hashes, manifest.encode_targets(manifest.labels), manifest.labels, split.train, None, speakers, said, copies
     )
     data = replace(task, hints=numbered).make_training_data(settings)
     of_copies = data.teacher_embeddings[data.train[data.train >= n], 0].astype(int) - n

@@ -125,7 +125,9 @@ def test_without_dev_all_epochs_run_and_the_last_weights_are_kept(training_data)
 def test_the_normaliser_knows_the_training_clips_only(training_data):
     settings = resolve(QUICK)
     data = training_data(settings)
-    np.testing.assert_array_equal(Trainer(settings, data).normaliser.mean, data.features.normaliser(data.train).mean)
+    np.testing.assert_array_equal(
+        Trainer(settings, data).normaliser.mean, data.features.fit_normaliser(data.train).mean
+    )
 
 
 class Poisoned:

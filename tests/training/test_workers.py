@@ -58,7 +58,7 @@ def records(_tones_prepared, tmp_path_factory) -> list[dict[str, dict]]:
     home, manifest = _tones_prepared
     folder = tmp_path_factory.mktemp("workers")
     split = split_by_speaker(manifest, seed=0)
-    targets = manifest.targets(manifest.labels)
+    targets = manifest.encode_targets(manifest.labels)
     train = split.train[(targets[split.train] > 0) | (np.arange(len(split.train)) % 3 == 0)]  # classes of unlike size
     arrays = {
         "hashes": np.array(list(manifest.column("audio_sha256")), dtype=str),

@@ -248,11 +248,11 @@ def _alone() -> None:
     def fit_all(jobs: Sequence[FitJob], *_: Any) -> list[Any]:
         return [fit(job) for job in jobs]
 
-    def time_alone(jobs: Sequence[FitJob], *_: Any) -> list[float]:
+    def time_epochs_alone(jobs: Sequence[FitJob], *_: Any) -> list[float]:
         return [time_epoch_alone(job) for job in jobs]
 
-    for module, replacement in ((tune, here), (run_study, search), (fit_pool, fit_all), (run_study, time_alone)):
-        setattr(module, {"here": "cluster"}.get(replacement.__name__, replacement.__name__), replacement)
+    for module, replacement in ((tune, here), (run_study, search), (fit_pool, fit_all), (run_study, time_epochs_alone)):
+        setattr(module, {"here": "connect_cluster"}.get(replacement.__name__, replacement.__name__), replacement)
 
 
 def _serve() -> None:

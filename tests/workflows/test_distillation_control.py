@@ -100,19 +100,21 @@ class Arms:
         }
         models = {name: SimpleNamespace(title=f"ser-student/{name}", name=name) for name in settings}
         teacher = SimpleNamespace(
-            described=SimpleNamespace(settings=resolve({"model.name": "cnn_bilstm"})),
+            description=SimpleNamespace(settings=resolve({"model.name": "cnn_bilstm"})),
             digest="d" * 64,
-            epochs=3,
+            n_epochs=3,
             model=SimpleNamespace(title="ser-teacher/1", name="teacher"),
-            own=None,
+            own_teacher=None,
         )
         monkeypatch.setattr(
-            distillation_control, "describe", lambda client, model: SimpleNamespace(settings=settings[model.name])
+            distillation_control,
+            "load_description",
+            lambda client, model: SimpleNamespace(settings=settings[model.name]),
         )
-        monkeypatch.setattr(distillation_control, "bundle_folder", lambda client, model: Path("nowhere"))
-        monkeypatch.setattr(distillation_control, "load", self.gone)
+        monkeypatch.setattr(distillation_control, "download_bundle", lambda client, model: Path("nowhere"))
+        monkeypatch.setattr(distillation_control, "load_bundle", self.gone)
         monkeypatch.setattr(distillation_control, "fit_all", self.answer)
-        tasks = SimpleNamespace(of_another=lambda fold, chosen: SimpleNamespace(train=fold.train))
+        tasks = SimpleNamespace(build_for_other_split=lambda fold, chosen: SimpleNamespace(train=fold.train))
         self.study = create_study_folder("made", role="student")
         self.comparison = Comparison(
             SimpleNamespace(split=split, labels=labels),  # type: ignore[arg-type]
@@ -223,6 +225,6 @@ def test_a_named_teacher_that_teaches_nobody_is_refused() -> None:
 def test_studies_of_other_clips_are_not_compared(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tune.TuneRequest(["student.yaml", "student.yaml" + tune.CONTROL_SUFFIX], DataRequest(CorpusRequest("demo")))
     other = SimpleNamespace(summary={"split": "another"}, name="student-demo")
-    monkeypatch.setattr(tune.TuneRequest, "folder", lambda self, path: other)
+    monkeypatch.setattr(tune.TuneRequest, "find_folder", lambda self, path: other)
     with pytest.raises(CorpusError, match="student-demo cannot be resumed: the corpus or its split has changed"):
         tune._compare_with_control(plan, "student.yaml", {}, SimpleNamespace(split=split), None, None, None)  # type: ignore[arg-type]

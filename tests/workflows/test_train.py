@@ -76,7 +76,7 @@ def cut_off(plan: TrainRequest) -> None:
 
 def test_a_kill_after_registration_registers_no_second_version(tones, tone_corpus, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(TrainRequest, "end", cut_off)
+        patch.setattr(TrainRequest, "remove_folder", cut_off)
         with pytest.raises(KeyboardInterrupt):
             trained(tone_corpus)
     again = run_training(TrainRequest.load_last(), display())

@@ -44,7 +44,7 @@ def registered(reference: str = "ser-teacher@candidate") -> Bundle:
 
 
 def test_another_head_hears_no_clip_again_and_predicts_without_the_encoder(trained, forget, tmp_path, monkeypatch):
-    monkeypatch.setattr(register_candidate, "bundle_latency_ms", lambda bundle: 1.0)  # which hears noise
+    monkeypatch.setattr(register_candidate, "measure_bundle_latency_ms", lambda bundle: 1.0)  # which hears noise
     trained()
     encoded._load_encoder.cache_clear()
     second = trained(classifier="mlp", head_size=8)

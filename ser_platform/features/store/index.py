@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ser_platform.corpora.audio.reader import DECODE_POLICY
 from ser_platform.corpora.manifest import Utterance
-from ser_platform.features.store.locks import try_work_lock
+from ser_platform.features.store.locks import hold_work_lock
 from ser_platform.files import digest_of, write_json
 from ser_platform.settings import home
 
@@ -53,9 +53,7 @@ class AudioIndex:
         """Write the folders that have changed, beside what other processes have written meanwhile."""
         for folder in sorted(self._changed):
             path = _path(folder)
-            with try_work_lock(
-                path, "write"
-            ):  # where another writes at this moment, one of both is decoded again: no more
+            with hold_work_lock(path, "write"):
                 entries = _read(path) | self._clips_by_folder[folder]
                 write_json(path, {key: [value.sha256, value.duration_s] for key, value in entries.items()})
         self._changed.clear()

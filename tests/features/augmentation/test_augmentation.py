@@ -474,7 +474,7 @@ def test_another_process_makes_the_same_copy():
         "torch.set_num_threads(1)\n"
         "t = np.arange(8000) / 16000\n"
         f"audio = Audio(np.sin(2764 * t).astype(np.float32), 16000, {DIGEST!r})\n"
-        "print(hashlib.sha256(RECIPES['fourfold'].copy(audio, 2).samples.tobytes()).hexdigest())\n"
+        "print(hashlib.sha256(RECIPES['fourfold'].make_copy(audio, 2).samples.tobytes()).hexdigest())\n"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.strip()
     audio = Audio(np.sin(2764 * np.arange(8000) / 16000).astype(np.float32), RATE, DIGEST)

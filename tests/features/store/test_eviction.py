@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys
 from pathlib import Path
-from ser_platform.features.store.locks import reading
-with reading(Path(sys.argv[1])):
+from ser_platform.features.store.locks import hold_read_lock
+with hold_read_lock(Path(sys.argv[1])):
     pass
 print("open", flush=True)
 sys.stdin.readline()

@@ -141,7 +141,7 @@ def test_clips_are_numbered_in_the_order_asked_for(tones):
 
 def test_another_view_extracts_nothing_even_without_the_audio(tones, tone_corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "read_audio", None)
-    monkeypatch.setattr(extraction, "compute", None)
+    monkeypatch.setattr(extraction, "compute_features", None)
     moved = shutil.move(tone_corpus, tmp_path / "moved")
     try:
         widths = []
@@ -167,7 +167,7 @@ def test_a_family_that_is_stored_is_not_computed_again_beside_another(few_tones,
     computed = []
     monkeypatch.setattr(
         extraction,
-        "compute",
+        "compute_features",
         lambda audio, names, families: computed.extend(names) or compute_features(audio, names, families),
     )
     assert prepare_features(manifest_of(few_tones), ["rms", "zcr"]).n_decoded == 9
@@ -187,7 +187,7 @@ def test_the_same_audio_under_two_names_is_computed_once(few_tones, monkeypatch)
     computed = []
     monkeypatch.setattr(
         extraction,
-        "compute",
+        "compute_features",
         lambda audio, names, families: computed.extend(names) or compute_features(audio, names, families),
     )
     prepare_features(manifest_of(few_tones), ["rms"])

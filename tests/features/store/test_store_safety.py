@@ -38,11 +38,12 @@ import sys
 from pathlib import Path
 from ser_platform.corpora.corpus_lookup import FoundCorpus
 from ser_platform.features.store import extraction
-from ser_platform.features.store.feature_store import prepare, open_family
-extraction.SHARD_CLIPS = 1
+from ser_platform.features.store.feature_store import prepare_features, open_family
+extraction.CLIPS_PER_JOB = 1
 if __name__ == "__main__":
-    manifest = FoundCorpus("ravdess", Path(sys.argv[1])).manifest()
-    prepared = prepare(manifest, ("log_mel", "rms"), progress=lambda done, of: print(done, flush=True)).manifest
+    manifest = FoundCorpus("ravdess", Path(sys.argv[1])).read_manifest()
+    report = lambda done, of: print(done, flush=True)
+    prepared = prepare_features(manifest, ("log_mel", "rms"), progress=report).manifest
     family = open_family("log_mel", tuple(prepared.column("audio_sha256")))
     print("open", flush=True)
     if sys.stdin.readline():
@@ -200,7 +201,7 @@ def test_data_without_a_record_are_none_and_go(prepared, few_tones):
 
 
 def test_a_kill_between_two_families_costs_the_second(few_tones, monkeypatch):
-    write, written = extraction.write_part, []
+    write, written = extraction.write_shard, []
 
     def killed_after_one(folder, about, clips):
         if written:
@@ -208,10 +209,10 @@ def test_a_kill_between_two_families_costs_the_second(few_tones, monkeypatch):
         written.append(write(folder, about, clips))
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "write_part", killed_after_one)
+        patch.setattr(extraction, "write_shard", killed_after_one)
         with pytest.raises(KeyboardInterrupt):
             prepare_features(manifest_of(few_tones), NAMES)
-    monkeypatch.setattr(extraction, "compute", computing := _Names(extraction.compute))
+    monkeypatch.setattr(extraction, "compute_features", computing := _Names(extraction.compute_features))
     assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
     assert computing.names == {"rms"}
 
@@ -243,7 +244,7 @@ def test_a_kill_costs_one_shard(few_tones, monkeypatch):
     assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 1
 
 
-@pytest.mark.parametrize("moment", ["write_part", "_remove"])
+@pytest.mark.parametrize("moment", ["write_shard", "_remove_shards"])
 def test_a_kill_while_parts_are_put_together_loses_nothing(prepared, few_tones, tmp_path, monkeypatch, moment):
     before = features_of(prepared)
     monkeypatch.setenv("SER_HOME", str(tmp_path / "killed"))
@@ -282,13 +283,15 @@ HALF = (
     "def half(folder, about, clips):\n"
     "    (folder / 'half.npy').write_bytes(clips[0].values.tobytes())\n"
     "    dies()\n"
-    "merging.write_part = half\n"
+    "merging.write_shard = half\n"
 )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "moment", [HALF, "merging._remove = dies\n"], ids=["the new file is half written", "the old files still lie there"]
+    "moment",
+    [HALF, "merging._remove_shards = dies\n"],
+    ids=["the new file is half written", "the old files still lie there"],
 )
 def test_kill_9_while_parts_are_put_together_and_again_gives_the_same_bits(
     prepared, few_tones, tmp_path, monkeypatch, moment
@@ -343,7 +346,7 @@ def test_who_has_a_family_open_goes_on_reading_while_it_is_put_together_anew(few
 @pytest.mark.slow
 def test_the_processes_of_a_killed_command_end_too(few_tones, tmp_path):
     script = PREPARE.replace(
-        "extraction.SHARD_CLIPS = 1", "extraction.SHARD_CLIPS = 1; extraction.POOL_STARTS_S = -1.0"
+        "extraction.CLIPS_PER_JOB = 1", "extraction.CLIPS_PER_JOB = 1; extraction.POOL_STARTS_S = -1.0"
     )
     script = script.replace("extraction.POOL", "extraction.slots = lambda: 2; extraction.POOL")
     script = script.replace("print(done, flush=True)", "(print(done, flush=True), __import__('time').sleep(0.2))")
@@ -414,7 +417,7 @@ def test_without_room_to_put_parts_together_they_stay_as_they_are(few_tones, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(merging, "write_part", full)
+        patch.setattr(merging, "write_shard", full)
         manifest = prepare_features(manifest_of(few_tones), NAMES).manifest
     assert len(data_of("rms")) == 3
     several = features_of(manifest)

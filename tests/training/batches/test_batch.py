@@ -47,6 +47,6 @@ def test_evaluation_goes_from_short_to_long():
 def test_a_batch_carries_its_clips_targets(training_data):
     settings = resolve({"model.name": "bilstm"})
     data = training_data(settings)
-    batch = make_batch(data, np.array([7, 0]), data.features.normaliser(data.train))
+    batch = make_batch(data, np.array([7, 0]), data.features.fit_normaliser(data.train))
     assert batch.targets.tolist() == data.targets[[7, 0]].tolist()
     assert batch.teacher_logits is None

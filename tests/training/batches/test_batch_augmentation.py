@@ -113,7 +113,7 @@ def test_training_without_augmentation_is_plain_training_bit_for_bit(name, train
     losses = [result.train_loss for result in trainer.epochs()]
 
     seed_everything(settings.seed)
-    normaliser = data.features.normaliser(data.train)
+    normaliser = data.features.fit_normaliser(data.train)
     model = build_model(settings, data.features.view.n_features, 3)
     weights = class_weights(data.targets[data.train], 3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
@@ -238,7 +238,7 @@ def test_a_clip_of_one_frame_is_not_masked_away():
 def test_masks_do_not_reach_into_the_store(training_data):
     settings = resolve({"model.name": "bilstm"})
     data = training_data(settings)
-    normaliser = data.features.normaliser(data.train)
+    normaliser = data.features.fit_normaliser(data.train)
     before = make_batch(data, data.train[:4], normaliser)
     mask_spectra(before, 8, rng())
     torch.testing.assert_close(make_batch(data, data.train[:4], normaliser).features, before.features)

@@ -238,7 +238,7 @@ class Tried:
 
 @pytest.mark.parametrize(("good", "chosen"), [((1e-2,), 1e-2), ((1e-3, 1e-1), 1e-3), ((), 1e-5)])
 def test_the_smallest_penalty_that_is_best_on_unheard_training_speakers_is_chosen(good, chosen, monkeypatch):
-    monkeypatch.setattr(classical, "fitted", lambda *given: Tried(*given, good))
+    monkeypatch.setattr(classical, "fit_estimator", lambda *given: Tried(*given, good))
     speakers, targets = np.arange(40) % 8, np.arange(40) // 8 % 3
     rows = np.stack([speakers, targets], axis=1).astype(np.float32)
     assert choose_c(resolve({"model.name": "svm_linear"}), rows, targets, [f"s{n}" for n in speakers]) == chosen
@@ -280,7 +280,7 @@ def test_c_cannot_be_chosen_where_nobody_is_named(training_data):
 
 
 def test_boosting_that_runs_away_ends_with_what_to_lower(data_of, monkeypatch):
-    monkeypatch.setattr(classical, "fit", lambda *_: {"values": torch.tensor([1.0, float("inf")])})
+    monkeypatch.setattr(classical, "fit_state", lambda *_: {"values": torch.tensor([1.0, float("inf")])})
     with pytest.raises(Diverged, match=r"boosting diverged; lower model.learning_rate \(2\)"):
         trained(data_of, model__name="boosting", model__learning_rate=2.0)
 

@@ -153,7 +153,7 @@ def test_nobody_is_calibrated_by_whom_the_model_has_heard(made, monkeypatch):
     clips, rows, wanted, importance = parts_of(trainer)
     speakers, heard = np.array([trainer.data.features.speakers[clip] for clip in clips]), []
     solved = trainer._solve
-    monkeypatch.setattr(trainer, "_solved", lambda *given: heard.append(given[0]) or solved(*given))
+    monkeypatch.setattr(trainer, "_solve", lambda *given: heard.append(given[0]) or solved(*given))
     trainer._temperature(clips, rows, wanted, importance)
     for part in heard:
         there = {who for who in speakers if any((part == row).all(axis=1).any() for row in rows[speakers == who])}

@@ -101,14 +101,14 @@ def test_a_team_is_formed_of_the_nodes_that_share_the_folder_it_writes(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "there")
     nodes(2, 8, 8)
-    monkeypatch.setattr(distributed_fit, "nodes_with", lambda folder: frozenset({"0"}))
+    monkeypatch.setattr(distributed_fit, "find_nodes_with", lambda folder: frozenset({"0"}))
     assert count_offered_workers(tmp_path) == 1
     assert form_team_sharing(tmp_path, 1, "auto", TUNED) == Team(1, "cpu", 2, frozenset({"0"})), (
         "cores of its node alone"
     )
     with pytest.raises(UserError, match="slots for 2 .CPU cores., of which 1 of 3 nodes count, those that share"):
         form_team_sharing(tmp_path, 3, "auto", TUNED)
-    monkeypatch.setattr(distributed_fit, "nodes_with", lambda folder: frozenset({"0", "1", "2"}))
+    monkeypatch.setattr(distributed_fit, "find_nodes_with", lambda folder: frozenset({"0", "1", "2"}))
     assert form_team_sharing(tmp_path, 3, "auto", TUNED) == Team(3, "cpu", 4)
 
 
@@ -117,7 +117,7 @@ def test_a_study_that_may_end_in_a_team_is_refused_at_once_where_no_node_with_it
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "there")
     nodes(0, 8)  # the driver's takes no work
-    monkeypatch.setattr(distributed_fit, "nodes_with", lambda folder: frozenset({"0"}))
+    monkeypatch.setattr(distributed_fit, "find_nodes_with", lambda folder: frozenset({"0"}))
     (tmp_path / "heard.yaml").write_text("role: teacher\nspace: {model.name: {choice: [bilstm, pretrained]}}\n")
     with pytest.raises(UserError, match="slots for 0 .*storage that all nodes share"):
         require_team_slots(read_space(tmp_path / "heard.yaml"), tmp_path)

@@ -8,9 +8,9 @@ import pytest
 
 SCRIPT = """
 import resource, sys, torch
-from ser_platform.tuning.execution.process_memory import keep_freed_memory
+from ser_platform.tuning.execution.process_memory import retain_freed_memory
 if sys.argv[1] == "keep":
-    keep_freed_memory()
+    retain_freed_memory()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def step():
@@ -38,9 +38,9 @@ def test_blocks_freed_in_one_step_are_not_faulted_in_again_in_the_next():
 
 GROWTH = """
 import sys, torch
-from ser_platform.tuning.execution.process_memory import forget_old_shapes
+from ser_platform.tuning.execution.process_memory import limit_onednn_cache
 if sys.argv[1] == "forget":
-    forget_old_shapes()
+    limit_onednn_cache()
 layers = torch.nn.Sequential(*(torch.nn.Conv2d(16, 16, 3, padding=1) for _ in range(4)))
 def held():
     with open("/proc/self/status") as status:

@@ -27,14 +27,14 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ser_platform.corpora.corpus_lookup import FoundCorpus
 from ser_platform.features import extraction
-from ser_platform.features.store.feature_store import prepare
-from ser_platform.features.views.viewed_clips import ViewedFeatures
+from ser_platform.features.store.feature_store import prepare_features
+from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.settings import resolve
-from ser_platform.tuning import extraction as on_ray
-from ser_platform.tuning.execution.cluster import cluster
+from ser_platform.tuning.execution import remote_extraction as on_ray
+from ser_platform.tuning.execution.cluster import connect_cluster
 from ser_platform.training.configuration import feature_view
 
-extraction.SHARD_CLIPS = 6
+extraction.CLIPS_PER_JOB = 6
 marks = Path(sys.argv[2])
 extract = extraction.extract
 
@@ -43,16 +43,17 @@ def extract_and_mark(job):
     return extract(job)
 
 on_ray.extract = extract_and_mark
-manifest = prepare(FoundCorpus("ravdess", Path(sys.argv[1])).manifest(), ["log_mel"], mapper=on_ray.mapper()).manifest
+manifest = FoundCorpus("ravdess", Path(sys.argv[1])).read_manifest()
+manifest = prepare_features(manifest, ["log_mel"], mapper=on_ray.choose_mapper()).manifest
 
 def trial(hashes, settings):
     # What a trial reads before its first step: statistics of all clips, and a batch of them.
-    features, rows = ViewedFeatures(feature_view(settings), hashes), np.arange(len(hashes))
-    batch, lengths = features.batch(rows, features.normaliser(rows))
+    features, rows = StoredViewedClips(feature_view(settings), hashes), np.arange(len(hashes))
+    batch, lengths = features.batch(rows, features.fit_normaliser(rows))
     return [float(np.abs(batch).sum()), int(lengths.sum())]
 
 settings, hashes = resolve({"model.name": "bilstm"}), tuple(manifest.column("audio_sha256"))
-with cluster() as where:
+with connect_cluster() as where:
     read = {}
     for node in ray.nodes():
         place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)

@@ -112,7 +112,7 @@ def test_what_scripts_read_is_json(tmp_path):
 
 def test_a_trial_that_was_cut_off_after_an_epoch_counts(tmp_path):
     folder = studied(tmp_path, 0, state=STUDY_INTERRUPTED)
-    trial = folder.open(optuna.samplers.RandomSampler(seed=0)).ask()
+    trial = folder.open_study(optuna.samplers.RandomSampler(seed=0)).ask()
     trial.suggest_float("data.max_seconds", 1.0, 3.0)
     trial.set_user_attr("parameters", 1000)
     trial.report(0.6, 1)

@@ -185,7 +185,7 @@ def test_the_history_that_is_shown_holds_the_best_the_latest_and_what_runs():
     best = create_trial(state=TrialState.COMPLETE, value=2.0)
     study.add_trial(best)
     study.add_trials(past(300))
-    history = BoundedHistory(n_best=5, n_latest=20)
+    history = BoundedHistory(best=5, latest=20)
     for _ in range(2):  # the second time from what was kept
         shown = [trial.number for trial in history.select(study, study.get_trials(deepcopy=False))]
         scored = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
@@ -199,7 +199,7 @@ def test_a_trial_that_ends_late_is_among_the_best_all_the_same():
     study = optuna.create_study(direction="maximize")
     late = study.ask()
     study.add_trials(past(50))
-    history = BoundedHistory(n_best=3, n_latest=5)
+    history = BoundedHistory(best=3, latest=5)
     history.select(study, study.get_trials(deepcopy=False))
     study.tell(late, 9.0)
     study.add_trials(past(50))
@@ -212,7 +212,7 @@ def test_what_breaks_a_constraint_is_not_among_the_best_however_it_scores():
         study.add_trial(
             create_trial(state=TrialState.COMPLETE, value=float(number), constraints={"parameters": number - 9.5})
         )
-    shown = BoundedHistory(n_best=3, n_latest=1).select(study, study.get_trials(deepcopy=False))
+    shown = BoundedHistory(best=3, latest=1).select(study, study.get_trials(deepcopy=False))
     assert [trial.number for trial in shown] == [7, 8, 9, 19]
 
 

@@ -80,7 +80,7 @@ def test_a_file_that_says_only_its_role_has_defaults(space_of):
 def test_every_draw_is_a_valid_configuration(space_of):
     space = space_of(EXAMPLE)
     for params in draws(space):
-        settings = space.settings(params)
+        settings = space.resolve_settings(params)
         assert settings.train.epochs == 30
         assert 1.0 <= settings.data.max_seconds <= 5.0 and settings.data.max_seconds % 0.5 == 0
         assert 1e-4 <= settings.optimizer.lr <= 1e-2
@@ -143,7 +143,7 @@ def test_points_are_kept_as_written(space_of):
     point = {"model.name": "bilstm", "model.hidden_size": 64, "features.sets": ["zcr", "log_mel"]}
     space = space_of(EXAMPLE + f"points:\n  - {point}\n  - {{data.max_seconds: 1.5}}\n")
     assert space.points == (point, {"data.max_seconds": 1.5})
-    assert space.store(point, partial=True) == point | {"features.sets": "log_mel+zcr"}
+    assert space.encode(point, partial=True) == point | {"features.sets": "log_mel+zcr"}
 
 
 def test_a_point_loses_what_the_user_fixes(space_of):
@@ -160,7 +160,7 @@ def test_the_configurations_of_a_finite_space_are_those_it_draws(space_of):
         )
     )
     listed = list(space.iterate_configurations())
-    assert len(listed) == space.size(100) == 3 * 3 + 3
+    assert len(listed) == space.count_configurations(100) == 3 * 3 + 3
     assert {tuple(sorted(each.items())) for each in listed} == {
         tuple(sorted(params.items())) for params in draws(space, 400)
     }
@@ -207,7 +207,7 @@ def test_a_subset_has_at_least_min_members(smallest, space_of):
 def test_a_subset_is_read_back_from_what_was_stored(space_of):
     space = space_of(EXAMPLE)
     stored = {"model.name": "bilstm", "model.hidden_size": 64, "features.sets": "log_mel+zcr"}
-    assert space.read(stored) == stored | {"features.sets": ["log_mel", "zcr"]}
+    assert space.decode(stored) == stored | {"features.sets": ["log_mel", "zcr"]}
 
 
 def test_a_stored_trial_reads_back_as_what_was_drawn(space_of):
@@ -216,7 +216,7 @@ def test_a_stored_trial_reads_back_as_what_was_drawn(space_of):
     for _ in range(20):
         trial = study.ask()
         drawn = space.draw(trial)
-        assert space.read(study.trials[trial.number].params) == drawn
+        assert space.decode(study.trials[trial.number].params) == drawn
 
 
 def test_a_fixed_axis_is_not_stored_and_comes_back(space_of):
@@ -224,7 +224,7 @@ def test_a_fixed_axis_is_not_stored_and_comes_back(space_of):
         searching("model.name: {choice: [bilstm]}", "model.layers: {fixed: 2, when: {model.name: bilstm}}")
     )
     assert draws(space, 1) == [{"model.name": "bilstm", "model.layers": 2}]
-    assert space.read({"model.name": "bilstm"}) == {"model.name": "bilstm", "model.layers": 2}
+    assert space.decode({"model.name": "bilstm"}) == {"model.name": "bilstm", "model.layers": 2}
 
 
 def test_whole_numbers_are_drawn_whole(space_of):
@@ -238,7 +238,7 @@ def test_what_the_user_fixes_is_searched_no_more(space_of):
     for params in draws(space, 20):
         assert "model.name" not in params and "optimizer.lr" not in params
         assert "model.hidden_size" in params  # its parent is fixed now
-        assert space.settings(params)["model.name"] == "bilstm"
+        assert space.resolve_settings(params)["model.name"] == "bilstm"
 
 
 def test_without_an_override_the_space_stays(space_of):

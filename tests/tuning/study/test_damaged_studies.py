@@ -22,7 +22,7 @@ def test_a_journal_that_is_damaged_in_its_midst_is_told(study):
     journal = study.path / "journal.log"
     journal.write_text("{half a li\n" + journal.read_text())
     with pytest.raises(WorkFailed, match=r"journal\.log is damaged"):
-        study.trials()
+        study.read_trials()
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"name": "mine"}', "half"])

@@ -35,16 +35,16 @@ class Listener:
     def __init__(self) -> None:
         self.told: list[tuple[str, int]] = []
 
-    def start(self, number: int, settings: Settings) -> None:
+    def start_trial(self, number: int, settings: Settings) -> None:
         self.told.append(("start", number))
 
-    def epoch(self, number: int, result: Mapping[str, float]) -> None:
+    def log_epoch(self, number: int, result: Mapping[str, float]) -> None:
         self.told.append(("epoch", number))
 
-    def end(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
+    def end_trial(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
         self.told.append((state, number))
 
-    def has_all(self, number: int) -> bool:
+    def is_run_whole(self, number: int) -> bool:
         return True
 
 

@@ -35,7 +35,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FitJob]:
         return [FitResult({}, None, [], None, values) for values in logits]  # type: ignore[arg-type]
 
     monkeypatch.setattr(fold_teachers, "fit_all", answer)
-    monkeypatch.setattr(fold_teachers, "fit_temperature", lambda logits, targets, lowest: 1.0)
+    monkeypatch.setattr(fold_teachers, "fit_temperature", lambda logits, targets, min_temperature: 1.0)
     return asked
 
 
@@ -180,9 +180,11 @@ def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_who
     )
     counting = lambda what: nullcontext(lambda done, everything: None)  # noqa: E731
     described = SimpleNamespace(settings=resolve({"model.name": "cnn_bilstm"}))
-    teacher = SimpleNamespace(described=described, epochs=2, digest="t", title="ser-teacher/1", own=None)
+    teacher = SimpleNamespace(description=described, n_epochs=2, digest="t", title="ser-teacher/1", own_teacher=None)
     distilled = SimpleNamespace(settings=SETTINGS | {"distill.alpha": 0.5})
-    assistant = SimpleNamespace(described=distilled, epochs=3, digest="a", title="ser-student/1", own=teacher)
+    assistant = SimpleNamespace(
+        description=distilled, n_epochs=3, digest="a", title="ser-student/1", own_teacher=teacher
+    )
     fold_teachers.TeacherLabeller(assistant, split, Cluster(1, 0.0), counting).label_split(split, [OUT_OF_FOLD])  # type: ignore[arg-type]
     speaker = split.manifest.column("speaker")
     assistants = [job for job in jobs if job.settings.model.name == "bilstm"]

@@ -151,7 +151,7 @@ def test_a_task_has_them_behind_clips_and_copies(split, strangers):
     numbered = np.arange(n + n_copies + len(more), dtype=np.float32)[:, None]
     said = TeacherOutputs(*np.split(numbered, [n, n + n_copies]))
     hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
-    targets = manifest.targets(manifest.labels)
+    targets = manifest.encode_targets(manifest.labels)
     task = TrialData(
         hashes,
         targets,
@@ -194,7 +194,7 @@ def test_what_needs_a_label_or_a_speaker_is_refused(settings, told):
 
 
 def test_a_student_that_learnt_from_them_says_so_for_good(tones, tone_corpus, strangers, monkeypatch):
-    monkeypatch.setattr(training, "cluster", lambda: nullcontext(Cluster(1, 0.0)))
+    monkeypatch.setattr(training, "connect_cluster", lambda: nullcontext(Cluster(1, 0.0)))
     monkeypatch.setattr(fold_teachers, "fit_all", lambda jobs, where, progress: [fit(job) for job in jobs])
     request, display = DataRequest(CorpusRequest(str(tone_corpus))), Display(Console(quiet=True))
     train("teacher", request, {"model.name": "bilstm", "train.epochs": 1}, "cpu", display)
