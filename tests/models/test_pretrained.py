@@ -98,7 +98,8 @@ def test_a_frozen_encoder_is_no_part_of_the_model_but_of_its_size():
 def test_a_tuned_encoder_hears_samples_as_they_are(tuning):
     view = feature_view(settings_of(tuning))
     assert (view.sets, view.normalise) == (("waveform",), "none")
-    assert feature_view(settings_of(tuning) | {"features.normalise": "utterance"}).normalise == "utterance"
+    by_utterance = settings_of(tuning).with_overrides({"features.normalise": "utterance"})
+    assert feature_view(by_utterance).normalise == "utterance"
 
 
 @pytest.mark.parametrize("tuning", TUNINGS)
@@ -154,7 +155,9 @@ def test_the_groups_hold_every_trained_parameter_once(tuning):
 
 
 def test_lower_layers_learn_slower_and_biases_are_not_decayed():
-    settings = settings_of("full") | {"optimizer.lr": 1e-2, "optimizer.backbone_lr": 0.1, "optimizer.layer_decay": 0.5}
+    settings = settings_of("full").with_overrides(
+        {"optimizer.lr": 1e-2, "optimizer.backbone_lr": 0.1, "optimizer.layer_decay": 0.5}
+    )
     model = built(settings)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     rates, decays = {}, {}
@@ -217,9 +220,9 @@ def two_languages(tones) -> Manifest:
 
 def adversarial(manifest: Manifest, weight: float) -> tuple[Trainer, float]:
     """Train with an adversary; return the trainer, and how well it tells the training clips' languages at the end."""
-    settings = settings_of("frozen", adversary=weight, dropout=0.0, states="all", head_size=32) | {
-        **{"train.epochs": 40, "train.batch_size": 9, "optimizer.lr": 5e-3, "optimizer.schedule": "constant"},
-    }
+    settings = settings_of("frozen", adversary=weight, dropout=0.0, states="all", head_size=32).with_overrides(
+        {"train.epochs": 40, "train.batch_size": 9, "optimizer.lr": 5e-3, "optimizer.schedule": "constant"}
+    )
     prepare_features(manifest, feature_view(settings).required_families)
     everything = np.arange(len(manifest))
     speakers, languages = (tuple(manifest.column(name)) for name in ("speaker", "language"))
@@ -335,10 +338,12 @@ def few(split):
 
 @pytest.mark.parametrize(("tuning", "backbone"), [("frozen", "tiny-wavlm"), *((how, KINDS[0]) for how in TUNINGS)])
 def test_training_lowers_the_loss_and_moves_only_what_is_trained(tuning, backbone, few):
-    settings = settings_of(tuning, backbone, dropout=0.0) | {
-        **{"train.epochs": 12, "train.patience": 12, "train.batch_size": 5, "train.label_smoothing": 0.0},
-        **{"optimizer.lr": 1e-2, "optimizer.backbone_lr": 0.2, "data.max_seconds": 0.5},
-    }
+    settings = settings_of(tuning, backbone, dropout=0.0).with_overrides(
+        {
+            **{"train.epochs": 12, "train.patience": 12, "train.batch_size": 5, "train.label_smoothing": 0.0},
+            **{"optimizer.lr": 1e-2, "optimizer.backbone_lr": 0.2, "data.max_seconds": 0.5},
+        }
+    )
     trainer = few(settings)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
@@ -350,7 +355,7 @@ def test_training_lowers_the_loss_and_moves_only_what_is_trained(tuning, backbon
 
 
 def test_the_trained_clips_have_the_same_logits_in_use(few):
-    settings = settings_of("full") | {"train.epochs": 2, "train.batch_size": 5, "optimizer.lr": 1e-3}
+    settings = settings_of("full").with_overrides({"train.epochs": 2, "train.batch_size": 5, "optimizer.lr": 1e-3})
     trainer = few(settings)
     list(trainer.epochs())
     trainer.restore_best()

@@ -117,7 +117,7 @@ def test_the_hint_is_learnt_and_leaves_nothing_in_the_model(hinted, training_dat
     trainer = Trainer(settings, hinted(settings), make_student_loss)
     losses = [result.train_loss for result in trainer.epochs()]
     assert losses[-1] < 0.8 * losses[0]
-    plain = Trainer(settings | {"distill.hint": "off"}, hinted(settings), make_student_loss)
+    plain = Trainer(settings.with_overrides({"distill.hint": "off"}), hinted(settings), make_student_loss)
     assert trainer.best_state.keys() == plain.best_state.keys()
 
 
@@ -126,7 +126,7 @@ def test_a_weight_of_zero_changes_no_prediction(hinted):
     runs = []
     for how in ("mse", "off"):
         data = hinted(settings)
-        trainer = Trainer(settings | {"distill.hint": how}, data, make_student_loss)
+        trainer = Trainer(settings.with_overrides({"distill.hint": how}), data, make_student_loss)
         list(trainer.epochs())
         runs.append(trainer.logits(data.train))
     np.testing.assert_allclose(*runs, rtol=1e-5, atol=1e-6)

@@ -68,7 +68,7 @@ def test_the_control_is_the_same_search_without_a_teacher() -> None:
     alone = space.without_teacher()
     assert alone.name == "student_control"
     assert [axis.name for axis in alone.axes] == ["optimizer.lr"]
-    assert alone.resolve_settings({"optimizer.lr": 1e-2})["distill.alpha"] == 0
+    assert alone.resolve_settings({"optimizer.lr": 1e-2}).distill.alpha == 0
     assert alone.budget == space.budget and alone.confirmation == space.confirmation
 
 
