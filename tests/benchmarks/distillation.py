@@ -24,15 +24,20 @@ from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.features.dataset import DataRequest, Dataset, prepare_dataset
 from ser_platform.files import write_json
 from ser_platform.progress import Display
-from ser_platform.settings import Settings, resolve
+from ser_platform.settings import SettingValue, resolve
 from ser_platform.training.configuration import feature_view
 from ser_platform.training.loop import Trainer
 from ser_platform.tuning.execution.fit_job import TrialData
 from ser_platform.tuning.search_space.default_settings import choose_defaults
 from tests.benchmarks.quality import RESULTS
 
-STUDENT: Settings = {"model.name": "separable_cnn", "model.width": 20, "data.max_seconds": 4.0, "augment.masks": 2}
-ARMS: dict[str, Settings] = {
+STUDENT: dict[str, SettingValue] = {
+    "model.name": "separable_cnn",
+    "model.width": 20,
+    "data.max_seconds": 4.0,
+    "augment.masks": 2,
+}
+ARMS: dict[str, dict[str, SettingValue]] = {
     "undistilled": {},
     "kl": {"distill.alpha": 0.9},
     "kl_and_hint": {"distill.alpha": 0.9, "distill.hint": "mse"},
@@ -60,7 +65,7 @@ def epochs(rounds: int, display: Display) -> dict[str, list[float]]:
     )
     task, more = task_of(dataset), {"train.epochs": rounds + 1, "train.patience": rounds + 1}
     running = {
-        name: Trainer(each | more, task.make_training_data(each), make_student_loss).epochs()
+        name: Trainer(each.with_overrides(more), task.make_training_data(each), make_student_loss).epochs()
         for name, each in settings.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in ARMS}

@@ -179,7 +179,7 @@ def test_a_tuned_encoder_begins_as_what_a_frozen_one_is(tuning, pooling, few):
     """With the same classifier both have the same logits: the stored states, and how they are scaled, are the same."""
     how = {"states": "all", "pooling": pooling}
     chosen = {"data.max_seconds": 2.0}
-    tuned, frozen = (few(settings_of(name, **how) | chosen) for name in (tuning, "frozen"))
+    tuned, frozen = (few(settings_of(name, **how).with_overrides(chosen)) for name in (tuning, "frozen"))
     frozen.model.head.load_state_dict(tuned.model.head.state_dict())
     clips = tuned.data.train
     np.testing.assert_allclose(tuned.logits(clips), frozen.logits(clips), atol=2e-3)
