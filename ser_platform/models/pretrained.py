@@ -246,13 +246,13 @@ class Pretrained(nn.Module):
         depths: dict[int, list[nn.Parameter]] = {}
         for parameter, depth in self._depths():
             depths.setdefault(depth, []).append(parameter)
-        lr, share, decay = (settings[f"optimizer.{name}"] for name in ("lr", "backbone_lr", "layer_decay"))
-        rates = {depth: lr if depth < 0 else lr * share * decay**depth for depth in depths}
+        lr, share = settings.optimizer.lr, settings.optimizer.backbone_lr
+        rates = {depth: lr if depth < 0 else lr * share * settings.optimizer.layer_decay**depth for depth in depths}
         groups = []
         for depth in sorted(depths):
             for decayed in (True, False):
                 chosen = [parameter for parameter in depths[depth] if (parameter.ndim > 1) == decayed]
-                weight_decay = settings["optimizer.weight_decay"] if decayed else 0.0
+                weight_decay = settings.optimizer.weight_decay if decayed else 0.0
                 if chosen:
                     groups.append({"params": chosen, "lr": rates[depth], "weight_decay": weight_decay})
         return groups

@@ -61,11 +61,11 @@ class Hint(nn.Module):
 
 def make_hint(model: nn.Module, settings: Settings, data: TrainingData) -> Hint | None:
     """Return what makes a model resemble its teacher's encoder; None where `distill.hint` is off."""
-    if settings["distill.hint"] == NO_HINT:
+    if settings.distill.hint == NO_HINT:
         return None
     assert data.teacher_embeddings is not None, "distill.hint needs a teacher's embeddings"
     embeddings = torch.from_numpy(data.teacher_embeddings[data.train])
-    return Hint(model, embeddings, len(data.labels), settings["distill.hint"], settings["distill.hint_weight"])
+    return Hint(model, embeddings, len(data.labels), settings.distill.hint, settings.distill.hint_weight)
 
 
 def hint_loss(hint: Hint | None, batch: Batch) -> Tensor | float:

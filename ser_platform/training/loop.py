@@ -18,7 +18,7 @@ from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, uar_from_confusion, war
 from ser_platform.models import build_model
 from ser_platform.models.parameter_groups import parameter_groups
-from ser_platform.settings import Settings, as_json
+from ser_platform.settings import Settings
 from ser_platform.training.adversary_loss import language_loss
 from ser_platform.training.batches.batch import (
     Batch,
@@ -83,7 +83,7 @@ def make_hard_label_loss(settings: Settings, weights: Tensor | None) -> Loss:
     """Return class-weighted cross-entropy with label smoothing."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
-        smoothing = settings["train.label_smoothing"]
+        smoothing = settings.train.label_smoothing
         return cross_entropy(logits, batch.targets, weights, smoothing, batch.full_batch_targets)
 
     return loss
@@ -110,11 +110,11 @@ class Trainer:
         device: torch.device | None = None,
         group: WorkerGroup = SINGLE_WORKER,
     ) -> None:
-        seed_everything(settings["seed"])
+        seed_everything(settings.seed)
         self.settings, self.data, self.group = settings, data, group
         self.device = device or torch.device("cpu")
         self.precision = make_precision(settings, self.device)
-        self.accumulate: int = settings["train.accumulate"]
+        self.accumulate: int = settings.train.accumulate
         self.normaliser: Normaliser = data.features.fit_normaliser(data.labelled)
         self.model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
         fit_scale(self.model, data, self.normaliser, self.device)
@@ -125,21 +125,21 @@ class Trainer:
             broadcast_first_worker(module.state_dict().values(), group)
         self._least = min_clips_per_pass(self.model)
         clips = self._sample_clips(epoch=1)
-        self._sizes = batch_sizes(len(clips), settings["train.batch_size"])
+        self._sizes = batch_sizes(len(clips), settings.train.batch_size)
         if data.features.view.is_pooled and min(self._sizes) < self._least:
             raise UserError(
-                f"train.batch_size {settings['train.batch_size']} leaves a batch of one row of {len(clips)} training "
+                f"train.batch_size {settings.train.batch_size} leaves a batch of one row of {len(clips)} training "
                 "clips, and batch normalisation needs two; raise it, or set model.norm to layer"
             )
         targets = data.targets[clips]
         weights = class_weights(targets[targets >= 0], len(data.labels)).to(self.device)
-        self.loss = make_loss(settings, weights if settings["train.class_weights"] else None)
+        self.loss = make_loss(settings, weights if settings.train.class_weights else None)
         groups = parameter_groups(self.model, settings)
         if self.hint is not None:
             groups += parameter_groups(self.hint, settings)
         self.optimizer = torch.optim.AdamW(groups)
-        self.schedule = make_schedule(self.optimizer, settings, settings["train.epochs"] * len(self._sizes))
-        self._rng = np.random.default_rng(settings["seed"])
+        self.schedule = make_schedule(self.optimizer, settings, settings.train.epochs * len(self._sizes))
+        self._rng = np.random.default_rng(settings.seed)
         self._chunks = data.features.view.chunks
         self._augment = BatchAugmenter(settings, len(data.labels), self.device)
         self.results: list[EpochResult] = []
@@ -156,8 +156,8 @@ class Trainer:
             Diverged: the loss is no longer a number.
             OutOfMemory: a batch does not fit; names its size and what to lower.
         """
-        n_epochs = self.settings["train.epochs"]
-        if self.settings["train.auto_batch"] and not self.results:
+        n_epochs = self.settings.train.epochs
+        if self.settings.train.auto_batch and not self.results:
             self._find_accumulate()
         while len(self.results) < min(n_epochs, stop_after or n_epochs) and not self._is_patience_exhausted():
             self.results.append(self._run_epoch(len(self.results) + 1))
@@ -176,7 +176,7 @@ class Trainer:
         logits = np.zeros((len(clips), len(self.data.labels)), dtype=np.float32)
         rows = share = deal_clips(lengths, self.group.size)[self.group.rank]
         # Without gradients at least twice as many fit as in a part of a training batch.
-        size = max(1, min(EVALUATION_BATCH, 2 * self.settings["train.batch_size"] // self.accumulate))
+        size = max(1, min(EVALUATION_BATCH, 2 * self.settings.train.batch_size // self.accumulate))
         try:
             with torch.inference_mode():
                 for rows in batch_by_length(share, lengths, size):
@@ -212,7 +212,7 @@ class Trainer:
         if self.best_dev_logits is not None:
             tensors["best_dev_logits"] = torch.from_numpy(self.best_dev_logits)
         description = {
-            "settings": as_json(self.settings),
+            "settings": self.settings.dotted(),
             "data": fingerprint(self.data),
             "device": self.device.type,
             "results": results_as_json(self.results),
@@ -253,7 +253,7 @@ class Trainer:
         restore_random(self.device, checkpoint.tensors_under("random"), kept["random"])
 
     def _refuse_other_training(self, kept: dict[str, Any]) -> None:
-        here, there = as_json(self.settings), kept["settings"]
+        here, there = self.settings.dotted(), kept["settings"]
         differing = [name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)]
         if differing:
             listed = ", ".join(f"{name} is {there.get(name)} there and {here.get(name)} here" for name in differing)
@@ -262,10 +262,10 @@ class Trainer:
             raise UserError("the checkpoint is of other training or dev clips")
 
     def _is_patience_exhausted(self) -> bool:
-        return bool(self.results) and len(self.results) - self.results[-1].best_epoch >= self.settings["train.patience"]
+        return bool(self.results) and len(self.results) - self.results[-1].best_epoch >= self.settings.train.patience
 
     def _sample_clips(self, epoch: int) -> NDArray[np.int64]:
-        how, seed, clips = self.settings["train.sampling"], self.settings["seed"], self.data.labelled
+        how, seed, clips = self.settings.train.sampling, self.settings.seed, self.data.labelled
         labelled = sample_clips(clips, self.data.targets, how, seed=seed, epoch=epoch)
         return add_unlabelled(labelled, self.data.unlabelled, seed=seed, epoch=epoch)
 
@@ -285,8 +285,8 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> float:
         if self.group.rank > 0:  # dropout: not worker 0's, and nothing that a checkpoint would have to keep
-            torch.manual_seed(_combine_seeds(self.settings["seed"], self.group.rank, epoch))
-        lengths, size = self.data.features.lengths, self.settings["train.batch_size"]
+            torch.manual_seed(_combine_seeds(self.settings.seed, self.group.rank, epoch))
+        lengths, size = self.data.features.lengths, self.settings.train.batch_size
         batches = shuffle_into_batches(self._sample_clips(epoch), lengths, size, self._rng)
         self.model.train()
         total = torch.zeros((), device=self.device)
@@ -300,14 +300,14 @@ class Trainer:
             raise self._out_of_memory_error(clips, self.accumulate) from error
         mean = float(self.group.sum(total)) / sum(map(len, batches))
         if not math.isfinite(mean):
-            raise Diverged(f"loss is {mean} in epoch {epoch}; lower optimizer.lr ({self.settings['optimizer.lr']:g})")
+            raise Diverged(f"loss is {mean} in epoch {epoch}; lower optimizer.lr ({self.settings.optimizer.lr:g})")
         return mean
 
     def _train_batch(self, clips: NDArray[np.int64], epoch: int, group: WorkerGroup) -> Tensor:
         """Update the model on the batch of `clips`; return this worker's part of their mean loss."""
-        batch = make_batch(self.data, clips, self.normaliser, seed=self.settings["seed"], epoch=epoch)
+        batch = make_batch(self.data, clips, self.normaliser, seed=self.settings.seed, epoch=epoch)
         batch = self._augment(batch.to(self.device))  # in place of the batch as read, which need not stay
-        parts, max_norm = self._parts(batch, self.data.features.lengths[clips]), self.settings["train.max_norm"]
+        parts, max_norm = self._parts(batch, self.data.features.lengths[clips]), self.settings.train.max_norm
         how = (self.optimizer, max_norm, self._chunks, self.precision, group, self.hint)
         loss = train_step(self.model, parts, self.loss, *how)
         self.schedule.step()

@@ -44,11 +44,11 @@ def make_trainer(
         from ser_platform.training.closed_form.ridge import EncoderRidgeTrainer
 
         return EncoderRidgeTrainer(settings, data)
-    if settings["model.name"] in CLOSED_FORM:
+    if settings.model.name in CLOSED_FORM:
         from ser_platform.training.closed_form.least_squares import FeatureRidgeTrainer
 
         return FeatureRidgeTrainer(settings, data)
-    if settings["model.name"] in CLASSICAL:
+    if settings.model.name in CLASSICAL:
         from ser_platform.training.closed_form.classical import (
             ClassicalTrainer,  # scikit-learn takes a second that others save
         )

@@ -19,7 +19,7 @@ from ser_platform.evaluation.test_ledger import record_test_evaluation
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.files import read_json, remove_torn_files, replacing, write_json
 from ser_platform.progress import Display
-from ser_platform.settings import Settings, as_json, runs_folder
+from ser_platform.settings import Overrides, as_json, check_overrides, runs_folder
 from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
 from ser_platform.tracking.registry import RegisteredVersion, find_version
 from ser_platform.tuning.execution.cluster import Cluster, connect_cluster
@@ -79,7 +79,7 @@ class TuneRequest:
     trials: int | None = None
     minutes: float | None = None
     confirm: tuple[int, int] | None = None
-    overrides: Settings = field(default_factory=dict)
+    overrides: Overrides = field(default_factory=dict)
     studies: dict[str, str] = field(default_factory=dict)
     warm_start: list[str] = field(default_factory=list)  # earlier studies
     allow_leak: bool = False
@@ -121,6 +121,7 @@ class TuneRequest:
         content: dict[str, Any] = read_json(cls.path())
         try:
             content["data"] = DataRequest.from_json(content["data"])
+            content["overrides"] = check_overrides(content["overrides"])
             content["confirm"] = None if content["confirm"] is None else tuple(content["confirm"])
             plan = cls(**content)
         except (KeyError, TypeError) as error:
@@ -305,7 +306,7 @@ def _refuse_unlabelled_overlap(space: Space, corpus: Dataset, display: Display) 
     name = find_unlabelled_name(space)
     if name and _is_distilled(space):
         with display.showing_progress(f"{name}: files decoded") as progress:
-            needs = [(list_input_families([space]), str(space.get_fixed("features.dtype")))]
+            needs = [(list_input_families([space]), space.fixed_settings.features.dtype)]
             prepare_unlabelled(name, needs, progress, choose_mapper()).refuse_overlap(corpus.split)
 
 
@@ -444,7 +445,7 @@ def _is_distilled(space: Space) -> bool:
 def _may_distil(space: Space) -> bool:
     """Tell whether any configuration of a space learns from a teacher."""
     axis = next((axis for axis in space.axes if axis.name == "distill.alpha"), None)
-    return space.get_fixed("distill.alpha") > 0 if axis is None else max(axis.values) > 0
+    return space.fixed_settings.distill.alpha > 0 if axis is None else max(axis.values) > 0
 
 
 def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, teacher_name: str) -> None:
@@ -463,7 +464,7 @@ def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, t
 
 def _require_agreement(spaces: Sequence[Space], setting: str) -> str:
     """Return what the spaces agree on where a tuning has one of it."""
-    values = {str(space.get_fixed(setting)) for space in spaces}
+    values = {str(space.fixed_settings.value(setting)) for space in spaces}
     if len(values) > 1:
         choices = "; ".join(sorted(values))
         raise UserError(f"the search spaces disagree on {setting} ({choices}); give --set {setting}=...")

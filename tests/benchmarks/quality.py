@@ -226,8 +226,8 @@ class Row:
             "row": self.name,
             "corpus": self.corpus,
             "role": self.recipe.role,
-            "model": settings["model.name"],
-            "distilled": settings["distill.alpha"] > 0,
+            "model": settings.model.name,
+            "distilled": settings.distill.alpha > 0,
             **({"unlabelled": more} if (more := self.recipe.unlabelled.get(self.corpus)) else {}),
             "parameters": count_prediction_parameters(settings, len(dataset.labels)),
             "uar": round(found.value, 4),
@@ -236,7 +236,7 @@ class Row:
             "protocol": stamp_protocol(combine_protocol_stamps(dataset.splits), settings).replace(
                 f"{corpora_folder()}/", ""
             ),
-            "normalisation": settings["features.normalise"],
+            "normalisation": settings.features.normalise,
             "trained_on": "train and dev speakers, fixed epochs"
             if self.recipe.refit
             else "train speakers, best dev epoch",
@@ -341,9 +341,9 @@ def _found(job: FitJob, done: FitResult, role: str) -> Found:
 
 def copied(split: Split, settings: Settings, hearing: Settings) -> AugmentedClips:
     """Return the copies that `settings` ask for, stored as a model of `hearing` hears them."""
-    if not settings["augment.copies"]:
+    if not settings.augment.copies:
         return NO_AUGMENTED_CLIPS
-    wanted = [(settings["augment.recipe"], settings["augment.copies"])]
+    wanted = [(settings.augment.recipe, settings.augment.copies)]
     return prepare_augmented_clips(
         split, wanted, feature_view(hearing).required_families, dtype=hearing["features.dtype"]
     )
@@ -397,7 +397,7 @@ def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
     settings = recipe.resolved(recipe.seeds[0])
     request = DataRequest(CorpusRequest(corpus), protocol=f"fixed:{root / 'splits' / corpus}.csv")
     return prepare_dataset(
-        request, display, names=feature_view(settings).required_families, dtype=settings["features.dtype"]
+        request, display, names=feature_view(settings).required_families, dtype=settings.features.dtype
     )
 
 

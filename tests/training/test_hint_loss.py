@@ -117,7 +117,7 @@ def test_the_hint_is_learnt_and_leaves_nothing_in_the_model(hinted, training_dat
     trainer = Trainer(settings, hinted(settings), make_student_loss)
     losses = [result.train_loss for result in trainer.epochs()]
     assert losses[-1] < 0.8 * losses[0]
-    plain = Trainer(settings | {"distill.hint": "off"}, hinted(settings), make_student_loss)
+    plain = Trainer(settings.with_overrides({"distill.hint": "off"}), hinted(settings), make_student_loss)
     assert trainer.best_state.keys() == plain.best_state.keys()
 
 
@@ -126,7 +126,7 @@ def test_a_weight_of_zero_changes_no_prediction(hinted):
     runs = []
     for how in ("mse", "off"):
         data = hinted(settings)
-        trainer = Trainer(settings | {"distill.hint": how}, data, make_student_loss)
+        trainer = Trainer(settings.with_overrides({"distill.hint": how}), data, make_student_loss)
         list(trainer.epochs())
         runs.append(trainer.logits(data.train))
     np.testing.assert_allclose(*runs, rtol=1e-5, atol=1e-6)
@@ -169,9 +169,9 @@ def test_embeddings_are_the_mean_loud_states_of_the_layers_that_the_teacher_hear
     named = {"model.name": "pretrained", "model.backbone": "tiny-whisper", "features.normalise": "speaker"}
     settings = pin_settings(resolve(choose_defaults("teacher", named) | named))
     (family,) = feature_view(settings).required_families
-    prepare_features(tones, (family,), dtype=settings["features.dtype"])
+    prepare_features(tones, (family,), dtype=settings.features.dtype)
     hashes = tuple(tones.column("audio_sha256"))
-    stored = open_family(family, hashes, settings["features.dtype"])
+    stored = open_family(family, hashes, settings.features.dtype)
     found = encoder_embeddings(settings, hashes)
     assert found.shape == (len(tones), 32)
     blocks = np.asarray(stored.clip(3), dtype=np.float32).reshape(4, 3, 32)  # mean, std, loud mean, loud std; 3 states

@@ -89,19 +89,19 @@ class ClassicalTrainer:
 
     def _fit(self) -> dict[str, Tensor]:
         settings, targets = self.settings, self.data.targets
-        how, seed = settings["train.sampling"], settings["seed"]
+        how, seed = settings.train.sampling, settings.seed
         clips = sample_clips(self.data.train, targets, how, seed=seed, epoch=1)
-        if settings["model.name"] == "knn" and settings["model.neighbours"] > len(clips):
+        if settings.model.name == "knn" and settings.model.neighbours > len(clips):
             raise UserError(
-                f"model.neighbours {settings['model.neighbours']} is more than the {len(clips)} training clips"
+                f"model.neighbours {settings.model.neighbours} is more than the {len(clips)} training clips"
             )
         rows, targets = self._rows(clips), targets[clips]
-        if settings["model.name"] in C_GRID and settings["model.c"] == 0:
+        if settings.model.name in C_GRID and settings.model.c == 0:
             speakers = self._speakers(clips, "model.c 0 is chosen", "; set model.c, for instance to 0.01")
-            settings = settings | {"model.c": choose_c(settings, rows, targets, speakers)}
+            settings = settings.with_overrides({"model.c": choose_c(settings, rows, targets, speakers)})
         state = fit_state(settings, rows, targets, sample_weights(settings, targets), len(self.data.labels))
         if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
-            raise Diverged(f"{settings['model.name']} diverged; lower {_step_size_setting(settings)}")
+            raise Diverged(f"{settings.model.name} diverged; lower {_step_size_setting(settings)}")
         return state
 
     def _rows(self, clips: NDArray[np.int64]) -> Rows:
@@ -139,13 +139,13 @@ def _rotate_to_principal_axes(rows: Rows) -> Rows:
 
 def _step_size_setting(settings: Settings) -> str:
     """Return the setting that decides how far a step goes, with its value."""
-    name = "optimizer.lr" if settings["model.name"] == "mlp_sklearn" else "model.learning_rate"
-    return f"{name} ({settings[name]:g})"
+    name = "optimizer.lr" if settings.model.name == "mlp_sklearn" else "model.learning_rate"
+    return f"{name} ({settings.value(name):g})"
 
 
 def sample_weights(settings: Settings, targets: Classes) -> NDArray[np.float64]:
     """Return a weight for each clip: inverse to its class's frequency where `train.class_weights` says so, else 1."""
-    if not settings["train.class_weights"]:
+    if not settings.train.class_weights:
         return np.ones(len(targets))
     counts = np.bincount(targets)
     return len(targets) / (np.count_nonzero(counts) * counts[targets])
@@ -159,22 +159,21 @@ def choose_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequenc
     Raises:
         UserError: without the clips of a fold there is but one class.
     """
-    if settings["model.name"] in LINEAR and rows.shape[1] > len(rows):
+    if settings.model.name in LINEAR and rows.shape[1] > len(rows):
         rows = _rotate_to_principal_axes(rows)
     folds = list(GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers))
     if any(len(np.unique(targets[train])) < 2 for train, _ in folds):
         raise UserError(
             f"model.c 0 is chosen by cross-validation over the training speakers, and without one of them the "
-            f"{len(rows)} clips that train.sampling {settings['train.sampling']} takes are of one class; set model.c, "
+            f"{len(rows)} clips that train.sampling {settings.train.sampling} takes are of one class; set model.c, "
             "for instance to 0.01"
         )
     scores = {}
-    for c in C_GRID[settings["model.name"]]:
+    for c in C_GRID[settings.model.name]:
         predicted = np.empty_like(targets)
         for train, held_out in folds:
-            tried = fit_estimator(
-                settings | {"model.c": c}, rows[train], targets[train], sample_weights(settings, targets[train])
-            )
+            chosen = settings.with_overrides({"model.c": c})
+            tried = fit_estimator(chosen, rows[train], targets[train], sample_weights(settings, targets[train]))
             predicted[held_out] = tried.predict(rows[held_out])
         scores[c] = uar(targets, predicted, int(targets.max()) + 1)
     return max(scores, key=lambda c: scores[c])

@@ -168,7 +168,7 @@ def _resume_trainer(trainer: Trainer, checkpoint: Checkpoint | None, job: FitJob
 
 
 def _is_checkpoint_due(result: EpochResult, settings: Settings) -> bool:
-    return result.epoch % int(settings["train.checkpoint_every"]) == 0
+    return result.epoch % int(settings.train.checkpoint_every) == 0
 
 
 def _broadcast_flag(flag: bool, group: WorkerGroup) -> bool:

@@ -227,7 +227,7 @@ class Tried:
     """An estimator that is right under the penalties `good`, and knows what it was fitted on."""
 
     def __init__(self, settings: Settings, rows: Any, targets: Any, weights: Any, good: tuple[float, ...]) -> None:
-        self.heard, self.is_right = set(rows[:, 0]), settings["model.c"] in good
+        self.heard, self.is_right = set(rows[:, 0]), settings.model.c in good
         assert len(weights) == len(rows) == len(targets)
 
     def predict(self, rows: Any) -> Any:
@@ -325,7 +325,7 @@ def test_a_set_of_one_row_is_taken_as_it_is(sets):
     overrides = {"model.name": "svm_linear", "features.sets": sets}
     settings = resolve(default_classical_settings(overrides) | overrides)
     refuse_contradictions(settings)
-    assert feature_view(settings).sets == sets and settings["features.pool"] == "none"
+    assert feature_view(settings).sets == sets and settings.features.pool == "none"
 
 
 @pytest.mark.parametrize("sets", [None, ("vector184",), ("log_mel", "zcr")])
@@ -333,7 +333,7 @@ def test_frames_are_pooled_unless_the_user_says_how(sets):
     overrides: Settings = {"model.name": "forest"} | ({} if sets is None else {"features.sets": sets})
     settings = resolve(default_classical_settings(overrides) | overrides)
     refuse_contradictions(settings)
-    assert settings["features.pool"] == "mean_std" and settings["train.epochs"] == 1
+    assert settings.features.pool == "mean_std" and settings.train.epochs == 1
 
 
 def test_only_classical_models_start_so():

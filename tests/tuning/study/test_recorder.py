@@ -170,7 +170,7 @@ def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path
     path.write_text(f"role: student\nspace: {axes}\nbudget: {{trials: 4}}\n")
     book = open_book(read_space(path), folder)
     records = [book.ask() for _ in names]
-    assert sorted(record.settings["model.name"] for record in records if record) == sorted(names)
+    assert sorted(record.settings.model.name for record in records if record) == sorted(names)
 
 
 def spaced(tmp_path: Path, text: str) -> Space:
@@ -199,10 +199,10 @@ def test_of_several_objectives_the_feasible_pareto_set_is_ordered_by_dev_uar(
     book = StudyRecorder(space, study, 4, Listener())
     score_of, latency_of = {8: 0.5, 16: 0.4, 32: 0.7, 64: 0.9}, {8: 1, 16: 1, 32: 1, 64: 9}
     while (record := book.ask()) is not None:
-        size = record.settings["model.hidden_size"]
+        size = record.settings.model.hidden_size
         book.record_epoch(record.number, result(1, score_of[size]) | {"latency_ms": latency_of[size]})
         book.finish(record.number)
-    assert [r.settings["model.hidden_size"] for r in book.rank_candidates()] == [32, 8], "16 is beaten, 64 too slow"
+    assert [r.settings.model.hidden_size for r in book.rank_candidates()] == [32, 8], "16 is beaten, 64 too slow"
     stored = {trial.params["model.hidden_size"]: trial for trial in folder.read_trials()}
     assert stored[64].state == TrialState.COMPLETE
     assert stored[64].constraints["latency_ms"] == pytest.approx(4)

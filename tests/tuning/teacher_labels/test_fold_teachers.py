@@ -100,12 +100,12 @@ def test_dev_speakers_rotate_where_training_has_few_speakers(split: Split) -> No
 def test_fold_teachers_of_a_recipe_with_copies_go_without_and_their_key_says_so(
     split: Split, jobs: list[FitJob]
 ) -> None:
-    copied = SETTINGS | {"augment.copies": 2}
+    copied = SETTINGS.with_overrides({"augment.copies": 2})
     kept = fold_teachers.FoldTeachers(
         split, copied, 3, "b", Cluster(1, 0.0), lambda what: nullcontext(lambda done, everything: None)
     )
     kept.label_split(split, OUT_OF_FOLD)
-    assert jobs and all(job.settings["augment.copies"] == 0 for job in jobs)
+    assert jobs and all(job.settings.augment.copies == 0 for job in jobs)
 
 
 def two_copies_each(split: Split) -> AugmentedClips:
@@ -181,14 +181,14 @@ def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_who
     counting = lambda what: nullcontext(lambda done, everything: None)  # noqa: E731
     described = SimpleNamespace(settings=resolve({"model.name": "cnn_bilstm"}))
     teacher = SimpleNamespace(description=described, n_epochs=2, digest="t", title="ser-teacher/1", own_teacher=None)
-    distilled = SimpleNamespace(settings=SETTINGS | {"distill.alpha": 0.5})
+    distilled = SimpleNamespace(settings=SETTINGS.with_overrides({"distill.alpha": 0.5}))
     assistant = SimpleNamespace(
         description=distilled, n_epochs=3, digest="a", title="ser-student/1", own_teacher=teacher
     )
     fold_teachers.TeacherLabeller(assistant, split, Cluster(1, 0.0), counting).label_split(split, [OUT_OF_FOLD])  # type: ignore[arg-type]
     speaker = split.manifest.column("speaker")
-    assistants = [job for job in jobs if job.settings["model.name"] == "bilstm"]
-    teachers = [job for job in jobs if job.settings["model.name"] == "cnn_bilstm"]
+    assistants = [job for job in jobs if job.settings.model.name == "bilstm"]
+    teachers = [job for job in jobs if job.settings.model.name == "cnn_bilstm"]
     assert assistants and teachers
     for job in assistants:
         said = job.data.teacher_outputs[OUT_OF_FOLD].clip_logits

@@ -172,7 +172,7 @@ def test_a_task_has_them_behind_clips_and_copies(split, strangers):
     of_copies = data.labelled[data.labelled >= n]
     chosen = n + copies.select_copies("threefold_speed", 1, split.train)
     np.testing.assert_array_equal(data.teacher_logits[of_copies, 0], chosen)
-    alone = task.make_training_data(settings | {"distill.alpha": 0.0, "distill.hint": "off"})
+    alone = task.make_training_data(settings.with_overrides({"distill.alpha": 0.0, "distill.hint": "off"}))
     assert len(alone.unlabelled) == 0, "without a teacher nobody says what is in them"
     np.testing.assert_array_equal(
         class_weights(data.targets[data.labelled], 3), class_weights(alone.targets[alone.train], 3)
