@@ -163,7 +163,13 @@ class StudyRunner:
             MLFLOW_NOTE_TAG: self._format_note(winner, score, model),
         }
         self.runs.finish_study(figures, tags)
-        self.folder.update(state=STUDY_FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
+        self.folder.update(
+            state=STUDY_FINISHED,
+            metrics=figures,
+            registered=model.title,
+            registered_model={"name": model.name, "version": model.version},
+            run_id=self.runs.parent_id,
+        )
         self.folder.update(run_ids=self._run_ids())
         finalists.remove_folder()
         self._write_report()
