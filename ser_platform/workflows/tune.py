@@ -230,18 +230,20 @@ def _run_study(
         teacher = _find_study_teacher(plan, folder, corpus, client, display) if is_distilled(space) else None
         if teacher is not None and may_use_hints(space):  # before its fold teachers are trained
             require_hint_teacher(teacher.description.settings, teacher.title)
-    except BaseException:
-        folder.update(state=STUDY_FAILED)
+        run = StudyRunner(space, corpus, folder, client, experiment, cluster, display, find_code_version(), teacher)
+    except BaseException as ended:
+        folder.update(state=_choose_state(ended))
         raise
-    run = StudyRunner(space, corpus, folder, client, experiment, cluster, display, find_code_version(), teacher)
     try:
         return run.run()
-    except KeyboardInterrupt:
-        run.abandon(STUDY_INTERRUPTED)
+    except BaseException as ended:
+        run.abandon(_choose_state(ended))
         raise
-    except BaseException:
-        run.abandon(STUDY_FAILED)
-        raise
+
+
+def _choose_state(ended: BaseException) -> str:
+    """Return the state of a study that an exception has ended."""
+    return STUDY_INTERRUPTED if isinstance(ended, KeyboardInterrupt) else STUDY_FAILED
 
 
 def _find_study_teacher(
