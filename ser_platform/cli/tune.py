@@ -22,7 +22,8 @@ from ser_platform.errors import UserError
 if TYPE_CHECKING:
     from ser_platform.settings import Overrides, Settings
     from ser_platform.workflows.distillation_control import ControlResult
-    from ser_platform.workflows.tune import TuneRequest, TuneResult
+    from ser_platform.workflows.tune import TuneResult
+    from ser_platform.workflows.tune_request import TuneRequest
 
 DEFAULT_SPACES = ("teacher", "student")
 ENCODER_SPACES = ("teacher_pretrained", "student")  # the default where a pretrained encoder is at hand
@@ -103,7 +104,7 @@ def tune(
     if as_json:
         raise UserError("--json is of --list; ser studies show NAME --json tells of a study")
     from ser_platform.corpora.splits.protocols import parse_named_corpora
-    from ser_platform.workflows.tune import TuneRequest
+    from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest
 
     if len(set(spaces or ())) != len(spaces or ()):
         raise UserError(f"a search space is given twice: {' '.join(spaces or ())}")
@@ -129,7 +130,7 @@ def tune(
         names, encoder = (spaces, {}) if spaces else _default_spaces(fixed)
         shorter = _limit_demo(spaces or (), speech)
         plan = TuneRequest(
-            spaces=[str(space_path(name)) for name in names],
+            planned=[PlannedStudy(str(space_path(name))) for name in names],
             data=data.data_request(speech),
             trials=trials or shorter.trials,
             minutes=minutes,

@@ -12,7 +12,7 @@ from ser_platform.tuning.study.study_folder import (
     find_study,
 )
 from ser_platform.workflows.run_lock import hold_tuning_lock
-from ser_platform.workflows.tune import TuneRequest
+from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest
 
 
 def extend(name: str, trials: int, minutes: float | None = None) -> TuneRequest:
@@ -29,15 +29,16 @@ def extend(name: str, trials: int, minutes: float | None = None) -> TuneRequest:
 
 def _make_tune_request(folder: StudyFolder, request: StudyRequest, trials: int, minutes: float | None) -> TuneRequest:
     plan, name = TuneRequest.load_unfinished(), folder.name
-    if plan is not None and name not in plan.studies.values():
+    if plan is not None and name not in plan.study_names.values():
         raise UserError(f"the last tuning is not finished: go on with ser tune --resume, then extend {name}")
     # The plan comes first, the state last: a kill between them leaves either nothing to do or all of it.
     if plan is None:
+        study = PlannedStudy(request.space, request.is_control)
         plan = TuneRequest(
-            [request.space],
+            [study],
             request.data,
             overrides=request.overrides,
-            studies={request.space: name},
+            study_names={study: name},
             teacher=request.teacher,
         )
         plan.save()

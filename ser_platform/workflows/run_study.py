@@ -27,9 +27,10 @@ from ser_platform.tuning.report.study_report import write_report
 from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.space import Space
-from ser_platform.tuning.study.recorder import COMPLETE, FAILED, PRUNED, StudyRecorder, TrialRecord
+from ser_platform.tuning.study.recorder import StudyRecorder, TrialRecord
 from ser_platform.tuning.study.status_line import format_failures, make_status_line
 from ser_platform.tuning.study.study_folder import STUDY_FINISHED, Direction, StudyFolder
+from ser_platform.tuning.study.trial_outcome import Outcome
 from ser_platform.tuning.study.warm_start import enqueue_earlier, read_warm_start
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.workflows.confirmation import ConfirmedTrial, confirm, rotate_dev
@@ -162,7 +163,13 @@ class StudyRunner:
             MLFLOW_NOTE_TAG: self._format_note(winner, score, model),
         }
         self.runs.finish_study(figures, tags)
-        self.folder.update(state=STUDY_FINISHED, metrics=figures, registered=model.title, run_id=self.runs.parent_id)
+        self.folder.update(
+            state=STUDY_FINISHED,
+            metrics=figures,
+            registered=model.title,
+            registered_model={"name": model.name, "version": model.version},
+            run_id=self.runs.parent_id,
+        )
         self.folder.update(run_ids=self._run_ids())
         finalists.remove_folder()
         self._write_report()
@@ -282,9 +289,9 @@ class StudyRunner:
     ) -> dict[str, float]:
         counts = recorder.state_counts
         figures = {
-            "trials_completed": counts[COMPLETE],
-            "trials_pruned": counts[PRUNED],
-            "trials_failed": counts[FAILED],
+            "trials_completed": counts[Outcome.COMPLETE],
+            "trials_pruned": counts[Outcome.PRUNED],
+            "trials_failed": counts[Outcome.FAILED],
             "wall_seconds": wall,
             "platform_efficiency": efficiency,
             "dev_uar": winner.record.best_dev_uar,
@@ -296,7 +303,7 @@ class StudyRunner:
 
 def _explain_no_candidate(recorder: StudyRecorder) -> str:
     """Return why no trial of a study may become the candidate."""
-    if any(record.epoch_results and record.state != FAILED for record in recorder.records.values()):
+    if any(record.epoch_results and record.state != Outcome.FAILED for record in recorder.records.values()):
         limits = ", ".join(sorted({limit.metric for limit in recorder.space.constraints}))
         return f"no trial kept within the constraints ({limits})"
     reasons = "; ".join(

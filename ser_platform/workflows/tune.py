@@ -6,9 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 from ser_platform.distillation.hint_targets import require_hint_teacher
 from ser_platform.distillation.outputs import IN_SAMPLE
@@ -16,12 +14,11 @@ from ser_platform.errors import CorpusError, UserError
 from ser_platform.evaluation.baseline import predict_with_svm
 from ser_platform.evaluation.scoring import TestScore, score_test
 from ser_platform.evaluation.test_ledger import record_test_evaluation
-from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
-from ser_platform.files import read_json, remove_torn_files, replacing, write_json
+from ser_platform.features.dataset import Dataset, add_features, prepare_dataset
+from ser_platform.files import remove_torn_files, replacing
 from ser_platform.progress import Display
-from ser_platform.settings import Overrides, as_json, check_overrides, runs_folder
+from ser_platform.settings import runs_folder
 from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
-from ser_platform.tracking.registry import RegisteredVersion, find_version
 from ser_platform.tuning.execution.cluster import Cluster, connect_cluster
 from ser_platform.tuning.execution.distributed_fit import form_trial_team
 from ser_platform.tuning.execution.fit_pool import ProgressCallback, require_team_slots
@@ -37,11 +34,8 @@ from ser_platform.tuning.search_space.requirements import (
     may_use_hints,
 )
 from ser_platform.tuning.search_space.space import Space
-from ser_platform.tuning.search_space.yaml_file import read_space_text
-from ser_platform.tuning.study.request import StudyRequest, read_request
 from ser_platform.tuning.study.study_folder import (
     STUDY_FAILED,
-    STUDY_FINISHED,
     STUDY_INTERRUPTED,
     STUDY_RUNNING,
     StudyFolder,
@@ -63,147 +57,7 @@ from ser_platform.workflows.register_candidate import find_code_version
 from ser_platform.workflows.run_lock import hold_tuning_lock
 from ser_platform.workflows.run_study import StudyResult, StudyRunner
 from ser_platform.workflows.trial_data import TrialDataBuilder
-
-CONTROL_SUFFIX = "+control"  # behind a space's path: the search of its students without a teacher
-
-
-@dataclass
-class TuneRequest:
-    """What `ser tune` was asked for, and the study that each space has become; kept in `runs/tune.json`.
-
-    A space may be there twice, the second time with `CONTROL_SUFFIX` behind its path.
-    """
-
-    spaces: list[str]
-    data: DataRequest
-    trials: int | None = None
-    minutes: float | None = None
-    confirm: tuple[int, int] | None = None
-    overrides: Overrides = field(default_factory=dict)
-    studies: dict[str, str] = field(default_factory=dict)
-    warm_start: list[str] = field(default_factory=list)  # earlier studies
-    allow_leak: bool = False
-    teacher: str = ""  # a registered model, in place of the candidate or champion
-    needs_control: bool = True  # else it is left out where the corpus is too small for it
-    texts: dict[str, str] = field(default_factory=dict)  # of the spaces, as they were when the plan began
-
-    @staticmethod
-    def path() -> Path:
-        return runs_folder() / "tune.json"
-
-    def save(self) -> None:
-        plain = {"data": self.data.as_json(), "overrides": as_json(self.overrides)}
-        write_json(self.path(), self.__dict__ | plain)
-
-    @classmethod
-    def load_last(cls) -> "TuneRequest":
-        """Return the last plan of the working directory.
-
-        Raises:
-            UserError: there is none, or it is finished.
-        """
-        plan = cls.load_unfinished()
-        if plan is not None:
-            return plan
-        if not cls.path().exists():
-            raise UserError("nothing to resume here; start with: ser tune")
-        raise UserError("the last tuning is finished: nothing to resume; start another with: ser tune")
-
-    @classmethod
-    def load_unfinished(cls) -> "TuneRequest | None":
-        """Return the last plan of the working directory unless there is none or it is finished.
-
-        Raises:
-            UserError: another version wrote it.
-        """
-        if not cls.path().exists():
-            return None
-        content: dict[str, Any] = read_json(cls.path())
-        try:
-            content["data"] = DataRequest.from_json(content["data"])
-            content["overrides"] = check_overrides(content["overrides"])
-            content["confirm"] = None if content["confirm"] is None else tuple(content["confirm"])
-            plan = cls(**content)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{cls.path()} is of another version; start another tuning with: ser tune") from error
-        return None if all(plan.is_finished(space) for space in plan.spaces) and not plan.uncompared_spaces else plan
-
-    @property
-    def uncompared_spaces(self) -> list[str]:
-        """The spaces whose student is still to be compared with its control."""
-        paths = [path for path in self.spaces if path + CONTROL_SUFFIX in self.spaces]
-        folders = {path: self.find_folder(path) for path in paths}
-        return [path for path, folder in folders.items() if folder is None or not folder.summary.get("control")]
-
-    def find_folder(self, space: str) -> StudyFolder | None:
-        """Return the folder of the study that a space has become, None before it has begun."""
-        folder = StudyFolder(runs_folder() / self.studies[space]) if space in self.studies else None
-        return folder if folder is not None and folder.has_begun else None
-
-    def find_registered(self, client: Client, space: str) -> RegisteredVersion:
-        """Return the model that the finished study of a space has registered."""
-        folder = self.find_folder(space)
-        assert folder is not None
-        name, _, version = folder.summary["registered"].rpartition(" v")  # its title
-        return find_version(client, name, version)
-
-    def is_finished(self, space: str) -> bool:
-        """Tell whether the study of a space is finished."""
-        folder = self.find_folder(space)
-        return folder is not None and folder.summary["state"] == STUDY_FINISHED
-
-    def make_study_request(self, space: str) -> StudyRequest:
-        """Return what the study of a space is asked for: as it was when it began, else as it is now."""
-        folder = self.find_folder(space)
-        if folder is not None:
-            return read_request(folder)
-        path = space.removesuffix(CONTROL_SUFFIX)
-        return StudyRequest(
-            path,
-            self.texts[path],
-            self.data,
-            self.overrides,
-            self.trials,
-            self.minutes,
-            confirm=self.confirm,
-            is_control=path != space,
-            teacher=self.teacher,
-        )
-
-    def read_spaces(self) -> list[Space]:
-        """Read and check all search spaces, with the user's overrides.
-
-        Raises:
-            SpaceError: one of them cannot be searched.
-        """
-        for path in (space.removesuffix(CONTROL_SUFFIX) for space in self.spaces):
-            if path not in self.texts and self.find_folder(path) is None:
-                self.texts[path] = read_space_text(Path(path))
-        return [self.make_study_request(path).read_space() for path in self.spaces]
-
-    def with_control(self, *, is_required: bool) -> "TuneRequest":
-        """Return the plan with the control of each of its student's spaces, behind it.
-
-        Args:
-            needed: refuse a corpus that is too small for it.
-
-        Raises:
-            UserError: none of them distils.
-        """
-        spaces = self.read_spaces()
-        students = [path for path, space in zip(self.spaces, spaces, strict=True) if _is_distilled(space)]
-        if not students:
-            raise UserError("--control is of a space whose students learn from a teacher; none of these does")
-        both = [
-            entry for path in self.spaces for entry in ([path, path + CONTROL_SUFFIX] if path in students else [path])
-        ]
-        return replace(self, spaces=both, needs_control=is_required)
-
-    def drop_controls(self) -> list[Space]:
-        """Leave out every control; return the spaces that are left."""
-        self.spaces = [path for path in self.spaces if not path.endswith(CONTROL_SUFFIX)]
-        self.save()
-        return self.read_spaces()
+from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest, is_distilled
 
 
 @dataclass(frozen=True)
@@ -224,8 +78,8 @@ def tune(plan: TuneRequest, display: Display) -> TuneResult:
         UserError: the plan cannot be carried out, before anything starts; or another tuning runs in this folder.
     """
     spaces = plan.read_spaces()  # what cannot be searched is refused before a folder is made
-    for path, space in zip(plan.spaces, spaces, strict=True):
-        if not plan.is_finished(path):
+    for study, space in zip(plan.planned, spaces, strict=True):
+        if not plan.is_finished(study):
             refuse_infeasible(space)
     with hold_tuning_lock():
         remove_torn_files(TuneRequest.path().parent)
@@ -242,15 +96,15 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
             request, display, require_one_split=True, names=names, mapper=choose_mapper(), dtype=dtype
         )
         client = opening.result()
-        if plan.uncompared_spaces:
+        if students := plan.uncompared_studies:
             try:  # refused before hours of search
-                _refuse_infeasible_control(corpus, [spaces[plan.spaces.index(path)] for path in plan.uncompared_spaces])
+                _refuse_infeasible_control(corpus, [spaces[plan.planned.index(study)] for study in students])
             except UserError as error:
                 if plan.needs_control:
                     raise
                 display.print_line(f"no control: {error}")
                 spaces = plan.drop_controls()
-        if not all(plan.is_finished(path) for path in plan.spaces):
+        if not all(map(plan.is_finished, plan.planned)):
             _require_teacher(spaces, client, corpus, plan.teacher)
         for space in spaces:
             _refuse_unlabelled_overlap(space, corpus, display)
@@ -267,17 +121,17 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
             else:
                 cluster.plan_trial_slots(space.resources)
                 require_team_slots(space, runs_folder())
-        for path, space in zip(plan.spaces, spaces, strict=True):
-            if plan.is_finished(path):
-                display.print_line(f"{space.name}: finished before ({plan.studies[path]})")
+        for study, space in zip(plan.planned, spaces, strict=True):
+            if plan.is_finished(study):
+                display.print_line(f"{space.name}: finished before ({plan.study_names[study]})")
                 continue
             offered = cluster if space.resources.workers else cluster.plan_trial_slots(space.resources)
-            study_results.append(_run_study(plan, path, space, corpus, client, experiment, offered, display))
+            study_results.append(_run_study(plan, study, space, corpus, client, experiment, offered, display))
         controls = [
             _compare_with_control(
-                plan, path, dict(zip(plan.spaces, spaces, strict=True)), corpus, client, cluster, display
+                plan, study, dict(zip(plan.planned, spaces, strict=True)), corpus, client, cluster, display
             )
-            for path in plan.uncompared_spaces
+            for study in plan.uncompared_studies
         ]
     return TuneResult(corpus, study_results, score_baseline(corpus, dtype), time.monotonic() - began, controls)
 
@@ -304,7 +158,7 @@ def _refuse_unlabelled_overlap(space: Space, corpus: Dataset, display: Display) 
         LineageLeak: it does; names the files.
     """
     name = find_unlabelled_name(space)
-    if name and _is_distilled(space):
+    if name and is_distilled(space):
         with display.showing_progress(f"{name}: files decoded") as progress:
             needs = [(list_input_families([space]), space.fixed_settings.features.dtype)]
             prepare_unlabelled(name, needs, progress, choose_mapper()).refuse_overlap(corpus.split)
@@ -312,35 +166,36 @@ def _refuse_unlabelled_overlap(space: Space, corpus: Dataset, display: Display) 
 
 def _compare_with_control(
     plan: TuneRequest,
-    path: str,
-    spaces: Mapping[str, Space],
+    student: PlannedStudy,
+    spaces: Mapping[PlannedStudy, Space],
     corpus: Dataset,
     client: Client,
     cluster: Cluster,
     display: Display,
 ) -> ControlResult:
-    """Compare the student of a space with its control, and keep what was found with its study."""
-    arms = {}
-    study = plan.find_folder(path)
-    assert study is not None, "both studies are finished"
-    for entry in (path, path + CONTROL_SUFFIX):
-        if (folder := plan.find_folder(entry)) is not None:
-            _refuse_changed_split(folder, corpus)
-    teacher = _find_study_teacher(plan, study, corpus, client, display)
+    """Compare a student with its control, and keep what was found in the student's study."""
+    folder, control_folder = plan.find_folder(student), plan.find_folder(student.control)
+    assert folder is not None, "the student's study is finished"
+    assert control_folder is not None, "its control is finished"
+    _refuse_changed_split(folder, corpus)
+    _refuse_changed_split(control_folder, corpus)
+    teacher = _find_study_teacher(plan, folder, corpus, client, display)
 
     def show_progress(what: str) -> AbstractContextManager[ProgressCallback]:
-        return display.showing_progress(f"{spaces[path].name}: {what}")
+        return display.showing_progress(f"{spaces[student].name}: {what}")
 
-    for name, entry in ((DISTILLED, path), (UNDISTILLED, path + CONTROL_SUFFIX)):
-        offered = cluster.plan_trial_slots(spaces[entry].resources)
-        tasks = TrialDataBuilder(spaces[entry], corpus, teacher, offered, show_progress)
-        arms[name] = Arm(plan.find_registered(client, entry), tasks)
-    comparison = Comparison(corpus, study, teacher, arms, client, offered, show_progress)
+    def make_arm(study: PlannedStudy) -> Arm:
+        data_builder = TrialDataBuilder(spaces[study], corpus, teacher, trial_cluster, show_progress)
+        return Arm(plan.find_registered(client, study), data_builder)
+
+    trial_cluster = cluster.plan_trial_slots(spaces[student].resources)  # a control's resources are the same
+    arms = {DISTILLED: make_arm(student), UNDISTILLED: make_arm(student.control)}
+    comparison = Comparison(corpus, folder, teacher, arms, client, trial_cluster, show_progress)
     control = comparison.run()
-    log_control(client, study.summary["run_id"], control, comparison.folder)
-    study.update(control=control.as_json())
-    _, page = write_report(study)
-    client.log_artifacts(study.summary["run_id"], str(page.parent), "report")
+    log_control(client, folder.summary["run_id"], control, comparison.folder)
+    folder.update(control=control.as_json())
+    _, page = write_report(folder)
+    client.log_artifacts(folder.summary["run_id"], str(page.parent), "report")
     return control
 
 
@@ -362,7 +217,7 @@ def _save_request(plan: TuneRequest) -> Iterator[None]:
 
 def _run_study(
     plan: TuneRequest,
-    path: str,
+    study: PlannedStudy,
     space: Space,
     corpus: Dataset,
     client: Client,
@@ -370,23 +225,25 @@ def _run_study(
     cluster: Cluster,
     display: Display,
 ) -> StudyResult:
-    folder = _open_study_folder(plan, path, space, corpus)
+    folder = _open_study_folder(plan, study, space, corpus)
     try:
-        teacher = _find_study_teacher(plan, folder, corpus, client, display) if _is_distilled(space) else None
+        teacher = _find_study_teacher(plan, folder, corpus, client, display) if is_distilled(space) else None
         if teacher is not None and may_use_hints(space):  # before its fold teachers are trained
             require_hint_teacher(teacher.description.settings, teacher.title)
-    except BaseException:
-        folder.update(state=STUDY_FAILED)
+        run = StudyRunner(space, corpus, folder, client, experiment, cluster, display, find_code_version(), teacher)
+    except BaseException as ended:
+        folder.update(state=_choose_state(ended))
         raise
-    run = StudyRunner(space, corpus, folder, client, experiment, cluster, display, find_code_version(), teacher)
     try:
         return run.run()
-    except KeyboardInterrupt:
-        run.abandon(STUDY_INTERRUPTED)
+    except BaseException as ended:
+        run.abandon(_choose_state(ended))
         raise
-    except BaseException:
-        run.abandon(STUDY_FAILED)
-        raise
+
+
+def _choose_state(ended: BaseException) -> str:
+    """Return the state of a study that an exception has ended."""
+    return STUDY_INTERRUPTED if isinstance(ended, KeyboardInterrupt) else STUDY_FAILED
 
 
 def _find_study_teacher(
@@ -401,24 +258,24 @@ def _find_study_teacher(
     return teacher
 
 
-def _open_study_folder(plan: TuneRequest, path: str, space: Space, corpus: Dataset) -> StudyFolder:
+def _open_study_folder(plan: TuneRequest, study: PlannedStudy, space: Space, corpus: Dataset) -> StudyFolder:
     """Return the study's folder: the one it was interrupted in, or a new one, of which the plan knows first."""
-    known = plan.find_folder(path)
+    known = plan.find_folder(study)
     if known is not None:
         _refuse_changed_split(known, corpus)
         remove_torn_files(known.path)
         known.update(state=STUDY_RUNNING)
         return known
-    request = plan.make_study_request(path)
-    if path not in plan.studies:
+    request = plan.make_study_request(study)
+    if study not in plan.study_names:
         now = time.strftime("%m%d-%H%M%S")
-        plan.studies[path] = f"{space.name}-{corpus.name}-{now}-{uuid.uuid4().hex[:4]}"
+        plan.study_names[study] = f"{space.name}-{corpus.name}-{now}-{uuid.uuid4().hex[:4]}"
         plan.save()
-    folder = StudyFolder(runs_folder() / plan.studies[path])
+    folder = StudyFolder(runs_folder() / plan.study_names[study])
     request.save(folder)
     past = make_warm_start(plan.warm_start, space.role, corpus.split, allow_leak=plan.allow_leak)
     past.save(folder, corpus.split)
-    return begin_study(folder, role=space.role, corpus=corpus.name, space=path, split=corpus.split.fingerprint)
+    return begin_study(folder, role=space.role, corpus=corpus.name, space=study.path, split=corpus.split.fingerprint)
 
 
 def _refuse_changed_split(study: StudyFolder, corpus: Dataset) -> None:
@@ -438,27 +295,17 @@ def score_baseline(corpus: Dataset, dtype: str) -> TestScore:
     return score
 
 
-def _is_distilled(space: Space) -> bool:
-    return space.role == "student" and _may_distil(space)
-
-
-def _may_distil(space: Space) -> bool:
-    """Tell whether any configuration of a space learns from a teacher."""
-    axis = next((axis for axis in space.axes if axis.name == "distill.alpha"), None)
-    return space.fixed_settings.distill.alpha > 0 if axis is None else max(axis.values) > 0
-
-
 def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, teacher_name: str) -> None:
     """Refuse a student that distils where no teacher can be had: none is there or tuned before, or the split leaks."""
-    if teacher_name and not any(map(_is_distilled, spaces)):
+    if teacher_name and not any(map(is_distilled, spaces)):
         raise UserError(f"--teacher {teacher_name}: nobody learns from it; none of these spaces distils into a student")
     for space in spaces:
-        if _is_distilled(space):
+        if is_distilled(space):
             refuse_leaky_distillation(corpus.split)
     for space in spaces:
         if space.role == "teacher" and not teacher_name:
             return
-        if _is_distilled(space):
+        if is_distilled(space):
             find_teacher(client, corpus, corpus.split, teacher_name)
 
 

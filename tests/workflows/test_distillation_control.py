@@ -26,6 +26,7 @@ from ser_platform.tuning.execution.fit_job import FitJob, FitResult
 from ser_platform.tuning.search_space.yaml_file import parse_space
 from ser_platform.workflows import distillation_control, tune
 from ser_platform.workflows.distillation_control import ROW_NAMES, Arm, Comparison, make_assessment_folds
+from ser_platform.workflows.tune_request import PlannedStudy
 from tests.tuning.study_folders import create_study_folder
 
 TEACHER = """
@@ -76,15 +77,15 @@ def test_a_plan_takes_a_control_behind_each_student_that_distils_and_can_leave_i
     for name, text in (("teacher", TEACHER), ("student", STUDENT)):
         (tmp_path / f"{name}.yaml").write_text(text)
     teacher, student = (str(tmp_path / f"{name}.yaml") for name in ("teacher", "student"))
-    plan = tune.TuneRequest([teacher, student], DataRequest(CorpusRequest("demo")))
+    plan = tune.TuneRequest([PlannedStudy(teacher), PlannedStudy(student)], DataRequest(CorpusRequest("demo")))
     both = plan.with_control(is_required=False)
-    assert both.spaces == [teacher, student, student + tune.CONTROL_SUFFIX]
+    assert both.planned == [PlannedStudy(teacher), PlannedStudy(student), PlannedStudy(student, is_control=True)]
     assert [space.name for space in both.read_spaces()] == ["teacher", "student", "student_control"]
-    assert both.uncompared_spaces == [student]
+    assert both.uncompared_studies == [PlannedStudy(student)]
     assert [space.name for space in both.drop_controls()] == ["teacher", "student"]
-    assert both.uncompared_spaces == []
+    assert both.uncompared_studies == []
     with pytest.raises(UserError, match="none of these does"):
-        tune.TuneRequest([teacher], DataRequest(CorpusRequest("demo"))).with_control(is_required=True)
+        tune.TuneRequest([PlannedStudy(teacher)], DataRequest(CorpusRequest("demo"))).with_control(is_required=True)
 
 
 class Arms:
@@ -188,7 +189,7 @@ def test_a_control_is_tuned_reported_and_logged_and_outputs_outlive_the_teachers
     for name, text in (("teacher", TEACHER), ("student", STUDENT)):
         (tmp_path / f"{name}.yaml").write_text(text)
     request = DataRequest(CorpusRequest(str(tone_corpus)))
-    plan = tune.TuneRequest([str(tmp_path / f"{name}.yaml") for name in ("teacher", "student")], request)
+    plan = tune.TuneRequest([PlannedStudy(str(tmp_path / f"{name}.yaml")) for name in ("teacher", "student")], request)
     display = Display(Console(file=io.StringIO(), width=200))
     tuned = tune.tune(plan.with_control(is_required=True), display)
     assert [outcome.study_name.split("-")[0] for outcome in tuned.study_results] == [
@@ -211,7 +212,7 @@ def test_a_control_is_tuned_reported_and_logged_and_outputs_outlive_the_teachers
     weights = next(download_bundle(client, teacher).rglob("model.safetensors"))
     weights.unlink()
     before = {kept.path for kept in list_outputs()}
-    again = tune.tune(tune.TuneRequest([str(tmp_path / "student.yaml")], request), display)
+    again = tune.tune(tune.TuneRequest([PlannedStudy(str(tmp_path / "student.yaml"))], request), display)
     assert again.study_results[0].state_counts["failed"] == 0
     assert {kept.path for kept in list_outputs()} == before, "nothing was asked of a teacher again"
 
@@ -223,8 +224,9 @@ def test_a_named_teacher_that_teaches_nobody_is_refused() -> None:
 
 
 def test_studies_of_other_clips_are_not_compared(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = tune.TuneRequest(["student.yaml", "student.yaml" + tune.CONTROL_SUFFIX], DataRequest(CorpusRequest("demo")))
+    student = PlannedStudy("student.yaml")
+    plan = tune.TuneRequest([student, student.control], DataRequest(CorpusRequest("demo")))
     other = SimpleNamespace(summary={"split": "another"}, name="student-demo")
     monkeypatch.setattr(tune.TuneRequest, "find_folder", lambda self, path: other)
     with pytest.raises(CorpusError, match="student-demo cannot be resumed: the corpus or its split has changed"):
-        tune._compare_with_control(plan, "student.yaml", {}, SimpleNamespace(split=split), None, None, None)  # type: ignore[arg-type]
+        tune._compare_with_control(plan, student, {}, SimpleNamespace(split=split), None, None, None)  # type: ignore[arg-type]

@@ -22,8 +22,9 @@ from ser_platform.tuning.execution.fit_job import TrialData, TrialJob
 from ser_platform.tuning.execution.remote_extraction import make_space_shipment
 from ser_platform.tuning.execution.tune_trainable import WARMUP_CONFIG, TuneTrial
 from ser_platform.tuning.search_space.space import Constraint, Objective
-from ser_platform.tuning.study.recorder import RUNNING, StudyRecorder, TrialRecord
+from ser_platform.tuning.study.recorder import StudyRecorder, TrialRecord
 from ser_platform.tuning.study.study_folder import StudyFolder
+from ser_platform.tuning.study.trial_outcome import Outcome
 
 ShowStatus = Callable[[], None]
 StopTrial = Callable[[int], None]
@@ -131,7 +132,8 @@ class RecorderScheduler(UnpickledState, FIFOScheduler):
         """Pass the epochs of a result to the book, once; tell whether the trial is to be stopped."""
         record = self._recorder.records[number]  # a trial that was asked to end may tell an epoch more
         return any(
-            record.state == RUNNING and self._recorder.record_epoch(number, epoch) for epoch in result.get("epochs", ())
+            record.state == Outcome.RUNNING and self._recorder.record_epoch(number, epoch)
+            for epoch in result.get("epochs", ())
         )
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:

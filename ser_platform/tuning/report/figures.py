@@ -17,8 +17,9 @@ from ser_platform.files import replacing
 from ser_platform.tuning.report.axis_effects import ValueEffect, estimate_value_effects, format_value
 from ser_platform.tuning.report.importance import Importance
 from ser_platform.tuning.report.subset_effects import MemberEffect, estimate_member_effects
-from ser_platform.tuning.report.trial_table import COMPLETE, NUMERIC, SUBSET, SearchedAxis, TrialTable
+from ser_platform.tuning.report.trial_table import NUMERIC, SUBSET, SearchedAxis, TrialTable
 from ser_platform.tuning.study.pareto import pareto_front
+from ser_platform.tuning.study.trial_outcome import Outcome
 
 INK, PALE, ACCENT = "#2c5f8a", "#9aa7b3", "#b03a2e"
 MAX_SHOWN_AXES = 6  # each has a figure
@@ -84,7 +85,7 @@ def _figure(width: float = 7.0, height: float = 3.8) -> tuple[Figure, Axes]:
 
 
 def _points(axes: Axes, table: TrialTable, places: Sequence[float], scores: Sequence[float]) -> None:
-    complete = np.array([trial.state == COMPLETE for trial in table.scored])
+    complete = np.array([trial.state == Outcome.COMPLETE for trial in table.scored])
     x, y = np.array(places, dtype=float), np.array(scores, dtype=float)
     axes.scatter(x[complete], y[complete], s=26, color=INK, label="complete", zorder=3)
     if not complete.all():

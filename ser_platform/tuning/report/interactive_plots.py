@@ -10,7 +10,8 @@ import numpy as np
 
 from ser_platform.tuning.report.axis_effects import format_value
 from ser_platform.tuning.report.figures import ACCENT, INK, PALE
-from ser_platform.tuning.report.trial_table import COMPLETE, Trial, TrialTable
+from ser_platform.tuning.report.trial_table import Trial, TrialTable
+from ser_platform.tuning.study.trial_outcome import Outcome
 
 
 def plotly_js() -> str:
@@ -42,7 +43,7 @@ def _history(table: TrialTable) -> dict[str, object]:
         }
     ]
     for is_complete, name, symbol, colour in ((True, "complete", "circle", INK), (False, "stopped early", "x", PALE)):
-        part = [trial for trial in table.scored if (trial.state == COMPLETE) == is_complete]
+        part = [trial for trial in table.scored if (trial.state == Outcome.COMPLETE) == is_complete]
         traces.append(
             {
                 "type": "scatter",

@@ -31,15 +31,7 @@ from ser_platform.tuning.report.html_page import PageTable, StudyPage
 from ser_platform.tuning.report.importance import Importance, estimate_importance
 from ser_platform.tuning.report.interactive_plots import draw_plots
 from ser_platform.tuning.report.subset_effects import estimate_member_effects, summarise_members
-from ser_platform.tuning.report.trial_table import (
-    CATEGORICAL,
-    COMPLETE,
-    NUMERIC,
-    SUBSET,
-    SearchedAxis,
-    Trial,
-    TrialTable,
-)
+from ser_platform.tuning.report.trial_table import CATEGORICAL, NUMERIC, SUBSET, SearchedAxis, Trial, TrialTable
 from ser_platform.tuning.search_space.space import (
     DEV_UAR,
     SUBSET_SEPARATOR,
@@ -53,8 +45,10 @@ from ser_platform.tuning.search_space.yaml_file import read_question
 from ser_platform.tuning.study.pareto import pareto_front
 from ser_platform.tuning.study.request import SPACE_FILE, has_request, read_request
 from ser_platform.tuning.study.study_folder import STUDY_FINISHED, StudyFolder
+from ser_platform.tuning.study.trial_outcome import Outcome, read_outcome
 
 N_BEST_SHOWN = 5  # configurations shown first
+COUNT_NAMES = {Outcome.DUPLICATE: "seen before", Outcome.OVER_LIMIT: "over a limit"}  # others: the outcome itself
 METHOD_NOTE = (
     "dev UAR is the best so far on dev speakers. Importance: forests are fitted to bootstrap samples of the trials; an "
     "axis matters by how much worse they predict the trials left out once it is shuffled; shuffled copies of the axes "
@@ -104,7 +98,7 @@ class StudyReport:
     @property
     def pareto_trials(self) -> list[Trial]:
         """The complete trials within the constraints that no other one beats, best dev UAR first."""
-        eligible = [trial.state == COMPLETE and self._is_feasible(trial) for trial in self.table.scored]
+        eligible = [trial.state == Outcome.COMPLETE and self._is_feasible(trial) for trial in self.table.scored]
         values = np.where(np.array(eligible, dtype=bool)[:, None], self.objective_values, np.nan)
         marks = pareto_front(values, [goal.direction == "maximize" for goal in self.objectives])
         chosen = [trial for trial, is_in in zip(self.table.scored, marks, strict=True) if is_in]
@@ -117,9 +111,8 @@ class StudyReport:
     @property
     def state_counts(self) -> dict[str, int]:
         """How many trials there are by what became of them."""
-        names = {"same": "seen before", "over": "over a limit", "contradicts": "contradictory"}
-        states = [str(trial.user_attrs.get("state", trial.state.name.lower())) for trial in self.optuna_trials]
-        return dict(Counter(names.get(state.split()[0], state) for state in states))
+        outcomes = [read_outcome(trial) for trial in self.optuna_trials]
+        return dict(Counter(COUNT_NAMES.get(outcome, outcome.value) for outcome in outcomes))
 
     def summarise(self) -> list[str]:
         """Say in a few lines what was found, and what cannot be said."""
@@ -370,8 +363,9 @@ def _make_trial(trial: FrozenTrial) -> Trial:
     score = metrics.get(
         "best_dev_uar", max(scores.values(), default=float("nan"))
     )  # the first is there at the end only
-    state = str(trial.user_attrs.get("state", trial.state.name.lower()))
-    return Trial(trial.number, state, trial.user_attrs.get("params", trial.params), float(score), scores, metrics)
+    return Trial(
+        trial.number, read_outcome(trial), trial.user_attrs.get("params", trial.params), float(score), scores, metrics
+    )
 
 
 def _get_metric(trial: Trial, metric: str) -> float:

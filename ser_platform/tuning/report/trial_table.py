@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-COMPLETE, PRUNED, RUNNING = "complete", "pruned", "running"
+from ser_platform.tuning.study.trial_outcome import Outcome
+
 NUMERIC, CATEGORICAL, SUBSET = "numeric", "categorical", "subset"
 
 
@@ -51,7 +52,7 @@ class Trial:
     """One trial. `dev_uar_by_epoch` is the best dev UAR so far by epoch; `measures` other figures at its end."""
 
     number: int
-    state: str
+    state: Outcome
     params: Mapping[str, Any]
     best_dev_uar: float
     dev_uar_by_epoch: Mapping[int, float] = field(default_factory=dict)
@@ -68,17 +69,21 @@ class TrialTable:
     @cached_property
     def scored(self) -> tuple[Trial, ...]:
         """The trials that finished an epoch and did not fail. One still running counts like one that was pruned."""
-        return tuple(t for t in self.trials if t.state in (COMPLETE, PRUNED, RUNNING) and np.isfinite(t.best_dev_uar))
+        return tuple(
+            t
+            for t in self.trials
+            if t.state in (Outcome.COMPLETE, Outcome.PRUNED, Outcome.RUNNING) and np.isfinite(t.best_dev_uar)
+        )
 
     @cached_property
     def best_first(self) -> tuple[Trial, ...]:
         """The scored trials, complete ones before pruned ones of the same score."""
-        return tuple(sorted(self.scored, key=lambda t: (-t.best_dev_uar, t.state != COMPLETE, t.number)))
+        return tuple(sorted(self.scored, key=lambda t: (-t.best_dev_uar, t.state != Outcome.COMPLETE, t.number)))
 
     @cached_property
     def final_scores(self) -> NDArray[np.float64]:
         """What each scored trial reaches or would have reached, `(n_scored,)`; see the module."""
-        complete = [trial.dev_uar_by_epoch for trial in self.scored if trial.state == COMPLETE]
+        complete = [trial.dev_uar_by_epoch for trial in self.scored if trial.state == Outcome.COMPLETE]
         return np.array([_final(trial, complete) for trial in self.scored])
 
     def values(self, axis: SearchedAxis) -> list[Any]:
@@ -87,7 +92,7 @@ class TrialTable:
 
 
 def _final(trial: Trial, complete: list[Mapping[int, float]]) -> float:
-    if trial.state == COMPLETE or not trial.dev_uar_by_epoch:
+    if trial.state == Outcome.COMPLETE or not trial.dev_uar_by_epoch:
         return trial.best_dev_uar
     epoch = max(trial.dev_uar_by_epoch)
     gains = [max(scores.values()) - scores[epoch] for scores in complete if epoch in scores]

@@ -6,6 +6,7 @@ tracker and the display.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,15 +27,22 @@ from ser_platform.tuning.search_space.space import DEV_UAR, Objective, Space
 from ser_platform.tuning.search_space.trial_metrics import AT_END, BEFORE_TRAINING, EACH_EPOCH, TRIAL_METRICS
 from ser_platform.tuning.study.pareto import pareto_front
 from ser_platform.tuning.study.study_folder import find_unfinished
+from ser_platform.tuning.study.trial_outcome import (
+    MESSAGE_ATTRIBUTE,
+    OUTCOME_ATTRIBUTE,
+    OUTCOMES_BY_STATE,
+    UNTRAINED_OUTCOMES,
+    Outcome,
+    read_outcome,
+    write_untrained,
+)
 
-COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
-OPTUNA_STATES = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, FAILED: TrialState.FAIL}
+OPTUNA_STATES = {outcome: state for state, outcome in OUTCOMES_BY_STATE.items()}
 MAX_REJECTED_DRAWS = 100  # configurations in a row that were seen before
 RECORDED_METRICS = (
     *EpochResult.__dataclass_fields__,
     *(name for name in TRIAL_METRICS if TRIAL_METRICS[name].known_at == AT_END),
 )
-STATE_OVER_LIMIT, DUPLICATE_PREFIX, CONTRADICTION_PREFIX = "over the limit", "same as", "contradicts itself"
 
 
 class Tracker(Protocol):
@@ -68,7 +76,7 @@ class TrialRecord:
     shared_settings: Settings
     own_settings: Overrides
     costs: Mapping[str, float]
-    state: str = RUNNING
+    state: Outcome = Outcome.RUNNING
     failure_reason: str = ""
     scores_by_epoch: dict[int, float] = field(default_factory=dict)
     epoch_results: list[dict[str, float]] = field(default_factory=list)
@@ -126,9 +134,7 @@ class StudyRecorder:
     ) -> None:
         self.space, self.study, self.tracker = space, study, tracker
         self.records: dict[int, TrialRecord] = {}
-        self.duplicates = 0
-        self.over_limit = 0
-        self.contradictions = 0
+        self.untrained_counts: Counter[Outcome] = Counter()
         self.is_exhausted = False
         self._n_emotions, self._rung_store = n_emotions, rung_store
         self._stopping_rule = make_stopping_rule(space)
@@ -147,8 +153,10 @@ class StudyRecorder:
         running = {trial.number for trial in find_unfinished(trials)}
         for trial in trials:
             if "parameters" not in trial.user_attrs:
-                self._count_untrained(str(trial.user_attrs.get("state", "")))
-                continue  # told without training: over the limit, or seen before
+                outcome = read_outcome(trial)
+                if outcome in UNTRAINED_OUTCOMES and trial.number not in running:
+                    self.untrained_counts[outcome] += 1
+                continue
             record = self._add_record(trial.number, self.space.decode(trial.params), _read_costs(trial.user_attrs))
             if trial.number in running:
                 # Its last epoch was written, but what came of it may not have been.
@@ -163,21 +171,16 @@ class StudyRecorder:
         self._stopping_rule.replay(collect_score_histories(self.space, trials))
         self.save_rungs()
 
-    def _count_untrained(self, state: str) -> None:
-        self.duplicates += state.startswith(DUPLICATE_PREFIX)
-        self.over_limit += state == STATE_OVER_LIMIT
-        self.contradictions += state.startswith(CONTRADICTION_PREFIX)
-
     def _restore_ended(self, record: TrialRecord, trial: FrozenTrial) -> None:
         """Take over a trial that has ended; show what a kill has kept from being shown."""
-        record.state, record.failure_reason = trial.user_attrs["state"], trial.user_attrs.get("reason", "")
+        record.state, record.failure_reason = read_outcome(trial), trial.user_attrs.get("reason", "")
         record.scores_by_epoch = dict(trial.intermediate_values)
         record.epoch_results = _to_rows(trial.user_attrs.get("results", {}))
         if not self.tracker.is_run_whole(record.number):
             self.tracker.start_trial(record.number, record.settings)
             for result in record.epoch_results:
                 self.tracker.log_epoch(record.number, result)
-            self.tracker.end_trial(record.number, record.state, record.metrics, record.failure_reason)
+            self.tracker.end_trial(record.number, record.state.value, record.metrics, record.failure_reason)
 
     def _add_record(self, number: int, params: Overrides, costs: Mapping[str, float]) -> TrialRecord:
         settings = self.space.resolve_settings(params)
@@ -191,7 +194,8 @@ class StudyRecorder:
     def state_counts(self) -> dict[str, int]:
         """How many trials are in each state."""
         states = [record.state for record in self.records.values()]
-        return {state: states.count(state) for state in (COMPLETE, PRUNED, FAILED, RUNNING)}
+        shown = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.FAILED, Outcome.RUNNING)
+        return {state: states.count(state) for state in shown}
 
     @property
     def n_trials_left(self) -> int:
@@ -211,7 +215,9 @@ class StudyRecorder:
 
     def find_pareto_front(self) -> list[TrialRecord]:
         """Return the trials within the constraints that no other beats in every objective."""
-        complete = [record for record in self.records.values() if record.state == COMPLETE and self.is_feasible(record)]
+        complete = [
+            record for record in self.records.values() if record.state == Outcome.COMPLETE and self.is_feasible(record)
+        ]
         if not complete:
             return []
         values = np.array([[record.get_metric(goal.metric) for goal in self.space.objectives] for record in complete])
@@ -227,7 +233,7 @@ class StudyRecorder:
         goal = self.space.objectives[0]
         if len(self.space.objectives) > 1:
             return sorted(self.find_pareto_front(), key=lambda record: (-record.best_dev_uar, record.n_parameters))
-        ended = [r for r in self.records.values() if r.state in (COMPLETE, PRUNED) and r.epoch_results]
+        ended = [r for r in self.records.values() if r.state in (Outcome.COMPLETE, Outcome.PRUNED) and r.epoch_results]
         feasible = [r for r in ended if self.is_feasible(r) and not math.isnan(r.get_metric(goal.metric))]
         return sorted(
             feasible, key=lambda record: (-_as_maximised(goal, record.get_metric(goal.metric)), record.n_parameters)
@@ -277,17 +283,13 @@ class StudyRecorder:
         try:
             costs = compute_costs(settings, self._n_emotions, self._judged_metrics)
         except UserError as contradiction:  # like data.min_seconds above data.max_seconds: no clip could be seen
-            trial.set_user_attr("state", f"{CONTRADICTION_PREFIX}: {contradiction}")
-            self.study.tell(trial, state=TrialState.PRUNED)
-            self.contradictions += 1
+            self._answer_untrained(trial, Outcome.CONTRADICTORY, f"contradicts itself: {contradiction}")
             return None
         excesses = self._compute_excesses(costs)
         for metric, excess in excesses.items():
             self._set_constraint(trial.number, metric, excess)
         if any(excess > 0 for excess in excesses.values()):
-            trial.set_user_attr("state", STATE_OVER_LIMIT)
-            self.study.tell(trial, state=TrialState.PRUNED)
-            self.over_limit += 1
+            self._answer_untrained(trial, Outcome.OVER_LIMIT, "over the limit")
             return None
         twin = self._numbers_by_digest.get(_digest(settings))
         if twin is not None:
@@ -297,6 +299,11 @@ class StudyRecorder:
         trial.set_user_attr("costs", costs)
         trial.set_user_attr("parameters", int(costs["parameters"]))
         return self._add_record(trial.number, params, costs)
+
+    def _answer_untrained(self, trial: optuna.Trial, outcome: Outcome, message: str) -> None:
+        write_untrained(trial, outcome, message)
+        self.study.tell(trial, state=TrialState.PRUNED)
+        self.untrained_counts[outcome] += 1
 
     def _compute_excesses(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Return by how much each constrained figure among `figures` is out of its bounds."""
@@ -313,17 +320,17 @@ class StudyRecorder:
 
     def _answer_duplicate(self, trial: optuna.Trial, twin: TrialRecord) -> None:
         """Answer a configuration seen before with what it scored then; one still running is told as failed."""
-        self.duplicates += 1
-        trial.set_user_attr("state", f"{DUPLICATE_PREFIX} {twin.number}")
+        self.untrained_counts[Outcome.DUPLICATE] += 1
+        write_untrained(trial, Outcome.DUPLICATE, f"same as {twin.number}", twin.number)
         trial_id = self._find_trial_id(trial.number)
         for metric, excess in self._compute_excesses(twin.metrics).items():
             self._set_constraint(trial.number, metric, excess)
-        for epoch, score in twin.scores_by_epoch.items() if twin.state == PRUNED else ():
+        for epoch, score in twin.scores_by_epoch.items() if twin.state == Outcome.PRUNED else ():
             self.study._storage.set_trial_intermediate_value(trial_id, epoch, score)
-        if twin.state == COMPLETE:
+        if twin.state == Outcome.COMPLETE:
             self.study.tell(trial, self._objective_values(twin))
         else:
-            self.study.tell(trial, state=TrialState.PRUNED if twin.state == PRUNED else TrialState.FAIL)
+            self.study.tell(trial, state=TrialState.PRUNED if twin.state == Outcome.PRUNED else TrialState.FAIL)
 
     def _objective_values(self, record: TrialRecord) -> list[float]:
         return [record.get_metric(goal.metric) for goal in self.space.objectives]
@@ -343,7 +350,7 @@ class StudyRecorder:
             self._rung_store.save(self._stopping_rule.rungs)
         stopped = stopped and epoch not in record.cleared_epochs
         if stopped:
-            record.state = PRUNED
+            record.state = Outcome.PRUNED
         return stopped
 
     def can_stop_at(self, number: int, epoch: int) -> bool:
@@ -366,23 +373,28 @@ class StudyRecorder:
         A trial that did not report what it is judged by has failed.
         """
         record = self.records[number]
-        if record.state == FAILED:
+        if record.state == Outcome.FAILED:
             return
-        failure = failure or ("" if record.state == PRUNED else self._explain_missing_metrics(record))
+        failure = failure or ("" if record.state == Outcome.PRUNED else self._explain_missing_metrics(record))
         if failure:
-            record.state, record.failure_reason = FAILED, failure
-        elif record.state == RUNNING:
-            record.state = COMPLETE
+            record.state, record.failure_reason = Outcome.FAILED, failure
+        elif record.state == Outcome.RUNNING:
+            record.state = Outcome.COMPLETE
         storage, trial_id = self.study._storage, self._find_trial_id(number)
         for metric, excess in self._compute_excesses(record.metrics).items():
             if TRIAL_METRICS[metric].known_at != BEFORE_TRAINING and not math.isnan(excess):
                 self._set_constraint(number, metric, excess)
-        attributes = {"state": record.state, "metrics": record.metrics, "results": _to_columns(record.epoch_results)}
+        attributes = {
+            OUTCOME_ATTRIBUTE: record.state.value,
+            MESSAGE_ATTRIBUTE: record.state.value,
+            "metrics": record.metrics,
+            "results": _to_columns(record.epoch_results),
+        }
         for name, value in (attributes | ({"reason": failure} if failure else {})).items():
             storage.set_trial_user_attr(trial_id, name, value)
-        values = self._objective_values(record) if record.state == COMPLETE else None
+        values = self._objective_values(record) if record.state == Outcome.COMPLETE else None
         storage.set_trial_state_values(trial_id, OPTUNA_STATES[record.state], values)
-        self.tracker.end_trial(number, record.state, record.metrics, failure)
+        self.tracker.end_trial(number, record.state.value, record.metrics, failure)
 
     def _explain_missing_metrics(self, record: TrialRecord) -> str:
         """Return why a trial that ran to its end cannot be judged, "" where it can."""

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 
 from ser_platform.progress import format_minutes
-from ser_platform.tuning.study.recorder import COMPLETE, FAILED, PRUNED, RUNNING, StudyRecorder
+from ser_platform.tuning.study.recorder import StudyRecorder
+from ser_platform.tuning.study.trial_outcome import Outcome
 
 MAX_FAILURES_SHOWN = 5
 
@@ -14,14 +15,14 @@ def make_status_line(recorder: StudyRecorder, began: float) -> Callable[[], str]
 
     def line() -> str:
         counts, elapsed = recorder.state_counts, time.monotonic() - began
-        done = counts[COMPLETE] + counts[PRUNED] + counts[FAILED]
+        done = counts[Outcome.COMPLETE] + counts[Outcome.PRUNED] + counts[Outcome.FAILED]
         parts = [
             f"{recorder.space.name}: {done}/{recorder.space.budget.trials} trials",
-            f"{counts[RUNNING]} running",
-            f"{counts[PRUNED]} stopped early",
+            f"{counts[Outcome.RUNNING]} running",
+            f"{counts[Outcome.PRUNED]} stopped early",
         ]
-        if counts[FAILED]:
-            parts.append(f"{counts[FAILED]} failed")
+        if counts[Outcome.FAILED]:
+            parts.append(f"{counts[Outcome.FAILED]} failed")
         best = recorder.best_record
         if best is not None:
             parts.append(f"best dev UAR {best.best_dev_uar:.3f} ({best.settings.model.name}, trial {best.number})")
@@ -38,7 +39,7 @@ def make_status_line(recorder: StudyRecorder, began: float) -> Callable[[], str]
 
 def format_failures(recorder: StudyRecorder) -> list[str]:
     """Return a line for each trial that failed, and why; of many, for the first and their number."""
-    failed = [record for record in recorder.records.values() if record.state == FAILED]
+    failed = [record for record in recorder.records.values() if record.state == Outcome.FAILED]
     lines = [f"trial {record.number} failed: {record.failure_reason}" for record in failed[:MAX_FAILURES_SHOWN]]
     more = len(failed) - MAX_FAILURES_SHOWN
     return lines if more <= 0 else [*lines, f"{more} more trials failed; their runs hold the tag reason"]

@@ -14,6 +14,7 @@ from ser_platform.errors import UnknownChoice, WorkFailed
 from ser_platform.files import read_json, write_json
 from ser_platform.settings import runs_folder
 from ser_platform.tuning.study.storage import JOURNAL_FILE, find_database, open_storage, open_storage_to_read
+from ser_platform.tuning.study.trial_outcome import read_outcome
 
 Direction = Literal["maximize", "minimize"]
 STUDY_RUNNING, STUDY_FINISHED, STUDY_INTERRUPTED, STUDY_FAILED = "running", "finished", "interrupted", "failed"
@@ -135,7 +136,7 @@ def describe_trials(trials: Iterable[FrozenTrial], run_ids: dict[str, str]) -> l
     return [
         {
             "number": trial.number,
-            "state": trial.user_attrs.get("state", trial.state.name.lower()),
+            "state": read_outcome(trial).value,
             "params": trial.user_attrs.get("params", trial.params),
             "metrics": trial.user_attrs.get("metrics", {}),
             "run_id": run_ids.get(str(trial.number)),

@@ -25,6 +25,7 @@ from ser_platform.tuning.execution.distributed_fit import (
 from ser_platform.tuning.execution.fit_pool import require_team_slots
 from ser_platform.tuning.search_space.yaml_file import read_space
 from ser_platform.workflows import tune
+from ser_platform.workflows.tune_request import PlannedStudy
 
 SMALL = resolve({})
 TUNED = resolve({"model.name": "pretrained", "model.tuning": "full"})
@@ -149,7 +150,7 @@ def test_trials_of_a_study_are_trained_by_two_workers_and_stopped_early(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "teams.yaml").write_text(SPACE)
-    plan = tune.TuneRequest([str(tmp_path / "teams.yaml")], DataRequest(CorpusRequest(str(tone_corpus))))
+    plan = tune.TuneRequest([PlannedStudy(str(tmp_path / "teams.yaml"))], DataRequest(CorpusRequest(str(tone_corpus))))
     said = io.StringIO()
     (outcome,) = tune.tune(plan, Display(Console(file=said, width=200))).study_results
     assert outcome.state_counts["failed"] == 0

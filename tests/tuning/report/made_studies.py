@@ -2,16 +2,8 @@
 
 import numpy as np
 
-from ser_platform.tuning.report.trial_table import (
-    CATEGORICAL,
-    COMPLETE,
-    NUMERIC,
-    PRUNED,
-    SUBSET,
-    SearchedAxis,
-    Trial,
-    TrialTable,
-)
+from ser_platform.tuning.report.trial_table import CATEGORICAL, NUMERIC, SUBSET, SearchedAxis, Trial, TrialTable
+from ser_platform.tuning.study.trial_outcome import Outcome
 
 AXES = (
     SearchedAxis("data.max_seconds", NUMERIC, (1.0, 5.0)),
@@ -48,7 +40,7 @@ def made_study(n_trials: int, seed: int, pruned: float = 0.0) -> TrialTable:
         is_pruned = rng.random() < pruned
         curve = {epoch: score - 0.1 * (10 - epoch) / 9 for epoch in range(1, 4 if is_pruned else 11)}
         size = params["model.hidden_size"] * 500.0
-        state = PRUNED if is_pruned else COMPLETE
+        state = Outcome.PRUNED if is_pruned else Outcome.COMPLETE
         metrics = {"parameters": size, "train_seconds": 2.0 * len(curve), "epochs": len(curve)}
         trials.append(Trial(number, state, params, max(curve.values()), curve, metrics))
     return TrialTable(AXES, tuple(trials))

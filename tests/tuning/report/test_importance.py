@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from ser_platform.tuning.report.importance import MIN_TRIALS, estimate_importance
-from ser_platform.tuning.report.trial_table import COMPLETE, PRUNED, Trial, TrialTable
+from ser_platform.tuning.report.trial_table import Trial, TrialTable
+from ser_platform.tuning.study.trial_outcome import Outcome
 from tests.tuning.report.made_studies import CHILD, NULLS, STRONG, WEAK, made_study, share_of_strong
 
 SEEDS = range(20)
@@ -49,9 +50,9 @@ def test_with_too_few_trials_it_says_so_in_place_of_numbers():
 
 def test_a_pruned_trial_counts_with_the_gain_that_complete_ones_made_from_its_epoch():
     trials = (
-        Trial(0, COMPLETE, {}, 0.7, {1: 0.5, 2: 0.7}),
-        Trial(1, COMPLETE, {}, 0.6, {1: 0.4, 2: 0.6}),
-        Trial(2, PRUNED, {}, 0.3, {1: 0.3}),
+        Trial(0, Outcome.COMPLETE, {}, 0.7, {1: 0.5, 2: 0.7}),
+        Trial(1, Outcome.COMPLETE, {}, 0.6, {1: 0.4, 2: 0.6}),
+        Trial(2, Outcome.PRUNED, {}, 0.3, {1: 0.3}),
     )
     np.testing.assert_allclose(TrialTable((), trials).final_scores, [0.7, 0.6, 0.5])
 

@@ -12,6 +12,7 @@ from ser_platform.features.dataset import DataRequest
 from ser_platform.progress import Display
 from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.workflows import tune
+from ser_platform.workflows.tune_request import PlannedStudy
 
 SPACE = """
 role: teacher
@@ -46,7 +47,7 @@ def test_features_durations_and_normalisation_are_tried_without_the_audio(
 
     monkeypatch.setattr(tune, "prepare_dataset", prepare_then_lose_the_audio)
     (tmp_path / "features.yaml").write_text(SPACE)
-    plan = tune.TuneRequest([str(tmp_path / "features.yaml")], DataRequest(CorpusRequest(str(corpus))))
+    plan = tune.TuneRequest([PlannedStudy(str(tmp_path / "features.yaml"))], DataRequest(CorpusRequest(str(corpus))))
     said = io.StringIO()
     (outcome,) = tune.tune(plan, Display(Console(file=said, width=200))).study_results
     assert not corpus.exists()

@@ -16,6 +16,7 @@ from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import read_space
 from ser_platform.tuning.study.recorder import StudyRecorder, collect_score_histories
 from ser_platform.tuning.study.study_folder import StudyFolder
+from ser_platform.tuning.study.trial_outcome import Outcome
 from tests.tuning.rungs import find_disagreements
 from tests.tuning.study_folders import create_study_folder
 
@@ -113,7 +114,8 @@ def test_a_configuration_over_the_limit_costs_no_trial(space: Space, folder: Stu
     records = [book.ask() for _ in range(6)]
     assert book.ask() is None, "the budget is 6 trained trials"
     assert all(record is not None and record.n_parameters <= 100_000 for record in records)
-    assert book.over_limit > 0
+    stored = [trial.user_attrs.get("outcome") for trial in folder.read_trials()]
+    assert book.untrained_counts[Outcome.OVER_LIMIT] == stored.count("over_limit") > 0
 
 
 def test_a_configuration_seen_before_is_not_trained_again(space: Space, folder: StudyFolder) -> None:
@@ -127,7 +129,10 @@ def test_a_configuration_seen_before_is_not_trained_again(space: Space, folder: 
     assert book.ask() is None  # three widths, all tried
     assert book.is_exhausted
     assert len(book.records) == 3
-    assert book.duplicates == len(folder.read_trials()) - 3
+    assert book.untrained_counts[Outcome.DUPLICATE] == len(folder.read_trials()) - 3
+    stored = [trial.user_attrs for trial in folder.read_trials()]
+    twins = [attributes["twin"] for attributes in stored if attributes["outcome"] == "duplicate"]
+    assert twins and set(twins) <= book.records.keys()
 
 
 def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, folder: StudyFolder) -> None:

@@ -1,0 +1,205 @@
+"""What `ser tune` was asked for, kept in `runs/tune.json`: a tuning that was cut off goes on from it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ser_platform.errors import UserError
+from ser_platform.features.dataset import DataRequest
+from ser_platform.files import read_json, write_json
+from ser_platform.settings import Overrides, as_json, check_overrides, runs_folder
+from ser_platform.tracking.mlflow_store import Client
+from ser_platform.tracking.registry import RegisteredVersion, find_version
+from ser_platform.tuning.search_space.space import Space
+from ser_platform.tuning.search_space.yaml_file import read_space_text
+from ser_platform.tuning.study.request import StudyRequest, read_request
+from ser_platform.tuning.study.study_folder import STUDY_FINISHED, StudyFolder
+
+KEYS_OF_0_1 = ("spaces", "studies")  # of `runs/tune.json`, in place of "planned" and "study_names"
+
+
+@dataclass(frozen=True)
+class PlannedStudy:
+    """One study of a plan: the file of its search space, and whether its students learn without a teacher."""
+
+    path: str
+    is_control: bool = False
+
+    @property
+    def control(self) -> "PlannedStudy":
+        """The same search without a teacher."""
+        return replace(self, is_control=True)
+
+
+@dataclass
+class TuneRequest:
+    """What `ser tune` was asked for, and the study that each entry of the plan has become."""
+
+    planned: list[PlannedStudy]
+    data: DataRequest
+    trials: int | None = None
+    minutes: float | None = None
+    confirm: tuple[int, int] | None = None
+    overrides: Overrides = field(default_factory=dict)
+    study_names: dict[PlannedStudy, str] = field(default_factory=dict)
+    warm_start: list[str] = field(default_factory=list)  # earlier studies
+    allow_leak: bool = False
+    teacher: str = ""  # a registered model, in place of the candidate or champion
+    needs_control: bool = True  # else it is left out where the corpus is too small for it
+    texts: dict[str, str] = field(default_factory=dict)  # of the spaces, as they were when the plan began
+
+    @staticmethod
+    def path() -> Path:
+        return runs_folder() / "tune.json"
+
+    def save(self) -> None:
+        content = self.__dict__ | {"data": self.data.as_json(), "overrides": as_json(self.overrides)}
+        content["planned"] = [asdict(study) for study in self.planned]
+        content["study_names"] = [asdict(study) | {"name": name} for study, name in self.study_names.items()]
+        write_json(self.path(), content)
+
+    @classmethod
+    def load_last(cls) -> "TuneRequest":
+        """Return the last plan of the working directory.
+
+        Raises:
+            UserError: there is none, or it is finished.
+        """
+        plan = cls.load_unfinished()
+        if plan is not None:
+            return plan
+        if not cls.path().exists():
+            raise UserError("nothing to resume here; start with: ser tune")
+        raise UserError("the last tuning is finished: nothing to resume; start another with: ser tune")
+
+    @classmethod
+    def load_unfinished(cls) -> "TuneRequest | None":
+        """Return the last plan of the working directory unless there is none or it is finished.
+
+        Raises:
+            UserError: a version that is not known wrote it.
+        """
+        if not cls.path().exists():
+            return None
+        content: dict[str, Any] = read_json(cls.path())
+        try:
+            content |= _read_studies_of_0_1(content) if "spaces" in content else _read_studies(content)
+            content["data"] = DataRequest.from_json(content["data"])
+            content["overrides"] = check_overrides(content["overrides"])
+            content["confirm"] = None if content["confirm"] is None else tuple(content["confirm"])
+            plan = cls(**{name: value for name, value in content.items() if name not in KEYS_OF_0_1})
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{cls.path()} is of another version; start another tuning with: ser tune") from error
+        return None if all(map(plan.is_finished, plan.planned)) and not plan.uncompared_studies else plan
+
+    @property
+    def uncompared_studies(self) -> list[PlannedStudy]:
+        """The studies of students that are still to be compared with their control."""
+        students = [study for study in self.planned if not study.is_control and study.control in self.planned]
+        folders = {study: self.find_folder(study) for study in students}
+        return [study for study, folder in folders.items() if folder is None or not folder.summary.get("control")]
+
+    def find_folder(self, study: PlannedStudy) -> StudyFolder | None:
+        """Return the folder of a planned study, None before it has begun."""
+        folder = StudyFolder(runs_folder() / self.study_names[study]) if study in self.study_names else None
+        return folder if folder is not None and folder.has_begun else None
+
+    def find_registered(self, client: Client, study: PlannedStudy) -> RegisteredVersion:
+        """Return the model that a finished study has registered."""
+        folder = self.find_folder(study)
+        assert folder is not None
+        return find_version(client, *read_registered_model(folder.summary))
+
+    def is_finished(self, study: PlannedStudy) -> bool:
+        """Tell whether a planned study is finished."""
+        folder = self.find_folder(study)
+        return folder is not None and folder.summary["state"] == STUDY_FINISHED
+
+    def make_study_request(self, study: PlannedStudy) -> StudyRequest:
+        """Return what a study is asked for: as it was when it began, else as it is now."""
+        folder = self.find_folder(study)
+        if folder is not None:
+            return read_request(folder)
+        return StudyRequest(
+            study.path,
+            self.texts[study.path],
+            self.data,
+            self.overrides,
+            self.trials,
+            self.minutes,
+            confirm=self.confirm,
+            is_control=study.is_control,
+            teacher=self.teacher,
+        )
+
+    def read_spaces(self) -> list[Space]:
+        """Read and check all search spaces, with the user's overrides.
+
+        Raises:
+            SpaceError: one of them cannot be searched.
+        """
+        for study in self.planned:
+            if study.path not in self.texts and self.find_folder(study) is None:
+                self.texts[study.path] = read_space_text(Path(study.path))
+        return [self.make_study_request(study).read_space() for study in self.planned]
+
+    def with_control(self, *, is_required: bool) -> "TuneRequest":
+        """Return the plan with a control behind each study whose students learn from a teacher.
+
+        Args:
+            is_required: refuse a corpus that is too small for it.
+
+        Raises:
+            UserError: no study has such students.
+        """
+        spaces = self.read_spaces()
+        students = [study for study, space in zip(self.planned, spaces, strict=True) if is_distilled(space)]
+        if not students:
+            raise UserError("--control is of a space whose students learn from a teacher; none of these does")
+        both = [each for study in self.planned for each in ((study, study.control) if study in students else (study,))]
+        return replace(self, planned=both, needs_control=is_required)
+
+    def drop_controls(self) -> list[Space]:
+        """Leave out every control; return the spaces that are left."""
+        self.planned = [study for study in self.planned if not study.is_control]
+        self.save()
+        return self.read_spaces()
+
+
+def read_registered_model(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """Return name and version of the model that a study has registered; version 0.1 wrote their title alone."""
+    if "registered_model" in summary:
+        return summary["registered_model"]["name"], summary["registered_model"]["version"]
+    name, _, version = summary["registered"].rpartition(" v")
+    return name, version
+
+
+def is_distilled(space: Space) -> bool:
+    """Tell whether any configuration of a space is a student that learns from a teacher."""
+    if space.role != "student":
+        return False
+    axis = next((axis for axis in space.axes if axis.name == "distill.alpha"), None)
+    return bool(space.fixed_settings.distill.alpha > 0 if axis is None else max(axis.values) > 0)
+
+
+def _read_studies(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "planned": [PlannedStudy(**entry) for entry in content["planned"]],
+        "study_names": {
+            PlannedStudy(entry["path"], entry["is_control"]): entry["name"] for entry in content["study_names"]
+        },
+    }
+
+
+def _read_studies_of_0_1(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the studies of a plan of version 0.1, where a control had "+control" behind its path."""
+
+    def read(key: str) -> PlannedStudy:
+        path = key.removesuffix("+control")
+        return PlannedStudy(path, is_control=path != key)
+
+    return {
+        "planned": [read(key) for key in content["spaces"]],
+        "study_names": {read(key): name for key, name in content["studies"].items()},
+    }
