@@ -29,9 +29,9 @@ class TeacherOutputs:
     """Calibrated logits of a teacher: its softmax is as sure as it is right on clips that it has not heard.
 
     Attributes:
-        clips: of the clips of a manifest, `(n_clips, n_emotions)`, NaN where no teacher was asked.
-        copies: of their copies, `(n_copies, n_emotions)`, NaN where no teacher was asked.
-        unlabelled: of clips without a label, `(n_unlabelled, n_emotions)`.
+        clip_logits: of the clips of a manifest, `(n_clips, n_emotions)`, NaN where no teacher was asked.
+        copy_logits: of their copies, `(n_copies, n_emotions)`, NaN where no teacher was asked.
+        unlabelled_logits: of clips without a label, `(n_unlabelled, n_emotions)`.
         temperature: by which the logits were divided.
     """
 

@@ -58,7 +58,7 @@ def test_no_fold_teacher_has_heard_whom_it_labels_nor_dev_nor_test(split: Split,
 
 
 def test_every_training_clip_is_labelled_once_and_by_its_own_row(split: Split, jobs: list[FitJob]) -> None:
-    logits = make_fold_teachers(split).label_split(split, OUT_OF_FOLD).clips
+    logits = make_fold_teachers(split).label_split(split, OUT_OF_FOLD).clip_logits
     np.testing.assert_array_equal(logits[split.train, 0], split.train)
     assert np.isnan(logits[split.dev]).all()
     assert np.isnan(logits[split.test]).all()
@@ -83,7 +83,7 @@ def test_rotated_dev_speakers_are_unheard_too_and_share_teachers(split: Split, j
     teachers.label_split(split, OUT_OF_FOLD)
     first = len(jobs)
     rotated = confirmation.rotate_dev(split)[0]
-    logits = teachers.label_split(rotated, OUT_OF_FOLD).clips
+    logits = teachers.label_split(rotated, OUT_OF_FOLD).clip_logits
     speaker = split.manifest.column("speaker")
     np.testing.assert_array_equal(logits[rotated.train, 0], rotated.train)
     for job in jobs[first:]:
@@ -119,8 +119,8 @@ def two_copies_each(split: Split) -> AugmentedClips:
 def test_a_copy_is_labelled_by_a_teacher_that_has_not_heard_its_speaker(split: Split, jobs: list[FitJob]) -> None:
     copies = two_copies_each(split)
     said = make_fold_teachers(split).label_split(split, OUT_OF_FOLD, copies)
-    np.testing.assert_array_equal(said.copies[:, 0], len(split.manifest) + np.arange(len(copies.hashes)))
-    np.testing.assert_array_equal(said.select(np.array([3]))[-1], said.copies[3])
+    np.testing.assert_array_equal(said.copy_logits[:, 0], len(split.manifest) + np.arange(len(copies.hashes)))
+    np.testing.assert_array_equal(said.select(np.array([3]))[-1], said.copy_logits[3])
     for job in jobs:
         speaker = np.array(job.data.speakers)
         assert set(speaker[job.data.train]).isdisjoint(speaker[job.label_rows])
@@ -138,9 +138,9 @@ def test_an_ensemble_is_the_mean_of_all_fold_teachers(split: Split, jobs: list[F
     monkeypatch.setattr(fold_teachers, "fit_all", answer)
     said = make_fold_teachers(split).label_split(split, ENSEMBLE, two_copies_each(split))
     n_folds = len(group_training_speakers(split))
-    np.testing.assert_allclose(said.clips[split.train], (n_folds - 1) / 2)
-    np.testing.assert_allclose(said.copies, (n_folds - 1) / 2)
-    assert np.isnan(said.clips[split.dev]).all()
+    np.testing.assert_allclose(said.clip_logits[split.train], (n_folds - 1) / 2)
+    np.testing.assert_allclose(said.copy_logits, (n_folds - 1) / 2)
+    assert np.isnan(said.clip_logits[split.dev]).all()
 
 
 def test_logits_are_calibrated_by_clips_that_the_teacher_has_not_heard(
@@ -162,7 +162,7 @@ def test_logits_are_calibrated_by_clips_that_the_teacher_has_not_heard(
     monkeypatch.setattr(fold_teachers, "fit_all", timid)
     said = make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
     right = np.mean(split.train % 4 != 0)
-    sure = softmax(said.clips[split.train], axis=1).max(axis=1)
+    sure = softmax(said.clip_logits[split.train], axis=1).max(axis=1)
     assert said.temperature < 0.1
     np.testing.assert_allclose(sure, right, atol=0.02)
 
@@ -231,7 +231,7 @@ def test_what_no_teacher_has_heard_all_label_together(
     strangers = ("ab" * 32, "cd" * 32)
     said = make_fold_teachers(split).label_split(split, OUT_OF_FOLD, unlabelled=strangers)
     n_clips = len(split.manifest)
-    np.testing.assert_allclose(said.unlabelled, np.full((2, 3), (len(jobs) - 1) / 2))
+    np.testing.assert_allclose(said.unlabelled_logits, np.full((2, 3), (len(jobs) - 1) / 2))
     for job in jobs:
         assert not set(job.data.train) & {n_clips, n_clips + 1}, "nobody is trained on them"
         assert {n_clips, n_clips + 1} <= set(job.label_rows)
