@@ -4,6 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.features.views.chunks import Chunks, average_logits
+from ser_platform.features.views.chunks import Chunks, average_logits, mean_by_clip
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, uar_from_confusion, war
 from ser_platform.models import build_model
+from ser_platform.models.model_output import ModelOutput, NeuralModel
 from ser_platform.models.parameter_groups import parameter_groups
 from ser_platform.settings import Settings
 from ser_platform.training.adversary_loss import language_loss
@@ -116,7 +118,9 @@ class Trainer:
         self.precision = make_precision(settings, self.device)
         self.accumulate: int = settings.train.accumulate
         self.normaliser: Normaliser = data.features.fit_normaliser(data.labelled)
-        self.model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
+        model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
+        assert isinstance(model, NeuralModel), "models that are fitted at once have trainers of their own"
+        self.model: NeuralModel = model
         fit_scale(self.model, data, self.normaliser, self.device)
         hint = make_hint(self.model, settings, data)
         self.hint = None if hint is None else hint.to(self.device)
@@ -366,7 +370,7 @@ class Trainer:
 
 
 def train_step(
-    model: nn.Module,
+    model: NeuralModel,
     parts: Iterable[Batch],
     loss_fn: Loss,
     optimizer: torch.optim.Optimizer,
@@ -384,14 +388,23 @@ def train_step(
     total = torch.zeros((), device=next(model.parameters()).device)
     for part in parts:
         with precision.autocast():
-            logits = average_logits(model, part.features, part.lengths, chunks)
-        loss = loss_fn(logits.float(), part) + language_loss(model, part) + hint_loss(hint, part)
+            output = _compute_output(model, part, chunks)
+        loss = loss_fn(output.logits.float(), part) + language_loss(output, part) + hint_loss(hint, output, part)
         precision.backward(loss)
         total += loss.detach()  # .item() here would wait for the GPU at every step
     trained = [*model.parameters(), *(hint.parameters() if hint is not None else ())]
     sum_gradients(trained, group)
     precision.step(optimizer, trained, max_norm)
     return total
+
+
+def _compute_output(model: NeuralModel, batch: Batch, chunks: Chunks | None) -> ModelOutput:
+    """Return what `model` computes of a batch; with `chunks`, logits are means of a clip, embeddings of each chunk."""
+    if chunks is None:
+        return model.compute_output(batch.features, batch.lengths)
+    windows, lengths, clip_of = chunks.cut(batch.features, batch.lengths)
+    output = model.compute_output(windows, lengths)
+    return replace(output, logits=mean_by_clip(output.logits, clip_of, len(batch.features)))
 
 
 def _own_state(module: nn.Module | None) -> dict[str, Tensor]:

@@ -20,10 +20,12 @@ from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
 class TrainerProtocol(Protocol):
     """One configuration on one set of clips, trained by iterating over `epochs()`; see `Trainer`."""
 
-    model: nn.Module
     normaliser: Normaliser
     best_state: dict[str, Tensor]
     best_dev_logits: NDArray[np.float32] | None
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def epochs(self, stop_after: int | None = None) -> Iterator[EpochResult]: ...
 

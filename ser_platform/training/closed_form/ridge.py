@@ -50,7 +50,7 @@ class EncoderRidgeTrainer(ClassicalTrainer):
         model = cast(Pretrained, self.model)
         with torch.inference_mode():
             rows = torch.from_numpy(self._rows(clips))[:, None]
-            return model.embeddings(rows, torch.ones(len(clips), dtype=torch.int64)).numpy()
+            return model.pool(rows, torch.ones(len(clips), dtype=torch.int64)).numpy()
 
     def _solve(self, rows: Rows, targets: Classes) -> Weights:
         """Return the weights `(n_emotions, n_columns)`.
