@@ -197,10 +197,17 @@ class Trainer:
         """Put the best epoch's weights into the model."""
         self.model.load_state_dict(self.best_state)
 
-    def load_initial_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Begin with these weights, of every parameter and buffer, in place of random ones."""
-        self.model.load_state_dict(state)
-        self.best_state = self._state()
+    def begin(self, checkpoint: Checkpoint | None, initial_state: Mapping[str, Tensor] | None) -> list[EpochResult]:
+        """Go on from a checkpoint or, without one, begin with initial weights; return the epochs so far.
+
+        Initial weights are of every parameter and buffer; None keeps the random ones.
+        """
+        if checkpoint is not None:
+            self.resume(checkpoint)
+        elif initial_state is not None:
+            self.model.load_state_dict(initial_state)
+            self.best_state = self._state()
+        return list(self.results)
 
     def make_checkpoint(self) -> Checkpoint:
         """Return how the training stands after the last epoch; worker 0's is enough to resume all."""

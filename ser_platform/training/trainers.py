@@ -1,6 +1,6 @@
 """Which trainer a configuration takes: the one place that tells models trained by gradients from those that are not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.models import CLASSICAL, CLOSED_FORM
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import TrainingData
+from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.closed_form.closed_form_settings import has_encoder_ridge
 from ser_platform.training.loop import EpochResult, Loss, Trainer, make_hard_label_loss
 from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
@@ -32,6 +33,12 @@ class TrainerProtocol(Protocol):
     def logits(self, clips: NDArray[np.int64]) -> NDArray[np.float32]: ...
 
     def restore_best(self) -> None: ...
+
+    def make_checkpoint(self) -> Checkpoint | None:
+        """Return how the training stands; None where there is nothing between its beginning and its end."""
+
+    def begin(self, checkpoint: Checkpoint | None, initial_state: Mapping[str, Tensor] | None) -> list[EpochResult]:
+        """Go on from a checkpoint or, without one, begin with initial weights; return the epochs so far."""
 
 
 def make_trainer(

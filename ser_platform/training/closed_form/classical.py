@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from ser_platform.models import build_model
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.batches.sampling import sample_clips
+from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.closed_form.closed_form_settings import refuse_unsupported_settings
 from ser_platform.training.closed_form.estimators import Classes, Rows, fit_estimator, fit_state
 from ser_platform.training.epoch_result import EpochResult
@@ -86,6 +87,15 @@ class ClassicalTrainer:
 
     def restore_best(self) -> None:
         """Do nothing: there was one epoch."""
+
+    def make_checkpoint(self) -> None:
+        """Return None: a fit at once has no middle to go on from."""
+
+    def begin(self, checkpoint: Checkpoint | None, initial_state: Mapping[str, Tensor] | None) -> list[EpochResult]:
+        """Return no epochs: a fit begins from nothing."""
+        assert checkpoint is None, "a fit at once leaves no checkpoint"
+        assert initial_state is None, "initial weights are refused for a fit at once"
+        return []
 
     def _fit(self) -> dict[str, Tensor]:
         settings, targets = self.settings, self.data.targets
