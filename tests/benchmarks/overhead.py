@@ -30,8 +30,8 @@ from ser_platform.tuning.execution.cluster import connect_cluster
 from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.search_space.space import Axis, Budget, SamplerPlan, SchedulerPlan, Space
 from ser_platform.tuning.study.recorder import StudyRecorder
-from ser_platform.tuning.study.study_folder import create_study_folder
 from ser_platform.workflows.run_study import make_trial_tags
+from tests.tuning.study_folders import create_study_folder
 
 TRIALS, SLOTS, THOUSAND = 10_000, 2, 1000
 AXES = (

@@ -151,8 +151,8 @@ def platform_way(folder: Path) -> dict[str, Any]:
         search,  # which imports torch, Ray and Optuna, as ser tune has before
     )
     from ser_platform.tuning.search_space.space import Axis, Budget, SchedulerPlan, Space
-    from ser_platform.tuning.study.study_folder import create_study_folder
     from ser_platform.workflows.run_study import StudyRecorder, StudyRuns, make_sampler, make_trial_tags
+    from tests.tuning.study_folders import create_study_folder
 
     client = open_client()  # before the cluster's start, as ser tune does
     experiment, imported = find_or_create_experiment(client, "throughput"), time.time()

@@ -24,9 +24,9 @@ from ser_platform.tracking.registry import download_bundle, find_version
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_job import FitJob, FitResult
 from ser_platform.tuning.search_space.yaml_file import parse_space
-from ser_platform.tuning.study.study_folder import create_study_folder
 from ser_platform.workflows import distillation_control, tune
 from ser_platform.workflows.distillation_control import ROW_NAMES, Arm, Comparison, make_assessment_folds
+from tests.tuning.study_folders import create_study_folder
 
 TEACHER = """
 role: teacher

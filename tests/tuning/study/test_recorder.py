@@ -11,11 +11,13 @@ from optuna.trial import TrialState
 from ser_platform.settings import Settings
 from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.schedulers.rules import make_stopping_rule
-from ser_platform.tuning.schedulers.rung_store import RungStore, find_disagreements
+from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import read_space
 from ser_platform.tuning.study.recorder import StudyRecorder, collect_score_histories
-from ser_platform.tuning.study.study_folder import StudyFolder, create_study_folder
+from ser_platform.tuning.study.study_folder import StudyFolder
+from tests.tuning.rungs import find_disagreements
+from tests.tuning.study_folders import create_study_folder
 
 SPACE = """
 role: student
