@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.features.views.chunks import Chunks, average_logits, mean_by_clip
 from ser_platform.features.views.normaliser import Normaliser
-from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, uar_from_confusion, war
 from ser_platform.models import build_model
 from ser_platform.models.model_output import ModelOutput, NeuralModel
 from ser_platform.models.parameter_groups import parameter_groups
@@ -35,6 +33,7 @@ from ser_platform.training.batches.input_scaling import fit_scale
 from ser_platform.training.batches.sampling import add_unlabelled, sample_clips
 from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.cross_entropy import cross_entropy
+from ser_platform.training.dev_metrics import NO_DEV_METRICS, compute_dev_metrics
 from ser_platform.training.epoch_result import EpochResult as EpochResult
 from ser_platform.training.hint_loss import Hint, hint_loss, make_hint
 from ser_platform.training.learning_rate import make_schedule
@@ -284,15 +283,21 @@ class Trainer:
         began = time.perf_counter()
         train_loss = self._train_epoch(epoch)
         broadcast_first_worker(self.model.buffers(), self.group)
-        dev_loss, dev_uar, dev_war, dev_f1, logits = self._evaluate()
+        scores, logits = self._evaluate()
         best = self.results[self.results[-1].best_epoch - 1] if self.results else None
-        if best is None or logits is None or (dev_uar, -dev_loss) > (best.dev_uar, -best.dev_loss):
-            best_uar, best_epoch = dev_uar, epoch
+        if best is None or logits is None or (scores["dev_uar"], -scores["dev_loss"]) > (best.dev_uar, -best.dev_loss):
+            best_uar, best_epoch = scores["dev_uar"], epoch
             self.best_state, self.best_dev_logits = self._state(), logits
         else:
             best_uar, best_epoch = best.dev_uar, best.epoch
-        seconds = time.perf_counter() - began
-        return EpochResult(epoch, train_loss, dev_loss, dev_uar, dev_war, dev_f1, best_uar, best_epoch, seconds)
+        return EpochResult(
+            epoch=epoch,
+            train_loss=train_loss,
+            **scores,
+            best_dev_uar=best_uar,
+            best_epoch=best_epoch,
+            seconds=time.perf_counter() - began,
+        )
 
     def _train_epoch(self, epoch: int) -> float:
         if self.group.rank > 0:  # dropout: not worker 0's, and nothing that a checkpoint would have to keep
@@ -361,15 +366,13 @@ class Trainer:
         seconds = None if features.view.is_pooled else float(features.lengths[clips].max() * features.view.frame_s)
         return out_of_memory_error(self.settings, self.device, len(clips), seconds, n_parts)
 
-    def _evaluate(self) -> tuple[float, float, float, float, NDArray[np.float32] | None]:
+    def _evaluate(self) -> tuple[dict[str, float], NDArray[np.float32] | None]:
+        """Return the figures of the dev clips, and their logits."""
         dev = self.data.dev
         if dev is None:
-            return math.nan, math.nan, math.nan, math.nan, None
-        logits, targets = self.logits(dev), self.data.targets[dev]
-        loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets)).item()
-        predictions = logits.argmax(axis=1)
-        matrix = confusion_matrix(targets, predictions, len(self.data.labels))
-        return loss, uar_from_confusion(matrix), war(targets, predictions), macro_f1_from_confusion(matrix), logits
+            return NO_DEV_METRICS, None
+        logits = self.logits(dev)
+        return compute_dev_metrics(logits, self.data.targets[dev]), logits
 
     def _state(self) -> dict[str, Tensor]:
         """Return a copy of the weights: `state_dict` alone would go on changing."""

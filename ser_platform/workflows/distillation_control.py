@@ -6,7 +6,7 @@ the studies' split: both arms alike.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -242,19 +242,9 @@ class Comparison:
 
     def _make_teacher_job(self, fold: Split) -> FitJob:
         """The teacher's recipe as fold teachers follow it: on the clips alone, for a fixed number of epochs."""
-        manifest = fold.manifest
         settings = self._teacher.description.settings.with_overrides(PLAIN_OVERRIDES)
-        task = TrialData(
-            tuple(manifest.column("audio_sha256")),
-            manifest.encode_targets(self._corpus.labels),
-            self._corpus.labels,
-            fold.train,
-            None,
-            tuple(manifest.column("speaker")),
-            self._label_for_teacher(fold),
-            languages=tuple(manifest.column("language")),
-        )
-        return FitJob(settings, task, label_rows=fold.test, stop_after=self._teacher.n_epochs)
+        data = TrialData.from_split(fold, self._corpus.labels, self._label_for_teacher(fold))
+        return FitJob(settings, replace(data, dev=None), label_rows=fold.test, stop_after=self._teacher.n_epochs)
 
     def _label_for_teacher(self, fold: Split) -> dict[str, TeacherOutputs]:
         """Return what an assistant learns from its own teacher."""

@@ -167,18 +167,18 @@ class StudyRunner:
         finalists.remove_folder()
         self._write_report()
         return StudyResult(
-            self.folder.name,
-            self.space.role,
-            winner,
-            parameters,
-            score,
-            n_test_evaluations,
-            model,
-            model.title != known,
-            recorder.state_counts,
-            wall,
-            efficiency,
-            records,
+            study_name=self.folder.name,
+            role=self.space.role,
+            winner=winner,
+            n_parameters=parameters,
+            test_score=score,
+            n_test_evaluations=n_test_evaluations,
+            model=model,
+            is_new_version=model.title != known,
+            state_counts=recorder.state_counts,
+            wall_seconds=wall,
+            efficiency=efficiency,
+            ranked_trials=records,
         )
 
     def _format_note(self, winner: ConfirmedTrial, score: TestScore, model: RegisteredVersion) -> str:

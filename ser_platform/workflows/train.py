@@ -340,17 +340,17 @@ class _TrainingRun:
         self.plan.remove_folder()  # the weights are in the registry, the epochs in the store
         seconds = time.monotonic() - began
         return TrainResult(
-            self.name,
-            self.role,
-            self.dataset,
-            self.settings,
-            parameters,
-            dev_uar,
-            score,
-            n_test_evaluations,
-            model,
-            seconds,
-            self.protocol,
+            name=self.name,
+            role=self.role,
+            dataset=self.dataset,
+            settings=self.settings,
+            n_parameters=parameters,
+            dev_uar=dev_uar,
+            test_score=score,
+            n_test_evaluations=n_test_evaluations,
+            model=model,
+            seconds=seconds,
+            protocol=self.protocol,
         )
 
     def _fit_fold(self, number: int, split: Split) -> FitResult:
@@ -402,7 +402,6 @@ class _TrainingRun:
                 self.runs.log_epoch(number, asdict(result))
 
     def _make_trial_data(self, number: int, split: Split) -> TrialData:
-        manifest, labels = split.manifest, self.dataset.labels
         copies = NO_AUGMENTED_CLIPS
         if self.settings.augment.copies:
             wanted = [(self.settings.augment.recipe, self.settings.augment.copies)]
@@ -425,22 +424,7 @@ class _TrainingRun:
                 hints = (
                     labeller.compute_hints(split, copies, digests) if self.settings.distill.hint != NO_HINT else None
                 )
-        hashes = tuple(manifest.column("audio_sha256"))
-        speakers = tuple(manifest.column("speaker"))
-        targets, languages = manifest.encode_targets(labels), tuple(manifest.column("language"))
-        return TrialData(
-            hashes,
-            targets,
-            labels,
-            split.train,
-            split.dev,
-            speakers,
-            outputs,
-            copies,
-            languages,
-            hints=hints,
-            unlabelled_hashes=digests,
-        )
+        return TrialData.from_split(split, self.dataset.labels, outputs, copies, hints=hints, unlabelled_hashes=digests)
 
     def _make_copies(
         self, split: Split, wanted: list[tuple[str, int]], names: tuple[str, ...], dtype: str

@@ -53,12 +53,7 @@ class TrialDataBuilder:
         `labeller` is of the split, or of what it is a rotation of; None is that of the corpus' own split. `modes` are
         the teacher outputs that the task is to hold; without, all that a trial can ask for.
         """
-        manifest, labels, copies, pool = (
-            split.manifest,
-            self._corpus.labels,
-            self._prepare_copies(split),
-            self.unlabelled,
-        )
+        copies, pool = self._prepare_copies(split), self.unlabelled
         digests = () if pool is None else pool.hashes
         teacher: dict[str, TeacherOutputs] = {}
         hints = None
@@ -66,19 +61,7 @@ class TrialDataBuilder:
             labeller = labeller or self._split_labeller
             teacher = labeller.label_split(split, modes or list_output_modes(self._space), copies, digests)
             hints = labeller.compute_hints(split, copies, digests) if may_use_hints(self._space) else None
-        return TrialData(
-            tuple(manifest.column("audio_sha256")),
-            manifest.encode_targets(labels),
-            labels,
-            split.train,
-            split.dev,
-            tuple(manifest.column("speaker")),
-            teacher,
-            copies,
-            tuple(manifest.column("language")),
-            hints=hints,
-            unlabelled_hashes=digests,
-        )
+        return TrialData.from_split(split, self._corpus.labels, teacher, copies, hints=hints, unlabelled_hashes=digests)
 
     def build_for_other_split(self, split: Split, settings: Settings) -> TrialData:
         """Return the task of training on a split that is no rotation of the corpus' own."""

@@ -295,24 +295,15 @@ def predictions_of(
     dataset: Dataset, split: Split, recipe: Recipe, seeds: Sequence[int], where: Cluster, display: Display
 ) -> list[Found]:
     """Train on a fold with each seed; return what each says of its test clips."""
-    manifest, settings = split.manifest, recipe.resolved(seeds[0])
+    settings = recipe.resolved(seeds[0])
     if recipe.refit:
         heard = np.sort(np.concatenate([split.train, split.dev]))
         split = replace(split, train=heard, dev=np.empty(0, dtype=np.int64))
     copies = copied(split, settings, settings)
     more = recipe.unlabelled.get(dataset.name, "")
     lesson = taught(dataset, split, recipe, copies, more, where, display) if recipe.teacher else Lesson()
-    task = TrialData(
-        dataset.hashes,
-        manifest.encode_targets(dataset.labels),
-        dataset.labels,
-        split.train,
-        split.dev if len(split.dev) else None,
-        tuple(manifest.column("speaker")),
-        lesson.said,
-        copies,
-        hints=lesson.hints,
-        unlabelled_hashes=lesson.unlabelled,
+    task = TrialData.from_split(
+        split, dataset.labels, lesson.said, copies, hints=lesson.hints, unlabelled_hashes=lesson.unlabelled
     )
     jobs = [FitJob(recipe.resolved(seed) | {"distill.unlabelled": more}, task, label_rows=split.test) for seed in seeds]
     with display.showing_progress(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:

@@ -75,7 +75,8 @@ def load() -> Any:
 
     with np.load(os.environ[TASK]) as stored:
         hashes, labels, speakers = (tuple(stored[name].tolist()) for name in ("hashes", "labels", "speakers"))
-        return TrialData(hashes, stored["targets"], labels, stored["train"], stored["dev"], speakers)
+        rows = {name: stored[name] for name in ("targets", "train", "dev")}
+        return TrialData(hashes=hashes, labels=labels, speakers=speakers, **rows)
 
 
 def train(config: dict[str, Any], data: Any, epochs: int) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.corpora.manifest import Manifest
+from ser_platform.corpora.splits.split import Split
 from ser_platform.encoders import find_encoder
 from ser_platform.errors import MissingExtra, UserError
 from ser_platform.features.store.feature_store import prepare_features
@@ -225,10 +226,8 @@ def adversarial(manifest: Manifest, weight: float) -> tuple[Trainer, float]:
     )
     prepare_features(manifest, feature_view(settings).required_families)
     everything = np.arange(len(manifest))
-    speakers, languages = (tuple(manifest.column(name)) for name in ("speaker", "language"))
-    hashes, targets = tuple(manifest.column("audio_sha256")), manifest.encode_targets(manifest.labels)
-    task = TrialData(hashes, targets, manifest.labels, everything, None, speakers, languages=languages)
-    data = task.make_training_data(settings)
+    split = Split(manifest, everything, dev=everything[:0], test=everything[:0], seed=0)
+    data = TrialData.from_split(split, manifest.labels).make_training_data(settings)
     trainer = Trainer(settings, data)
     list(trainer.epochs())
     model = trainer.model.train()

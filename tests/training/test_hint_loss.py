@@ -177,14 +177,11 @@ def test_a_copy_has_its_own_hint(split):
         | {"distill.alpha": 0.5, "distill.hint": "mse"}
     )
     copies = prepare_augmented_clips(split, [("threefold_speed", 2)], feature_view(settings).required_families)
-    manifest, n = split.manifest, len(split.manifest)
+    n = len(split.manifest)
     numbered = np.arange(n + len(copies.hashes), dtype=np.float32)[:, None]
-    hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
     said = {"out_of_fold": TeacherOutputs(numbered[:n], numbered[n:], numbered[:0])}
-    task = TrialData(
-        hashes, manifest.encode_targets(manifest.labels), manifest.labels, split.train, None, speakers, said, copies
-    )
-    data = replace(task, hints=numbered).make_training_data(settings)
+    task = TrialData.from_split(split, split.manifest.labels, said, copies, hints=numbered)
+    data = task.make_training_data(settings)
     of_copies = data.teacher_embeddings[data.train[data.train >= n], 0].astype(int) - n
     np.testing.assert_array_equal(of_copies, copies.select_copies("threefold_speed", 1, split.train))
     np.testing.assert_array_equal(data.teacher_embeddings[split.train, 0], split.train)

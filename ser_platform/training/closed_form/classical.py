@@ -1,6 +1,5 @@
 """Training a classical model: one fit on the training clips, told as one epoch."""
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from ser_platform.errors import UserError
 from ser_platform.features.views.normaliser import Normaliser
-from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, uar, uar_from_confusion, war
+from ser_platform.metrics import uar
 from ser_platform.models import build_model
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import TrainingData
@@ -21,6 +20,7 @@ from ser_platform.training.batches.sampling import sample_clips
 from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.closed_form.closed_form_settings import refuse_unsupported_settings
 from ser_platform.training.closed_form.estimators import Classes, Rows, fit_estimator, fit_state
+from ser_platform.training.dev_metrics import NO_DEV_METRICS, compute_dev_metrics
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.loop import Diverged
 
@@ -65,15 +65,20 @@ class ClassicalTrainer:
         self.best_state = self._fit()
         self.model.load_state_dict(self.best_state)
         train, dev = self.data.labelled, self.data.dev
-        train_loss = self._loss(self.logits(train), train)
-        figures = (math.nan, math.nan, math.nan, math.nan)
+        targets = torch.from_numpy(self.data.targets[train])
+        train_loss = F.cross_entropy(torch.from_numpy(self.logits(train)), targets).item()
+        scores = NO_DEV_METRICS
         if dev is not None:
             self.best_dev_logits = self.logits(dev)
-            targets, predictions = self.data.targets[dev], self.best_dev_logits.argmax(axis=1)
-            matrix = confusion_matrix(targets, predictions, len(self.data.labels))
-            scores = uar_from_confusion(matrix), war(targets, predictions), macro_f1_from_confusion(matrix)
-            figures = (self._loss(self.best_dev_logits, dev), *scores)
-        yield EpochResult(1, train_loss, *figures, figures[1], 1, time.perf_counter() - began)
+            scores = compute_dev_metrics(self.best_dev_logits, self.data.targets[dev])
+        yield EpochResult(
+            epoch=1,
+            train_loss=train_loss,
+            **scores,
+            best_dev_uar=scores["dev_uar"],
+            best_epoch=1,
+            seconds=time.perf_counter() - began,
+        )
 
     def logits(self, clips: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return logits `(n_clips, n_emotions)`, in the order of `clips`."""
@@ -131,9 +136,6 @@ class ClassicalTrainer:
                 f"{what} by cross-validation over the training speakers, of whom there are {len(set(named))}{remedy}"
             )
         return named
-
-    def _loss(self, logits: NDArray[np.float32], clips: NDArray[np.int64]) -> float:
-        return F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(self.data.targets[clips])).item()
 
 
 def _rotate_to_principal_axes(rows: Rows) -> Rows:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ser_platform.corpora.splits.split import Split
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.features.augmented_clips import NO_AUGMENTED_CLIPS, AugmentedClips
@@ -55,6 +56,32 @@ class TrialData:
     hints: NDArray[np.float32] | None = None
     unlabelled_hashes: tuple[str, ...] = ()
 
+    @classmethod
+    def from_split(
+        cls,
+        split: Split,
+        labels: tuple[str, ...],
+        teacher_outputs: Mapping[str, TeacherOutputs] | None = None,
+        copies: AugmentedClips = NO_AUGMENTED_CLIPS,
+        hints: NDArray[np.float32] | None = None,
+        unlabelled_hashes: tuple[str, ...] = (),
+    ) -> "TrialData":
+        """Return the clips of `split`, their targets as indices into `labels`; without dev clips, `dev` is None."""
+        manifest = split.manifest
+        return cls(
+            hashes=tuple(manifest.column("audio_sha256")),
+            targets=manifest.encode_targets(labels),
+            labels=labels,
+            train=split.train,
+            dev=split.dev if len(split.dev) else None,
+            speakers=tuple(manifest.column("speaker")),
+            teacher_outputs=teacher_outputs or {},
+            copies=copies,
+            languages=tuple(manifest.column("language")),
+            hints=hints,
+            unlabelled_hashes=unlabelled_hashes,
+        )
+
     @property
     def all_hashes(self) -> list[str]:
         """Digests of all that a configuration can train on or be judged by."""
@@ -82,14 +109,16 @@ class TrialData:
         hashes = (*self.hashes, *(self.copies.hashes[number] for number in chosen), *unlabelled)
         speakers = (*self.speakers, *(self.speakers[row] for row in originals), *(UNKNOWN_SPEAKER for _ in unlabelled))
         return TrainingData(
-            StoredViewedClips(view, hashes, speakers, dtype),
-            np.concatenate([self.targets, self.targets[originals], np.full(len(unlabelled), UNLABELLED_TARGET)]),
-            self.labels,
-            np.concatenate([self.train, n_clips + np.arange(len(appended_rows))]),
-            self.dev,
-            None if outputs is None else outputs.select(chosen, len(unlabelled)),
-            languages,
-            None if hints is None else np.concatenate([hints[:n_clips], hints[appended_rows]]),
+            features=StoredViewedClips(view, hashes, speakers, dtype),
+            targets=np.concatenate(
+                [self.targets, self.targets[originals], np.full(len(unlabelled), UNLABELLED_TARGET)]
+            ),
+            labels=self.labels,
+            train=np.concatenate([self.train, n_clips + np.arange(len(appended_rows))]),
+            dev=self.dev,
+            teacher_logits=None if outputs is None else outputs.select(chosen, len(unlabelled)),
+            languages=languages,
+            teacher_embeddings=None if hints is None else np.concatenate([hints[:n_clips], hints[appended_rows]]),
         )
 
 

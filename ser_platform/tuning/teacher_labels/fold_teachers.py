@@ -304,17 +304,17 @@ class FoldTeachers:
         )
 
     def _make_job(self, clips: _StackedClips, dev: SpeakerGroup, fold: SpeakerGroup, rows: RowIndices) -> FitJob:
-        task = TrialData(
-            clips.hashes,
-            clips.targets,
-            clips.labels,
-            self._find_training_rows(dev, fold),
-            None,
-            clips.speakers,
-            self._label_for_fold_teacher(dev, fold),
+        data = TrialData(
+            hashes=clips.hashes,
+            targets=clips.targets,
+            labels=clips.labels,
+            train=self._find_training_rows(dev, fold),
+            dev=None,
+            speakers=clips.speakers,
+            teacher_outputs=self._label_for_fold_teacher(dev, fold),
             languages=clips.languages,
         )
-        return FitJob(self._settings, task, label_rows=rows, stop_after=self._stop_after)
+        return FitJob(self._settings, data, label_rows=rows, stop_after=self._stop_after)
 
     def _label_for_fold_teacher(self, dev: SpeakerGroup, fold: SpeakerGroup) -> dict[str, TeacherOutputs]:
         """Return what the fold teacher without `dev` and `fold` learns from its own teacher, nothing where it has none.

@@ -28,11 +28,7 @@ class Killed(Exception):
 def job(split: Split) -> Callable[..., FitJob]:
     def make(**changes: object) -> FitJob:
         settings: Settings = resolve(QUICK | {name.replace("__", "."): value for name, value in changes.items()})
-        manifest = split.manifest
-        hashes, speakers = (tuple(manifest.column(name)) for name in ("audio_sha256", "speaker"))
-        targets = manifest.encode_targets(manifest.labels)
-        task = TrialData(hashes, targets, manifest.labels, split.train, split.dev, speakers)
-        return FitJob(settings, task, label_rows=split.test)
+        return FitJob(settings, TrialData.from_split(split, split.manifest.labels), label_rows=split.test)
 
     return make
 

@@ -150,19 +150,8 @@ def test_a_task_has_them_behind_clips_and_copies(split, strangers):
     manifest, n, n_copies = split.manifest, len(split.manifest), len(copies.hashes)
     numbered = np.arange(n + n_copies + len(more), dtype=np.float32)[:, None]
     said = TeacherOutputs(*np.split(numbered, [n, n + n_copies]))
-    hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
-    targets = manifest.encode_targets(manifest.labels)
-    task = TrialData(
-        hashes,
-        targets,
-        manifest.labels,
-        split.train,
-        split.dev,
-        speakers,
-        {"out_of_fold": said},
-        copies,
-        hints=numbered,
-        unlabelled_hashes=more,
+    task = TrialData.from_split(
+        split, manifest.labels, {"out_of_fold": said}, copies, hints=numbered, unlabelled_hashes=more
     )
     data = task.make_training_data(settings)
     assert data.unlabelled.tolist() == list(range(len(data.targets) - 5, len(data.targets)))
