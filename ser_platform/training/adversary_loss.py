@@ -45,5 +45,4 @@ def language_loss(output: ModelOutput, batch: Batch) -> Tensor | float:
     if output.language_logits is None:
         return 0.0
     assert batch.languages is not None, "model.adversary needs the languages of the clips"
-    whole = batch.targets if batch.full_batch_targets is None else batch.full_batch_targets
-    return F.cross_entropy(output.language_logits.float(), batch.languages, reduction="sum") / len(whole)
+    return F.cross_entropy(output.language_logits.float(), batch.languages, reduction="sum") / batch.full_size

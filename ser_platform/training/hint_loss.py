@@ -45,11 +45,7 @@ class Hint(nn.Module):
             missed = 1 - F.cosine_similarity(projected, wanted)
         else:
             missed = (projected - wanted).square().mean(dim=1)
-        return (
-            self.weight
-            * missed.sum()
-            / len(batch.targets if batch.full_batch_targets is None else batch.full_batch_targets)
-        )
+        return self.weight * missed.sum() / batch.full_size
 
 
 def make_hint(model: NeuralModel, settings: Settings, data: TrainingData) -> Hint | None:

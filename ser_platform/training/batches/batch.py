@@ -65,6 +65,11 @@ class Batch:
     languages: Tensor | None = None  # `(batch,)`
     teacher_embeddings: Tensor | None = None  # `(batch, width)`
 
+    @property
+    def full_size(self) -> int:
+        """How many clips the whole batch has."""
+        return len(self.targets if self.full_batch_targets is None else self.full_batch_targets)
+
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
         moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}

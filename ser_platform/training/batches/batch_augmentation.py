@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_platform.features.families import FEATURE_SETS
+from ser_platform.models.masking import frame_mask
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import Batch
 from ser_platform.training.configuration import takes_waveform
@@ -80,7 +81,7 @@ def filter_columns(batch: Batch, most: float, rng: np.random.Generator) -> Batch
     n_clips, n_frames, n_columns = batch.features.shape
     points = _to_device(batch, rng.uniform(-most, most, (n_clips, 1, FILTER_POINTS)).astype(np.float32))
     gains = F.interpolate(points, n_columns, mode="linear", align_corners=True)
-    return replace(batch, features=batch.features + gains * _frame_mask(batch.lengths, n_frames)[:, :, None])
+    return replace(batch, features=batch.features + gains * frame_mask(batch.lengths, n_frames)[:, :, None])
 
 
 def stretch_spectra(batch: Batch, most: float, rng: np.random.Generator) -> Batch:
@@ -101,7 +102,7 @@ def stretch_spectra(batch: Batch, most: float, rng: np.random.Generator) -> Batc
     shape = (n_clips, frames.shape[1], n_columns)
     grid = torch.stack([places[1][:, None].expand(shape), places[0][:, :, None].expand(shape)], dim=-1)
     found = F.grid_sample(batch.features[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
-    return replace(batch, features=found * _frame_mask(lengths, frames.shape[1])[:, :, None], lengths=lengths)
+    return replace(batch, features=found * frame_mask(lengths, frames.shape[1])[:, :, None], lengths=lengths)
 
 
 def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> Batch:
@@ -189,11 +190,7 @@ def _shift_frames(features: Tensor, first: Tensor, lengths: Tensor, margin: int)
     n_clips, n_frames = features.shape[:2]
     windows = F.pad(features, (0, 0, margin, margin)).unfold(1, n_frames, 1)
     moved = windows[torch.arange(n_clips, device=features.device), first + margin].transpose(1, 2).contiguous()
-    return moved.mul_(_frame_mask(lengths, n_frames)[:, :, None])
-
-
-def _frame_mask(lengths: Tensor, n_frames: int) -> Tensor:
-    return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
+    return moved.mul_(frame_mask(lengths, n_frames)[:, :, None])
 
 
 def change_gain(batch: Batch, most_db: float, rng: np.random.Generator) -> Batch:
@@ -212,7 +209,7 @@ def add_noise(batch: Batch, snr_db: float, rng: np.random.Generator, generator: 
     samples = batch.features[:, :, 0]
     ratios = rng.uniform(snr_db, snr_db + NOISE_SPAN_DB, len(samples)).astype(np.float32)
     noise = torch.randn(samples.shape, generator=generator, device=samples.device)
-    noise *= _frame_mask(batch.lengths, samples.shape[1])
+    noise *= frame_mask(batch.lengths, samples.shape[1])
     noisy = torchaudio.functional.add_noise(samples, noise, _to_device(batch, ratios), batch.lengths)
     return replace(batch, features=noisy[:, :, None])
 

@@ -25,6 +25,7 @@ from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.loop import Diverged
 
 INNER_FOLDS = 5
+MIN_RIDGE_TEMPERATURE = 0.01  # scores of least squares on classes lie close together
 # What model.c 0 chooses from, the first of equals: the widest margin.
 C_GRID: dict[str, tuple[float, ...]] = {
     "svm_linear": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),

@@ -9,11 +9,15 @@ from torch import Tensor
 
 from ser_platform.training.batches.sampling import sample_clips
 from ser_platform.training.calibration import fit_temperature
-from ser_platform.training.closed_form.classical import INNER_FOLDS, ClassicalTrainer, sample_weights
+from ser_platform.training.closed_form.classical import (
+    INNER_FOLDS,
+    MIN_RIDGE_TEMPERATURE,
+    ClassicalTrainer,
+    sample_weights,
+)
 from ser_platform.training.loop import Diverged
 
 Values = NDArray[np.float64]
-MIN_RIDGE_TEMPERATURE = 0.01  # temperature: scores of least squares on classes lie close together
 
 
 class FeatureRidgeTrainer(ClassicalTrainer):

@@ -12,13 +12,17 @@ from torch import Tensor
 from ser_platform.models.pretrained import Pretrained
 from ser_platform.training.batches.sampling import sample_clips
 from ser_platform.training.calibration import fit_temperature
-from ser_platform.training.closed_form.classical import INNER_FOLDS, ClassicalTrainer, sample_weights
+from ser_platform.training.closed_form.classical import (
+    INNER_FOLDS,
+    MIN_RIDGE_TEMPERATURE,
+    ClassicalTrainer,
+    sample_weights,
+)
 from ser_platform.training.closed_form.estimators import Classes, Rows
 
 Weights = NDArray[np.float32]
 WEIGHT = "head.classifier.weight"
 CALIBRATION_PURPOSE = "the scores of model.classifier ridge are calibrated"
-MIN_RIDGE_TEMPERATURE = 0.01  # temperature: scores of least squares lie close together
 
 
 class EncoderRidgeTrainer(ClassicalTrainer):
