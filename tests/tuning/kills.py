@@ -198,7 +198,7 @@ def _arm(moment: str, number: int) -> None:
 
         def append(self: Any, logs: list[dict[str, Any]]) -> None:
             if due():
-                with Path(self._file_path).open("a") as file:
+                with self.path.open("a") as file:
                     file.write(json.dumps(logs[0])[:20])
                 _die()
             original(self, logs)

@@ -15,6 +15,7 @@ from ser_platform.errors import UnknownChoice
 from ser_platform.models import MODELS
 from ser_platform.settings import SETTINGS, Settings, resolve
 from ser_platform.training.configuration import pin_settings
+from ser_platform.tuning.optuna_compat import contains
 
 SUBSET_SEPARATOR = "+"  # a subset is stored as one categorical value, "log_mel+zcr"
 
@@ -103,7 +104,7 @@ class Axis:
     def _contains(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             return False
-        return self._to_number(value) == value and self.distribution._contains(value)
+        return self._to_number(value) == value and contains(self.distribution, value)
 
     @property
     def description(self) -> str:

@@ -19,6 +19,7 @@ from ser_platform.errors import UserError
 from ser_platform.files import digest_of
 from ser_platform.settings import Settings, as_json
 from ser_platform.training.epoch_result import EpochResult
+from ser_platform.tuning.optuna_compat import end_trial, find_trial_id, set_constraint, set_intermediate_value
 from ser_platform.tuning.samplers.factory import is_exhausted, list_first_points
 from ser_platform.tuning.schedulers.rules import Rungs, ScoreHistories, make_stopping_rule
 from ser_platform.tuning.schedulers.rung_store import RungStore
@@ -274,7 +275,7 @@ class StudyRecorder:
 
     def _redraw_trials(self) -> Iterator[optuna.Trial]:
         while self._numbers_to_redraw:
-            yield optuna.Trial(self.study, self._find_trial_id(self._numbers_to_redraw.pop(0)))
+            yield optuna.Trial(self.study, find_trial_id(self.study, self._numbers_to_redraw.pop(0)))
 
     def _accept(self, trial: optuna.Trial) -> TrialRecord | None:
         """Return the record of a configuration that is to be trained; None where it was answered without training."""
@@ -287,7 +288,7 @@ class StudyRecorder:
             return None
         excesses = self._compute_excesses(costs)
         for metric, excess in excesses.items():
-            self._set_constraint(trial.number, metric, excess)
+            set_constraint(self.study, trial.number, metric, excess)
         if any(excess > 0 for excess in excesses.values()):
             self._answer_untrained(trial, Outcome.OVER_LIMIT, "over the limit")
             return None
@@ -314,19 +315,14 @@ class StudyRecorder:
                 excesses[limit.metric] = max(excess, excesses.get(limit.metric, excess))
         return excesses
 
-    def _set_constraint(self, number: int, metric: str, excess: float) -> None:
-        """Write down a constraint as `Trial.set_constraint` does, also of a trial that a kill has cut off."""
-        self.study._storage.set_trial_system_attr(self._find_trial_id(number), f"constraints:{metric}", excess)
-
     def _answer_duplicate(self, trial: optuna.Trial, twin: TrialRecord) -> None:
         """Answer a configuration seen before with what it scored then; one still running is told as failed."""
         self.untrained_counts[Outcome.DUPLICATE] += 1
         write_untrained(trial, Outcome.DUPLICATE, f"same as {twin.number}", twin.number)
-        trial_id = self._find_trial_id(trial.number)
         for metric, excess in self._compute_excesses(twin.metrics).items():
-            self._set_constraint(trial.number, metric, excess)
+            set_constraint(self.study, trial.number, metric, excess)
         for epoch, score in twin.scores_by_epoch.items() if twin.state == Outcome.PRUNED else ():
-            self.study._storage.set_trial_intermediate_value(trial_id, epoch, score)
+            set_intermediate_value(self.study, trial.number, epoch, score)
         if twin.state == Outcome.COMPLETE:
             self.study.tell(trial, self._objective_values(twin))
         else:
@@ -343,7 +339,7 @@ class StudyRecorder:
         record.epoch_results.append({name: float(result[name]) for name in RECORDED_METRICS if name in result})
         score = record.get_metric(self._pruning_objective.metric)
         record.scores_by_epoch[epoch] = score
-        self.study._storage.set_trial_intermediate_value(self._find_trial_id(number), epoch, score)
+        set_intermediate_value(self.study, number, epoch, score)
         self.tracker.log_epoch(number, result)
         stopped = self._stopping_rule.record_score(number, epoch, _as_maximised(self._pruning_objective, score))
         if self._rung_store is not None and number in self._stopping_rule.rungs.get(epoch, ()):
@@ -380,20 +376,18 @@ class StudyRecorder:
             record.state, record.failure_reason = Outcome.FAILED, failure
         elif record.state == Outcome.RUNNING:
             record.state = Outcome.COMPLETE
-        storage, trial_id = self.study._storage, self._find_trial_id(number)
         for metric, excess in self._compute_excesses(record.metrics).items():
             if TRIAL_METRICS[metric].known_at != BEFORE_TRAINING and not math.isnan(excess):
-                self._set_constraint(number, metric, excess)
-        attributes = {
+                set_constraint(self.study, number, metric, excess)
+        attributes: dict[str, Any] = {
             OUTCOME_ATTRIBUTE: record.state.value,
             MESSAGE_ATTRIBUTE: record.state.value,
             "metrics": record.metrics,
             "results": _to_columns(record.epoch_results),
         }
-        for name, value in (attributes | ({"reason": failure} if failure else {})).items():
-            storage.set_trial_user_attr(trial_id, name, value)
+        attributes |= {"reason": failure} if failure else {}
         values = self._objective_values(record) if record.state == Outcome.COMPLETE else None
-        storage.set_trial_state_values(trial_id, OPTUNA_STATES[record.state], values)
+        end_trial(self.study, number, attributes, OPTUNA_STATES[record.state], values)
         self.tracker.end_trial(number, record.state.value, record.metrics, failure)
 
     def _explain_missing_metrics(self, record: TrialRecord) -> str:
@@ -414,11 +408,6 @@ class StudyRecorder:
     def has_requeued(self) -> bool:
         """Whether trials wait for being run once more."""
         return bool(self._numbers_to_restart)
-
-    def _find_trial_id(self, number: int) -> int:
-        """Return the storage's id of a trial. `Study.tell` would warn of what a resumed trial had reported before."""
-        storage = self.study._storage
-        return storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
 
 def pruning_objective(space: Space) -> Objective:
