@@ -56,7 +56,6 @@ class StudyResult:
     state_counts: dict[str, int]
     wall_seconds: float
     efficiency: float
-    ranked_trials: list[TrialRecord]
 
 
 class StudyRunner:
@@ -185,7 +184,6 @@ class StudyRunner:
             recorder.state_counts,
             wall,
             efficiency,
-            records,
         )
 
     def _format_note(self, winner: ConfirmedTrial, score: TestScore, model: RegisteredVersion) -> str:

@@ -22,7 +22,7 @@ from ser_platform.tuning.execution.ray_compat import read_trial_error
 from ser_platform.tuning.execution.remote_extraction import make_space_shipment
 from ser_platform.tuning.execution.tune_trainable import WARMUP_CONFIG, TuneTrial
 from ser_platform.tuning.search_space.space import Constraint, Objective
-from ser_platform.tuning.study.recorder import StudyRecorder, TrialRecord
+from ser_platform.tuning.study.recorder import StudyRecorder
 from ser_platform.tuning.study.study_folder import StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome
 
@@ -183,10 +183,8 @@ def search(
     cluster: Cluster,
     folder: StudyFolder,
     show_status: ShowStatus = lambda: None,
-) -> list[TrialRecord]:
-    """Run the trials of a study, each on one task or on one a fold; return those that may become the candidate.
-
-    They are the best first.
+) -> None:
+    """Run the trials of a study, each on one task or on one a fold.
 
     Raises:
         UserError: the cluster has no place for a trial.
@@ -200,7 +198,6 @@ def search(
     )
     run_trials(recorder, trial_resources, folder, show_status, stop)
     trials.remove()
-    return recorder.rank_candidates()
 
 
 @dataclass(frozen=True)

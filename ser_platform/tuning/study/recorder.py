@@ -5,13 +5,11 @@ tracker and the display.
 """
 
 import math
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -26,7 +24,7 @@ from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.costs import compute_costs
 from ser_platform.tuning.search_space.space import DEV_UAR, Objective, Space
 from ser_platform.tuning.search_space.trial_metrics import AT_END, BEFORE_TRAINING, EACH_EPOCH, TRIAL_METRICS
-from ser_platform.tuning.study.pareto import pareto_front
+from ser_platform.tuning.study.pareto import find_pareto_set, is_feasible
 from ser_platform.tuning.study.study_folder import find_unfinished
 from ser_platform.tuning.study.trial_outcome import (
     MESSAGE_ATTRIBUTE,
@@ -82,7 +80,6 @@ class TrialRecord:
     scores_by_epoch: dict[int, float] = field(default_factory=dict)
     epoch_results: list[dict[str, float]] = field(default_factory=list)
     cleared_epochs: frozenset[int] = frozenset()
-    began: float = field(default_factory=time.time)
 
     @property
     def settings(self) -> Settings:
@@ -219,11 +216,7 @@ class StudyRecorder:
         complete = [
             record for record in self.records.values() if record.state == Outcome.COMPLETE and self.is_feasible(record)
         ]
-        if not complete:
-            return []
-        values = np.array([[record.get_metric(goal.metric) for goal in self.space.objectives] for record in complete])
-        front = pareto_front(values, [goal.direction == "maximize" for goal in self.space.objectives])
-        return [record for record, is_in in zip(complete, front, strict=True) if is_in]
+        return find_pareto_set(complete, self.space.objectives, TrialRecord.get_metric)
 
     def rank_candidates(self) -> list[TrialRecord]:
         """Return the trials of which one may become the candidate, best first.
@@ -242,7 +235,7 @@ class StudyRecorder:
 
     def is_feasible(self, record: TrialRecord) -> bool:
         """Tell whether a trial is within the constraints; one whose figure was not measured is not."""
-        return all(limit.compute_excess(record.get_metric(limit.metric)) <= 0 for limit in self.space.constraints)
+        return is_feasible(self.space.constraints, record.get_metric)
 
     def ask(self, is_in_time: bool = True) -> TrialRecord | None:
         """Return the next trial to train, or None when the budget or the space is used up.
