@@ -16,9 +16,14 @@ def confusion_matrix(targets: ArrayLike, predictions: ArrayLike, n_classes: int)
 
 def recalls(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the recall of each class, `(n_classes,)`; NaN for a class that the truth lacks."""
-    totals = matrix.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.where(totals > 0, np.diag(matrix) / np.maximum(totals, 1), np.nan)
+    return divide_counts(np.diag(matrix), matrix.sum(axis=1))
+
+
+def divide_counts(counts: ArrayLike, totals: ArrayLike) -> NDArray[np.float64]:
+    """Return shares of classes, of one set of clips or of many; NaN for a class without clips."""
+    totals = np.asarray(totals)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(totals > 0, np.asarray(counts) / totals, np.nan)
 
 
 def uar_from_confusion(matrix: NDArray[np.int64]) -> float:

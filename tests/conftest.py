@@ -1,6 +1,7 @@
 """What all tests share: caches in a temporary folder, one thread, and a small corpus of tones."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,9 @@ def _tones_prepared(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def tones(_tones_prepared: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch) -> Manifest:
-    """The tone corpus with its features stored; `SER_HOME` is where they lie. Read only."""
+    """The tone corpus with its features stored; `SER_HOME` is where they lie, without test evaluations. Read only."""
     home, manifest = _tones_prepared
+    shutil.rmtree(home / "ledger", ignore_errors=True)  # of another test
     monkeypatch.setenv("SER_HOME", str(home))
     return manifest
 

@@ -36,7 +36,7 @@ def list_(as_json: JsonOption = False) -> None:
             ", ".join(model.aliases),
             model.tags.get("corpus", ""),
             model.tags.get("protocol", ""),
-            f"{_dev_uar(model.metrics):.3f}",
+            f"{model.dev_uar:.3f}",
             format_test_uar(model.metrics, model.tags.get("test_looks", "")),
             model.tags.get("teacher", "-"),
         ]
@@ -68,7 +68,7 @@ def show(
         ["MLflow run", found.run_id],
         ["teacher", plain["teacher"] or "-"],
         ["emotions", found.tags.get("labels", "")],
-        ["dev UAR", f"{_dev_uar(found.metrics):.3f}"],
+        ["dev UAR", f"{found.dev_uar:.3f}"],
         ["test UAR, 95 % interval", format_test_uar(found.metrics, found.tags.get("test_looks", ""))],
     ]
     rows += [
@@ -168,11 +168,6 @@ def delete(
         raise UserError(f"{found.title} was not deleted")
     registry.delete_version(client, found)
     console().print(f"{found.title} is deleted", highlight=False)
-
-
-def _dev_uar(metrics: dict[str, float]) -> float:
-    """Return the dev UAR that speaks for a model: with new seeds where it was searched, else of its one training."""
-    return metrics.get("dev_uar_new_seeds", metrics.get("dev_uar", float("nan")))
 
 
 @app.command()

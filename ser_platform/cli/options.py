@@ -2,18 +2,18 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from ser_platform.errors import UserError
-from ser_platform.settings import Settings, parse_assignments
 
 if TYPE_CHECKING:
     from ser_platform.corpora.corpus_lookup import CorpusRequest
     from ser_platform.features.dataset import DataRequest
+    from ser_platform.settings import Registries, SettingValue
 
 SPEECH_PANEL, SPLIT_PANEL = "Which speech", "How it is split"  # panels of --help
 
@@ -126,18 +126,32 @@ class DataOptions:
         )
 
 
-def parse_fixed_settings(words: list[str] | None, data: DataOptions) -> Settings:
+def parse_fixed_settings(words: list[str] | None, data: DataOptions) -> "dict[str, SettingValue]":
     """Return what `--set` and `--labels` fix.
 
     Raises:
         UserError: a word is no `key=value`, or both say which labels.
     """
-    parsed = parse_assignments(words or ())
+    from ser_platform.settings import parse_assignments
+
+    parsed = parse_assignments(words or (), _registries_of(words or ()))
     if data.labels is None:
         return parsed
     if "data.labels" in parsed:
         raise UserError("--labels and --set data.labels=... say the same; give one")
     return {**parsed, "data.labels": data.labels}
+
+
+def _registries_of(words: Iterable[str]) -> "Registries":
+    """Return the names that registries hold where a word chooses among them: they take seconds to import."""
+    from ser_platform.settings import SETTINGS
+
+    names = {word.partition("=")[0] for word in words}
+    if not any(setting.registered for name, setting in SETTINGS.items() if name in names):
+        return {}
+    from ser_platform.tuning.search_space.registered_names import REGISTRIES
+
+    return REGISTRIES
 
 
 def require_one_corpus(given: list[str]) -> str:

@@ -116,7 +116,7 @@ def _report(trained: "TrainResult") -> None:
     ]
     title = f"{trained.name}: {trained.dataset.name}, protocol {protocol}"
     out.print(make_table(title, ["emotion", "test recall", "95 % interval"], rows))
-    what = f"{trained.settings['model.name']}, {trained.n_parameters:,} parameters, protocol {protocol}"
+    what = f"{trained.settings.model.name}, {trained.n_parameters:,} parameters, protocol {protocol}"
     tested = format_test_uar(trained.test_score.metrics, str(trained.n_test_evaluations))
     out.print(
         f"{what}: dev UAR {trained.dev_uar:.3f}, {'pooled ' if pooled else ''}test UAR {tested}; "

@@ -20,7 +20,7 @@ from ser_platform.cli.spaces import list_spaces, space_path
 from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
-    from ser_platform.settings import Settings
+    from ser_platform.settings import Overrides, Settings
     from ser_platform.workflows.distillation_control import ControlResult
     from ser_platform.workflows.tune import TuneResult
     from ser_platform.workflows.tune_request import TuneRequest
@@ -29,7 +29,7 @@ DEFAULT_SPACES = ("teacher", "student")
 ENCODER_SPACES = ("teacher_pretrained", "student")  # the default where a pretrained encoder is at hand
 # The demo shows the way in five minutes; a real corpus, and a space that is named, get what the space says.
 DEMO_TRIALS, DEMO_CONFIRM = 12, (2, 2)
-DEMO_SETTINGS = {"train.epochs": 12}
+DEMO_SETTINGS: "Overrides" = {"train.epochs": 12}
 
 
 @add_data_options
@@ -135,7 +135,7 @@ def tune(
             trials=trials or shorter.trials,
             minutes=minutes,
             confirm=_confirm(confirm) or shorter.confirm,
-            overrides=shorter.settings | encoder | fixed,
+            overrides={**shorter.overrides, **encoder, **fixed},
             warm_start=list(from_ or ()),
             allow_leak=allow_leak,
             teacher=teacher,
@@ -175,7 +175,7 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _is_undistilled(fixed: "Settings") -> bool:
+def _is_undistilled(fixed: "Overrides") -> bool:
     return fixed.get("distill.alpha") == 0
 
 
@@ -183,7 +183,7 @@ def _warn(line: str) -> None:
     error_console().print(line, highlight=False, soft_wrap=True)
 
 
-def _default_spaces(fixed: "Settings") -> "tuple[Sequence[str], Settings]":
+def _default_spaces(fixed: "Overrides") -> "tuple[Sequence[str], Overrides]":
     """Return the spaces to tune where none is named, and the encoder of the teacher, if any.
 
     Who fixes an architecture or what it is trained on tunes that.
@@ -201,7 +201,7 @@ class _DemoLimits(NamedTuple):
 
     trials: int | None
     confirm: tuple[int, int] | None
-    settings: "Settings"
+    overrides: "Overrides"
 
 
 def _limit_demo(spaces: Sequence[str], speech: str) -> _DemoLimits:
@@ -228,7 +228,7 @@ def _report(tuned: "TuneResult") -> None:
         rows.append(
             [
                 outcome.role,
-                settings["model.name"] + _format_distillation(settings) + _note_undistilled(outcome.role, settings),
+                settings.model.name + _format_distillation(settings) + _note_undistilled(outcome.role, settings),
                 f"{outcome.n_parameters:,}",
                 f"{outcome.winner.record.best_dev_uar:.3f}",
                 f"{outcome.winner.mean_dev_uar:.3f}",
@@ -287,15 +287,15 @@ def _efficiency(value: float) -> str:
     return f"platform efficiency {value:.2f}" if value == value else "every trial was trained before"
 
 
-def _note_undistilled(role: str, settings: dict[str, object]) -> str:
-    return ", alpha 0: no teacher" if role == "student" and not settings["distill.alpha"] else ""
+def _note_undistilled(role: str, settings: "Settings") -> str:
+    return ", alpha 0: no teacher" if role == "student" and not settings.distill.alpha else ""
 
 
-def _format_distillation(settings: dict[str, object]) -> str:
+def _format_distillation(settings: "Settings") -> str:
     """Return what a row of the leaderboard has to say of a model beside its name."""
-    alpha = settings["distill.alpha"]
-    softened = "" if settings["distill.loss"] in ("mse", "hard") else f" T {settings['distill.temperature']:.2g}"
+    alpha = settings.distill.alpha
+    softened = "" if settings.distill.loss in ("mse", "hard") else f" T {settings.distill.temperature:.2g}"
     suffix = f", alpha {alpha:g}{softened}" if alpha else ""
-    if settings["model.name"] == "pretrained":
-        suffix = f", {str(settings['model.backbone']).partition('@')[0]}"
-    return suffix + (", per-speaker normalisation" if settings["features.normalise"] == "speaker" else "")
+    if settings.model.name == "pretrained":
+        suffix = f", {settings.model.backbone.partition('@')[0]}"
+    return suffix + (", per-speaker normalisation" if settings.features.normalise == "speaker" else "")

@@ -29,8 +29,9 @@ def require_hint_teacher(teacher: Settings, title: str) -> None:
     Raises:
         UserError: it has no encoder, or one that is tuned or heard frame by frame.
     """
-    has = {name: teacher[name] for name in ("model.name", "model.tuning", "model.pooling")}
-    if has["model.name"] not in PRETRAINED or (has["model.tuning"], has["model.pooling"]) != (FROZEN, STATISTICS):
+    has = {name: teacher.value(name) for name in ("model.name", "model.tuning", "model.pooling")}
+    model = teacher.model
+    if model.name not in PRETRAINED or (model.tuning, model.pooling) != (FROZEN, STATISTICS):
         listed = ", ".join(f"{name} {value}" for name, value in has.items())
         raise UserError(
             f"distill.hint needs a teacher on a frozen encoder (model.name pretrained, model.tuning {FROZEN}, "
@@ -43,9 +44,9 @@ def encoder_embeddings(teacher: Settings, hashes: tuple[str, ...]) -> NDArray[np
 
     Of each clip the mean of its loud frames, and of the hidden states that the teacher hears.
     """
-    view, encoder = replace(feature_view(teacher), normalise=NO_NORMALISATION), find_encoder(teacher["model.backbone"])
-    states = select_states(teacher["model.states"], encoder.n_states, FROZEN)
-    features = StoredViewedClips(view, hashes, dtype=teacher["features.dtype"])
+    view, encoder = replace(feature_view(teacher), normalise=NO_NORMALISATION), find_encoder(teacher.model.backbone)
+    states = select_states(teacher.model.states, encoder.n_states, FROZEN)
+    features = StoredViewedClips(view, hashes, dtype=teacher.features.dtype)
     unscaled, parts = Normaliser.identity(view.n_features), []
     for first in range(0, len(hashes), READ_AT_ONCE):
         rows = np.arange(first, min(first + READ_AT_ONCE, len(hashes)))

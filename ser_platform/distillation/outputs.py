@@ -7,7 +7,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,10 @@ from safetensors.numpy import save_file
 
 from ser_platform.errors import WorkFailed
 from ser_platform.files import digest_of, replacing
-from ser_platform.settings import Settings, as_json, home
+from ser_platform.settings import Settings, home
 
 VERSION = 2  # bump when the computation of teacher outputs changes
-OUT_OF_FOLD, IN_SAMPLE, ENSEMBLE = MODES = ("out_of_fold", "in_sample", "ensemble")
+OUT_OF_FOLD, IN_SAMPLE, ENSEMBLE = ("out_of_fold", "in_sample", "ensemble")
 FOLD, REGISTERED = "fold", "registered"
 
 
@@ -29,9 +29,9 @@ class TeacherOutputs:
     """Calibrated logits of a teacher: its softmax is as sure as it is right on clips that it has not heard.
 
     Attributes:
-        clips: of the clips of a manifest, `(n_clips, n_emotions)`, NaN where no teacher was asked.
-        copies: of their copies, `(n_copies, n_emotions)`, NaN where no teacher was asked.
-        unlabelled: of clips without a label, `(n_unlabelled, n_emotions)`.
+        clip_logits: of the clips of a manifest, `(n_clips, n_emotions)`, NaN where no teacher was asked.
+        copy_logits: of their copies, `(n_copies, n_emotions)`, NaN where no teacher was asked.
+        unlabelled_logits: of clips without a label, `(n_unlabelled, n_emotions)`.
         temperature: by which the logits were divided.
     """
 
@@ -69,7 +69,17 @@ class OutputsKey:
     @property
     def path(self) -> Path:
         """Where the logits are kept."""
-        content = {**asdict(self), "settings": as_json(self.settings), "calibration": "none", "version": VERSION}
+        content = {
+            "kind": self.kind,
+            "teacher_digest": self.teacher_digest,
+            "settings": self.settings.dotted(),
+            "trained_on": self.trained_on,
+            "labels_clips": self.labels_clips,
+            "stop_after": self.stop_after,
+            "labels": self.labels,
+            "calibration": "none",
+            "version": VERSION,
+        }
         return outputs_folder() / f"{digest_of(content, 32)}.safetensors"
 
     @property
@@ -78,7 +88,7 @@ class OutputsKey:
         return {
             "kind": self.kind,
             "teacher": self.teacher_digest,
-            "model": str(self.settings["model.name"]),
+            "model": self.settings.model.name,
             "heard": str(len(self.trained_on)),
             "emotions": " ".join(self.labels),
         }

@@ -54,7 +54,7 @@ def distillation_loss(
 
 def make_student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
     """Return the loss of a configuration: `distillation_loss`, or the hard-label loss alone where alpha is 0."""
-    if settings["distill.alpha"] == 0:
+    if settings.distill.alpha == 0:
         return make_hard_label_loss(settings, class_weights)
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
@@ -63,14 +63,14 @@ def make_student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
             logits,
             batch.teacher_logits,
             batch.targets,
-            temperature=settings["distill.temperature"],
-            alpha=settings["distill.alpha"],
-            term=settings["distill.loss"],
-            beta=settings["distill.beta"],
+            temperature=settings.distill.temperature,
+            alpha=settings.distill.alpha,
+            term=settings.distill.loss,
+            beta=settings.distill.beta,
             class_weights=class_weights,
-            label_smoothing=settings["train.label_smoothing"],
+            label_smoothing=settings.train.label_smoothing,
             full_batch_targets=batch.full_batch_targets,
-            has_unlabelled=bool(settings["distill.unlabelled"]),
+            has_unlabelled=bool(settings.distill.unlabelled),
         )
 
     return loss

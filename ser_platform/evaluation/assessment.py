@@ -70,7 +70,7 @@ def assess(
     if part is not None and part not in PARTS:
         raise UnknownChoice("part", part, PARTS)
     request = request.with_labels(_choose_label_rules(bundle, request, labels))
-    check, dtype = partial(_require_known, bundle), bundle.settings["features.dtype"]
+    check, dtype = partial(_require_known, bundle), bundle.settings.features.dtype
     speech = prepare_speech(request, display, check, bundle.view.required_families, dtype=dtype)
     if part is None:
         n_seen = len(bundle.lineage.find_overlap(speech.manifest))
@@ -107,7 +107,7 @@ def _choose_label_rules(bundle: Bundle, request: DataRequest, labels: str | None
     """Return the rules for labels: the user's, or the model's own; `shared` then means what the model knows."""
     if labels is not None:
         return labels
-    own = str(bundle.settings["data.labels"])
+    own = str(bundle.settings.data.labels)
     if LabelRules.parse(own).base != SHARED:
         return own
     present = read_requested_speech(replace(request.speech, labels=own)).manifest.labels

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, recalls, uar, uar_from_confusion, war
+from ser_platform.metrics import (
+    confusion_matrix,
+    divide_counts,
+    macro_f1_from_confusion,
+    recalls,
+    uar,
+    uar_from_confusion,
+    war,
+)
 
 MIN_SPEAKERS = 8
 N_RESAMPLES = 2000
@@ -35,6 +43,57 @@ class Interval:
         return "this speaker only" if self.n_speakers == 1 else f"these {self.n_speakers} speakers only"
 
 
+class Resamples:
+    """The same draws, with replacement, of speakers or of clips for all figures that are compared.
+
+    Attributes:
+        over: what is drawn, "speakers" or "clips".
+        rng: for what else is to be drawn along with them.
+    """
+
+    def __init__(self, speakers: NDArray[np.str_]) -> None:
+        self.rng = np.random.default_rng(0)
+        names, owner = np.unique(speakers, return_inverse=True)
+        self.n_speakers = len(names)
+        self.over = "speakers" if self.n_speakers >= MIN_SPEAKERS else "clips"
+        self._owner = owner if self.over == "speakers" else np.arange(len(speakers))
+        self._n_units = int(self._owner.max()) + 1
+        self._draws = draw_counts(self.rng, self._n_units, N_RESAMPLES).astype(np.float64)
+
+    @property
+    def n_clips(self) -> NDArray[np.float64]:
+        """How many clips each draw has, `(N_RESAMPLES,)`."""
+        return self.count(np.ones((len(self._owner), 1)))[:, 0]
+
+    def count(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map values of clips `(n_clips, n_columns)` to their sums in each draw, `(N_RESAMPLES, n_columns)`."""
+        by_unit = [np.bincount(self._owner, column, self._n_units) for column in values.T]
+        return self._draws @ np.stack(by_unit, axis=1)
+
+    def uars(self, targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the UAR of each draw, `(N_RESAMPLES,)`, over the classes that are in it."""
+        is_true = (targets[:, None] == np.unique(targets)).astype(np.float64)
+        hits = self.count(is_true * (targets == predictions)[:, None])
+        uars: NDArray[np.float64] = np.nanmean(divide_counts(hits, self.count(is_true)), axis=1)
+        return uars
+
+    def make_interval(self, value: float, drawn: NDArray[np.float64], level: float, least: float = 0.0) -> Interval:
+        """Return the interval of a figure in [`least`, 1], given that of each draw."""
+        low, high = np.clip(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]), least, 1.0)
+        return Interval(value, float(low), float(high), self.n_speakers, self.over)
+
+
+def draw_counts(rng: np.random.Generator, n_units: int, n_resamples: int) -> NDArray[np.int64]:
+    """Return how often each unit is drawn when as many as there are are drawn, `(n_resamples, n_units)`."""
+    return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n_resamples)
+
+
+def draw_means(rng: np.random.Generator, values: NDArray[np.float64], n_resamples: int) -> NDArray[np.float64]:
+    """Return the means of draws of as many `values` as there are, `(n_resamples,)`."""
+    means: NDArray[np.float64] = rng.choice(values, (n_resamples, len(values))).mean(axis=1)
+    return means
+
+
 def paired_interval(
     targets: NDArray[np.int64],
     first: NDArray[np.int64],
@@ -43,10 +102,11 @@ def paired_interval(
     level: float = 0.95,
 ) -> Interval:
     """Return UAR of `second` minus UAR of `first` on the same clips, resampled together; in [-1, 1]."""
-    weights, over = _weights(speakers)
+    resamples = Resamples(speakers)
     n_classes = int(max(targets.max(), first.max(), second.max())) + 1
     value = uar(targets, second, n_classes) - uar(targets, first, n_classes)
-    return _interval(value, _uars(targets, second, weights) - _uars(targets, first, weights), level, speakers, over)
+    drawn = resamples.uars(targets, second) - resamples.uars(targets, first)
+    return resamples.make_interval(value, drawn, level, least=-1.0)
 
 
 def metric_intervals(
@@ -61,62 +121,30 @@ def metric_intervals(
     All are resampled together, so they belong to the same draws. Recalls have Wilson's interval instead where clips
     are resampled, or where all draws agree (Wilson, "Probable inference", 1927).
     """
-    weights, over = _weights(speakers)
+    resamples = Resamples(speakers)
     matrix = confusion_matrix(targets, predictions, len(labels))
     present = np.flatnonzero(matrix.sum(axis=1))
     is_true = (targets[:, None] == present).astype(np.float64)
     is_predicted = (predictions[:, None] == present).astype(np.float64)
-    totals, n_predicted, hits = weights @ is_true, weights @ is_predicted, weights @ (is_true * is_predicted)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        recall = np.where(totals > 0, hits / totals, np.nan)
-        f1 = np.where(totals > 0, 2 * hits / (totals + n_predicted), np.nan)
+    totals, n_predicted, hits = map(resamples.count, (is_true, is_predicted, is_true * is_predicted))
+    recall = divide_counts(hits, totals)
+    f1 = np.where(totals > 0, divide_counts(2 * hits, totals + n_predicted), np.nan)
     draws = {
         "uar": (uar_from_confusion(matrix), np.nanmean(recall, axis=1)),
-        "war": (war(targets, predictions), hits.sum(axis=1) / weights.sum(axis=1)),
+        "war": (war(targets, predictions), hits.sum(axis=1) / resamples.n_clips),
         "macro_f1": (macro_f1_from_confusion(matrix), np.nanmean(f1, axis=1)),
     }
     values = recalls(matrix)
     for column, emotion in enumerate(present):
         draws[f"recall_{labels[emotion]}"] = (float(values[emotion]), recall[:, column])
     found = {
-        name: _interval(value, drawn[np.isfinite(drawn)], level, speakers, over)
-        for name, (value, drawn) in draws.items()
+        name: resamples.make_interval(value, drawn[np.isfinite(drawn)], level) for name, (value, drawn) in draws.items()
     }
     # Redrawing 13 of 13 gives 13 of 13 for ever. With clips a recall is a share of independent draws anyway.
     for emotion in present:
         name = f"recall_{labels[emotion]}"
-        if over == "clips" or found[name].low == found[name].high:
+        if resamples.over == "clips" or found[name].low == found[name].high:
             count = binomtest(int(matrix[emotion, emotion]), int(matrix[emotion].sum()))
             bounds = count.proportion_ci(level, method="wilson")
             found[name] = replace(found[name], low=float(bounds.low), high=float(bounds.high))
     return found
-
-
-def _weights(speakers: NDArray[np.str_], seed: int = 0) -> tuple[NDArray[np.float64], str]:
-    """Return how often each clip is drawn, `(RESAMPLES, n_clips)`."""
-    rng = np.random.default_rng(seed)
-    names, owner = np.unique(speakers, return_inverse=True)
-    if len(names) >= MIN_SPEAKERS:
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=N_RESAMPLES)
-        return drawn[:, owner].astype(np.float64), "speakers"
-    return rng.multinomial(len(owner), np.full(len(owner), 1 / len(owner)), size=N_RESAMPLES).astype(
-        np.float64
-    ), "clips"
-
-
-def _uars(
-    targets: NDArray[np.int64], predictions: NDArray[np.int64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    classes = np.unique(targets)
-    member = (targets[:, None] == classes).astype(np.float64)
-    correct = member * (targets == predictions)[:, None]
-    totals, hits = weights @ member, weights @ correct
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nanmean(np.where(totals > 0, hits / totals, np.nan), axis=1)
-
-
-def _interval(
-    value: float, resampled: NDArray[np.float64], level: float, speakers: NDArray[np.str_], over: str
-) -> Interval:
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), len(np.unique(speakers)), over)

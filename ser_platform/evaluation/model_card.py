@@ -29,10 +29,10 @@ def render_model_card(
     test.
     """
     distilled = "plain training (alpha 0)"
-    if settings["distill.alpha"] > 0:
+    if settings.distill.alpha > 0:
         distilled = (
-            f"distilled from {teacher}: alpha {settings['distill.alpha']:g}, "
-            f"temperature {settings['distill.temperature']:g}, teacher term {settings['distill.loss']} "
+            f"distilled from {teacher}: alpha {settings.distill.alpha:g}, "
+            f"temperature {settings.distill.temperature:g}, teacher term {settings.distill.loss} "
             "(loss = alpha * teacher term + (1 - alpha) * CE; kl is T^2 KL(teacher || student))"
         )
     caveat = f", {uar.caveat}" if uar.caveat else ""
@@ -44,9 +44,9 @@ def render_model_card(
     )
     return f"""# Speech emotion recognition: {role}
 
-{settings["model.name"]}, {parameters:,} parameters, trained on the corpus `{corpus}`; {distilled}.
-Hears mono speech at 16 kHz, up to {settings["data.max_seconds"]:g} s of a clip; tells {", ".join(labels)} apart
-(labels: {settings["data.labels"]}).
+{settings.model.name}, {parameters:,} parameters, trained on the corpus `{corpus}`; {distilled}.
+Hears mono speech at 16 kHz, up to {settings.data.max_seconds:g} s of a clip; tells {", ".join(labels)} apart
+(labels: {settings.data.labels}).
 
 Test UAR {uar.value:.3f} (95 % interval {uar.low:.3f} to {uar.high:.3f}{caveat}); protocol: {protocol};
 look number {n_test_evaluations} at these test clips.

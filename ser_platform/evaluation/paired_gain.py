@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from ser_platform.evaluation.intervals import MIN_SPEAKERS, N_RESAMPLES, Interval
+from ser_platform.evaluation.intervals import N_RESAMPLES, Interval, Resamples
+from ser_platform.metrics import uar
 
 MIN_SEEDS = 3
 
@@ -55,14 +56,14 @@ def compare_arms(
 
     Of several seeds the UAR is the mean.
     """
-    draws = _Draws(targets, speakers, len(first))
-    one, two = draws.uars(first), draws.uars(second)
-    whole = [np.mean([_uar(targets, row) for row in arm]) for arm in (first, second)]
+    resamples = _SeededResamples(speakers, len(first))
+    one, two = (resamples.mean_uars(targets, arm) for arm in (first, second))
+    whole = [_mean_uar(targets, arm) for arm in (first, second)]
     return ArmComparison(
-        draws.interval(float(whole[0]), one, level),
-        draws.interval(float(whole[1]), two, level),
-        draws.interval(float(whole[1] - whole[0]), two - one, level, least=-1.0),
-        len(first),
+        first=resamples.make_interval(whole[0], one, level),
+        second=resamples.make_interval(whole[1], two, level),
+        gain=resamples.make_interval(whole[1] - whole[0], two - one, level, least=-1.0),
+        n_seeds=len(first),
     )
 
 
@@ -70,49 +71,26 @@ def seeded_interval(
     targets: NDArray[np.int64], predictions: NDArray[np.int64], speakers: NDArray[np.str_], level: float = 0.95
 ) -> Interval:
     """Return the mean UAR of predictions `(seeds, n_clips)`, resampled over speakers and seeds."""
-    draws = _Draws(targets, speakers, len(predictions))
-    value = float(np.mean([_uar(targets, row) for row in predictions]))
-    return draws.interval(value, draws.uars(predictions), level)
+    resamples = _SeededResamples(speakers, len(predictions))
+    return resamples.make_interval(_mean_uar(targets, predictions), resamples.mean_uars(targets, predictions), level)
 
 
-class _Draws:
+class _SeededResamples(Resamples):
     """The same draws of speakers, or clips, and of seeds, for all that is compared."""
 
-    def __init__(self, targets: NDArray[np.int64], speakers: NDArray[np.str_], n_seeds: int) -> None:
-        rng = np.random.default_rng(0)
-        names, owner = np.unique(speakers, return_inverse=True)
-        self.n_speakers, self._targets = len(names), targets
-        self.over = "speakers" if len(names) >= MIN_SPEAKERS else "clips"
-        self._owner = owner if self.over == "speakers" else np.arange(len(targets))
-        n_units = int(self._owner.max()) + 1
-        self._weights = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=N_RESAMPLES).astype(np.float64)
-        self._seeds = rng.integers(0, n_seeds, (N_RESAMPLES, n_seeds))
-        self._classes = np.unique(targets)
-        self._totals = self._weights @ self._by_unit(np.ones(len(targets)))
+    def __init__(self, speakers: NDArray[np.str_], n_seeds: int) -> None:
+        super().__init__(speakers)
+        self._seeds = self.rng.integers(0, n_seeds, (N_RESAMPLES, n_seeds))
 
-    def uars(self, predictions: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the mean UAR of each draw, `(RESAMPLES,)`; a class that is not in a draw is left out of it."""
-        found = np.empty((N_RESAMPLES, len(predictions)))
-        for seed, row in enumerate(predictions):
-            hits = self._weights @ self._by_unit((row == self._targets).astype(np.float64))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                found[:, seed] = np.nanmean(np.where(self._totals > 0, hits / self._totals, np.nan), axis=1)
+    def mean_uars(self, targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the mean UAR of each draw, `(N_RESAMPLES,)`, of predictions `(seeds, n_clips)`.
+
+        Draws are stretched and may lie beyond what a UAR can be; `make_interval` clips its bounds.
+        """
+        found = np.stack([self.uars(targets, row) for row in predictions], axis=1)
         middle = found.mean(axis=1)
         drawn: NDArray[np.float64] = np.take_along_axis(found, self._seeds, axis=1).mean(axis=1)
         return middle + _seed_correction(len(predictions)) * (drawn - middle)
-
-    def interval(self, value: float, drawn: NDArray[np.float64], level: float, least: float = 0.0) -> Interval:
-        """Return the interval of drawn figures; stretched draws may lie beyond what the figure can be, it does not."""
-        low, high = np.clip(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]), least, 1.0)
-        return Interval(value, float(low), float(high), self.n_speakers, self.over)
-
-    def _by_unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the sum of a value a clip over each unit's clips of each class, `(n_units, n_classes)`."""
-        columns = [
-            np.bincount(self._owner, values * (self._targets == label), self._weights.shape[1])
-            for label in self._classes
-        ]
-        return np.stack(columns, axis=1)
 
 
 def _seed_correction(n_seeds: int) -> float:
@@ -126,8 +104,10 @@ def _seed_correction(n_seeds: int) -> float:
     return float(student.ppf(0.975, n_seeds - 1) / norm.ppf(0.975) * np.sqrt(n_seeds / (n_seeds - 1)))
 
 
-def _uar(targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
-    return float(np.mean([np.mean(predictions[targets == label] == label) for label in np.unique(targets)]))
+def _mean_uar(targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
+    """Return the mean over predictions `(seeds, n_clips)`."""
+    n_classes = int(max(targets.max(), predictions.max())) + 1
+    return float(np.mean([uar(targets, row, n_classes) for row in predictions]))
 
 
 def agreement(one: NDArray[np.int64], others: Sequence[NDArray[np.int64]]) -> float:

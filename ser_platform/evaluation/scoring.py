@@ -48,7 +48,7 @@ def compute_stored_logits(
     bundle: Bundle, hashes: tuple[str, ...], speakers: tuple[str, ...], clips: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return logits `(n_clips, n_emotions)` of the stored clips with the numbers `clips` among these digests."""
-    features = StoredViewedClips(bundle.view, hashes, speakers, bundle.settings["features.dtype"])
+    features = StoredViewedClips(bundle.view, hashes, speakers, bundle.settings.features.dtype)
     model = bundle.load_model()
     logits = np.empty((len(clips), len(bundle.labels)), dtype=np.float32)
     with torch.inference_mode():

@@ -31,7 +31,7 @@ from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.features.views.view import FeatureView
 from ser_platform.inference.quantisation import dequantise, quantise
 from ser_platform.models import CLASSICAL, MODELS, PRETRAINED, build_model
-from ser_platform.settings import Settings, as_json, resolve
+from ser_platform.settings import Settings, resolve
 
 FLOAT_FORMAT, INT8_FORMAT = FORMATS = (1, 2)  # the second has weights in 8 bits, otherwise they are alike
 DIGESTS_FILE = "MANIFEST.sha256"
@@ -100,9 +100,9 @@ class Bundle:
     @property
     def tuned_encoders(self) -> tuple[Encoder, ...]:
         """The encoder that is part of the model, if any: its weights are the model's own."""
-        if self.settings["model.name"] not in PRETRAINED or self.frozen_encoders:
+        if self.settings.model.name not in PRETRAINED or self.frozen_encoders:
             return ()
-        return (find_encoder(self.settings["model.backbone"]),)
+        return (find_encoder(self.settings.model.backbone),)
 
     def write(self, folder: Path, card: str, *, int8: bool = False) -> str:
         """Write the bundle into `folder` with the model card `card`; return the digest of its MANIFEST.
@@ -112,8 +112,8 @@ class Bundle:
         Raises:
             UserError: there are no weights to round: the model is of kernels, trees or neighbours.
         """
-        if int8 and self.settings["model.name"] in CLASSICAL:
-            raise UserError(f"{self.settings['model.name']} has no weights to keep in 8 bits")
+        if int8 and self.settings.model.name in CLASSICAL:
+            raise UserError(f"{self.settings.model.name} has no weights to keep in 8 bits")
         folder.mkdir(parents=True, exist_ok=True)
         state = quantise(self.state) if int8 else self.state
         described = self._as_json() | ({"format": INT8_FORMAT} if int8 else {})
@@ -142,8 +142,8 @@ class Bundle:
         return {
             "format": FLOAT_FORMAT,
             "role": self.role,
-            "architecture": self.settings["model.name"],
-            "settings": as_json(self.settings),
+            "architecture": self.settings.model.name,
+            "settings": self.settings.dotted(),
             "view": asdict(self.view),
             "labels": self.labels,
             "sample_rate": SAMPLE_RATE,

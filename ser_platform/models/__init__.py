@@ -109,8 +109,9 @@ def find_architecture(name: str) -> Architecture:
 
 def fill_default_sizes(settings: Settings) -> Settings:
     """Return `settings` with the architecture's own size wherever one that it takes is 0."""
-    own = find_architecture(settings["model.name"]).sizes
-    return {**settings, **{f"model.{name}": settings[f"model.{name}"] or size for name, size in own.items()}}
+    own = {f"model.{name}": size for name, size in find_architecture(settings.model.name).sizes.items()}
+    missing = {name: size for name, size in own.items() if not settings.value(name)}
+    return settings.with_overrides(missing)
 
 
 def build_model(settings: Settings, n_features: int, n_emotions: int, *, load_weights: bool = True) -> nn.Module:
@@ -121,9 +122,9 @@ def build_model(settings: Settings, n_features: int, n_emotions: int, *, load_we
     Raises:
         UserError: there is no such model, or its sizes cannot be.
     """
-    chosen, sized = find_architecture(settings["model.name"]), fill_default_sizes(settings)
-    arguments = {name: sized[f"model.{name}"] for name in (*chosen.sizes, *chosen.settings)}
-    if settings["model.name"] in PRETRAINED:
+    chosen, sized = find_architecture(settings.model.name), fill_default_sizes(settings)
+    arguments = {name: sized.value(f"model.{name}") for name in (*chosen.sizes, *chosen.settings)}
+    if settings.model.name in PRETRAINED:
         arguments["load_weights"] = load_weights
     return chosen.model_class(n_features, n_emotions, **arguments)
 

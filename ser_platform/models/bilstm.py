@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.models.masking import AdditiveAttention, mean_and_std
+from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.recurrent import run_recurrent_layer, stack_frames
 
 
@@ -22,7 +23,7 @@ class BiLstmEncoder(nn.Module):
         return run_recurrent_layer(self.lstm, stacked, steps), steps
 
 
-class BiLstm(nn.Module):
+class BiLstm(NeuralModel):
     """BiLSTM, mean and standard deviation over time, linear classifier.
 
     Its own sizes are those of the recurrent networks on `frames201` (see `stacked_bilstm.py`): 256 units, one layer,
@@ -36,14 +37,13 @@ class BiLstm(nn.Module):
         self.encoder = BiLstmEncoder(n_features, hidden_size, layers, subsample)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * self.encoder.n_outputs, n_emotions))
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
-        logits: Tensor = self.classifier(mean_and_std(outputs, steps))
-        return logits
+        return mean_and_std(outputs, steps)
 
 
-class AttentionBiLstm(nn.Module):
+class AttentionBiLstm(NeuralModel):
     """BiLSTM, additive attention over time, linear classifier (Mirsamadi, Barsoum & Zhang, ICASSP 2017).
 
     Its own sizes are those of `BiLstm`.
@@ -57,9 +57,8 @@ class AttentionBiLstm(nn.Module):
         self.attention = AdditiveAttention(self.encoder.n_outputs, hidden_size)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.encoder.n_outputs, n_emotions))
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
         weights = self.attention(outputs, steps)
-        logits: Tensor = self.classifier(torch.einsum("bt,btf->bf", weights, outputs))
-        return logits
+        return torch.einsum("bt,btf->bf", weights, outputs)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ser_platform.models.bilstm import BiLstmEncoder
 from ser_platform.models.masking import AdditiveAttention, masked_relu, mean_and_std
+from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.normalisation import make_normalisation
 
 
@@ -24,7 +25,7 @@ class ConvBlock(nn.Module):
         return masked_relu(self.normalisation(self.convolution(images)), lengths), lengths
 
 
-class CnnBiLstm(nn.Module):
+class CnnBiLstm(NeuralModel):
     """Three convolutions (time and frequency / 8), BiLSTM over time, attentive statistics pooling."""
 
     def __init__(
@@ -40,13 +41,12 @@ class CnnBiLstm(nn.Module):
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * self.encoder.n_outputs, n_emotions))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         # Channels last: convolutions over few channels train a third faster on CPUs.
         images = features[:, None].contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             images, lengths = block(images, lengths)
         frames = images.permute(0, 2, 1, 3).flatten(2)
         outputs, steps = self.encoder(self.dropout(frames), lengths)
-        logits: Tensor = self.classifier(mean_and_std(outputs, steps, self.attention(outputs, steps)))
-        return logits
+        return mean_and_std(outputs, steps, self.attention(outputs, steps))

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from ser_platform.errors import UserError
 from ser_platform.models.masking import mean_over_frames
+from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.normalisation import make_normalisation
 
 LEAST_FEATURES = 4  # two poolings by 2 leave one step
 DENSE = (256, 128)
 
 
-class CnnBiLstmVector(nn.Module):
+class CnnBiLstmVector(NeuralModel):
     """Conv1D 64 and 128 with pooling by 2, BiLSTM, the output at the last feature, dense 256 and 128, classifier.
 
     Sizes and order of the layers are those of a public PyTorch implementation, which comes without a paper: 184
@@ -47,8 +48,8 @@ class CnnBiLstmVector(nn.Module):
             dense += [nn.Linear(n_inputs, n_outputs), nn.ReLU(), nn.Dropout(dropout)]
         self.classifier = nn.Sequential(*dense, nn.Linear(DENSE[-1], n_emotions))
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         steps = self.convolutions(mean_over_frames(features, lengths)[:, None]).transpose(1, 2)
-        logits: Tensor = self.classifier(self.lstm(steps)[0][:, -1])
-        return logits
+        last: Tensor = self.lstm(steps)[0][:, -1]
+        return last

@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from ser_platform.errors import UserError
 from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
+from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.normalisation import make_normalisation
 from ser_platform.models.recurrent import stack_frames
 
@@ -84,7 +85,7 @@ class ConformerBlock(nn.Module):
         return normalised
 
 
-class Conformer(nn.Module):
+class Conformer(NeuralModel):
     """Stacks of frames, conformer blocks, attentive statistics pooling.
 
     Blocks as in Gulati et al. (2020, arXiv:2005.08100, section 2), whose smallest model has 10 million parameters. None
@@ -116,11 +117,10 @@ class Conformer(nn.Module):
         self.attention = AdditiveAttention(hidden_size, hidden_size)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden_size, n_emotions))
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         stacked, n_steps = stack_frames(features, lengths, self.subsample)
         steps, own = self.input(stacked), frame_mask(n_steps, stacked.shape[1])
         for block in self.blocks:
             steps = block(steps, own)
-        logits: Tensor = self.classifier(mean_and_std(steps, n_steps, self.attention(steps, n_steps)))
-        return logits
+        return mean_and_std(steps, n_steps, self.attention(steps, n_steps))

@@ -2,10 +2,11 @@
 
 from torch import Tensor, nn
 
+from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.recurrent import last_step, run_recurrent_layer, stack_frames
 
 
-class Gru(nn.Module):
+class Gru(NeuralModel):
     """Stacked GRU in one direction, its last state, two dense layers, classifier.
 
     Sizes are those of the recurrent recogniser in x4nth055/emotion-recognition-using-speech, whose cell is a choice:
@@ -25,8 +26,7 @@ class Gru(nn.Module):
         ]
         self.classifier = nn.Sequential(*dense, nn.Dropout(dropout), nn.Linear(hidden_size, n_emotions))
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         stacked, steps = stack_frames(features, lengths, self.subsample)
-        logits: Tensor = self.classifier(last_step(run_recurrent_layer(self.gru, stacked, steps), steps))
-        return logits
+        return last_step(run_recurrent_layer(self.gru, stacked, steps), steps)

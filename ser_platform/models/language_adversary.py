@@ -41,11 +41,3 @@ class LanguageAdversary(nn.Module):
         """Map embeddings `(batch, n_inputs)` to logits `(batch, n_languages)`; `weight` is the reversal's, >= 0."""
         logits: Tensor = self.layers(reverse_gradient(embeddings, weight))
         return logits
-
-
-def reversal_weight(progress: float, gamma: float = 10.0) -> float:
-    """Return the weight at a share `progress` in [0, 1] of the training: from 0 to nearly 1.
-
-    The adversary's first guesses are noise, and reversing them would only disturb (section 4 of the source).
-    """
-    return float(2 / (1 + torch.exp(torch.tensor(-gamma * progress))) - 1)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from ser_platform.models.masking import masked_relu, mean_and_std
+from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.normalisation import make_normalisation
 
 STEM_KERNEL, STEM_STRIDE = 128, 16  # samples; 8 ms and 1 ms at 16 kHz
@@ -30,7 +31,7 @@ class MaskedConv(nn.Module):
         return masked_relu(self.normalisation(self.convolution(sequences)), lengths), lengths
 
 
-class LiteCnn(nn.Module):
+class LiteCnn(NeuralModel):
     """Depthwise separable CNN on samples `(batch, n_samples, 1)`; `width` sets its size."""
 
     def __init__(self, n_features: int, n_emotions: int, *, width: int, dropout: float, norm: str) -> None:
@@ -44,10 +45,9 @@ class LiteCnn(nn.Module):
         self.layers = nn.ModuleList([stem, *body])
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * widths[-1], n_emotions))
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map samples `(batch, n_samples, 1)` and lengths to logits `(batch, n_emotions)`."""
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map samples `(batch, n_samples, 1)` and lengths to `(batch, n_pooled)`."""
         sequences = features.transpose(1, 2)
         for layer in self.layers:
             sequences, lengths = layer(sequences, lengths)
-        logits: Tensor = self.classifier(mean_and_std(sequences.transpose(1, 2), lengths))
-        return logits
+        return mean_and_std(sequences.transpose(1, 2), lengths)

@@ -1,12 +1,15 @@
 """A multi-layer perceptron on one vector a clip: pooled statistics or functionals."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from ser_platform.models.masking import mean_over_frames
+from ser_platform.models.model_output import NeuralModel, layers_in
 from ser_platform.models.normalisation import make_normalisation
 
 
-class Mlp(nn.Module):
+class Mlp(NeuralModel):
     """Dense layers, each half as wide as the one before, with normalisation, ReLU and dropout.
 
     Its own sizes, 128 and 64 units, are those of the student that a public distillation of the `cnn_bilstm_vector`
@@ -25,7 +28,10 @@ class Mlp(nn.Module):
             n_inputs, width = width, max(1, width // 2)
         self.layers = nn.Sequential(*parts, nn.Linear(n_inputs, n_emotions))
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
-        logits: Tensor = self.layers(mean_over_frames(features, lengths))
-        return logits
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
+        return mean_over_frames(features, lengths)
+
+    @property
+    def last_layers(self) -> Sequence[nn.Module]:
+        return layers_in(self.layers)

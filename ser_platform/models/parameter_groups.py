@@ -23,4 +23,4 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
     if isinstance(model, SupportsParameterGroups):
         return model.parameter_groups(settings)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [{"params": trained, "lr": settings["optimizer.lr"], "weight_decay": settings["optimizer.weight_decay"]}]
+    return [{"params": trained, "lr": settings.optimizer.lr, "weight_decay": settings.optimizer.weight_decay}]

@@ -6,7 +6,8 @@ stored. Otherwise it hears samples.
 
 import math
 import warnings
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, find_lou
 from ser_platform.errors import MissingExtra, UserError
 from ser_platform.models.language_adversary import LanguageAdversary
 from ser_platform.models.masking import AdditiveAttention, frame_mask, mean_and_std
+from ser_platform.models.model_output import ModelOutput, NeuralModel, layers_in
 from ser_platform.settings import Settings
 
 FROZEN, TOP, FULL, LORA = "frozen", "top", "full", "lora"
@@ -94,7 +96,7 @@ class Head(nn.Module):
         return states.flatten(-2) if self.mix is None else self.mix.softmax(dim=0) @ states
 
 
-class Pretrained(nn.Module):
+class Pretrained(NeuralModel):
     """The classifier of a pretrained encoder, and unless that is frozen the encoder itself.
 
     `encoder` is None where it is frozen. Parts of it that are not trained stay in evaluation mode.
@@ -145,7 +147,6 @@ class Pretrained(nn.Module):
         self.head = Head(len(taken), found.width, n_emotions, **how)
         self.adversary = LanguageAdversary(self.head.n_embedded, MAX_LANGUAGES) if adversary else None
         self.encoder: SpeechEncoder | None = None
-        self.language_logits: Tensor | None = None
         self._tuned: list[nn.Module] = []
         if tuning != FROZEN:
             self.mean: Tensor
@@ -155,20 +156,27 @@ class Pretrained(nn.Module):
             self.register_buffer("std", torch.ones(scale_shape))
             self._tune(found, tuning, tuned_layers, lora_rank, checkpointing, load_weights)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map states or samples, `(batch, n_frames, n_features)`, and lengths to logits `(batch, n_emotions)`."""
-        embeddings = self.embeddings(features, lengths)
-        if self.adversary is not None and self.training:
-            self.language_logits = self.adversary(embeddings, self._reversal)
-        logits: Tensor = self.head.classifier(embeddings)
-        return logits
+    def compute_output(self, features: Tensor, lengths: Tensor) -> ModelOutput:
+        """Map states or samples, `(batch, n_frames, n_features)`, and lengths to logits and what else a loss may need.
 
-    def embeddings(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map states or samples and lengths to what the last layer classifies, `(batch, n_embedded)`."""
-        embeddings: Tensor = self.head.hidden(self._pool(features, lengths))
-        return embeddings
+        The adversary reads the embedding before dropout.
+        """
+        pooled = self.pool(features, lengths)
+        output = self.classify(pooled)
+        if self.adversary is None or not self.training:
+            return output
+        return replace(output, language_logits=self.adversary(pooled, self._reversal))
 
-    def _pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map states or samples and lengths to what `head.classifier` takes, `(batch, n_embedded)`."""
+        pooled: Tensor = self.head.hidden(self._pool_states(features, lengths))
+        return pooled
+
+    @property
+    def last_layers(self) -> Sequence[nn.Module]:
+        return layers_in(self.head.classifier)
+
+    def _pool_states(self, features: Tensor, lengths: Tensor) -> Tensor:
         if self.encoder is not None:
             encoded, counts = self._encode(features[:, :, 0], lengths)
             scaled = (encoded - self.mean) / self.std
@@ -246,13 +254,13 @@ class Pretrained(nn.Module):
         depths: dict[int, list[nn.Parameter]] = {}
         for parameter, depth in self._depths():
             depths.setdefault(depth, []).append(parameter)
-        lr, share, decay = (settings[f"optimizer.{name}"] for name in ("lr", "backbone_lr", "layer_decay"))
-        rates = {depth: lr if depth < 0 else lr * share * decay**depth for depth in depths}
+        lr, share = settings.optimizer.lr, settings.optimizer.backbone_lr
+        rates = {depth: lr if depth < 0 else lr * share * settings.optimizer.layer_decay**depth for depth in depths}
         groups = []
         for depth in sorted(depths):
             for decayed in (True, False):
                 chosen = [parameter for parameter in depths[depth] if (parameter.ndim > 1) == decayed]
-                weight_decay = settings["optimizer.weight_decay"] if decayed else 0.0
+                weight_decay = settings.optimizer.weight_decay if decayed else 0.0
                 if chosen:
                     groups.append({"params": chosen, "lr": rates[depth], "weight_decay": weight_decay})
         return groups

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.models.masking import AdditiveAttention, masked_relu, mean_and_std
+from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.normalisation import make_normalisation
 
 # Channels in multiples of the width, stride in time, stride in frequency. A block that changes neither is residual.
@@ -37,7 +38,7 @@ class SeparableBlock(nn.Module):
         return masked_relu(outputs.add_(images) if self.is_residual else outputs, lengths), lengths
 
 
-class SeparableCnn(nn.Module):
+class SeparableCnn(NeuralModel):
     """Separable CNN on spectrograms of any number of bands; `width` channels in the first layer set its size.
 
     No publication has just these sizes: the blocks are MobileNet's, the last layer over all bands is its "global
@@ -61,12 +62,11 @@ class SeparableCnn(nn.Module):
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * EMBEDDING * width, n_emotions))
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         lengths = strided_lengths(lengths, 2)
         images = masked_relu(self.normalisation(self.stem(features[:, None])), lengths)
         for block in self.blocks:
             images, lengths = block(images, lengths)
         frames = self.embedding(self.over_bands(images).squeeze(3).transpose(1, 2)).relu()
-        logits: Tensor = self.classifier(mean_and_std(frames, lengths, self.attention(frames, lengths)))
-        return logits
+        return mean_and_std(frames, lengths, self.attention(frames, lengths))

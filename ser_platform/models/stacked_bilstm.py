@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ser_platform.models.bilstm import BiLstmEncoder
 from ser_platform.models.masking import AdditiveAttention
+from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.recurrent import last_step
 
 
@@ -18,7 +19,7 @@ def dense_head(n_inputs: int, n_hidden: int, n_emotions: int, dropout: float) ->
     return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_emotions))
 
 
-class StackedBiLstm(nn.Module):
+class StackedBiLstm(NeuralModel):
     """Stacked BiLSTM, the last state of each direction, dense layer, classifier.
 
     The implementation takes both directions' outputs at the last frame, where the backward one has heard a single
@@ -32,16 +33,15 @@ class StackedBiLstm(nn.Module):
         self.encoder = BiLstmEncoder(n_features, hidden_size, layers, subsample)
         self.classifier = dense_head(self.encoder.n_outputs, hidden_size, n_emotions, dropout)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
         half = outputs.shape[2] // 2
         last = torch.cat([last_step(outputs, steps)[:, :half], outputs[:, 0, half:]], dim=1)
-        logits: Tensor = self.classifier(last.tanh())
-        return logits
+        return last.tanh()
 
 
-class StackedAttentionBiLstm(nn.Module):
+class StackedAttentionBiLstm(NeuralModel):
     """Stacked BiLSTM, layer normalisation, additive attention over time, dense layer, classifier.
 
     The implementation's scores have a bias, which softmax takes away again: it is one parameter that never learns, and
@@ -57,10 +57,9 @@ class StackedAttentionBiLstm(nn.Module):
         self.attention = AdditiveAttention(self.encoder.n_outputs, self.encoder.n_outputs)
         self.classifier = dense_head(self.encoder.n_outputs, hidden_size, n_emotions, dropout)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
+    def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
         outputs = self.normalisation(outputs)
         weights = self.attention(outputs, steps)
-        logits: Tensor = self.classifier(torch.einsum("bt,btf->bf", weights, outputs))
-        return logits
+        return torch.einsum("bt,btf->bf", weights, outputs)

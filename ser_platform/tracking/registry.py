@@ -1,6 +1,7 @@
 """The model registry: `ser-teacher` and `ser-student`, their versions, aliases and digests."""
 
 import json
+import math
 import re
 import shutil
 import tempfile
@@ -73,9 +74,9 @@ class RegisteredVersion:
         return f"{self.name} v{self.version}"
 
     @property
-    def dev_uar(self) -> float | None:
-        """The dev UAR that it is judged by: with new seeds where it has won a study, else of its training."""
-        return self.metrics.get("dev_uar_new_seeds", self.metrics.get("dev_uar"))
+    def dev_uar(self) -> float:
+        """The dev UAR that it is judged by: with new seeds where it has won a study, else of its training; or NaN."""
+        return self.metrics.get("dev_uar_new_seeds", self.metrics.get("dev_uar", math.nan))
 
     @property
     def registration_message(self) -> str:
@@ -162,7 +163,7 @@ def _is_better(one: RegisteredVersion, other: RegisteredVersion) -> bool:
     """Tell whether a version is better on dev than another of the same task."""
     if any(tag not in one.tags or one.tags[tag] != other.tags.get(tag) for tag in SAME_TASK_TAGS):
         return False
-    return one.dev_uar is not None and other.dev_uar is not None and one.dev_uar > other.dev_uar
+    return one.dev_uar > other.dev_uar  # never where one of them is NaN
 
 
 def _create_name(client: Client, name: str) -> None:

@@ -19,7 +19,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import WorkFailed
-from ser_platform.settings import Settings, as_json
+from ser_platform.settings import Settings
 from ser_platform.tracking.offline_queue import Event, EventOwner, OfflineQueue
 from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
 
@@ -112,7 +112,7 @@ class StudyRuns:
 
     def start_trial(self, number: int, settings: Settings) -> None:
         """Open the run of a trial."""
-        tags, plain = dict(self._trial_tags(settings)), as_json(settings)
+        tags, plain = dict(self._trial_tags(settings)), settings.dotted()
         self._events.put({"kind": TRIAL_START, "trial": number, "time": _now_ms(), "settings": plain, "tags": tags})
 
     def log_epoch(self, number: int, result: Mapping[str, float]) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ser_platform.errors import UserError
-from ser_platform.models.pretrained import MAX_LANGUAGES, Pretrained
+from ser_platform.models.model_output import ModelOutput
+from ser_platform.models.pretrained import MAX_LANGUAGES
 from ser_platform.training.batches.batch import Batch
 
 
@@ -36,14 +37,13 @@ def encode_languages(languages: Sequence[str | None] | NDArray[Any], train: NDAr
     return np.array([number.get(str(language or ""), 0) for language in languages], dtype=np.int64)
 
 
-def language_loss(model: nn.Module, batch: Batch) -> Tensor | float:
-    """Return the adversary's cross-entropy in nats on the batch that `model` has just heard; 0 without an adversary.
+def language_loss(output: ModelOutput, batch: Batch) -> Tensor | float:
+    """Return the adversary's cross-entropy in nats on what a model computes of a batch; 0 without an adversary.
 
     Like the other losses it is divided by the clips of the whole batch, so that parts of a batch add up to it.
     """
-    if not isinstance(model, Pretrained) or model.language_logits is None:
+    if output.language_logits is None:
         return 0.0
     assert batch.languages is not None, "model.adversary needs the languages of the clips"
-    logits, model.language_logits = model.language_logits, None
     whole = batch.targets if batch.full_batch_targets is None else batch.full_batch_targets
-    return F.cross_entropy(logits.float(), batch.languages, reduction="sum") / len(whole)
+    return F.cross_entropy(output.language_logits.float(), batch.languages, reduction="sum") / len(whole)

@@ -21,7 +21,7 @@ from ser_platform.features.views.normaliser import (
 from ser_platform.features.views.view import FeatureView
 from ser_platform.models import PRETRAINED, count_parameters, fill_default_sizes, find_architecture
 from ser_platform.models.pretrained import ATTENTION, FROZEN
-from ser_platform.settings import Settings
+from ser_platform.settings import Settings, SettingValue
 from ser_platform.training.closed_form.closed_form_settings import refuse_unsupported_settings
 from ser_platform.training.hint_loss import NO_HINT
 
@@ -38,11 +38,11 @@ def feature_view(settings: Settings) -> FeatureView:
     """
     sets = resolve_feature_sets(settings)
     if (
-        settings["model.name"] in PRETRAINED
+        settings.model.name in PRETRAINED
         and sets == WAVEFORM_SETS
-        and settings["features.normalise"] == GLOBAL_NORMALISATION
+        and settings.features.normalise == GLOBAL_NORMALISATION
     ):
-        settings = settings | {"features.normalise": NO_NORMALISATION}
+        settings = settings.with_overrides({"features.normalise": NO_NORMALISATION})
     return FeatureView.from_settings(settings, sets)
 
 
@@ -54,10 +54,10 @@ def resolve_feature_sets(settings: Settings) -> tuple[str, ...]:
     """
     if takes_waveform(settings):
         return WAVEFORM_SETS
-    if settings["model.name"] in PRETRAINED:
-        kind = FRAMES_KIND if settings["model.pooling"] == ATTENTION else STATISTICS_KIND
-        return (encoder_family_name(settings["model.backbone"], kind),)
-    return tuple(pin_feature_set(name) for name in settings["features.sets"])
+    if settings.model.name in PRETRAINED:
+        kind = FRAMES_KIND if settings.model.pooling == ATTENTION else STATISTICS_KIND
+        return (encoder_family_name(settings.model.backbone, kind),)
+    return tuple(pin_feature_set(name) for name in settings.features.sets)
 
 
 def takes_waveform(settings: Settings) -> bool:
@@ -66,13 +66,13 @@ def takes_waveform(settings: Settings) -> bool:
     Raises:
         UserError: there is no such model.
     """
-    chosen = find_architecture(settings["model.name"])
-    return settings["model.tuning"] != FROZEN if settings["model.name"] in PRETRAINED else chosen.takes_waveform
+    chosen = find_architecture(settings.model.name)
+    return settings.model.tuning != FROZEN if settings.model.name in PRETRAINED else chosen.takes_waveform
 
 
 def has_adversary(settings: Settings) -> bool:
     """Tell whether the model is to hide which language a clip speaks."""
-    return settings["model.name"] in PRETRAINED and settings["model.adversary"] > 0
+    return settings.model.name in PRETRAINED and settings.model.adversary > 0
 
 
 def pin_settings(settings: Settings) -> Settings:
@@ -84,10 +84,10 @@ def pin_settings(settings: Settings) -> Settings:
     Raises:
         UserError: there is no such encoder, or its weights are not those that the settings name.
     """
-    named: Settings = {"features.sets": tuple(pin_feature_set(name) for name in settings["features.sets"])}
-    if settings["model.name"] in PRETRAINED:
-        named["model.backbone"] = resolve_pinned_name(settings["model.backbone"])
-    return fill_default_sizes(settings | named)
+    named: dict[str, SettingValue] = {"features.sets": tuple(pin_feature_set(name) for name in settings.features.sets)}
+    if settings.model.name in PRETRAINED:
+        named["model.backbone"] = resolve_pinned_name(settings.model.backbone)
+    return fill_default_sizes(settings.with_overrides(named))
 
 
 def pin_feature_set(name: str) -> str:
@@ -109,7 +109,7 @@ def required_families(settings: Settings) -> tuple[str, ...]:
 
 def stamp_protocol(protocol: str, settings: Settings) -> str:
     """Return a protocol's stamp with what the settings add to it: statistics of test speakers are no small matter."""
-    note = make_protocol_note(settings["features.normalise"])
+    note = make_protocol_note(settings.features.normalise)
     return f"{protocol}; {note}" if note else protocol
 
 
@@ -119,23 +119,23 @@ def refuse_contradictions(settings: Settings) -> None:
     Raises:
         UserError: names them.
     """
-    if settings["distill.alpha"] and settings["distill.loss"] == "dkd" and settings["augment.mixup"]:
+    if settings.distill.alpha and settings.distill.loss == "dkd" and settings.augment.mixup:
         raise UserError("distill.loss dkd and augment.mixup cannot be together: a mixture has no true class")
-    if settings["augment.stretch"] and feature_view(settings).sets != SPECTRUM_SETS:
+    if settings.augment.stretch and feature_view(settings).sets != SPECTRUM_SETS:
         raise UserError(
             f"augment.stretch is of one spectrum, features.sets {' '.join(SPECTRUM_SETS)}; it cannot be with "
             f"{' '.join(feature_view(settings).sets)}"
         )
-    if settings["distill.unlabelled"]:
+    if settings.distill.unlabelled:
         _refuse_unlabelled(settings)
-    if settings["distill.hint"] != NO_HINT:
-        if not settings["distill.alpha"]:
-            raise UserError(f"distill.hint {settings['distill.hint']} needs a teacher: raise distill.alpha above 0")
-        if settings["features.chunk"]:
+    if settings.distill.hint != NO_HINT:
+        if not settings.distill.alpha:
+            raise UserError(f"distill.hint {settings.distill.hint} needs a teacher: raise distill.alpha above 0")
+        if settings.features.chunk:
             raise UserError("distill.hint and features.chunk cannot be together: a hint is of a whole clip")
     if has_adversary(settings):
         for setting in ("features.chunk", "augment.mixup"):
-            if settings[setting]:
+            if settings.value(setting):
                 raise UserError(f"model.adversary and {setting} cannot be together: it hears one language, of a clip")
     refuse_unsupported_settings(settings)
 
@@ -143,13 +143,13 @@ def refuse_contradictions(settings: Settings) -> None:
 def _refuse_unlabelled(settings: Settings) -> None:
     """Refuse what needs a class, or a speaker, of every clip."""
     for wrong, why in (
-        (not settings["distill.alpha"], "distill.alpha 0: only a teacher could tell what is in it"),
-        (settings["distill.loss"] == "dkd", "distill.loss dkd, which asks for the true class"),
-        (settings["augment.mixup"], "augment.mixup, which mixes classes"),
-        (settings["features.normalise"] == SPEAKER_NORMALISATION, "features.normalise speaker: nobody says who speaks"),
+        (not settings.distill.alpha, "distill.alpha 0: only a teacher could tell what is in it"),
+        (settings.distill.loss == "dkd", "distill.loss dkd, which asks for the true class"),
+        (settings.augment.mixup, "augment.mixup, which mixes classes"),
+        (settings.features.normalise == SPEAKER_NORMALISATION, "features.normalise speaker: nobody says who speaks"),
     ):
         if wrong:
-            raise UserError(f"distill.unlabelled {settings['distill.unlabelled']} cannot be with {why}")
+            raise UserError(f"distill.unlabelled {settings.distill.unlabelled} cannot be with {why}")
 
 
 def count_prediction_parameters(settings: Settings, n_emotions: int, state: Mapping[str, Tensor] | None = None) -> int:

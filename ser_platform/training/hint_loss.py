@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ser_platform.models.model_output import ModelOutput, NeuralModel
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import Batch, TrainingData
 
@@ -25,25 +26,21 @@ class Hint(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, embeddings: Tensor, n_emotions: int, distance: str, weight: float) -> None:
+    def __init__(self, n_embedded: int, embeddings: Tensor, distance: str, weight: float) -> None:
+        """Make the map for a model of embeddings `n_embedded` wide, given the teacher's, `(n_clips, width)`."""
         super().__init__()
-        last = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == n_emotions][-1]
-        last.register_forward_pre_hook(self._store_embedding)
         self.distance, self.weight = distance, weight
-        self.projection = nn.Linear(last.in_features, embeddings.shape[1])
+        self.projection = nn.Linear(n_embedded, embeddings.shape[1])
         self.register_buffer("mean", embeddings.mean(dim=0))
         self.register_buffer("std", embeddings.std(dim=0, correction=0).clamp_min(LEAST_DEVIATION))
-        self._embedding: Tensor | None = None
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Return what the model pays for the batch it has just heard: `weight` times 1 - cosine, or the mean square.
+    def loss(self, embedding: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of a model's embedding of a batch: `weight` times 1 - cosine, or the mean square.
 
         Like the other losses it is divided by the clips of the whole batch, so that parts of a batch add up to it.
         """
         assert batch.teacher_embeddings is not None, "distill.hint needs a teacher's embeddings"
-        assert self._embedding is not None, "the model has heard no batch since"
-        embedding, self._embedding = self._embedding.float(), None
-        projected, wanted = self.projection(embedding), (batch.teacher_embeddings - self.mean) / self.std
+        projected, wanted = self.projection(embedding.float()), (batch.teacher_embeddings - self.mean) / self.std
         if self.distance == COSINE:
             missed = 1 - F.cosine_similarity(projected, wanted)
         else:
@@ -54,20 +51,16 @@ class Hint(nn.Module):
             / len(batch.targets if batch.full_batch_targets is None else batch.full_batch_targets)
         )
 
-    def _store_embedding(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if layer.training:
-            self._embedding = inputs[0]
 
-
-def make_hint(model: nn.Module, settings: Settings, data: TrainingData) -> Hint | None:
+def make_hint(model: NeuralModel, settings: Settings, data: TrainingData) -> Hint | None:
     """Return what makes a model resemble its teacher's encoder; None where `distill.hint` is off."""
-    if settings["distill.hint"] == NO_HINT:
+    if settings.distill.hint == NO_HINT:
         return None
     assert data.teacher_embeddings is not None, "distill.hint needs a teacher's embeddings"
     embeddings = torch.from_numpy(data.teacher_embeddings[data.train])
-    return Hint(model, embeddings, len(data.labels), settings["distill.hint"], settings["distill.hint_weight"])
+    return Hint(model.n_embedded, embeddings, settings.distill.hint, settings.distill.hint_weight)
 
 
-def hint_loss(hint: Hint | None, batch: Batch) -> Tensor | float:
-    """Return the hint's part of the loss on the batch that the model has just heard; 0 without one."""
-    return 0.0 if hint is None else hint.loss(batch)
+def hint_loss(hint: Hint | None, output: ModelOutput, batch: Batch) -> Tensor | float:
+    """Return the hint's part of the loss on what the model computes of a batch; 0 without a hint."""
+    return 0.0 if hint is None else hint.loss(output.embedding, batch)

@@ -14,7 +14,7 @@ SHORTEST_CYCLE = 8  # steps; a shorter rise has no length, by which one_cycle wo
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: Settings, n_steps: int) -> LRScheduler:
     """Return what sets the learning rates of `optimizer` over `n_steps`, from the peak rates that its groups have."""
-    name = settings["optimizer.schedule"]
+    name = settings.optimizer.schedule
     if name == "one_cycle":  # Smith & Topin, 2018, arXiv:1708.07120
         peaks = [group["lr"] for group in optimizer.param_groups]
         total = max(n_steps + 1, SHORTEST_CYCLE)
@@ -22,7 +22,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: Settings, n_steps:
     if name == "cosine":
         return CosineAnnealingLR(optimizer, n_steps)
     if name == "warmup_cosine":
-        rise = settings["optimizer.warmup"] * n_steps
+        rise = settings.optimizer.warmup * n_steps
         return LambdaLR(optimizer, partial(_warmup_cosine, rise=rise, n_steps=n_steps))
     return ConstantLR(optimizer, factor=1.0)
 

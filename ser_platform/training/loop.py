@@ -4,21 +4,21 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.features.views.chunks import Chunks, average_logits
+from ser_platform.features.views.chunks import Chunks, average_logits, mean_by_clip
 from ser_platform.features.views.normaliser import Normaliser
-from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, uar_from_confusion, war
 from ser_platform.models import build_model
+from ser_platform.models.model_output import ModelOutput, NeuralModel
 from ser_platform.models.parameter_groups import parameter_groups
-from ser_platform.settings import Settings, as_json
+from ser_platform.settings import Settings
 from ser_platform.training.adversary_loss import language_loss
 from ser_platform.training.batches.batch import (
     Batch,
@@ -33,6 +33,7 @@ from ser_platform.training.batches.input_scaling import fit_scale
 from ser_platform.training.batches.sampling import add_unlabelled, sample_clips
 from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.cross_entropy import cross_entropy
+from ser_platform.training.dev_metrics import NO_DEV_METRICS, compute_dev_metrics
 from ser_platform.training.epoch_result import EpochResult as EpochResult
 from ser_platform.training.hint_loss import Hint, hint_loss, make_hint
 from ser_platform.training.learning_rate import make_schedule
@@ -83,7 +84,7 @@ def make_hard_label_loss(settings: Settings, weights: Tensor | None) -> Loss:
     """Return class-weighted cross-entropy with label smoothing."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
-        smoothing = settings["train.label_smoothing"]
+        smoothing = settings.train.label_smoothing
         return cross_entropy(logits, batch.targets, weights, smoothing, batch.full_batch_targets)
 
     return loss
@@ -110,13 +111,15 @@ class Trainer:
         device: torch.device | None = None,
         group: WorkerGroup = SINGLE_WORKER,
     ) -> None:
-        seed_everything(settings["seed"])
+        seed_everything(settings.seed)
         self.settings, self.data, self.group = settings, data, group
         self.device = device or torch.device("cpu")
         self.precision = make_precision(settings, self.device)
-        self.accumulate: int = settings["train.accumulate"]
+        self.accumulate: int = settings.train.accumulate
         self.normaliser: Normaliser = data.features.fit_normaliser(data.labelled)
-        self.model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
+        model = build_model(settings, data.features.view.n_features, len(data.labels)).to(self.device)
+        assert isinstance(model, NeuralModel), "models that are fitted at once have trainers of their own"
+        self.model: NeuralModel = model
         fit_scale(self.model, data, self.normaliser, self.device)
         hint = make_hint(self.model, settings, data)
         self.hint = None if hint is None else hint.to(self.device)
@@ -125,21 +128,21 @@ class Trainer:
             broadcast_first_worker(module.state_dict().values(), group)
         self._least = min_clips_per_pass(self.model)
         clips = self._sample_clips(epoch=1)
-        self._sizes = batch_sizes(len(clips), settings["train.batch_size"])
+        self._sizes = batch_sizes(len(clips), settings.train.batch_size)
         if data.features.view.is_pooled and min(self._sizes) < self._least:
             raise UserError(
-                f"train.batch_size {settings['train.batch_size']} leaves a batch of one row of {len(clips)} training "
+                f"train.batch_size {settings.train.batch_size} leaves a batch of one row of {len(clips)} training "
                 "clips, and batch normalisation needs two; raise it, or set model.norm to layer"
             )
         targets = data.targets[clips]
         weights = class_weights(targets[targets >= 0], len(data.labels)).to(self.device)
-        self.loss = make_loss(settings, weights if settings["train.class_weights"] else None)
+        self.loss = make_loss(settings, weights if settings.train.class_weights else None)
         groups = parameter_groups(self.model, settings)
         if self.hint is not None:
             groups += parameter_groups(self.hint, settings)
         self.optimizer = torch.optim.AdamW(groups)
-        self.schedule = make_schedule(self.optimizer, settings, settings["train.epochs"] * len(self._sizes))
-        self._rng = np.random.default_rng(settings["seed"])
+        self.schedule = make_schedule(self.optimizer, settings, settings.train.epochs * len(self._sizes))
+        self._rng = np.random.default_rng(settings.seed)
         self._chunks = data.features.view.chunks
         self._augment = BatchAugmenter(settings, len(data.labels), self.device)
         self.results: list[EpochResult] = []
@@ -156,8 +159,8 @@ class Trainer:
             Diverged: the loss is no longer a number.
             OutOfMemory: a batch does not fit; names its size and what to lower.
         """
-        n_epochs = self.settings["train.epochs"]
-        if self.settings["train.auto_batch"] and not self.results:
+        n_epochs = self.settings.train.epochs
+        if self.settings.train.auto_batch and not self.results:
             self._find_accumulate()
         while len(self.results) < min(n_epochs, stop_after or n_epochs) and not self._is_patience_exhausted():
             self.results.append(self._run_epoch(len(self.results) + 1))
@@ -176,7 +179,7 @@ class Trainer:
         logits = np.zeros((len(clips), len(self.data.labels)), dtype=np.float32)
         rows = share = deal_clips(lengths, self.group.size)[self.group.rank]
         # Without gradients at least twice as many fit as in a part of a training batch.
-        size = max(1, min(EVALUATION_BATCH, 2 * self.settings["train.batch_size"] // self.accumulate))
+        size = max(1, min(EVALUATION_BATCH, 2 * self.settings.train.batch_size // self.accumulate))
         try:
             with torch.inference_mode():
                 for rows in batch_by_length(share, lengths, size):
@@ -193,10 +196,17 @@ class Trainer:
         """Put the best epoch's weights into the model."""
         self.model.load_state_dict(self.best_state)
 
-    def load_initial_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Begin with these weights, of every parameter and buffer, in place of random ones."""
-        self.model.load_state_dict(state)
-        self.best_state = self._state()
+    def begin(self, checkpoint: Checkpoint | None, initial_state: Mapping[str, Tensor] | None) -> list[EpochResult]:
+        """Go on from a checkpoint or, without one, begin with initial weights; return the epochs so far.
+
+        Initial weights are of every parameter and buffer; None keeps the random ones.
+        """
+        if checkpoint is not None:
+            self.resume(checkpoint)
+        elif initial_state is not None:
+            self.model.load_state_dict(initial_state)
+            self.best_state = self._state()
+        return list(self.results)
 
     def make_checkpoint(self) -> Checkpoint:
         """Return how the training stands after the last epoch; worker 0's is enough to resume all."""
@@ -212,7 +222,7 @@ class Trainer:
         if self.best_dev_logits is not None:
             tensors["best_dev_logits"] = torch.from_numpy(self.best_dev_logits)
         description = {
-            "settings": as_json(self.settings),
+            "settings": self.settings.dotted(),
             "data": fingerprint(self.data),
             "device": self.device.type,
             "results": results_as_json(self.results),
@@ -253,7 +263,7 @@ class Trainer:
         restore_random(self.device, checkpoint.tensors_under("random"), kept["random"])
 
     def _refuse_other_training(self, kept: dict[str, Any]) -> None:
-        here, there = as_json(self.settings), kept["settings"]
+        here, there = self.settings.dotted(), kept["settings"]
         differing = [name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)]
         if differing:
             listed = ", ".join(f"{name} is {there.get(name)} there and {here.get(name)} here" for name in differing)
@@ -262,10 +272,10 @@ class Trainer:
             raise UserError("the checkpoint is of other training or dev clips")
 
     def _is_patience_exhausted(self) -> bool:
-        return bool(self.results) and len(self.results) - self.results[-1].best_epoch >= self.settings["train.patience"]
+        return bool(self.results) and len(self.results) - self.results[-1].best_epoch >= self.settings.train.patience
 
     def _sample_clips(self, epoch: int) -> NDArray[np.int64]:
-        how, seed, clips = self.settings["train.sampling"], self.settings["seed"], self.data.labelled
+        how, seed, clips = self.settings.train.sampling, self.settings.seed, self.data.labelled
         labelled = sample_clips(clips, self.data.targets, how, seed=seed, epoch=epoch)
         return add_unlabelled(labelled, self.data.unlabelled, seed=seed, epoch=epoch)
 
@@ -273,20 +283,26 @@ class Trainer:
         began = time.perf_counter()
         train_loss = self._train_epoch(epoch)
         broadcast_first_worker(self.model.buffers(), self.group)
-        dev_loss, dev_uar, dev_war, dev_f1, logits = self._evaluate()
+        scores, logits = self._evaluate()
         best = self.results[self.results[-1].best_epoch - 1] if self.results else None
-        if best is None or logits is None or (dev_uar, -dev_loss) > (best.dev_uar, -best.dev_loss):
-            best_uar, best_epoch = dev_uar, epoch
+        if best is None or logits is None or (scores["dev_uar"], -scores["dev_loss"]) > (best.dev_uar, -best.dev_loss):
+            best_uar, best_epoch = scores["dev_uar"], epoch
             self.best_state, self.best_dev_logits = self._state(), logits
         else:
             best_uar, best_epoch = best.dev_uar, best.epoch
-        seconds = time.perf_counter() - began
-        return EpochResult(epoch, train_loss, dev_loss, dev_uar, dev_war, dev_f1, best_uar, best_epoch, seconds)
+        return EpochResult(
+            epoch=epoch,
+            train_loss=train_loss,
+            **scores,
+            best_dev_uar=best_uar,
+            best_epoch=best_epoch,
+            seconds=time.perf_counter() - began,
+        )
 
     def _train_epoch(self, epoch: int) -> float:
         if self.group.rank > 0:  # dropout: not worker 0's, and nothing that a checkpoint would have to keep
-            torch.manual_seed(_combine_seeds(self.settings["seed"], self.group.rank, epoch))
-        lengths, size = self.data.features.lengths, self.settings["train.batch_size"]
+            torch.manual_seed(_combine_seeds(self.settings.seed, self.group.rank, epoch))
+        lengths, size = self.data.features.lengths, self.settings.train.batch_size
         batches = shuffle_into_batches(self._sample_clips(epoch), lengths, size, self._rng)
         self.model.train()
         total = torch.zeros((), device=self.device)
@@ -300,14 +316,14 @@ class Trainer:
             raise self._out_of_memory_error(clips, self.accumulate) from error
         mean = float(self.group.sum(total)) / sum(map(len, batches))
         if not math.isfinite(mean):
-            raise Diverged(f"loss is {mean} in epoch {epoch}; lower optimizer.lr ({self.settings['optimizer.lr']:g})")
+            raise Diverged(f"loss is {mean} in epoch {epoch}; lower optimizer.lr ({self.settings.optimizer.lr:g})")
         return mean
 
     def _train_batch(self, clips: NDArray[np.int64], epoch: int, group: WorkerGroup) -> Tensor:
         """Update the model on the batch of `clips`; return this worker's part of their mean loss."""
-        batch = make_batch(self.data, clips, self.normaliser, seed=self.settings["seed"], epoch=epoch)
+        batch = make_batch(self.data, clips, self.normaliser, seed=self.settings.seed, epoch=epoch)
         batch = self._augment(batch.to(self.device))  # in place of the batch as read, which need not stay
-        parts, max_norm = self._parts(batch, self.data.features.lengths[clips]), self.settings["train.max_norm"]
+        parts, max_norm = self._parts(batch, self.data.features.lengths[clips]), self.settings.train.max_norm
         how = (self.optimizer, max_norm, self._chunks, self.precision, group, self.hint)
         loss = train_step(self.model, parts, self.loss, *how)
         self.schedule.step()
@@ -350,15 +366,13 @@ class Trainer:
         seconds = None if features.view.is_pooled else float(features.lengths[clips].max() * features.view.frame_s)
         return out_of_memory_error(self.settings, self.device, len(clips), seconds, n_parts)
 
-    def _evaluate(self) -> tuple[float, float, float, float, NDArray[np.float32] | None]:
+    def _evaluate(self) -> tuple[dict[str, float], NDArray[np.float32] | None]:
+        """Return the figures of the dev clips, and their logits."""
         dev = self.data.dev
         if dev is None:
-            return math.nan, math.nan, math.nan, math.nan, None
-        logits, targets = self.logits(dev), self.data.targets[dev]
-        loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets)).item()
-        predictions = logits.argmax(axis=1)
-        matrix = confusion_matrix(targets, predictions, len(self.data.labels))
-        return loss, uar_from_confusion(matrix), war(targets, predictions), macro_f1_from_confusion(matrix), logits
+            return NO_DEV_METRICS, None
+        logits = self.logits(dev)
+        return compute_dev_metrics(logits, self.data.targets[dev]), logits
 
     def _state(self) -> dict[str, Tensor]:
         """Return a copy of the weights: `state_dict` alone would go on changing."""
@@ -366,7 +380,7 @@ class Trainer:
 
 
 def train_step(
-    model: nn.Module,
+    model: NeuralModel,
     parts: Iterable[Batch],
     loss_fn: Loss,
     optimizer: torch.optim.Optimizer,
@@ -384,14 +398,23 @@ def train_step(
     total = torch.zeros((), device=next(model.parameters()).device)
     for part in parts:
         with precision.autocast():
-            logits = average_logits(model, part.features, part.lengths, chunks)
-        loss = loss_fn(logits.float(), part) + language_loss(model, part) + hint_loss(hint, part)
+            output = _compute_output(model, part, chunks)
+        loss = loss_fn(output.logits.float(), part) + language_loss(output, part) + hint_loss(hint, output, part)
         precision.backward(loss)
         total += loss.detach()  # .item() here would wait for the GPU at every step
     trained = [*model.parameters(), *(hint.parameters() if hint is not None else ())]
     sum_gradients(trained, group)
     precision.step(optimizer, trained, max_norm)
     return total
+
+
+def _compute_output(model: NeuralModel, batch: Batch, chunks: Chunks | None) -> ModelOutput:
+    """Return what `model` computes of a batch; with `chunks`, logits are means of a clip, embeddings of each chunk."""
+    if chunks is None:
+        return model.compute_output(batch.features, batch.lengths)
+    windows, lengths, clip_of = chunks.cut(batch.features, batch.lengths)
+    output = model.compute_output(windows, lengths)
+    return replace(output, logits=mean_by_clip(output.logits, clip_of, len(batch.features)))
 
 
 def _own_state(module: nn.Module | None) -> dict[str, Tensor]:

@@ -33,11 +33,11 @@ def out_of_memory_error(
     """
     longest = "" if seconds is None else f", the longest of {seconds:.1f} s"
     parts = "at once" if n_parts == 1 else f"in {n_parts} parts"
-    sizes = f"train.batch_size ({settings['train.batch_size']}) or data.max_seconds ({settings['data.max_seconds']:g})"
-    more = f"raise train.accumulate ({settings['train.accumulate']}), which train.auto_batch=true does by itself, or "
+    sizes = f"train.batch_size ({settings.train.batch_size}) or data.max_seconds ({settings.data.max_seconds:g})"
+    more = f"raise train.accumulate ({settings.train.accumulate}), which train.auto_batch=true does by itself, or "
     return OutOfMemory(
         f"out of memory on {device} with a batch of {n_clips} clips{longest}, computed {parts}; "
-        f"{'' if settings['train.auto_batch'] else more}lower {sizes}"
+        f"{'' if settings.train.auto_batch else more}lower {sizes}"
     )
 
 

@@ -58,7 +58,7 @@ def make_precision(settings: Settings, device: torch.device) -> Precision:
     Raises:
         UserError: `device` does not have it; names both.
     """
-    name = settings["train.precision"]
+    name = settings.train.precision
     valid = SUPPORTED_PRECISIONS[device.type]
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         valid = ("float32", "fp16")

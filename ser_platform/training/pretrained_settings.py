@@ -1,18 +1,15 @@
 """Where a classifier on a pretrained encoder starts from."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from ser_platform.models import PRETRAINED
 from ser_platform.models.pretrained import ATTENTION, FROZEN, MLP, RIDGE
-from ser_platform.settings import Settings
+from ser_platform.settings import Overrides, SettingValue
 from ser_platform.training.closed_form.closed_form_settings import ENCODER_RIDGE_SETTINGS
 
 # Whole clips: what is kept of them was computed of all of them.
-FROZEN_DEFAULTS: Settings = {"data.max_seconds": 60.0}
-FRAMES_DEFAULTS: Settings = {"features.dtype": "float16"}  # every state of every frame is much to keep
-RIDGE_DEFAULTS: Settings = FROZEN_DEFAULTS | {"model.classifier": RIDGE, "train.epochs": 1}
-MLP_DEFAULTS: Settings = FROZEN_DEFAULTS | {
+FROZEN_DEFAULTS: dict[str, SettingValue] = {"data.max_seconds": 60.0}
+FRAMES_DEFAULTS: dict[str, SettingValue] = {"features.dtype": "float16"}  # every state of every frame is much to keep
+RIDGE_DEFAULTS: dict[str, SettingValue] = FROZEN_DEFAULTS | {"model.classifier": RIDGE, "train.epochs": 1}
+MLP_DEFAULTS: dict[str, SettingValue] = FROZEN_DEFAULTS | {
     "model.classifier": MLP,
     "model.dropout": 0.5,
     "train.epochs": 20,
@@ -20,7 +17,7 @@ MLP_DEFAULTS: Settings = FROZEN_DEFAULTS | {
     "optimizer.lr": 1e-3,
     "optimizer.weight_decay": 0.1,
 }
-TUNED_DEFAULTS: Settings = {
+TUNED_DEFAULTS: dict[str, SettingValue] = {
     "model.classifier": MLP,
     "model.dropout": 0.5,
     "data.max_seconds": 12.0,
@@ -32,7 +29,7 @@ TUNED_DEFAULTS: Settings = {
 }
 
 
-def default_pretrained_settings(overrides: Mapping[str, Any], *, needs_gradients: bool = False) -> Settings:
+def default_pretrained_settings(overrides: Overrides, *, needs_gradients: bool = False) -> dict[str, SettingValue]:
     """Return where a pretrained model starts from; nothing for other models.
 
     On a frozen encoder that is ridge regression, unless something is asked for that only gradients can train.

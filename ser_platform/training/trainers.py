@@ -1,6 +1,6 @@
 """Which trainer a configuration takes: the one place that tells models trained by gradients from those that are not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.models import CLASSICAL, CLOSED_FORM
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import TrainingData
+from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.closed_form.closed_form_settings import has_encoder_ridge
 from ser_platform.training.loop import EpochResult, Loss, Trainer, make_hard_label_loss
 from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
@@ -20,16 +21,24 @@ from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
 class TrainerProtocol(Protocol):
     """One configuration on one set of clips, trained by iterating over `epochs()`; see `Trainer`."""
 
-    model: nn.Module
     normaliser: Normaliser
     best_state: dict[str, Tensor]
     best_dev_logits: NDArray[np.float32] | None
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def epochs(self, stop_after: int | None = None) -> Iterator[EpochResult]: ...
 
     def logits(self, clips: NDArray[np.int64]) -> NDArray[np.float32]: ...
 
     def restore_best(self) -> None: ...
+
+    def make_checkpoint(self) -> Checkpoint | None:
+        """Return how the training stands; None where there is nothing between its beginning and its end."""
+
+    def begin(self, checkpoint: Checkpoint | None, initial_state: Mapping[str, Tensor] | None) -> list[EpochResult]:
+        """Go on from a checkpoint or, without one, begin with initial weights; return the epochs so far."""
 
 
 def make_trainer(
@@ -44,11 +53,11 @@ def make_trainer(
         from ser_platform.training.closed_form.ridge import EncoderRidgeTrainer
 
         return EncoderRidgeTrainer(settings, data)
-    if settings["model.name"] in CLOSED_FORM:
+    if settings.model.name in CLOSED_FORM:
         from ser_platform.training.closed_form.least_squares import FeatureRidgeTrainer
 
         return FeatureRidgeTrainer(settings, data)
-    if settings["model.name"] in CLASSICAL:
+    if settings.model.name in CLASSICAL:
         from ser_platform.training.closed_form.classical import (
             ClassicalTrainer,  # scikit-learn takes a second that others save
         )

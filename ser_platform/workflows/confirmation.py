@@ -80,7 +80,7 @@ def confirm(
     jobs: list[FitJob] = []
     for record in records:
         for number, on in enumerate(splits):
-            settings = record.settings | {"seed": FIRST_CONFIRMATION_SEED + number}
+            settings = record.settings.with_overrides({"seed": FIRST_CONFIRMATION_SEED + number})
             jobs.append(FitJob(settings, make_trial_data(on, settings)))
     with show_progress("best trials again with new seeds") as progress:
         fits = finalists.train_all(jobs, progress)

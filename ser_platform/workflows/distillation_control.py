@@ -6,7 +6,7 @@ the studies' split: both arms alike.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from ser_platform.evaluation.test_ledger import record_test_evaluation
 from ser_platform.features.dataset import Dataset
 from ser_platform.files import digest_of, read_json, write_json
 from ser_platform.inference.bundle_latency import measure_bundle_latency_ms
-from ser_platform.settings import Settings, as_json
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import RegisteredVersion, download_bundle, load_bundle, load_description
 from ser_platform.tracking.run_artifacts import log_study_results
@@ -211,7 +210,7 @@ class Comparison:
             ),
             compare_arms(targets, predictions[UNDISTILLED], predictions[DISTILLED], speakers),
             n_test_evaluations,
-            is_distilled=self._settings[DISTILLED]["distill.alpha"] > 0,
+            is_distilled=self._settings[DISTILLED].distill.alpha > 0,
         )
         write_json(self.folder / REPORT_FILE, control.as_json())
         control_figure([(row.name, row.uar) for row in control.rows], control.verdict, self.folder / FIGURE_FILE)
@@ -219,7 +218,7 @@ class Comparison:
 
     def _predict_fold(self, fold: Split) -> dict[str, Predictions]:
         """Return predicted classes `(seeds, n_test)` of each row on a fold; the teacher has one seed."""
-        recipes = {name: as_json(settings) for name, settings in self._settings.items()}
+        recipes = {name: settings.dotted() for name, settings in self._settings.items()}
         kept = self.folder / f"fold-{digest_of([fold.fingerprint, recipes, self._teacher.digest], 16)}.json"
         if not kept.exists():
             labels = [TEACHER, *(name for name in (UNDISTILLED, DISTILLED) for _ in range(N_SEEDS))]
@@ -236,39 +235,29 @@ class Comparison:
         return {name: np.array(rows, dtype=np.int64) for name, rows in read_json(kept).items()}
 
     def _make_student_job(self, fold: Split, name: str, seed: int) -> FitJob:
-        settings = self._settings[name] | {"seed": FIRST_CONTROL_SEED + seed}
+        settings = self._settings[name].with_overrides({"seed": FIRST_CONTROL_SEED + seed})
         return FitJob(
             settings, self._arms[name].data_builder.build_for_other_split(fold, settings), label_rows=fold.test
         )
 
     def _make_teacher_job(self, fold: Split) -> FitJob:
         """The teacher's recipe as fold teachers follow it: on the clips alone, for a fixed number of epochs."""
-        manifest = fold.manifest
-        settings = self._teacher.description.settings | PLAIN_OVERRIDES
-        task = TrialData(
-            tuple(manifest.column("audio_sha256")),
-            manifest.encode_targets(self._corpus.labels),
-            self._corpus.labels,
-            fold.train,
-            None,
-            tuple(manifest.column("speaker")),
-            self._label_for_teacher(fold),
-            languages=tuple(manifest.column("language")),
-        )
-        return FitJob(settings, task, label_rows=fold.test, stop_after=self._teacher.n_epochs)
+        settings = self._teacher.description.settings.with_overrides(PLAIN_OVERRIDES)
+        data = TrialData.from_split(fold, self._corpus.labels, self._label_for_teacher(fold))
+        return FitJob(settings, replace(data, dev=None), label_rows=fold.test, stop_after=self._teacher.n_epochs)
 
     def _label_for_teacher(self, fold: Split) -> dict[str, TeacherOutputs]:
         """Return what an assistant learns from its own teacher."""
         settings, own = self._teacher.description.settings, self._teacher.own_teacher
-        if own is None or not settings["distill.alpha"]:
+        if own is None or not settings.distill.alpha:
             return {}
         return TeacherLabeller(own, fold, self._cluster, self._show_progress).label_split(
-            fold, [settings["distill.outputs"]]
+            fold, [settings.distill.outputs]
         )
 
     def _make_row(self, name: str, uar: Interval, agreement_share: float) -> ComparisonRow:
         model = self._teacher.model if name == TEACHER else self._arms[name].model
-        settings: Settings = self._teacher.description.settings if name == TEACHER else self._settings[name]
+        settings = self._teacher.description.settings if name == TEACHER else self._settings[name]
         try:
             folder, bundle = download_bundle(self._client, model), load_bundle(self._client, model)
         except SerError:  # its weights are gone; its outputs are kept
@@ -277,6 +266,4 @@ class Comparison:
             parameters = count_prediction_parameters(settings, len(bundle.labels), bundle.state)
             latency = measure_bundle_latency_ms(bundle)
             size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        return ComparisonRow(
-            name, str(settings["model.name"]), model.title, uar, agreement_share, parameters, size, latency
-        )
+        return ComparisonRow(name, settings.model.name, model.title, uar, agreement_share, parameters, size, latency)

@@ -13,7 +13,7 @@ from ser_platform.errors import UserError
 from ser_platform.files import expand_path
 from ser_platform.inference.bundle import Bundle, read_bundle
 from ser_platform.models import build_model, fill_default_sizes
-from ser_platform.settings import Settings
+from ser_platform.settings import SETTINGS, Overrides, Settings
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import find_model, load_bundle
 from ser_platform.training.closed_form.closed_form_settings import describe_fitted_model, is_fitted_at_once
@@ -39,12 +39,12 @@ class InitialModel:
     bundle: Bundle
 
     @property
-    def inherited_settings(self) -> Settings:
+    def inherited_settings(self) -> Overrides:
         """The settings that its weights and its hearing come with."""
         own = self.bundle.settings
         return {
-            name: value
-            for name, value in own.items()
+            name: own.value(name)
+            for name in SETTINGS
             if name.startswith(WEIGHT_SETTING_PREFIXES) or name in (*FIXED_INPUT_SETTINGS, *CHANGEABLE_SETTINGS)
         }
 
@@ -58,11 +58,14 @@ class InitialModel:
             raise UserError(f"--init {self.title}: {describe_fitted_model(settings)} is fitted at once, from nothing")
         theirs, ours = fill_default_sizes(self.bundle.settings), fill_default_sizes(settings)
         differing = [
-            name for name in self.inherited_settings if name not in CHANGEABLE_SETTINGS and theirs[name] != ours[name]
+            name
+            for name in self.inherited_settings
+            if name not in CHANGEABLE_SETTINGS and theirs.value(name) != ours.value(name)
         ]
         if differing:
             differences = ", ".join(
-                f"{name} is {_format_value(theirs[name])} there, not {_format_value(ours[name])}" for name in differing
+                f"{name} is {_format_value(theirs.value(name))} there, not {_format_value(ours.value(name))}"
+                for name in differing
             )
             raise UserError(
                 f"--init {self.title} has another architecture or view: {differences}; leave these settings out"
@@ -77,7 +80,7 @@ class InitialModel:
             UserError: the weights are of another shape.
         """
         n_features = feature_view(settings).n_features
-        seed_everything(settings["seed"])
+        seed_everything(settings.seed)
         state = build_model(settings, n_features, len(labels)).state_dict()
         head = _find_emotion_weights(settings, n_features, len(labels))
         theirs = dict(self.bundle.state)

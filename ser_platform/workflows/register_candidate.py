@@ -84,9 +84,9 @@ def pack_bundle(
     assert fit.dev_logits is not None
     temperature = fit_temperature(fit.dev_logits, trained_on.manifest.encode_targets(labels)[trained_on.dev])
     lineage = Lineage.of_split(trained_on)
-    if origin.teacher is not None and settings["distill.alpha"] > 0:
+    if origin.teacher is not None and settings.distill.alpha > 0:
         lineage = lineage.union(origin.teacher.description.lineage)
-        if settings["distill.unlabelled"] and origin.unlabelled is not None:
+        if settings.distill.unlabelled and origin.unlabelled is not None:
             lineage = lineage.union(origin.unlabelled.lineage)
     lineage = lineage.union(origin.warm_start.lineage)
     return Bundle(
@@ -197,7 +197,7 @@ def encode_metrics(metrics: Mapping[str, float]) -> str:
 
 
 def _find_teacher_title(origin: Origin, bundle: Bundle) -> str | None:
-    return origin.teacher.title if origin.teacher is not None and bundle.settings["distill.alpha"] > 0 else None
+    return origin.teacher.title if origin.teacher is not None and bundle.settings.distill.alpha > 0 else None
 
 
 def _make_card(origin: Origin, bundle: Bundle, score: TestScore, n_test_evaluations: int) -> str:

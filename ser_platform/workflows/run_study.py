@@ -12,7 +12,7 @@ from ser_platform.features.families import FAMILIES
 from ser_platform.features.families.computation import family_cache_key
 from ser_platform.features.views.normaliser import make_protocol_note
 from ser_platform.progress import Display
-from ser_platform.settings import Settings, as_json
+from ser_platform.settings import Settings
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import RegisteredVersion
 from ser_platform.tracking.run_artifacts import log_datasets, log_settings
@@ -97,7 +97,7 @@ class StudyRunner:
             CorpusError: the unlabelled speech is not what it was when the study began.
         """
         if self.teacher is not None:
-            n_folds = self.space.get_fixed("data.folds")
+            n_folds = self.space.fixed_settings.data.folds
             folds = split_into_folds(self.corpus.split, n_folds) if n_folds else []
             self.data_builder.refuse_teacher_leak([*folds, *rotate_dev(self.corpus.split)])
             self._refuse_changed_unlabelled()
@@ -142,7 +142,7 @@ class StudyRunner:
                 FitJob(settings, self.data_builder.build(split, settings)), winner.fits[median], progress
             )
         bundle = pack_bundle(origin, fit, settings, split, winner.median_best_epoch, dev)
-        log_settings(self.client, self.runs.parent_id, as_json(settings))
+        log_settings(self.client, self.runs.parent_id, settings.dotted())
         score, model, n_test_evaluations = score_and_register(
             origin, bundle, fit.epoch_results, self.client, self.runs.parent_id
         )
@@ -173,26 +173,26 @@ class StudyRunner:
         finalists.remove_folder()
         self._write_report()
         return StudyResult(
-            self.folder.name,
-            self.space.role,
-            winner,
-            parameters,
-            score,
-            n_test_evaluations,
-            model,
-            model.title != known,
-            recorder.state_counts,
-            wall,
-            efficiency,
+            study_name=self.folder.name,
+            role=self.space.role,
+            winner=winner,
+            n_parameters=parameters,
+            test_score=score,
+            n_test_evaluations=n_test_evaluations,
+            model=model,
+            is_new_version=model.title != known,
+            state_counts=recorder.state_counts,
+            wall_seconds=wall,
+            efficiency=efficiency,
         )
 
     def _format_note(self, winner: ConfirmedTrial, score: TestScore, model: RegisteredVersion) -> str:
         """Return what MLflow shows as the description of the study's run."""
         settings, uar = winner.settings[winner.median_run], score.uar
-        distilled = f", taught by {self.teacher.title}" if self.teacher and settings["distill.alpha"] else ""
+        distilled = f", taught by {self.teacher.title}" if self.teacher and settings.distill.alpha else ""
         caveat = f" ({uar.caveat})" if uar.caveat else ""
         return (
-            f"Trial {winner.record.number} was chosen: `{settings['model.name']}`{distilled}; dev UAR with new seeds "
+            f"Trial {winner.record.number} was chosen: `{settings.model.name}`{distilled}; dev UAR with new seeds "
             f"{winner.mean_dev_uar:.3f}, test UAR {uar.value:.3f} [{uar.low:.3f}, {uar.high:.3f}]{caveat}; "
             f"{model.title}. "
             "All its settings: `settings.yaml`; what the study found: `report/index.html`; its test clips: `test/`."
@@ -314,5 +314,5 @@ def make_trial_tags(settings: Settings) -> dict[str, str]:
     """Return the tags of a trial that its settings decide: the keys of its feature families."""
     sets = feature_view(settings).sets
     tags = {"features": " ".join(family_cache_key(name, FAMILIES[name]) for name in sets)}
-    note = make_protocol_note(settings["features.normalise"])
+    note = make_protocol_note(settings.features.normalise)
     return tags | ({"normalisation": note} if note else {})

@@ -26,7 +26,7 @@ from ser_platform.features.augmented_clips import NO_AUGMENTED_CLIPS, AugmentedC
 from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
 from ser_platform.inference.bundle import Bundle
 from ser_platform.progress import Display, format_count, format_minutes
-from ser_platform.settings import Settings, as_json, resolve, runs_folder, slots
+from ser_platform.settings import Overrides, Settings, check_overrides, resolve, runs_folder, slots
 from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
 from ser_platform.tracking.registry import RegisteredVersion
 from ser_platform.tracking.run_artifacts import log_datasets, log_settings
@@ -51,6 +51,7 @@ from ser_platform.tuning.execution.fit_job import FitJob, FitResult, TrialData, 
 from ser_platform.tuning.execution.fit_pool import attach_shipment
 from ser_platform.tuning.execution.remote_extraction import choose_mapper
 from ser_platform.tuning.search_space.default_settings import choose_defaults
+from ser_platform.tuning.search_space.registered_names import REGISTRIES
 from ser_platform.tuning.teacher_labels.fold_teachers import TeacherLabeller
 from ser_platform.tuning.teacher_labels.teacher import Teacher, find_teacher
 from ser_platform.tuning.teacher_labels.unlabelled_pool import UnlabelledPool, prepare_unlabelled
@@ -86,7 +87,7 @@ class _FoldEpochs:
 
 
 def train(
-    role: str, data: DataRequest, overrides: Settings, device: str, display: Display, **options: Any
+    role: str, data: DataRequest, overrides: Overrides, device: str, display: Display, **options: Any
 ) -> TrainResult:
     """Train one configuration on every fold that is asked for: `run_training` of a new `TrainRequest`."""
     return run_training(TrainRequest(role, data, overrides, device, **options), display)
@@ -111,8 +112,8 @@ def run_training(plan: TrainRequest, display: Display) -> TrainResult:
     refuse_contradictions(settings)
     if device is not None:
         make_precision(settings, device)
-    request = plan.data.with_labels(settings["data.labels"])
-    dtype = settings["features.dtype"]
+    request = plan.data.with_labels(settings.data.labels)
+    dtype = settings.features.dtype
     dataset = prepare_dataset(request, display, names=view.required_families, mapper=choose_mapper(), dtype=dtype)
     _refuse_untrainable(settings, dataset)
     client = client or open_client()
@@ -146,10 +147,9 @@ def run_training(plan: TrainRequest, display: Display) -> TrainResult:
 def _resolve_settings(plan: TrainRequest, initial_model: InitialModel | None) -> Settings:
     """Return all settings: the user's, else the ancestor's own, else the role's and architecture's."""
     taken = {} if initial_model is None else initial_model.inherited_settings
-    named = taken | plan.overrides
-    settings = pin_settings(
-        resolve(choose_defaults(plan.role, named, needs_gradients=plan.workers is not None) | named)
-    )
+    named = {**taken, **check_overrides(plan.overrides, REGISTRIES)}
+    defaults = choose_defaults(plan.role, named, needs_gradients=plan.workers is not None)
+    settings = pin_settings(resolve(defaults | named))
     if plan.workers is not None and is_fitted_at_once(settings):
         raise UserError(f"{describe_fitted_model(settings)} is fitted at once, by one process; leave --workers out")
     if initial_model is not None:
@@ -192,10 +192,12 @@ def _prepare_pool(
     Raises:
         LineageLeak: it holds clips of the corpus, or others of its speakers.
     """
-    name = settings["distill.unlabelled"]
+    name = settings.distill.unlabelled
     if not name:
         return None
-    feature_needs = [(feature_view(settings).required_families, settings["features.dtype"])]
+    feature_needs: list[tuple[tuple[str, ...], str]] = [
+        (feature_view(settings).required_families, settings.features.dtype)
+    ]
     feature_needs += [each for teacher in teachers if teacher for each in teacher.feature_needs]
     with display.showing_progress(f"{name}: files decoded") as progress:
         found = prepare_unlabelled(name, feature_needs, progress, choose_mapper())
@@ -248,7 +250,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _find_teachers(client: Client, dataset: Dataset, settings: Settings) -> list[Teacher | None]:
-    if settings["distill.alpha"] == 0:
+    if settings.distill.alpha == 0:
         return [None] * len(dataset.splits)
     return [find_teacher(client, dataset, split) for split in dataset.splits]
 
@@ -295,7 +297,7 @@ class _TrainingRun:
 
     def run(self, began: float) -> TrainResult:
         log_datasets(self.client, self.runs.parent_id, self.dataset.splits[0], self.dataset.name)
-        log_settings(self.client, self.runs.parent_id, as_json(self.settings))
+        log_settings(self.client, self.runs.parent_id, self.settings.dotted())
         try:
             fits = [self._fit_fold(number, split) for number, split in enumerate(self.dataset.splits)]
             self.runs.close()
@@ -336,17 +338,17 @@ class _TrainingRun:
         self.plan.remove_folder()  # the weights are in the registry, the epochs in the store
         seconds = time.monotonic() - began
         return TrainResult(
-            self.name,
-            self.role,
-            self.dataset,
-            self.settings,
-            parameters,
-            dev_uar,
-            score,
-            n_test_evaluations,
-            model,
-            seconds,
-            self.protocol,
+            name=self.name,
+            role=self.role,
+            dataset=self.dataset,
+            settings=self.settings,
+            n_parameters=parameters,
+            dev_uar=dev_uar,
+            test_score=score,
+            n_test_evaluations=n_test_evaluations,
+            model=model,
+            seconds=seconds,
+            protocol=self.protocol,
         )
 
     def _fit_fold(self, number: int, split: Split) -> FitResult:
@@ -372,7 +374,7 @@ class _TrainingRun:
         what = f"{self.role} fold {split.fold}" if split.fold else self.role
         if epochs.results:
             self.display.print_line(
-                f"{what}: goes on after epoch {folder.checkpoint_epoch} of {self.settings['train.epochs']}"
+                f"{what}: goes on after epoch {folder.checkpoint_epoch} of {self.settings.train.epochs}"
             )
         began = time.monotonic()
         with self.display.showing_line(lambda: self._format_status(what, epochs.results, began)) as show:
@@ -398,12 +400,11 @@ class _TrainingRun:
                 self.runs.log_epoch(number, asdict(result))
 
     def _make_trial_data(self, number: int, split: Split) -> TrialData:
-        manifest, labels = split.manifest, self.dataset.labels
         copies = NO_AUGMENTED_CLIPS
-        if self.settings["augment.copies"]:
-            wanted = [(self.settings["augment.recipe"], self.settings["augment.copies"])]
+        if self.settings.augment.copies:
+            wanted = [(self.settings.augment.recipe, self.settings.augment.copies)]
             copies = self._make_copies(
-                split, wanted, feature_view(self.settings).required_families, self.settings["features.dtype"]
+                split, wanted, feature_view(self.settings).required_families, self.settings.features.dtype
             )
         digests = () if self.unlabelled is None else self.unlabelled.hashes
         teacher, outputs, hints = self.teachers[number], dict[str, TeacherOutputs](), None
@@ -413,30 +414,15 @@ class _TrainingRun:
                     split,
                     wanted,
                     teacher.description.view.required_families,
-                    teacher.description.settings["features.dtype"],
+                    teacher.description.settings.features.dtype,
                 )
             with connect_cluster() as cluster:
                 labeller = TeacherLabeller(teacher, split, cluster, self.display.showing_progress)
-                outputs = labeller.label_split(split, (self.settings["distill.outputs"],), copies, digests)
+                outputs = labeller.label_split(split, (self.settings.distill.outputs,), copies, digests)
                 hints = (
-                    labeller.compute_hints(split, copies, digests) if self.settings["distill.hint"] != NO_HINT else None
+                    labeller.compute_hints(split, copies, digests) if self.settings.distill.hint != NO_HINT else None
                 )
-        hashes = tuple(manifest.column("audio_sha256"))
-        speakers = tuple(manifest.column("speaker"))
-        targets, languages = manifest.encode_targets(labels), tuple(manifest.column("language"))
-        return TrialData(
-            hashes,
-            targets,
-            labels,
-            split.train,
-            split.dev,
-            speakers,
-            outputs,
-            copies,
-            languages,
-            hints=hints,
-            unlabelled_hashes=digests,
-        )
+        return TrialData.from_split(split, self.dataset.labels, outputs, copies, hints=hints, unlabelled_hashes=digests)
 
     def _make_copies(
         self, split: Split, wanted: list[tuple[str, int]], names: tuple[str, ...], dtype: str
@@ -445,7 +431,7 @@ class _TrainingRun:
             return prepare_augmented_clips(split, wanted, names, progress, mapper=choose_mapper(), dtype=dtype)
 
     def _format_status(self, what: str, results: list[EpochResult], began: float) -> str:
-        epochs, elapsed = self.settings["train.epochs"], format_minutes(time.monotonic() - began)
+        epochs, elapsed = self.settings.train.epochs, format_minutes(time.monotonic() - began)
         if not results:
             on = (
                 ""
@@ -480,6 +466,6 @@ class _TrainingRun:
                 for path, fold, truth, predicted in zip(
                     clips.column("path"), folds, clips.column("emotion"), predictions, strict=True
                 ):
-                    writer.writerow([path, fold, self.settings["seed"], truth, labels[predicted]])
+                    writer.writerow([path, fold, self.settings.seed, truth, labels[predicted]])
             self.client.log_artifacts(self.runs.parent_id, scratch, "test")
         return score, n_test_evaluations

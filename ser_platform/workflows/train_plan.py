@@ -11,7 +11,7 @@ from ser_platform.errors import UserError
 from ser_platform.features.dataset import DataRequest
 from ser_platform.features.store.locks import try_work_lock
 from ser_platform.files import read_json, write_json
-from ser_platform.settings import Settings, as_json, runs_folder
+from ser_platform.settings import Overrides, as_json, check_overrides, runs_folder
 from ser_platform.tuning.execution.fit_folder import FitFolder
 
 TRAINING_FILE = "training.json"
@@ -35,7 +35,7 @@ class TrainRequest:
 
     role: str
     data: DataRequest
-    overrides: Settings = field(default_factory=dict)
+    overrides: Overrides = field(default_factory=dict)
     device: str = "auto"
     workers: int | None = None
     init: str | None = None
@@ -79,7 +79,8 @@ class TrainRequest:
     def _read(cls, path: Path) -> "TrainRequest":
         content = read_json(path)
         try:
-            return cls(**{**content, "data": DataRequest.from_json(content["data"])})
+            data, overrides = DataRequest.from_json(content["data"]), check_overrides(content["overrides"])
+            return cls(**{**content, "data": data, "overrides": overrides})
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is of another version; remove {path.parent} and start another training with: ser train"

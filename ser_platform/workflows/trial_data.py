@@ -7,7 +7,7 @@ from ser_platform.corpora.splits.split import Split
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.features.augmented_clips import NO_AUGMENTED_CLIPS, AugmentedClips, prepare_augmented_clips
 from ser_platform.features.dataset import Dataset
-from ser_platform.settings import Settings, resolve
+from ser_platform.settings import Settings
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.cross_validation import split_into_folds
 from ser_platform.tuning.execution.fit_job import TrialData
@@ -37,12 +37,12 @@ class TrialDataBuilder:
 
     def build_for_trials(self) -> list[TrialData]:
         """Return what a trial trains on: one task, or one a fold."""
-        settings, n_folds = self._pick_distilled_settings(), self._space.get_fixed("data.folds")
+        settings, n_folds = self._pick_distilled_settings(), self._space.fixed_settings.data.folds
         if not n_folds:
             return [self.build(self._corpus.split, settings)]
         splits = split_into_folds(self._corpus.split, n_folds)
         groups = [split.speakers("dev") for split in splits]
-        labeller = self._make_labeller(self._corpus.split, groups) if settings["distill.alpha"] > 0 else None
+        labeller = self._make_labeller(self._corpus.split, groups) if settings.distill.alpha > 0 else None
         return [self.build(split, settings, labeller) for split in splits]
 
     def build(
@@ -53,37 +53,20 @@ class TrialDataBuilder:
         `labeller` is of the split, or of what it is a rotation of; None is that of the corpus' own split. `modes` are
         the teacher outputs that the task is to hold; without, all that a trial can ask for.
         """
-        manifest, labels, copies, pool = (
-            split.manifest,
-            self._corpus.labels,
-            self._prepare_copies(split),
-            self.unlabelled,
-        )
+        copies, pool = self._prepare_copies(split), self.unlabelled
         digests = () if pool is None else pool.hashes
         teacher: dict[str, TeacherOutputs] = {}
         hints = None
-        if settings["distill.alpha"] > 0:
+        if settings.distill.alpha > 0:
             labeller = labeller or self._split_labeller
             teacher = labeller.label_split(split, modes or list_output_modes(self._space), copies, digests)
             hints = labeller.compute_hints(split, copies, digests) if may_use_hints(self._space) else None
-        return TrialData(
-            tuple(manifest.column("audio_sha256")),
-            manifest.encode_targets(labels),
-            labels,
-            split.train,
-            split.dev,
-            tuple(manifest.column("speaker")),
-            teacher,
-            copies,
-            tuple(manifest.column("language")),
-            hints=hints,
-            unlabelled_hashes=digests,
-        )
+        return TrialData.from_split(split, self._corpus.labels, teacher, copies, hints=hints, unlabelled_hashes=digests)
 
     def build_for_other_split(self, split: Split, settings: Settings) -> TrialData:
         """Return the task of training on a split that is no rotation of the corpus' own."""
-        labeller = self._make_labeller(split, None) if settings["distill.alpha"] > 0 else None
-        return self.build(split, settings, labeller, (settings["distill.outputs"],))
+        labeller = self._make_labeller(split, None) if settings.distill.alpha > 0 else None
+        return self.build(split, settings, labeller, (settings.distill.outputs,))
 
     def refuse_teacher_leak(self, splits: Sequence[Split]) -> None:
         """Refuse splits of which the registered teacher has heard dev or test, where a trial may ask it itself.
@@ -104,7 +87,7 @@ class TrialDataBuilder:
         if not name or self._teacher is None:
             return None
         feature_needs = [
-            (list_input_families([self._space]), self._space.get_fixed("features.dtype")),
+            (list_input_families([self._space]), self._space.fixed_settings.features.dtype),
             *self._teacher.feature_needs,
         ]
         with self._show_progress(f"{name}: files decoded") as progress:
@@ -115,8 +98,8 @@ class TrialDataBuilder:
     def _pick_distilled_settings(self) -> Settings:
         """Return settings that ask for teacher outputs when any trial of the space can."""
         axis = next((axis for axis in self._space.axes if axis.name == "distill.alpha"), None)
-        settings = resolve(self._space.base)
-        return settings if axis is None else settings | {"distill.alpha": max(axis.values)}
+        fixed = self._space.fixed_settings
+        return fixed if axis is None else fixed.with_overrides({axis.name: max(axis.values)})
 
     def _prepare_copies(self, split: Split) -> AugmentedClips:
         """Return every copy of the training clips that a trial of the space can ask for; made when first needed."""
@@ -124,11 +107,11 @@ class TrialDataBuilder:
         if not wanted:
             return NO_AUGMENTED_CLIPS
         copies = self._make_copies(
-            split, wanted, list_input_families([self._space]), self._space.get_fixed("features.dtype")
+            split, wanted, list_input_families([self._space]), self._space.fixed_settings.features.dtype
         )
         if self._teacher is not None:
             described = self._teacher.description
-            self._make_copies(split, wanted, described.view.required_families, described.settings["features.dtype"])
+            self._make_copies(split, wanted, described.view.required_families, described.settings.features.dtype)
         return copies
 
     def _make_copies(

@@ -160,7 +160,7 @@ def _refuse_unlabelled_overlap(space: Space, corpus: Dataset, display: Display) 
     name = find_unlabelled_name(space)
     if name and is_distilled(space):
         with display.showing_progress(f"{name}: files decoded") as progress:
-            needs = [(list_input_families([space]), str(space.get_fixed("features.dtype")))]
+            needs = [(list_input_families([space]), space.fixed_settings.features.dtype)]
             prepare_unlabelled(name, needs, progress, choose_mapper()).refuse_overlap(corpus.split)
 
 
@@ -311,7 +311,7 @@ def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, t
 
 def _require_agreement(spaces: Sequence[Space], setting: str) -> str:
     """Return what the spaces agree on where a tuning has one of it."""
-    values = {str(space.get_fixed(setting)) for space in spaces}
+    values = {str(space.fixed_settings.value(setting)) for space in spaces}
     if len(values) > 1:
         choices = "; ".join(sorted(values))
         raise UserError(f"the search spaces disagree on {setting} ({choices}); give --set {setting}=...")

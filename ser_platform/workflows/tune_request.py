@@ -8,7 +8,7 @@ from typing import Any
 from ser_platform.errors import UserError
 from ser_platform.features.dataset import DataRequest
 from ser_platform.files import read_json, write_json
-from ser_platform.settings import Settings, as_json, runs_folder
+from ser_platform.settings import Overrides, as_json, check_overrides, runs_folder
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import RegisteredVersion, find_version
 from ser_platform.tuning.search_space.space import Space
@@ -41,7 +41,7 @@ class TuneRequest:
     trials: int | None = None
     minutes: float | None = None
     confirm: tuple[int, int] | None = None
-    overrides: Settings = field(default_factory=dict)
+    overrides: Overrides = field(default_factory=dict)
     study_names: dict[PlannedStudy, str] = field(default_factory=dict)
     warm_start: list[str] = field(default_factory=list)  # earlier studies
     allow_leak: bool = False
@@ -86,6 +86,7 @@ class TuneRequest:
         try:
             content |= _read_studies_of_0_1(content) if "spaces" in content else _read_studies(content)
             content["data"] = DataRequest.from_json(content["data"])
+            content["overrides"] = check_overrides(content["overrides"])
             content["confirm"] = None if content["confirm"] is None else tuple(content["confirm"])
             plan = cls(**{name: value for name, value in content.items() if name not in KEYS_OF_0_1})
         except (KeyError, TypeError) as error:
@@ -179,7 +180,7 @@ def is_distilled(space: Space) -> bool:
     if space.role != "student":
         return False
     axis = next((axis for axis in space.axes if axis.name == "distill.alpha"), None)
-    return bool(space.get_fixed("distill.alpha") > 0 if axis is None else max(axis.values) > 0)
+    return bool(space.fixed_settings.distill.alpha > 0 if axis is None else max(axis.values) > 0)
 
 
 def _read_studies(content: Mapping[str, Any]) -> dict[str, Any]:

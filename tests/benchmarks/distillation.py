@@ -24,15 +24,20 @@ from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.features.dataset import DataRequest, Dataset, prepare_dataset
 from ser_platform.files import write_json
 from ser_platform.progress import Display
-from ser_platform.settings import Settings, resolve
+from ser_platform.settings import SettingValue, resolve
 from ser_platform.training.configuration import feature_view
 from ser_platform.training.loop import Trainer
 from ser_platform.tuning.execution.fit_job import TrialData
 from ser_platform.tuning.search_space.default_settings import choose_defaults
 from tests.benchmarks.quality import RESULTS
 
-STUDENT: Settings = {"model.name": "separable_cnn", "model.width": 20, "data.max_seconds": 4.0, "augment.masks": 2}
-ARMS: dict[str, Settings] = {
+STUDENT: dict[str, SettingValue] = {
+    "model.name": "separable_cnn",
+    "model.width": 20,
+    "data.max_seconds": 4.0,
+    "augment.masks": 2,
+}
+ARMS: dict[str, dict[str, SettingValue]] = {
     "undistilled": {},
     "kl": {"distill.alpha": 0.9},
     "kl_and_hint": {"distill.alpha": 0.9, "distill.hint": "mse"},
@@ -46,9 +51,8 @@ def task_of(dataset: Dataset) -> TrialData:
     rng, split, n_clips = np.random.default_rng(0), dataset.split, len(dataset.manifest)
     logits = rng.normal(size=(n_clips, len(dataset.labels))).astype(np.float32)
     said = {"out_of_fold": TeacherOutputs(logits, logits[:0], logits[:0])}
-    targets, speakers = dataset.manifest.encode_targets(dataset.labels), tuple(dataset.manifest.column("speaker"))
     hints = rng.normal(size=(n_clips, WIDTH)).astype(np.float32)
-    return TrialData(dataset.hashes, targets, dataset.labels, split.train, split.dev, speakers, said, hints=hints)
+    return TrialData.from_split(split, dataset.labels, said, hints=hints)
 
 
 def epochs(rounds: int, display: Display) -> dict[str, list[float]]:
@@ -60,7 +64,7 @@ def epochs(rounds: int, display: Display) -> dict[str, list[float]]:
     )
     task, more = task_of(dataset), {"train.epochs": rounds + 1, "train.patience": rounds + 1}
     running = {
-        name: Trainer(each | more, task.make_training_data(each), make_student_loss).epochs()
+        name: Trainer(each.with_overrides(more), task.make_training_data(each), make_student_loss).epochs()
         for name, each in settings.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in ARMS}

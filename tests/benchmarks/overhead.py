@@ -30,8 +30,8 @@ from ser_platform.tuning.execution.cluster import connect_cluster
 from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.search_space.space import Axis, Budget, SamplerPlan, SchedulerPlan, Space
 from ser_platform.tuning.study.recorder import StudyRecorder
-from ser_platform.tuning.study.study_folder import create_study_folder
 from ser_platform.workflows.run_study import make_trial_tags
+from tests.tuning.study_folders import create_study_folder
 
 TRIALS, SLOTS, THOUSAND = 10_000, 2, 1000
 AXES = (
@@ -43,7 +43,8 @@ AXES = (
     Axis("seed", "int", (0, 10**6), None, {}),
 )
 BASE = {"model.name": "attention_bilstm", "train.epochs": 1}
-EPOCH = vars(EpochResult(1, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 1, 0.001))
+SCORES = dict.fromkeys(("dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar"), 0.5)
+EPOCH = vars(EpochResult(epoch=1, train_loss=1.0, dev_loss=1.0, **SCORES, best_epoch=1, seconds=0.001))
 
 
 class EmptyTrial(Trainable):

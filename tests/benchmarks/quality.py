@@ -49,7 +49,7 @@ from ser_platform.inference.bundle import Bundle
 from ser_platform.inference.quantisation import dequantise, quantise
 from ser_platform.metrics import uar
 from ser_platform.progress import Display
-from ser_platform.settings import SETTINGS, Settings, as_json, corpora_folder, resolve
+from ser_platform.settings import Settings, SettingValue, corpora_folder, resolve
 from ser_platform.training.configuration import count_prediction_parameters, feature_view, pin_settings, stamp_protocol
 from ser_platform.training.hint_loss import NO_HINT
 from ser_platform.tuning.execution.cluster import Cluster, connect_cluster
@@ -74,7 +74,7 @@ class Recipe:
     """
 
     role: str
-    settings: Settings
+    settings: dict[str, SettingValue]
     seeds: tuple[int, ...] = (0, 1, 2)
     refit: bool = False
     start: str = "teacher"
@@ -88,9 +88,9 @@ class Recipe:
     @property
     def digest(self) -> str:
         """What tells this recipe from another under the same name; a setting that came later changes none."""
-        usual = {name: setting.default for name, setting in SETTINGS.items()}
+        usual = Settings().dotted()
         runs = [
-            as_json({name: value for name, value in self.resolved(seed).items() if value != usual[name]})
+            {name: value for name, value in self.resolved(seed).dotted().items() if value != usual[name]}
             for seed in self.seeds
         ]
         taught = {"teacher": RECIPES[self.teacher].digest} if self.teacher else {}
@@ -99,15 +99,15 @@ class Recipe:
 
 
 # Layers, statistics, penalty and copies were decided on dev speakers inside the folds' training speakers.
-FROZEN: Settings = {
+FROZEN: dict[str, SettingValue] = {
     "model.name": "pretrained",
     "features.dtype": "float16",
     "augment.copies": 2,
     "augment.recipe": "threefold_speed",
 }
-SVM: Settings = {"model.name": "svm_linear"}
+SVM: dict[str, SettingValue] = {"model.name": "svm_linear"}
 # Decided in the same way; the same for both arms but for the teacher.
-STUDENT: Settings = {
+STUDENT: dict[str, SettingValue] = {
     "model.name": "separable_cnn",
     "model.width": 20,
     "data.trim_db": 30.0,
@@ -120,9 +120,9 @@ STUDENT: Settings = {
     "optimizer.lr": 4e-3,
     "optimizer.weight_decay": 0.05,
 }
-LINEAR: Settings = {"model.name": "ridge", "model.ridge": 0.1, "features.sets": ("compare",)}
-OF_SPEAKER: Settings = {"features.normalise": "speaker"}
-TAUGHT: Settings = {"distill.alpha": 0.9, "distill.temperature": 2.0, "distill.hint": "cosine"}
+LINEAR: dict[str, SettingValue] = {"model.name": "ridge", "model.ridge": 0.1, "features.sets": ("compare",)}
+OF_SPEAKER: dict[str, SettingValue] = {"features.normalise": "speaker"}
+TAUGHT: dict[str, SettingValue] = {"distill.alpha": 0.9, "distill.temperature": 2.0, "distill.hint": "cosine"}
 RECIPES: dict[str, Recipe] = {
     "whisper_base": Recipe("teacher", FROZEN | {"model.backbone": "whisper-base-encoder"}, seeds=(0,), refit=True),
     "whisper_tiny_en": Recipe(
@@ -226,8 +226,8 @@ class Row:
             "row": self.name,
             "corpus": self.corpus,
             "role": self.recipe.role,
-            "model": settings["model.name"],
-            "distilled": settings["distill.alpha"] > 0,
+            "model": settings.model.name,
+            "distilled": settings.distill.alpha > 0,
             **({"unlabelled": more} if (more := self.recipe.unlabelled.get(self.corpus)) else {}),
             "parameters": count_prediction_parameters(settings, len(dataset.labels)),
             "uar": round(found.value, 4),
@@ -236,7 +236,7 @@ class Row:
             "protocol": stamp_protocol(combine_protocol_stamps(dataset.splits), settings).replace(
                 f"{corpora_folder()}/", ""
             ),
-            "normalisation": settings["features.normalise"],
+            "normalisation": settings.features.normalise,
             "trained_on": "train and dev speakers, fixed epochs"
             if self.recipe.refit
             else "train speakers, best dev epoch",
@@ -295,26 +295,20 @@ def predictions_of(
     dataset: Dataset, split: Split, recipe: Recipe, seeds: Sequence[int], where: Cluster, display: Display
 ) -> list[Found]:
     """Train on a fold with each seed; return what each says of its test clips."""
-    manifest, settings = split.manifest, recipe.resolved(seeds[0])
+    settings = recipe.resolved(seeds[0])
     if recipe.refit:
         heard = np.sort(np.concatenate([split.train, split.dev]))
         split = replace(split, train=heard, dev=np.empty(0, dtype=np.int64))
     copies = copied(split, settings, settings)
     more = recipe.unlabelled.get(dataset.name, "")
     lesson = taught(dataset, split, recipe, copies, more, where, display) if recipe.teacher else Lesson()
-    task = TrialData(
-        dataset.hashes,
-        manifest.encode_targets(dataset.labels),
-        dataset.labels,
-        split.train,
-        split.dev if len(split.dev) else None,
-        tuple(manifest.column("speaker")),
-        lesson.said,
-        copies,
-        hints=lesson.hints,
-        unlabelled_hashes=lesson.unlabelled,
+    task = TrialData.from_split(
+        split, dataset.labels, lesson.said, copies, hints=lesson.hints, unlabelled_hashes=lesson.unlabelled
     )
-    jobs = [FitJob(recipe.resolved(seed) | {"distill.unlabelled": more}, task, label_rows=split.test) for seed in seeds]
+    jobs = [
+        FitJob(recipe.resolved(seed).with_overrides({"distill.unlabelled": more}), task, label_rows=split.test)
+        for seed in seeds
+    ]
     with display.showing_progress(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:
         fits = fit_all(jobs, where, progress)
     return [_found(job, done, recipe.role) for job, done in zip(jobs, fits, strict=True)]
@@ -341,12 +335,10 @@ def _found(job: FitJob, done: FitResult, role: str) -> Found:
 
 def copied(split: Split, settings: Settings, hearing: Settings) -> AugmentedClips:
     """Return the copies that `settings` ask for, stored as a model of `hearing` hears them."""
-    if not settings["augment.copies"]:
+    if not settings.augment.copies:
         return NO_AUGMENTED_CLIPS
-    wanted = [(settings["augment.recipe"], settings["augment.copies"])]
-    return prepare_augmented_clips(
-        split, wanted, feature_view(hearing).required_families, dtype=hearing["features.dtype"]
-    )
+    wanted = [(settings.augment.recipe, settings.augment.copies)]
+    return prepare_augmented_clips(split, wanted, feature_view(hearing).required_families, dtype=hearing.features.dtype)
 
 
 @dataclass(frozen=True)
@@ -367,11 +359,11 @@ def taught(
     student = recipe.resolved(recipe.seeds[0])
     row = RECIPES[recipe.teacher]
     teacher = row.resolved(row.seeds[0])
-    add_features(dataset, feature_view(teacher).required_families, teacher["features.dtype"], display)
+    add_features(dataset, feature_view(teacher).required_families, teacher.features.dtype, display)
     copied(split, student, teacher)
     digests: tuple[str, ...] = ()
     if more:
-        hears = [(feature_view(each).required_families, each["features.dtype"]) for each in (student, teacher)]
+        hears = [(feature_view(each).required_families, each.features.dtype) for each in (student, teacher)]
         with display.showing_progress(f"{more}: files decoded") as progress:
             unlabelled = prepare_unlabelled(more, hears, progress)
         unlabelled.refuse_overlap(split)
@@ -382,7 +374,7 @@ def taught(
     )
     parts = [tuple(sorted(map(str, part))) for part in np.array_split(order, min(TEACHER_FOLDS, len(order)))]
     groups = [split.speakers("dev"), *parts]
-    folds = FoldTeachers(split, teacher, teacher["train.epochs"], row.digest, where, display.showing_progress, groups)
+    folds = FoldTeachers(split, teacher, teacher.train.epochs, row.digest, where, display.showing_progress, groups)
     hints = None
     if recipe.settings.get("distill.hint", NO_HINT) != NO_HINT:
         hints = encoder_embeddings(teacher, (*dataset.hashes, *copies.hashes, *digests))
@@ -397,7 +389,7 @@ def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
     settings = recipe.resolved(recipe.seeds[0])
     request = DataRequest(CorpusRequest(corpus), protocol=f"fixed:{root / 'splits' / corpus}.csv")
     return prepare_dataset(
-        request, display, names=feature_view(settings).required_families, dtype=settings["features.dtype"]
+        request, display, names=feature_view(settings).required_families, dtype=settings.features.dtype
     )
 
 

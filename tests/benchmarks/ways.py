@@ -75,7 +75,8 @@ def load() -> Any:
 
     with np.load(os.environ[TASK]) as stored:
         hashes, labels, speakers = (tuple(stored[name].tolist()) for name in ("hashes", "labels", "speakers"))
-        return TrialData(hashes, stored["targets"], labels, stored["train"], stored["dev"], speakers)
+        rows = {name: stored[name] for name in ("targets", "train", "dev")}
+        return TrialData(hashes=hashes, labels=labels, speakers=speakers, **rows)
 
 
 def train(config: dict[str, Any], data: Any, epochs: int) -> Iterator[dict[str, Any]]:
@@ -151,8 +152,8 @@ def platform_way(folder: Path) -> dict[str, Any]:
         search,  # which imports torch, Ray and Optuna, as ser tune has before
     )
     from ser_platform.tuning.search_space.space import Axis, Budget, SchedulerPlan, Space
-    from ser_platform.tuning.study.study_folder import create_study_folder
     from ser_platform.workflows.run_study import StudyRecorder, StudyRuns, make_sampler, make_trial_tags
+    from tests.tuning.study_folders import create_study_folder
 
     client = open_client()  # before the cluster's start, as ser tune does
     experiment, imported = find_or_create_experiment(client, "throughput"), time.time()

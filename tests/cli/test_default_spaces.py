@@ -99,4 +99,4 @@ def test_the_shipped_space_hears_one_family_of_the_encoder_that_is_named(pretrai
     space = read_space(request.config.rootpath / "search_spaces" / "teacher_pretrained.yaml")
     chosen = space.with_overrides({"model.backbone": "tiny-wavlm"})
     assert list_input_families([chosen]) == (f"{resolve_pinned_name('tiny-wavlm')}.statistics",)
-    assert chosen.resolve_settings({})["model.backbone"] == resolve_pinned_name("tiny-wavlm")
+    assert chosen.resolve_settings({}).model.backbone == resolve_pinned_name("tiny-wavlm")

@@ -15,10 +15,7 @@ SMALL = {"train.epochs": 1, "model.width": 4, "model.hidden_size": 8, "data.max_
 
 
 def task_of(split: Split, copies=NO_AUGMENTED_CLIPS) -> TrialData:
-    manifest = split.manifest
-    hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
-    targets = manifest.encode_targets(manifest.labels)
-    return TrialData(hashes, targets, manifest.labels, split.train, split.dev, speakers, None, copies)
+    return TrialData.from_split(split, split.manifest.labels, copies=copies)
 
 
 def test_copies_are_made_of_training_clips_alone_and_only_once(split):

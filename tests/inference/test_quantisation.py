@@ -65,7 +65,7 @@ def test_what_is_written_again_is_the_same(tmp_path):
 
 
 def test_models_without_weights_are_refused(tmp_path):
-    forest = replace(made_bundle(), settings=made_bundle().settings | {"model.name": "forest"})
+    forest = replace(made_bundle(), settings=made_bundle().settings.with_overrides({"model.name": "forest"}))
     with pytest.raises(UserError, match="forest has no weights to keep in 8 bits"):
         forest.write(tmp_path / "bundle", "card", int8=True)
     assert not (tmp_path / "bundle").exists()

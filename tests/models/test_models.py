@@ -150,7 +150,7 @@ def test_a_small_student_stays_under_100_000_parameters_on_64_bands(name):
 
 def test_a_size_of_zero_is_the_architectures_own_and_every_other_is_kept():
     sized = fill_default_sizes(resolve({"model.name": "gru", "model.hidden_size": 24}))
-    assert [sized[f"model.{name}"] for name in ("hidden_size", "layers", "subsample", "width")] == [24, 2, 1, 0]
+    assert [sized.value(f"model.{name}") for name in ("hidden_size", "layers", "subsample", "width")] == [24, 2, 1, 0]
 
 
 def test_a_model_takes_settings_that_exist():

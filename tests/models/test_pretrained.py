@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.corpora.manifest import Manifest
+from ser_platform.corpora.splits.split import Split
 from ser_platform.encoders import find_encoder
 from ser_platform.errors import MissingExtra, UserError
 from ser_platform.features.store.feature_store import prepare_features
@@ -48,7 +49,7 @@ def batch(settings: Settings) -> tuple[Tensor, Tensor]:
     if takes_waveform(settings):
         lengths = torch.tensor(LENGTHS)
     else:
-        lengths = torch.tensor([9, 1, 5] if settings["model.pooling"] == "attention" else [1, 1, 1])
+        lengths = torch.tensor([9, 1, 5] if settings.model.pooling == "attention" else [1, 1, 1])
     features = torch.randn(3, int(lengths.max()), feature_view(settings).n_features, generator=generator)
     for row, length in enumerate(lengths.tolist()):
         features[row, length:] = 0
@@ -88,7 +89,7 @@ def test_gradient_reaches_every_trained_parameter(tuning, backbone):
 def test_a_frozen_encoder_is_no_part_of_the_model_but_of_its_size():
     settings = settings_of("frozen")
     model = built(settings)
-    assert model.encoder is None and feature_view(settings).sets == (f"{settings['model.backbone']}.statistics",)
+    assert model.encoder is None and feature_view(settings).sets == (f"{settings.model.backbone}.statistics",)
     n_head = sum(parameter.numel() for parameter in model.parameters())
     assert count_parameters(settings, feature_view(settings).n_features, N_EMOTIONS) == n_head
     assert count_prediction_parameters(settings, N_EMOTIONS) == n_head + find_encoder("tiny-whisper").n_parameters
@@ -98,7 +99,8 @@ def test_a_frozen_encoder_is_no_part_of_the_model_but_of_its_size():
 def test_a_tuned_encoder_hears_samples_as_they_are(tuning):
     view = feature_view(settings_of(tuning))
     assert (view.sets, view.normalise) == (("waveform",), "none")
-    assert feature_view(settings_of(tuning) | {"features.normalise": "utterance"}).normalise == "utterance"
+    by_utterance = settings_of(tuning).with_overrides({"features.normalise": "utterance"})
+    assert feature_view(by_utterance).normalise == "utterance"
 
 
 @pytest.mark.parametrize("tuning", TUNINGS)
@@ -154,7 +156,9 @@ def test_the_groups_hold_every_trained_parameter_once(tuning):
 
 
 def test_lower_layers_learn_slower_and_biases_are_not_decayed():
-    settings = settings_of("full") | {"optimizer.lr": 1e-2, "optimizer.backbone_lr": 0.1, "optimizer.layer_decay": 0.5}
+    settings = settings_of("full").with_overrides(
+        {"optimizer.lr": 1e-2, "optimizer.backbone_lr": 0.1, "optimizer.layer_decay": 0.5}
+    )
     model = built(settings)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     rates, decays = {}, {}
@@ -166,7 +170,7 @@ def test_lower_layers_learn_slower_and_biases_are_not_decayed():
     assert rates[f"{body}layer_norm.weight"] == rates[f"{body}layers.1.fc1.weight"] == pytest.approx(1e-3)
     assert rates[f"{body}layers.0.fc1.weight"] == pytest.approx(5e-4)
     assert rates[f"{body}conv1.weight"] == pytest.approx(2.5e-4)
-    assert decays[f"{body}layers.0.fc1.weight"] == settings["optimizer.weight_decay"]
+    assert decays[f"{body}layers.0.fc1.weight"] == settings.optimizer.weight_decay
     assert decays[f"{body}layers.0.fc1.bias"] == decays[f"{body}layer_norm.weight"] == decays["head.hidden.1.bias"] == 0
 
 
@@ -176,7 +180,7 @@ def test_a_tuned_encoder_begins_as_what_a_frozen_one_is(tuning, pooling, few):
     """With the same classifier both have the same logits: the stored states, and how they are scaled, are the same."""
     how = {"states": "all", "pooling": pooling}
     chosen = {"data.max_seconds": 2.0}
-    tuned, frozen = (few(settings_of(name, **how) | chosen) for name in (tuning, "frozen"))
+    tuned, frozen = (few(settings_of(name, **how).with_overrides(chosen)) for name in (tuning, "frozen"))
     frozen.model.head.load_state_dict(tuned.model.head.state_dict())
     clips = tuned.data.train
     np.testing.assert_allclose(tuned.logits(clips), frozen.logits(clips), atol=2e-3)
@@ -217,21 +221,19 @@ def two_languages(tones) -> Manifest:
 
 def adversarial(manifest: Manifest, weight: float) -> tuple[Trainer, float]:
     """Train with an adversary; return the trainer, and how well it tells the training clips' languages at the end."""
-    settings = settings_of("frozen", adversary=weight, dropout=0.0, states="all", head_size=32) | {
-        **{"train.epochs": 40, "train.batch_size": 9, "optimizer.lr": 5e-3, "optimizer.schedule": "constant"},
-    }
+    settings = settings_of("frozen", adversary=weight, dropout=0.0, states="all", head_size=32).with_overrides(
+        {"train.epochs": 40, "train.batch_size": 9, "optimizer.lr": 5e-3, "optimizer.schedule": "constant"}
+    )
     prepare_features(manifest, feature_view(settings).required_families)
     everything = np.arange(len(manifest))
-    speakers, languages = (tuple(manifest.column(name)) for name in ("speaker", "language"))
-    hashes, targets = tuple(manifest.column("audio_sha256")), manifest.encode_targets(manifest.labels)
-    task = TrialData(hashes, targets, manifest.labels, everything, None, speakers, languages=languages)
-    data = task.make_training_data(settings)
+    split = Split(manifest, everything, dev=everything[:0], test=everything[:0], seed=0)
+    data = TrialData.from_split(split, manifest.labels).make_training_data(settings)
     trainer = Trainer(settings, data)
     list(trainer.epochs())
     model = trainer.model.train()
     batch = make_batch(data, everything, trainer.normaliser)
-    model(batch.features, batch.lengths)
-    told = model.language_logits.argmax(dim=1) == batch.languages
+    output = model.compute_output(batch.features, batch.lengths)
+    told = output.language_logits.argmax(dim=1) == batch.languages
     return trainer, float(told.float().mean())
 
 
@@ -245,9 +247,9 @@ def test_the_adversary_has_the_embeddings_hide_the_language(two_languages):
 
 def test_a_model_with_an_adversary_predicts_without_languages(two_languages):
     trainer, _ = adversarial(two_languages, 0.5)
-    trainer.model.language_logits = None
     assert trainer.logits(np.arange(4)).shape == (4, N_EMOTIONS)
-    assert trainer.model.language_logits is None
+    batch = make_batch(trainer.data, np.arange(4), trainer.normaliser)
+    assert trainer.model.compute_output(batch.features, batch.lengths).language_logits is None
 
 
 def test_one_language_is_nothing_to_hide(tones):
@@ -264,7 +266,7 @@ def test_other_models_are_one_group():
     settings = resolve({"model.name": "bilstm"})
     model = build_model(settings, 5, N_EMOTIONS)
     (group,) = parameter_groups(model, settings)
-    assert group["lr"] == settings["optimizer.lr"] and len(group["params"]) == len(list(model.parameters()))
+    assert group["lr"] == settings.optimizer.lr and len(group["params"]) == len(list(model.parameters()))
 
 
 @pytest.mark.parametrize("backbone", KINDS)
@@ -335,10 +337,12 @@ def few(split):
 
 @pytest.mark.parametrize(("tuning", "backbone"), [("frozen", "tiny-wavlm"), *((how, KINDS[0]) for how in TUNINGS)])
 def test_training_lowers_the_loss_and_moves_only_what_is_trained(tuning, backbone, few):
-    settings = settings_of(tuning, backbone, dropout=0.0) | {
-        **{"train.epochs": 12, "train.patience": 12, "train.batch_size": 5, "train.label_smoothing": 0.0},
-        **{"optimizer.lr": 1e-2, "optimizer.backbone_lr": 0.2, "data.max_seconds": 0.5},
-    }
+    settings = settings_of(tuning, backbone, dropout=0.0).with_overrides(
+        {
+            **{"train.epochs": 12, "train.patience": 12, "train.batch_size": 5, "train.label_smoothing": 0.0},
+            **{"optimizer.lr": 1e-2, "optimizer.backbone_lr": 0.2, "data.max_seconds": 0.5},
+        }
+    )
     trainer = few(settings)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
@@ -350,7 +354,7 @@ def test_training_lowers_the_loss_and_moves_only_what_is_trained(tuning, backbon
 
 
 def test_the_trained_clips_have_the_same_logits_in_use(few):
-    settings = settings_of("full") | {"train.epochs": 2, "train.batch_size": 5, "optimizer.lr": 1e-3}
+    settings = settings_of("full").with_overrides({"train.epochs": 2, "train.batch_size": 5, "optimizer.lr": 1e-3})
     trainer = few(settings)
     list(trainer.epochs())
     trainer.restore_best()

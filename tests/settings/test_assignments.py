@@ -3,7 +3,7 @@
 import pytest
 
 from ser_platform.errors import UserError
-from ser_platform.typed_settings import parse_assignments
+from ser_platform.settings import parse_assignments
 
 
 def test_assignments_are_read_as_yaml():

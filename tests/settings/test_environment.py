@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ser_platform import typed_settings as settings
+from ser_platform import settings as settings
 
 
 def test_folders_come_from_the_environment_when_asked_for(monkeypatch, tmp_path):
@@ -20,7 +20,7 @@ def test_folders_come_from_the_environment_when_asked_for(monkeypatch, tmp_path)
 
 def test_the_environment_is_read_without_the_models():
     code = (
-        "import sys, ser_platform.typed_settings as s; s.home(); assert 'pydantic' not in sys.modules; "
+        "import sys, ser_platform.settings as s; s.home(); assert 'pydantic' not in sys.modules; "
         "s.Settings; assert 'pydantic' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,7 @@ import jsonschema
 import pytest
 
 from ser_platform.errors import UserError
-from ser_platform.typed_settings import SETTINGS, Settings, check, resolve, settings_schema
+from ser_platform.settings import SETTINGS, Settings, check, resolve, settings_schema
 
 REGISTRIES = {"features.sets": ("log_mel", "mfcc"), "model.name": ("gru", "mlp")}
 SCHEMA = settings_schema(REGISTRIES)

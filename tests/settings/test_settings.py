@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ser_platform.errors import UnknownChoice, UserError
 from ser_platform.files import digest_of
-from ser_platform.typed_settings import SETTINGS, Settings, as_json, check, resolve
+from ser_platform.settings import SETTINGS, Settings, as_json, check, resolve
 
 REGISTRIES = {"features.sets": ("log_mel", "mfcc", "zcr", "rms"), "features.pool": ("none", "mean")}
 NUMBERS = [name for name, setting in SETTINGS.items() if setting.is_numeric]

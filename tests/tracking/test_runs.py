@@ -47,7 +47,7 @@ def test_a_run_holds_all_of_a_trial_that_began_and_ended_between_two_batches(cli
     (run,) = trial_runs(client)
     assert run.info.status == "FAILED"
     assert run.data.tags["state"] == "failed" and run.data.tags["reason"] == "a reason"
-    assert run.data.params["model.name"] == "bilstm" and len(run.data.params) == len(SETTINGS)
+    assert run.data.params["model.name"] == "bilstm" and len(run.data.params) == len(SETTINGS.dotted())
     assert run.data.metrics["parameters"] == 3.0
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "dev_uar")] == [1, 2]
 

@@ -41,7 +41,7 @@ class Watched(Trainer):
 
 def training_data(settings: Settings, arrays: dict[str, np.ndarray]) -> TrainingData:
     features = StoredViewedClips(feature_view(settings), tuple(arrays["hashes"].tolist()))
-    teacher = arrays["teacher"] if settings["distill.alpha"] else None
+    teacher = arrays["teacher"] if settings.distill.alpha else None
     labels = tuple(arrays["labels"].tolist())
     return TrainingData(features, arrays["targets"], labels, arrays["train"], arrays["dev"], teacher)
 

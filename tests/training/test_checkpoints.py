@@ -50,10 +50,10 @@ RUNS = {
 
 def trainer_of(training_data, **changes) -> Trainer:
     settings = resolve(QUICK | changes)
-    if settings["train.precision"] == "bf16":
+    if settings.train.precision == "bf16":
         require_bf16_lstm()
     data = training_data(settings)
-    if settings["distill.alpha"]:
+    if settings.distill.alpha:
         teacher = np.random.default_rng(0).normal(0, 2, (len(data.targets), 3)).astype(np.float32)
         data = replace(data, teacher_logits=teacher)
     return Trainer(settings, data, make_student_loss)

@@ -46,7 +46,7 @@ def parts_of(batch: Batch, n_parts: int) -> list[Batch]:
 @pytest.mark.parametrize("changes", LOSSES.values(), ids=LOSSES)
 def test_the_gradient_of_parts_is_that_of_the_batch(changes, weights, mixed, n_parts):
     settings = resolve({"model.name": "bilstm", "model.hidden_size": 8, "model.dropout": 0, "model.subsample": 2})
-    loss = make_student_loss(settings | changes, weights)
+    loss = make_student_loss(settings.with_overrides(changes), weights)
     gradients = []
     for split in (False, True):
         torch.manual_seed(0)

@@ -30,7 +30,7 @@ def trainer_of(training_data, most_clips: int, error: Exception, **changes) -> T
         if module.training and len(arguments[0]) > most_clips:
             raise error
 
-    trainer.model.register_forward_pre_hook(refuse)
+    trainer.model.encoder.register_forward_pre_hook(refuse)
     return trainer
 
 
@@ -77,11 +77,11 @@ def test_clips_to_judge_that_do_not_fit_are_told_too_and_parts_make_them_fewer(t
             raise torch.OutOfMemoryError(CUDA)
 
     trainer = trainer_of(training_data, 9, torch.OutOfMemoryError(CUDA))
-    trainer.model.register_forward_pre_hook(refuse)
+    trainer.model.encoder.register_forward_pre_hook(refuse)
     with pytest.raises(OutOfMemory, match="with a batch of 18 clips, .*, computed at once; raise train.accumulate"):
         losses(trainer)
     trainer = trainer_of(training_data, 9, torch.OutOfMemoryError(CUDA), **{"train.accumulate": 4})
-    trainer.model.register_forward_pre_hook(refuse)
+    trainer.model.encoder.register_forward_pre_hook(refuse)
     assert len(losses(trainer)) == 2
 
 

@@ -116,10 +116,11 @@ def assert_nothing_is_lost(place: Workplace, trials: int = TRIALS, versions: int
     from mlflow import MlflowClient
 
     from ser_platform.tuning.schedulers.rules import make_stopping_rule
-    from ser_platform.tuning.schedulers.rung_store import RungStore, find_disagreements
+    from ser_platform.tuning.schedulers.rung_store import RungStore
     from ser_platform.tuning.study.recorder import collect_score_histories
     from ser_platform.tuning.study.request import read_request
     from ser_platform.tuning.study.study_folder import StudyFolder
+    from tests.tuning.rungs import find_disagreements
 
     folder = StudyFolder(place.study)
     assert folder.summary["state"] == "finished"

@@ -24,10 +24,10 @@ from ser_platform.tracking.registry import download_bundle, find_version
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_job import FitJob, FitResult
 from ser_platform.tuning.search_space.yaml_file import parse_space
-from ser_platform.tuning.study.study_folder import create_study_folder
 from ser_platform.workflows import distillation_control, tune
 from ser_platform.workflows.distillation_control import ROW_NAMES, Arm, Comparison, make_assessment_folds
 from ser_platform.workflows.tune_request import PlannedStudy
+from tests.tuning.study_folders import create_study_folder
 
 TEACHER = """
 role: teacher
@@ -69,7 +69,7 @@ def test_the_control_is_the_same_search_without_a_teacher() -> None:
     alone = space.without_teacher()
     assert alone.name == "student_control"
     assert [axis.name for axis in alone.axes] == ["optimizer.lr"]
-    assert alone.resolve_settings({"optimizer.lr": 1e-2})["distill.alpha"] == 0
+    assert alone.resolve_settings({"optimizer.lr": 1e-2}).distill.alpha == 0
     assert alone.budget == space.budget and alone.confirmation == space.confirmation
 
 
@@ -136,7 +136,7 @@ class Arms:
         fits = []
         for job in wanted:
             told = targets[job.label_rows].copy()
-            if job.settings["model.name"] == "bilstm" and not job.settings["distill.alpha"]:
+            if job.settings.model.name == "bilstm" and not job.settings.distill.alpha:
                 told[::2] = (told[::2] + 1) % 3
             fits.append(FitResult({}, None, [], None, np.eye(3, dtype=np.float32)[told]))  # type: ignore[arg-type]
         return fits
@@ -150,11 +150,11 @@ def test_arms_train_with_the_same_seeds_and_no_row_hears_whom_it_is_judged_by(
     speaker = split.manifest.column("speaker")
     for job in arms.jobs:
         assert set(speaker[job.data.train]).isdisjoint(speaker[job.label_rows])
-    students = [job for job in arms.jobs if job.settings["model.name"] == "bilstm"]
-    alone, taught = ([job for job in students if job.settings["distill.alpha"] == alpha] for alpha in (0, 0.5))
-    assert [job.settings["seed"] for job in alone] == [job.settings["seed"] for job in taught]
-    assert len({job.settings["seed"] for job in alone}) == 3
-    teachers = [job for job in arms.jobs if job.settings["model.name"] == "cnn_bilstm"]
+    students = [job for job in arms.jobs if job.settings.model.name == "bilstm"]
+    alone, taught = ([job for job in students if job.settings.distill.alpha == alpha] for alpha in (0, 0.5))
+    assert [job.settings.seed for job in alone] == [job.settings.seed for job in taught]
+    assert len({job.settings.seed for job in alone}) == 3
+    teachers = [job for job in arms.jobs if job.settings.model.name == "cnn_bilstm"]
     assert len(teachers) == 3 and all(job.stop_after == 3 and job.data.dev is None for job in teachers)
 
 

@@ -48,7 +48,7 @@ def test_a_start_on_other_labels_keeps_the_rows_of_those_that_both_know(tones, t
     assert "starts from ser-student v1 (ravdess); its classifier is replaced" in said
     assert "neutral, anger kept; happiness begin at random" in said
     second = candidate()
-    assert second.settings["model.hidden_size"] == 8, "the architecture is the ancestor's"
+    assert second.settings.model.hidden_size == 8, "the architecture is the ancestor's"
     for name, value in first.state.items():
         rows = second.state[name]
         if name.startswith("classifier"):

@@ -53,7 +53,7 @@ def test_one_fold_registers_a_bundle_that_knows_its_labels_split_and_lineage(ton
     bundle = candidate()
     split = result.dataset.split
     assert bundle.labels == ("neutral", "anger")
-    assert bundle.settings["data.labels"] == "drop happiness"
+    assert bundle.settings.data.labels == "drop happiness"
     assert bundle.protocol == "speaker"
     assert bundle.lineage.trained_speakers == split.speakers("train")
     assert not {*bundle.lineage.trained_speakers, *bundle.lineage.selected_speakers} & {*split.speakers("test")}
@@ -189,7 +189,7 @@ def test_half_precision_features_give_the_same_model_within_their_digits(tones, 
     full = trained(tone_corpus)
     half = trained(tone_corpus, {"features.dtype": "float16"})
     assert half.test_score.uar.value == pytest.approx(full.test_score.uar.value, abs=0.1)
-    assert candidate().settings["features.dtype"] == "float16"
+    assert candidate().settings.features.dtype == "float16"
     found = assess(candidate(), "v2", request(tone_corpus), display(), use_own_split=True)
     assert found.score.uar.value == pytest.approx(half.test_score.uar.value)
 

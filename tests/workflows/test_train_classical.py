@@ -28,7 +28,7 @@ def test_a_model_name_alone_trains_registers_and_predicts(name, tones, tone_corp
     trained = train("student", request, {"model.name": name}, "cpu", display)
     client = open_client()
     bundle = load_bundle(client, find_model(client, "ser-student@candidate"))
-    assert bundle.settings["model.name"] == name and bundle.settings["features.pool"] == "mean_std"
+    assert bundle.settings.model.name == name and bundle.settings.features.pool == "mean_std"
     assert trained.n_parameters == count_prediction_parameters(bundle.settings, 3, bundle.state) > 0
     split = trained.dataset.split
     logits = compute_logits(bundle, split.manifest, split.test)

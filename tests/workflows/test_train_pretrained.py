@@ -52,7 +52,7 @@ def test_another_head_hears_no_clip_again_and_predicts_without_the_encoder(train
     pinned = resolve_pinned_name("tiny-whisper")
     forget()
     bundle = registered("ser-teacher/2")  # which of the two is better on dev is no matter here
-    assert bundle.settings["model.backbone"] == pinned and bundle.settings["model.head_size"] == 8
+    assert bundle.settings.model.backbone == pinned and bundle.settings.model.head_size == 8
     split = second.dataset.split
     first = next(iter(split.manifest.take(split.test)))
     emotion = bundle.labels[second.score.predictions[0]]

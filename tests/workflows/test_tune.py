@@ -10,9 +10,10 @@ from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.errors import WorkFailed
 from ser_platform.features.dataset import DataRequest
 from ser_platform.tuning.search_space.yaml_file import parse_space
-from ser_platform.tuning.study.study_folder import STUDY_FAILED, STUDY_INTERRUPTED, StudyFolder, create_study_folder
+from ser_platform.tuning.study.study_folder import STUDY_FAILED, STUDY_INTERRUPTED, StudyFolder
 from ser_platform.workflows import tune
 from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest
+from tests.tuning.study_folders import create_study_folder
 
 STUDENT = PlannedStudy("student.yaml")
 STUDENT_TEXT = "role: student\nspace: {distill.alpha: {choice: [0.5, 0.9]}}\nbudget: {trials: 2}\n"

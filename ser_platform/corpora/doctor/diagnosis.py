@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.corpora.doctor.examination import Examination, RejectedFile
 from ser_platform.corpora.doctor.recordings import Recording
-from ser_platform.settings import SETTINGS
+from ser_platform.settings import Settings
 
 SPOILS, BEWARE, NOTE = "spoils", "beware", "note"
 LEVELS = (SPOILS, BEWARE, NOTE)
@@ -245,7 +245,7 @@ def _offset(exam: Examination, row: int) -> float:
 
 def _check_durations(exam: Examination) -> Iterator[Finding]:
     seconds = [clip.seconds for clip in exam.measures]
-    longest = SETTINGS["data.max_seconds"].default
+    longest = Settings().data.max_seconds
     for level, code, is_so, what in (
         (BEWARE, "short-clips", [s < SHORT_CLIP_S for s in seconds], f"are shorter than {SHORT_CLIP_S:g} s"),
         (BEWARE, "long-clips", [s > LONG_CLIP_S for s in seconds], f"are longer than {LONG_CLIP_S:g} s"),

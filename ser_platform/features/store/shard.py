@@ -20,16 +20,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ser_platform.errors import WorkFailed
 from ser_platform.files import digest_of, sha256_of, write_json
+from ser_platform.settings.features import FeatureDtype
 
 FORMAT_VERSION = 2  # raise it when the files change
-DTYPES = ("float32", "float16")
+DTYPES = get_args(FeatureDtype)
 DIGEST = 32  # bytes of a SHA-256
 
 Features = NDArray[np.floating[Any]]

@@ -14,7 +14,6 @@ GLOBAL_NORMALISATION, UTTERANCE_NORMALISATION, SPEAKER_NORMALISATION, NO_NORMALI
     "none",
 )
 # Whose statistics: all training clips', the clip's own, its speaker's; or nothing is scaled.
-NORMALISATIONS = (GLOBAL_NORMALISATION, UTTERANCE_NORMALISATION, SPEAKER_NORMALISATION, NO_NORMALISATION)
 
 
 def make_protocol_note(normalise: str) -> str | None:

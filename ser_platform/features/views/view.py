@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,18 @@ from ser_platform.features.families.family import Delta, Family
 from ser_platform.features.families.spectral import Mfcc
 from ser_platform.features.views.chunks import Chunks
 from ser_platform.features.views.loudness import RMS_FAMILY, gain_weights
-from ser_platform.features.views.normaliser import NORMALISATIONS, UTTERANCE_NORMALISATION
+from ser_platform.features.views.normaliser import UTTERANCE_NORMALISATION
 from ser_platform.features.views.pooling import NO_POOL, POOLS
 from ser_platform.settings import Settings
+from ser_platform.settings.data import Crop, Pad
+from ser_platform.settings.features import Normalise
 
-CROPS = ("head", "centre", "random")
-PADS = ("zeros", "repeat", "reflect")
 MIN_REMAINING_S = 0.1  # seconds that skipping and trimming leave of any clip: shorter holds no syllable
 CHOICES = {
-    "data.crop": ("crop", CROPS),
-    "data.pad": ("pad", PADS),
+    "data.crop": ("crop", get_args(Crop)),
+    "data.pad": ("pad", get_args(Pad)),
     "features.pool": ("pool", tuple(POOLS)),
-    "features.normalise": ("normalise", NORMALISATIONS),
+    "features.normalise": ("normalise", get_args(Normalise)),
 }
 
 
@@ -142,15 +142,18 @@ class FeatureView:
         """
         return cls(
             sets,
-            n_mfcc=settings["features.n_mfcc"],
-            pool=settings["features.pool"],
-            chunk=settings["features.chunk"],
-            chunk_hop=settings["features.chunk_hop"],
-            normalise=settings["features.normalise"],
-            **{
-                name: settings[f"data.{name}"]
-                for name in ("max_seconds", "crop", "skip_s", "min_seconds", "pad", "trim_db", "level_dbfs")
-            },
+            n_mfcc=settings.features.n_mfcc,
+            pool=settings.features.pool,
+            chunk=settings.features.chunk,
+            chunk_hop=settings.features.chunk_hop,
+            normalise=settings.features.normalise,
+            max_seconds=settings.data.max_seconds,
+            crop=settings.data.crop,
+            skip_s=settings.data.skip_s,
+            min_seconds=settings.data.min_seconds,
+            pad=settings.data.pad,
+            trim_db=settings.data.trim_db,
+            level_dbfs=settings.data.level_dbfs,
         )
 
     @classmethod

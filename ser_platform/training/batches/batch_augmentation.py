@@ -35,22 +35,23 @@ class BatchAugmenter:
     """
 
     def __init__(self, settings: Settings, n_emotions: int, device: torch.device) -> None:
-        self.rng = np.random.default_rng([AUGMENTATION_STREAM, settings["seed"]])
-        self.noise = torch.Generator(device).manual_seed(settings["seed"] ^ AUGMENTATION_STREAM)
+        self.rng = np.random.default_rng([AUGMENTATION_STREAM, settings.seed])
+        self.noise = torch.Generator(device).manual_seed(settings.seed ^ AUGMENTATION_STREAM)
         self._changes: list[Callable[[Batch], Batch]] = []
         if takes_waveform(settings):
             self._change_samples(settings)
-        if settings["augment.crop"] < 1:
-            self._changes.append(partial(crop, least_share=settings["augment.crop"], rng=self.rng))
-        if settings["augment.stretch"]:
-            self._changes.append(partial(stretch_spectra, most=settings["augment.stretch"], rng=self.rng))
-        if settings["augment.filter"] and not takes_waveform(settings):
-            self._changes.append(partial(filter_columns, most=settings["augment.filter"], rng=self.rng))
-        if settings["augment.mixup"]:
-            how = {"alpha": settings["augment.mixup"], "temperature": settings["distill.temperature"]}
-            self._changes.append(partial(mixup, n_emotions=n_emotions, rng=self.rng, **how))
-        if settings["augment.masks"]:
-            self._changes.append(partial(mask_spectra, n_masks=settings["augment.masks"], rng=self.rng))
+        if settings.augment.crop < 1:
+            self._changes.append(partial(crop, least_share=settings.augment.crop, rng=self.rng))
+        if settings.augment.stretch:
+            self._changes.append(partial(stretch_spectra, most=settings.augment.stretch, rng=self.rng))
+        if settings.augment.filter and not takes_waveform(settings):
+            self._changes.append(partial(filter_columns, most=settings.augment.filter, rng=self.rng))
+        if settings.augment.mixup:
+            alpha, temperature = settings.augment.mixup, settings.distill.temperature
+            mix = partial(mixup, alpha=alpha, temperature=temperature, n_emotions=n_emotions, rng=self.rng)
+            self._changes.append(mix)
+        if settings.augment.masks:
+            self._changes.append(partial(mask_spectra, n_masks=settings.augment.masks, rng=self.rng))
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch, changed; the one given is left as it is."""
@@ -59,14 +60,14 @@ class BatchAugmenter:
         return batch
 
     def _change_samples(self, settings: Settings) -> None:
-        if settings["augment.gain_db"]:
-            self._changes.append(partial(change_gain, most_db=settings["augment.gain_db"], rng=self.rng))
-        if settings["augment.time_shift_s"]:
-            most = round(settings["augment.time_shift_s"] / FEATURE_SETS["waveform"].frame_s)
+        if settings.augment.gain_db:
+            self._changes.append(partial(change_gain, most_db=settings.augment.gain_db, rng=self.rng))
+        if settings.augment.time_shift_s:
+            most = round(settings.augment.time_shift_s / FEATURE_SETS["waveform"].frame_s)
             self._changes.append(partial(shift_in_time, most=most, rng=self.rng))
-        if settings["augment.noise_snr_db"]:
-            how = {"snr_db": settings["augment.noise_snr_db"], "generator": self.noise}
-            self._changes.append(partial(add_noise, rng=self.rng, **how))
+        if settings.augment.noise_snr_db:
+            snr_db = settings.augment.noise_snr_db
+            self._changes.append(partial(add_noise, snr_db=snr_db, rng=self.rng, generator=self.noise))
 
 
 def filter_columns(batch: Batch, most: float, rng: np.random.Generator) -> Batch:

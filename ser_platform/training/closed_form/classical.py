@@ -1,8 +1,7 @@
 """Training a classical model: one fit on the training clips, told as one epoch."""
 
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,13 +12,15 @@ from torch import Tensor
 
 from ser_platform.errors import UserError
 from ser_platform.features.views.normaliser import Normaliser
-from ser_platform.metrics import confusion_matrix, macro_f1_from_confusion, uar, uar_from_confusion, war
+from ser_platform.metrics import uar
 from ser_platform.models import build_model
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.batches.sampling import sample_clips
+from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.closed_form.closed_form_settings import refuse_unsupported_settings
 from ser_platform.training.closed_form.estimators import Classes, Rows, fit_estimator, fit_state
+from ser_platform.training.dev_metrics import NO_DEV_METRICS, compute_dev_metrics
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.loop import Diverged
 
@@ -64,15 +65,20 @@ class ClassicalTrainer:
         self.best_state = self._fit()
         self.model.load_state_dict(self.best_state)
         train, dev = self.data.labelled, self.data.dev
-        train_loss = self._loss(self.logits(train), train)
-        figures = (math.nan, math.nan, math.nan, math.nan)
+        targets = torch.from_numpy(self.data.targets[train])
+        train_loss = F.cross_entropy(torch.from_numpy(self.logits(train)), targets).item()
+        scores = NO_DEV_METRICS
         if dev is not None:
             self.best_dev_logits = self.logits(dev)
-            targets, predictions = self.data.targets[dev], self.best_dev_logits.argmax(axis=1)
-            matrix = confusion_matrix(targets, predictions, len(self.data.labels))
-            scores = uar_from_confusion(matrix), war(targets, predictions), macro_f1_from_confusion(matrix)
-            figures = (self._loss(self.best_dev_logits, dev), *scores)
-        yield EpochResult(1, train_loss, *figures, figures[1], 1, time.perf_counter() - began)
+            scores = compute_dev_metrics(self.best_dev_logits, self.data.targets[dev])
+        yield EpochResult(
+            epoch=1,
+            train_loss=train_loss,
+            **scores,
+            best_dev_uar=scores["dev_uar"],
+            best_epoch=1,
+            seconds=time.perf_counter() - began,
+        )
 
     def logits(self, clips: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return logits `(n_clips, n_emotions)`, in the order of `clips`."""
@@ -87,21 +93,30 @@ class ClassicalTrainer:
     def restore_best(self) -> None:
         """Do nothing: there was one epoch."""
 
+    def make_checkpoint(self) -> None:
+        """Return None: a fit at once has no middle to go on from."""
+
+    def begin(self, checkpoint: Checkpoint | None, initial_state: Mapping[str, Tensor] | None) -> list[EpochResult]:
+        """Return no epochs: a fit begins from nothing."""
+        assert checkpoint is None, "a fit at once leaves no checkpoint"
+        assert initial_state is None, "initial weights are refused for a fit at once"
+        return []
+
     def _fit(self) -> dict[str, Tensor]:
         settings, targets = self.settings, self.data.targets
-        how, seed = settings["train.sampling"], settings["seed"]
+        how, seed = settings.train.sampling, settings.seed
         clips = sample_clips(self.data.train, targets, how, seed=seed, epoch=1)
-        if settings["model.name"] == "knn" and settings["model.neighbours"] > len(clips):
+        if settings.model.name == "knn" and settings.model.neighbours > len(clips):
             raise UserError(
-                f"model.neighbours {settings['model.neighbours']} is more than the {len(clips)} training clips"
+                f"model.neighbours {settings.model.neighbours} is more than the {len(clips)} training clips"
             )
         rows, targets = self._rows(clips), targets[clips]
-        if settings["model.name"] in C_GRID and settings["model.c"] == 0:
+        if settings.model.name in C_GRID and settings.model.c == 0:
             speakers = self._speakers(clips, "model.c 0 is chosen", "; set model.c, for instance to 0.01")
-            settings = settings | {"model.c": choose_c(settings, rows, targets, speakers)}
+            settings = settings.with_overrides({"model.c": choose_c(settings, rows, targets, speakers)})
         state = fit_state(settings, rows, targets, sample_weights(settings, targets), len(self.data.labels))
         if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
-            raise Diverged(f"{settings['model.name']} diverged; lower {_step_size_setting(settings)}")
+            raise Diverged(f"{settings.model.name} diverged; lower {_step_size_setting(settings)}")
         return state
 
     def _rows(self, clips: NDArray[np.int64]) -> Rows:
@@ -122,9 +137,6 @@ class ClassicalTrainer:
             )
         return named
 
-    def _loss(self, logits: NDArray[np.float32], clips: NDArray[np.int64]) -> float:
-        return F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(self.data.targets[clips])).item()
-
 
 def _rotate_to_principal_axes(rows: Rows) -> Rows:
     """Return the rows in the axes that they span, `(n_clips, n_clips)`: all products of two rows stay what they are.
@@ -139,13 +151,13 @@ def _rotate_to_principal_axes(rows: Rows) -> Rows:
 
 def _step_size_setting(settings: Settings) -> str:
     """Return the setting that decides how far a step goes, with its value."""
-    name = "optimizer.lr" if settings["model.name"] == "mlp_sklearn" else "model.learning_rate"
-    return f"{name} ({settings[name]:g})"
+    name = "optimizer.lr" if settings.model.name == "mlp_sklearn" else "model.learning_rate"
+    return f"{name} ({settings.value(name):g})"
 
 
 def sample_weights(settings: Settings, targets: Classes) -> NDArray[np.float64]:
     """Return a weight for each clip: inverse to its class's frequency where `train.class_weights` says so, else 1."""
-    if not settings["train.class_weights"]:
+    if not settings.train.class_weights:
         return np.ones(len(targets))
     counts = np.bincount(targets)
     return len(targets) / (np.count_nonzero(counts) * counts[targets])
@@ -159,22 +171,21 @@ def choose_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequenc
     Raises:
         UserError: without the clips of a fold there is but one class.
     """
-    if settings["model.name"] in LINEAR and rows.shape[1] > len(rows):
+    if settings.model.name in LINEAR and rows.shape[1] > len(rows):
         rows = _rotate_to_principal_axes(rows)
     folds = list(GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers))
     if any(len(np.unique(targets[train])) < 2 for train, _ in folds):
         raise UserError(
             f"model.c 0 is chosen by cross-validation over the training speakers, and without one of them the "
-            f"{len(rows)} clips that train.sampling {settings['train.sampling']} takes are of one class; set model.c, "
+            f"{len(rows)} clips that train.sampling {settings.train.sampling} takes are of one class; set model.c, "
             "for instance to 0.01"
         )
     scores = {}
-    for c in C_GRID[settings["model.name"]]:
+    for c in C_GRID[settings.model.name]:
         predicted = np.empty_like(targets)
         for train, held_out in folds:
-            tried = fit_estimator(
-                settings | {"model.c": c}, rows[train], targets[train], sample_weights(settings, targets[train])
-            )
+            chosen = settings.with_overrides({"model.c": c})
+            tried = fit_estimator(chosen, rows[train], targets[train], sample_weights(settings, targets[train]))
             predicted[held_out] = tried.predict(rows[held_out])
         scores[c] = uar(targets, predicted, int(targets.max()) + 1)
     return max(scores, key=lambda c: scores[c])

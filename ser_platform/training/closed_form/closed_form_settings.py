@@ -1,19 +1,17 @@
 """What a model that is fitted at once can take: one row a clip, and nothing that changes from step to step."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from ser_platform.errors import UserError
 from ser_platform.features.families import FAMILIES
 from ser_platform.features.views.pooling import NO_POOL
 from ser_platform.models import CLASSICAL, CLOSED_FORM, PRETRAINED
 from ser_platform.models.pretrained import FROZEN, RIDGE, STACKED, STATISTICS
-from ser_platform.settings import SETTINGS, Settings
+from ser_platform.settings import SETTINGS, Overrides, Settings, SettingValue
 from ser_platform.training.hint_loss import NO_HINT
 
 # Whole clips as means and deviations of the usual sets; the one row of a functional set is taken as it is.
-CLASSICAL_DEFAULTS: Settings = {
+CLASSICAL_DEFAULTS: dict[str, SettingValue] = {
     "features.sets": ("log_mel", "mfcc", "zcr", "rms"),
     "features.n_mfcc": 40,
     "data.max_seconds": 60.0,
@@ -23,7 +21,7 @@ CLASSICAL_DEFAULTS: Settings = {
 }
 DEFAULT_POOLING = "mean_std"
 LOGIT_LOSS = "mse"  # the teacher term that a solved model can take
-ENCODER_RIDGE_SETTINGS = {
+ENCODER_RIDGE_SETTINGS: Overrides = {
     "model.tuning": FROZEN,
     "model.pooling": STATISTICS,
     "model.mixing": STACKED,
@@ -32,29 +30,34 @@ ENCODER_RIDGE_SETTINGS = {
 PER_STEP_AUGMENTATIONS = ("masks", "filter", "mixup", "noise_snr_db", "gain_db", "time_shift_s", "crop")
 
 
-def default_classical_settings(overrides: Mapping[str, Any]) -> Settings:
+def default_classical_settings(overrides: Overrides) -> dict[str, SettingValue]:
     """Return where a classical model starts from; nothing for other models."""
     name = overrides.get("model.name")
     if name not in CLASSICAL and name not in CLOSED_FORM:
         return {}
     sets = overrides.get("features.sets", CLASSICAL_DEFAULTS["features.sets"])
-    start = CLASSICAL_DEFAULTS | ({"distill.loss": LOGIT_LOSS} if name in CLOSED_FORM else {})
-    return start if _has_one_row_per_clip(sets) else start | {"features.pool": DEFAULT_POOLING}
+    assert isinstance(sets, tuple)
+    start = dict(CLASSICAL_DEFAULTS)
+    if name in CLOSED_FORM:
+        start["distill.loss"] = LOGIT_LOSS
+    if not _has_one_row_per_clip(sets):
+        start["features.pool"] = DEFAULT_POOLING
+    return start
 
 
-def has_encoder_ridge(settings: Mapping[str, Any]) -> bool:
+def has_encoder_ridge(settings: Settings) -> bool:
     """Tell whether a configuration's model is a pretrained encoder under ridge regression."""
-    return settings["model.name"] in PRETRAINED and settings["model.classifier"] == RIDGE
+    return settings.model.name in PRETRAINED and settings.model.classifier == RIDGE
 
 
-def is_fitted_at_once(settings: Mapping[str, Any]) -> bool:
+def is_fitted_at_once(settings: Settings) -> bool:
     """Tell whether a configuration's model is fitted at once, by one process."""
-    return settings["model.name"] in CLASSICAL or settings["model.name"] in CLOSED_FORM or has_encoder_ridge(settings)
+    return settings.model.name in CLASSICAL or settings.model.name in CLOSED_FORM or has_encoder_ridge(settings)
 
 
-def describe_fitted_model(settings: Mapping[str, Any]) -> str:
+def describe_fitted_model(settings: Settings) -> str:
     """Return the setting that has a configuration's model fitted at once."""
-    return "model.classifier ridge" if has_encoder_ridge(settings) else f"model.name {settings['model.name']}"
+    return "model.classifier ridge" if has_encoder_ridge(settings) else f"model.name {settings.model.name}"
 
 
 def refuse_unsupported_settings(settings: Settings) -> None:
@@ -65,35 +68,35 @@ def refuse_unsupported_settings(settings: Settings) -> None:
     """
     if not is_fitted_at_once(settings):
         return
-    name = settings["model.name"]
+    name = settings.model.name
     if has_encoder_ridge(settings):
         name = f"{name} with model.classifier {RIDGE}"
         for setting, valid in ENCODER_RIDGE_SETTINGS.items():
-            if settings[setting] != valid:
+            if settings.value(setting) != valid:
                 raise UserError(
                     f"model.classifier {RIDGE} is solved on a frozen encoder's statistics, and {setting} is "
-                    f"{settings[setting]}; set it to {valid}, or model.classifier to mlp"
+                    f"{settings.value(setting)}; set it to {valid}, or model.classifier to mlp"
                 )
-    if settings["model.name"] in CLOSED_FORM:
+    if settings.model.name in CLOSED_FORM:
         _refuse_distillation(settings)
-    elif settings["distill.alpha"]:
+    elif settings.distill.alpha:
         raise UserError(
             f"model.name {name} is fitted to classes, not to a teacher's probabilities, so distill.alpha "
-            f"{settings['distill.alpha']:g} cannot be; set it to 0 (as a teacher it serves well)"
+            f"{settings.distill.alpha:g} cannot be; set it to 0 (as a teacher it serves well)"
         )
-    if settings["features.chunk"]:
+    if settings.features.chunk:
         raise UserError(f"model.name {name} hears one row of a clip, no chunks; set features.chunk to 0")
     if (
         not has_encoder_ridge(settings)
-        and settings["features.pool"] == NO_POOL
-        and not _has_one_row_per_clip(settings["features.sets"])
+        and settings.features.pool == NO_POOL
+        and not _has_one_row_per_clip(settings.features.sets)
     ):
         raise UserError(
-            f"model.name {name} hears one row of a clip, features.sets {list(settings['features.sets'])} has frames; "
+            f"model.name {name} hears one row of a clip, features.sets {list(settings.features.sets)} has frames; "
             f"set features.pool to {DEFAULT_POOLING}"
         )
     for setting in (f"augment.{name}" for name in PER_STEP_AUGMENTATIONS):
-        if settings[setting] != SETTINGS[setting].default:
+        if settings.value(setting) != SETTINGS[setting].default:
             raise UserError(
                 f"model.name {name} is fitted once, and {setting} draws anew in every step; leave it at "
                 f"{SETTINGS[setting].default:g}, and take augment.copies"
@@ -101,17 +104,16 @@ def refuse_unsupported_settings(settings: Settings) -> None:
 
 
 def _refuse_distillation(settings: Settings) -> None:
-    if settings["distill.alpha"] and settings["distill.loss"] != LOGIT_LOSS:
+    if settings.distill.alpha and settings.distill.loss != LOGIT_LOSS:
         raise UserError(
-            f"model.name {settings['model.name']} is solved for a teacher's logits, which distill.loss "
-            f"{settings['distill.loss']} does not compare; set it to {LOGIT_LOSS}"
+            f"model.name {settings.model.name} is solved for a teacher's logits, which distill.loss "
+            f"{settings.distill.loss} does not compare; set it to {LOGIT_LOSS}"
         )
-    if settings["distill.hint"] != NO_HINT:
+    if settings.distill.hint != NO_HINT:
         raise UserError(
-            f"model.name {settings['model.name']} has no embedding to resemble a teacher's; set distill.hint to "
-            f"{NO_HINT}"
+            f"model.name {settings.model.name} has no embedding to resemble a teacher's; set distill.hint to {NO_HINT}"
         )
 
 
-def _has_one_row_per_clip(sets: Any) -> bool:
+def _has_one_row_per_clip(sets: tuple[str, ...]) -> bool:
     return all(math.isinf(FAMILIES[name].frame_s) for name in sets if name in FAMILIES)

@@ -41,7 +41,7 @@ def fit_state(settings: Settings, rows: Rows, targets: Classes, weights: NDArray
         rows, targets, weights: of the training clips; k-NN cannot weigh them.
         n_emotions: classes in all; of some there may be no clip.
     """
-    name = settings["model.name"]
+    name = settings.model.name
     if name == "knn":
         return {"clips": torch.from_numpy(rows), "classes": torch.from_numpy(targets.astype(np.int32))}
     estimator = fit_estimator(settings, rows, targets, weights)
@@ -58,7 +58,7 @@ def fit_estimator(settings: Settings, rows: Rows, targets: Classes, weights: NDA
     Raises:
         WorkFailed: trees as small as those of `model.depth` tell nothing apart that AdaBoost could build on.
     """
-    estimator = ESTIMATORS[settings["model.name"]](fill_default_sizes(settings), rows)
+    estimator = ESTIMATORS[settings.model.name](fill_default_sizes(settings), rows)
     with warnings.catch_warnings():
         # Where a solver stops at its limit the model is what it is then; dev clips tell what that is worth.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -68,7 +68,7 @@ def fit_estimator(settings: Settings, rows: Rows, targets: Classes, weights: NDA
         except ValueError as error:
             if "worse than random" not in str(error):
                 raise
-            raise WorkFailed(f"{settings['model.name']}: {error}; raise model.depth") from error
+            raise WorkFailed(f"{settings.model.name}: {error}; raise model.depth") from error
 
 
 def _svm(kernel: str) -> Callable[[Settings, Rows], Any]:
@@ -76,9 +76,9 @@ def _svm(kernel: str) -> Callable[[Settings, Rows], Any]:
         # coef0: the polynomial kernel has all lower degrees too.
         return SVC(
             kernel=kernel,
-            C=settings["model.c"],
-            gamma=settings["model.gamma"] or 1 / (rows.shape[1] * float(rows.var())),
-            degree=settings["model.degree"],
+            C=settings.model.c,
+            gamma=settings.model.gamma or 1 / (rows.shape[1] * float(rows.var())),
+            degree=settings.model.degree,
             coef0=1.0,
         )
 
@@ -87,27 +87,27 @@ def _svm(kernel: str) -> Callable[[Settings, Rows], Any]:
 
 def _tree(settings: Settings, otherwise: int | None = None) -> Any:
     return DecisionTreeClassifier(
-        max_depth=settings["model.depth"] or otherwise,
-        min_samples_leaf=settings["model.leaf"],
-        random_state=settings["seed"],
+        max_depth=settings.model.depth or otherwise,
+        min_samples_leaf=settings.model.leaf,
+        random_state=settings.seed,
     )
 
 
 def _forest(settings: Settings) -> Any:
     return RandomForestClassifier(
-        settings["model.trees"],
-        max_depth=settings["model.depth"] or None,
-        min_samples_leaf=settings["model.leaf"],
-        random_state=settings["seed"],
+        settings.model.trees,
+        max_depth=settings.model.depth or None,
+        min_samples_leaf=settings.model.leaf,
+        random_state=settings.seed,
     )
 
 
 def _adaboost(settings: Settings) -> Any:
     return AdaBoostClassifier(
         _tree(settings, otherwise=WEAK_TREE_DEPTH),
-        n_estimators=settings["model.trees"],
-        learning_rate=settings["model.learning_rate"],
-        random_state=settings["seed"],
+        n_estimators=settings.model.trees,
+        learning_rate=settings.model.learning_rate,
+        random_state=settings.seed,
     )
 
 
@@ -118,38 +118,38 @@ def _boosting(settings: Settings) -> Any:
     ten times as long.
     """
     return GradientBoostingClassifier(
-        n_estimators=settings["model.trees"],
-        learning_rate=settings["model.learning_rate"],
-        max_depth=settings["model.depth"] or WEAK_TREE_DEPTH,
-        min_samples_leaf=settings["model.leaf"],
+        n_estimators=settings.model.trees,
+        learning_rate=settings.model.learning_rate,
+        max_depth=settings.model.depth or WEAK_TREE_DEPTH,
+        min_samples_leaf=settings.model.leaf,
         subsample=SUBSAMPLE,
         max_features=COLUMNS,
         init="zero",
-        random_state=settings["seed"],
+        random_state=settings.seed,
     )
 
 
 def _perceptron(settings: Settings) -> Any:
     return MLPClassifier(
-        (settings["model.hidden_size"],),
-        alpha=settings["optimizer.weight_decay"],
-        learning_rate_init=settings["optimizer.lr"],
+        (settings.model.hidden_size,),
+        alpha=settings.optimizer.weight_decay,
+        learning_rate_init=settings.optimizer.lr,
         max_iter=MAX_ITERATIONS["mlp_sklearn"],
-        random_state=settings["seed"],
+        random_state=settings.seed,
     )
 
 
 ESTIMATORS: dict[str, Callable[[Settings, Rows], Any]] = {
-    "svm_linear": lambda s, _: LinearSVC(C=s["model.c"], max_iter=MAX_ITERATIONS["svm_linear"], random_state=s["seed"]),
+    "svm_linear": lambda s, _: LinearSVC(C=s.model.c, max_iter=MAX_ITERATIONS["svm_linear"], random_state=s.seed),
     "svm_rbf": _svm("rbf"),
     "svm_poly": _svm("poly"),
     "tree": lambda s, _: _tree(s),
     "forest": lambda s, _: _forest(s),
-    "bagging": lambda s, _: BaggingClassifier(_tree(s), n_estimators=s["model.trees"], random_state=s["seed"]),
+    "bagging": lambda s, _: BaggingClassifier(_tree(s), n_estimators=s.model.trees, random_state=s.seed),
     "adaboost": lambda s, _: _adaboost(s),
     "boosting": lambda s, _: _boosting(s),
     "mlp_sklearn": lambda s, _: _perceptron(s),
-    "logistic": lambda s, _: LogisticRegression(C=s["model.c"], max_iter=MAX_ITERATIONS["logistic"]),
+    "logistic": lambda s, _: LogisticRegression(C=s.model.c, max_iter=MAX_ITERATIONS["logistic"]),
 }
 
 

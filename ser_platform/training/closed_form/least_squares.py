@@ -31,7 +31,7 @@ class FeatureRidgeTrainer(ClassicalTrainer):
 
     def _fit(self) -> dict[str, Tensor]:
         settings, targets = self.settings, self.data.targets
-        how, seed = settings["train.sampling"], settings["seed"]
+        how, seed = settings.train.sampling, settings.seed
         clips = np.concatenate(
             [
                 sample_clips(self.data.labelled, targets, how, seed=seed, epoch=1),
@@ -51,7 +51,7 @@ class FeatureRidgeTrainer(ClassicalTrainer):
     def _target_scores(self, clips: NDArray[np.int64]) -> tuple[Values, Values]:
         """Return the scores that clips should have, `(n_clips, n_emotions)`, and how much each counts, `(n_clips,)`."""
         settings, targets = self.settings, self.data.targets[clips]
-        alpha, n_emotions = settings["distill.alpha"], len(self.data.labels)
+        alpha, n_emotions = settings.distill.alpha, len(self.data.labels)
         labelled = targets >= 0
         classes = np.eye(n_emotions)[targets] - 1 / n_emotions
         of_labels = np.zeros(len(clips))
@@ -73,7 +73,7 @@ class FeatureRidgeTrainer(ClassicalTrainer):
         models, section 3). The penalty is against the mean square of a row, and counts once for a clip and its copies.
         """
         scale = self._relevance(rows, wanted, importance)
-        penalty = self.settings["model.ridge"] * (1 + self.settings["augment.copies"])
+        penalty = self.settings.model.ridge * (1 + self.settings.augment.copies)
         solved = Ridge(penalty).fit(rows * scale, wanted, importance)
         return solved.coef_ * scale, solved.intercept_
 
@@ -84,7 +84,7 @@ class FeatureRidgeTrainer(ClassicalTrainer):
         weighed = importance[:, None] * centred
         spread = np.sqrt((weighed * centred).sum(axis=0))[:, None] * np.sqrt((importance[:, None] * aim**2).sum(axis=0))
         correlations = np.divide(weighed.T @ aim, spread, out=np.zeros_like(spread), where=spread > 0)
-        scale: Values = np.sqrt(np.mean(correlations**2, axis=1)) ** self.settings["model.relevance"]
+        scale: Values = np.sqrt(np.mean(correlations**2, axis=1)) ** self.settings.model.relevance
         length = np.sqrt(np.sum(scale**2))
         return scale / length if length else scale
 

@@ -32,8 +32,8 @@ class EncoderRidgeTrainer(ClassicalTrainer):
     """
 
     def _fit(self) -> dict[str, Tensor]:
-        how = self.settings["train.sampling"]
-        clips = sample_clips(self.data.train, self.data.targets, how, seed=self.settings["seed"], epoch=1)
+        how = self.settings.train.sampling
+        clips = sample_clips(self.data.train, self.data.targets, how, seed=self.settings.seed, epoch=1)
         rows, targets, speakers = (
             self._embed(clips),
             self.data.targets[clips],
@@ -50,7 +50,7 @@ class EncoderRidgeTrainer(ClassicalTrainer):
         model = cast(Pretrained, self.model)
         with torch.inference_mode():
             rows = torch.from_numpy(self._rows(clips))[:, None]
-            return model.embeddings(rows, torch.ones(len(clips), dtype=torch.int64)).numpy()
+            return model.pool(rows, torch.ones(len(clips), dtype=torch.int64)).numpy()
 
     def _solve(self, rows: Rows, targets: Classes) -> Weights:
         """Return the weights `(n_emotions, n_columns)`.
@@ -60,7 +60,7 @@ class EncoderRidgeTrainer(ClassicalTrainer):
         """
         n_emotions, scale = len(self.data.labels), np.float32(np.sqrt(rows.shape[1]))
         wanted = np.eye(n_emotions, dtype=np.float32)[targets] - np.float32(1 / n_emotions)
-        penalty = self.settings["model.ridge"] * (1 + self.settings["augment.copies"])
+        penalty = self.settings.model.ridge * (1 + self.settings.augment.copies)
         solved = Ridge(penalty, fit_intercept=False).fit(rows / scale, wanted, sample_weights(self.settings, targets))
         weight: Weights = (solved.coef_ / scale).astype(np.float32)
         return weight

@@ -62,8 +62,10 @@ class FoldTrainer:
             means = {name: float(np.mean([getattr(result, name) for result in results])) for name in AVERAGED_METRICS}
             epoch, seconds = results[0].epoch, sum(result.seconds for result in results)
             if best is None or (means["dev_uar"], -means["dev_loss"]) > (best.dev_uar, -best.dev_loss):
-                best = EpochResult(epoch, **means, best_dev_uar=means["dev_uar"], best_epoch=epoch, seconds=seconds)
-            yield EpochResult(epoch, **means, best_dev_uar=best.dev_uar, best_epoch=best.epoch, seconds=seconds)
+                best = EpochResult(
+                    epoch=epoch, **means, best_dev_uar=means["dev_uar"], best_epoch=epoch, seconds=seconds
+                )
+            yield EpochResult(epoch=epoch, **means, best_dev_uar=best.dev_uar, best_epoch=best.epoch, seconds=seconds)
             if epoch - best.epoch >= patience:
                 return
 

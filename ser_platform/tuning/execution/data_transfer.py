@@ -183,7 +183,7 @@ class Shipment:
             _receive_once((home(), encoder.description["digest"], encoder.weights is None), encoder)
         if not self.parts:
             return
-        root, dtype = families_folder(), settings["features.dtype"]
+        root, dtype = families_folder(), settings.features.dtype
         needed = {family_folder(root, name, dtype).name for name in feature_view(settings).required_families}
         for part in self.parts:
             if part.folder in needed:
@@ -228,14 +228,14 @@ def make_shipment_for(settings: Settings, hashes: Sequence[str]) -> Shipment:
     if not has_joined_cluster():
         return EMPTY_SHIPMENT
     return make_shipment(
-        feature_view(settings).required_families, settings["features.dtype"], hashes, list_tuned_encoders([settings])
+        feature_view(settings).required_families, settings.features.dtype, hashes, list_tuned_encoders([settings])
     )
 
 
 def list_tuned_encoders(configurations: Iterable[Settings]) -> list[str]:
     """Return the encoders whose weights these configurations train, by name."""
-    on_encoder = (each for each in configurations if each["model.name"] in PRETRAINED and takes_waveform(each))
-    return list(dict.fromkeys(str(each["model.backbone"]) for each in on_encoder))
+    on_encoder = (each for each in configurations if each.model.name in PRETRAINED and takes_waveform(each))
+    return list(dict.fromkeys(str(each.model.backbone) for each in on_encoder))
 
 
 def _put_parts(folder: Path, wanted: set[bytes]) -> list[SentPart]:

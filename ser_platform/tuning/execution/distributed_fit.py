@@ -22,7 +22,7 @@ from ray import tune
 from ray.train.torch import TorchConfig
 
 from ser_platform.errors import SerError, UserError, WorkFailed
-from ser_platform.settings import Settings, slots
+from ser_platform.settings import Settings, resolve, slots
 from ser_platform.training.workers import SINGLE_WORKER, TorchWorkerGroup, WorkerGroup
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_folder import FitFolder, run_fit
@@ -76,7 +76,7 @@ class Team:
 
 def is_heavy(settings: Settings) -> bool:
     """Tell whether a step of the model keeps several cores busy; smaller models wait for them longer than they gain."""
-    return settings["model.name"] == "pretrained" and settings["model.tuning"] != "frozen"
+    return settings.model.name == "pretrained" and settings.model.tuning != "frozen"
 
 
 def refuse_workers(workers: int, device: str) -> None:
@@ -172,7 +172,7 @@ def train_trial_on_team(config: dict[str, Any], task: TrialData, team: Team, fol
             tune.report({"epochs": [asdict(result)]})
 
     trial_folder.remove()  # of an interrupted study, whose unfinished trials begin anew
-    fit_on_team(FitJob(config["settings"], task), trial_folder, team, report)
+    fit_on_team(FitJob(resolve(config["settings"]), task), trial_folder, team, report)
     trial_folder.remove()
 
 

@@ -19,7 +19,6 @@ from ser_platform.files import read_json, write_json
 from ser_platform.settings import Settings
 from ser_platform.training.checkpoints import CHECKPOINT_FILE, Checkpoint, read_checkpoint, write_checkpoint
 from ser_platform.training.epoch_result import EpochResult
-from ser_platform.training.loop import Trainer
 from ser_platform.training.state_serialisation import prefix_names, results_as_json, results_from_json
 from ser_platform.training.trainers import make_trainer
 from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
@@ -139,14 +138,15 @@ def run_fit(
     kept: an epoch may be told twice after a kill, none is missed. The run ends early where the folder says so.
     """
     trainer = make_trainer(job.settings, job.data.make_training_data(job.settings), make_student_loss, device, group)
-    results = _resume_trainer(trainer, folder.checkpoint, job) if isinstance(trainer, Trainer) else []
+    results = trainer.begin(folder.checkpoint, job.initial_state)
     for result in trainer.epochs(job.stop_after):
         results.append(result)
         if group.rank == 0:
             folder.append_epoch(result)
         on_epoch(result)
-        if isinstance(trainer, Trainer) and group.rank == 0 and _is_checkpoint_due(result, job.settings):
-            folder.save_checkpoint(trainer.make_checkpoint())
+        is_due = group.rank == 0 and _is_checkpoint_due(result, job.settings)
+        if is_due and (checkpoint := trainer.make_checkpoint()) is not None:
+            folder.save_checkpoint(checkpoint)
         if _broadcast_flag(folder.is_stop_requested, group):
             break
     trainer.restore_best()
@@ -158,17 +158,8 @@ def run_fit(
     return fit
 
 
-def _resume_trainer(trainer: Trainer, checkpoint: Checkpoint | None, job: FitJob) -> list[EpochResult]:
-    """Bring a trainer to where it is to go on; return the epochs that are behind it."""
-    if checkpoint is not None:
-        trainer.resume(checkpoint)
-    elif job.initial_state is not None:
-        trainer.load_initial_weights(job.initial_state)
-    return list(trainer.results)
-
-
 def _is_checkpoint_due(result: EpochResult, settings: Settings) -> bool:
-    return result.epoch % int(settings["train.checkpoint_every"]) == 0
+    return result.epoch % int(settings.train.checkpoint_every) == 0
 
 
 def _broadcast_flag(flag: bool, group: WorkerGroup) -> bool:

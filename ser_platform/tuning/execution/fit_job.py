@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ser_platform.corpora.splits.split import Split
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.features.augmented_clips import NO_AUGMENTED_CLIPS, AugmentedClips
@@ -55,6 +56,32 @@ class TrialData:
     hints: NDArray[np.float32] | None = None
     unlabelled_hashes: tuple[str, ...] = ()
 
+    @classmethod
+    def from_split(
+        cls,
+        split: Split,
+        labels: tuple[str, ...],
+        teacher_outputs: Mapping[str, TeacherOutputs] | None = None,
+        copies: AugmentedClips = NO_AUGMENTED_CLIPS,
+        hints: NDArray[np.float32] | None = None,
+        unlabelled_hashes: tuple[str, ...] = (),
+    ) -> "TrialData":
+        """Return the clips of `split`, their targets as indices into `labels`; without dev clips, `dev` is None."""
+        manifest = split.manifest
+        return cls(
+            hashes=tuple(manifest.column("audio_sha256")),
+            targets=manifest.encode_targets(labels),
+            labels=labels,
+            train=split.train,
+            dev=split.dev if len(split.dev) else None,
+            speakers=tuple(manifest.column("speaker")),
+            teacher_outputs=teacher_outputs or {},
+            copies=copies,
+            languages=tuple(manifest.column("language")),
+            hints=hints,
+            unlabelled_hashes=unlabelled_hashes,
+        )
+
     @property
     def all_hashes(self) -> list[str]:
         """Digests of all that a configuration can train on or be judged by."""
@@ -63,14 +90,14 @@ class TrialData:
     def make_training_data(self, settings: Settings) -> TrainingData:
         """Return the task through a configuration's view."""
         self.shipment.receive(settings)
-        view, dtype = feature_view(settings), settings["features.dtype"]
-        distils = settings["distill.alpha"] > 0
-        outputs = self.teacher_outputs[settings["distill.outputs"]] if distils else None
-        unlabelled = self.unlabelled_hashes if distils and settings["distill.unlabelled"] else ()
+        view, dtype = feature_view(settings), settings.features.dtype
+        distils = settings.distill.alpha > 0
+        outputs = self.teacher_outputs[settings.distill.outputs] if distils else None
+        unlabelled = self.unlabelled_hashes if distils and settings.distill.unlabelled else ()
         chosen = NO_AUGMENTED_CLIPS.original_rows
-        if settings["augment.copies"]:
+        if settings.augment.copies:
             assert self.copies is not NO_AUGMENTED_CLIPS, "copies are asked for, but none were prepared"
-            chosen = self.copies.select_copies(settings["augment.recipe"], settings["augment.copies"], self.train)
+            chosen = self.copies.select_copies(settings.augment.recipe, settings.augment.copies, self.train)
         originals, n_clips, n_copies = self.copies.original_rows[chosen], len(self.hashes), len(self.copies.hashes)
         appended_rows = n_clips + np.concatenate([chosen, n_copies + np.arange(len(unlabelled))]).astype(
             np.int64
@@ -78,18 +105,20 @@ class TrialData:
         languages = encode_languages(self.languages, self.train) if has_adversary(settings) else None
         if languages is not None:
             languages = np.concatenate([languages, languages[originals], np.zeros(len(unlabelled), dtype=np.int64)])
-        hints = self.hints if settings["distill.hint"] != NO_HINT else None
+        hints = self.hints if settings.distill.hint != NO_HINT else None
         hashes = (*self.hashes, *(self.copies.hashes[number] for number in chosen), *unlabelled)
         speakers = (*self.speakers, *(self.speakers[row] for row in originals), *(UNKNOWN_SPEAKER for _ in unlabelled))
         return TrainingData(
-            StoredViewedClips(view, hashes, speakers, dtype),
-            np.concatenate([self.targets, self.targets[originals], np.full(len(unlabelled), UNLABELLED_TARGET)]),
-            self.labels,
-            np.concatenate([self.train, n_clips + np.arange(len(appended_rows))]),
-            self.dev,
-            None if outputs is None else outputs.select(chosen, len(unlabelled)),
-            languages,
-            None if hints is None else np.concatenate([hints[:n_clips], hints[appended_rows]]),
+            features=StoredViewedClips(view, hashes, speakers, dtype),
+            targets=np.concatenate(
+                [self.targets, self.targets[originals], np.full(len(unlabelled), UNLABELLED_TARGET)]
+            ),
+            labels=self.labels,
+            train=np.concatenate([self.train, n_clips + np.arange(len(appended_rows))]),
+            dev=self.dev,
+            teacher_logits=None if outputs is None else outputs.select(chosen, len(unlabelled)),
+            languages=languages,
+            teacher_embeddings=None if hints is None else np.concatenate([hints[:n_clips], hints[appended_rows]]),
         )
 
 
@@ -188,8 +217,9 @@ def _make_trainer(
     if len(fold_data) == 1:
         trainer = make_trainer(settings, fold_data[0].make_training_data(settings), make_student_loss, device)
         return trainer, trainer.epochs()
-    n_epochs, patience = settings["train.epochs"], settings["train.patience"]
-    own = settings | {"train.patience": n_epochs}  # a fold does not end by itself: patience is of the mean
+    n_epochs, patience = settings.train.epochs, settings.train.patience
+    # A fold does not end by itself: patience is of the mean.
+    own = settings.with_overrides({"train.patience": n_epochs})
     makers = [partial(make_trainer, own, task.make_training_data(own), make_student_loss, device) for task in fold_data]
     folds = FoldTrainer(makers, device)
     return folds.trainers[0], folds.epochs(patience)

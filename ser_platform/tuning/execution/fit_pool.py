@@ -10,7 +10,7 @@ import ray
 
 from ser_platform.files import digest_of
 from ser_platform.models import PRETRAINED
-from ser_platform.settings import Settings, as_json
+from ser_platform.settings import Settings
 from ser_platform.training.state_serialisation import fingerprint
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.data_transfer import make_shipment_for
@@ -87,7 +87,7 @@ class FinalistTrainer:
     def train_on_team(self, job: FitJob) -> FitResult:
         """Run a job by a team; one that has ended before is not trained again."""
         clips = fingerprint(job.data.make_training_data(job.settings))
-        folder = FitFolder(self.folder / digest_of([as_json(job.settings), clips], 16))
+        folder = FitFolder(self.folder / digest_of([job.settings.dotted(), clips], 16))
         kept = folder.fit_result
         if kept is not None:
             return kept
@@ -99,7 +99,7 @@ class FinalistTrainer:
         FitFolder(self.folder).remove()
 
     def _is_pretrained_teacher(self, settings: Settings) -> bool:
-        return self.role == "teacher" and settings["model.name"] in PRETRAINED
+        return self.role == "teacher" and settings.model.name in PRETRAINED
 
 
 def require_team_slots(space: Space, folder: Path) -> None:
@@ -111,7 +111,7 @@ def require_team_slots(space: Space, folder: Path) -> None:
     if space.resources.workers:
         return  # their places are asked for by name
     for settings in iterate_input_settings(space):
-        if is_heavy(settings) or (space.role == "teacher" and settings["model.name"] in PRETRAINED):
+        if is_heavy(settings) or (space.role == "teacher" and settings.model.name in PRETRAINED):
             form_team_sharing(folder, count_offered_workers(folder), "auto", settings)
             return
 

@@ -62,4 +62,4 @@ def make_space_shipment(space: Space, hashes: Sequence[str]) -> Shipment:
     if not has_joined_cluster():
         return EMPTY_SHIPMENT
     tuned = list_tuned_encoders(iterate_input_settings(space))
-    return make_shipment(list_input_families([space]), space.get_fixed("features.dtype"), hashes, tuned)
+    return make_shipment(list_input_families([space]), space.fixed_settings.features.dtype, hashes, tuned)

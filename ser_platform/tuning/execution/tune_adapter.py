@@ -66,9 +66,9 @@ class RecorderSearcher(UnpickledState, Searcher):
             self.is_over = self._n_suggested < self._max_trials
             return Searcher.FINISHED
         self._n_suggested += 1
-        epochs = range(1, record.settings["train.epochs"] + 1)
+        epochs = range(1, record.settings.train.epochs + 1)
         decides = {epoch for epoch in epochs if self._recorder.can_stop_at(record.number, epoch)}
-        return {"number": record.number, "settings": record.settings, "decides": decides}
+        return {"number": record.number, "settings": record.settings.dotted(), "decides": decides}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: this hook is not told why a trial ended; `RecorderScheduler` is."""

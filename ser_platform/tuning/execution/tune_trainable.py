@@ -6,6 +6,7 @@ from typing import Any
 
 from ray import tune
 
+from ser_platform.settings import resolve
 from ser_platform.training.loop import Diverged
 from ser_platform.tuning.execution.fit_job import TrialJob, train_trial_epochs
 from ser_platform.tuning.execution.ray_compat import DONE
@@ -37,7 +38,7 @@ class TuneTrial(tune.Trainable):
             time.sleep(WARMUP_POLL_S)
             return {}
         if self._epochs is None:
-            self._epochs = train_trial_epochs(self.config["settings"], self._job)
+            self._epochs = train_trial_epochs(resolve(self.config["settings"]), self._job)
         reported: list[dict[str, float]] = []
         began = time.monotonic()
         try:

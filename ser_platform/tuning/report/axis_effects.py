@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_platform.evaluation.intervals import draw_means
 from ser_platform.tuning.report.trial_table import NUMERIC, SUBSET, SearchedAxis, TrialTable
 
 MIN_TRIALS_PER_VALUE = 3  # trials at a value; of fewer nothing is said
@@ -45,7 +46,7 @@ def estimate_value_effects(table: TrialTable, axis: SearchedAxis, seed: int = 0)
     ]
     if not groups:
         return ()
-    drawn = [rng.choice(scores, (N_RESAMPLES, len(scores))).mean(axis=1) for _, _, scores in groups]
+    drawn = [draw_means(rng, scores, N_RESAMPLES) for _, _, scores in groups]
     best = int(np.argmax([scores.mean() for _, _, scores in groups]))
     found = []
     for (label, place, scores), means in zip(groups, drawn, strict=True):

@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_platform.evaluation.intervals import draw_counts
 from ser_platform.tuning.report.trial_table import NUMERIC, SUBSET, SearchedAxis, TrialTable
 
 MIN_TRIALS = 20  # of fewer, the interval of a strong axis is as wide as [0, 1]
@@ -188,7 +189,7 @@ class _Rounds:
         part = replace(self, shuffled=self.shuffled[:, :, :n_axes])
         drawn = []
         for _ in range(N_RESAMPLES):
-            trials, rounds = (rng.multinomial(n, np.full(n, 1 / n)).astype(float) for n in self.is_out.shape[::-1])
+            trials, rounds = (draw_counts(rng, n, 1)[0].astype(float) for n in self.is_out.shape[::-1])
             drawn.append(part.parts(trials, rounds))
         low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
         return np.clip(parts - INTERVAL_WIDENING * (parts - low), 0, 1), np.clip(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ser_platform.evaluation.intervals import draw_means
 from ser_platform.tuning.report.axis_effects import MIN_TRIALS_PER_VALUE, N_RESAMPLES
 from ser_platform.tuning.report.trial_table import SearchedAxis, TrialTable
 
@@ -44,7 +45,7 @@ def estimate_member_effects(table: TrialTable, axis: SearchedAxis, seed: int = 0
             sides[str(name)] = having, lacking
     found = []
     for name, (having, lacking) in sides.items():
-        means = [rng.choice(side, (N_RESAMPLES, len(side))).mean(axis=1) for side in (having, lacking)]
+        means = [draw_means(rng, side, N_RESAMPLES) for side in (having, lacking)]
         tail = 2.5 / len(sides)
         low, high = np.percentile(means[0] - means[1], (tail, 100 - tail))
         gain = having.mean() - lacking.mean()

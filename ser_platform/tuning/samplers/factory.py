@@ -11,10 +11,9 @@ from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSample
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from ser_platform.settings import Settings
 from ser_platform.tuning.samplers.bounded_history import BoundedGpSampler, BoundedTpeSampler
 from ser_platform.tuning.samplers.grid import ConditionalGridSampler
-from ser_platform.tuning.search_space.space import Space
+from ser_platform.tuning.search_space.space import Space, StoredParams
 
 MIN_STARTUP_TRIALS, MAX_STARTUP_TRIALS = 4, 32  # trials at random before TPE has enough to go by
 MIN_POPULATION, MAX_POPULATION = 4, 50  # of NSGA-II, whose own is 50
@@ -67,7 +66,7 @@ def is_exhausted(study: Study) -> bool:
     return isinstance(study.sampler, ConditionalGridSampler) and study.sampler.is_exhausted(study)
 
 
-def list_first_points(space: Space) -> list[Settings]:
+def list_first_points(space: Space) -> list[StoredParams]:
     """Return what is tried first, as Optuna stores it: the space's points, then every architecture once.
 
     The sampler so does not settle on one before it has seen all; its other settings are drawn. A grid sees all anyway.

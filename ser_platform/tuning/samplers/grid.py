@@ -1,6 +1,6 @@
 """Every configuration of a finite space, each once, in an order that the seed shuffles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,8 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from ser_platform.settings import Settings
 from ser_platform.tuning.optuna_compat import get_fixed_params
-from ser_platform.tuning.search_space.space import Space
+from ser_platform.tuning.search_space.space import Space, StoredParams, StoredValue
 
 
 class ConditionalGridSampler(BaseSampler):
@@ -25,7 +24,9 @@ class ConditionalGridSampler(BaseSampler):
         self._domains = {axis.name: axis.distribution for axis in space.axes if axis.domain != "fixed"}
         points = list(space.iterate_configurations())
         order = np.random.default_rng(seed).permutation(len(points))
-        self._untried: dict[frozenset[tuple[str, Any]], Settings] = {_make_key(points[at]): points[at] for at in order}
+        self._untried: dict[frozenset[tuple[str, Any]], StoredParams] = {
+            _make_key(points[at]): points[at] for at in order
+        }
         self._known = 0
         self._undecided: set[int] = set()
         self._fallback = RandomSampler(seed=seed)
@@ -60,5 +61,5 @@ class ConditionalGridSampler(BaseSampler):
         return self._fallback.sample_independent(study, trial, name, domain)
 
 
-def _make_key(params: Settings) -> frozenset[tuple[str, Any]]:
+def _make_key(params: Mapping[str, StoredValue]) -> frozenset[tuple[str, Any]]:
     return frozenset(params.items())

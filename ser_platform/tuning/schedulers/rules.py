@@ -138,7 +138,7 @@ class MedianRule:
 
 def make_stopping_rule(space: Space) -> StoppingRule:
     """Return the rule of a space."""
-    plan, epochs = space.scheduler, space.get_fixed("train.epochs")
+    plan, epochs = space.scheduler, space.fixed_settings.train.epochs
     if plan.name == "none":
         return NeverStop()
     if plan.name == "median":

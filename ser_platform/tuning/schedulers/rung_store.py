@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from ser_platform.files import read_json, replacing
-from ser_platform.tuning.schedulers.rules import Rungs, ScoreHistories, StoppingRule, rungs_as_json, rungs_from_json
+from ser_platform.tuning.schedulers.rules import Rungs, rungs_as_json, rungs_from_json
 
 MAX_SAVING_SHARE = 0.02  # of a search's time that saving may take: a study of 10,000 trials has large rungs
 
@@ -34,15 +34,3 @@ class RungStore:
             temporary.write_text(json.dumps(rungs_as_json(rungs)) + "\n", encoding="utf-8")
         ended = time.monotonic()
         self._next = ended + (ended - began) / MAX_SAVING_SHARE
-
-
-def find_disagreements(saved: Rungs, rule: StoppingRule, histories: ScoreHistories) -> list[str]:
-    """Return where saved rungs differ from those that a fresh `rule` has after a study's history; [] where nowhere."""
-    rule.replay(histories)
-    known = {(epoch, trial): score for epoch, rung in rule.rungs.items() for trial, score in rung.items()}
-    found = {(epoch, trial): score for epoch, rung in saved.items() for trial, score in rung.items()}
-    return [
-        f"epoch {epoch}, trial {trial}: saved {found.get((epoch, trial))}, history {known.get((epoch, trial))}"
-        for epoch, trial in sorted(known.keys() | found.keys())
-        if known.get((epoch, trial)) != found.get((epoch, trial))
-    ]

@@ -7,7 +7,7 @@ import torch
 
 from ser_platform.models import build_model
 from ser_platform.models.complexity import count_macs
-from ser_platform.settings import Settings, as_json
+from ser_platform.settings import Settings
 from ser_platform.training.configuration import count_prediction_parameters, feature_view
 from ser_platform.tuning.search_space.trial_metrics import BEFORE_TRAINING, TRIAL_METRICS
 
@@ -32,8 +32,8 @@ def compute_costs(settings: Settings, n_emotions: int, names: Collection[str]) -
     Raises:
         UserError: the settings contradict each other.
     """
-    shape = {name: value for name, value in settings.items() if name not in SETTINGS_WITHOUT_COST}
-    key = json.dumps([as_json(shape), n_emotions, sorted(names)], sort_keys=True)
+    shape = {name: value for name, value in settings.dotted().items() if name not in SETTINGS_WITHOUT_COST}
+    key = json.dumps([shape, n_emotions, sorted(names)], sort_keys=True)
     if key not in _cost_cache:
         _cost_cache[key] = _compute_uncached(settings, n_emotions, names)
     return dict(_cost_cache[key])

@@ -6,7 +6,7 @@ from ser_platform.features.families import FEATURE_SETS
 from ser_platform.features.families.presets import PRESETS
 from ser_platform.features.views.pooling import POOLS
 from ser_platform.models import MODELS
-from ser_platform.typed_settings import Registries
+from ser_platform.settings import Registries
 
 REGISTRIES: Registries = {
     "features.sets": (*FEATURE_SETS, *PRESETS),

@@ -6,7 +6,7 @@ from typing import Any
 from ser_platform.errors import UserError
 from ser_platform.evaluation.baseline import BASELINE_SETS
 from ser_platform.features.views.loudness import RMS_FAMILY
-from ser_platform.settings import Settings, resolve
+from ser_platform.settings import Settings, SettingValue, check, resolve
 from ser_platform.training.configuration import resolve_feature_sets
 from ser_platform.training.hint_loss import NO_HINT
 from ser_platform.tuning.search_space.space import Axis, Space
@@ -34,14 +34,14 @@ def list_input_families(spaces: Iterable[Space]) -> tuple[str, ...]:
 
 def iterate_input_settings(space: Space) -> Iterator[Settings]:
     """Yield the settings that decide what a trial's model hears, every combination that there can be."""
-    drawn: list[Settings] = [{}]
+    drawn: list[dict[str, SettingValue]] = [{}]
     for axis in (axis for axis in space.axes if axis.name in MODEL_INPUT_SETTINGS):  # parents come first
         decided = all(parent in MODEL_INPUT_SETTINGS or parent in space.base for parent in axis.when)
         values = _list_axis_values(axis)
         with_it = [params for params in drawn if not decided or axis.is_active(params, space.base)]
         without = [params for params in drawn if axis.when and not (decided and axis.is_active(params, space.base))]
         drawn = [params | {axis.name: value} for params in with_it for value in values] + without
-    rest = {setting: space.get_fixed(setting) for setting in MODEL_INPUT_SETTINGS}
+    rest = {setting: space.fixed_settings.value(setting) for setting in MODEL_INPUT_SETTINGS}
     for params in drawn:
         yield resolve(rest | params)
 
@@ -78,9 +78,9 @@ def _list_values(space: Space, setting: str) -> list[Any]:
     """Return the values of a setting that a trial can have; of a range, its ends."""
     axis = next((axis for axis in space.axes if axis.name == setting), None)
     values = [] if axis is None else _list_axis_values(axis)
-    return values if axis is not None and not axis.when else [*values, space.get_fixed(setting)]
+    return values if axis is not None and not axis.when else [*values, space.fixed_settings.value(setting)]
 
 
 def _list_axis_values(axis: Axis) -> list[Any]:
     """Return the values that an axis can have; of a range, its ends."""
-    return [resolve({axis.name: axis.decode(value)})[axis.name] for value in axis.values]
+    return [check(axis.name, axis.decode(value)) for value in axis.values]

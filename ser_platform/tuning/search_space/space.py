@@ -6,16 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ser_platform.errors import UnknownChoice
-from ser_platform.models import MODELS
-from ser_platform.settings import SETTINGS, Settings, resolve
+from ser_platform.settings import SETTINGS, Overrides, Settings, SettingValue, check_overrides, resolve
 from ser_platform.training.configuration import pin_settings
 from ser_platform.tuning.optuna_compat import contains
+from ser_platform.tuning.search_space.registered_names import REGISTRIES
+
+StoredValue: TypeAlias = bool | int | float | str
+StoredParams: TypeAlias = dict[str, StoredValue]  # what a trial draws, as Optuna stores it
 
 SUBSET_SEPARATOR = "+"  # a subset is stored as one categorical value, "log_mel+zcr"
 
@@ -30,7 +32,7 @@ class Axis:
     step: float | None
     when: Mapping[str, tuple[Any, ...]]
 
-    def is_active(self, params: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    def is_active(self, params: Overrides, base: Overrides) -> bool:
         """Tell whether the axis exists beside the values already drawn."""
         return all(_meets_condition(params.get(parent, base.get(parent)), valid) for parent, valid in self.when.items())
 
@@ -64,7 +66,7 @@ class Axis:
         """Whether the domain can be listed: a continuous one cannot, whole numbers on a logarithmic scale are many."""
         return self.domain in ("choice", "subset", "fixed", "int") or self.step is not None
 
-    def draw(self, trial: optuna.Trial) -> Any:
+    def draw(self, trial: optuna.Trial) -> SettingValue:
         """Draw a value with Optuna."""
         domain = self.distribution
         if self.domain == "fixed":
@@ -75,9 +77,9 @@ class Axis:
             return trial.suggest_int(self.name, domain.low, domain.high, step=domain.step, log=domain.log)
         return self.decode(trial.suggest_categorical(self.name, list(self.values)))
 
-    def decode(self, stored: Any) -> Any:
+    def decode(self, stored: Any) -> SettingValue:
         """Return the setting's value from what Optuna stored."""
-        return stored.split(SUBSET_SEPARATOR) if self.domain == "subset" else stored
+        return tuple(stored.split(SUBSET_SEPARATOR)) if self.domain == "subset" else stored
 
     def encode(self, value: Any) -> Any:
         """Return what Optuna stores for a value of the setting.
@@ -89,7 +91,9 @@ class Axis:
             wanted = {str(member) for member in value} if isinstance(value, list | tuple) else {str(value)}
             found = [members for members in self.values if set(members.split(SUBSET_SEPARATOR)) == wanted]
         elif isinstance(self.distribution, CategoricalDistribution):
-            alone = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value  # a set of one
+            alone = tuple(value) if isinstance(value, list) else value
+            if isinstance(alone, tuple) and len(alone) == 1:
+                (alone,) = alone
             found = [one for one in self.values if one == alone and isinstance(one, bool) == isinstance(alone, bool)]
         else:
             found = [self._to_number(value)] if self._contains(value) else []
@@ -113,9 +117,9 @@ class Axis:
         return f"{self.domain} [{', '.join(map(str, self.values))}]{step}"
 
 
-def _meets_condition(value: Any, valid: tuple[Any, ...]) -> bool:
+def _meets_condition(value: SettingValue | None, valid: tuple[Any, ...]) -> bool:
     """Tell whether a parent has a valid value; a parent that is a set must contain one."""
-    return not set(value).isdisjoint(valid) if isinstance(value, list | tuple) else value in valid
+    return not set(value).isdisjoint(valid) if isinstance(value, tuple) else value in valid
 
 
 @dataclass(frozen=True)
@@ -194,9 +198,9 @@ class Space:
 
     name: str
     role: str
-    base: Settings
+    base: Overrides
     axes: tuple[Axis, ...]
-    points: tuple[Settings, ...] = ()
+    points: tuple[Overrides, ...] = ()
     objectives: tuple[Objective, ...] = (DEV_UAR,)
     constraints: tuple[Constraint, ...] = ()
     budget: Budget = Budget()
@@ -205,31 +209,34 @@ class Space:
     scheduler: SchedulerPlan = SchedulerPlan()
     resources: Resources = Resources()
 
-    def draw(self, trial: optuna.Trial) -> Settings:
+    def draw(self, trial: optuna.Trial) -> dict[str, SettingValue]:
         """Draw one configuration's searched settings; parents come before the axes that depend on them."""
-        params: Settings = {}
+        params: dict[str, SettingValue] = {}
         for axis in self.axes:
             if axis.is_active(params, self.base):
                 params[axis.name] = axis.draw(trial)
         return params
 
-    def decode(self, stored: Mapping[str, Any]) -> Settings:
+    def decode(self, stored: Mapping[str, StoredValue]) -> dict[str, SettingValue]:
         """Return the searched settings of a stored trial."""
-        params: Settings = {axis.name: axis.decode(stored[axis.name]) for axis in self.axes if axis.name in stored}
+        params: dict[str, SettingValue] = {
+            axis.name: axis.decode(stored[axis.name]) for axis in self.axes if axis.name in stored
+        }
         for axis in self.axes:
             if axis.domain == "fixed" and axis.is_active(params, self.base):
                 params[axis.name] = axis.values[0]
         return params
 
-    def get_fixed(self, setting: str) -> Any:
-        """Return the value of a setting in the trials in which no axis gives it."""
-        return resolve(self.base)[setting]
+    @cached_property
+    def fixed_settings(self) -> Settings:
+        """Every setting as the trials have it in which no axis gives it."""
+        return resolve(self.base)
 
-    def resolve_settings(self, params: Mapping[str, Any]) -> Settings:
+    def resolve_settings(self, params: Overrides) -> Settings:
         """Return every setting of a configuration, encoders named by the digest of their weights."""
         return pin_settings(resolve({**self.base, **params}))
 
-    def encode(self, settings: Mapping[str, Any], *, partial: bool = False) -> Settings:
+    def encode(self, settings: Mapping[str, object], *, partial: bool = False) -> StoredParams:
         """Return as Optuna stores it the configuration that has these settings where the space searches.
 
         Args:
@@ -239,8 +246,8 @@ class Space:
             ValueError: a setting is outside its axis' domain.
             KeyError: a setting is missing, and `partial` is not set.
         """
-        params: Settings = {}
-        stored: Settings = {}
+        params: dict[str, SettingValue] = {}
+        stored: StoredParams = {}
         for axis in self.axes:
             if not axis.is_active(params, self.base) or (partial and axis.name not in settings):
                 continue
@@ -250,11 +257,11 @@ class Space:
                 stored[axis.name] = value
         return stored
 
-    def iterate_configurations(self) -> Iterator[Settings]:
+    def iterate_configurations(self) -> Iterator[StoredParams]:
         """Yield every configuration of a finite space, as Optuna stores it."""
         return self._iterate_from(0, {}, {})
 
-    def _iterate_from(self, place: int, params: Settings, stored: Settings) -> Iterator[Settings]:
+    def _iterate_from(self, place: int, params: Overrides, stored: StoredParams) -> Iterator[StoredParams]:
         if place == len(self.axes):
             yield stored
             return
@@ -289,22 +296,18 @@ class Space:
 
     def with_overrides(
         self,
-        overrides: Settings,
+        overrides: Overrides,
         trials: int | None = None,
         minutes: float | None = None,
         confirm: tuple[int, int] | None = None,
     ) -> "Space":
         """Return the space with settings fixed by the user (they are searched no more) and another budget."""
-        name = overrides.get("model.name")
-        if name is not None and name not in MODELS:
-            raise UnknownChoice("model.name", name, MODELS)
+        fixed = check_overrides(overrides, REGISTRIES)
         chosen = replace(
             self,
-            base={**self.base, **overrides},
-            axes=tuple(axis for axis in self.axes if axis.name not in overrides),
-            points=tuple(
-                {name: value for name, value in point.items() if name not in overrides} for point in self.points
-            ),
+            base={**self.base, **fixed},
+            axes=tuple(axis for axis in self.axes if axis.name not in fixed),
+            points=tuple({name: value for name, value in point.items() if name not in fixed} for point in self.points),
             budget=replace(
                 self.budget,
                 trials=self.budget.trials if trials is None else trials,

@@ -6,14 +6,14 @@ configuration meets, a grid without an end) are the parser's alone.
 
 from collections.abc import Iterable
 
+from ser_platform.settings import OF_A_STUDY, SETTINGS, Setting, member_schema, value_schema
+from ser_platform.settings.schema import DRAFT, Schema
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 from ser_platform.tuning.search_space.space_sections import ENTRIES, Entry
 from ser_platform.tuning.search_space.trial_metrics import TRIAL_METRICS
 from ser_platform.tuning.search_space.yaml_axes import DOMAINS, MAX_CHOICES, MAX_SUBSET_MEMBERS, STEPPED_DOMAINS
 from ser_platform.tuning.search_space.yaml_file import ROLES
 from ser_platform.tuning.search_space.yaml_source import SECTIONS
-from ser_platform.typed_settings import OF_A_STUDY, SETTINGS, Setting, member_schema, value_schema
-from ser_platform.typed_settings.schema import DRAFT, Schema
 
 DESCRIPTIONS = {
     "role": "what is searched: a teacher or a student",

@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from ser_platform.settings import OF_A_STUDY, SETTINGS, Settings
+from ser_platform.settings import OF_A_STUDY, SETTINGS, Overrides, check
 from ser_platform.tuning.search_space.space import SUBSET_SEPARATOR, Axis
 from ser_platform.tuning.search_space.yaml_source import YamlSource
 
@@ -12,7 +12,7 @@ MAX_CHOICES, MAX_SUBSET_MEMBERS, MAX_STEPS = 1000, 12, 10**9
 STEPPED_DOMAINS = ("uniform", "int")
 
 
-def read_axes(source: YamlSource, base: Settings) -> tuple[Axis, ...]:
+def read_axes(source: YamlSource, base: Overrides) -> tuple[Axis, ...]:
     """Return the axes of a file, parents before the axes that depend on them.
 
     Raises:
@@ -29,7 +29,7 @@ def read_axes(source: YamlSource, base: Settings) -> tuple[Axis, ...]:
 
 
 def _append_after_parents(
-    source: YamlSource, name: str, axes: dict[str, Axis], base: Settings, ordered: list[Axis], below: tuple[str, ...]
+    source: YamlSource, name: str, axes: dict[str, Axis], base: Overrides, ordered: list[Axis], below: tuple[str, ...]
 ) -> None:
     """Append an axis behind its parents."""
     if axes[name] in ordered:
@@ -47,7 +47,7 @@ def _append_after_parents(
     ordered.append(axes[name])
 
 
-def _check_conditions(source: YamlSource, axis: Axis, axes: dict[str, Axis], base: Settings) -> None:
+def _check_conditions(source: YamlSource, axis: Axis, axes: dict[str, Axis], base: Overrides) -> None:
     """Refuse a condition that no configuration meets."""
     for parent, valid in axis.when.items():
         place = ("space", axis.name, "when", parent)
@@ -180,8 +180,7 @@ def _read_choices(source: YamlSource, name: str, given: list[Any]) -> tuple[Any,
     if doubled:
         raise source.make_error(f"choice of {name} has {doubled[0]!r} twice", "space", name)
     # Numbers like 1e-3 are words to YAML.
-    numeric = isinstance(SETTINGS[name].default, int | float) and not isinstance(SETTINGS[name].default, bool)
-    return tuple(SETTINGS[name].checked(name, value) if numeric else value for value in given)
+    return tuple(check(name, value) if SETTINGS[name].is_numeric else value for value in given)
 
 
 def _make_subsets(source: YamlSource, name: str, given: list[Any], smallest: Any) -> tuple[str, ...]:
@@ -203,10 +202,10 @@ def _make_subsets(source: YamlSource, name: str, given: list[Any], smallest: Any
 
 def _read_range(source: YamlSource, name: str, domain: str, given: list[Any]) -> tuple[Any, ...]:
     place = ("space", name)
-    numbers = [SETTINGS[name].checked(name, value) for value in given]
-    if len(numbers) != 2 or any(isinstance(n, str | bool | tuple) for n in numbers) or not numbers[0] < numbers[1]:
+    numbers = [value for value in (check(name, value) for value in given) if isinstance(value, int | float)]
+    if len(numbers) != 2 or not SETTINGS[name].is_numeric or not numbers[0] < numbers[1]:
         raise source.make_error(f"{domain} of {name} must be [low, high] with low < high; got {given}", *place)
-    is_whole = isinstance(SETTINGS[name].default, int)
+    is_whole = SETTINGS[name].kind == "whole"
     if is_whole and domain == "uniform":
         raise source.make_error(
             f"{name} is a whole number; search it with int, loguniform or choice, not uniform", *place

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_platform.errors import SearchSpaceError
-from ser_platform.settings import SETTINGS, Settings
+from ser_platform.settings import SETTINGS, Overrides, resolve
 from ser_platform.tuning.search_space.space import (
     DEV_UAR,
     Axis,
@@ -103,10 +103,10 @@ def _build_space(source: YamlSource) -> Space:
     return space
 
 
-def _find_max_epochs(axes: tuple[Axis, ...], base: Settings) -> int:
+def _find_max_epochs(axes: tuple[Axis, ...], base: Overrides) -> int:
     """Return the most epochs that a trial of the space can be trained."""
     searched = [max(axis.values) for axis in axes if axis.name == "train.epochs"]
-    return int(searched[0] if searched else base.get("train.epochs", SETTINGS["train.epochs"].default))
+    return int(searched[0] if searched else resolve(base).train.epochs)
 
 
 def _read_metric(source: YamlSource, entry: dict[str, Any], seen: list[str], *place: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from ser_platform.errors import SearchSpaceError, UserError
-from ser_platform.models import MODELS
-from ser_platform.settings import SETTINGS
+from ser_platform.settings import check
+from ser_platform.tuning.search_space.registered_names import REGISTRIES
 
 MAX_FILE_CHARACTERS = 200_000  # characters
 SECTIONS = (
@@ -123,11 +123,11 @@ class YamlSource:
     def check_setting(self, name: str, value: Any, *place: str) -> Any:
         """Refuse a value that a setting cannot have; return it, as a number where YAML has read 1e-3 as a word."""
         try:
-            checked = SETTINGS[name].checked(name, value)
+            checked = check(name, value, REGISTRIES)
         except UserError as error:
             raise self.make_error(str(error), *place) from error
-        if name == "model.name" and value not in MODELS:
-            raise self.make_error(f"unknown model.name {value!r}; choose from: {', '.join(MODELS)}", *place)
+        if isinstance(value, list):
+            return tuple(value)
         return checked if isinstance(value, str) and not isinstance(checked, str | tuple) else value
 
 

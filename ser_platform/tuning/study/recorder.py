@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ser_platform.errors import UserError
 from ser_platform.files import digest_of
-from ser_platform.settings import Settings, as_json
+from ser_platform.settings import SETTINGS, Overrides, Settings, as_json
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.tuning.optuna_compat import end_trial, find_trial_id, set_constraint, set_intermediate_value
 from ser_platform.tuning.samplers.factory import is_exhausted, list_first_points
@@ -71,9 +71,9 @@ class TrialRecord:
     """
 
     number: int
-    params: Settings
+    params: Overrides
     shared_settings: Settings
-    own_settings: Settings
+    own_settings: Overrides
     costs: Mapping[str, float]
     state: Outcome = Outcome.RUNNING
     failure_reason: str = ""
@@ -84,7 +84,7 @@ class TrialRecord:
     @property
     def settings(self) -> Settings:
         """Every setting of the trial."""
-        return self.shared_settings | self.own_settings
+        return self.shared_settings.with_overrides(self.own_settings)
 
     @property
     def n_parameters(self) -> int:
@@ -180,10 +180,10 @@ class StudyRecorder:
                 self.tracker.log_epoch(record.number, result)
             self.tracker.end_trial(record.number, record.state.value, record.metrics, record.failure_reason)
 
-    def _add_record(self, number: int, params: Settings, costs: Mapping[str, float]) -> TrialRecord:
+    def _add_record(self, number: int, params: Overrides, costs: Mapping[str, float]) -> TrialRecord:
         settings = self.space.resolve_settings(params)
         usual = next(iter(self.records.values())).shared_settings if self.records else settings
-        own = {name: value for name, value in settings.items() if usual[name] != value}
+        own = {name: settings.value(name) for name in SETTINGS if settings.value(name) != usual.value(name)}
         self.records[number] = record = TrialRecord(number, params, usual, own, costs)
         self._numbers_by_digest[_digest(settings)] = number
         return record
@@ -426,7 +426,7 @@ def _as_maximised(goal: Objective, value: float) -> float:
 
 
 def _digest(settings: Settings) -> str:
-    return digest_of(as_json(settings), 32)
+    return digest_of(settings.dotted(), 32)
 
 
 def _read_costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:

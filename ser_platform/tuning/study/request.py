@@ -8,7 +8,7 @@ from typing import Any
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.features.dataset import DataRequest
 from ser_platform.files import read_json, replacing, write_json
-from ser_platform.settings import Settings, as_json
+from ser_platform.settings import Overrides, as_json, check_overrides
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import parse_space
 from ser_platform.tuning.study.study_folder import StudyFolder
@@ -31,7 +31,7 @@ class StudyRequest:
     space: str
     text: str
     data: DataRequest
-    overrides: Settings = field(default_factory=dict)
+    overrides: Overrides = field(default_factory=dict)
     trials: int | None = None
     minutes: float | None = None
     confirm: tuple[int, int] | None = None
@@ -83,6 +83,7 @@ def read_request(folder: StudyFolder) -> StudyRequest:
                 **content,
                 "text": (folder.path / SPACE_FILE).read_text(encoding="utf-8"),
                 "data": DataRequest.from_json(content["data"]),
+                "overrides": check_overrides(content["overrides"]),
                 "confirm": None if confirm is None else tuple(confirm),
             }
         )

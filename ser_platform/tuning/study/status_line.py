@@ -25,7 +25,7 @@ def make_status_line(recorder: StudyRecorder, began: float) -> Callable[[], str]
             parts.append(f"{counts[Outcome.FAILED]} failed")
         best = recorder.best_record
         if best is not None:
-            parts.append(f"best dev UAR {best.best_dev_uar:.3f} ({best.settings['model.name']}, trial {best.number})")
+            parts.append(f"best dev UAR {best.best_dev_uar:.3f} ({best.settings.model.name}, trial {best.number})")
         parts.append(format_minutes(elapsed))
         if 0 < done < recorder.space.budget.trials:
             left = min(

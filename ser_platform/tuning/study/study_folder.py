@@ -106,19 +106,6 @@ def _find_last_activity(trial: FrozenTrial) -> datetime | None:
     return trial.datetime_complete or trial.datetime_start
 
 
-def create_study_folder(name: str, **summary: Any) -> StudyFolder:
-    """Create the folder of a study; a name that is taken gets a number."""
-    root = runs_folder()
-    candidates = (root / (name if n == 1 else f"{name}-{n}") for n in range(1, 1000))
-    for path in candidates:
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return begin_study(StudyFolder(path), **summary)
-    raise WorkFailed(f"{root} is full of studies called {name}")
-
-
 def begin_study(folder: StudyFolder, **summary: Any) -> StudyFolder:
     """Write a new study's summary."""
     created = time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -14,8 +14,8 @@ from ser_platform.corpora.lineage import LINEAGE_LEAK_STAMP, Lineage, LineageLea
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import UserError
 from ser_platform.files import read_json, write_json
-from ser_platform.settings import Settings, resolve
-from ser_platform.tuning.search_space.space import Space
+from ser_platform.settings import resolve
+from ser_platform.tuning.search_space.space import Space, StoredParams
 from ser_platform.tuning.study.request import read_request
 from ser_platform.tuning.study.study_folder import StudyFolder, find_study
 
@@ -142,10 +142,10 @@ def enqueue_earlier(study: optuna.Study, space: Space, folder: StudyFolder) -> s
     return ", ".join(descriptions)
 
 
-def convert_params(trial: FrozenTrial, theirs: Space, ours: Space) -> Settings | None:
+def convert_params(trial: FrozenTrial, theirs: Space, ours: Space) -> StoredParams | None:
     """Return an earlier trial's configuration as Optuna stores it in our space, None where it is outside."""
     try:
-        return ours.encode(resolve({**theirs.base, **theirs.decode(trial.params)}))
+        return ours.encode(resolve({**theirs.base, **theirs.decode(trial.params)}).dotted())
     except ValueError:
         return None
 
@@ -174,7 +174,7 @@ def _convert_trial(trial: FrozenTrial, name: str, theirs: Space, ours: Space) ->
 
 def _pick_best_points(
     trials: Sequence[FrozenTrial], name: str, theirs: Space, ours: Space
-) -> list[tuple[str, Settings]]:
+) -> list[tuple[str, StoredParams]]:
     """Return the best complete configurations that fit our space, with their origin."""
     sign = -1 if theirs.objectives[0].direction == "maximize" else 1
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]

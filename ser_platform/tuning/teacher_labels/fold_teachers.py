@@ -33,7 +33,7 @@ from ser_platform.errors import CorpusError, UserError
 from ser_platform.evaluation.scoring import compute_stored_logits
 from ser_platform.features.augmented_clips import NO_AUGMENTED_CLIPS, AugmentedClips
 from ser_platform.features.views.normaliser import SPEAKER_NORMALISATION
-from ser_platform.settings import Settings
+from ser_platform.settings import Overrides, Settings
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.hint_loss import NO_HINT
 from ser_platform.tuning.execution.cluster import Cluster
@@ -45,7 +45,7 @@ SpeakerGroup = tuple[str, ...]
 RowIndices = NDArray[np.int64]
 Logits = NDArray[np.float32]
 Digests = tuple[str, ...]
-PLAIN_OVERRIDES: Settings = {"augment.copies": 0, "distill.hint": NO_HINT, "distill.unlabelled": ""}
+PLAIN_OVERRIDES: Overrides = {"augment.copies": 0, "distill.hint": NO_HINT, "distill.unlabelled": ""}
 MIN_TEMPERATURE = 0.01  # the least temperature: a ridge classifier's logits lie within 1
 
 
@@ -65,7 +65,7 @@ class TeacherLabeller:
     ) -> None:
         self._teacher, self._show_progress = teacher, show_progress
         make_own_labeller = None
-        if teacher.own_teacher is not None and teacher.description.settings["distill.alpha"] > 0:
+        if teacher.own_teacher is not None and teacher.description.settings.distill.alpha > 0:
             make_own_labeller = partial(
                 TeacherLabeller, teacher.own_teacher, cluster=cluster, show_progress=show_progress
             )
@@ -91,7 +91,7 @@ class TeacherLabeller:
             CorpusError: the dev speakers of `split` are none of the groups, so its teachers would have heard them.
             LineageLeak: the registered teacher is asked itself, and has heard dev or test speakers.
         """
-        if unlabelled and self._teacher.description.settings["features.normalise"] == SPEAKER_NORMALISATION:
+        if unlabelled and self._teacher.description.settings.features.normalise == SPEAKER_NORMALISATION:
             raise UserError(
                 f"distill.unlabelled: nobody says who speaks, which teacher {self._teacher.title} must know "
                 "(features.normalise speaker); take a teacher with global or utterance"
@@ -210,7 +210,7 @@ class FoldTeachers:
     ) -> None:
         # Copies are made of a split's training clips, fold teachers train on dev speakers too: they go without, and the
         # key of their outputs says so. Nor are an assistant's given hints or unlabelled speech.
-        self._settings = settings | PLAIN_OVERRIDES
+        self._settings = settings.with_overrides(PLAIN_OVERRIDES)
         self._split, self._stop_after = split, stop_after
         self._digest, self._title, self._make_own_labeller = teacher_digest, title, make_own_labeller
         self._cluster, self._show_progress = cluster, show_progress
@@ -302,17 +302,17 @@ class FoldTeachers:
         )
 
     def _make_job(self, clips: _StackedClips, dev: SpeakerGroup, fold: SpeakerGroup, rows: RowIndices) -> FitJob:
-        task = TrialData(
-            clips.hashes,
-            clips.targets,
-            clips.labels,
-            self._find_training_rows(dev, fold),
-            None,
-            clips.speakers,
-            self._label_for_fold_teacher(dev, fold),
+        data = TrialData(
+            hashes=clips.hashes,
+            targets=clips.targets,
+            labels=clips.labels,
+            train=self._find_training_rows(dev, fold),
+            dev=None,
+            speakers=clips.speakers,
+            teacher_outputs=self._label_for_fold_teacher(dev, fold),
             languages=clips.languages,
         )
-        return FitJob(self._settings, task, label_rows=rows, stop_after=self._stop_after)
+        return FitJob(self._settings, data, label_rows=rows, stop_after=self._stop_after)
 
     def _label_for_fold_teacher(self, dev: SpeakerGroup, fold: SpeakerGroup) -> dict[str, TeacherOutputs]:
         """Return what the fold teacher without `dev` and `fold` learns from its own teacher, nothing where it has none.
@@ -330,5 +330,5 @@ class FoldTeachers:
                 "of speakers, and there are too few; take more training speakers, or its own teacher"
             )
         # Not the registered one itself, which has heard whom the fold is to label.
-        mode = ENSEMBLE if self._settings["distill.outputs"] == ENSEMBLE else OUT_OF_FOLD
+        mode = ENSEMBLE if self._settings.distill.outputs == ENSEMBLE else OUT_OF_FOLD
         return self._make_own_labeller(split=inner, groups=groups).label_split(inner, [mode])

@@ -41,7 +41,7 @@ class Teacher:
     def feature_needs(self) -> list[tuple[tuple[str, ...], str]]:
         """The feature families that it hears, and whom it has learnt from, each with how they are stored."""
         own = [] if self.own_teacher is None else self.own_teacher.feature_needs
-        return [(self.description.view.required_families, self.description.settings["features.dtype"]), *own]
+        return [(self.description.view.required_families, self.description.settings.features.dtype), *own]
 
     @property
     def digest(self) -> str:

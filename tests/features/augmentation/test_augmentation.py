@@ -27,7 +27,7 @@ from ser_platform.features.augmentation.rooms import Reverb, make_room_response
 from ser_platform.features.augmentation.sounds import SoundFolder, read_sound_lineage, refuse_leaking_sounds
 from ser_platform.features.augmentation.stretching import Pitch, Speed, Tempo
 from ser_platform.features.augmentation.time_shift import RandomCrop, TimeShift
-from ser_platform.settings import SETTINGS
+from ser_platform.tuning.search_space.registered_names import REGISTRIES
 
 RATE = 16_000  # Hz
 DIGEST = "ab" * 32
@@ -453,7 +453,7 @@ def test_what_was_heard_goes_into_the_lineage(sounds):
 
 
 def test_the_settings_offer_the_recipes_there_are():
-    assert SETTINGS["augment.recipe"].choices == tuple(RECIPES)
+    assert REGISTRIES["augment.recipe"] == tuple(RECIPES)
 
 
 def test_a_copy_depends_on_clip_recipe_and_number_alone():

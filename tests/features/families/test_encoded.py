@@ -113,7 +113,7 @@ def test_families_are_looked_up_but_not_listed():
 
 
 def test_a_feature_set_can_be_of_an_encoder():
-    assert resolve({"features.sets": ["tiny.en.statistics"]})["features.sets"] == ("tiny.en.statistics",)
+    assert resolve({"features.sets": ["tiny.en.statistics"]}).features.sets == ("tiny.en.statistics",)
     with pytest.raises(UserError, match="unknown features.sets 'tiny'"):
         resolve({"features.sets": ["tiny"]})
 

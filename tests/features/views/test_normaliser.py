@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from ser_platform.features.views.normaliser import NORMALISATIONS, STD_FLOOR, Normaliser, make_protocol_note
+from ser_platform.features.views.normaliser import (
+    GLOBAL_NORMALISATION,
+    NO_NORMALISATION,
+    SPEAKER_NORMALISATION,
+    STD_FLOOR,
+    UTTERANCE_NORMALISATION,
+    Normaliser,
+    make_protocol_note,
+)
 from ser_platform.settings import SETTINGS
 
 
@@ -42,11 +50,12 @@ def test_columns_of_several_stand_side_by_side():
     np.testing.assert_array_equal(joined.std, fitted(frames).std)
 
 
-@pytest.mark.parametrize("normalise", NORMALISATIONS)
+@pytest.mark.parametrize("normalise", SETTINGS["features.normalise"].choices)
 def test_only_what_knows_the_test_speakers_clips_is_told_on_the_protocol(normalise):
     assert (make_protocol_note(normalise) is None) == (normalise != "speaker")
     assert "per-speaker" in (make_protocol_note("speaker") or "")
 
 
 def test_every_normalisation_is_a_setting():
-    assert SETTINGS["features.normalise"].choices == NORMALISATIONS
+    named = (GLOBAL_NORMALISATION, UTTERANCE_NORMALISATION, SPEAKER_NORMALISATION, NO_NORMALISATION)
+    assert SETTINGS["features.normalise"].choices == named

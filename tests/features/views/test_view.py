@@ -11,9 +11,15 @@ from ser_platform.features.families import FAMILIES
 from ser_platform.features.views.chunks import Chunks
 from ser_platform.features.views.view import CHOICES, FeatureView
 from ser_platform.settings import SETTINGS, resolve
+from ser_platform.tuning.search_space.registered_names import REGISTRIES
 from ser_platform.tuning.search_space.yaml_file import read_space
 
 N_FRAMES = np.array([140, 80, 300])
+
+
+def choices_of(setting: str) -> tuple[str, ...]:
+    """Return the words of a setting, or of the registry that holds them."""
+    return SETTINGS[setting].choices or tuple(REGISTRIES[setting])
 
 
 def view(*sets: str, **changes: object) -> FeatureView:
@@ -143,7 +149,7 @@ def test_what_contradicts_itself_is_refused_naming_both_sides(sets, changes, wor
 
 @pytest.mark.parametrize(("setting", "field"), [(setting, field) for setting, (field, _) in CHOICES.items()])
 def test_a_word_that_means_nothing_is_refused_naming_the_valid_ones(setting, field):
-    with pytest.raises(UnknownChoice, match=f"{setting}.*{SETTINGS[setting].choices[0]}"):
+    with pytest.raises(UnknownChoice, match=f"{setting}.*{choices_of(setting)[0]}"):
         view(**{field: "blue"})
 
 
@@ -153,12 +159,12 @@ def test_an_unknown_set_is_refused_naming_the_known():
 
 
 def test_every_family_is_a_feature_set_that_can_be_set():
-    assert set(SETTINGS["features.sets"].choices) == set(FAMILIES)
+    assert set(REGISTRIES["features.sets"]) == set(FAMILIES)
 
 
 def test_every_word_of_a_view_is_a_settings_choice():
     assert {setting: choices for setting, (_, choices) in CHOICES.items()} == {
-        setting: SETTINGS[setting].choices for setting in CHOICES
+        setting: choices_of(setting) for setting in CHOICES
     }
 
 

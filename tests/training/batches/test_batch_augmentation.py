@@ -112,12 +112,12 @@ def test_training_without_augmentation_is_plain_training_bit_for_bit(name, train
     trainer = Trainer(settings, data)
     losses = [result.train_loss for result in trainer.epochs()]
 
-    seed_everything(settings["seed"])
+    seed_everything(settings.seed)
     normaliser = data.features.fit_normaliser(data.train)
     model = build_model(settings, data.features.view.n_features, 3)
     weights = class_weights(data.targets[data.train], 3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
-    order, plain = rng(settings["seed"]), []
+    order, plain = rng(settings.seed), []
     n_steps = 2 * len(shuffle_into_batches(data.train, data.features.lengths, 32, rng()))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 2e-3, total_steps=max(n_steps + 1, 8), pct_start=0.25, cycle_momentum=False

@@ -22,7 +22,7 @@ from ser_platform.inference.bundle import Bundle, read_bundle
 from ser_platform.inference.predictor import Predictor
 from ser_platform.models import CLASSICAL, build_model
 from ser_platform.models.fitted_models import LEAST_SHARE
-from ser_platform.settings import Settings, resolve
+from ser_platform.settings import Overrides, Settings, resolve
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.closed_form import classical
 from ser_platform.training.closed_form.classical import ClassicalTrainer, choose_c, sample_weights
@@ -227,7 +227,7 @@ class Tried:
     """An estimator that is right under the penalties `good`, and knows what it was fitted on."""
 
     def __init__(self, settings: Settings, rows: Any, targets: Any, weights: Any, good: tuple[float, ...]) -> None:
-        self.heard, self.is_right = set(rows[:, 0]), settings["model.c"] in good
+        self.heard, self.is_right = set(rows[:, 0]), settings.model.c in good
         assert len(weights) == len(rows) == len(targets)
 
     def predict(self, rows: Any) -> Any:
@@ -325,15 +325,15 @@ def test_a_set_of_one_row_is_taken_as_it_is(sets):
     overrides = {"model.name": "svm_linear", "features.sets": sets}
     settings = resolve(default_classical_settings(overrides) | overrides)
     refuse_contradictions(settings)
-    assert feature_view(settings).sets == sets and settings["features.pool"] == "none"
+    assert feature_view(settings).sets == sets and settings.features.pool == "none"
 
 
 @pytest.mark.parametrize("sets", [None, ("vector184",), ("log_mel", "zcr")])
 def test_frames_are_pooled_unless_the_user_says_how(sets):
-    overrides: Settings = {"model.name": "forest"} | ({} if sets is None else {"features.sets": sets})
-    settings = resolve(default_classical_settings(overrides) | overrides)
+    overrides: Overrides = {"model.name": "forest", **({} if sets is None else {"features.sets": sets})}
+    settings = resolve({**default_classical_settings(overrides), **overrides})
     refuse_contradictions(settings)
-    assert settings["features.pool"] == "mean_std" and settings["train.epochs"] == 1
+    assert settings.features.pool == "mean_std" and settings.train.epochs == 1
 
 
 def test_only_classical_models_start_so():

@@ -110,7 +110,7 @@ def test_a_column_that_tells_nothing_counts_less(made):
     scale = trainer._relevance(np.hstack([rows, noise, np.zeros((len(rows), 1))]), wanted, importance)
     assert scale[: rows.shape[1]].mean() > 1.5 * scale[rows.shape[1] : -1].mean()
     assert scale[-1] == 0 and np.sum(scale**2) == pytest.approx(1)
-    trainer.settings = trainer.settings | {"model.relevance": 0.0}
+    trainer.settings = trainer.settings.with_overrides({"model.relevance": 0.0})
     np.testing.assert_allclose(trainer._relevance(rows, wanted, importance), 1 / np.sqrt(rows.shape[1]))
 
 
@@ -133,7 +133,7 @@ def test_copies_that_tell_nothing_new_change_nothing(made):
     trainer = made(distill__alpha=0.0)
     _, rows, wanted, importance = parts_of(trainer)
     before = trainer._solve(rows, wanted, importance)
-    trainer.settings = trainer.settings | {"augment.copies": 2}
+    trainer.settings = trainer.settings.with_overrides({"augment.copies": 2})
     after = trainer._solve(np.vstack([rows] * 3), np.vstack([wanted] * 3), np.concatenate([importance] * 3))
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-8)

@@ -52,7 +52,7 @@ def test_the_weights_solve_the_weighted_least_squares(data, penalty):
     weight = trainer.best_state[WEIGHT].double().numpy()
     model = trainer.model
     rows = torch.from_numpy(trainer.data.features.batch(uneven.train, trainer.normaliser)[0])
-    heard = model.embeddings(rows, torch.ones(len(rows), dtype=torch.int64)).double().numpy()
+    heard = model.pool(rows, torch.ones(len(rows), dtype=torch.int64)).double().numpy()
     targets = data.targets[uneven.train]
     counts = np.bincount(targets)
     assert counts.min() < counts.max()

@@ -44,7 +44,9 @@ class Drawing:
             if epoch == self.fails_at:
                 raise Diverged(f"loss is nan in epoch {epoch}")
             loss, uar = torch.rand(2).tolist()
-            yield EpochResult(epoch, loss, loss, uar, uar, uar, uar, epoch, seconds=1.0)
+            losses = dict.fromkeys(("train_loss", "dev_loss"), loss)
+            scores = dict.fromkeys(("dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar"), uar)
+            yield EpochResult(epoch=epoch, **losses, **scores, best_epoch=epoch, seconds=1.0)
 
 
 def makers(*seeds: int, fails_at: int = 0) -> list[Callable[[], Drawing]]:

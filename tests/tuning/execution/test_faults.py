@@ -59,12 +59,7 @@ def test_a_killed_worker_costs_no_epoch_and_two_workers_train_as_one(split: Spli
             "optimizer.lr": 1e-3,
         }
     )
-    manifest = split.manifest
-    hashes, speakers = (tuple(manifest.column(name)) for name in ("audio_sha256", "speaker"))
-    task = TrialData(
-        hashes, manifest.encode_targets(manifest.labels), manifest.labels, split.train, split.dev, speakers
-    )
-    job = FitJob(settings, task, label_rows=split.test)
+    job = FitJob(settings, TrialData.from_split(split, split.manifest.labels), label_rows=split.test)
     folder, killed = FitFolder(tmp_path / "together"), []
 
     def kill_one() -> None:

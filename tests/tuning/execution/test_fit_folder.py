@@ -28,11 +28,7 @@ class Killed(Exception):
 def job(split: Split) -> Callable[..., FitJob]:
     def make(**changes: object) -> FitJob:
         settings: Settings = resolve(QUICK | {name.replace("__", "."): value for name, value in changes.items()})
-        manifest = split.manifest
-        hashes, speakers = (tuple(manifest.column(name)) for name in ("audio_sha256", "speaker"))
-        targets = manifest.encode_targets(manifest.labels)
-        task = TrialData(hashes, targets, manifest.labels, split.train, split.dev, speakers)
-        return FitJob(settings, task, label_rows=split.test)
+        return FitJob(settings, TrialData.from_split(split, split.manifest.labels), label_rows=split.test)
 
     return make
 
@@ -74,9 +70,18 @@ def test_what_a_run_gave_is_read_back_and_its_checkpoint_is_gone(job, tmp_path: 
     assert folder.fit_result is None
     fit = run_fit(job(), folder, CPU)
     assert folder.fit_result is not None
-    assert_same(folder.fit, fit)
-    np.testing.assert_array_equal(folder.fit.normaliser.mean, fit.normaliser.mean)
+    assert_same(folder.fit_result, fit)
+    np.testing.assert_array_equal(folder.fit_result.normaliser.mean, fit.normaliser.mean)
     assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_model_that_is_fitted_at_once_saves_no_checkpoint(job, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(FitFolder, "save_checkpoint", None)  # not to be called, though one is due after every epoch
+    folder = FitFolder(tmp_path / "run")
+    asked = job(model__name="tree", features__pool="mean_std", train__epochs=1, train__checkpoint_every=1)
+    fit = run_fit(asked, folder, CPU)
+    assert folder.fit_result is not None
+    assert_same(folder.fit_result, fit)
 
 
 def test_a_run_that_is_asked_to_stop_ends_after_its_epoch(job, tmp_path: Path) -> None:
@@ -103,7 +108,7 @@ def test_why_a_run_cannot_go_on_is_told_until_it_is_tried_again(tmp_path: Path) 
 def test_a_run_starts_from_the_weights_that_it_is_given(job, tmp_path: Path) -> None:
     first = run_fit(job(), FitFolder(tmp_path / "first"), CPU)
     asked = job(train__epochs=1, optimizer__lr=1e-7)
-    begun = FitJob(asked.settings, asked.task, asked.label, initial_state=first.state)
+    begun = FitJob(asked.settings, asked.data, asked.label_rows, initial_state=first.state)
     second = run_fit(begun, FitFolder(tmp_path / "second"), CPU)
     for name, value in first.state.items():
         torch.testing.assert_close(second.state[name], value, atol=1e-5, rtol=0)

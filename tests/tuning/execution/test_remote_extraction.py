@@ -121,7 +121,7 @@ def test_an_axis_of_encoders_does_not_ask_for_the_default_encoder(tmp_path, pret
     searched = space(tmp_path, f"base: {{features.sets: [f0]}}\n{ENCODERS}")
     heard = {f"{resolve_pinned_name(name)}.statistics" for name in ("tiny-whisper", "tiny-wavlm")}
     assert set(list_needed_families([searched])) == BASELINE | heard | {"f0"}
-    assert searched.get_fixed("data.labels") == "as_labelled"
+    assert searched.fixed_settings.data.labels == "as_labelled"
 
 
 def test_an_axis_under_a_parent_that_decides_no_hearing_may_be_there_or_not(tmp_path):

@@ -16,8 +16,8 @@ from ser_platform.tuning.execution import tune_adapter
 from ser_platform.tuning.execution.cluster import connect_cluster
 from ser_platform.tuning.execution.tune_adapter import RecorderSearcher, TrialResources, WorkerWarmup, run_trials
 from ser_platform.tuning.search_space.yaml_file import read_space
-from ser_platform.tuning.study.study_folder import create_study_folder
 from tests.tuning.study.test_recorder import open_book, result
+from tests.tuning.study_folders import create_study_folder
 
 SPACE = """
 role: student

@@ -16,8 +16,8 @@ from ser_platform.tuning.execution.tune_trainable import TuneTrial
 from ser_platform.tuning.search_space.yaml_file import read_space
 from ser_platform.tuning.study.recorder import StudyRecorder
 from ser_platform.tuning.study.status_line import MAX_FAILURES_SHOWN, format_failures
-from ser_platform.tuning.study.study_folder import create_study_folder
 from tests.tuning.study.test_recorder import open_book, result
+from tests.tuning.study_folders import create_study_folder
 
 SPACE = """
 role: student

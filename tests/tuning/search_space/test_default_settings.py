@@ -7,8 +7,8 @@ from ser_platform.tuning.search_space.default_settings import choose_defaults
 
 def test_a_student_is_smaller_than_a_teacher_of_the_same_architecture():
     teacher, student = (fill_default_sizes(resolve(choose_defaults(role, {}))) for role in ("teacher", "student"))
-    assert student["model.width"] < teacher["model.width"]
-    assert student["model.hidden_size"] < teacher["model.hidden_size"]
+    assert student.model.width < teacher.model.width
+    assert student.model.hidden_size < teacher.model.hidden_size
 
 
 def test_another_architecture_has_its_own_sizes():

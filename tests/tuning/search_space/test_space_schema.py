@@ -9,11 +9,11 @@ import yaml
 
 from ser_platform.errors import SearchSpaceError
 from ser_platform.features.families import FAMILIES
+from ser_platform.settings import SETTINGS
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 from ser_platform.tuning.search_space.space_schema import space_schema
 from ser_platform.tuning.search_space.space_sections import ENTRIES
 from ser_platform.tuning.search_space.yaml_file import find_space_files, parse_space
-from ser_platform.typed_settings import SETTINGS
 
 SHIPPED = Path(__file__).resolve().parents[3] / "search_spaces"
 SCHEMA = jsonschema.Draft7Validator(space_schema())

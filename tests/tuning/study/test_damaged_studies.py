@@ -7,7 +7,8 @@ import pytest
 from ser_platform.errors import SerError, UserError, WorkFailed
 from ser_platform.tuning.report.study_report import write_report
 from ser_platform.tuning.study.request import REQUEST_FILE, SPACE_FILE, read_request
-from ser_platform.tuning.study.study_folder import create_study_folder, find_study, list_studies
+from ser_platform.tuning.study.study_folder import find_study, list_studies
+from tests.tuning.study_folders import create_study_folder
 
 
 @pytest.fixture

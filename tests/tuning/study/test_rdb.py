@@ -9,8 +9,9 @@ from optuna.trial import TrialState
 
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.tuning.study.storage import STORAGE_VARIABLE, find_database
-from ser_platform.tuning.study.study_folder import StudyFolder, create_study_folder, find_unfinished
+from ser_platform.tuning.study.study_folder import StudyFolder, find_unfinished
 from tests.postgresql import PASSWORD, database
+from tests.tuning.study_folders import create_study_folder
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,14 @@ from optuna.trial import TrialState
 from ser_platform.settings import Settings
 from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.schedulers.rules import make_stopping_rule
-from ser_platform.tuning.schedulers.rung_store import RungStore, find_disagreements
+from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import read_space
 from ser_platform.tuning.study.recorder import StudyRecorder, collect_score_histories
-from ser_platform.tuning.study.study_folder import StudyFolder, create_study_folder
+from ser_platform.tuning.study.study_folder import StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome
+from tests.tuning.rungs import find_disagreements
+from tests.tuning.study_folders import create_study_folder
 
 SPACE = """
 role: student
@@ -175,7 +177,7 @@ def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path
     path.write_text(f"role: student\nspace: {axes}\nbudget: {{trials: 4}}\n")
     book = open_book(read_space(path), folder)
     records = [book.ask() for _ in names]
-    assert sorted(record.settings["model.name"] for record in records if record) == sorted(names)
+    assert sorted(record.settings.model.name for record in records if record) == sorted(names)
 
 
 def spaced(tmp_path: Path, text: str) -> Space:
@@ -204,10 +206,10 @@ def test_of_several_objectives_the_feasible_pareto_set_is_ordered_by_dev_uar(
     book = StudyRecorder(space, study, 4, Listener())
     score_of, latency_of = {8: 0.5, 16: 0.4, 32: 0.7, 64: 0.9}, {8: 1, 16: 1, 32: 1, 64: 9}
     while (record := book.ask()) is not None:
-        size = record.settings["model.hidden_size"]
+        size = record.settings.model.hidden_size
         book.record_epoch(record.number, result(1, score_of[size]) | {"latency_ms": latency_of[size]})
         book.finish(record.number)
-    assert [r.settings["model.hidden_size"] for r in book.rank_candidates()] == [32, 8], "16 is beaten, 64 too slow"
+    assert [r.settings.model.hidden_size for r in book.rank_candidates()] == [32, 8], "16 is beaten, 64 too slow"
     stored = {trial.params["model.hidden_size"]: trial for trial in folder.read_trials()}
     assert stored[64].state == TrialState.COMPLETE
     assert stored[64].constraints["latency_ms"] == pytest.approx(4)

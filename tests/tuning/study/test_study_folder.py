@@ -8,12 +8,12 @@ import pytest
 from ser_platform.errors import UnknownChoice
 from ser_platform.tuning.study.study_folder import (
     StudyFolder,
-    create_study_folder,
     describe_trials,
     find_study,
     find_unfinished,
     list_studies,
 )
+from tests.tuning.study_folders import create_study_folder
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -112,10 +112,6 @@ def test_trials_that_a_kill_left_running_are_found():
 
 def test_intermediate_scores_survive():
     assert [dict(trial.intermediate_values) for trial in study_of(2).read_trials()] == [{1: 0.0}, {1: 0.1}]
-
-
-def test_a_name_that_is_taken_gets_a_number():
-    assert [create_study_folder("made").name for _ in range(3)] == ["made", "made-2", "made-3"]
 
 
 def test_studies_are_found_by_name_and_listed():

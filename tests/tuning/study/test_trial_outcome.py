@@ -11,8 +11,9 @@ from ser_platform.errors import WorkFailed
 from ser_platform.tuning.report.study_report import StudyReport
 from ser_platform.tuning.search_space.yaml_file import read_space
 from ser_platform.tuning.study.recorder import StudyRecorder
-from ser_platform.tuning.study.study_folder import StudyFolder, create_study_folder
+from ser_platform.tuning.study.study_folder import StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome, read_outcome
+from tests.tuning.study_folders import create_study_folder
 
 # User attributes as version 0.1 wrote them, the trial's state in Optuna, and what that meant.
 RECORDS_OF_0_1: list[tuple[TrialState, dict[str, Any], Outcome]] = [

@@ -17,7 +17,7 @@ from ser_platform.features.dataset import DataRequest
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.search_space.yaml_file import parse_space
 from ser_platform.tuning.study.request import StudyRequest
-from ser_platform.tuning.study.study_folder import StudyFolder, create_study_folder
+from ser_platform.tuning.study.study_folder import StudyFolder
 from ser_platform.tuning.study.warm_start import (
     MAX_POINTS_PER_STUDY,
     ORIGIN_ATTRIBUTE,
@@ -27,6 +27,7 @@ from ser_platform.tuning.study.warm_start import (
     read_warm_start,
     refuse_other_roles,
 )
+from tests.tuning.study_folders import create_study_folder
 
 SPACE = """\
 role: student

@@ -39,14 +39,14 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FitJob]:
     return asked
 
 
-def fold_teachers(split: Split, digest: str = "a") -> fold_teachers.FoldTeachers:
+def make_fold_teachers(split: Split, digest: str = "a") -> fold_teachers.FoldTeachers:
     return fold_teachers.FoldTeachers(
         split, SETTINGS, 3, digest, Cluster(1, 0.0), lambda what: nullcontext(lambda done, everything: None)
     )
 
 
 def test_no_fold_teacher_has_heard_whom_it_labels_nor_dev_nor_test(split: Split, jobs: list[FitJob]) -> None:
-    fold_teachers(split).label_split(split, OUT_OF_FOLD)
+    make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
     speaker = split.manifest.column("speaker")
     assert jobs
     for job in jobs:
@@ -58,32 +58,32 @@ def test_no_fold_teacher_has_heard_whom_it_labels_nor_dev_nor_test(split: Split,
 
 
 def test_every_training_clip_is_labelled_once_and_by_its_own_row(split: Split, jobs: list[FitJob]) -> None:
-    logits = fold_teachers(split).label_split(split, OUT_OF_FOLD).clips
+    logits = make_fold_teachers(split).label_split(split, OUT_OF_FOLD).clip_logits
     np.testing.assert_array_equal(logits[split.train, 0], split.train)
     assert np.isnan(logits[split.dev]).all()
     assert np.isnan(logits[split.test]).all()
 
 
 def test_outputs_are_computed_once(split: Split, jobs: list[FitJob]) -> None:
-    fold_teachers(split).label_split(split, OUT_OF_FOLD)
+    make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
     first = len(jobs)
-    fold_teachers(split).label_split(split, OUT_OF_FOLD)
+    make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
     assert len(jobs) == first
 
 
 def test_another_teacher_version_has_other_outputs(split: Split, jobs: list[FitJob]) -> None:
-    fold_teachers(split, "a").label_split(split, OUT_OF_FOLD)
+    make_fold_teachers(split, "a").label_split(split, OUT_OF_FOLD)
     first = len(jobs)
-    fold_teachers(split, "b").label_split(split, OUT_OF_FOLD)
+    make_fold_teachers(split, "b").label_split(split, OUT_OF_FOLD)
     assert len(jobs) == 2 * first
 
 
 def test_rotated_dev_speakers_are_unheard_too_and_share_teachers(split: Split, jobs: list[FitJob]) -> None:
-    teachers = fold_teachers(split)
+    teachers = make_fold_teachers(split)
     teachers.label_split(split, OUT_OF_FOLD)
     first = len(jobs)
     rotated = confirmation.rotate_dev(split)[0]
-    logits = teachers.label_split(rotated, OUT_OF_FOLD).clips
+    logits = teachers.label_split(rotated, OUT_OF_FOLD).clip_logits
     speaker = split.manifest.column("speaker")
     np.testing.assert_array_equal(logits[rotated.train, 0], rotated.train)
     for job in jobs[first:]:
@@ -100,12 +100,12 @@ def test_dev_speakers_rotate_where_training_has_few_speakers(split: Split) -> No
 def test_fold_teachers_of_a_recipe_with_copies_go_without_and_their_key_says_so(
     split: Split, jobs: list[FitJob]
 ) -> None:
-    copied = SETTINGS | {"augment.copies": 2}
+    copied = SETTINGS.with_overrides({"augment.copies": 2})
     kept = fold_teachers.FoldTeachers(
         split, copied, 3, "b", Cluster(1, 0.0), lambda what: nullcontext(lambda done, everything: None)
     )
     kept.label_split(split, OUT_OF_FOLD)
-    assert jobs and all(job.settings["augment.copies"] == 0 for job in jobs)
+    assert jobs and all(job.settings.augment.copies == 0 for job in jobs)
 
 
 def two_copies_each(split: Split) -> AugmentedClips:
@@ -118,9 +118,9 @@ def two_copies_each(split: Split) -> AugmentedClips:
 
 def test_a_copy_is_labelled_by_a_teacher_that_has_not_heard_its_speaker(split: Split, jobs: list[FitJob]) -> None:
     copies = two_copies_each(split)
-    said = fold_teachers(split).label_split(split, OUT_OF_FOLD, copies)
-    np.testing.assert_array_equal(said.copies[:, 0], len(split.manifest) + np.arange(len(copies.hashes)))
-    np.testing.assert_array_equal(said.select(np.array([3]))[-1], said.copies[3])
+    said = make_fold_teachers(split).label_split(split, OUT_OF_FOLD, copies)
+    np.testing.assert_array_equal(said.copy_logits[:, 0], len(split.manifest) + np.arange(len(copies.hashes)))
+    np.testing.assert_array_equal(said.select(np.array([3]))[-1], said.copy_logits[3])
     for job in jobs:
         speaker = np.array(job.data.speakers)
         assert set(speaker[job.data.train]).isdisjoint(speaker[job.label_rows])
@@ -136,11 +136,11 @@ def test_an_ensemble_is_the_mean_of_all_fold_teachers(split: Split, jobs: list[F
         ]
 
     monkeypatch.setattr(fold_teachers, "fit_all", answer)
-    said = fold_teachers(split).label_split(split, ENSEMBLE, two_copies_each(split))
+    said = make_fold_teachers(split).label_split(split, ENSEMBLE, two_copies_each(split))
     n_folds = len(group_training_speakers(split))
-    np.testing.assert_allclose(said.clips[split.train], (n_folds - 1) / 2)
-    np.testing.assert_allclose(said.copies, (n_folds - 1) / 2)
-    assert np.isnan(said.clips[split.dev]).all()
+    np.testing.assert_allclose(said.clip_logits[split.train], (n_folds - 1) / 2)
+    np.testing.assert_allclose(said.copy_logits, (n_folds - 1) / 2)
+    assert np.isnan(said.clip_logits[split.dev]).all()
 
 
 def test_logits_are_calibrated_by_clips_that_the_teacher_has_not_heard(
@@ -160,9 +160,9 @@ def test_logits_are_calibrated_by_clips_that_the_teacher_has_not_heard(
         return fits
 
     monkeypatch.setattr(fold_teachers, "fit_all", timid)
-    said = fold_teachers(split).label_split(split, OUT_OF_FOLD)
+    said = make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
     right = np.mean(split.train % 4 != 0)
-    sure = softmax(said.clips[split.train], axis=1).max(axis=1)
+    sure = softmax(said.clip_logits[split.train], axis=1).max(axis=1)
     assert said.temperature < 0.1
     np.testing.assert_allclose(sure, right, atol=0.02)
 
@@ -181,14 +181,14 @@ def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_who
     counting = lambda what: nullcontext(lambda done, everything: None)  # noqa: E731
     described = SimpleNamespace(settings=resolve({"model.name": "cnn_bilstm"}))
     teacher = SimpleNamespace(description=described, n_epochs=2, digest="t", title="ser-teacher/1", own_teacher=None)
-    distilled = SimpleNamespace(settings=SETTINGS | {"distill.alpha": 0.5})
+    distilled = SimpleNamespace(settings=SETTINGS.with_overrides({"distill.alpha": 0.5}))
     assistant = SimpleNamespace(
         description=distilled, n_epochs=3, digest="a", title="ser-student/1", own_teacher=teacher
     )
     fold_teachers.TeacherLabeller(assistant, split, Cluster(1, 0.0), counting).label_split(split, [OUT_OF_FOLD])  # type: ignore[arg-type]
     speaker = split.manifest.column("speaker")
-    assistants = [job for job in jobs if job.settings["model.name"] == "bilstm"]
-    teachers = [job for job in jobs if job.settings["model.name"] == "cnn_bilstm"]
+    assistants = [job for job in jobs if job.settings.model.name == "bilstm"]
+    teachers = [job for job in jobs if job.settings.model.name == "cnn_bilstm"]
     assert assistants and teachers
     for job in assistants:
         said = job.data.teacher_outputs[OUT_OF_FOLD].clip_logits
@@ -229,12 +229,12 @@ def test_what_no_teacher_has_heard_all_label_together(
 
     monkeypatch.setattr(fold_teachers, "fit_all", answer)
     strangers = ("ab" * 32, "cd" * 32)
-    said = fold_teachers(split).label_split(split, OUT_OF_FOLD, unlabelled=strangers)
+    said = make_fold_teachers(split).label_split(split, OUT_OF_FOLD, unlabelled=strangers)
     n_clips = len(split.manifest)
-    np.testing.assert_allclose(said.unlabelled, np.full((2, 3), (len(jobs) - 1) / 2))
+    np.testing.assert_allclose(said.unlabelled_logits, np.full((2, 3), (len(jobs) - 1) / 2))
     for job in jobs:
         assert not set(job.data.train) & {n_clips, n_clips + 1}, "nobody is trained on them"
         assert {n_clips, n_clips + 1} <= set(job.label_rows)
     asked = len(jobs)
-    fold_teachers(split).label_split(split, OUT_OF_FOLD)
+    make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
     assert len(jobs) == 2 * asked, "outputs without them are others"

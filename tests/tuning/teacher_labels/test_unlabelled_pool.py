@@ -150,19 +150,8 @@ def test_a_task_has_them_behind_clips_and_copies(split, strangers):
     manifest, n, n_copies = split.manifest, len(split.manifest), len(copies.hashes)
     numbered = np.arange(n + n_copies + len(more), dtype=np.float32)[:, None]
     said = TeacherOutputs(*np.split(numbered, [n, n + n_copies]))
-    hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
-    targets = manifest.encode_targets(manifest.labels)
-    task = TrialData(
-        hashes,
-        targets,
-        manifest.labels,
-        split.train,
-        split.dev,
-        speakers,
-        {"out_of_fold": said},
-        copies,
-        hints=numbered,
-        unlabelled_hashes=more,
+    task = TrialData.from_split(
+        split, manifest.labels, {"out_of_fold": said}, copies, hints=numbered, unlabelled_hashes=more
     )
     data = task.make_training_data(settings)
     assert data.unlabelled.tolist() == list(range(len(data.targets) - 5, len(data.targets)))
@@ -172,7 +161,7 @@ def test_a_task_has_them_behind_clips_and_copies(split, strangers):
     of_copies = data.labelled[data.labelled >= n]
     chosen = n + copies.select_copies("threefold_speed", 1, split.train)
     np.testing.assert_array_equal(data.teacher_logits[of_copies, 0], chosen)
-    alone = task.make_training_data(settings | {"distill.alpha": 0.0, "distill.hint": "off"})
+    alone = task.make_training_data(settings.with_overrides({"distill.alpha": 0.0, "distill.hint": "off"}))
     assert len(alone.unlabelled) == 0, "without a teacher nobody says what is in them"
     np.testing.assert_array_equal(
         class_weights(data.targets[data.labelled], 3), class_weights(alone.targets[alone.train], 3)

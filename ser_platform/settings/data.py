@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ser_platform.typed_settings.values import Group, Real, Whole, Word
+from ser_platform.settings.values import Group, Real, Whole, Word
 
 Crop = Literal["head", "centre", "random"]
 Pad = Literal["zeros", "repeat", "reflect"]

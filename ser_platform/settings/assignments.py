@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import yaml
 
 from ser_platform.errors import UserError
-from ser_platform.typed_settings.settings import NO_REGISTRIES, check, setting_called
-from ser_platform.typed_settings.values import Registries, SettingValue
+from ser_platform.settings.settings import NO_REGISTRIES, check, setting_called
+from ser_platform.settings.values import Registries, SettingValue
 
 
 def parse_assignments(assignments: Iterable[str], registries: Registries = NO_REGISTRIES) -> dict[str, SettingValue]:

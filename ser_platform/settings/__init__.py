@@ -10,20 +10,21 @@ used, so that `ser --help`, and code that needs a folder alone, do not wait for 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ser_platform.typed_settings.environment import corpora_folder, home, runs_folder, slots
+from ser_platform.settings.environment import corpora_folder, home, runs_folder, slots
 
 if TYPE_CHECKING:
-    from ser_platform.typed_settings.assignments import parse_assignments
-    from ser_platform.typed_settings.schema import member_schema, settings_schema, value_schema
-    from ser_platform.typed_settings.settings import (
+    from ser_platform.settings.assignments import parse_assignments
+    from ser_platform.settings.schema import member_schema, settings_schema, value_schema
+    from ser_platform.settings.settings import (
         OF_A_STUDY,
         SETTINGS,
         Settings,
         check,
+        check_overrides,
         resolve,
     )
-    from ser_platform.typed_settings.table import Setting
-    from ser_platform.typed_settings.values import JsonValue, Overrides, Registries, SettingValue, as_json
+    from ser_platform.settings.table import Setting
+    from ser_platform.settings.values import JsonValue, Overrides, Registries, SettingValue, as_json
 
 __all__ = [
     "OF_A_STUDY",
@@ -36,6 +37,7 @@ __all__ = [
     "Settings",
     "as_json",
     "check",
+    "check_overrides",
     "corpora_folder",
     "home",
     "member_schema",
@@ -50,7 +52,7 @@ __all__ = [
 MODULES = {
     "assignments": ("parse_assignments",),
     "schema": ("member_schema", "settings_schema", "value_schema"),
-    "settings": ("OF_A_STUDY", "SETTINGS", "Settings", "check", "resolve"),
+    "settings": ("OF_A_STUDY", "SETTINGS", "Settings", "check", "check_overrides", "resolve"),
     "table": ("Setting",),
     "values": ("JsonValue", "Overrides", "Registries", "SettingValue", "as_json"),
 }

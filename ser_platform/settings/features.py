@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from ser_platform.typed_settings.values import Group, Names, Registered, Whole, Word
+from ser_platform.settings.values import Group, Names, Registered, Whole, Word
 
 FeatureDtype = Literal["float32", "float16"]
 Normalise = Literal["global", "utterance", "speaker", "none"]

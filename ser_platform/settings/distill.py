@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ser_platform.typed_settings.values import Group, Real, Registered, Word
+from ser_platform.settings.values import Group, Real, Registered, Word
 
 Outputs = Literal["out_of_fold", "in_sample", "ensemble"]
 Hint = Literal["off", "cosine", "mse"]

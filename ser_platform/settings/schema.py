@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import TypeAlias
 
-from ser_platform.typed_settings.settings import NO_REGISTRIES, SETTINGS
-from ser_platform.typed_settings.table import Setting
-from ser_platform.typed_settings.values import Registries
+from ser_platform.settings.settings import NO_REGISTRIES, SETTINGS
+from ser_platform.settings.table import Setting
+from ser_platform.settings.values import Registries
 
 Schema: TypeAlias = dict[str, object]
 DRAFT = "http://json-schema.org/draft-07/schema#"  # the latest that editors of YAML support in full

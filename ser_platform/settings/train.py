@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ser_platform.typed_settings.values import Flag, Group, Real, Whole
+from ser_platform.settings.values import Flag, Group, Real, Whole
 
 Precision = Literal["float32", "bf16", "fp16"]
 Sampling = Literal["natural", "balanced", "undersampled"]

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from ser_platform.errors import UnknownChoice, UserError
-from ser_platform.typed_settings.values import Group, Registered, SettingValue
+from ser_platform.settings.values import Group, Registered, SettingValue
 
 Kind: TypeAlias = Literal["flag", "whole", "number", "word", "names"]
 KINDS: dict[type, Kind] = {bool: "flag", int: "whole", float: "number", str: "word", tuple: "names"}

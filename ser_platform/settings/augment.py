@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ser_platform.typed_settings.values import Group, Real, Registered, Whole, Word
+from ser_platform.settings.values import Group, Real, Registered, Whole, Word
 
 
 class AugmentSettings(Group, frozen=True):

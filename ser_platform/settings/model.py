@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ser_platform.typed_settings.values import Flag, Group, Real, Registered, Whole, Word
+from ser_platform.settings.values import Flag, Group, Real, Registered, Whole, Word
 
 Norm = Literal["batch", "layer"]
 Tuning = Literal["frozen", "top", "full", "lora"]

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from pydantic import Field, ValidationError
 
 from ser_platform.errors import UnknownChoice
-from ser_platform.typed_settings.augment import AugmentSettings
-from ser_platform.typed_settings.data import DataSettings
-from ser_platform.typed_settings.distill import DistillSettings
-from ser_platform.typed_settings.features import FeatureSettings
-from ser_platform.typed_settings.model import ModelSettings
-from ser_platform.typed_settings.optimizer import OptimizerSettings
-from ser_platform.typed_settings.table import Setting, table_of
-from ser_platform.typed_settings.train import TrainSettings
-from ser_platform.typed_settings.values import (
+from ser_platform.settings.augment import AugmentSettings
+from ser_platform.settings.data import DataSettings
+from ser_platform.settings.distill import DistillSettings
+from ser_platform.settings.features import FeatureSettings
+from ser_platform.settings.model import ModelSettings
+from ser_platform.settings.optimizer import OptimizerSettings
+from ser_platform.settings.table import Setting, table_of
+from ser_platform.settings.train import TrainSettings
+from ser_platform.settings.values import (
     Group,
     JsonValue,
     Registries,
@@ -101,6 +101,16 @@ def check(name: str, value: object, registries: Registries = NO_REGISTRIES) -> S
         UserError: there is no such setting, or the value is invalid.
     """
     return resolve({name: value}, registries).value(name)
+
+
+def check_overrides(overrides: Mapping[str, object], registries: Registries = NO_REGISTRIES) -> dict[str, SettingValue]:
+    """Return `overrides` with every value in the type that its setting has; `registries` as for `resolve`.
+
+    Raises:
+        UserError: a name is unknown or a value invalid.
+    """
+    settings = resolve(overrides, registries)
+    return {name: settings.value(name) for name in overrides}
 
 
 def _by_group(overrides: Mapping[str, object]) -> dict[str, dict[str, object]]:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ser_platform.typed_settings.values import Group, Real
+from ser_platform.settings.values import Group, Real
 
 Schedule = Literal["one_cycle", "cosine", "warmup_cosine", "constant"]
 
