@@ -27,10 +27,11 @@ from ser_platform.tuning.report.study_report import write_report
 from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.space import Space
-from ser_platform.tuning.study.recorder import StudyRecorder, TrialRecord
+from ser_platform.tuning.study.recorder import StudyRecorder
 from ser_platform.tuning.study.status_line import format_failures, make_status_line
 from ser_platform.tuning.study.study_folder import STUDY_FINISHED, Direction, StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome
+from ser_platform.tuning.study.trial_record import TrialRecord
 from ser_platform.tuning.study.warm_start import enqueue_earlier, read_warm_start
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.workflows.confirmation import ConfirmedTrial, confirm, rotate_dev

@@ -7,7 +7,6 @@ tracker and the display.
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import optuna
@@ -16,14 +15,13 @@ from optuna.trial import FrozenTrial, TrialState
 from ser_platform.errors import UserError
 from ser_platform.files import digest_of
 from ser_platform.settings import SETTINGS, Overrides, Settings, as_json
-from ser_platform.training.epoch_result import EpochResult
 from ser_platform.tuning.optuna_compat import end_trial, find_trial_id, set_constraint, set_intermediate_value
 from ser_platform.tuning.samplers.factory import is_exhausted, list_first_points
 from ser_platform.tuning.schedulers.rules import Rungs, ScoreHistories, make_stopping_rule
 from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.costs import compute_costs
 from ser_platform.tuning.search_space.space import DEV_UAR, Objective, Space
-from ser_platform.tuning.search_space.trial_metrics import AT_END, BEFORE_TRAINING, EACH_EPOCH, TRIAL_METRICS
+from ser_platform.tuning.search_space.trial_metrics import BEFORE_TRAINING, EACH_EPOCH, TRIAL_METRICS
 from ser_platform.tuning.study.pareto import find_pareto_set, is_feasible
 from ser_platform.tuning.study.study_folder import find_unfinished
 from ser_platform.tuning.study.trial_outcome import (
@@ -35,13 +33,10 @@ from ser_platform.tuning.study.trial_outcome import (
     read_outcome,
     write_untrained,
 )
+from ser_platform.tuning.study.trial_record import RECORDED_METRICS, TrialRecord, read_costs, to_columns, to_rows
 
 OPTUNA_STATES = {outcome: state for state, outcome in OUTCOMES_BY_STATE.items()}
 MAX_REJECTED_DRAWS = 100  # configurations in a row that were seen before
-RECORDED_METRICS = (
-    *EpochResult.__dataclass_fields__,
-    *(name for name in TRIAL_METRICS if TRIAL_METRICS[name].known_at == AT_END),
-)
 
 
 class Tracker(Protocol):
@@ -55,73 +50,6 @@ class Tracker(Protocol):
 
     def is_run_whole(self, number: int) -> bool:
         """Tell whether everything of a trial that has ended is shown: a kill may have been faster."""
-
-
-@dataclass
-class TrialRecord:
-    """One trial.
-
-    Attributes:
-        usual: settings of the study's first trial, which all share: thousands of trials hold only what they differ in.
-        own: settings in which the trial differs from these.
-        costs: what is known from the configuration alone; `n_parameters` among them.
-        scores: what early stopping and the sampler see, by epoch: the study's objective, or else the dev UAR.
-        results: of each epoch, what the trial reported.
-        passed: epochs that the trial, cut off by a kill, was allowed to go on after.
-    """
-
-    number: int
-    params: Overrides
-    shared_settings: Settings
-    own_settings: Overrides
-    costs: Mapping[str, float]
-    state: Outcome = Outcome.RUNNING
-    failure_reason: str = ""
-    scores_by_epoch: dict[int, float] = field(default_factory=dict)
-    epoch_results: list[dict[str, float]] = field(default_factory=list)
-    cleared_epochs: frozenset[int] = frozenset()
-
-    @property
-    def settings(self) -> Settings:
-        """Every setting of the trial."""
-        return self.shared_settings.with_overrides(self.own_settings)
-
-    @property
-    def n_parameters(self) -> int:
-        return int(self.costs["parameters"])
-
-    @property
-    def best_dev_uar(self) -> float:
-        """The best dev UAR, NaN before the first epoch."""
-        return self.epoch_results[-1]["best_dev_uar"] if self.epoch_results else math.nan
-
-    @property
-    def epoch_seconds(self) -> list[float]:
-        return [result["seconds"] for result in self.epoch_results]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Figures at the trial's end; those of dev clips are of the epoch with the best dev UAR."""
-        figures = {**self.costs, "parameters": self.n_parameters, "epochs": len(self.epoch_results)}
-        if not self.epoch_results:
-            return figures
-        last = self.epoch_results[-1]
-        best = next((result for result in self.epoch_results if result["epoch"] == last["best_epoch"]), last)
-        figures |= {name: best[name] for name in ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1")}
-        measured = {
-            name: last[name] for name in TRIAL_METRICS if TRIAL_METRICS[name].known_at == AT_END and name in last
-        }
-        return figures | {
-            "dev_uar": self.best_dev_uar,
-            "best_dev_uar": self.best_dev_uar,
-            "best_epoch": last["best_epoch"],
-            "train_seconds": sum(self.epoch_seconds),
-            **measured,
-        }
-
-    def get_metric(self, metric: str) -> float:
-        """Return a measure of the trial, NaN where it was not reported."""
-        return float(self.metrics.get(metric, math.nan))
 
 
 class StudyRecorder:
@@ -155,7 +83,7 @@ class StudyRecorder:
                 if outcome in UNTRAINED_OUTCOMES and trial.number not in running:
                     self.untrained_counts[outcome] += 1
                 continue
-            record = self._add_record(trial.number, self.space.decode(trial.params), _read_costs(trial.user_attrs))
+            record = self._add_record(trial.number, self.space.decode(trial.params), read_costs(trial.user_attrs))
             if trial.number in running:
                 # Its last epoch was written, but what came of it may not have been.
                 record.cleared_epochs = frozenset(sorted(trial.intermediate_values)[:-1])
@@ -173,7 +101,7 @@ class StudyRecorder:
         """Take over a trial that has ended; show what a kill has kept from being shown."""
         record.state, record.failure_reason = read_outcome(trial), trial.user_attrs.get("reason", "")
         record.scores_by_epoch = dict(trial.intermediate_values)
-        record.epoch_results = _to_rows(trial.user_attrs.get("results", {}))
+        record.epoch_results = to_rows(trial.user_attrs.get("results", {}))
         if not self.tracker.is_run_whole(record.number):
             self.tracker.start_trial(record.number, record.settings)
             for result in record.epoch_results:
@@ -376,7 +304,7 @@ class StudyRecorder:
             OUTCOME_ATTRIBUTE: record.state.value,
             MESSAGE_ATTRIBUTE: record.state.value,
             "metrics": record.metrics,
-            "results": _to_columns(record.epoch_results),
+            "results": to_columns(record.epoch_results),
         }
         attributes |= {"reason": failure} if failure else {}
         values = self._objective_values(record) if record.state == Outcome.COMPLETE else None
@@ -427,18 +355,3 @@ def _as_maximised(goal: Objective, value: float) -> float:
 
 def _digest(settings: Settings) -> str:
     return digest_of(settings.dotted(), 32)
-
-
-def _read_costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:
-    costs: Mapping[str, float] = attributes.get("costs", {"parameters": attributes["parameters"]})
-    return costs
-
-
-def _to_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _to_rows(columns: Mapping[str, Sequence[float | None]]) -> list[dict[str, float]]:
-    rows = zip(*columns.values(), strict=True)
-    return [{n: value for n, value in zip(columns, row, strict=True) if value is not None} for row in rows]
