@@ -14,7 +14,7 @@ from ser_platform.errors import CorpusError
 from ser_platform.settings import Settings
 from ser_platform.tuning.execution.fit_job import FitJob, FitResult, TrialData
 from ser_platform.tuning.execution.fit_pool import FinalistTrainer, ShowProgress
-from ser_platform.tuning.study.recorder import TrialRecord
+from ser_platform.tuning.study.trial_record import TrialRecord
 
 ROTATE_DEV_BELOW_SPEAKERS = 12  # training speakers
 FIRST_CONFIRMATION_SEED = 1000

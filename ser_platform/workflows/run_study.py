@@ -27,10 +27,11 @@ from ser_platform.tuning.report.study_report import write_report
 from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.space import Space
-from ser_platform.tuning.study.recorder import StudyRecorder, TrialRecord
+from ser_platform.tuning.study.recorder import StudyRecorder
 from ser_platform.tuning.study.status_line import format_failures, make_status_line
 from ser_platform.tuning.study.study_folder import STUDY_FINISHED, Direction, StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome
+from ser_platform.tuning.study.trial_record import TrialRecord
 from ser_platform.tuning.study.warm_start import enqueue_earlier, read_warm_start
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.workflows.confirmation import ConfirmedTrial, confirm, rotate_dev
@@ -56,7 +57,6 @@ class StudyResult:
     state_counts: dict[str, int]
     wall_seconds: float
     efficiency: float
-    ranked_trials: list[TrialRecord]
 
 
 class StudyRunner:
@@ -185,7 +185,6 @@ class StudyRunner:
             state_counts=recorder.state_counts,
             wall_seconds=wall,
             efficiency=efficiency,
-            ranked_trials=records,
         )
 
     def _format_note(self, winner: ConfirmedTrial, score: TestScore, model: RegisteredVersion) -> str:

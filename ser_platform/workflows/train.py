@@ -60,8 +60,6 @@ from ser_platform.workflows.register_candidate import Origin, find_code_version,
 from ser_platform.workflows.run_study import make_trial_tags
 from ser_platform.workflows.train_plan import TrainRequest
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
 
 @dataclass(frozen=True)
 class TrainResult:

@@ -175,7 +175,8 @@ def platform_way(folder: Path) -> dict[str, Any]:
         task = load()
         book = StudyRecorder(space, trials, len(task.labels), runs)
         searching = time.time()
-        records = search(book, [task], where, study)
+        search(book, [task], where, study)
+        records = book.rank_candidates()
         searched = time.time()
         runs.close()
         wall = time.time() - began

@@ -199,7 +199,7 @@ def _arm(moment: str, number: int) -> None:
 
         def append(self: Any, logs: list[dict[str, Any]]) -> None:
             if due():
-                with Path(self._file_path).open("a") as file:
+                with self.path.open("a") as file:
                     file.write(json.dumps(logs[0])[:20])
                 _die()
             original(self, logs)
@@ -231,20 +231,19 @@ def _alone() -> None:
         time_epoch_alone,
         train_trial_epochs,
     )
-    from ser_platform.tuning.study.recorder import StudyRecorder, TrialRecord
+    from ser_platform.tuning.study.recorder import StudyRecorder
     from ser_platform.workflows import run_study, tune
 
     @contextlib.contextmanager
     def here() -> Iterator[Cluster]:
         yield Cluster(1, 0.0, 1, (NodeResources(1),))
 
-    def search(book: StudyRecorder, tasks: Sequence[TrialData], *_: Any) -> list[TrialRecord]:
+    def search(book: StudyRecorder, tasks: Sequence[TrialData], *_: Any) -> None:
         while (record := book.ask()) is not None:
             for epoch in train_trial_epochs(record.settings, TrialJob(tuple(tasks))):
                 if book.record_epoch(record.number, epoch):
                     break
             book.finish(record.number)
-        return book.rank_candidates()
 
     def fit_all(jobs: Sequence[FitJob], *_: Any) -> list[Any]:
         return [fit(job) for job in jobs]

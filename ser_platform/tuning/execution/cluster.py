@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ser_platform.errors import UserError
 from ser_platform.settings import slots
+from ser_platform.tuning.execution.ray_compat import start_local_ray
 from ser_platform.tuning.search_space.space import Resources
 
 RAY_ENVIRONMENT = {
@@ -123,14 +124,7 @@ def _start_local_cluster() -> Iterator[None]:
     import ray
 
     with _set_auth_token():
-        ray.init(
-            address="local",
-            num_cpus=slots(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address=LOOPBACK_ADDRESS,
-        )
+        start_local_ray(slots(), LOOPBACK_ADDRESS)
         try:
             yield
         finally:

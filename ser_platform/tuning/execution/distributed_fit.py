@@ -20,8 +20,6 @@ import ray.train.torch
 import torch
 from ray import tune
 from ray.train.torch import TorchConfig
-from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig  # which `ray.train` names, by a switch
-from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from ser_platform.errors import SerError, UserError, WorkFailed
 from ser_platform.settings import Settings, resolve, slots
@@ -29,6 +27,13 @@ from ser_platform.training.workers import SINGLE_WORKER, TorchWorkerGroup, Worke
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_folder import FitFolder, run_fit
 from ser_platform.tuning.execution.fit_job import FitJob, FitResult, TrialData, use_threads
+from ser_platform.tuning.execution.ray_train_compat import (
+    FailureConfig,
+    LeanTorchTrainer,
+    RunConfig,
+    ScalingConfig,
+    TorchTrainer,
+)
 from ser_platform.tuning.execution.shared_storage import find_nodes_with, list_alive_nodes, make_node_selector
 
 MAX_RESTARTS = 3  # of all workers, where one has died
@@ -44,7 +49,6 @@ RAY_TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
 ResourceAmounts = Mapping[str, float]  # of a node: how much of each resource
-UNNEEDED_CALLBACKS = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ def fit_on_team(
     folder.clear_failure()
     storage = folder.path / "ray"  # Ray Train keeps its own books; what counts is in the folder
     storage.mkdir(parents=True, exist_ok=True)
-    trainer = _LeanTorchTrainer(
+    trainer = LeanTorchTrainer(
         _run_worker,
         train_loop_config={"job": [ray.put(job)], "folder": folder, "team": team},
         torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
@@ -209,18 +213,6 @@ def fit_on_team(
     fit = folder.fit_result
     assert fit is not None, "workers end well only once the fit is written"
     return fit
-
-
-class _LeanTorchTrainer(TorchTrainer):
-    """Without two of Ray Train's actors.
-
-    One holds data sets of Ray Data, of which there are none. The other frees the workers' places where the controller
-    is killed: it asks Ray's dashboard, which a machine alone does not run, and has every run wait 12 s at its end for
-    the answer. Places are freed with the job; a trial is never killed, it is asked to stop (`FitFolder.stop`).
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in UNNEEDED_CALLBACKS]
 
 
 def _run_trainer(trainer: TorchTrainer, on_poll: Callable[[], None]) -> Exception | None:

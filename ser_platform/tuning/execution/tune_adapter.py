@@ -6,10 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ray import cloudpickle, tune
+from ray import tune
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -19,10 +18,11 @@ from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.distributed_fit import form_trial_team, train_trial_on_team
 from ser_platform.tuning.execution.fit_folder import FitFolder
 from ser_platform.tuning.execution.fit_job import TrialData, TrialJob
+from ser_platform.tuning.execution.ray_compat import read_trial_error
 from ser_platform.tuning.execution.remote_extraction import make_space_shipment
 from ser_platform.tuning.execution.tune_trainable import WARMUP_CONFIG, TuneTrial
 from ser_platform.tuning.search_space.space import Constraint, Objective
-from ser_platform.tuning.study.recorder import StudyRecorder, TrialRecord
+from ser_platform.tuning.study.recorder import StudyRecorder
 from ser_platform.tuning.study.study_folder import StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome
 
@@ -145,7 +145,7 @@ class RecorderScheduler(UnpickledState, FIFOScheduler):
         self._show_status()
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        number, error = trial.config["number"], _read_error(trial)
+        number, error = trial.config["number"], read_trial_error(trial)
         if number is None:
             return  # what kept it from beginning comes to the trials too
         if not _is_process_lost(error):
@@ -162,13 +162,6 @@ class RecorderScheduler(UnpickledState, FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         self._show_status()  # called all the time, also while no trial reports
         return super().choose_trial_to_run(tune_controller)
-
-
-def _read_error(trial: Any) -> Exception | None:
-    """Return what ended a trial, from where Tune has just written it: it comes to where Tune reads it only later."""
-    path = trial.pickled_error_file
-    error: Exception | None = cloudpickle.loads(Path(path).read_bytes()) if path and Path(path).exists() else None
-    return error
 
 
 def _is_process_lost(error: Exception | None) -> bool:
@@ -190,10 +183,8 @@ def search(
     cluster: Cluster,
     folder: StudyFolder,
     show_status: ShowStatus = lambda: None,
-) -> list[TrialRecord]:
-    """Run the trials of a study, each on one task or on one a fold; return those that may become the candidate.
-
-    They are the best first.
+) -> None:
+    """Run the trials of a study, each on one task or on one a fold.
 
     Raises:
         UserError: the cluster has no place for a trial.
@@ -207,7 +198,6 @@ def search(
     )
     run_trials(recorder, trial_resources, folder, show_status, stop)
     trials.remove()
-    return recorder.rank_candidates()
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ray import tune
-from ray.tune.result import DONE
 
 from ser_platform.settings import resolve
 from ser_platform.training.loop import Diverged
 from ser_platform.tuning.execution.fit_job import TrialJob, train_trial_epochs
+from ser_platform.tuning.execution.ray_compat import DONE
 
 WARMUP_CONFIG = {"number": None}  # the config of a trial that only starts a process, and has nothing to do
 WARMUP_POLL_S = 0.05  # between its looks at whether it is to end

@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from ser_platform.tuning.search_space.space import (
     Space,
 )
 from ser_platform.tuning.search_space.yaml_file import read_question
-from ser_platform.tuning.study.pareto import pareto_front
+from ser_platform.tuning.study.pareto import find_pareto_set, is_feasible
 from ser_platform.tuning.study.request import SPACE_FILE, has_request, read_request
 from ser_platform.tuning.study.study_folder import STUDY_FINISHED, StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome, read_outcome
@@ -98,15 +98,14 @@ class StudyReport:
     @property
     def pareto_trials(self) -> list[Trial]:
         """The complete trials within the constraints that no other one beats, best dev UAR first."""
-        eligible = [trial.state == Outcome.COMPLETE and self._is_feasible(trial) for trial in self.table.scored]
-        values = np.where(np.array(eligible, dtype=bool)[:, None], self.objective_values, np.nan)
-        marks = pareto_front(values, [goal.direction == "maximize" for goal in self.objectives])
-        chosen = [trial for trial, is_in in zip(self.table.scored, marks, strict=True) if is_in]
-        return sorted(chosen, key=lambda trial: (-trial.best_dev_uar, trial.number))
-
-    def _is_feasible(self, trial: Trial) -> bool:
         limits = self.space.constraints if self.space else ()
-        return all(limit.compute_excess(_get_metric(trial, limit.metric)) <= 0 for limit in limits)
+        complete = [
+            trial
+            for trial in self.table.scored
+            if trial.state == Outcome.COMPLETE and is_feasible(limits, partial(_get_metric, trial))
+        ]
+        front = find_pareto_set(complete, self.objectives, _get_metric)
+        return sorted(front, key=lambda trial: (-trial.best_dev_uar, trial.number))
 
     @property
     def state_counts(self) -> dict[str, int]:

@@ -10,11 +10,10 @@ from typing import Any, cast
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
-from optuna.samplers._tpe.sampler import (
-    _split_trials,
-)  # what TPE takes for good, with constraints and several objectives
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+
+from ser_platform.tuning.optuna_compat import split_best_trials
 
 
 class BoundedHistory:
@@ -35,7 +34,7 @@ class BoundedHistory:
         self._unfinished -= ended
         new = [trials[number] for number in sorted(ended) if trials[number].state != TrialState.FAIL]
         if new:
-            self._best, _ = _split_trials(study, [*self._best, *new], self.n_best)
+            self._best = split_best_trials(study, [*self._best, *new], self.n_best)
             self._latest = sorted([*self._latest, *new], key=lambda trial: trial.number)[-self.n_latest :]
         running = [trials[number] for number in self._unfinished]
         return sorted({t.number: t for t in (*self._best, *self._latest, *running)}.values(), key=lambda t: t.number)

@@ -9,6 +9,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from ser_platform.tuning.optuna_compat import get_fixed_params
 from ser_platform.tuning.search_space.space import Space, StoredParams, StoredValue
 
 
@@ -53,7 +54,7 @@ class ConditionalGridSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Return the next configuration; beside settings that a point gives, one that has them."""
         self._remove_tried(study.get_trials(deepcopy=False))
-        given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}.items()
+        given = {**get_fixed_params(trial), **trial.params}.items()
         return next((point for point in self._untried.values() if given <= point.items()), {})
 
     def sample_independent(self, study: Study, trial: FrozenTrial, name: str, domain: BaseDistribution) -> Any:

@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from ser_platform.settings import SETTINGS, Overrides, Settings, SettingValue, check_overrides, resolve
 from ser_platform.training.configuration import pin_settings
+from ser_platform.tuning.optuna_compat import contains
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 
 StoredValue: TypeAlias = bool | int | float | str
@@ -107,7 +108,7 @@ class Axis:
     def _contains(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             return False
-        return self._to_number(value) == value and self.distribution._contains(value)
+        return self._to_number(value) == value and contains(self.distribution, value)
 
     @property
     def description(self) -> str:

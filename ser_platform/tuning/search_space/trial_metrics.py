@@ -11,17 +11,16 @@ class TrialMetric:
 
     direction: str
     known_at: str
-    description: str
 
 
 TRIAL_METRICS = {
-    "dev_uar": TrialMetric("maximize", EACH_EPOCH, "best unweighted average recall on dev speakers so far"),
-    "dev_war": TrialMetric("maximize", EACH_EPOCH, "weighted average recall in the epoch of the best dev UAR"),
-    "dev_macro_f1": TrialMetric("maximize", EACH_EPOCH, "macro-averaged F1 in the epoch of the best dev UAR"),
-    "dev_loss": TrialMetric("minimize", EACH_EPOCH, "cross-entropy in the epoch of the best dev UAR"),
-    "parameters": TrialMetric("minimize", BEFORE_TRAINING, "trainable parameters"),
-    "size_kb": TrialMetric("minimize", BEFORE_TRAINING, "kilobytes of the weights in float32"),
-    "macs": TrialMetric("minimize", BEFORE_TRAINING, "multiply-accumulates on the longest clip that the model hears"),
-    "latency_ms": TrialMetric("minimize", AT_END, "milliseconds of a forward pass on the longest clip, one thread"),
-    "train_seconds": TrialMetric("minimize", AT_END, "seconds of training"),
+    "dev_uar": TrialMetric("maximize", EACH_EPOCH),  # best unweighted average recall on dev speakers so far
+    "dev_war": TrialMetric("maximize", EACH_EPOCH),  # weighted average recall in the epoch of the best dev UAR
+    "dev_macro_f1": TrialMetric("maximize", EACH_EPOCH),  # macro-averaged F1 in the epoch of the best dev UAR
+    "dev_loss": TrialMetric("minimize", EACH_EPOCH),  # cross-entropy in the epoch of the best dev UAR
+    "parameters": TrialMetric("minimize", BEFORE_TRAINING),  # trainable parameters
+    "size_kb": TrialMetric("minimize", BEFORE_TRAINING),  # kilobytes of the weights in float32
+    "macs": TrialMetric("minimize", BEFORE_TRAINING),  # multiply-accumulates on the longest clip that the model hears
+    "latency_ms": TrialMetric("minimize", AT_END),  # milliseconds of a forward pass on the longest clip, one thread
+    "train_seconds": TrialMetric("minimize", AT_END),  # seconds of training
 }

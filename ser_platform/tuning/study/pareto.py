@@ -1,11 +1,15 @@
 """The Pareto set: the trials that no other trial beats in every objective."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_platform.tuning.search_space.space import Constraint, Objective
+
 BLOCK = 256  # rows compared at once: 256 x 10,000 trials of 3 objectives take 8 MB
+T = TypeVar("T")
 
 
 def pareto_front(values: NDArray[np.float64], maximise: Sequence[bool]) -> NDArray[np.bool_]:
@@ -35,3 +39,19 @@ def pareto_front(values: NDArray[np.float64], maximise: Sequence[bool]) -> NDArr
         beats = np.all(gains >= rows, axis=2) & np.any(gains > rows, axis=2)
         front[measured[start : start + BLOCK]] = ~np.any(beats, axis=1)
     return front
+
+
+def is_feasible(constraints: Iterable[Constraint], get_metric: Callable[[str], float]) -> bool:
+    """Tell whether a trial's metrics are within the constraints; a trial that did not measure one is not."""
+    return all(limit.compute_excess(get_metric(limit.metric)) <= 0 for limit in constraints)
+
+
+def find_pareto_set(
+    trials: Sequence[T], objectives: Sequence[Objective], get_metric: Callable[[T, str], float]
+) -> list[T]:
+    """Return the trials that no other trial beats in every objective, in their order."""
+    if not trials:
+        return []
+    values = np.array([[get_metric(trial, goal.metric) for goal in objectives] for trial in trials], dtype=np.float64)
+    marks = pareto_front(values, [goal.direction == "maximize" for goal in objectives])
+    return [trial for trial, is_in in zip(trials, marks, strict=True) if is_in]

@@ -5,27 +5,24 @@ tracker and the display.
 """
 
 import math
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ser_platform.errors import UserError
 from ser_platform.files import digest_of
 from ser_platform.settings import SETTINGS, Overrides, Settings, as_json
-from ser_platform.training.epoch_result import EpochResult
+from ser_platform.tuning.optuna_compat import end_trial, find_trial_id, set_constraint, set_intermediate_value
 from ser_platform.tuning.samplers.factory import is_exhausted, list_first_points
 from ser_platform.tuning.schedulers.rules import Rungs, ScoreHistories, make_stopping_rule
 from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.costs import compute_costs
 from ser_platform.tuning.search_space.space import DEV_UAR, Objective, Space
-from ser_platform.tuning.search_space.trial_metrics import AT_END, BEFORE_TRAINING, EACH_EPOCH, TRIAL_METRICS
-from ser_platform.tuning.study.pareto import pareto_front
+from ser_platform.tuning.search_space.trial_metrics import BEFORE_TRAINING, EACH_EPOCH, TRIAL_METRICS
+from ser_platform.tuning.study.pareto import find_pareto_set, is_feasible
 from ser_platform.tuning.study.study_folder import find_unfinished
 from ser_platform.tuning.study.trial_outcome import (
     MESSAGE_ATTRIBUTE,
@@ -36,13 +33,10 @@ from ser_platform.tuning.study.trial_outcome import (
     read_outcome,
     write_untrained,
 )
+from ser_platform.tuning.study.trial_record import RECORDED_METRICS, TrialRecord, read_costs, to_columns, to_rows
 
 OPTUNA_STATES = {outcome: state for state, outcome in OUTCOMES_BY_STATE.items()}
 MAX_REJECTED_DRAWS = 100  # configurations in a row that were seen before
-RECORDED_METRICS = (
-    *EpochResult.__dataclass_fields__,
-    *(name for name in TRIAL_METRICS if TRIAL_METRICS[name].known_at == AT_END),
-)
 
 
 class Tracker(Protocol):
@@ -56,74 +50,6 @@ class Tracker(Protocol):
 
     def is_run_whole(self, number: int) -> bool:
         """Tell whether everything of a trial that has ended is shown: a kill may have been faster."""
-
-
-@dataclass
-class TrialRecord:
-    """One trial.
-
-    Attributes:
-        usual: settings of the study's first trial, which all share: thousands of trials hold only what they differ in.
-        own: settings in which the trial differs from these.
-        costs: what is known from the configuration alone; `n_parameters` among them.
-        scores: what early stopping and the sampler see, by epoch: the study's objective, or else the dev UAR.
-        results: of each epoch, what the trial reported.
-        passed: epochs that the trial, cut off by a kill, was allowed to go on after.
-    """
-
-    number: int
-    params: Overrides
-    shared_settings: Settings
-    own_settings: Overrides
-    costs: Mapping[str, float]
-    state: Outcome = Outcome.RUNNING
-    failure_reason: str = ""
-    scores_by_epoch: dict[int, float] = field(default_factory=dict)
-    epoch_results: list[dict[str, float]] = field(default_factory=list)
-    cleared_epochs: frozenset[int] = frozenset()
-    began: float = field(default_factory=time.time)
-
-    @property
-    def settings(self) -> Settings:
-        """Every setting of the trial."""
-        return self.shared_settings.with_overrides(self.own_settings)
-
-    @property
-    def n_parameters(self) -> int:
-        return int(self.costs["parameters"])
-
-    @property
-    def best_dev_uar(self) -> float:
-        """The best dev UAR, NaN before the first epoch."""
-        return self.epoch_results[-1]["best_dev_uar"] if self.epoch_results else math.nan
-
-    @property
-    def epoch_seconds(self) -> list[float]:
-        return [result["seconds"] for result in self.epoch_results]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Figures at the trial's end; those of dev clips are of the epoch with the best dev UAR."""
-        figures = {**self.costs, "parameters": self.n_parameters, "epochs": len(self.epoch_results)}
-        if not self.epoch_results:
-            return figures
-        last = self.epoch_results[-1]
-        best = next((result for result in self.epoch_results if result["epoch"] == last["best_epoch"]), last)
-        figures |= {name: best[name] for name in ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1")}
-        measured = {
-            name: last[name] for name in TRIAL_METRICS if TRIAL_METRICS[name].known_at == AT_END and name in last
-        }
-        return figures | {
-            "dev_uar": self.best_dev_uar,
-            "best_dev_uar": self.best_dev_uar,
-            "best_epoch": last["best_epoch"],
-            "train_seconds": sum(self.epoch_seconds),
-            **measured,
-        }
-
-    def get_metric(self, metric: str) -> float:
-        """Return a measure of the trial, NaN where it was not reported."""
-        return float(self.metrics.get(metric, math.nan))
 
 
 class StudyRecorder:
@@ -157,7 +83,7 @@ class StudyRecorder:
                 if outcome in UNTRAINED_OUTCOMES and trial.number not in running:
                     self.untrained_counts[outcome] += 1
                 continue
-            record = self._add_record(trial.number, self.space.decode(trial.params), _read_costs(trial.user_attrs))
+            record = self._add_record(trial.number, self.space.decode(trial.params), read_costs(trial.user_attrs))
             if trial.number in running:
                 # Its last epoch was written, but what came of it may not have been.
                 record.cleared_epochs = frozenset(sorted(trial.intermediate_values)[:-1])
@@ -175,7 +101,7 @@ class StudyRecorder:
         """Take over a trial that has ended; show what a kill has kept from being shown."""
         record.state, record.failure_reason = read_outcome(trial), trial.user_attrs.get("reason", "")
         record.scores_by_epoch = dict(trial.intermediate_values)
-        record.epoch_results = _to_rows(trial.user_attrs.get("results", {}))
+        record.epoch_results = to_rows(trial.user_attrs.get("results", {}))
         if not self.tracker.is_run_whole(record.number):
             self.tracker.start_trial(record.number, record.settings)
             for result in record.epoch_results:
@@ -218,11 +144,7 @@ class StudyRecorder:
         complete = [
             record for record in self.records.values() if record.state == Outcome.COMPLETE and self.is_feasible(record)
         ]
-        if not complete:
-            return []
-        values = np.array([[record.get_metric(goal.metric) for goal in self.space.objectives] for record in complete])
-        front = pareto_front(values, [goal.direction == "maximize" for goal in self.space.objectives])
-        return [record for record, is_in in zip(complete, front, strict=True) if is_in]
+        return find_pareto_set(complete, self.space.objectives, TrialRecord.get_metric)
 
     def rank_candidates(self) -> list[TrialRecord]:
         """Return the trials of which one may become the candidate, best first.
@@ -241,7 +163,7 @@ class StudyRecorder:
 
     def is_feasible(self, record: TrialRecord) -> bool:
         """Tell whether a trial is within the constraints; one whose figure was not measured is not."""
-        return all(limit.compute_excess(record.get_metric(limit.metric)) <= 0 for limit in self.space.constraints)
+        return is_feasible(self.space.constraints, record.get_metric)
 
     def ask(self, is_in_time: bool = True) -> TrialRecord | None:
         """Return the next trial to train, or None when the budget or the space is used up.
@@ -274,7 +196,7 @@ class StudyRecorder:
 
     def _redraw_trials(self) -> Iterator[optuna.Trial]:
         while self._numbers_to_redraw:
-            yield optuna.Trial(self.study, self._find_trial_id(self._numbers_to_redraw.pop(0)))
+            yield optuna.Trial(self.study, find_trial_id(self.study, self._numbers_to_redraw.pop(0)))
 
     def _accept(self, trial: optuna.Trial) -> TrialRecord | None:
         """Return the record of a configuration that is to be trained; None where it was answered without training."""
@@ -287,7 +209,7 @@ class StudyRecorder:
             return None
         excesses = self._compute_excesses(costs)
         for metric, excess in excesses.items():
-            self._set_constraint(trial.number, metric, excess)
+            set_constraint(self.study, trial.number, metric, excess)
         if any(excess > 0 for excess in excesses.values()):
             self._answer_untrained(trial, Outcome.OVER_LIMIT, "over the limit")
             return None
@@ -314,19 +236,14 @@ class StudyRecorder:
                 excesses[limit.metric] = max(excess, excesses.get(limit.metric, excess))
         return excesses
 
-    def _set_constraint(self, number: int, metric: str, excess: float) -> None:
-        """Write down a constraint as `Trial.set_constraint` does, also of a trial that a kill has cut off."""
-        self.study._storage.set_trial_system_attr(self._find_trial_id(number), f"constraints:{metric}", excess)
-
     def _answer_duplicate(self, trial: optuna.Trial, twin: TrialRecord) -> None:
         """Answer a configuration seen before with what it scored then; one still running is told as failed."""
         self.untrained_counts[Outcome.DUPLICATE] += 1
         write_untrained(trial, Outcome.DUPLICATE, f"same as {twin.number}", twin.number)
-        trial_id = self._find_trial_id(trial.number)
         for metric, excess in self._compute_excesses(twin.metrics).items():
-            self._set_constraint(trial.number, metric, excess)
+            set_constraint(self.study, trial.number, metric, excess)
         for epoch, score in twin.scores_by_epoch.items() if twin.state == Outcome.PRUNED else ():
-            self.study._storage.set_trial_intermediate_value(trial_id, epoch, score)
+            set_intermediate_value(self.study, trial.number, epoch, score)
         if twin.state == Outcome.COMPLETE:
             self.study.tell(trial, self._objective_values(twin))
         else:
@@ -343,7 +260,7 @@ class StudyRecorder:
         record.epoch_results.append({name: float(result[name]) for name in RECORDED_METRICS if name in result})
         score = record.get_metric(self._pruning_objective.metric)
         record.scores_by_epoch[epoch] = score
-        self.study._storage.set_trial_intermediate_value(self._find_trial_id(number), epoch, score)
+        set_intermediate_value(self.study, number, epoch, score)
         self.tracker.log_epoch(number, result)
         stopped = self._stopping_rule.record_score(number, epoch, _as_maximised(self._pruning_objective, score))
         if self._rung_store is not None and number in self._stopping_rule.rungs.get(epoch, ()):
@@ -380,20 +297,18 @@ class StudyRecorder:
             record.state, record.failure_reason = Outcome.FAILED, failure
         elif record.state == Outcome.RUNNING:
             record.state = Outcome.COMPLETE
-        storage, trial_id = self.study._storage, self._find_trial_id(number)
         for metric, excess in self._compute_excesses(record.metrics).items():
             if TRIAL_METRICS[metric].known_at != BEFORE_TRAINING and not math.isnan(excess):
-                self._set_constraint(number, metric, excess)
-        attributes = {
+                set_constraint(self.study, number, metric, excess)
+        attributes: dict[str, Any] = {
             OUTCOME_ATTRIBUTE: record.state.value,
             MESSAGE_ATTRIBUTE: record.state.value,
             "metrics": record.metrics,
-            "results": _to_columns(record.epoch_results),
+            "results": to_columns(record.epoch_results),
         }
-        for name, value in (attributes | ({"reason": failure} if failure else {})).items():
-            storage.set_trial_user_attr(trial_id, name, value)
+        attributes |= {"reason": failure} if failure else {}
         values = self._objective_values(record) if record.state == Outcome.COMPLETE else None
-        storage.set_trial_state_values(trial_id, OPTUNA_STATES[record.state], values)
+        end_trial(self.study, number, attributes, OPTUNA_STATES[record.state], values)
         self.tracker.end_trial(number, record.state.value, record.metrics, failure)
 
     def _explain_missing_metrics(self, record: TrialRecord) -> str:
@@ -414,11 +329,6 @@ class StudyRecorder:
     def has_requeued(self) -> bool:
         """Whether trials wait for being run once more."""
         return bool(self._numbers_to_restart)
-
-    def _find_trial_id(self, number: int) -> int:
-        """Return the storage's id of a trial. `Study.tell` would warn of what a resumed trial had reported before."""
-        storage = self.study._storage
-        return storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
 
 def pruning_objective(space: Space) -> Objective:
@@ -445,18 +355,3 @@ def _as_maximised(goal: Objective, value: float) -> float:
 
 def _digest(settings: Settings) -> str:
     return digest_of(settings.dotted(), 32)
-
-
-def _read_costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:
-    costs: Mapping[str, float] = attributes.get("costs", {"parameters": attributes["parameters"]})
-    return costs
-
-
-def _to_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _to_rows(columns: Mapping[str, Sequence[float | None]]) -> list[dict[str, float]]:
-    rows = zip(*columns.values(), strict=True)
-    return [{n: value for n, value in zip(columns, row, strict=True) if value is not None} for row in rows]

@@ -17,16 +17,15 @@ from typing import Any
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial, TrialState
 
 from ser_platform.errors import UserError, WorkFailed
+from ser_platform.tuning.optuna_compat import is_result_operation
 
 STORAGE_VARIABLE = "SER_STUDY_STORAGE"
 EXAMPLE_URL = "postgresql+psycopg://USER@HOST/DATABASE"
 CONNECT_TIMEOUT_S = 5  # for a database server to answer
 JOURNAL_FILE = "journal.log"
-SYNCED_OPERATIONS = {JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE, JournalOperation.SET_TRIAL_STATE_VALUES}
 
 
 def find_database() -> str | None:
@@ -103,13 +102,14 @@ class JournalFile(JournalFileBackend):
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), _NoLock(str(path)))
+        self.path = path
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with Path(self._file_path).open("ab") as file:
+        with self.path.open("ab") as file:
             file.write(lines.encode())
             file.flush()
-            if any(log["op_code"] in SYNCED_OPERATIONS for log in logs):
+            if any(map(is_result_operation, logs)):
                 os.fsync(file.fileno())
 
 

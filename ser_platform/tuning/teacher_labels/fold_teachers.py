@@ -217,7 +217,6 @@ class FoldTeachers:
         self._speakers = split.manifest.column("speaker")
         self._pool = np.sort(np.concatenate([split.train, split.dev]))  # test clips are nobody's to learn from
         self._groups = groups or [split.speakers("dev"), *group_training_speakers(split)]
-        self.n_trained = 0
 
     def label_split(
         self, split: Split, mode: str, copies: AugmentedClips = NO_AUGMENTED_CLIPS, unlabelled: Digests = ()
@@ -288,7 +287,6 @@ class FoldTeachers:
             for fold, done in zip(missing, fits, strict=True):
                 digests = [clips.hashes[row] for row in wanted[fold]]
                 write_outputs(keys[fold], digests, done.label_logits, self._title)
-            self.n_trained += len(missing)
         found = {fold: read_outputs(key) for fold, key in keys.items()}
         return {fold: outputs for fold, outputs in found.items() if outputs is not None}
 

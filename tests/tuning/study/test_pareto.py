@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ser_platform.tuning.study.pareto import pareto_front
+from ser_platform.tuning.search_space.space import Constraint, Objective
+from ser_platform.tuning.study.pareto import find_pareto_set, is_feasible, pareto_front
 
 
 def beaten(row, rows, maximise):
@@ -44,3 +45,21 @@ def test_no_trials_have_an_empty_front():
 def test_a_direction_is_needed_for_each_objective():
     with pytest.raises(ValueError, match="column per objective"):
         pareto_front(np.zeros((3, 2)), [True])
+
+
+def test_the_pareto_set_of_trials_is_read_from_their_metrics_in_their_order():
+    trials = [
+        {"dev_uar": 0.5, "parameters": 10},
+        {"dev_uar": 0.4, "parameters": 20},
+        {"dev_uar": 0.9, "parameters": 30},
+    ]
+    objectives = [Objective("dev_uar", "maximize"), Objective("parameters", "minimize")]
+    assert find_pareto_set(trials, objectives, dict.__getitem__) == [trials[0], trials[2]]
+    assert find_pareto_set([], objectives, dict.__getitem__) == []
+
+
+def test_a_trial_that_did_not_measure_a_constrained_metric_is_not_feasible():
+    limits = [Constraint("latency_ms", at_most=5)]
+    assert is_feasible(limits, {"latency_ms": 5.0}.__getitem__)
+    assert not is_feasible(limits, {"latency_ms": 5.1}.__getitem__)
+    assert not is_feasible(limits, {"latency_ms": float("nan")}.__getitem__)

@@ -1,0 +1,40 @@
+"""What tuning uses of Ray and Ray Tune beyond their public interface: look here first when Ray is upgraded.
+
+Everything was read in Ray 2.60.0; `pyproject.toml` excludes versions that were not. Ray itself is imported where it is
+used: its environment is set before. What is Ray Train's is in `ray_train_compat`, which takes seconds to import.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+DONE = "done"  # Ray 2.60.0: `ray.tune.result.DONE`, the key of a result that ends its trial
+
+
+def start_local_ray(n_cpus: int, ip_address: str) -> None:
+    """Start a cluster of this machine that listens on one address.
+
+    Ray 2.60.0: the parameter `_node_ip_address` of `ray.init`.
+    """
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=n_cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address=ip_address,
+    )
+
+
+def read_trial_error(trial: Any) -> Exception | None:
+    """Return what ended a trial of Tune, from where Tune has just written it; `None` where nothing is written.
+
+    Ray 2.60.0: `ray.tune.experiment.Trial.pickled_error_file`.
+    """
+    from ray import cloudpickle
+
+    path = trial.pickled_error_file
+    error: Exception | None = cloudpickle.loads(Path(path).read_bytes()) if path and Path(path).exists() else None
+    return error

@@ -1,0 +1,86 @@
+"""What tuning uses of Optuna beyond its public interface, in one place: look here first when Optuna is upgraded.
+
+Everything was read in Optuna 5.0.0; `pyproject.toml` excludes versions that were not.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers._tpe.sampler import _split_trials
+from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import FrozenTrial, TrialState
+
+RESULT_OPERATIONS = frozenset({JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE, JournalOperation.SET_TRIAL_STATE_VALUES})
+
+
+def is_result_operation(log: Mapping[str, Any]) -> bool:
+    """Tell whether a line of the journal holds what training has given.
+
+    Optuna 5.0.0: `optuna.storages.journal._storage.JournalOperation`, the key `op_code` of a line.
+    """
+    return log["op_code"] in RESULT_OPERATIONS
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Tell whether a value is inside a distribution.
+
+    Optuna 5.0.0: `BaseDistribution._contains`.
+    """
+    return bool(distribution._contains(value))
+
+
+def split_best_trials(study: Study, trials: list[FrozenTrial], n_best: int) -> list[FrozenTrial]:
+    """Return the trials that TPE takes for good, with constraints and several objectives.
+
+    Optuna 5.0.0: `optuna.samplers._tpe.sampler._split_trials`.
+    """
+    best: list[FrozenTrial] = _split_trials(study, trials, n_best)[0]
+    return best
+
+
+def get_fixed_params(trial: FrozenTrial) -> dict[str, Any]:
+    """Return what `Study.enqueue_trial` has fixed of a trial that is being drawn.
+
+    Optuna 5.0.0: the system attribute `fixed_params`.
+    """
+    fixed: dict[str, Any] = trial.system_attrs.get("fixed_params", {})
+    return fixed
+
+
+def find_trial_id(study: Study, number: int) -> int:
+    """Return the storage's id of a trial.
+
+    Optuna 5.0.0: `Study._storage`, `Study._study_id`.
+    """
+    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+
+
+def set_constraint(study: Study, number: int, metric: str, excess: float) -> None:
+    """Write down a constraint as `Trial.set_constraint` does, also of a trial that a kill has cut off.
+
+    Optuna 5.0.0: `Study._storage`, the system attributes `constraints:METRIC`.
+    """
+    study._storage.set_trial_system_attr(find_trial_id(study, number), f"constraints:{metric}", excess)
+
+
+def set_intermediate_value(study: Study, number: int, epoch: int, score: float) -> None:
+    """Write down a trial's score of an epoch, also of a trial that a kill has cut off.
+
+    Optuna 5.0.0: `Study._storage`.
+    """
+    study._storage.set_trial_intermediate_value(find_trial_id(study, number), epoch, score)
+
+
+def end_trial(
+    study: Study, number: int, attributes: Mapping[str, Any], state: TrialState, values: Sequence[float] | None
+) -> None:
+    """Write down how a trial has ended. `Study.tell` would warn of what a resumed trial had reported before.
+
+    Optuna 5.0.0: `Study._storage`.
+    """
+    trial_id = find_trial_id(study, number)
+    for name, value in attributes.items():
+        study._storage.set_trial_user_attr(trial_id, name, value)
+    study._storage.set_trial_state_values(trial_id, state, values)

@@ -1,0 +1,101 @@
+"""One trial of a study in memory, and how its results are stored."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ser_platform.settings import Overrides, Settings
+from ser_platform.training.epoch_result import EpochResult
+from ser_platform.tuning.search_space.trial_metrics import AT_END, TRIAL_METRICS
+from ser_platform.tuning.study.trial_outcome import Outcome
+
+RECORDED_METRICS = (
+    *EpochResult.__dataclass_fields__,
+    *(name for name in TRIAL_METRICS if TRIAL_METRICS[name].known_at == AT_END),
+)
+
+
+@dataclass
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        shared_settings: settings of the study's first trial: thousands of trials hold only what they differ in.
+        own_settings: settings in which the trial differs from these.
+        costs: what is known from the configuration alone; `parameters` among them.
+        scores_by_epoch: what early stopping and the sampler receive: the study's objective, or else the dev UAR.
+        epoch_results: of each epoch, what the trial reported.
+        cleared_epochs: epochs that the trial, cut off by a kill, was allowed to go on after.
+    """
+
+    number: int
+    params: Overrides
+    shared_settings: Settings
+    own_settings: Overrides
+    costs: Mapping[str, float]
+    state: Outcome = Outcome.RUNNING
+    failure_reason: str = ""
+    scores_by_epoch: dict[int, float] = field(default_factory=dict)
+    epoch_results: list[dict[str, float]] = field(default_factory=list)
+    cleared_epochs: frozenset[int] = frozenset()
+
+    @property
+    def settings(self) -> Settings:
+        """Every setting of the trial."""
+        return self.shared_settings.with_overrides(self.own_settings)
+
+    @property
+    def n_parameters(self) -> int:
+        return int(self.costs["parameters"])
+
+    @property
+    def best_dev_uar(self) -> float:
+        """The best dev UAR, NaN before the first epoch."""
+        return self.epoch_results[-1]["best_dev_uar"] if self.epoch_results else math.nan
+
+    @property
+    def epoch_seconds(self) -> list[float]:
+        return [result["seconds"] for result in self.epoch_results]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures at the trial's end; those of dev clips are of the epoch with the best dev UAR."""
+        figures = {**self.costs, "parameters": self.n_parameters, "epochs": len(self.epoch_results)}
+        if not self.epoch_results:
+            return figures
+        last = self.epoch_results[-1]
+        best = next((result for result in self.epoch_results if result["epoch"] == last["best_epoch"]), last)
+        figures |= {name: best[name] for name in ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1")}
+        measured = {
+            name: last[name] for name in TRIAL_METRICS if TRIAL_METRICS[name].known_at == AT_END and name in last
+        }
+        return figures | {
+            "dev_uar": self.best_dev_uar,
+            "best_dev_uar": self.best_dev_uar,
+            "best_epoch": last["best_epoch"],
+            "train_seconds": sum(self.epoch_seconds),
+            **measured,
+        }
+
+    def get_metric(self, metric: str) -> float:
+        """Return a measure of the trial, NaN where it was not reported."""
+        return float(self.metrics.get(metric, math.nan))
+
+
+def read_costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return what a stored trial holds of its costs; an old one has its parameters only."""
+    costs: Mapping[str, float] = attributes.get("costs", {"parameters": attributes["parameters"]})
+    return costs
+
+
+def to_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
+    """Return the results of epochs by metric, as they are stored."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def to_rows(columns: Mapping[str, Sequence[float | None]]) -> list[dict[str, float]]:
+    """Return the results of each epoch from what `to_columns` stored."""
+    rows = zip(*columns.values(), strict=True)
+    return [{n: value for n, value in zip(columns, row, strict=True) if value is not None} for row in rows]
