@@ -39,12 +39,23 @@ def pytest_configure() -> None:
         os.environ.pop(name, None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not os.environ.get("SER_CORPORA"):
         reason = pytest.mark.skip(reason="SER_CORPORA is not set: no real speech here")
         for item in items:
             if item.get_closest_marker("corpora"):
                 item.add_marker(reason)
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not is_of_group(item, "ray"))  # the longest group begins first
+
+
+def is_of_group(item: pytest.Item, group: str) -> bool:
+    return any(mark.args == (group,) for mark in item.iter_markers("xdist_group"))
 
 
 @pytest.fixture(autouse=True, scope="session")
