@@ -33,8 +33,8 @@ $(INSTALLED): pyproject.toml
 tune: $(INSTALLED) ## Tune a teacher, then a student distilled from it: make tune CORPUS=ravdess ARGS="--minutes 30"
 	$(BIN)/ser tune --corpus "$(CORPUS)" $(ARGS)
 
-test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest -q $(ARGS)
+test: $(INSTALLED) ## Run the tests, in two processes
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED) ## Check style, types and layers
 	$(BIN)/ruff check
@@ -55,7 +55,8 @@ serve: $(INSTALLED) ## Serve the champion student over HTTP on 127.0.0.1:5001
 	$(STORE) PATH="$(CURDIR)/$(BIN):$$PATH" mlflow models serve -m models:/ser-student@champion \
 		--env-manager local --host 127.0.0.1 --port 5001
 
-bench: $(INSTALLED) ## Measure: prediction, features, preparing, manifests, the doctor, studies, distillation
+bench: $(INSTALLED) ## Run the long tests, then measure: prediction, features, preparing, manifests, the doctor, studies, distillation
+	$(BIN)/python -m pytest -q -m slow
 	for name in predict features prepare manifest doctor tpe overhead throughput distillation; do $(BIN)/python -m tests.benchmarks.$$name $(ARGS) || exit 1; done
 
 clean: ## Remove build and tool caches; runs/, mlruns/ and mlflow.db stay

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,16 @@ from ser_platform.features.families import encoded
 from ser_platform.features.store.feature_store import open_family, prepare_features
 from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.settings import Settings
+from ser_platform.tracking import store_creation
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.configuration import feature_view
+from tests.tuning.kills import Forge
 
 SAMPLE_RATE = 16_000  # Hz
 PITCHES = {"01": 200.0, "03": 600.0, "05": 1500.0}  # Hz, by RAVDESS emotion code: neutral, happiness, anger
 TAKES = (("01", "01"), ("01", "02"), ("02", "01"))  # sentence and repetition
 SPEAKERS = ("01", "02", "03", "04", "05", "06")
+CREATE_STORE = store_creation._create_store
 
 
 def pytest_configure() -> None:
@@ -36,17 +39,58 @@ def pytest_configure() -> None:
         os.environ.pop(name, None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not os.environ.get("SER_CORPORA"):
         reason = pytest.mark.skip(reason="SER_CORPORA is not set: no real speech here")
         for item in items:
             if item.get_closest_marker("corpora"):
                 item.add_marker(reason)
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not is_of_group(item, "ray"))  # the longest group begins first
+
+
+def is_of_group(item: pytest.Item, group: str) -> bool:
+    return any(mark.args == (group,) for mark in item.iter_markers("xdist_group"))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _new_stores_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Create one MLflow store, which takes seconds, and copy it where this process would create another."""
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+
+    def copy(path: Path) -> None:
+        if not database.exists():
+            CREATE_STORE(database)
+        shutil.copyfile(database, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_creation, "_create_store", copy)
+        yield
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new MLflow store in SQLite. Read only."""
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    store_creation.ensure_store(database)
+    return database
+
+
+@pytest.fixture(scope="session")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    """Runs `ser` in forks of one process; its `SER_HOME` is one, so that features are computed once."""
+    with Forge(tmp_path_factory.mktemp("home")) as forge:
+        yield forge
 
 
 @pytest.fixture(scope="session")

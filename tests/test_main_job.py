@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tuning.kills import Ended, Forge
+
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 SMALL = ["--trials", "3", "--confirm", "1x2", "--set", "train.epochs=2", "--set", "model.hidden_size=8"]
@@ -22,22 +24,19 @@ EMOTIONS = {"neutral", "happiness", "anger"}
 
 
 class Workplace:
-    """A working directory in which `ser` runs as a user would run it."""
+    """A working directory in which `ser` runs as a user would run it: in processes of its own."""
 
-    def __init__(self, folder: Path, corpus: Path) -> None:
-        self.folder, self.corpus = folder, corpus
-        removed = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")
-        inherited = {name: value for name, value in os.environ.items() if name not in removed}
-        # Ray would write a token under the real home folder and so change a later `ray start`.
-        self.env = inherited | {"SER_HOME": str(folder / "home"), "RAY_AUTH_MODE": "disabled"}
-        self.ser = [sys.executable, "-c", "from ser_platform.cli import main; main()"]
+    def __init__(self, folder: Path, corpus: Path, forge: Forge) -> None:
+        self.folder, self.corpus, self.forge = folder, corpus, forge
+        self.env = forge.env | {"SER_HOME": str(folder / "home")}
+        folder.mkdir(exist_ok=True)
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*self.ser, *words], cwd=self.folder, env=self.env, capture_output=True, text=True)
+    def run(self, *words: str) -> Ended:
+        return self.forge.run(self.folder, words, environment=self.env)
 
     def done(self, *words: str) -> str:
         ended = self.run(*words)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert ended.code == 0, ended.said
         return ended.stdout
 
     def tune(self, *words: str) -> str:
@@ -52,9 +51,9 @@ class Workplace:
 
 
 @pytest.fixture(scope="module")
-def tuned(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, str]:
+def tuned(tone_corpus: Path, forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, str]:
     """A workplace after its first `ser tune`, champions promoted, and what tuning printed."""
-    place = Workplace(tmp_path_factory.mktemp("tuned"), tone_corpus)
+    place = Workplace(tmp_path_factory.mktemp("tuned"), tone_corpus, forge)
     said = place.tune()
     place.done("models", "promote", "--all")
     return place, said
@@ -126,7 +125,7 @@ def test_an_unreadable_file_is_one_line_and_exit_code_2(tuned: tuple[Workplace, 
     place, _ = tuned
     (tmp_path / "broken.wav").write_bytes(b"RIFF but no audio")
     ended = place.run("predict", str(tmp_path / "broken.wav"))
-    assert ended.returncode == 2
+    assert ended.code == 2
     assert ended.stderr.strip().count("\n") == 0
     assert "broken.wav: cannot be decoded" in ended.stderr
 
@@ -175,7 +174,7 @@ def _post(url: str, body: bytes) -> dict:
 
 def test_an_altered_model_is_refused_by_name(tuned: tuple[Workplace, str], tmp_path: Path) -> None:
     place, _ = tuned
-    copy = Workplace(tmp_path / "copy", place.corpus)
+    copy = Workplace(tmp_path / "copy", place.corpus, place.forge)
     shutil.copytree(place.folder / "runs", copy.folder / "runs")
     weights = sorted((place.folder / "mlruns").rglob("model.safetensors"))
     before = {path: path.read_bytes() for path in weights}
@@ -183,7 +182,7 @@ def test_an_altered_model_is_refused_by_name(tuned: tuple[Workplace, str], tmp_p
         for path, content in before.items():
             path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         ended = place.run("predict", str(next(place.corpus.rglob("*.wav"))))
-        assert ended.returncode == 2
+        assert ended.code == 2
         assert "model.safetensors was altered" in ended.stderr
     finally:
         for path, content in before.items():
@@ -196,15 +195,17 @@ def test_tuning_again_decodes_nothing_and_adds_versions(tuned: tuple[Workplace, 
     assert "; 0 files decoded" in said
     assert "registered ser-student version 3" in said and "undistilled" not in said
     ended = place.run("models", "promote", "--all")
-    assert ended.returncode in (0, 1)
+    assert ended.code in (0, 1)
     assert "passed" in ended.stdout
-    if ended.returncode == 1:
+    if ended.code == 1:
         assert "worse than the champion" in ended.stderr
 
 
-@pytest.mark.slow
-def test_a_killed_study_resumes_with_the_same_trials_and_no_run_left_over(tone_corpus: Path, tmp_path: Path) -> None:
-    place = Workplace(tmp_path, tone_corpus)
+def test_a_killed_study_resumes_with_the_same_trials_and_no_run_left_over(
+    tone_corpus: Path, forge: Forge, empty_store: Path, tmp_path: Path
+) -> None:
+    place = Workplace(tmp_path, tone_corpus, forge)
+    shutil.copy(empty_store, tmp_path)
     words = [
         "tune",
         "teacher",
@@ -218,7 +219,11 @@ def test_a_killed_study_resumes_with_the_same_trials_and_no_run_left_over(tone_c
         "train.epochs=4",
     ]
     process = subprocess.Popen(
-        [*place.ser, *words], cwd=tmp_path, env=place.env, stdout=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", "from ser_platform.cli import main; main()", *words],
+        cwd=tmp_path,
+        env=place.env,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not _trials_with_results(tmp_path):
@@ -237,7 +242,7 @@ def test_a_killed_study_resumes_with_the_same_trials_and_no_run_left_over(tone_c
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert sorted(run.data.tags.get("trial", "parent") for run in runs) == ["0", "1", "2", "3", "4", "5", "parent"]
     again = place.run("tune", "--resume")
-    assert again.returncode == 2
+    assert again.code == 2
     assert "nothing to resume" in again.stderr
 
 
@@ -249,7 +254,7 @@ def _trials_with_results(folder: Path) -> int:
 
 
 @pytest.mark.slow
-def test_shuffled_labels_land_at_chance(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_shuffled_labels_land_at_chance(forge: Forge, empty_store: Path, tmp_path: Path) -> None:
     pytest.importorskip("espeakng_loader", reason="the extra `demo` is not installed")
     from ser_platform.corpora.synthetic.demo_corpus import synthesise_corpus
 
@@ -261,7 +266,8 @@ def test_shuffled_labels_land_at_chance(tmp_path: Path, tmp_path_factory: pytest
         (shuffled / actor.name).mkdir(parents=True)
         for source, named in zip(clips, rng.permutation([clip.name for clip in clips]), strict=True):
             shutil.copy(source, shuffled / actor.name / named)
-    place = Workplace(tmp_path, shuffled)
+    place = Workplace(tmp_path, shuffled, forge)
+    shutil.copy(empty_store, tmp_path)
     words = ["--trials", "2", "--confirm", "1x1", "--set", "train.epochs=5", "--as", "ravdess"]
     said = place.done("tune", "--corpus", str(shuffled), "--no-control", *words)
     models = json.loads(place.done("models", "list", "--json"))

@@ -91,7 +91,6 @@ def test_a_wheel_holds_the_platform_and_what_it_ships_and_nothing_else(copy: Pat
     assert {"METADATA", "entry_points.txt", "licenses/LICENSE"} <= information
 
 
-@pytest.mark.slow
 def test_an_installed_wheel_finds_search_spaces_jobs_and_the_policy(wheel: Path, tmp_path: Path) -> None:
     target, away = tmp_path / "target", tmp_path / "away"
     away.mkdir()

@@ -60,7 +60,6 @@ def test_an_unknown_set_is_refused_with_the_valid_ones(ser, few_tones):
         ser("extract", few_tones, "--sets", "mels")
 
 
-@pytest.mark.slow
 def test_jobs_says_how_many_processes_extract(ser, few_tones):
     assert json.loads(ser("extract", few_tones, "--sets", "rms", "--jobs", 2, "--json"))["decoded"] == 9
 

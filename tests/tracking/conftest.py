@@ -1,6 +1,7 @@
 """A tracking server of its own process, one for the tests of a module."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +9,8 @@ from tests.tracking.servers import Server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    one = Server(tmp_path_factory.mktemp("server"))
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+    one = Server(tmp_path_factory.mktemp("server"), empty_store)
     one.start()
     yield one
     one.kill()

@@ -1,7 +1,13 @@
-"""A real MLflow server that can be killed and started again, and a proxy that loses its answers."""
+"""A real MLflow server that can be killed and started again, and a proxy that loses its answers.
 
+Run as a script it starts servers as forks of one process, which has imported MLflow's server: that takes 10 s.
+"""
+
+import functools
 import http.client
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,40 +30,88 @@ def free_port() -> int:
 
 
 class Server:
-    """`mlflow server` on SQLite in a folder, at the same address however often it is killed."""
+    """An MLflow server on SQLite in a folder, at the same address however often it is killed.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        empty_store: a new store in SQLite, of which the server's is a copy.
+    """
+
+    def __init__(self, folder: Path, empty_store: Path) -> None:
         self.folder, self.port = folder, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(empty_store, folder / "mlflow.db")
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
-        command += ["--artifacts-destination", str(self.folder / "artefacts")]
-        own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        own |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=own, start_new_session=True)
+        # What `mlflow server` sets for `--backend-store-uri` and `--artifacts-destination`.
+        environment = {
+            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{self.folder}/mlflow.db",
+            "_MLFLOW_SERVER_REGISTRY_STORE": f"sqlite:///{self.folder}/mlflow.db",
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(self.folder / "artefacts"),
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        }
+        log = self.folder / "server.log"
+        self._pid = _order({"environment": environment, "port": self.port, "log": str(log)})
         ends = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < ends:
-            if self._process.poll() is not None:
-                break
             try:
                 with urllib.request.urlopen(f"{self.url}/health", timeout=1):
                     return
             except OSError:
-                time.sleep(0.1)
-        raise RuntimeError((self.folder / "server.log").read_text()[-2000:])
+                time.sleep(0.05)
+        raise RuntimeError(log.read_text()[-2000:])
 
     def kill(self) -> None:
-        """Kill it and its workers at once."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        """Kill it at once."""
+        if self._pid is not None:
+            assert _order({"kill": self._pid}) == -signal.SIGKILL
+            self._pid = None
+
+
+@functools.cache
+def _forking_process() -> "subprocess.Popen[str]":
+    """Start the process that servers are forks of; it ends with this process."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    own |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return subprocess.Popen(
+        [sys.executable, __file__], env=own, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def _order(order: dict[str, object]) -> int:
+    """Have a server started or killed; return its process or how it has ended."""
+    process = _forking_process()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(order) + "\n")
+    process.stdin.flush()
+    return int(process.stdout.readline())
+
+
+def _carry_out_orders() -> None:
+    import uvicorn
+    from mlflow.server.fastapi_app import app
+    from mlflow.store.model_registry import sqlalchemy_store as _registry  # noqa: F401 - what all forks need
+    from mlflow.store.tracking import sqlalchemy_store as _tracking  # noqa: F401
+
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "kill" in order:
+            os.kill(order["kill"], signal.SIGKILL)
+            print(os.waitstatus_to_exitcode(os.waitpid(order["kill"], 0)[1]), flush=True)
+        elif pid := os.fork():
+            print(pid, flush=True)
+        else:
+            os.setsid()
+            log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            for stream in (1, 2):
+                os.dup2(log, stream)
+            os.environ.update(order["environment"])
+            uvicorn.run(app, host="127.0.0.1", port=order["port"])
+            return
 
 
 class LosingProxy:
@@ -104,3 +158,7 @@ class LosingProxy:
         """Listen no more."""
         self._server.shutdown()
         self._server.server_close()
+
+
+if __name__ == "__main__":
+    _carry_out_orders()

@@ -18,18 +18,21 @@ from ser_platform.tracking.runs import StudyRuns, send_queued_events
 from tests.tracking.servers import LosingProxy, Server
 from tests.tuning.study.test_recorder import result
 
-pytestmark = pytest.mark.slow
 SETTINGS = resolve({"model.name": "bilstm"})
 N_TRIALS = 8
 
 
+def have_writers_hurry(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(writing, "BATCH_PAUSE_S", 0.05)
+    patch.setattr(writing, "STORE_RETRY_S", 0.2)
+    patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    patch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "BATCH_PAUSE_S", 0.05)
-    monkeypatch.setattr(writing, "STORE_RETRY_S", 0.2)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    have_writers_hurry(monkeypatch)
 
 
 def study(client: RetryingClient, name: str, folder: Path | None) -> StudyRuns:
@@ -70,14 +73,19 @@ def content(client: RetryingClient, name: str) -> dict[str, Any]:
     return told
 
 
-def undisturbed(server: Server, tmp_path: Path) -> dict[str, Any]:
-    client = RetryingClient(server.url)
-    runs = study(client, f"calm-{tmp_path.name}", tmp_path / "calm")
-    for number in range(N_TRIALS):
-        trial(runs, number)
-    settle(runs)
-    assert not (tmp_path / "calm").exists(), "nothing had to wait"
-    told = content(client, f"calm-{tmp_path.name}")
+@pytest.fixture(scope="module")
+def wanted(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the store holds of a study that nothing disturbed. Read only."""
+    folder = tmp_path_factory.mktemp("calm") / "calm"
+    with pytest.MonkeyPatch.context() as patch:
+        have_writers_hurry(patch)
+        client = RetryingClient(server.url)
+        runs = study(client, "calm", folder)
+        for number in range(N_TRIALS):
+            trial(runs, number)
+        settle(runs)
+        assert not folder.exists(), "nothing had to wait"
+        told = content(client, "calm")
     assert len(told) == N_TRIALS + 1
     return told
 
@@ -91,8 +99,9 @@ def drain(runs: StudyRuns) -> None:
     raise AssertionError("the writer hangs")
 
 
-def test_a_server_that_is_killed_mid_study_holds_everything_in_the_end(server: Server, tmp_path: Path) -> None:
-    wanted = undisturbed(server, tmp_path)
+def test_a_server_that_is_killed_mid_study_holds_everything_in_the_end(
+    server: Server, wanted: dict[str, Any], tmp_path: Path
+) -> None:
     runs = study(RetryingClient(server.url), "killed", tmp_path / "killed")
     trial(runs, 0)
     trial(runs, 1)
@@ -112,8 +121,9 @@ def test_a_server_that_is_killed_mid_study_holds_everything_in_the_end(server: S
 
 
 @pytest.mark.parametrize("lost", ["runs/create", "runs/log-batch", "runs/update", "runs/search"])
-def test_answers_that_are_lost_make_nothing_twice(server: Server, tmp_path: Path, lost: str) -> None:
-    wanted = undisturbed(server, tmp_path)
+def test_answers_that_are_lost_make_nothing_twice(
+    server: Server, wanted: dict[str, Any], tmp_path: Path, lost: str
+) -> None:
     seen: Counter[str] = Counter()
 
     def every_third(path: str) -> bool:
@@ -131,8 +141,10 @@ def test_answers_that_are_lost_make_nothing_twice(server: Server, tmp_path: Path
     assert content(RetryingClient(server.url), name) == wanted
 
 
-def test_answers_that_are_lost_make_nothing_twice_without_a_folder_either(server: Server, tmp_path: Path) -> None:
-    wanted, seen = undisturbed(server, tmp_path), Counter[str]()
+def test_answers_that_are_lost_make_nothing_twice_without_a_folder_either(
+    server: Server, wanted: dict[str, Any], tmp_path: Path
+) -> None:
+    seen = Counter[str]()
 
     def first_two(path: str) -> bool:
         seen[path] += 1
@@ -148,8 +160,9 @@ def test_answers_that_are_lost_make_nothing_twice_without_a_folder_either(server
     assert content(RetryingClient(server.url), "folderless") == wanted
 
 
-def test_what_waits_survives_the_process_and_keeps_its_times(server: Server, tmp_path: Path) -> None:
-    wanted = undisturbed(server, tmp_path)
+def test_what_waits_survives_the_process_and_keeps_its_times(
+    server: Server, wanted: dict[str, Any], tmp_path: Path
+) -> None:
     runs = study(RetryingClient(server.url), "left", tmp_path / "left")
     trial(runs, 0)
     drain(runs)
@@ -192,9 +205,8 @@ def test_a_store_that_stays_away_is_told_in_a_line(server: Server, tmp_path: Pat
 
 
 def test_sync_sends_what_a_killed_study_has_left_behind(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, wanted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = undisturbed(server, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     runs = study(RetryingClient(server.url), "orphan", tmp_path / "runs" / "orphan")
@@ -251,9 +263,8 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path, content: bytes) -> None
 
 
 def test_events_wait_in_memory_where_the_disk_takes_none(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, wanted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = undisturbed(server, tmp_path)
     runs = study(RetryingClient(server.url), "no-disk", tmp_path / "no-disk")
     trial(runs, 0)
     drain(runs)

@@ -17,7 +17,6 @@ from ser_platform.tracking.registry import CANDIDATE, CHAMPION, PREVIOUS, Regist
 from ser_platform.tracking.retrying_client import RetryingClient
 from tests.tracking.servers import Server
 
-pytestmark = pytest.mark.slow
 NAME = "ser-student"
 GOOD, BAD = (
     [Gate("UAR", True, "gain +0.020")],

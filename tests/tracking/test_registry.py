@@ -1,6 +1,7 @@
 """Which registered version is the candidate: dev decides, between versions of the same task."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,13 @@ TAGS = {"split": "s1", "labels": "anger neutral", "protocol": "speaker"}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store'))}"
 
 
 @pytest.fixture
 def client(store: str, tmp_path: Path) -> MlflowClient:
-    client = MlflowClient(store)  # a new store takes seconds: the tests share one, and each begins with no version
+    client = MlflowClient(store)  # the tests share one, and each begins with no version
     if client.search_registered_models():
         client.delete_registered_model(NAME)
     client.create_registered_model(NAME)

@@ -101,7 +101,7 @@ def test_an_experiment_brings_the_view_of_what_is_worth_comparing(client: Client
     view = json.loads(found.tags["mlflow.sharedViewState.ser"])
     assert view["orderByKey"] == "metrics.`best_dev_uar`"
     logged = {f"metrics.`{name}`" for name in (*EPOCH_METRICS, *END_METRICS)} | {
-        f"params.`{name}`" for name in SETTINGS
+        f"params.`{name}`" for name in SETTINGS.dotted()
     }
     assert set(view["selectedColumns"]) <= logged | {"tags.`state`"}
 

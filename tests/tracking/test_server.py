@@ -22,7 +22,6 @@ from tests.postgresql import PASSWORD as DATABASE_PASSWORD
 from tests.postgresql import database
 from tests.tracking.servers import STARTS_WITHIN, free_port
 
-pytestmark = pytest.mark.slow
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
@@ -126,6 +125,7 @@ runs.finish_study({}, {"state": "finished"})
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_studies_of_500_trials_at_once_write_every_run_into_postgresql(tmp_path: Path) -> None:
     with database() as address:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from ser_platform.errors import UserError
+from ser_platform.tracking import store_creation
 from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.tracking.store_creation import ensure_store
+from tests.conftest import CREATE_STORE
 
 SIGNALS = [signal.SIGKILL, signal.SIGHUP, *[signal.SIGKILL] * 8]  # one for each moment
 # Forks of one process that has imported MLflow: the first is killed while it creates the store, the second is the
@@ -63,23 +65,16 @@ print(json.dumps(found))
 @pytest.fixture(autouse=True)
 def _default_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.fixture(scope="module")
-def whole_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new store. Read only."""
-    database = tmp_path_factory.mktemp("whole") / "mlflow.db"
-    ensure_store(database)
-    return database
+    monkeypatch.setattr(store_creation, "_create_store", CREATE_STORE)  # stores are created here, not copied
 
 
 @pytest.fixture
-def half_made(tmp_path: Path, whole_store: Path) -> Callable[[str], Path]:
+def half_made(tmp_path: Path, empty_store: Path) -> Callable[[str], Path]:
     """A function that leaves in the working directory what a kill of version 0.1 left, after some SQL."""
 
     def make(sql: str) -> Path:
         database = tmp_path / "mlflow.db"
-        shutil.copy(whole_store, database)
+        shutil.copy(empty_store, database)
         with sqlite3.connect(database) as connection:
             connection.executescript("drop table mcp_servers; delete from alembic_version;" + sql)
         return database
@@ -111,8 +106,8 @@ def test_a_half_made_store_that_holds_an_experiment_is_named_and_kept(half_made:
         assert connection.execute("select name from experiments where experiment_id = 7").fetchone() == ("ser-mine",)
 
 
-def test_a_whole_store_is_left_as_it_is(tmp_path: Path, whole_store: Path) -> None:
-    shutil.copy(whole_store, tmp_path / "mlflow.db")
+def test_a_empty_store_is_left_as_it_is(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     before = (tmp_path / "mlflow.db").stat()
     ensure_store(tmp_path / "mlflow.db")
     assert (tmp_path / "mlflow.db").stat().st_ino == before.st_ino

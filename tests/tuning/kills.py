@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 MOMENTS = ("journal", "mlflow", "registry", "file")
 MLFLOW = ("create_run", "log_batch", "set_terminated", "update_run", "set_tag")
 REGISTRY = ("log_artifacts", "create_registered_model", "create_model_version", "set_registered_model_alias")
+OUTPUTS = ("stdout.txt", "stderr.txt")  # in the working directory of a `ser`
 TRIALS = 6
 SPACE = """
 role: teacher
@@ -36,7 +37,12 @@ class Ended:
     """How a `ser` has ended: its exit code, negative where a signal killed it, and what it said."""
 
     code: int
-    said: str
+    stdout: str
+    stderr: str
+
+    @property
+    def said(self) -> str:
+        return self.stdout + self.stderr
 
 
 class Forge:
@@ -44,24 +50,46 @@ class Forge:
 
     def __init__(self, home: Path) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
+        # Ray would write a token under the real home folder and so change a later `ray start`.
         self.env = kept | {"SER_HOME": str(home), "RAY_AUTH_MODE": "disabled"}
 
     def __enter__(self) -> "Forge":
         self._process = subprocess.Popen(
-            [sys.executable, __file__], env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__],
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def run(self, folder: Path, words: Sequence[str], moment: str = "", number: int = 0, *, alone: bool) -> Ended:
+    def run(
+        self,
+        folder: Path,
+        words: Sequence[str],
+        moment: str = "",
+        number: int = 0,
+        *,
+        alone: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> Ended:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         order = {"folder": str(folder), "words": words, "moment": moment, "number": number, "alone": alone}
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps(order | {"environment": {**(environment or self.env)}}) + "\n")
         self._process.stdin.flush()
-        return Ended(int(self._process.stdout.readline()), (folder / "said.txt").read_text())
+        try:
+            code = int(self._process.stdout.readline())
+        except BaseException:  # a timeout of the test: the next order must not receive this answer
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self.__exit__()
+            self.__enter__()
+            raise
+        return Ended(code, *((folder / name).read_text() for name in OUTPUTS))
 
 
 class Workplace:
@@ -74,11 +102,13 @@ class Workplace:
         self.tune = ["tune", "tiny.yaml", "--corpus", str(corpus), "--trials", str(TRIALS)]
 
     def run(self, *words: str) -> Ended:
-        return self.forge.run(self.folder, words, alone=self.alone)
+        self.last = self.forge.run(self.folder, words, alone=self.alone)
+        return self.last
 
     def dies(self, moment: str, number: int, *words: str) -> bool:
         """Run `ser` until it kills itself at a moment; tell whether the moment came."""
-        return self.forge.run(self.folder, words, moment, number, alone=self.alone).code == -signal.SIGKILL
+        self.last = self.forge.run(self.folder, words, moment, number, alone=self.alone)
+        return self.last.code == -signal.SIGKILL
 
     def begin(self, *words: str) -> "subprocess.Popen[str]":
         """Begin a `ser` in a process group of its own."""
@@ -103,7 +133,7 @@ class Workplace:
     @property
     def said(self) -> str:
         """What the last `ser` said."""
-        return (self.folder / "said.txt").read_text()
+        return self.last.said
 
     @property
     def run_study(self) -> Path:
@@ -274,9 +304,11 @@ def _serve() -> None:
             print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
             continue
         os.chdir(order["folder"])
-        with Path("said.txt").open("w") as said:
-            for stream in (1, 2):
-                os.dup2(said.fileno(), stream)
+        os.environ.clear()
+        os.environ.update(order["environment"])
+        for stream, name in enumerate(OUTPUTS, start=1):
+            with Path(name).open("w") as output:
+                os.dup2(output.fileno(), stream)
         if order["alone"]:
             _alone()
         if order["moment"]:

@@ -180,7 +180,6 @@ def test_folds_that_are_done_are_kept(split: Split, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_a_control_is_tuned_reported_and_logged_and_outputs_outlive_the_teachers_weights(
     tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,6 @@ from ser_platform.workflows.initial_weights import find_initial_model
 from ser_platform.workflows.train import TrainResult, train
 
 SMALL = {"model.name": "bilstm", "model.hidden_size": 8, "train.epochs": 2, "data.max_seconds": 0.5}
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,6 @@ from ser_platform.workflows.train import TrainResult, choose_device, run_trainin
 from ser_platform.workflows.train_plan import TrainRequest
 
 FAST = {"train.epochs": 3, "model.width": 4, "model.hidden_size": 8, "data.max_seconds": 0.5}
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,6 @@ from ser_platform.training.configuration import count_prediction_parameters
 from ser_platform.tuning.search_space.yaml_file import read_space
 from ser_platform.workflows.train import train
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("name", ["svm_linear", "forest"])
 def test_a_model_name_alone_trains_registers_and_predicts(name, tones, tone_corpus, monkeypatch):

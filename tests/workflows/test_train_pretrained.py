@@ -20,7 +20,7 @@ from ser_platform.tracking.registry import find_model, load_bundle
 from ser_platform.workflows import register_candidate
 from ser_platform.workflows.train import TrainResult, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("pretrained", "tones")]
+pytestmark = pytest.mark.usefixtures("pretrained", "tones")
 
 NAMED = {"model.name": "pretrained", "model.backbone": "tiny-whisper"}
 Train = Callable[..., TrainResult]

@@ -35,7 +35,6 @@ def test_progress_ends_with_all_clips(healthy, monkeypatch):
     assert told == [(10, 24), (20, 24), (24, 24)]
 
 
-@pytest.mark.slow
 def test_several_processes_find_the_same(healthy, monkeypatch):
     (healthy / "08a01Wa.wav").write_bytes(b"RIFF")
     shutil.copy(healthy / "03a01Wa.wav", healthy / "09a04Wa.wav")

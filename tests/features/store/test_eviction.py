@@ -125,7 +125,6 @@ def test_what_the_command_itself_needs_is_never_removed_but_refused(manifest, mo
     assert 0 < stored()["log_mel"] < 9, "stopped on the way"
 
 
-@pytest.mark.slow
 def test_what_another_process_has_open_stays(manifest, monkeypatch):
     prepare_features(manifest, ["log_mel"])
     set_back("log_mel", 9)

@@ -269,7 +269,6 @@ def test_a_mapper_may_run_the_jobs_in_any_order(few_tones, monkeypatch):
         assert utterance.audio_sha256 == read_audio(utterance.path).sha256
 
 
-@pytest.mark.slow
 def test_several_processes_store_what_one_stores(few_tones, tmp_path, monkeypatch):
     alone = prepare_features(manifest_of(few_tones), ["log_mel"])
     features = [open_family("log_mel", hashes_of(alone.manifest)).clip(n).copy() for n in range(9)]
@@ -284,7 +283,6 @@ def test_several_processes_store_what_one_stores(few_tones, tmp_path, monkeypatc
         np.testing.assert_array_equal(open_family("log_mel", hashes_of(together.manifest)).clip(number), values)
 
 
-@pytest.mark.slow
 def test_processes_are_started_once_they_pay(few_tones, monkeypatch):
     monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 2)
     monkeypatch.setattr(extraction, "slots", lambda: 2)

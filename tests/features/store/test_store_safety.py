@@ -263,7 +263,6 @@ def _interrupt(*arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.slow
 def test_kill_9_during_extraction_and_again_gives_the_same_bits(prepared, few_tones, tmp_path, monkeypatch):
     before = features_of(prepared)
     home = tmp_path / "killed"
@@ -287,7 +286,6 @@ HALF = (
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [HALF, "merging._remove_shards = dies\n"],
@@ -307,7 +305,6 @@ def test_kill_9_while_parts_are_put_together_and_again_gives_the_same_bits(
         np.testing.assert_array_equal(values, other)
 
 
-@pytest.mark.slow
 def test_two_processes_that_extract_at_once_end_with_one_whole_store(prepared, few_tones, tmp_path, monkeypatch):
     before = features_of(prepared)
     home = tmp_path / "shared"
@@ -323,7 +320,6 @@ def test_two_processes_that_extract_at_once_end_with_one_whole_store(prepared, f
         np.testing.assert_array_equal(values, other)
 
 
-@pytest.mark.slow
 def test_who_has_a_family_open_goes_on_reading_while_it_is_put_together_anew(few_tones, tmp_path, monkeypatch):
     monkeypatch.setenv("SER_HOME", str(tmp_path / "shared"))
     with preparing(few_tones, tmp_path / "shared") as reader:
@@ -343,7 +339,6 @@ def test_who_has_a_family_open_goes_on_reading_while_it_is_put_together_anew(few
     assert data_of("log_mel") == [old]
 
 
-@pytest.mark.slow
 def test_the_processes_of_a_killed_command_end_too(few_tones, tmp_path):
     script = PREPARE.replace(
         "extraction.CLIPS_PER_JOB = 1", "extraction.CLIPS_PER_JOB = 1; extraction.POOL_STARTS_S = -1.0"

@@ -40,7 +40,6 @@ def test_more_than_any_node_has_is_refused_with_what_there_is(asked: Resources) 
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_a_local_cluster_is_guarded_by_a_token_that_is_written_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,7 +143,6 @@ def test_a_space_names_whole_workers(given: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.skipif(slots() < 2, reason="two workers need two CPU cores")
 def test_trials_of_a_study_are_trained_by_two_workers_and_stopped_early(
     tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

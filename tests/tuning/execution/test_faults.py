@@ -1,6 +1,7 @@
 """`kill -9` of a worker or of `ser train` itself: the training goes on, and no epoch is trained or logged twice."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from ser_platform.settings import resolve
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.tuning.execution.fit_folder import FitFolder, run_fit
 from ser_platform.tuning.execution.fit_job import FitJob, TrialData
+from tests.tuning.kills import Ended, Forge
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 WORKER = "ray::RayTrainWorker"
 EPOCHS, MANY_EPOCHS = 60, 200  # what a kill of `ser train` has started lives on for some of them
@@ -93,24 +95,22 @@ def _same(results: list[EpochResult], others: list[EpochResult]) -> None:
 class Workplace:
     """A working directory in which `ser` runs as a user would run it."""
 
-    def __init__(self, folder: Path, corpus: Path) -> None:
-        self.folder = folder
-        kept = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
-        self.env = kept | {"SER_HOME": str(folder / "home"), "RAY_AUTH_MODE": "disabled"}
+    def __init__(self, folder: Path, corpus: Path, forge: Forge) -> None:
+        self.folder, self.forge = folder, forge
         self.ser = [sys.executable, "-c", "from ser_platform.cli import main; main()"]
         small = {"model.name": "bilstm", "model.hidden_size": 16, "train.batch_size": 4}
         long = {"train.epochs": MANY_EPOCHS, "train.patience": MANY_EPOCHS}
         words = [word for name, value in (small | long).items() for word in ("--set", f"{name}={value}")]
         self.train = ["train", "student", "--corpus", str(corpus), *words]
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*self.ser, *words], cwd=self.folder, env=self.env, capture_output=True, text=True)
+    def run(self, *words: str) -> Ended:
+        return self.forge.run(self.folder, words)
 
     def begin_and_kill(self, *words: str) -> int:
         """Begin a training and kill it, with all that it has started, after two epochs; return how many it had."""
         output = (self.folder / "output.txt").open("w")
         process = subprocess.Popen(
-            [*self.ser, *self.train, *words], cwd=self.folder, env=self.env, stdout=output, stderr=output
+            [*self.ser, *self.train, *words], cwd=self.folder, env=self.forge.env, stdout=output, stderr=output
         )
         try:
             wait_for(lambda: process.poll() is not None or self.epochs() >= 2)
@@ -144,16 +144,17 @@ class Workplace:
 
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["in this process", "two workers"])
 def test_a_killed_training_is_resumed_by_the_same_command(
-    workers: list[str], tone_corpus: Path, tmp_path: Path
+    workers: list[str], tone_corpus: Path, forge: Forge, empty_store: Path, tmp_path: Path
 ) -> None:
-    place = Workplace(tmp_path, tone_corpus)
+    place = Workplace(tmp_path, tone_corpus, forge)
+    shutil.copy(empty_store, tmp_path)
     assert 2 <= place.begin_and_kill(*workers) < MANY_EPOCHS, "killed in the middle"
     ended = place.run(*place.train, *workers, "--resume")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.code == 0, ended.said
     assert "goes on after epoch" in ended.stdout
     assert "registered ser-student version 1" in ended.stdout
     place.assert_each_epoch_once()
     assert not [path for path in (tmp_path / "runs").iterdir() if not path.name.startswith(".")]
     again = place.run("train", "--resume")
-    assert again.returncode == 2
+    assert again.code == 2
     assert "nothing to resume" in again.stderr

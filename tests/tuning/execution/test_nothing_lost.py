@@ -1,8 +1,9 @@
 """`kill -9` and Ctrl-C at any moment of `ser tune`: one flag later nothing is missing, and nothing is there twice."""
 
+import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -10,13 +11,7 @@ import pytest
 
 from tests.tuning.kills import TRIALS, Forge, Workplace, assert_nothing_is_lost, assert_runs_are_closed
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-@pytest.fixture(scope="module")
-def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
-    with Forge(tmp_path_factory.mktemp("home")) as forge:  # one home: features are computed once
-        yield forge
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("ray")]
 
 
 def wait_for(happened: Callable[[], object], seconds: float = 100) -> None:
@@ -39,9 +34,10 @@ def trial_workers(of: int) -> list[psutil.Process]:
 
 
 def test_a_tuning_killed_again_and_again_ends_as_if_undisturbed_and_is_extended(
-    tmp_path: Path, tone_corpus: Path, forge: Forge
+    tmp_path: Path, tone_corpus: Path, forge: Forge, empty_store: Path
 ) -> None:
     place = Workplace(tmp_path / "place", tone_corpus, forge, alone=True)
+    shutil.copy(empty_store, place.folder)
     assert place.dies("journal", 30, *place.tune), place.said
     for moment, number in (("file", 5), ("journal", 20), ("mlflow", 4), ("registry", 3)):
         assert place.dies(moment, number, "tune", "--resume"), f"no {moment} {number}: {place.said}"
@@ -60,9 +56,10 @@ def test_a_tuning_killed_again_and_again_ends_as_if_undisturbed_and_is_extended(
 
 @pytest.mark.ray
 def test_a_killed_worker_costs_no_trial_and_ctrl_c_ends_within_seconds(
-    tmp_path: Path, tone_corpus: Path, forge: Forge
+    tmp_path: Path, tone_corpus: Path, forge: Forge, empty_store: Path
 ) -> None:
     place = Workplace(tmp_path / "place", tone_corpus, forge)
+    shutil.copy(empty_store, place.folder)
     process = place.begin(*place.tune)
     try:
         wait_for(lambda: process.poll() is not None or trial_workers(process.pid))

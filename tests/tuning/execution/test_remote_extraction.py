@@ -146,7 +146,6 @@ def test_the_cluster_extracts_where_one_is_named(monkeypatch):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_two_nodes_extract_into_one_store_and_a_trial_on_each_reads_it(two_nodes, tone_corpus, tmp_path):
     (tmp_path / "marks").mkdir()
     script = tmp_path / "on_cluster.py"

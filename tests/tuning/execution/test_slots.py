@@ -48,7 +48,6 @@ def short_trial() -> type[Trainable]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.skipif(slots() < 2, reason="two slots need two CPU cores")
 def test_trials_shorter_than_a_process_takes_to_begin_run_in_all_slots(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)

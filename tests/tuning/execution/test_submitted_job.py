@@ -26,7 +26,7 @@ confirm: {trials: 1, seeds: 1}
 """
 TUNE = ["tune", "mine.yaml", "--corpus"]
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ def can_blind() -> bool:
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.slow,
     pytest.mark.timeout(300),
     pytest.mark.skipif(not can_blind(), reason="no folder can be hidden from a process here (unshare --mount)"),
 ]

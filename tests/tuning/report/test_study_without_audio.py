@@ -32,7 +32,6 @@ confirm: {trials: 1, seeds: 1}
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_features_durations_and_normalisation_are_tried_without_the_audio(
     tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
