@@ -136,7 +136,7 @@ class Workplace:
         return self.last.said
 
     @property
-    def run_study(self) -> Path:
+    def study_folder(self) -> Path:
         (path,) = self.folder.glob("runs/*/study.json")
         return path.parent
 
@@ -152,7 +152,7 @@ def assert_nothing_is_lost(place: Workplace, trials: int = TRIALS, versions: int
     from ser_platform.tuning.study.study_folder import StudyFolder
     from tests.tuning.rungs import find_disagreements
 
-    folder = StudyFolder(place.study)
+    folder = StudyFolder(place.study_folder)
     assert folder.summary["state"] == "finished"
     kept = folder.read_trials()
     assert [trial.number for trial in kept] == list(range(trials))

@@ -55,7 +55,7 @@ def test_another_head_hears_no_clip_again_and_predicts_without_the_encoder(train
     assert bundle.settings.model.backbone == pinned and bundle.settings.model.head_size == 8
     split = second.dataset.split
     first = next(iter(split.manifest.take(split.test)))
-    emotion = bundle.labels[second.score.predictions[0]]
+    emotion = bundle.labels[second.test_score.predictions[0]]
     assert Predictor(bundle).predict_file(first.path).emotion == emotion
     bundle.write(tmp_path / "bundle", bundle.card)  # the same to the last byte, or it would be refused
     forget()
@@ -71,7 +71,7 @@ def test_a_tuned_encoder_is_registered_with_all_its_weights(trained, forget):
     split = done.dataset.split
     clips = list(split.manifest.take(split.test))[:2]
     told = [Predictor(bundle).predict_file(clip.path).emotion for clip in clips]
-    assert told == [bundle.labels[row] for row in done.score.predictions[:2]]
+    assert told == [bundle.labels[row] for row in done.test_score.predictions[:2]]
 
 
 def test_a_classical_model_can_hear_an_encoder(trained, forget, tone_corpus):

@@ -44,7 +44,7 @@ def test_a_tuning_killed_again_and_again_ends_as_if_undisturbed_and_is_extended(
     place.resume()
     assert_nothing_is_lost(place)
     (place.folder / "tiny.yaml").write_text("edited meanwhile: it is no matter")
-    name = place.study.name
+    name = place.study_folder.name
     assert place.dies("mlflow", 6, "studies", "extend", name, "--trials", "2"), place.said
     is_same = "the same trial won" in place.resume()
     assert_nothing_is_lost(place, TRIALS + 2, versions=1 if is_same else 2)
@@ -66,7 +66,7 @@ def test_a_killed_worker_costs_no_trial_and_ctrl_c_ends_within_seconds(
         trial_workers(process.pid)[0].kill()
         second = place.run(*place.tune)
         assert (second.code, f"process {process.pid}" in second.said) == (2, True)
-        wait_for(lambda: process.poll() is not None or any(place.study.glob("stopping.json")))
+        wait_for(lambda: process.poll() is not None or any(place.study_folder.glob("stopping.json")))
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         assert process.wait(30) == 1

@@ -26,7 +26,7 @@ import numpy as np
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ser_platform.corpora.corpus_lookup import FoundCorpus
-from ser_platform.features import extraction
+from ser_platform.features.store import extraction
 from ser_platform.features.store.feature_store import prepare_features
 from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.settings import resolve

@@ -84,7 +84,7 @@ def test_a_trial_whose_loss_is_no_number_fails_with_the_reason_and_keeps_its_epo
     assert record is not None
     monkeypatch.setattr(tune_trainable, "train_trial_epochs", epochs)
     diverging = TuneTrial.__new__(TuneTrial)  # Tune's own setup asks for a cluster
-    diverging.config = {"number": record.number, "settings": record.settings, "decides": set()}
+    diverging.config = {"number": record.number, "settings": record.settings.dotted(), "decides": set()}
     diverging.setup(diverging.config, job=None)  # type: ignore[arg-type]
     last = diverging.step()
     assert last[DONE]
