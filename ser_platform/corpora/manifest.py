@@ -5,7 +5,7 @@ A million rows are ordinary: everything here works on whole Arrow columns, and o
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from ser_platform.errors import CorpusError
 from ser_platform.files import replacing
 
 TEXT, REAL = pa.string(), pa.float64()
+# Optional columns of text, in the words of the corpus.
+DETAILS = ("sex", "age", "language", "intensity", "sentence", "repetition", "dialogue", "session", "part", "votes")
 SCHEMA = pa.schema(
     [pa.field(name, TEXT, nullable=False) for name in ("id", "path", "corpus", "speaker", "emotion")]
     + [pa.field("start_s", REAL), pa.field("end_s", REAL)]
-    + [pa.field(name, TEXT) for name in ("sex", "age", "language", "intensity", "sentence", "repetition")]
-    + [pa.field(name, TEXT) for name in ("dialogue", "session", "part", "votes")]
+    + [pa.field(name, TEXT) for name in DETAILS]
     + [pa.field("duration_s", REAL), pa.field("audio_sha256", TEXT)]
 )
 REQUIRED = tuple(field.name for field in SCHEMA if not field.nullable)
@@ -69,9 +70,6 @@ class Utterance:
     audio_sha256: str | None = None
 
 
-FIELDS = tuple(field.name for field in fields(Utterance))
-
-
 class Manifest:
     """A validated, ordered set of utterances. Immutable; every change returns a new one."""
 
@@ -87,9 +85,9 @@ class Manifest:
     def from_utterances(cls, utterances: Iterable[Utterance]) -> "Manifest":
         """Build a manifest from utterances, in their order."""
         rows = list(utterances)
-        columns = {name: [getattr(row, name) for row in rows] for name in FIELDS}
+        columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
         columns["path"] = [str(path) for path in columns["path"]]
-        return cls(pa.table(columns, schema=pa.schema([SCHEMA.field(name) for name in FIELDS])))
+        return cls(pa.table(columns, schema=SCHEMA))
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
@@ -125,7 +123,7 @@ class Manifest:
         return int(self.table.num_rows)
 
     def __iter__(self) -> Iterator[Utterance]:
-        for batch in self.table.select(FIELDS).to_batches(max_chunksize=10_000):
+        for batch in self.table.to_batches(max_chunksize=10_000):
             for row in batch.to_pylist():
                 yield Utterance(**(row | {"path": Path(row["path"])}))
 
@@ -199,7 +197,9 @@ class Manifest:
 
     def take(self, indices: NDArray[np.int64]) -> "Manifest":
         """Return the utterances at `indices`, in that order; each once."""
-        return self._from_validated(self.table.take(pa.array(indices)))
+        manifest = Manifest.__new__(Manifest)  # rows of a validated table need no second validation
+        manifest.table = self.table.take(pa.array(indices))
+        return manifest
 
     def relabel(self, mapping: Mapping[str, str | None]) -> "Manifest":
         """Return the utterances with their emotions renamed; those mapped to None are dropped.
@@ -231,13 +231,6 @@ class Manifest:
             for text in _separate_values(table.column(name)):
                 digest.update(text)
         return digest.hexdigest()
-
-    @classmethod
-    def _from_validated(cls, table: pa.Table) -> "Manifest":
-        """Return the manifest of some rows of a validated table."""
-        manifest = cls.__new__(cls)
-        manifest.table = table
-        return manifest
 
 
 def _separate_values(column: pa.ChunkedArray) -> Iterator[bytes]:

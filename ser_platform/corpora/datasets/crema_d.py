@@ -19,13 +19,12 @@ on a scale of 0 to 100: `A:D 37.2:58.6` is a tie of anger and disgust). Sex, age
 import csv
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from ser_platform.corpora.audio.reader import list_audio_files
-from ser_platform.corpora.datasets.duplicates import DUPLICATE_REASON, drop_duplicates
-from ser_platform.corpora.datasets.file_names import match_name, require_known
-from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Facts, read_entries
+from ser_platform.corpora.datasets.duplicates import DUPLICATE_REASON
+from ser_platform.corpora.datasets.file_names import FileNames, decode, require_known
+from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Facts
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
@@ -54,41 +53,29 @@ SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS
 INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": None, "X": None}  # early releases cut one XX short
 DEMOGRAPHICS = Path("VideoDemographics.csv")
 VOTES = Path("processedResults", "summaryTable.csv")
-NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})")
 
 RowsByKey = Mapping[str, Mapping[str, str]]
 
 
-def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
-    return NAME.fullmatch(path.stem) is not None
-
-
 def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path; of a clip as WAV and as MP3 the MP3 is left out.
+    """Yield the entry of each file under `root`, ordered by path, without the MP3 of a clip that is there as WAV.
 
     Raises:
         CorpusError: a table lacks a column.
     """
-    actors = _table(root, DEMOGRAPHICS, ("ActorID", "Age", "Sex"))
-    votes = _table(root, VOTES, ("FileName", "VoiceVote", "VoiceLevel"))
-    paths = list_audio_files(root)
-    as_wav = frozenset(path.stem for path in paths if path.suffix.lower() == ".wav")
-    return drop_duplicates(read_entries(paths, partial(_entry, as_wav=as_wav, actors=actors, votes=votes)))
+    actors = _read_table(root, DEMOGRAPHICS, ("ActorID", "Age", "Sex"))
+    votes = _read_table(root, VOTES, ("FileName", "VoiceVote", "VoiceLevel"))
+    wav_names = frozenset(path.stem for path in list_audio_files(root) if path.suffix.lower() == ".wav")
+    return NAMES.utterances(root, wav_names=wav_names, actors=actors, votes=votes)
 
 
-def _entry(path: Path, as_wav: frozenset[str], actors: RowsByKey, votes: RowsByKey) -> Utterance | ExcludedFile:
-    if path.suffix.lower() != ".wav" and path.stem in as_wav:
+def _parse(
+    path: Path, match: re.Match[str], wav_names: frozenset[str], actors: RowsByKey, votes: RowsByKey
+) -> Utterance | ExcludedFile:
+    if path.suffix.lower() != ".wav" and path.stem in wav_names:
         return ExcludedFile(path, DUPLICATE_REASON)
-    return _utterance(path, actors, votes)
-
-
-def _utterance(path: Path, actors: RowsByKey, votes: RowsByKey) -> Utterance:
-    match = match_name(NAME, path.stem, "CREMA-D", "1001_IEO_ANG_HI")
     actor, sentence, emotion, intensity = match.groups()
     require_known("sentence", sentence, SENTENCES)
-    require_known("emotion", emotion, EMOTIONS)
-    require_known("intensity", intensity, INTENSITIES)
     name = "_".join((actor, sentence, emotion, "XX" if intensity == "X" else intensity))
     actor_row, vote_row = actors.get(actor), votes.get(name)
     return Utterance(
@@ -96,17 +83,17 @@ def _utterance(path: Path, actors: RowsByKey, votes: RowsByKey) -> Utterance:
         path=path,
         corpus="crema_d",
         speaker=f"crema_d-{actor}",
-        emotion=EMOTIONS[emotion],
+        emotion=decode("emotion", emotion, EMOTIONS),
         sex=actor_row["Sex"].lower() or None if actor_row else None,
         age=actor_row["Age"] or None if actor_row else None,
         language="en",
-        intensity=INTENSITIES[intensity],
+        intensity=decode("intensity", intensity, INTENSITIES),
         sentence=sentence,
         votes=f"{vote_row['VoiceVote']} {vote_row['VoiceLevel']}" if vote_row else None,
     )
 
 
-def _table(root: Path, name: Path, columns: tuple[str, ...]) -> RowsByKey:
+def _read_table(root: Path, name: Path, columns: tuple[str, ...]) -> RowsByKey:
     """Return the rows of a table by their first column, empty where the table is not there."""
     path = next((found for found in (*sorted(root.rglob(name.name)), root.parent / name) if found.is_file()), None)
     if path is None:
@@ -116,3 +103,7 @@ def _table(root: Path, name: Path, columns: tuple[str, ...]) -> RowsByKey:
         if missing := set(columns).difference(rows.fieldnames or ()):
             raise CorpusError(f"{path} lacks the columns {', '.join(sorted(missing))}")
         return {row[columns[0]]: row for row in rows}
+
+
+NAMES = FileNames(re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})"), "CREMA-D", "1001_IEO_ANG_HI", _parse)
+recognises = NAMES.recognises

@@ -4,13 +4,10 @@
 about how well a model recognises people. `synthetic.demo_corpus` holds the prosody rules and their sources.
 """
 
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import list_audio_files
 from ser_platform.corpora.datasets import ravdess
-from ser_platform.corpora.facts import CorpusEntry, Facts, read_entries
+from ser_platform.corpora.facts import Facts
 from ser_platform.settings import home
 
 FACTS = Facts(
@@ -42,6 +39,4 @@ def ensure_corpus() -> Path:
     return synthesise_corpus(home() / "corpora" / f"demo-v{RECIPE_VERSION}")
 
 
-def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path."""
-    return read_entries(list_audio_files(root), partial(ravdess.parse_utterance, corpus="demo", channel="speech"))
+utterances = ravdess.name_files("demo", "speech").utterances

@@ -11,11 +11,10 @@ Men: 03 (49 clips), 10 (38), 11 (55), 12 (35), 15 (56); women: 08 (58), 09 (43),
 """
 
 import re
-from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import Archive, CorpusEntry, Facts
+from ser_platform.corpora.datasets.file_names import FileNames, decode
+from ser_platform.corpora.facts import Archive, Facts
 from ser_platform.corpora.manifest import Utterance
 
 FACTS = Facts(
@@ -32,33 +31,23 @@ FACTS = Facts(
 EMOTIONS = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"}
 AGES = {"03": 31, "08": 34, "09": 21, "10": 32, "11": 26, "12": 30, "13": 32, "14": 35, "15": 25, "16": 31}
 MALE = frozenset({"03", "10", "11", "12", "15"})
-NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])")
 
 
-def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
-    return NAME.fullmatch(path.stem) is not None
-
-
-def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path."""
-    return entries_below(root, _utterance)
-
-
-def _utterance(path: Path) -> Utterance:
-    match = match_name(NAME, path.stem, "EmoDB", "03a01Fa")
+def _parse(path: Path, match: re.Match[str]) -> Utterance:
     speaker, sentence, letter, version = match.groups()
-    require_known("emotion", letter, EMOTIONS)
-    require_known("speaker", speaker, AGES)
     return Utterance(
         id=path.stem,
         path=path,
         corpus="emodb",
         speaker=f"emodb-{speaker}",
-        emotion=EMOTIONS[letter],
+        emotion=decode("emotion", letter, EMOTIONS),
         sex="male" if speaker in MALE else "female",
-        age=str(AGES[speaker]),
+        age=str(decode("speaker", speaker, AGES)),
         language="de",
         sentence=sentence,
         repetition=version,
     )
+
+
+NAMES = FileNames(re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])"), "EmoDB", "03a01Fa", _parse)
+recognises, utterances = NAMES.recognises, NAMES.utterances

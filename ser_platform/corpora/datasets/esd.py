@@ -16,10 +16,9 @@ text, emotion; tabs), which the release holds in four encodings.
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.datasets.file_names import entries_below, match_name
+from ser_platform.corpora.datasets.file_names import FileNames
 from ser_platform.corpora.facts import CorpusEntry, Facts
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
@@ -68,12 +67,11 @@ def recognises(path: PurePath) -> bool:
 
 
 def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return entries_below(root, partial(_utterance, root=root, table_tokens=_tables(root)))
+    """Yield the entry of each file under `root`, ordered by path, without second copies."""
+    return NAMES.utterances(root, corpus_root=root, table_emotions=_read_tables(root))
 
 
-def _utterance(path: Path, root: Path, table_tokens: Mapping[str, str]) -> Utterance:
-    match = match_name(NAME, path.stem, "ESD", "0001_000351")
+def _parse(path: Path, match: re.Match[str], corpus_root: Path, table_emotions: Mapping[str, str]) -> Utterance:
     speaker, number = int(match[1]), int(match[2])
     if speaker not in SPEAKERS:
         raise CorpusError(f"unknown speaker {match[1]!r}; valid are 0001 to 0020")
@@ -86,7 +84,7 @@ def _utterance(path: Path, root: Path, table_tokens: Mapping[str, str]) -> Utter
         path=path,
         corpus="esd",
         speaker=f"esd-{match[1]}",
-        emotion=EMOTIONS[_token(path, root, table_tokens)],
+        emotion=_find_emotion(path, corpus_root, table_emotions),
         sex="male" if speaker in MEN else "female",
         language=language,
         sentence=f"{language}-{sentence:03d}",
@@ -94,33 +92,33 @@ def _utterance(path: Path, root: Path, table_tokens: Mapping[str, str]) -> Utter
     )
 
 
-def _token(path: Path, root: Path, table_tokens: Mapping[str, str]) -> str:
-    """Return the emotion's token: the nearest folder that is one, else the table's."""
+def _find_emotion(path: Path, root: Path, table_emotions: Mapping[str, str]) -> str:
+    """Return the emotion of the nearest folder that is named after one, else of the clip's line in a table."""
     for folder in reversed(path.relative_to(root).parent.parts):
         if folder.lower() in EMOTIONS:
-            return folder.lower()
-    token = table_tokens.get(path.stem)
+            return EMOTIONS[folder.lower()]
+    token = table_emotions.get(path.stem)
     valid = f"valid are {', '.join(EMOTIONS)}"
     if token is None:
         table = f"{path.stem[:4]}.txt"
-        raise CorpusError(f"neither a folder nor a line of {table} tells the emotion of {path.stem!r}; {valid}")
+        raise CorpusError(f"neither a folder nor a line of {table} names the emotion of {path.stem!r}; {valid}")
     if token.lower() not in EMOTIONS:
         raise CorpusError(f"unknown emotion {token!r}; {valid}")
-    return token.lower()
+    return EMOTIONS[token.lower()]
 
 
-def _tables(root: Path) -> dict[str, str]:
+def _read_tables(root: Path) -> dict[str, str]:
     """Return the last column of the speakers' tables under `root`, by clip; lines without three columns are skipped."""
     tokens = {}
     for path in sorted(root.rglob("[0-9][0-9][0-9][0-9].txt")):
-        for line in _text(path.read_bytes()).splitlines():
+        for line in _decode_text(path.read_bytes()).splitlines():
             columns = [column.strip() for column in line.split("\t")]
             if len(columns) >= 3 and NAME.fullmatch(columns[0]):
                 tokens[columns[0]] = columns[-1]
     return tokens
 
 
-def _text(content: bytes) -> str:
+def _decode_text(content: bytes) -> str:
     if content.startswith(UTF_16_MARKS):
         return content.decode("utf-16")
     for encoding in ENCODINGS[:-1]:
@@ -129,3 +127,6 @@ def _text(content: bytes) -> str:
         except UnicodeDecodeError:
             continue
     return content.decode(ENCODINGS[-1])
+
+
+NAMES = FileNames(NAME, "ESD", "0001_000351", _parse)

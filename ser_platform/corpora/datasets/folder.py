@@ -21,7 +21,7 @@ from typing import Any
 
 from ser_platform.corpora.audio.reader import list_audio_files
 from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Facts, Misfit, read_entries
-from ser_platform.corpora.manifest import Utterance, speaker_name
+from ser_platform.corpora.manifest import DETAILS, Utterance, speaker_name
 from ser_platform.corpora.metadata_table import MetadataTable, find_metadata_tables, format_cell, read_table
 from ser_platform.emotions import EMOTIONS as VALID
 from ser_platform.emotions import parse_emotion
@@ -40,19 +40,8 @@ FACTS = Facts(
 EMOTIONS: dict[str, str] = {}
 NEEDED_COLUMNS = ("file_name", "emotion")
 TIME_COLUMNS = ("start_s", "end_s")
-TEXT_COLUMNS = (
-    "speaker",
-    "sex",
-    "age",
-    "language",
-    "intensity",
-    "sentence",
-    "repetition",
-    "dialogue",
-    "session",
-    "part",
-    "votes",
-)
+TEXT_COLUMNS = ("speaker", *DETAILS)
+COLUMNS = (*NEEDED_COLUMNS, *TEXT_COLUMNS, *TIME_COLUMNS)
 LABEL = "label"  # what Hugging Face calls the column that we call emotion
 SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
 PART_SPELLINGS = {"train": "train", "dev": "dev", "test": "test", "training": "train"} | dict.fromkeys(
@@ -93,11 +82,8 @@ def utterances(root: Path, columns: Mapping[str, str] | None = None) -> Iterator
     """
     mapped, tables = dict(columns or {}), find_metadata_tables(root)
     for ours in mapped:
-        if ours not in (*NEEDED_COLUMNS, *TEXT_COLUMNS, *TIME_COLUMNS):
-            raise CorpusError(
-                f"no column {ours!r} is known here; valid are "
-                f"{', '.join((*NEEDED_COLUMNS, *TEXT_COLUMNS, *TIME_COLUMNS))}"
-            )
+        if ours not in COLUMNS:
+            raise CorpusError(f"unknown column {ours!r}; valid are {', '.join(COLUMNS)}")
     if tables:
         yield from _make_ids_distinct(_read_listed_clips(root, [read_table(path) for path in tables], mapped), root)
     elif mapped:
@@ -120,7 +106,7 @@ def _label_by_folder(path: Path, root: Path) -> Utterance:
         where = f"its folder {within.parent.name!r}" if within.parent.name else f"the folder {root.name!r} itself"
         raise CorpusError(f"neither {where} nor one above is an emotion; valid are {', '.join(VALID)}")
     corpus = corpus_name(root)
-    return Utterance(_id(within.with_suffix("")), path, corpus, speaker_name(corpus, None), emotion)
+    return Utterance(_format_id(within.with_suffix("")), path, corpus, speaker_name(corpus, None), emotion)
 
 
 def find_folder_emotion(within: PurePath) -> str | None:
@@ -140,14 +126,14 @@ def _find_folder_emotions(within: PurePath) -> dict[str, str]:
 def _read_listed_clips(root: Path, tables: Sequence[MetadataTable], mapped: Mapping[str, str]) -> Iterator[CorpusEntry]:
     entries: list[CorpusEntry] = []
     for table in tables:
-        names = _columns(table, mapped)
+        names = _map_columns(table, mapped)
         entries += (_parse_row(row, number, root, table.path, names) for number, row in enumerate(table.rows, 1))
     listed = {entry.path for entry in entries}
     entries += (ExcludedFile(path, "in no table of metadata") for path in list_audio_files(root) if path not in listed)
-    return iter(sorted(entries, key=_place))
+    return iter(sorted(entries, key=_sort_key))
 
 
-def _columns(table: MetadataTable, mapped: Mapping[str, str]) -> dict[str, str]:
+def _map_columns(table: MetadataTable, mapped: Mapping[str, str]) -> dict[str, str]:
     """Return the table's name of each of our columns that it has."""
     emotion = LABEL if LABEL in table.columns and "emotion" not in table.columns else "emotion"
     wanted = {"file_name": "file_name", "emotion": emotion, **mapped}
@@ -159,9 +145,7 @@ def _columns(table: MetadataTable, mapped: Mapping[str, str]) -> dict[str, str]:
                 f"{table.path} row {number}: the emotion in column {names['emotion']!r} is the number {word}, and what "
                 f"it stands for is not in the table; write words: {', '.join(VALID)}"
             )
-    return names | {
-        ours: ours for ours in (*TEXT_COLUMNS, *TIME_COLUMNS) if ours not in names and ours in table.columns
-    }
+    return {ours: ours for ours in COLUMNS if ours in table.columns} | names
 
 
 def _parse_row(row: Mapping[str, Any], number: int, root: Path, table: Path, names: Mapping[str, str]) -> CorpusEntry:
@@ -177,15 +161,15 @@ def _parse_row(row: Mapping[str, Any], number: int, root: Path, table: Path, nam
     if word is None:
         return Misfit(path, f"{where} has no emotion; valid are {', '.join(VALID)}")
     try:
-        emotion, start_s, end_s = parse_emotion(word), _seconds(cells, "start_s"), _seconds(cells, "end_s")
-        words = _words(cells)
+        emotion, start_s, end_s = parse_emotion(word), _parse_seconds(cells, "start_s"), _parse_seconds(cells, "end_s")
+        words = _parse_text_columns(cells)
     except (UnknownChoice, CorpusError) as error:
         return Misfit(path, f"{where}: {error}")
     if end_s is not None and end_s <= (start_s or 0.0):
         return Misfit(path, f"{where}: end_s {end_s:g} is not after start_s {start_s or 0:g}")
     corpus = corpus_name(root)
     speaker = speaker_name(corpus, words.pop("speaker", None))
-    clip = _id(path.relative_to(root).with_suffix(""), start_s, end_s)
+    clip = _format_id(path.relative_to(root).with_suffix(""), start_s, end_s)
     return Utterance(clip, path, corpus, speaker, emotion, start_s, end_s, **words)
 
 
@@ -198,7 +182,7 @@ def _resolve_inside(root: Path, folder: Path, file_name: str) -> Path | None:
     return root / path.relative_to(base)
 
 
-def _seconds(cells: Mapping[str, str | None], name: str) -> float | None:
+def _parse_seconds(cells: Mapping[str, str | None], name: str) -> float | None:
     text = cells.get(name)
     if text is None:
         return None
@@ -211,7 +195,7 @@ def _seconds(cells: Mapping[str, str | None], name: str) -> float | None:
     return seconds
 
 
-def _words(cells: Mapping[str, str | None]) -> dict[str, Any]:
+def _parse_text_columns(cells: Mapping[str, str | None]) -> dict[str, Any]:
     """Return the columns of words, with one spelling of the sexes and of the parts."""
     words: dict[str, Any] = {name: cells[name] for name in TEXT_COLUMNS if name in cells}
     if sex := words.get("sex"):
@@ -223,18 +207,18 @@ def _words(cells: Mapping[str, str | None]) -> dict[str, Any]:
     return words
 
 
-def _id(within: PurePath, start_s: float | None = None, end_s: float | None = None) -> str:
+def _format_id(within: PurePath, start_s: float | None = None, end_s: float | None = None) -> str:
     if start_s is None and end_s is None:
         return within.as_posix()
-    return f"{within.as_posix()}#{_time(start_s or 0.0)}-{'' if end_s is None else _time(end_s)}"
+    return f"{within.as_posix()}#{_format_time(start_s or 0.0)}-{'' if end_s is None else _format_time(end_s)}"
 
 
-def _time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     """Return seconds to the microsecond, as short as possible: `0.5`, `12`."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
-def _place(entry: CorpusEntry) -> tuple[Path, float, float]:
+def _sort_key(entry: CorpusEntry) -> tuple[Path, float, float]:
     if isinstance(entry, Utterance):
         return entry.path, entry.start_s or 0.0, math.inf if entry.end_s is None else entry.end_s
     return entry.path, 0.0, 0.0
@@ -256,5 +240,5 @@ def _make_ids_distinct(entries: Iterable[CorpusEntry], root: Path) -> Iterator[C
             yield Misfit(entry.path, "is listed twice")
         else:
             seen.add(clip)
-            full = _id(entry.path.relative_to(root), entry.start_s, entry.end_s)
+            full = _format_id(entry.path.relative_to(root), entry.start_s, entry.end_s)
             yield replace(entry, id=full) if shared[entry.path.with_suffix("")] > 1 else entry

@@ -11,11 +11,10 @@ Which of the speakers are women, the names do not say.
 """
 
 import re
-from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import CorpusEntry, Facts
+from ser_platform.corpora.datasets.file_names import FileNames, decode, require_known
+from ser_platform.corpora.facts import Facts
 from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import CorpusError
 
@@ -41,31 +40,19 @@ EMOTIONS = {
     "surprise": "surprise",
 }
 SPEAKERS = range(1, 11)
-NAME = re.compile(r"(\d+)\s*\.\s*(session\s*\d*|\d+)\s*\.\s*([a-z]+)\s*-\s*(\d+)", re.IGNORECASE)
+NAME = re.compile(r"\s*(\d+)\s*\.\s*(session\s*\d*|\d+)\s*\.\s*([a-z]+)\s*-\s*(\d+)\s*", re.IGNORECASE)
 SESSION_FOLDER = re.compile(r"session\s*(\d+)", re.IGNORECASE)
 
 
-def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
-    return NAME.fullmatch(path.stem.strip()) is not None
-
-
-def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return entries_below(root, _utterance)
-
-
-def _utterance(path: Path) -> Utterance:
-    match = match_name(NAME, path.stem.strip(), "IITKGP-SEHSC", "3.2.anger-01")
+def _parse(path: Path, match: re.Match[str]) -> Utterance:
     speaker, session, emotion, sentence = int(match[1]), _session(match[2], path), match[3].lower(), int(match[4])
     require_known("speaker", str(speaker), tuple(map(str, SPEAKERS)))
-    require_known("emotion", emotion, EMOTIONS)
     return Utterance(
         id=f"{speaker}.{session}.{emotion}-{sentence:02d}",
         path=path,
         corpus="hindi",
         speaker=f"hindi-{speaker}",
-        emotion=EMOTIONS[emotion],
+        emotion=decode("emotion", emotion, EMOTIONS),
         language="hi",
         sentence=f"{sentence:02d}",
         session=str(session),
@@ -80,3 +67,7 @@ def _session(text: str, path: Path) -> int:
         if match := SESSION_FOLDER.fullmatch(folder.name):
             return int(match[1])
     raise CorpusError(f"{path.stem!r} neither names a session (like 3.2.anger-01) nor lies in a folder of one")
+
+
+NAMES = FileNames(NAME, "IITKGP-SEHSC", "3.2.anger-01", _parse)
+recognises, utterances = NAMES.recognises, NAMES.utterances

@@ -80,13 +80,13 @@ def recognises(path: PurePath) -> bool:
 
 def utterances(root: Path) -> Iterator[CorpusEntry]:
     """Yield what each file under `root` is, ordered by path, then the turns that are listed and not there."""
-    paths, turns = list_audio_files(root), _turns(root)
-    yield from drop_duplicates(read_entries(paths, partial(_utterance, turns=turns)))
+    paths, turns = list_audio_files(root), _read_turns(root)
+    yield from drop_duplicates(read_entries(paths, partial(_make_entry, turns=turns)))
     for name in sorted(turns.keys() - {path.stem for path in paths}):
         yield ExcludedFile(root / name, "listed in an evaluation without a clip")
 
 
-def _utterance(path: Path, turns: Mapping[str, Turn]) -> Utterance | ExcludedFile:
+def _make_entry(path: Path, turns: Mapping[str, Turn]) -> Utterance | ExcludedFile:
     match = NAME.fullmatch(path.stem)
     if match is None:
         if DIALOGUE.fullmatch(path.stem):
@@ -95,7 +95,7 @@ def _utterance(path: Path, turns: Mapping[str, Turn]) -> Utterance | ExcludedFil
     dialogue, speaker, _ = match.groups()
     turn = turns.get(path.stem)
     if turn is None:
-        raise CorpusError(f"no line of EmoEvaluation/{dialogue}.txt tells the emotion of {path.stem!r}")
+        raise CorpusError(f"no line of EmoEvaluation/{dialogue}.txt names the emotion of {path.stem!r}")
     require_known("emotion", turn.emotion, EMOTIONS)
     emotion = EMOTIONS[turn.emotion]
     if emotion is None:
@@ -116,7 +116,7 @@ def _utterance(path: Path, turns: Mapping[str, Turn]) -> Utterance | ExcludedFil
     )
 
 
-def _turns(root: Path) -> dict[str, Turn]:
+def _read_turns(root: Path) -> dict[str, Turn]:
     """Return the turns that the evaluations list, by name, with what the transcriptions have of them.
 
     A rater's own files (`EmoEvaluation/Categorical`, `Attribute`, `Self-evaluation`) lie a folder deeper.

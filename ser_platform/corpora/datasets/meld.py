@@ -86,25 +86,25 @@ def utterances(root: Path) -> Iterator[CorpusEntry]:
         UserError: there are mp4, and no ffmpeg to read them with.
     """
     paths = list_audio_files(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)
-    tables = _tables(root)
+    tables = _find_tables(root)
     chosen = _choose_files(paths, root)
     if any(path.suffix.lower() in VIDEO_SUFFIXES for path in chosen.values()):
         require_ffmpeg()
-    rows = {key: row for part, table in tables.items() for key, row in _rows(part, table).items()}
+    rows = {key: row for part, table in tables.items() for key, row in _read_rows(part, table).items()}
     for path in paths:
-        yield _entry(path, root, tables, rows, chosen)
+        yield _make_entry(path, root, tables, rows, chosen)
     for key in sorted(rows.keys() - chosen.keys()):
         part, dialogue, utterance = key
         missing = tables[part].parent / part / f"dia{dialogue}_utt{utterance}"
         yield ExcludedFile(missing, f"listed in {tables[part].name} without a clip")
 
 
-def _entry(
+def _make_entry(
     path: Path, root: Path, tables: Mapping[str, Path], rows: RowsByClip, chosen: Mapping[ClipKey, Path]
 ) -> CorpusEntry:
     if not recognises(path):
         return Misfit(path, f"{path.stem!r} is no MELD name (like dia0_utt0)")
-    key = _key(path, root)
+    key = _parse_clip_key(path, root)
     if key is None:
         return Misfit(path, f"lies in no folder named after its part; valid are {', '.join(PARTS)}")
     if key[0] not in tables:
@@ -113,10 +113,10 @@ def _entry(
         return ExcludedFile(path, "another cut or format of a clip")
     if key not in rows:
         return ExcludedFile(path, f"not listed in {tables[key[0]].name}")
-    return _utterance(path, key, rows[key])
+    return _make_utterance(path, key, rows[key])
 
 
-def _utterance(path: Path, key: ClipKey, row: Mapping[str, str]) -> Utterance | Misfit:
+def _make_utterance(path: Path, key: ClipKey, row: Mapping[str, str]) -> Utterance | Misfit:
     part, dialogue, utterance = key
     token = row["Emotion"].strip().lower()
     if token not in EMOTIONS:
@@ -137,7 +137,7 @@ def _utterance(path: Path, key: ClipKey, row: Mapping[str, str]) -> Utterance | 
     )
 
 
-def _key(path: Path, root: Path) -> ClipKey | None:
+def _parse_clip_key(path: Path, root: Path) -> ClipKey | None:
     """Return which clip a file is; None for another file, and where no folder tells the part."""
     match = NAME.fullmatch(path.stem)
     folders = reversed(path.relative_to(root).parent.parts)
@@ -148,18 +148,18 @@ def _key(path: Path, root: Path) -> ClipKey | None:
 def _choose_files(paths: Iterable[Path], root: Path) -> dict[ClipKey, Path]:
     """Return the file of each clip: the final cut before others, audio before the video that it was taken from."""
     chosen: dict[ClipKey, Path] = {}
-    for path in sorted(paths, key=_rank):
-        key = _key(path, root)
+    for path in sorted(paths, key=_rank_file):
+        key = _parse_clip_key(path, root)
         if key is not None:
             chosen.setdefault(key, path)
     return chosen
 
 
-def _rank(path: Path) -> tuple[bool, bool]:
+def _rank_file(path: Path) -> tuple[bool, bool]:
     return not path.stem.startswith("final"), path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _tables(root: Path) -> dict[str, Path]:
+def _find_tables(root: Path) -> dict[str, Path]:
     """Return the table of each part that is there, the first one by path."""
     found: dict[str, Path] = {}
     for path in list_audio_files(root, {".csv"}):
@@ -168,7 +168,7 @@ def _tables(root: Path) -> dict[str, Path]:
     return found
 
 
-def _rows(part: str, table: Path) -> dict[ClipKey, dict[str, str]]:
+def _read_rows(part: str, table: Path) -> dict[ClipKey, dict[str, str]]:
     content = table.read_bytes()
     try:
         text = content.decode("utf-8-sig")

@@ -12,11 +12,10 @@ MP0 (256, 24), SM0 (538, 24), TP0 (539, 26), WR0 (539, 23). Sex and age are thos
 """
 
 import re
-from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import Archive, CorpusEntry, Facts
+from ser_platform.corpora.datasets.file_names import FileNames, decode
+from ser_platform.corpora.facts import Archive, Facts
 from ser_platform.corpora.manifest import Utterance
 
 RELEASE = "66de9999a8f2f605eb5f64841790aa5cb0877782"  # the commit that the counts above are of
@@ -41,32 +40,22 @@ EMOTIONS = {
 }
 AGES = {"EB0": 27, "IC0": 28, "KD0": 28, "KS0": 23, "MK0": 23, "MP0": 24, "SM0": 24, "TP0": 26, "WR0": 23}
 WOMEN = frozenset({"EB0", "IC0", "KD0", "MK0"})
-NAME = re.compile(r"([A-Z]{2}\d)_([a-z]+)_(\d{1,2})")
 
 
-def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
-    return NAME.fullmatch(path.stem) is not None
-
-
-def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return entries_below(root, _utterance)
-
-
-def _utterance(path: Path) -> Utterance:
-    match = match_name(NAME, path.stem, "nEMO", "EB0_anger_1")
+def _parse(path: Path, match: re.Match[str]) -> Utterance:
     actor, emotion, sentence = match.groups()
-    require_known("emotion", emotion, EMOTIONS)
-    require_known("speaker", actor, AGES)
     return Utterance(
         id=path.stem,
         path=path,
         corpus="nemo",
         speaker=f"nemo-{actor}",
-        emotion=EMOTIONS[emotion],
+        emotion=decode("emotion", emotion, EMOTIONS),
         sex="female" if actor in WOMEN else "male",
-        age=str(AGES[actor]),
+        age=str(decode("speaker", actor, AGES)),
         language="pl",
         sentence=sentence,
     )
+
+
+NAMES = FileNames(re.compile(r"([A-Z]{2}\d)_([a-z]+)_(\d{1,2})"), "nEMO", "EB0_anger_1", _parse)
+recognises, utterances = NAMES.recognises, NAMES.utterances

@@ -7,12 +7,11 @@ clips: neutral 4, every other emotion 8. The song part is the corpus `ravdess_so
 """
 
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import Archive, CorpusEntry, ExcludedFile, Facts
+from ser_platform.corpora.datasets.file_names import FileNames, decode
+from ser_platform.corpora.facts import Archive, ExcludedFile, Facts
 from ser_platform.corpora.manifest import Utterance
 
 FACTS = Facts(
@@ -47,41 +46,38 @@ CHANNELS = {"01": "speech", "02": "song"}
 NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 
 
-def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, is RAVDESS's speech."""
-    match = NAME.fullmatch(path.stem)
-    return match is not None and CHANNELS.get(match[2]) == "speech"
-
-
-def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path; song is left out."""
-    return entries_below(root, partial(parse_utterance, corpus="ravdess", channel="speech"))
-
-
-def parse_utterance(path: Path, corpus: str, channel: str, language: str = "en") -> Utterance | ExcludedFile:
-    """Return the utterance that a file name describes, left out where it is of another channel than `channel`.
-
-    Speakers are named after `ravdess` where the actors are: speech and song share them.
-
-    Raises:
-        CorpusError: the name is outside the grammar.
-    """
-    match = match_name(NAME, path.stem, "RAVDESS", "03-01-06-01-02-01-12")
-    _, channel_code, emotion, intensity, sentence, repetition, actor = match.groups()
-    require_known("channel", channel_code, CHANNELS)
-    require_known("emotion", emotion, EMOTIONS)
-    require_known("intensity", intensity, INTENSITIES)
-    if CHANNELS[channel_code] != channel:
-        return ExcludedFile(path, CHANNELS[channel_code])
+def _parse(path: Path, match: re.Match[str], corpus: str, channel: str) -> Utterance | ExcludedFile:
+    _, channel_code, emotion_code, intensity_code, sentence, repetition, actor = match.groups()
+    found_channel = decode("channel", channel_code, CHANNELS)
+    emotion = decode("emotion", emotion_code, EMOTIONS)
+    intensity = decode("intensity", intensity_code, INTENSITIES)
+    if found_channel != channel:
+        return ExcludedFile(path, found_channel)
     return Utterance(
         id=path.stem,
         path=path,
         corpus=corpus,
-        speaker=f"{corpus.partition('_')[0]}-{actor}",
-        emotion=EMOTIONS[emotion],
+        speaker=f"{corpus.partition('_')[0]}-{actor}",  # speech and song share their actors
+        emotion=emotion,
         sex="male" if int(actor) % 2 else "female",
-        language=language,
-        intensity=INTENSITIES[intensity],
+        language="en",
+        intensity=intensity,
         sentence=sentence,
         repetition=repetition,
     )
+
+
+def name_files(corpus: str, channel: str) -> FileNames:
+    """Return the file names of a corpus in RAVDESS's layout; files of another channel are left out."""
+    parse = partial(_parse, corpus=corpus, channel=channel)
+    return FileNames(NAME, "RAVDESS", "03-01-06-01-02-01-12", parse)
+
+
+def recognises_channel(path: PurePath, channel: str) -> bool:
+    """Return whether a path within the corpus names a RAVDESS clip of `channel`, `speech` or `song`."""
+    match = NAME.fullmatch(path.stem)
+    return match is not None and CHANNELS.get(match[2]) == channel
+
+
+recognises = partial(recognises_channel, channel="speech")
+utterances = name_files("ravdess", "speech").utterances

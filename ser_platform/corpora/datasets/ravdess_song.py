@@ -4,14 +4,11 @@ Source, licence, citation and file names are those of `ravdess`; the channel is 
 4, calm, happiness, sadness, anger and fear 8 each. An actor is the same speaker here as in `ravdess`.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePath
 
 from ser_platform.corpora.datasets import ravdess
-from ser_platform.corpora.datasets.file_names import entries_below
-from ser_platform.corpora.facts import Archive, CorpusEntry
+from ser_platform.corpora.facts import Archive
 
 FACTS = replace(
     ravdess.FACTS,
@@ -28,13 +25,5 @@ FACTS = replace(
 )
 EMOTIONS = {code: ravdess.EMOTIONS[code] for code in ("01", "02", "03", "04", "05", "06")}
 
-
-def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, is RAVDESS's song."""
-    match = ravdess.NAME.fullmatch(path.stem)
-    return match is not None and ravdess.CHANNELS.get(match[2]) == "song"
-
-
-def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path; speech is left out."""
-    return entries_below(root, partial(ravdess.parse_utterance, corpus="ravdess_song", channel="song"))
+recognises = partial(ravdess.recognises_channel, channel="song")
+utterances = ravdess.name_files("ravdess_song", "song").utterances

@@ -8,11 +8,10 @@ TIMIT's; apart from a few they differ by emotion, so a sentence is named with it
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import CorpusEntry, Facts
+from ser_platform.corpora.datasets.file_names import FileNames, decode, require_known
+from ser_platform.corpora.facts import Facts
 from ser_platform.corpora.manifest import Utterance
 
 FACTS = Facts(
@@ -44,23 +43,19 @@ def recognises(path: PurePath) -> bool:
     return match is not None and (match[1] is not None or path.parent.name in SPEAKERS)
 
 
-def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return entries_below(root, _utterance)
-
-
-def _utterance(path: Path) -> Utterance:
-    match = match_name(NAME, path.stem, "SAVEE", "DC_a01, or a01 in the folder DC")
+def _parse(path: Path, match: re.Match[str]) -> Utterance:
     speaker, letters, number = match[1] or path.parent.name, match[2], match[3]
     require_known("speaker", speaker, SPEAKERS, f", the folder of {path.stem}")
-    require_known("emotion", letters, EMOTIONS)
     return Utterance(
         id=f"{speaker}_{letters}{number}",
         path=path,
         corpus="savee",
         speaker=f"savee-{speaker}",
-        emotion=EMOTIONS[letters],
+        emotion=decode("emotion", letters, EMOTIONS),
         sex="male",
         language="en",
         sentence=f"{letters}{number}",
     )
+
+
+utterances = FileNames(NAME, "SAVEE", "DC_a01, or a01 in the folder DC", _parse).utterances

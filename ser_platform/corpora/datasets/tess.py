@@ -10,11 +10,10 @@ one. A popular download holds everything twice, in a folder of the same name wit
 """
 
 import re
-from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from ser_platform.corpora.datasets.file_names import entries_below, match_name, require_known
-from ser_platform.corpora.facts import CorpusEntry, Facts
+from ser_platform.corpora.datasets.file_names import FileNames, decode
+from ser_platform.corpora.facts import Facts
 from ser_platform.corpora.manifest import Utterance
 
 FACTS = Facts(
@@ -38,32 +37,23 @@ EMOTIONS = {
 }
 AGES = {"OAF": 64, "YAF": 26}
 MISSPELT = {"OA": "OAF"}
-NAME = re.compile(r"(OAF|OA|YAF)_([a-z]+)_([a-z]+)", re.IGNORECASE)
 
 
-def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
-    return NAME.fullmatch(path.stem) is not None
-
-
-def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path; second copies are left out."""
-    return entries_below(root, _utterance)
-
-
-def _utterance(path: Path) -> Utterance:
-    match = match_name(NAME, path.stem, "TESS", "OAF_back_angry")
+def _parse(path: Path, match: re.Match[str]) -> Utterance:
     speaker, word, emotion = match[1].upper(), match[2].lower(), match[3].lower()
     speaker = MISSPELT.get(speaker, speaker)
-    require_known("emotion", emotion, EMOTIONS)
     return Utterance(
         id=f"{speaker}_{word}_{emotion}",
         path=path,
         corpus="tess",
         speaker=f"tess-{speaker}",
-        emotion=EMOTIONS[emotion],
+        emotion=decode("emotion", emotion, EMOTIONS),
         sex="female",
         age=str(AGES[speaker]),
         language="en",
         sentence=word,
     )
+
+
+NAMES = FileNames(re.compile(r"(OAF|OA|YAF)_([a-z]+)_([a-z]+)", re.IGNORECASE), "TESS", "OAF_back_angry", _parse)
+recognises, utterances = NAMES.recognises, NAMES.utterances

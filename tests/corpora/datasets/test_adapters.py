@@ -257,7 +257,7 @@ def test_any_audio_format_is_a_clip(suffix, tmp_path):
         (hindi, "1.SESSION.happy-1", "'1.SESSION.happy-1' neither names a session"),
         (esd, "Angry/0021_000001", "unknown speaker '0021'; valid are 0001 to 0020"),
         (esd, "Angry/0020_001751", "unknown number '001751'; valid are 000001 to 001750"),
-        (esd, "Fear/0020_000001", "neither a folder nor a line of 0020.txt tells the emotion.*valid are angry, happy"),
+        (esd, "Fear/0020_000001", "neither a folder nor a line of 0020.txt names the emotion.*valid are angry, happy"),
         (nemo, "EB0_joy_1", "unknown emotion 'joy'; valid are anger, fear, happiness, neutral, sadness, surprised"),
         (nemo, "XY0_anger_1", "unknown speaker 'XY0'; valid are EB0, IC0"),
     ],
@@ -384,7 +384,7 @@ def test_a_download_that_holds_tess_twice_gives_each_clip_once(tmp_path):
     clips = ["OAF_angry/OAF_back_angry.wav", "YAF_angry/YAF_back_angry.wav"]
     filled(tmp_path, [f"{name}/{clip}" for clip in clips] + [f"{name}/{name}/{clip}" for clip in clips])
     found = find_corpus(str(tmp_path))
-    manifest, left_out = found.read_with_exclusions()
+    manifest, left_out = found.read_manifest()
     assert (found.adapter_name, list(manifest.column("id"))) == ("tess", ["OAF_back_angry", "YAF_back_angry"])
     assert left_out == {"second copy": 2}
 
@@ -492,7 +492,7 @@ def test_esd_clips_in_one_folder_take_their_emotion_from_the_tables(encoding, tm
     filled(tmp_path, ["0001_000001.wav", "0001_000351.wav", "0001_000701.wav"])
     neutral, anger, unlisted = esd.utterances(tmp_path)
     assert (neutral.emotion, anger.emotion) == ("neutral", "anger")
-    assert "nor a line of 0001.txt tells the emotion of '0001_000701'" in str(unlisted)
+    assert "nor a line of 0001.txt names the emotion of '0001_000701'" in str(unlisted)
 
 
 def test_esd_tables_in_latin_letters_of_another_encoding_are_read(tmp_path):
@@ -524,5 +524,5 @@ def test_nemo_names_its_emotion_in_the_middle(token, tmp_path):
 
 def test_a_tree_elsewhere_has_the_same_fingerprint(tmp_path):
     clips = EXAMPLES["nemo"].clips
-    here, there = (find_corpus(str(filled(tmp_path / place, clips))).read_manifest() for place in ("here", "there"))
+    here, there = (find_corpus(str(filled(tmp_path / place, clips))).read_manifest()[0] for place in ("here", "there"))
     assert here.fingerprint == there.fingerprint

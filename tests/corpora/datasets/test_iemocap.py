@@ -127,7 +127,7 @@ def test_what_a_mac_leaves_behind_does_not_matter(release):
 def test_a_clip_that_no_evaluation_lists_is_a_misfit(release):
     misfit = read_one(release("Ses01F_impro01", {"Ses01F_impro01_F000": None}))
     assert isinstance(misfit, Misfit)
-    assert "no line of EmoEvaluation/Ses01F_impro01.txt tells the emotion of 'Ses01F_impro01_F000'" in misfit.reason
+    assert "no line of EmoEvaluation/Ses01F_impro01.txt names the emotion of 'Ses01F_impro01_F000'" in misfit.reason
 
 
 def test_a_turn_that_is_listed_and_missing_is_left_out(release):
