@@ -15,7 +15,7 @@ model which hears time has something to gain over pooled statistics.
 
 import importlib.util
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -178,45 +178,27 @@ DEMO_CLIPS = tuple(
 )
 
 
-@dataclass(frozen=True)
-class Spread:
-    """How much people and takes differ; deviations of normal draws.
-
-    Attributes:
-        speaker_strength: of how strongly a speaker uses a level cue for an emotion, as a ratio.
-        take_strength: the same for one take.
-        shape_strength: the same for one take of everything that moves over time.
-        pitch_st, rate, loudness_db, tilt_db: what a clip differs by for no reason of emotion.
-    """
-
-    speaker_strength: float = 0.5
-    take_strength: float = 0.3
-    shape_strength: float = 0.15
-    pitch_st: float = 1.3
-    rate: float = 0.06
-    loudness_db: float = 2.3
-    tilt_db: float = 0.7
-
-
-SPREAD = Spread()
-LEVEL_CUES = ("pitch_st", "loudness_db", "tilt_db")
+SEED = 0
+# Standard deviations of normal draws, so that speakers and takes differ.
+SPEAKER_STRENGTH = 0.5  # ratio: how strongly a speaker uses a level cue for an emotion
+TAKE_STRENGTH = 0.3  # the same ratio for one take
+SHAPE_STRENGTH = 0.15  # ratio: how strongly one take uses the contours and pauses
+LEVEL_CUES = {"pitch_st": 1.3, "loudness_db": 2.3, "tilt_db": 0.7}  # variation of a clip that no emotion causes
+RATE_SPREAD, TREMOR_HZ_SPREAD = 0.06, 0.08  # of the natural logarithm
 SHAPE_CUES = ("pitch_contour_st", "loudness_contour_db", "pauses_s")
 
 
-def synthesise_corpus(root: Path, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> Path:
+def synthesise_corpus(root: Path) -> Path:
     """Write the 384 clips under `root`, unless they are there already, and return `root`.
 
-    The same seed gives the same bytes. The clips are written beside `root` and moved there when all are done,
-    so a run that is killed leaves nothing that looks finished.
-
-    Args:
-        progress: called with (clips done, clips in all) after every clip.
+    The bytes are the same on every run. The clips are written beside `root` and moved there once all are complete, so
+    an interrupted run leaves no incomplete corpus.
 
     Raises:
         MissingExtra: espeakng-loader is not installed.
-        CorpusError: `root` holds something that this function did not write.
+        CorpusError: `root` contains files that this function did not write.
     """
-    if is_synthesised(root, seed):
+    if is_synthesised(root):
         return root
     if importlib.util.find_spec("espeakng_loader") is None:
         raise MissingExtra("demo", "espeakng-loader")
@@ -224,73 +206,68 @@ def synthesise_corpus(root: Path, seed: int = 0, progress: Callable[[int, int], 
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
         finished = Path(scratch, "finished")
-        _write_clips(finished, seed, progress)
-        (finished / README).write_text(_readme(seed) + _origin(), encoding="utf-8")
-        if not is_synthesised(root, seed):  # another process may have been faster; its bytes are the same
-            _put_in_place(finished, root, Path(scratch, "replaced"))
+        _write_clips(finished)
+        (finished / README).write_text(_format_readme() + _format_origin(), encoding="utf-8")
+        if not is_synthesised(root):  # another process may have been faster; its bytes are the same
+            if root.exists():
+                root.rename(Path(scratch, "replaced"))
+            finished.rename(root)
     return root
 
 
-def is_synthesised(root: Path, seed: int) -> bool:
-    """Whether `root` holds every clip of this seed and this version of the recipe."""
-    readme = root / README
-    if not readme.is_file() or not readme.read_text(encoding="utf-8").startswith(_readme(seed)):
+def is_synthesised(root: Path) -> bool:
+    """Return whether `root` contains every clip of this version of the recipe."""
+    if not _read_readme(root).startswith(_format_readme()):
         return False
     return all((root / clip.path).is_file() for clip in DEMO_CLIPS)
 
 
-def synthesise_clips(clips: tuple[DemoClip, ...], seed: int) -> Iterator[np.ndarray]:
-    """Yield the waveform of each clip, in order, (n_samples,) float at 16 kHz within [-1, 1].
+def synthesise_clips(clips: tuple[DemoClip, ...]) -> Iterator[np.ndarray]:
+    """Yield the waveform of each clip, in order: (n_samples,) float at 16 kHz within [-1, 1].
 
-    A clip's random draws depend on its name and the seed alone; eSpeak's flutter also on the clips before it.
+    The random draws of a clip depend on its name alone; the flutter of eSpeak depends on the clips before it too.
     """
-    rules = [draw_take(clip, seed) for clip in clips]
-    sentences = [_sentence(clip, rule) for clip, rule in zip(clips, rules, strict=True)]
-    for clip, rule, speech in zip(clips, rules, espeak.synthesise_in_child(sentences), strict=True):
-        waveform = _apply_voice_effects(speech, rule, SPEAKERS[clip.actor], _generator(seed, clip, "sound"))
-        yield _record_in_room(waveform, rule, clip.actor, seed, _generator(seed, clip, "place"))
+    rules = [_draw_take(clip) for clip in clips]
+    requests = [_make_request(clip, rule) for clip, rule in zip(clips, rules, strict=True)]
+    for clip, rule, speech in zip(clips, rules, espeak.synthesise_in_child(requests), strict=True):
+        waveform = _apply_voice_effects(speech, rule, SPEAKERS[clip.actor], _make_generator(clip, "sound"))
+        yield _record_in_room(waveform, rule, clip.actor, _make_generator(clip, "place"))
 
 
-def draw_take(clip: DemoClip, seed: int) -> EmotionRule:
-    """Return the emotion's rule as this speaker uses it in this take."""
+def _draw_take(clip: DemoClip) -> EmotionRule:
+    """Return the emotion's rule with the random variation of this speaker and this take."""
     rule = EMOTION_RULES[clip.emotion]
     # The habit is the same in all four takes, so it must not depend on sentence and repetition.
-    habit = _generator(seed, replace(clip, sentence="00", repetition="00"), "habit")
-    take = _generator(seed, clip, "take")
+    habit = _make_generator(replace(clip, sentence="00", repetition="00"), "habit")
+    take = _make_generator(clip, "take")
     changes: dict[str, object] = {}
-    for cue in LEVEL_CUES:
-        strength = 1 + SPREAD.speaker_strength * habit.standard_normal()
-        strength += SPREAD.take_strength * take.standard_normal()
-        changes[cue] = getattr(rule, cue) * strength + getattr(SPREAD, cue) * take.standard_normal()
+    for cue, spread in LEVEL_CUES.items():
+        strength = 1 + SPEAKER_STRENGTH * habit.standard_normal() + TAKE_STRENGTH * take.standard_normal()
+        changes[cue] = getattr(rule, cue) * strength + spread * take.standard_normal()
     for cue in SHAPE_CUES:
-        strength = max(1 + SPREAD.shape_strength * take.standard_normal(), 0.5)
+        strength = max(1 + SHAPE_STRENGTH * take.standard_normal(), 0.5)
         changes[cue] = tuple(strength * value for value in getattr(rule, cue))
-    changes["rate"] = rule.rate * np.exp(SPREAD.rate * take.standard_normal())
-    changes["tremor_hz"] = rule.tremor_hz * np.exp(0.08 * take.standard_normal())
+    changes["rate"] = rule.rate * np.exp(RATE_SPREAD * take.standard_normal())
+    changes["tremor_hz"] = rule.tremor_hz * np.exp(TREMOR_HZ_SPREAD * take.standard_normal())
     return replace(rule, **changes)  # type: ignore[arg-type]
 
 
-def _generator(seed: int, clip: DemoClip, purpose: str) -> np.random.Generator:
+def _make_generator(clip: DemoClip, purpose: str) -> np.random.Generator:
     codes = (clip.actor, clip.emotion, clip.sentence, clip.repetition)
-    return np.random.default_rng([seed, *(int(code) for code in codes), *purpose.encode()])
+    return np.random.default_rng([SEED, *(int(code) for code in codes), *purpose.encode()])
 
 
-def _room(actor: str, seed: int) -> np.ndarray:
-    rng = np.random.default_rng([seed, int(actor)])
-    return voice_effects.room_response(SPEAKERS[actor].reverberation_s, rng)
-
-
-def _centre(contour: tuple[float, ...], n: int) -> np.ndarray:
+def _sample_contour(contour: tuple[float, ...], n: int) -> np.ndarray:
     values = np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(contour)), contour)
     return values - values.mean()
 
 
-def _sentence(clip: DemoClip, rule: EmotionRule) -> espeak.SentenceRequest:
+def _make_request(clip: DemoClip, rule: EmotionRule) -> espeak.SentenceRequest:
     """Return what eSpeak shall do; pitch and tempo make up for the later change of formants."""
     speaker, words = SPEAKERS[clip.actor], SENTENCE_WORDS[clip.sentence]
-    pitch = speaker.pitch_st + rule.pitch_st + _centre(rule.pitch_contour_st, len(words))
+    pitch = speaker.pitch_st + rule.pitch_st + _sample_contour(rule.pitch_contour_st, len(words))
     pitch -= 12 * np.log2(speaker.formants)
-    tempo = 1 + _centre(rule.tempo_contour, len(words))
+    tempo = 1 + _sample_contour(rule.tempo_contour, len(words))
     tempo *= speaker.words_per_minute * rule.rate / speaker.formants
     return espeak.SentenceRequest(
         voice=speaker.voice,
@@ -303,12 +280,9 @@ def _sentence(clip: DemoClip, rule: EmotionRule) -> espeak.SentenceRequest:
 
 
 def _apply_voice_effects(
-    speech: espeak.SynthesisedSpeech,
-    rule: EmotionRule,
-    speaker: SyntheticSpeaker,
-    rng: np.random.Generator,
+    speech: espeak.SynthesisedSpeech, rule: EmotionRule, speaker: SyntheticSpeaker, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return eSpeak's speech with everything added that eSpeak cannot do, at 16 kHz."""
+    """Return eSpeak's speech at 16 kHz with the cues that eSpeak cannot produce."""
     rate = espeak.ESPEAK_SAMPLE_RATE
     voice = speech.waveform / 32768
     voice = voice_effects.insert_pauses(voice, speech.word_starts.tolist(), rule.pauses_s, rate)
@@ -320,26 +294,17 @@ def _apply_voice_effects(
     return voice_effects.shape_loudness(voice, rule.loudness_contour_db)
 
 
-def _record_in_room(
-    voice: np.ndarray,
-    rule: EmotionRule,
-    actor: str,
-    seed: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Return the speech as the microphone in the speaker's room hears it, with a little silence around it."""
+def _record_in_room(voice: np.ndarray, rule: EmotionRule, actor: str, rng: np.random.Generator) -> np.ndarray:
+    """Return the speech with the speaker's room and level, and 60 to 200 ms of noise before and after it."""
     speaker = SPEAKERS[actor]
     lead, tail = (rng.uniform(0.06, 0.20, 2) * voice_effects.SAMPLE_RATE).astype(int)
-    voice = voice_effects.add_reverberation(np.pad(voice, (lead, tail)), _room(actor, seed))
+    room = voice_effects.room_response(speaker.reverberation_s, np.random.default_rng([SEED, int(actor)]))
+    voice = voice_effects.add_reverberation(np.pad(voice, (lead, tail)), room)
     return voice_effects.set_level(voice, speaker.level_db + rule.loudness_db, speaker.noise_db, rng)
 
 
 def _add_tremor(
-    voice: np.ndarray,
-    rule: EmotionRule,
-    speaker: SyntheticSpeaker,
-    rate: int,
-    rng: np.random.Generator,
+    voice: np.ndarray, rule: EmotionRule, speaker: SyntheticSpeaker, rate: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the voice with the speaker's formants and the emotion's tremor, jitter and shimmer."""
     n = len(voice)
@@ -354,37 +319,33 @@ def _add_tremor(
 def _refuse_foreign_folder(root: Path) -> None:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    readme = root / README
-    if not readme.is_file() or not readme.read_text(encoding="utf-8").startswith(_TITLE):
+    if not _read_readme(root).startswith(_TITLE):
         raise CorpusError(f"{root} holds something else than the demo corpus; choose another folder")
 
 
-def _put_in_place(finished: Path, root: Path, replaced: Path) -> None:
-    if root.exists():
-        root.rename(replaced)
-    finished.rename(root)
-
-
-def _write_clips(root: Path, seed: int, progress: Callable[[int, int], None] | None) -> None:
-    for done, (clip, waveform) in enumerate(zip(DEMO_CLIPS, synthesise_clips(DEMO_CLIPS, seed), strict=True), start=1):
+def _write_clips(root: Path) -> None:
+    for clip, waveform in zip(DEMO_CLIPS, synthesise_clips(DEMO_CLIPS), strict=True):
         path = root / clip.path
         path.parent.mkdir(parents=True, exist_ok=True)
         pcm = np.round(waveform * 32767).astype(np.int16)
         soundfile.write(path, pcm, voice_effects.SAMPLE_RATE, subtype="PCM_16")
-        if progress is not None:
-            progress(done, len(DEMO_CLIPS))
 
 
 _TITLE = "The demo corpus: synthetic speech, not people.\n"
 
 
-def _readme(seed: int) -> str:
+def _read_readme(root: Path) -> str:
+    readme = root / README
+    return readme.read_text(encoding="utf-8") if readme.is_file() else ""
+
+
+def _format_readme() -> str:
     return (
         f"{_TITLE}\n{len(DEMO_CLIPS)} clips with the names of RAVDESS's files.\n"
         "made by: ser_platform.corpora.demo_voice\n"  # names the recipe: other words would make it anew
-        f"recipe version: {RECIPE_VERSION}\nseed: {seed}\n"
+        f"recipe version: {RECIPE_VERSION}\nseed: {SEED}\n"
     )
 
 
-def _origin() -> str:
+def _format_origin() -> str:
     return f"spoken by: eSpeak NG {espeak.read_espeak_version()}\n"

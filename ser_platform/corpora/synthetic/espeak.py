@@ -56,7 +56,7 @@ class SentenceRequest:
         eSpeak's commands inside the text are control-A, a figure and a letter: P for pitch, S for speed.
         """
         commands = [
-            f"\x01{_pitch_step(semitones)}P\x01{_clamp(tempo, TEMPO_LIMITS_WPM)}S"
+            f"\x01{_convert_pitch(semitones)}P\x01{_clamp(tempo, TEMPO_LIMITS_WPM)}S"
             for semitones, tempo in zip(self.pitch_st, self.words_per_minute, strict=True)
         ]
         return " ".join(map(str.__add__, commands, self.words)) + self.tune
@@ -114,7 +114,7 @@ def _clamp(value: float, limits: tuple[int, int]) -> int:
     return min(max(round(value), limits[0]), limits[1])
 
 
-def _pitch_step(semitones: float) -> int:
+def _convert_pitch(semitones: float) -> int:
     return _clamp(MIDDLE + semitones / SEMITONES_PER_PITCH_STEP, PITCH_LIMITS)
 
 
@@ -185,14 +185,14 @@ class _ESpeak:
         settings = {
             _RATE: _clamp(sentence.words_per_minute[0], TEMPO_LIMITS_WPM),
             _VOLUME: 100,
-            _PITCH: _pitch_step(sentence.pitch_st[0]),
+            _PITCH: _convert_pitch(sentence.pitch_st[0]),
             _RANGE: _clamp(MIDDLE * sentence.pitch_range, PITCH_LIMITS),
         }
         for parameter, value in settings.items():
             self._lib.espeak_SetParameter(parameter, value, 0)
 
 
-def _answer(requests: IO[bytes], answers: IO[bytes]) -> None:
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Say every sentence (one JSON object a line); write header, samples, word starts (little-endian)."""
     espeak = _ESpeak()
     for line in requests:
@@ -206,4 +206,4 @@ def _answer(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    _answer(sys.stdin.buffer, sys.stdout.buffer)
+    _serve(sys.stdin.buffer, sys.stdout.buffer)

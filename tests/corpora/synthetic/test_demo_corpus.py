@@ -24,7 +24,7 @@ UP_TO_A_BREATHY_VOICE = demo_corpus.DEMO_CLIPS[:98]  # actor 04; by default the 
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory) -> Path:
-    return demo_corpus.synthesise_corpus(tmp_path_factory.mktemp("corpora") / "demo", seed=0)
+    return demo_corpus.synthesise_corpus(tmp_path_factory.mktemp("corpora") / "demo")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def waveforms(spoken) -> dict[str, np.ndarray]:
 def silent_voice(monkeypatch):
     """Let the corpus be written without eSpeak: every clip is the same short tone."""
     tone = 0.1 * np.sin(np.arange(1600) / 10)
-    monkeypatch.setattr(demo_corpus, "synthesise_clips", lambda clips, seed: iter([tone] * len(clips)))
+    monkeypatch.setattr(demo_corpus, "synthesise_clips", lambda clips: iter([tone] * len(clips)))
 
 
 def test_corpus_has_384_clips_with_ravdess_names(spoken):
@@ -71,15 +71,16 @@ def test_odd_actors_are_male_and_even_ones_female():
         assert speaker.voice.startswith("en-us+f" if int(actor) % 2 == 0 else "en-us+m")
 
 
-def test_same_seed_gives_the_same_waveforms(waveforms):
+def test_a_second_run_gives_the_same_waveforms(waveforms):
     clips = UP_TO_A_BREATHY_VOICE
-    for clip, waveform in zip(clips, demo_corpus.synthesise_clips(clips, seed=0), strict=True):
+    for clip, waveform in zip(clips, demo_corpus.synthesise_clips(clips), strict=True):
         np.testing.assert_array_equal(np.round(waveform * 32767), waveforms[clip.path.stem] * 32768)
 
 
-def test_other_seed_gives_other_waveforms(waveforms):
+def test_other_seed_gives_other_waveforms(waveforms, monkeypatch):
+    monkeypatch.setattr(demo_corpus, "SEED", 1)
     clips = demo_corpus.DEMO_CLIPS[:6]
-    for clip, waveform in zip(clips, demo_corpus.synthesise_clips(clips, seed=1), strict=True):
+    for clip, waveform in zip(clips, demo_corpus.synthesise_clips(clips), strict=True):
         known = waveforms[clip.path.stem]
         assert len(waveform) != len(known) or not np.allclose(waveform, known)
 
@@ -91,18 +92,19 @@ def test_readme_says_what_the_clips_are(spoken):
 
 
 def test_finished_corpus_is_not_spoken_again(spoken, monkeypatch):
-    monkeypatch.setattr(demo_corpus, "synthesise_clips", lambda clips, seed: pytest.fail("spoken again"))
-    assert demo_corpus.synthesise_corpus(spoken, seed=0) == spoken
+    monkeypatch.setattr(demo_corpus, "synthesise_clips", lambda clips: pytest.fail("synthesised again"))
+    assert demo_corpus.synthesise_corpus(spoken) == spoken
 
 
-def test_killed_run_leaves_nothing_that_looks_finished(tmp_path, silent_voice):
-    def die_half_way(done: int, total: int) -> None:
-        if done == total // 2:
-            raise KeyboardInterrupt
+def test_an_interrupted_run_leaves_no_files(tmp_path, monkeypatch):
+    def stop_half_way(clips):
+        yield from [np.ones(1600)] * (len(clips) // 2)
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr(demo_corpus, "synthesise_clips", stop_half_way)
     root = tmp_path / "demo"
     with pytest.raises(KeyboardInterrupt):
-        demo_corpus.synthesise_corpus(root, progress=die_half_way)
+        demo_corpus.synthesise_corpus(root)
     assert not root.exists()
     assert list(tmp_path.iterdir()) == []
 
@@ -111,21 +113,20 @@ def test_corpus_that_lost_a_clip_is_spoken_anew(tmp_path, silent_voice):
     root = demo_corpus.synthesise_corpus(tmp_path / "demo")
     lost = root / demo_corpus.DEMO_CLIPS[7].path
     lost.unlink()
-    assert not demo_corpus.is_synthesised(root, seed=0)
+    assert not demo_corpus.is_synthesised(root)
     demo_corpus.synthesise_corpus(root)
     assert lost.is_file()
 
 
-def test_corpus_of_another_seed_is_replaced(tmp_path, silent_voice):
-    root = demo_corpus.synthesise_corpus(tmp_path / "demo", seed=0)
-    demo_corpus.synthesise_corpus(root, seed=1)
-    assert demo_corpus.is_synthesised(root, seed=1)
-    assert not demo_corpus.is_synthesised(root, seed=0)
-
-
-def test_seed_1_is_not_taken_for_seed_10(tmp_path, silent_voice):
-    root = demo_corpus.synthesise_corpus(tmp_path / "demo", seed=10)
-    assert not demo_corpus.is_synthesised(root, seed=1)
+@pytest.mark.parametrize(("setting", "value", "other"), [("SEED", 0, 1), ("SEED", 10, 1), ("RECIPE_VERSION", 20, 2)])
+def test_a_corpus_of_another_seed_or_recipe_is_replaced(setting, value, other, tmp_path, silent_voice, monkeypatch):
+    monkeypatch.setattr(demo_corpus, setting, value)
+    root = demo_corpus.synthesise_corpus(tmp_path / "demo")
+    assert demo_corpus.is_synthesised(root)
+    monkeypatch.setattr(demo_corpus, setting, other)
+    assert not demo_corpus.is_synthesised(root)
+    demo_corpus.synthesise_corpus(root)
+    assert demo_corpus.is_synthesised(root)
 
 
 def test_folder_with_other_things_is_left_alone(tmp_path):
@@ -141,15 +142,9 @@ def test_missing_espeak_names_the_extra(tmp_path, monkeypatch):
         demo_corpus.synthesise_corpus(tmp_path / "demo")
 
 
-def test_progress_counts_up_to_the_number_of_clips(tmp_path, silent_voice):
-    calls = []
-    demo_corpus.synthesise_corpus(tmp_path / "demo", progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(done, 384) for done in range(1, 385)]
-
-
 def test_contours_leave_the_mean_level_to_the_level_cues():
     for rule in demo_corpus.EMOTION_RULES.values():
-        assert abs(demo_corpus._centre(rule.pitch_contour_st, 6).mean()) < 1e-9
+        assert abs(demo_corpus._sample_contour(rule.pitch_contour_st, 6).mean()) < 1e-9
 
 
 def mel_filters(n_bands: int, n_bins: int) -> np.ndarray:
