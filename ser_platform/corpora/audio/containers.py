@@ -66,16 +66,16 @@ def scan_mp3_frames(path: Path, limit_s: float) -> Mp3Frames | None:
         size = file.seek(0, 2)
         file.seek(0)
         content = file.read(MAX_MP3_BYTES_READ)
-    at = _after_id3(content)
-    first = _frame(int.from_bytes(content[at : at + 4]))
+    at = _skip_id3(content)
+    first = _parse_frame(int.from_bytes(content[at : at + 4]))
     if first is None:
         return None
     length, samples, rate = first
-    declared, is_header = _declared(content[at : at + length])
+    declared, is_header = _read_frame_count(content[at : at + length])
     at += length if is_header else 0
     n, limit = 0, limit_s * rate / samples
     while at < len(content) and n <= limit:
-        frame = _frame(int.from_bytes(content[at : at + 4]))
+        frame = _parse_frame(int.from_bytes(content[at : at + 4]))
         if frame is None or frame[1:] != (samples, rate):
             break
         at += frame[0]
@@ -86,7 +86,7 @@ def scan_mp3_frames(path: Path, limit_s: float) -> Mp3Frames | None:
 
 
 @lru_cache(maxsize=256)
-def _frame(header: int) -> tuple[int, int, int] | None:
+def _parse_frame(header: int) -> tuple[int, int, int] | None:
     """Return a frame's length in bytes, its samples and its rate in Hz; None where this is no header of layer III."""
     version, layer = header >> 19 & 3, header >> 17 & 3
     bitrate, rate, padding = header >> 12 & 15, header >> 10 & 3, header >> 9 & 1
@@ -98,7 +98,7 @@ def _frame(header: int) -> tuple[int, int, int] | None:
     return samples // 8 * kbits * 1000 // hz + padding, samples, hz
 
 
-def _after_id3(content: bytes) -> int:
+def _skip_id3(content: bytes) -> int:
     at = 0
     while content[at : at + 3] == b"ID3" and len(content) >= at + 10:
         size = 0
@@ -108,7 +108,7 @@ def _after_id3(content: bytes) -> int:
     return at
 
 
-def _declared(frame: bytes) -> tuple[int | None, bool]:
+def _read_frame_count(frame: bytes) -> tuple[int | None, bool]:
     """Return how many frames the first one states to follow, and whether it is such a header at all."""
     for name in (b"Xing", b"Info"):
         at = frame.find(name, LENGTH_TAG.start, LENGTH_TAG.stop)

@@ -55,12 +55,14 @@ def list_audio_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> li
     for folder, folders, files in os.walk(root, onerror=_refuse_unread, followlinks=True):
         if os.path.realpath(folder) in _resolve_parents(folder, root):
             raise CorpusError(f"{folder}: links go round in a circle")
-        folders[:] = [name for name in folders if not _hidden(name)]
-        found += (Path(folder, name) for name in files if not _hidden(name) and Path(name).suffix.lower() in suffixes)
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        found += (
+            Path(folder, name) for name in files if not _is_hidden(name) and Path(name).suffix.lower() in suffixes
+        )
     return sorted(found)
 
 
-def _hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -115,7 +117,7 @@ def read_audio(path: Path, start_s: float | None = None, end_s: float | None = N
     digest.update(np.ascontiguousarray(samples).data)
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     audio = Audio(np.ascontiguousarray(mono, dtype=np.float32), sample_rate, digest.hexdigest())
-    if (samples.shape[1] > 1 or sample_rate != SAMPLE_RATE) and _peak(audio.waveform) < SILENCE_PEAK:
+    if (samples.shape[1] > 1 or sample_rate != SAMPLE_RATE) and _find_peak(audio.waveform) < SILENCE_PEAK:
         raise BadAudio(path, f"is silent as mono at {SAMPLE_RATE} Hz: its channels cancel, or all of it is ultrasound")
     return audio
 
@@ -124,7 +126,7 @@ def _refuse_unusable_samples(path: Path, samples: NDArray[np.float32], sample_ra
     seconds = len(samples) / sample_rate
     if seconds < MIN_CLIP_S:
         raise BadAudio(path, f"{seconds:.3f} s long; at least {MIN_CLIP_S} s are needed")
-    peak = _peak(samples)
+    peak = _find_peak(samples)
     if not math.isfinite(peak):
         raise BadAudio(path, "holds samples that are not finite")
     if peak < SILENCE_PEAK:
@@ -133,7 +135,7 @@ def _refuse_unusable_samples(path: Path, samples: NDArray[np.float32], sample_ra
         raise BadAudio(path, f"has samples up to {peak:.3g}, where full scale is 1")
 
 
-def _peak(samples: NDArray[np.float32]) -> float:
+def _find_peak(samples: NDArray[np.float32]) -> float:
     """Return the largest magnitude; NaN where a sample is."""
     return float(np.maximum(samples.max(), -samples.min()))
 
@@ -150,7 +152,7 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> tuple[NDA
         return samples, sample_rate
     try:
         with soundfile.SoundFile(path) as file:
-            return _read(file, path, first_s, last_s), file.samplerate
+            return _read_samples(file, path, first_s, last_s), file.samplerate
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", str(error))
         if not os.access(path, os.R_OK):
@@ -172,12 +174,12 @@ def _refuse_no_file(path: Path) -> None:
         raise BadAudio(path, "is a folder" if stat.S_ISDIR(mode) else "is no file but a pipe, socket or device")
 
 
-def _read(file: soundfile.SoundFile, path: Path, first_s: float, last_s: float) -> NDArray[np.float32]:
+def _read_samples(file: soundfile.SoundFile, path: Path, first_s: float, last_s: float) -> NDArray[np.float32]:
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
         raise BadAudio(path, f"says {file.samplerate} Hz; valid are {MIN_RATE} to {MAX_RATE} Hz")
     if not 1 <= file.channels <= MAX_CHANNELS:
         raise BadAudio(path, f"says {file.channels} channels; valid are 1 to {MAX_CHANNELS}")
-    frames, slack = _length(file, path)
+    frames, slack = _measure_length(file, path)
     first = int(first_s * file.samplerate)
     last = frames if math.isinf(last_s) else min(int(last_s * file.samplerate), frames)
     _refuse_too_long(path, (last - first) / file.samplerate)
@@ -195,7 +197,7 @@ def _refuse_too_long(path: Path, seconds: float) -> None:
         raise BadAudio(path, f"{seconds:.0f} s long; at most {MAX_CLIP_S:.0f} s")
 
 
-def _length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
+def _measure_length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
     """Return how many samples a whole file has, and how many of them may be missing all the same.
 
     Raises:
@@ -209,11 +211,11 @@ def _length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
     if file.format == "OGG" and not is_complete_ogg(path):
         raise BadAudio(path, "is truncated: the last page does not end the stream")
     if file.format == "MP3":
-        return _mp3_length(file, path)
+        return _measure_mp3_length(file, path)
     return file.frames, 0
 
 
-def _mp3_length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
+def _measure_mp3_length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
     found = scan_mp3_frames(path, MAX_CLIP_S + 1)
     if found is None:
         return file.frames, 0

@@ -57,10 +57,10 @@ def decode_video(path: Path, start_s: float, seconds: float) -> tuple[NDArray[np
             raise BadAudio(path, "has no sound")
         first = next((line for line in messages.splitlines() if line.strip()), f"exit code {done.returncode}")
         raise BadAudio(path, f"cannot be decoded (ffmpeg: {first.strip()})")
-    return _samples(done.stdout, path)
+    return _decode_wav(done.stdout, path)
 
 
-def _samples(wav: bytes, path: Path) -> tuple[NDArray[np.float32], int]:
+def _decode_wav(wav: bytes, path: Path) -> tuple[NDArray[np.float32], int]:
     try:
         with soundfile.SoundFile(io.BytesIO(wav)) as file:
             return file.read(dtype="float32", always_2d=True), file.samplerate
