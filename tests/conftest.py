@@ -222,7 +222,8 @@ def _tones_prepared(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
     home = tmp_path_factory.mktemp("shared-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SER_HOME", str(home))
-        manifest = prepare_features(FoundCorpus("ravdess", tone_corpus).read_manifest(), DEFAULT_FEATURE_SETS).manifest
+        manifest, _ = FoundCorpus("ravdess", tone_corpus).read_manifest()
+        manifest = prepare_features(manifest, DEFAULT_FEATURE_SETS).manifest
     return home, manifest
 
 

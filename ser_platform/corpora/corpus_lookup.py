@@ -56,30 +56,16 @@ class FoundCorpus:
 
     def read_entries(self) -> Iterator[CorpusEntry]:
         """Yield what each file is, ordered by path."""
-        adapter = CORPORA[self.adapter_name]
-        read = (
-            adapter.utterances(self.root, self.columns)
-            if self.adapter_name == "folder"
-            else adapter.utterances(self.root)
-        )
-        pattern = _speaker_pattern(self.speaker_from)
-        for entry in map(_reject_unencodable_path, read):
+        options = (self.columns,) if self.adapter_name == "folder" else ()
+        pattern = _compile_speaker_pattern(self.speaker_from)
+        for entry in map(_reject_unencodable_path, CORPORA[self.adapter_name].utterances(self.root, *options)):
             if pattern is not None and isinstance(entry, Utterance):
                 yield _assign_speaker(entry, self.root, pattern)
             else:
                 yield entry
 
-    def read_manifest(self) -> Manifest:
-        """Return the manifest of the files under `root`, without durations and audio digests.
-
-        Raises:
-            CorpusError: there is no audio, or a file does not fit the corpus.
-        """
-        manifest, _ = self.read_with_exclusions()
-        return manifest
-
-    def read_with_exclusions(self) -> tuple[Manifest, Counter[str]]:
-        """Return the manifest, and how many files were left out, by reason.
+    def read_manifest(self) -> tuple[Manifest, Counter[str]]:
+        """Return the manifest, without durations and audio digests, and the number of excluded files by reason.
 
         Raises:
             CorpusError: there is no audio, or a file does not fit the corpus.
@@ -87,17 +73,15 @@ class FoundCorpus:
         entries = list(self.read_entries())
         misfits = [entry for entry in entries if isinstance(entry, Misfit)]
         if misfits:
-            more = (
-                f"; and {len(misfits) - MAX_LISTED_MISFITS} more, see: ser corpora doctor {self.root}"
-                if len(misfits) > MAX_LISTED_MISFITS
-                else ""
-            )
-            raise CorpusError("; ".join(map(str, misfits[:MAX_LISTED_MISFITS])) + more)
+            listed = "; ".join(map(str, misfits[:MAX_LISTED_MISFITS]))
+            n_more = len(misfits) - MAX_LISTED_MISFITS
+            more = f"; and {n_more} more, see: ser corpora doctor {self.root}" if n_more > 0 else ""
+            raise CorpusError(listed + more)
         manifest = Manifest.from_utterances(entry for entry in entries if isinstance(entry, Utterance))
         left_out = Counter(entry.reason for entry in entries if isinstance(entry, ExcludedFile))
         if not len(manifest):
             instead = f"; left out: {_format_counts(left_out)}" if left_out else ""
-            raise CorpusError(f"{self.root} holds no audio of {self.adapter_name} ({_suffixes()}){instead}")
+            raise CorpusError(f"{self.root} holds no audio of {self.adapter_name} ({_list_suffixes()}){instead}")
         return manifest, left_out
 
 
@@ -120,12 +104,11 @@ def read_requested_speech(request: CorpusRequest) -> RequestedSpeech:
     found = find_corpora(request)
     manifests, notes = [], []
     for corpus in found:
-        manifest, left_out = corpus.read_with_exclusions()
+        manifest, left_out = corpus.read_manifest()
+        _refuse_speaker_variants(manifest)
         manifests.append(manifest)
         if left_out:
             notes.append(f"{corpus.corpus_name}: left out {_format_counts(left_out)}")
-    for manifest in manifests:
-        _refuse_speaker_variants(manifest)
     joined = manifests[0] if len(manifests) == 1 else Manifest.join(manifests)
     mapping = rules.map_emotions(manifest.labels for manifest in manifests)
     emotions = Counter(joined.column("emotion"))
@@ -183,7 +166,7 @@ def find_corpus(name_or_path: str, as_name: str | None = None) -> FoundCorpus:
     if name_or_path == "demo" and as_name is None:
         return FoundCorpus("demo", demo.ensure_corpus())
     if name_or_path in CORPORA:
-        return FoundCorpus(as_name or name_or_path, _by_name(name_or_path))
+        return FoundCorpus(as_name or name_or_path, _require_corpus(name_or_path))
     path = expand_path(name_or_path)
     own = corpora_folder()
     if not path.exists() and own is not None and (own / name_or_path).is_dir():
@@ -204,19 +187,16 @@ def fetched_folder() -> Path:
 
 def locate_corpus(name: str) -> Path | None:
     """Return the folder of corpus `adapter_name` under `SER_CORPORA` or among the fetched ones, or None."""
-    for place in (corpora_folder(), home() / "corpora"):
-        if place is None:
-            continue
-        for spelt in dict.fromkeys((name, name.replace("_", "-"))):
-            candidates = [place / spelt, *sorted(place.glob(f"{spelt}-*"))]
-            others = {other.replace("_", "-") for other in CORPORA if other != name}
-            for path in candidates:
-                if path.is_dir() and path.name not in others:  # ravdess-song is not a kind of ravdess
+    others = {other.replace("_", "-") for other in CORPORA if other != name}  # ravdess-song is no version of ravdess
+    for place in filter(None, (corpora_folder(), home() / "corpora")):
+        for spelling in dict.fromkeys((name, name.replace("_", "-"))):
+            for path in (place / spelling, *sorted(place.glob(f"{spelling}-*"))):
+                if path.is_dir() and path.name not in others:
                     return path
     return None
 
 
-def _by_name(name: str) -> Path:
+def _require_corpus(name: str) -> Path:
     path = locate_corpus(name)
     if path is not None:
         return path
@@ -242,7 +222,7 @@ def _recognise_adapter(root: Path) -> str:
     if folder.recognises_folder(root, paths):
         return "folder"
     if not paths:
-        raise CorpusError(f"{root} holds no audio ({_suffixes()})")
+        raise CorpusError(f"{root} holds no audio ({_list_suffixes()})")
     raise CorpusError(
         f"{root}: file names like {paths[0].stem!r} fit no corpus, there is no folder an emotion and no metadata.csv; "
         f"say which corpus it is with --as {'|'.join(CORPORA)}"
@@ -270,7 +250,7 @@ def _reject_unencodable_path(entry: CorpusEntry) -> CorpusEntry:
     return entry
 
 
-def _speaker_pattern(text: str | None) -> re.Pattern[str] | None:
+def _compile_speaker_pattern(text: str | None) -> re.Pattern[str] | None:
     if text is None:
         return None
     try:
@@ -309,5 +289,5 @@ def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{reason} (files: {count})" for reason, count in counts.most_common())
 
 
-def _suffixes() -> str:
+def _list_suffixes() -> str:
     return ", ".join(sorted(AUDIO_SUFFIXES))

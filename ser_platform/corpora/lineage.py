@@ -54,10 +54,8 @@ class Lineage:
             speakers, audio = speakers.union(self.selected_speakers), audio.union(self.selected_audio)
         ids = clips.column("id")
         same_speaker = np.isin(clips.column("speaker"), sorted(speakers))
-        digests = clips.column("audio_sha256")
-        same_audio = np.array(
-            [bool(digest) and digest[:AUDIO_DIGEST_DIGITS] in audio for digest in digests], dtype=bool
-        )
+        digests = [(digest or "")[:AUDIO_DIGEST_DIGITS] for digest in clips.column("audio_sha256")]
+        same_audio = np.array([digest in audio for digest in digests], dtype=bool)
         return [str(clip) for clip in ids[same_speaker | same_audio]]
 
 

@@ -18,19 +18,19 @@ def read_unlabelled_speech(name_or_path: str) -> Manifest:
     Raises:
         UserError: there is no such corpus or folder, or no audio in it.
     """
-    path = expand_path(name_or_path)
-    if not path.is_dir():
-        return _read_clips(find_corpus(name_or_path))
     try:
         return _read_clips(find_corpus(name_or_path))
     except CorpusError:
-        files = list_audio_files(path.resolve())
+        root = expand_path(name_or_path).resolve()
+        if not root.is_dir():
+            raise
+    files = list_audio_files(root)
     if not files:
-        raise CorpusError(f"distill.unlabelled: {path} holds no audio")
-    title = corpus_name(path.resolve())
-    unknown_speaker = speaker_name(title, None)
+        raise CorpusError(f"distill.unlabelled: {root} holds no audio")
+    corpus = corpus_name(root)
+    unknown_speaker = speaker_name(corpus, None)
     return Manifest.from_utterances(
-        Utterance(file.relative_to(path.resolve()).as_posix(), file, title, unknown_speaker, PLACEHOLDER_EMOTION)
+        Utterance(file.relative_to(root).as_posix(), file, corpus, unknown_speaker, PLACEHOLDER_EMOTION)
         for file in files
     )
 

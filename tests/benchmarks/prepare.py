@@ -101,7 +101,7 @@ def first_batches() -> dict[str, float]:
     from ser_platform.features.store.feature_store import open_family
     from ser_platform.features.store.feature_store import prepare_features as store
 
-    manifest = store(find_corpus("ravdess").read_manifest(), SETS).manifest
+    manifest = store(find_corpus("ravdess").read_manifest()[0], SETS).manifest
     hashes, train = tuple(manifest.column("audio_sha256")), np.arange(0, len(manifest), 2)
     first_batch(hashes, train, SETS, 3.0)  # the files are in memory, as a study's driver has just read them
     open_family.cache_clear()

@@ -54,7 +54,7 @@ def test_a_path_is_recognised_by_its_file_names(name, tmp_path):
     root = filled(tmp_path / "somewhere", NAMES[name])
     found = find_corpus(str(root))
     assert (found.adapter_name, found.root) == (name, root)
-    assert len(found.read_manifest()) == 1
+    assert len(found.read_manifest()[0]) == 1
 
 
 def test_a_relative_path_becomes_absolute(tmp_path):
@@ -64,14 +64,14 @@ def test_a_relative_path_becomes_absolute(tmp_path):
 
 def test_the_user_may_say_which_corpus_it_is(tmp_path):
     root = filled(tmp_path / "spoken", NAMES["ravdess"])
-    manifest = find_corpus(str(root), as_name="demo").read_manifest()
+    manifest = find_corpus(str(root), as_name="demo").read_manifest()[0]
     assert list(manifest.column("corpus")) == ["demo"]
 
 
 def test_one_odd_file_does_not_hide_the_corpus_and_is_named(tmp_path):
     root = filled(tmp_path / "spoken", "03a01Fa.wav", "03a01Nc.wav", "notes.wav")
     with pytest.raises(CorpusError, match=r"notes\.wav.*no EmoDB name"):
-        find_corpus(str(root)).read_manifest()
+        find_corpus(str(root)).read_manifest()[0]
 
 
 def test_an_unknown_name_is_refused_naming_the_valid_ones(speech):
@@ -86,7 +86,7 @@ def test_many_odd_files_are_named_in_part_and_counted(tmp_path):
     with pytest.raises(
         CorpusError, match=r"notes0\.wav.*notes4\.wav[^;]*; and 2 more, see: ser corpora doctor .*spoken$"
     ):
-        find_corpus(str(root), as_name="emodb").read_manifest()
+        find_corpus(str(root), as_name="emodb").read_manifest()[0]
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -97,7 +97,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_an_empty_folder_is_refused_under_its_name_too(speech):
     filled(speech / "emodb", "README.md")
     with pytest.raises(CorpusError, match="holds no audio"):
-        find_corpus("emodb").read_manifest()
+        find_corpus("emodb").read_manifest()[0]
 
 
 def test_names_of_no_corpus_are_refused_with_the_way_out(tmp_path):
@@ -256,13 +256,13 @@ def test_clips_whose_folder_says_another_emotion_than_their_name_are_refused(tmp
     root = filled(tmp_path / "mine" / "sad", NAMES["emodb"]).parent
     with pytest.raises(CorpusError, match="it is happiness, by its folder sadness; say which counts: --as emodb or"):
         find_corpus(str(root))
-    assert find_corpus(str(root), as_name="folder").read_manifest().labels == ("sadness",)
+    assert find_corpus(str(root), as_name="folder").read_manifest()[0].labels == ("sadness",)
 
 
 def test_a_table_in_the_folder_counts_whatever_the_files_are_called(tmp_path):
     root = filled(tmp_path / "mine", NAMES["emodb"])
     (root / "metadata.csv").write_text(f"file_name,emotion\n{NAMES['emodb']},sad\n")
-    assert find_corpus(str(root)).read_manifest().labels == ("sadness",)
+    assert find_corpus(str(root)).read_manifest()[0].labels == ("sadness",)
 
 
 def test_columns_are_mapped_only_where_there_is_a_table(speech):
@@ -277,7 +277,7 @@ def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
     root = tmp_path / "corpus"
     root.mkdir()
     (root / "linked").symlink_to(elsewhere)
-    assert len(find_corpus(str(root)).read_manifest()) == 1
+    assert len(find_corpus(str(root)).read_manifest()[0]) == 1
     (root / "round").symlink_to(root)
     with pytest.raises(CorpusError, match="links go round in a circle"):
         find_corpus(str(root))
@@ -310,7 +310,7 @@ def test_a_file_name_that_is_not_utf8_is_refused_by_name(tmp_path):
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     with pytest.raises(CorpusError, match="03a01W.a.wav: its name is not UTF-8"):
-        find_corpus(str(root)).read_manifest()
+        find_corpus(str(root)).read_manifest()[0]
 
 
 def test_a_folder_of_videos_is_recognised(tmp_path, ffmpeg):

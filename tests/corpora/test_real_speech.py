@@ -20,7 +20,7 @@ EMODB_EMOTIONS = {"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happi
 def manifest_of(name):
     if locate_corpus(name) is None:
         pytest.skip(f"no {name} under SER_CORPORA")
-    return find_corpus(name).read_manifest()
+    return find_corpus(name).read_manifest()[0]
 
 
 @pytest.mark.parametrize("name", WHOLE)

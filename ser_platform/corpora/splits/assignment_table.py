@@ -25,8 +25,8 @@ def read_assignment(path: Path, manifest: Manifest) -> tuple[str, NDArray[np.str
     if not path.is_file():
         raise UserError(f"protocol 'fixed' takes a CSV file, like fixed:splits/emodb.csv; {path} is none")
     table = read_table(path)
-    key, value = _column(table, KEYS), _column(table, VALUES)
-    keys, values = _cells(table, key), _cells(table, value)
+    key, value = _find_column(table, KEYS), _find_column(table, VALUES)
+    keys, values = _read_cells(table, key), _read_cells(table, value)
     if twice := [name for name, count in Counter(keys).items() if count > 1]:
         raise CorpusError(f"{path} has {twice[0]} twice in column {key!r}")
     clips = list(manifest.column(key))
@@ -39,7 +39,7 @@ def read_assignment(path: Path, manifest: Manifest) -> tuple[str, NDArray[np.str
     return value, np.array([of_clip[clip] for clip in clips])
 
 
-def _column(table: MetadataTable, choices: tuple[str, str]) -> str:
+def _find_column(table: MetadataTable, choices: tuple[str, str]) -> str:
     found = [name for name in choices if name in table.columns]
     if len(found) != 1:
         needed = " and ".join(" or ".join(pair) for pair in (KEYS, VALUES))
@@ -49,7 +49,7 @@ def _column(table: MetadataTable, choices: tuple[str, str]) -> str:
     return found[0]
 
 
-def _cells(table: MetadataTable, name: str) -> list[str]:
+def _read_cells(table: MetadataTable, name: str) -> list[str]:
     cells = [format_cell(row[name]) for row in table.rows]
     if None in cells:
         raise CorpusError(f"{table.path}: row {cells.index(None) + 1} has no {name}")
@@ -59,12 +59,7 @@ def _cells(table: MetadataTable, name: str) -> list[str]:
 def _shorten_paths(named: list[str], clips: list[str]) -> tuple[list[str], list[str]]:
     """Cut two lists of paths to the least of their ends that tells the files of each list apart."""
     for depth in range(1, 6):
-        cut = [["/".join(_ending(text, depth)) for text in texts] for texts in (named, clips)]
+        cut = [["/".join(PurePath(text).with_suffix("").parts[-depth:]) for text in texts] for texts in (named, clips)]
         if all(len(set(texts)) == len(texts) for texts in cut):
             break
     return cut[0], cut[1]
-
-
-def _ending(text: str, depth: int) -> tuple[str, ...]:
-    path = PurePath(text)
-    return (*path.parts[:-1], path.stem)[-depth:]

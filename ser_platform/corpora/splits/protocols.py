@@ -8,7 +8,7 @@ speakers, of both sexes where there are, chosen by seed to cover every emotion.
 
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -84,18 +84,16 @@ def make_splits(manifest: Manifest, protocol: str, seed: int = 0, allow_leaky_sp
 
 def _split_by_speaker(manifest: Manifest, request: ProtocolRequest) -> list[Split]:
     _require_speakers(manifest, request)
-    corpus_groups = _group_corpora(manifest)
-    if len(corpus_groups) == 1:
-        return [replace(split_by_speaker(manifest, request.seed), protocol=request.spelling)]
     parts: dict[str, list[Indices]] = {part: [] for part in PARTS}
-    for rows in corpus_groups:
+    groups = _group_corpora(manifest)
+    for rows in groups:
         family = manifest.take(rows)
         if len(family.speakers) < 3:
             parts["train"].append(rows)  # TESS has two speakers: none can be spared for dev and test
             continue
         for part, inside in split_by_speaker(family, request.seed).parts.items():
             parts[part].append(rows[inside])
-    if not parts["test"]:
+    if len(groups) == 1 or not parts["test"]:
         return [replace(split_by_speaker(manifest, request.seed), protocol=request.spelling)]
     train, dev, test = (np.sort(np.concatenate(parts[part])) for part in PARTS)
     return [request.make_split(manifest, train, dev, test)]
@@ -166,7 +164,7 @@ def _split_by_table(manifest: Manifest, request: ProtocolRequest) -> list[Split]
 
 
 def _split_across_corpora(manifest: Manifest, request: ProtocolRequest) -> list[Split]:
-    wanted = _sides(request.argument)
+    wanted = _parse_sides(request.argument)
     names = manifest.corpora
     for corpus in itertools.chain(*wanted.values()):
         if corpus not in names:
@@ -231,7 +229,7 @@ def parse_named_corpora(protocol: str) -> str | None:
         UserError: it is a cross_corpus that is misspelt.
     """
     name, argument = _parse_protocol(protocol)
-    return "+".join(itertools.chain(*_sides(argument).values())) if name == "cross_corpus" else None
+    return "+".join(itertools.chain(*_parse_sides(argument).values())) if name == "cross_corpus" else None
 
 
 def _parse_protocol(protocol: str) -> tuple[str, str]:
@@ -240,7 +238,7 @@ def _parse_protocol(protocol: str) -> tuple[str, str]:
     return (match[1], match[2] or "") if match else (protocol, "")
 
 
-def _sides(argument: str) -> dict[str, list[str]]:
+def _parse_sides(argument: str) -> dict[str, list[str]]:
     match = re.fullmatch(r"train=([\w.+-]+),\s*test=([\w.+-]+)", argument)
     if match is None:
         raise UserError(
@@ -261,11 +259,10 @@ def _require_speakers(manifest: Manifest, request: ProtocolRequest) -> None:
         )
 
 
-def _split_by_test_speakers(manifest: Manifest, request: ProtocolRequest, folds: Iterable[list[str]]) -> list[Split]:
-    groups = list(folds)
+def _split_by_test_speakers(manifest: Manifest, request: ProtocolRequest, folds: list[list[str]]) -> list[Split]:
     return [
-        _split_with_dev_speakers(manifest, request, find_speaker_rows(manifest, speakers), f"{number}/{len(groups)}")
-        for number, speakers in enumerate(groups, start=1)
+        _split_with_dev_speakers(manifest, request, find_speaker_rows(manifest, speakers), f"{number}/{len(folds)}")
+        for number, speakers in enumerate(folds, start=1)
     ]
 
 

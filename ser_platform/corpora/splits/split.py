@@ -68,9 +68,10 @@ class Split:
     def leaks(self) -> tuple[str, ...]:
         """What is in two parts, or cannot be shown not to be; empty for a split that cannot leak."""
         found = []
-        if len(self.find_shared_values("speaker")):
-            found.append(SPEAKERS_UNKNOWN if self._shares_unknown_speakers else SPEAKERS_OVERLAP)
-        if len(self.find_shared_values("audio_sha256")):
+        if shared := self._find_shared_values("speaker"):
+            is_unknown = any(speaker.endswith(f"-{UNKNOWN}") for speaker in shared)
+            found.append(SPEAKERS_UNKNOWN if is_unknown else SPEAKERS_OVERLAP)
+        if self._find_shared_values("audio_sha256"):
             found.append(CLIPS_OVERLAP)
         if len(self._clips_with_two_speakers):
             found.append(CLIPS_WITH_TWO_SPEAKERS)
@@ -92,11 +93,7 @@ class Split:
         name = f"{self.protocol} fold {self.fold}" if self.fold else self.protocol
         return f"{name} ({', '.join(self.leaks)})" if self.leaks else name
 
-    @property
-    def _shares_unknown_speakers(self) -> bool:
-        return any(value.endswith(f"-{UNKNOWN}") for value in self.find_shared_values("speaker"))
-
-    def find_shared_values(self, column: str) -> list[str]:
+    def _find_shared_values(self, column: str) -> list[str]:
         """Return the values of a text column that are in more than one part, sorted."""
         parts = sum(self.manifest.find_present_values(column, rows).astype(np.int64) for rows in self.parts.values())
         values = self.manifest.encode_column(column)[1]
@@ -108,7 +105,7 @@ class Split:
             named = ", ".join(f"{clip.id} ({clip.speaker})" for clip in itertools.islice(doubled, 4))
             return f"the same audio under two speakers in {len(doubled)} clips: {named}"
         column, what = ("audio_sha256", "the same audio") if leak == CLIPS_OVERLAP else ("speaker", "speakers")
-        values = self.find_shared_values(column)
+        values = self._find_shared_values(column)
         value = values[0]
         codes, names = self.manifest.encode_column(column)
         rows = np.flatnonzero(codes == names.index(value))
@@ -212,14 +209,8 @@ def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
                 break
     if best is None:
         raise CorpusError("some emotion is spoken by too few speakers: no speaker-disjoint split leaves all in train")
-    _, train, dev, test = best
-    return Split(
-        manifest,
-        find_speaker_rows(manifest, train),
-        find_speaker_rows(manifest, dev),
-        find_speaker_rows(manifest, test),
-        seed,
-    )
+    train_rows, dev_rows, test_rows = (find_speaker_rows(manifest, speakers) for speakers in best[1:])
+    return Split(manifest, train_rows, dev_rows, test_rows, seed)
 
 
 def group_training_speakers(split: Split) -> list[tuple[str, ...]]:

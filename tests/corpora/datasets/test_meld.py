@@ -56,7 +56,7 @@ def test_a_clip_is_described_by_the_row_of_its_dialogue_and_utterance(release, f
 def test_the_same_number_in_three_parts_is_three_clips(release):
     for part in FOLDERS:
         root = release(part, [row(0, 0)], ["dia0_utt0.wav"])
-    manifest = FoundCorpus("meld", root).read_manifest()
+    manifest = FoundCorpus("meld", root).read_manifest()[0]
     assert sorted(manifest.column("id")) == ["dev/dia0_utt0", "test/dia0_utt0", "train/dia0_utt0"]
     assert sorted(manifest.column("part")) == ["dev", "test", "train"]
     assert len(set(manifest.column("dialogue"))) == 3
@@ -168,7 +168,7 @@ def test_without_ffmpeg_video_is_refused_before_anything_is_read(release, monkey
     monkeypatch.setenv("PATH", "")
     root = release("train", [row(0, 0), row(0, 1)], ["dia0_utt0.mp4", "dia0_utt1.mp4"])
     with pytest.raises(UserError, match="mp4 files, like MELD's, need ffmpeg"):
-        FoundCorpus("meld", root).read_manifest()
+        FoundCorpus("meld", root).read_manifest()[0]
 
 
 def test_the_figures_of_the_docstring_add_up():

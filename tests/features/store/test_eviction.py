@@ -37,7 +37,7 @@ sys.stdin.readline()
 
 @pytest.fixture
 def manifest(few_tones: Path) -> Manifest:
-    return FoundCorpus("ravdess", few_tones).read_manifest()
+    return FoundCorpus("ravdess", few_tones).read_manifest()[0]
 
 
 @pytest.fixture(autouse=True)

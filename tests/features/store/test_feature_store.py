@@ -35,7 +35,7 @@ from ser_platform.features.views.viewed_clips import StoredViewedClips
 
 
 def manifest_of(root: Path) -> Manifest:
-    return FoundCorpus("ravdess", root).read_manifest()
+    return FoundCorpus("ravdess", root).read_manifest()[0]
 
 
 def stored_families() -> set[str]:
@@ -334,7 +334,7 @@ def test_the_index_is_plain_json(few_tones):
 
 
 def test_a_damaged_index_is_decoded_again(few_tones, tmp_path):
-    manifest = FoundCorpus("ravdess", few_tones).read_manifest()
+    manifest = FoundCorpus("ravdess", few_tones).read_manifest()[0]
     prepare_features(manifest, DEFAULT_FEATURE_SETS)
     for path in (tmp_path / "ser-home" / "index").glob("*.json"):
         path.write_text('{"half')

@@ -41,7 +41,7 @@ from ser_platform.features.store import extraction
 from ser_platform.features.store.feature_store import prepare_features, open_family
 extraction.CLIPS_PER_JOB = 1
 if __name__ == "__main__":
-    manifest = FoundCorpus("ravdess", Path(sys.argv[1])).read_manifest()
+    manifest = FoundCorpus("ravdess", Path(sys.argv[1])).read_manifest()[0]
     report = lambda done, of: print(done, flush=True)
     prepared = prepare_features(manifest, ("log_mel", "rms"), progress=report).manifest
     family = open_family("log_mel", tuple(prepared.column("audio_sha256")))
@@ -52,7 +52,7 @@ if __name__ == "__main__":
 
 
 def manifest_of(root: Path) -> Manifest:
-    return FoundCorpus("ravdess", root).read_manifest()
+    return FoundCorpus("ravdess", root).read_manifest()[0]
 
 
 def hashes_of(manifest: Manifest) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def extract_and_mark(job):
     return extract(job)
 
 on_ray.extract = extract_and_mark
-manifest = FoundCorpus("ravdess", Path(sys.argv[1])).read_manifest()
+manifest = FoundCorpus("ravdess", Path(sys.argv[1])).read_manifest()[0]
 manifest = prepare_features(manifest, ["log_mel"], mapper=on_ray.choose_mapper()).manifest
 
 def trial(hashes, settings):
