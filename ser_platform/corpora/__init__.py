@@ -1,5 +1,5 @@
-"""Corpora: from files on disk to a validated table of utterances and a split by speaker.
+"""Corpora: reads audio files into a validated table of utterances and splits the table by speaker.
 
-In: `Manifest`, `Lineage`, facts about a corpus, finding a corpus by name or path, and the folders below.
+In: `Manifest`, `Lineage`, the facts of each corpus, the search for a corpus by name or path, and the folders below.
 Not in: features (`features`), label rules (`emotions`), models.
 """

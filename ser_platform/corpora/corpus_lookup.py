@@ -1,4 +1,4 @@
-"""From what the user calls a corpus, names or paths, to a manifest."""
+"""Finds the corpora that a user names or gives paths of, and reads them into one manifest."""
 
 import os
 import re
@@ -23,13 +23,14 @@ CORPUS_SEPARATOR = "+"
 
 @dataclass(frozen=True)
 class CorpusRequest:
-    """Which speech, and how to read it.
+    """The corpora to read, and how to read them.
 
     Attributes:
-        corpus: names or paths; several joined by `+`.
-        as_name: read a path as this corpus.
-        speaker_from: regular expression over a clip's path within its corpus; its group is the speaker.
-        columns: for the corpus `folder`, our column name to the table's.
+        corpus: names or paths, joined by `+`.
+        as_name: the adapter to read a path with; None recognises it.
+        speaker_from: regular expression that is searched in the path of each clip within its corpus; its group is the
+            speaker.
+        columns: for the adapter `folder`, from our column names to those of the table.
         labels: rules for the emotions, see `LabelRules`.
     """
 
@@ -42,7 +43,7 @@ class CorpusRequest:
 
 @dataclass(frozen=True)
 class FoundCorpus:
-    """A corpus and where its audio lies."""
+    """A corpus: its adapter, its folder, and the options to read it with."""
 
     adapter_name: str
     root: Path
@@ -51,11 +52,11 @@ class FoundCorpus:
 
     @property
     def corpus_name(self) -> str:
-        """The name that speakers and runs carry."""
+        """The name in speakers, manifests and runs."""
         return folder.corpus_name(self.root) if self.adapter_name == "folder" else self.adapter_name
 
     def read_entries(self) -> Iterator[CorpusEntry]:
-        """Yield what each file is, ordered by path."""
+        """Yield the entry of each file, ordered by path."""
         options = (self.columns,) if self.adapter_name == "folder" else ()
         pattern = _compile_speaker_pattern(self.speaker_from)
         for entry in map(_reject_unencodable_path, CORPORA[self.adapter_name].utterances(self.root, *options)):
@@ -68,7 +69,7 @@ class FoundCorpus:
         """Return the manifest, without durations and audio digests, and the number of excluded files by reason.
 
         Raises:
-            CorpusError: there is no audio, or a file does not fit the corpus.
+            CorpusError: there is no audio, or a file does not fit the corpus; the message lists up to five such files.
         """
         entries = list(self.read_entries())
         misfits = [entry for entry in entries if isinstance(entry, Misfit)]
@@ -87,7 +88,7 @@ class FoundCorpus:
 
 @dataclass(frozen=True)
 class RequestedSpeech:
-    """The speech of a request: `notes` say what was left out or dropped, and why."""
+    """The speech of a request; `notes` report the excluded files and the dropped emotions."""
 
     name: str
     manifest: Manifest
@@ -95,10 +96,10 @@ class RequestedSpeech:
 
 
 def read_requested_speech(request: CorpusRequest) -> RequestedSpeech:
-    """Find and read the corpora of a request, join them, apply its label rules.
+    """Return the joined speech of the corpora of a request, after its label rules.
 
     Raises:
-        UserError: a corpus is unknown or missing, a file does not fit, or the rules leave nothing.
+        UserError: a corpus is unknown or missing, a file does not fit its corpus, or no clip is left.
     """
     rules = LabelRules.parse(request.labels)
     found = find_corpora(request)
@@ -127,19 +128,22 @@ def read_requested_speech(request: CorpusRequest) -> RequestedSpeech:
 
 
 def find_corpora(request: CorpusRequest) -> list[FoundCorpus]:
-    """Find every corpus of a request.
+    """Return every corpus of a request.
 
-    Of several corpora, `columns` and `speaker_from` are for the folders among them: the others say who speaks.
+    Of several corpora, `columns` and `speaker_from` apply to those of the adapter `folder` alone; the others name their
+    speakers.
 
     Raises:
-        UserError: one is unknown, missing or given twice, or `columns` are mapped where there is no table.
+        UserError: a corpus is unknown, missing or given twice, or `columns` are given and no corpus has a table.
     """
     whole = expand_path(request.corpus)
     texts = [request.corpus] if whole.exists() else request.corpus.split(CORPUS_SEPARATOR)
     as_name = request.as_name or ("folder" if request.columns and len(texts) == 1 else None)
     found = [find_corpus(text, as_name) for text in texts]
     if request.columns and not any(corpus.adapter_name == "folder" for corpus in found):
-        raise UserError(f"{request.corpus} has no table whose columns could be mapped; only a folder of one's own has")
+        raise UserError(
+            f"{request.corpus} has no table whose columns could be mapped; --column is for a folder with metadata"
+        )
     found = [
         replace(corpus, speaker_from=request.speaker_from, columns=request.columns)
         if len(found) == 1 or corpus.adapter_name == "folder"
@@ -153,13 +157,14 @@ def find_corpora(request: CorpusRequest) -> list[FoundCorpus]:
 
 
 def find_corpus(name_or_path: str, as_name: str | None = None) -> FoundCorpus:
-    """Find a corpus by name (under `SER_CORPORA`, then among the fetched ones: `NAME`, then `NAME-*`) or by path.
+    """Return a corpus by name or by path.
 
-    A path is recognised by its file names unless `as_name` says which corpus it is. `demo` is spoken when missing.
+    A name is searched under `SER_CORPORA`, then among the fetched corpora, as `NAME`, then as `NAME-*`. A path is
+    recognised by its file names unless `as_name` is its adapter. The corpus `demo` is synthesised where it is missing.
 
     Raises:
-        UnknownChoice: neither a corpus name nor an existing path.
-        CorpusError: the corpus is not where it is looked up, or nothing recognises the folder.
+        UnknownChoice: the argument is neither a corpus name nor an existing path.
+        CorpusError: the folder of the corpus does not exist, or no adapter recognises it.
     """
     if as_name is not None and as_name not in CORPORA:
         raise UnknownChoice("corpus", as_name, CORPORA)
@@ -181,13 +186,13 @@ def find_corpus(name_or_path: str, as_name: str | None = None) -> FoundCorpus:
 
 
 def fetched_folder() -> Path:
-    """Return where `ser corpora fetch` puts corpora: `SER_CORPORA`, else under `SER_HOME`."""
+    """Return the folder into which `ser corpora fetch` downloads: `SER_CORPORA`, else `SER_HOME/corpora`."""
     return corpora_folder() or home() / "corpora"
 
 
 def locate_corpus(name: str) -> Path | None:
-    """Return the folder of corpus `adapter_name` under `SER_CORPORA` or among the fetched ones, or None."""
-    others = {other.replace("_", "-") for other in CORPORA if other != name}  # ravdess-song is no version of ravdess
+    """Return the folder of the corpus `name` under `SER_CORPORA` or `SER_HOME/corpora`, None where there is none."""
+    others = {other.replace("_", "-") for other in CORPORA if other != name}  # ravdess-song is not ravdess
     for place in filter(None, (corpora_folder(), home() / "corpora")):
         for spelling in dict.fromkeys((name, name.replace("_", "-"))):
             for path in (place / spelling, *sorted(place.glob(f"{spelling}-*"))):
@@ -202,8 +207,8 @@ def _require_corpus(name: str) -> Path:
         return path
     if corpora_folder() is None:
         raise CorpusError(
-            f"{name} is not here; get it with: ser corpora fetch {name}, set SER_CORPORA to the folder that holds it, "
-            "or give its path"
+            f"{name} is not on this computer; fetch it: ser corpora fetch {name}, set SER_CORPORA to the folder that "
+            "contains it, or give its path"
         )
     raise CorpusError(
         f"no folder {name} or {name}-* under SER_CORPORA={corpora_folder()}; get it with: ser corpora fetch {name}"
@@ -215,7 +220,7 @@ def _recognise_adapter(root: Path) -> str:
     if folder.has_table(root):
         return "folder"
     for name, adapter in CORPORA.items():
-        # A majority, so that one odd file is named by the adapter instead of hiding the corpus.
+        # A majority, so that the adapter reports a single misnamed file, which would otherwise hide the corpus.
         if name != "folder" and 2 * sum(map(adapter.recognises, paths)) > len(paths):
             _refuse_conflicting_labels(root, name)
             return name
@@ -224,25 +229,25 @@ def _recognise_adapter(root: Path) -> str:
     if not paths:
         raise CorpusError(f"{root} holds no audio ({_list_suffixes()})")
     raise CorpusError(
-        f"{root}: file names like {paths[0].stem!r} fit no corpus, there is no folder an emotion and no metadata.csv; "
-        f"say which corpus it is with --as {'|'.join(CORPORA)}"
+        f"{root}: file names like {paths[0].stem!r} fit no corpus, too few folders are named after emotions, and there "
+        f"is no metadata.csv; choose the corpus with --as {'|'.join(CORPORA)}"
     )
 
 
 def _refuse_conflicting_labels(root: Path, name: str) -> None:
-    """Refuse clips whose names say another emotion than the folders that they were sorted into."""
+    """Refuse clips whose name and whose folder are of different emotions."""
     for entry in CORPORA[name].utterances(root):
         if isinstance(entry, Utterance):
-            sorted_as = folder.find_folder_emotion(entry.path.relative_to(root))
-            if sorted_as not in (None, entry.emotion):
+            folder_emotion = folder.find_folder_emotion(entry.path.relative_to(root))
+            if folder_emotion not in (None, entry.emotion):
                 raise CorpusError(
-                    f"{entry.path}: by its name, which is {name}'s, it is {entry.emotion}, by its folder {sorted_as}; "
-                    f"say which counts: --as {name} or --as folder"
+                    f"{entry.path}: the emotion of its {name} name is {entry.emotion}, of its folder {folder_emotion}; "
+                    f"choose one with --as {name} or --as folder"
                 )
 
 
 def _reject_unencodable_path(entry: CorpusEntry) -> CorpusEntry:
-    """Turn an utterance whose file name is not UTF-8 into a misfit: no table could hold its path."""
+    """Return a Misfit for a file name that is not UTF-8, which no manifest can store; else the entry."""
     try:
         str(entry.path).encode()
     except UnicodeEncodeError:
@@ -256,7 +261,7 @@ def _compile_speaker_pattern(text: str | None) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise UserError(f"--speaker-from {text!r} is no regular expression: {error}") from error
+        raise UserError(f"--speaker-from {text!r} is not a regular expression: {error}") from error
     if pattern.groups != 1:
         raise UserError(f"--speaker-from {text!r} must have one group, the speaker, like '^([^/]+)/'")
     return pattern
@@ -265,7 +270,7 @@ def _compile_speaker_pattern(text: str | None) -> re.Pattern[str] | None:
 def _assign_speaker(utterance: Utterance, root: Path, pattern: re.Pattern[str]) -> Utterance | Misfit:
     if utterance.speaker != speaker_name(utterance.corpus, None):
         raise UserError(
-            f"--speaker-from is for corpora that do not say who speaks; {utterance.path.name} is by {utterance.speaker}"
+            f"--speaker-from is for corpora without speakers; {utterance.path.name} is by {utterance.speaker}"
         )
     within = PurePath(utterance.path).relative_to(root).as_posix()
     match = pattern.search(within)
@@ -275,13 +280,13 @@ def _assign_speaker(utterance: Utterance, root: Path, pattern: re.Pattern[str]) 
 
 
 def _refuse_speaker_variants(manifest: Manifest) -> None:
-    """Refuse speakers who differ in case or leading zeros only: one person in two spellings would be in two parts."""
+    """Refuse speakers that differ only in case, spaces or leading zeros: one speaker could be in two parts."""
     known: dict[str, str] = {}
     for speaker in manifest.speakers:
         plain = re.sub(r"(?<!\d)0+(?=\d)", "", speaker.casefold()).replace(" ", "")
         if known.setdefault(plain, speaker) != speaker:
             raise CorpusError(
-                f"speakers {known[plain]!r} and {speaker!r} seem to be one, spelt in two ways; mend the table"
+                f"speakers {known[plain]!r} and {speaker!r} seem to be one speaker in two spellings; correct the table"
             )
 
 

@@ -1,4 +1,4 @@
-"""What an adapter states about its corpus, and what it makes of each file."""
+"""The facts that an adapter states about its corpus, and the entries that it yields for the files."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,10 @@ from ser_platform.errors import CorpusError
 
 @dataclass(frozen=True)
 class Archive:
-    """An official file to download. `checksum` is `md5:HEX` or `sha256:HEX`, None where the publisher gives none."""
+    """An official file to download.
+
+    `checksum` is `md5:HEX` or `sha256:HEX`; it and `n_bytes` are None where the publisher states none.
+    """
 
     url: str
     n_bytes: int | None
@@ -19,18 +22,16 @@ class Archive:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a corpus is, as its publishers say.
+    """A corpus as its publishers describe it.
 
     Attributes:
-        title: full name.
         languages: BCP 47 codes.
-        clips, speakers: of the complete release; None where it is not fixed.
-        classes: how many emotions after the map into the ontology.
+        clips, speakers: counts of the complete release; None where they are not fixed.
         licence: SPDX name where there is one.
-        citation: paper, in one line.
-        homepage: where it is described.
-        archives: what `ser corpora fetch` downloads; empty where a person has to ask for it.
-        how: in one line, how to get it where there is no archive.
+        citation: the paper, in one line.
+        homepage: address of the description.
+        archives: files that `ser corpora fetch` downloads; empty where the corpus needs a request or a registration.
+        how_to_get: where there is no archive, how to get the corpus, in one line.
     """
 
     title: str
@@ -46,7 +47,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Misfit:
-    """A file that the corpus's grammar or table cannot place: an error in the copy at hand."""
+    """A file that does not fit the file names or tables of its corpus: an error in this copy of the corpus."""
 
     path: Path
     reason: str
@@ -57,7 +58,7 @@ class Misfit:
 
 @dataclass(frozen=True)
 class ExcludedFile:
-    """A file that the corpus has but that is no utterance of it here, like song in a speech corpus, and why."""
+    """A file that the adapter leaves out, such as a song in a corpus of speech, and the reason."""
 
     path: Path
     reason: str
@@ -67,7 +68,7 @@ CorpusEntry = Utterance | Misfit | ExcludedFile
 
 
 def read_entries(paths: Iterable[Path], read_file: Callable[[Path], Utterance | ExcludedFile]) -> Iterator[CorpusEntry]:
-    """Yield what `read_file` makes of each path; its CorpusError becomes a Misfit, so that the other files are read."""
+    """Yield `read_file(path)` for each path; a CorpusError becomes a Misfit, so that the other files are still read."""
     for path in paths:
         try:
             yield read_file(path)

@@ -1,7 +1,7 @@
-"""Lineage: whom a model, and all it descends from, has heard; and the one check that it is not tested on them.
+"""Lineage: the speakers and clips that a model and its ancestors were trained on, and the check for leaks.
 
-A teacher, an initialisation, a warm start, unlabelled audio or noise that has seen a speaker or a clip of the present
-dev or test makes its figures too good. Whatever has a past goes through `refuse_leak`.
+The scores of a model are too good where its teacher, its initial weights, its warm start, its unlabelled audio or its
+noise contains a speaker or a clip of dev or test. `refuse_leak` and `count_leak` check each of these.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,18 +13,18 @@ from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import CorpusError
 
-AUDIO_DIGEST_DIGITS = 16  # hex digits of an audio digest that are kept: 64 bits tell a few million clips apart
+AUDIO_DIGEST_DIGITS = 16  # hex digits kept of an audio digest: 64 bits distinguish a few million clips
 MAX_LISTED_CLIPS = 4  # clips that a refusal lists
-LINEAGE_LEAK_STAMP = "lineage leak"  # what is stamped where a leak was allowed
+LINEAGE_LEAK_STAMP = "lineage leak"  # the stamp of a result whose leak was allowed
 
 
 class LineageLeak(CorpusError):
-    """Something in a model's past has heard what it is judged on."""
+    """A model or one of its ancestors was trained on dev or test clips, or on their speakers."""
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """Whom a model, and every model before it, was trained and selected on: speakers and audio digests, sorted."""
+    """The speakers and audio digests that a model and its ancestors were trained and selected on, sorted."""
 
     trained_speakers: tuple[str, ...] = ()
     trained_audio: tuple[str, ...] = ()
@@ -33,22 +33,22 @@ class Lineage:
 
     @classmethod
     def of_split(cls, split: Split) -> "Lineage":
-        """Return the lineage of a model that is trained on a split's train and selected on its dev."""
+        """Return the lineage of a model that is trained on the train part of a split and selected on dev."""
         train, dev = split.manifest.take(split.train), split.manifest.take(split.dev)
         return cls(train.speakers, _shorten_digests(train), dev.speakers, _shorten_digests(dev))
 
     @classmethod
     def of_clips(cls, clips: Manifest) -> "Lineage":
-        """Return the lineage of what was trained on these clips: unlabelled audio, noise, a corpus as a whole."""
+        """Return the lineage of a model that is trained on all of `clips`."""
         return cls(clips.speakers, _shorten_digests(clips))
 
     def union(self, other: "Lineage") -> "Lineage":
-        """Return the lineage of a model that descends from both."""
+        """Return the lineage of a model that descends from both lineages."""
         mine, others = asdict(self), asdict(other)
         return Lineage(**{name: tuple(sorted({*mine[name], *others[name]})) for name in mine})
 
     def find_overlap(self, clips: Manifest, *, include_selected: bool = True) -> list[str]:
-        """Return the ids of the clips, or of their speakers' clips, that this past was trained (or selected) on."""
+        """Return the ids of those `clips` whose audio or speaker the model was trained (or selected) on."""
         speakers, audio = set(self.trained_speakers), set(self.trained_audio)
         if include_selected:
             speakers, audio = speakers.union(self.selected_speakers), audio.union(self.selected_audio)
@@ -60,15 +60,16 @@ class Lineage:
 
 
 def refuse_leak(lineage: Lineage, split: Split, what: str, parts: Sequence[str] = ("dev", "test")) -> None:
-    """Refuse something whose past has heard a speaker or a clip of `parts`.
+    """Refuse a lineage that contains a clip of `parts`, or its speaker.
 
-    Dev may have selected what is judged on dev again, as a study's own trials are; it may not have trained it.
+    In dev, only training counts as a leak: the trials of a study are all selected on the same dev. In test, selection
+    counts too.
 
     Args:
-        what: names the culprit in the refusal, like "teacher ser-teacher v3".
+        what: the subject of the message, such as "teacher ser-teacher v3".
 
     Raises:
-        LineageLeak: names the clips.
+        LineageLeak: there is a leak; the message lists the clips.
     """
     for part in parts:
         clips = split.manifest.take(split.parts[part])
@@ -76,15 +77,15 @@ def refuse_leak(lineage: Lineage, split: Split, what: str, parts: Sequence[str] 
 
 
 def count_leak(lineage: Lineage, split: Split, what: str, *, selected_on_dev: bool, allow: bool) -> int:
-    """Return how many dev and test clips of a split are of a lineage, or of its speakers; refuse them unless allowed.
+    """Return the number of dev and test clips whose audio or speaker is in a lineage.
 
     Args:
-        what: names the culprit in the refusal, like "--init ser-teacher v3".
-        selected_on_dev: whether a speaker that only selected counts in dev too, as it does in test.
-        allow: return the count of a leak in place of refusing it.
+        what: the subject of the message, such as "--init ser-teacher v3".
+        selected_on_dev: whether selection counts in dev too, as it does in test.
+        allow: return the number of clips instead of refusing them.
 
     Raises:
-        LineageLeak: there are any, and `allow` is not set; names the clips.
+        LineageLeak: there is a leak and `allow` is False; the message lists the clips.
     """
     count = 0
     for part in ("dev", "test"):
@@ -97,14 +98,18 @@ def count_leak(lineage: Lineage, split: Split, what: str, *, selected_on_dev: bo
 
 
 def refuse_overlap(overlap: Iterable[str], clips: Manifest, what: str, part: str, override_hint: str = "") -> None:
-    """Raise LineageLeak where `heard` names any of `clips`; `override_hint` tells how to go on in spite of it."""
+    """Raise LineageLeak where `overlap` is not empty; the message ends with `override_hint`.
+
+    Args:
+        overlap: ids of some of `clips`, from `Lineage.find_overlap`.
+    """
     ids = list(overlap)
     if ids:
         inside = clips.take(np.flatnonzero(np.isin(clips.column("id"), ids)))
         more = f" and {len(ids) - MAX_LISTED_CLIPS} more" if len(ids) > MAX_LISTED_CLIPS else ""
         clips_of = "clips" if part == "all" else f"{part} clips"
         raise LineageLeak(
-            f"{what} has heard {len(ids)} of the {len(clips)} {clips_of} or their speakers "
+            f"{what} was trained or selected on {len(ids)} of the {len(clips)} {clips_of} or their speakers "
             f"({', '.join(inside.speakers[:MAX_LISTED_CLIPS])}): "
             f"{', '.join(ids[:MAX_LISTED_CLIPS])}{more}{override_hint}"
         )

@@ -1,6 +1,6 @@
-"""The validated table of a corpus: an utterance a row, stored as Parquet, with a fingerprint of its content.
+"""The validated table of a corpus: one row per utterance, with a fingerprint of its content.
 
-A million rows are ordinary: everything here works on whole Arrow columns, and only `__iter__` makes objects of rows.
+A manifest may have millions of rows: functions work on whole Arrow columns; only `__iter__` makes objects of rows.
 """
 
 import hashlib
@@ -13,16 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from ser_platform.emotions import EMOTIONS, label_set
 from ser_platform.errors import CorpusError
-from ser_platform.files import replacing
 
 TEXT, REAL = pa.string(), pa.float64()
-# Optional columns of text, in the words of the corpus.
+# Optional columns of text, in the spelling of the corpus.
 DETAILS = ("sex", "age", "language", "intensity", "sentence", "repetition", "dialogue", "session", "part", "votes")
 SCHEMA = pa.schema(
     [pa.field(name, TEXT, nullable=False) for name in ("id", "path", "corpus", "speaker", "emotion")]
@@ -31,10 +28,10 @@ SCHEMA = pa.schema(
     + [pa.field("duration_s", REAL), pa.field("audio_sha256", TEXT)]
 )
 REQUIRED = tuple(field.name for field in SCHEMA if not field.nullable)
-# What an experiment depends on. Paths are left out: a copy elsewhere is the same corpus.
+# The columns that an experiment depends on. Paths are left out: a copy in another folder is the same corpus.
 FINGERPRINT_COLUMNS = ("id", "corpus", "speaker", "emotion", "start_s", "end_s", "sex", "audio_sha256")
 MAX_HASHED_VALUES = 100_000  # values hashed at once
-UNKNOWN = "unknown"  # the speaker of a corpus that names none; no split by speaker can be made of it
+UNKNOWN = "unknown"  # the speaker of each clip of a corpus that names none; such a corpus cannot be split by speaker
 
 
 def speaker_name(corpus: str, speaker: str | None) -> str:
@@ -44,9 +41,10 @@ def speaker_name(corpus: str, speaker: str | None) -> str:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One clip, or the part of a file from `start_s` to `end_s` (seconds). `speaker` is made by `speaker_name`.
+    """One clip: a file, or the part of a file from `start_s` to `end_s` in seconds.
 
-    `part` is train, dev or test where the publisher says so; `votes` is raters' votes as the corpus writes them.
+    `speaker` is a result of `speaker_name`; `part` is the publisher's train, dev or test; `votes` are the raters' votes
+    in the spelling of the corpus.
     """
 
     id: str
@@ -71,10 +69,10 @@ class Utterance:
 
 
 class Manifest:
-    """A validated, ordered set of utterances. Immutable; every change returns a new one."""
+    """A validated, ordered, immutable table of utterances."""
 
     def __init__(self, table: pa.Table) -> None:
-        """Take a table with the columns of `SCHEMA`; optional ones may be missing.
+        """Validate a table with the columns of `SCHEMA`; optional columns may be missing.
 
         Raises:
             CorpusError: a required column or value is missing, an emotion is unknown, or an id occurs twice.
@@ -83,41 +81,24 @@ class Manifest:
 
     @classmethod
     def from_utterances(cls, utterances: Iterable[Utterance]) -> "Manifest":
-        """Build a manifest from utterances, in their order."""
+        """Return the manifest of `utterances`, in the same order."""
         rows = list(utterances)
         columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
         columns["path"] = [str(path) for path in columns["path"]]
         return cls(pa.table(columns, schema=SCHEMA))
 
     @classmethod
-    def read(cls, path: Path) -> "Manifest":
-        """Read a Parquet or CSV manifest."""
-        if path.suffix == ".csv":
-            # A quoted empty cell is a null; "NA" and "null" are words that a speaker or a sentence may be called.
-            types = pyarrow.csv.ConvertOptions(column_types=SCHEMA, null_values=[""], strings_can_be_null=True)
-            return cls(pyarrow.csv.read_csv(path, convert_options=types))
-        return cls(pyarrow.parquet.read_table(path))
-
-    @classmethod
     def join(cls, manifests: Sequence["Manifest"]) -> "Manifest":
-        """Return the utterances of several corpora one after another, ids preceded by the corpus's name.
+        """Return the utterances of several corpora in one manifest, with the ids `corpus/id`.
 
         Raises:
-            CorpusError: the same corpus twice.
+            CorpusError: two manifests are of the same corpus.
         """
         tables = []
         for manifest in manifests:
             ids = pc.binary_join_element_wise(manifest.table.column("corpus"), manifest.table.column("id"), "/")
             tables.append(manifest.table.set_column(0, SCHEMA.field("id"), ids))
         return cls(pa.concat_tables(tables))
-
-    def write(self, path: Path) -> None:
-        """Write as CSV or Parquet, by the suffix of `path`; a kill leaves the old file whole."""
-        with replacing(path) as temporary:
-            if path.suffix == ".csv":
-                pyarrow.csv.write_csv(self.table, temporary)
-            else:
-                pyarrow.parquet.write_table(self.table, temporary)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -132,7 +113,7 @@ class Manifest:
         return self.table.column(name).to_numpy(zero_copy_only=False)
 
     def encode_column(self, name: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-        """Return a text column as codes `(n_utterances,)` into its sorted values; -1 where it is empty."""
+        """Return a text column as codes `(n_utterances,)`, -1 where empty, and the sorted values that they index."""
         if name not in self._codes:
             column = self.table.column(name)
             values = pc.unique(column).drop_null().sort()
@@ -145,9 +126,10 @@ class Manifest:
         return {}
 
     def cross_tabulate(self, first: str, second: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Count utterances (of `rows`, or all) by two text columns, `(values of first, values of second)`.
+        """Return the number of utterances for each pair of values of two text columns, `(n_first, n_second)`.
 
-        Values are those of the whole manifest, in the order of `encode_column`.
+        Only `rows` are counted where they are given. The values are those of the whole manifest, in the order of
+        `encode_column`.
         """
         (ones, one_names), (others, other_names) = self.encode_column(first), self.encode_column(second)
         if rows is not None:
@@ -158,7 +140,7 @@ class Manifest:
         return counted.reshape(len(one_names), len(other_names)).astype(np.int64)
 
     def find_present_values(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which values of a text column occur in `rows`, `(values,)` in the order of `encode_column`."""
+        """Return whether each value of a text column is in `rows`, `(n_values,)` in the order of `encode_column`."""
         codes, values = self.encode_column(name)
         return np.bincount(codes[rows] + 1, minlength=len(values) + 1)[1:] > 0
 
@@ -179,7 +161,7 @@ class Manifest:
 
     @property
     def corpora_without_speakers(self) -> tuple[str, ...]:
-        """The corpora that do not say who speaks."""
+        """The corpora without speakers, sorted."""
         unknown_names = {speaker_name(corpus, None): corpus for corpus in self.corpora}
         return tuple(unknown_names[speaker] for speaker in self.speakers if speaker in unknown_names)
 
@@ -196,16 +178,16 @@ class Manifest:
         return indices.astype(np.int64)
 
     def take(self, indices: NDArray[np.int64]) -> "Manifest":
-        """Return the utterances at `indices`, in that order; each once."""
+        """Return the utterances at `indices`, in that order. No index may be repeated."""
         manifest = Manifest.__new__(Manifest)  # rows of a validated table need no second validation
         manifest.table = self.table.take(pa.array(indices))
         return manifest
 
     def relabel(self, mapping: Mapping[str, str | None]) -> "Manifest":
-        """Return the utterances with their emotions renamed; those mapped to None are dropped.
+        """Return the utterances with renamed emotions, without those mapped to None.
 
         Raises:
-            CorpusError: none is left.
+            CorpusError: no utterance is left.
         """
         codes, names = self.encode_column("emotion")
         targets = np.array([mapping[name] for name in names], dtype=object)[codes]
@@ -215,7 +197,7 @@ class Manifest:
         return self.take(kept).with_column("emotion", targets[kept])
 
     def with_column(self, name: str, values: Iterable[Any]) -> "Manifest":
-        """Return a copy in which column `name` holds `values`."""
+        """Return a copy whose column `name` is `values`."""
         index = self.table.schema.get_field_index(name)
         field = SCHEMA.field(name)
         items = values if isinstance(values, np.ndarray) else list(values)
@@ -223,18 +205,18 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of what an experiment depends on; neither paths nor the order of rows count."""
+        """SHA-256, in hex, of `FINGERPRINT_COLUMNS`, whatever the order of the rows."""
         table = self.table.select(FINGERPRINT_COLUMNS).sort_by("id")
         digest = hashlib.sha256()
         for name in FINGERPRINT_COLUMNS:
             digest.update(name.encode())
-            for text in _separate_values(table.column(name)):
+            for text in _encode_values(table.column(name)):
                 digest.update(text)
         return digest.hexdigest()
 
 
-def _separate_values(column: pa.ChunkedArray) -> Iterator[bytes]:
-    """Yield the values as text, each followed by a unit separator, many at a time."""
+def _encode_values(column: pa.ChunkedArray) -> Iterator[bytes]:
+    """Yield UTF-8 blocks of the values as text, each value followed by a unit separator."""
     text = column.cast(TEXT).fill_null("\x00")
     for first in range(0, len(text), MAX_HASHED_VALUES):
         values = text.slice(first, MAX_HASHED_VALUES).combine_chunks()

@@ -1,4 +1,4 @@
-"""Tables of metadata beside recordings: `metadata.csv`, `.jsonl` or `.parquet`, as Hugging Face's audiofolder has them.
+"""Tables of metadata beside recordings: `metadata.csv`, `.jsonl` or `.parquet`, as in Hugging Face's audiofolder.
 
 Source: https://huggingface.co/docs/datasets/audio_dataset#audiofolder
 """
@@ -23,45 +23,45 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class MetadataTable:
-    """A table: its rows by column name, as they are stored."""
+    """A table whose rows map column names to cells."""
 
     path: Path
     columns: tuple[str, ...]
     rows: Sequence[Mapping[str, Any]]
 
     def require_column(self, ours: str, theirs: str) -> str:
-        """Return `theirs`, the name of the column that holds our column `ours`.
+        """Return `theirs`, the table's name of our column `ours`.
 
         Raises:
-            CorpusError: there is none of that name.
+            CorpusError: the table has no such column.
         """
         if theirs not in self.columns:
             raise CorpusError(
                 f"{self.path} has no column {theirs!r} for {ours}; it has {', '.join(self.columns) or 'none'} "
-                f"(say which it is with --column {ours}=NAME)"
+                f"(name another with --column {ours}=NAME)"
             )
         return theirs
 
 
 def find_metadata_tables(root: Path) -> list[Path]:
-    """Return the tables under `root`, sorted.
+    """Return the paths of the tables under `root`, sorted.
 
     Raises:
-        CorpusError: two lie in the same folder.
+        CorpusError: one folder contains two tables.
     """
     found = [path for path in list_audio_files(root, SUFFIXES) if path.stem == "metadata"]
     for folder, n in Counter(path.parent for path in found).items():
         if n > 1:
             names = " and ".join(path.name for path in found if path.parent == folder)
-            raise CorpusError(f"{folder} holds {names}; keep the one that counts")
+            raise CorpusError(f"{folder} contains {names}; keep one of them")
     return found
 
 
 def read_table(path: Path) -> MetadataTable:
-    """Read a table; cells with samples in them (Parquet) are not.
+    """Return a table, without the nested, binary and temporal columns of a Parquet file.
 
     Raises:
-        CorpusError: it cannot be read.
+        CorpusError: the table cannot be read.
     """
     read = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}[path.suffix.lower()]
     try:
@@ -72,7 +72,7 @@ def read_table(path: Path) -> MetadataTable:
 
 
 def format_cell(value: Any) -> str | None:
-    """Return a cell as text without spaces around it; None where it is empty. Whole numbers have no decimals."""
+    """Return a cell as text without surrounding spaces, None where it is empty; a whole number has no decimals."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -85,12 +85,12 @@ def _read_csv(path: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
         reader = csv.DictReader(file)
         columns = [name.strip() for name in reader.fieldnames or ()]
         if twice := [name for name, count in Counter(columns).items() if count > 1]:
-            raise ValueError(f"the column {twice[0]!r} is there twice")
+            raise ValueError(f"the column {twice[0]!r} occurs twice")
         reader.fieldnames = columns
         rows = list(reader)
     for number, row in enumerate(rows, 1):
-        if None in row or None in row.values():  # a comma too many or too few moves every cell behind it
-            raise ValueError(f"row {number} has not {len(columns)} cells, as the first line has")
+        if None in row or None in row.values():  # one comma too many or too few shifts the cells after it
+            raise ValueError(f"row {number} does not have {len(columns)} cells, the number of columns")
     return columns, rows
 
 
@@ -103,14 +103,16 @@ def _read_jsonl(path: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number}: {error}") from error
             if not isinstance(row, dict):
-                raise ValueError(f"line {number} is no JSON object")
-            json.dumps(row, ensure_ascii=False).encode()  # "\ud800" is JSON, but no text: raises a ValueError
+                raise ValueError(f"line {number} is not a JSON object")
+            json.dumps(
+                row, ensure_ascii=False
+            ).encode()  # raises a ValueError for "\ud800", which JSON allows and UTF-8 does not
             rows.append(row)
     return list(dict.fromkeys(name for row in rows for name in row)), rows
 
 
 def _read_parquet(path: Path) -> tuple[Sequence[str], list[dict[str, Any]]]:
     schema = pa.parquet.read_schema(path)
-    odd = (pa.types.is_nested, pa.types.is_binary, pa.types.is_temporal)  # none is a word or a number
-    held = [field.name for field in schema if not any(is_odd(field.type) for is_odd in odd)]
-    return held, pa.parquet.read_table(path, columns=held).to_pylist()
+    unsupported = (pa.types.is_nested, pa.types.is_binary, pa.types.is_temporal)  # neither text nor numbers
+    columns = [field.name for field in schema if not any(matches(field.type) for matches in unsupported)]
+    return columns, pa.parquet.read_table(path, columns=columns).to_pylist()

@@ -1,4 +1,4 @@
-"""Speech without labels: a folder of any recordings, or a corpus whose labels nobody reads."""
+"""Speech without labels: a folder of recordings, or a corpus whose labels are not used."""
 
 from ser_platform.corpora.audio.reader import list_audio_files
 from ser_platform.corpora.corpus_lookup import FoundCorpus, find_corpus
@@ -7,16 +7,16 @@ from ser_platform.corpora.manifest import Manifest, Utterance, speaker_name
 from ser_platform.errors import CorpusError
 from ser_platform.files import expand_path
 
-PLACEHOLDER_EMOTION = "neutral"  # the emotion that a row of a manifest must have; nothing reads this one
+PLACEHOLDER_EMOTION = "neutral"  # a manifest needs an emotion in each row; this one is never read
 
 
 def read_unlabelled_speech(name_or_path: str) -> Manifest:
     """Return the clips of a corpus or folder, without durations and audio digests.
 
-    A folder that is a known corpus tells who speaks; of another nobody knows. What a corpus leaves out is left out.
+    The clips of a recognised corpus have speakers and no excluded files; in any other folder the speaker is unknown.
 
     Raises:
-        UserError: there is no such corpus or folder, or no audio in it.
+        UserError: there is no such corpus or folder, or it contains no audio.
     """
     try:
         return _read_clips(find_corpus(name_or_path))

@@ -64,7 +64,7 @@ def test_prepare_shows_every_fold(ser, tone_corpus: Path) -> None:
         (["--labels", "drop glee"], "unknown emotion 'glee'; choose from: neutral"),
         (["--labels", "9"], "'9' is no rule"),
         (["--labels", "drop neutral, drop anger, drop happiness"], "no clip is left"),
-        (["--speaker-from", "("], "is no regular expression"),
+        (["--speaker-from", "("], "is not a regular expression"),
         (["--speaker-from", "Actor_.."], "must have one group"),
         (["--speaker-from", "(Actor)"], "is by ravdess-01"),
         (["--speaker-from", "(A)", "--speaker-column", "who"], "give one"),

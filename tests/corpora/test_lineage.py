@@ -1,4 +1,4 @@
-"""What has heard a dev or test speaker, or clip, is refused."""
+"""A lineage that contains a dev or test speaker or clip is refused."""
 
 from pathlib import Path
 
@@ -32,20 +32,22 @@ def split() -> Split:
     return split_by_speaker(corpus())
 
 
-def test_a_model_of_the_split_has_heard_train_and_dev_but_not_test(split):
+def test_the_lineage_of_a_split_is_train_and_dev_but_not_test(split):
     lineage = Lineage.of_split(split)
     assert lineage.trained_speakers == split.speakers("train")
     assert lineage.selected_speakers == split.speakers("dev")
     refuse_leak(lineage, split, "its own model")
-    heard = lineage.find_overlap(split.manifest)
-    assert sorted(heard) == sorted(split.manifest.column("id")[np.concatenate([split.train, split.dev])])
+    overlap = lineage.find_overlap(split.manifest)
+    assert sorted(overlap) == sorted(split.manifest.column("id")[np.concatenate([split.train, split.dev])])
 
 
-def test_another_seeds_model_is_refused_naming_the_clips(split):
+def test_a_model_of_another_seed_is_refused_with_the_clips_in_the_message(split):
     other = next(
         s for s in (split_by_speaker(corpus(), seed) for seed in range(1, 9)) if set(s.train) & set(split.test)
     )
-    with pytest.raises(LineageLeak, match=r"teacher v3 has heard \d of the 4 (dev|test) clips.*made-\d"):
+    with pytest.raises(
+        LineageLeak, match=r"teacher v3 was trained or selected on \d of the 4 (dev|test) clips.*made-\d"
+    ):
         refuse_leak(Lineage.of_split(other), split, "teacher v3")
 
 
@@ -62,13 +64,13 @@ def test_the_same_clip_under_another_speakers_name_is_found(split):
     refuse_leak(Lineage.of_clips(corpus("other", "elsewhere")), split, "unlabelled audio")
 
 
-def test_clips_without_a_digest_are_told_by_their_speaker(split):
+def test_clips_without_a_digest_are_compared_by_speaker(split):
     bare = Lineage.of_clips(corpus("other").with_column("audio_sha256", [None] * 12))
     assert bare.trained_audio == ()
     assert bare.find_overlap(split.manifest) == []
 
 
-def test_a_descendant_has_heard_what_its_ancestors_heard(split):
+def test_a_union_has_the_speakers_and_clips_of_both_lineages(split):
     lineage = Lineage.of_split(split).union(Lineage.of_clips(corpus("other", "elsewhere")))
     assert {"other-0", "made-0"} & {*lineage.trained_speakers, *lineage.selected_speakers}
     assert len(lineage.trained_audio) == len(split.train) + 12

@@ -75,7 +75,7 @@ def test_a_protocol_may_name_its_corpora_itself(said, monkeypatch):
     with pytest.raises(UserError, match="say which corpus"):
         prepare_dataset(DataRequest(CorpusRequest("")), said[0])
     monkeypatch.delenv("SER_CORPORA", raising=False)
-    with pytest.raises(UserError, match="emodb is not here"):
+    with pytest.raises(UserError, match="emodb is not on this computer"):
         prepare_dataset(DataRequest(CorpusRequest(""), protocol="cross_corpus:train=emodb,test=ravdess"), said[0])
 
 

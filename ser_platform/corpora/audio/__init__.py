@@ -1,5 +1,5 @@
-"""From an audio file to a mono waveform, or to the reason why it cannot be used.
+"""Reads an audio file into a mono waveform, or refuses it with a reason.
 
-In: decoding, limits of length and level, damaged containers, the sound of videos.
+In: decoding, limits of length and level, damaged files, the sound of videos.
 Not in: features of the waveform (`features.families`).
 """

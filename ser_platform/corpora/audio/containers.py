@@ -1,7 +1,7 @@
-"""What compressed files say of their own length, where libsndfile reads what is there and does not ask.
+"""Finds truncated Ogg and MP3 files, which libsndfile reads without an error.
 
-A cut WAV or AIFF is seen in libsndfile's notes and a cut FLAC fails to decode, but a cut Ogg simply ends, and the
-length of an MP3 is guessed from its first frame unless a header states it. Both are cheap to check in the file itself.
+libsndfile reports a truncated WAV or AIFF in its notes, and a truncated FLAC fails to decode. A truncated Ogg ends
+without an error, and libsndfile estimates the length of an MP3 from its first frame unless a header states it.
 Sources: RFC 3533 (Ogg pages); ISO/IEC 11172-3 and 13818-3 (MPEG audio frames); http://gabriel.mp3-tech.org/mp3infotag.html
 (the Xing or Info header).
 """
@@ -10,24 +10,28 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-OGG_PAGE = 65_307  # bytes; the largest a page can be
-OGG_HEADER, OGG_FLAGS, OGG_SEGMENTS = 27, 5, 26  # bytes; where the flags and the number of segments lie
+OGG_PAGE = 65_307  # bytes; the largest possible page
+OGG_HEADER, OGG_FLAGS, OGG_SEGMENTS = (
+    27,
+    5,
+    26,
+)  # bytes: length of the header, offsets of the flags and of the number of segments
 END_OF_STREAM = 4  # the flag of a stream's last page
 
-# kbit/s by bitrate index, and Hz by rate index, of MPEG 1 and of MPEG 2 (2.5 has half of its rates). Layer III only.
+# Of layer III: kbit/s by bitrate index for MPEG 1 and 2, and Hz by rate index for MPEG 1, 2 and 2.5.
 BITRATES = {
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8000)}  # by version code
-LAYER_3 = 1  # its code
-LENGTH_TAG = slice(4, 48)  # bytes of the first frame in which a Xing or Info header begins
-MAX_MP3_BYTES_READ = 32 * 2**20  # bytes; two minutes are 5 million at most, pictures come before
+LAYER_3 = 1  # the code of layer III
+LENGTH_TAG = slice(4, 48)  # the bytes of the first frame in which a Xing or Info header may begin
+MAX_MP3_BYTES_READ = 32 * 2**20  # bytes; two minutes have at most 5 million, and embedded pictures may precede them
 TAGS_AT_THE_END = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")
 
 
 def is_complete_ogg(path: Path) -> bool:
-    """Tell whether the last page of an Ogg file is whole and says that the stream ends there, as every encoder does."""
+    """Return whether the last page of an Ogg file is complete and marked as the end of the stream."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - OGG_PAGE))
@@ -43,14 +47,14 @@ def is_complete_ogg(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Mp3Frames:
-    """What walking over the frames of an MP3 finds.
+    """The result of a scan over the frames of an MP3.
 
     Attributes:
-        samples: in the frames walked over, the encoder's padding included.
-        frame_samples: in one frame.
-        declared: frames that a header states; None where none does.
-        has_ended: the walk came to the end of the audio, not to its limit nor to bytes that are no frame.
-        is_cut: the last frame is not whole, or there are fewer than declared.
+        samples: samples in the scanned frames, including the padding of the encoder.
+        frame_samples: samples in one frame.
+        declared_frames: frames that the header states; None where there is no header.
+        has_ended: whether the scan reached the end of the audio, rather than its limit or bytes that are no frame.
+        is_cut: whether the last frame is incomplete, or there are fewer frames than declared.
     """
 
     samples: int
@@ -61,7 +65,7 @@ class Mp3Frames:
 
 
 def scan_mp3_frames(path: Path, limit_s: float) -> Mp3Frames | None:
-    """Walk over the frames of an MP3, at most `limit_s` seconds of them; None where it begins with none."""
+    """Scan the frames of an MP3, at most `limit_s` seconds; return None where it does not begin with a frame."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
@@ -87,7 +91,7 @@ def scan_mp3_frames(path: Path, limit_s: float) -> Mp3Frames | None:
 
 @lru_cache(maxsize=256)
 def _parse_frame(header: int) -> tuple[int, int, int] | None:
-    """Return a frame's length in bytes, its samples and its rate in Hz; None where this is no header of layer III."""
+    """Return the length in bytes, the samples and the rate in Hz of a frame; None for no header of layer III."""
     version, layer = header >> 19 & 3, header >> 17 & 3
     bitrate, rate, padding = header >> 12 & 15, header >> 10 & 3, header >> 9 & 1
     if header >> 21 != 0x7FF or version not in RATES or layer != LAYER_3 or bitrate in (0, 15) or rate == 3:
@@ -104,12 +108,12 @@ def _skip_id3(content: bytes) -> int:
         size = 0
         for byte in content[at + 6 : at + 10]:
             size = size << 7 | byte & 0x7F
-        at += 10 + size + (10 if content[at + 5] & 0x10 else 0)  # the flag of a footer
+        at += 10 + size + (10 if content[at + 5] & 0x10 else 0)  # there is a footer
     return at
 
 
 def _read_frame_count(frame: bytes) -> tuple[int | None, bool]:
-    """Return how many frames the first one states to follow, and whether it is such a header at all."""
+    """Return the number of frames that a Xing or Info header states, and whether the frame is such a header."""
     for name in (b"Xing", b"Info"):
         at = frame.find(name, LENGTH_TAG.start, LENGTH_TAG.stop)
         if at >= 0:

@@ -1,7 +1,7 @@
-"""Reading speech: one way from a file to a mono waveform, and plain refusals of what is not speech.
+"""Decodes audio files into mono waveforms, and refuses files that contain no usable speech.
 
-Nothing is ever replaced by zeros: a file that cannot be used raises `BadAudio` with the reason. What a header tells is
-judged before any audio is read, so that neither a three-hour recording nor a header of nonsense costs memory or time.
+A file that cannot be used raises `BadAudio` with the reason; samples are never replaced by zeros. Headers are checked
+before audio is read, so that a long recording or an invalid header takes neither memory nor time.
 """
 
 import hashlib
@@ -25,36 +25,36 @@ from ser_platform.corpora.audio.video import VIDEO_SUFFIXES, decode_video
 from ser_platform.errors import BadAudio, CorpusError
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"})
-SAMPLE_RATE = 16_000  # Hz; what every model here hears
+SAMPLE_RATE = 16_000  # Hz; the input rate of every model
 DECODE_POLICY = "mono-mean soxr-HQ 16000 Hz float32 v1"  # part of every cache key: change it when the samples change
-MIN_CLIP_S = 0.1  # shorter holds no syllable
-MAX_CLIP_S = 120.0  # longer is a recording, not an utterance
-MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz; below there is no speech, above no recorder
+MIN_CLIP_S = 0.1  # a shorter clip contains no syllable
+MAX_CLIP_S = 120.0  # a longer file is a recording of several utterances
+MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz; the range of speech recordings
 MAX_CHANNELS = 32
 SILENCE_PEAK = 1e-4  # peak; -80 dB full scale
-MAX_PEAK = 100.0  # peak; full scale is 1, lossy codecs go a little beyond, integers stored as floats far
-# libsndfile notes what a header declares and what is there, and reads on as if nothing were missing (WAV, AIFF, AU,
-# CAF, W64, RF64). The size in a WAV's `RIFF` is not asked: it is wrong in many sound files.
+MAX_PEAK = 100.0  # peak; full scale is 1. Lossy codecs exceed it a little, integers stored as floats by far
+# libsndfile reads a truncated WAV, AIFF, AU, CAF, W64 or RF64 without an error and notes the declared and the present
+# bytes. The size in the `RIFF` header of a WAV is not compared: it is wrong in many intact files.
 DECLARED = re.compile(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)")
-# Bytes. A WAV written to a pipe declares this much or more for want of knowing (SoX: 0x7ffff000). So long a clip would
-# be refused anyway.
+# Bytes. A WAV that was written to a pipe declares this size or more (SoX: 0x7ffff000), for its length was unknown.
+# A clip of that length would be refused anyway.
 PIPED_WAV_BYTES = 0x7FFF_0000
-UNKNOWN_LENGTH = 2**63 - 1  # samples; what libsndfile says of a FLAC that was written to a pipe
-PADDED_FRAMES = 4  # by so many frames may the length of an MP3 and its frames differ: codec delay and padding
+UNKNOWN_LENGTH = 2**63 - 1  # samples; libsndfile's length of a FLAC that was written to a pipe
+PADDED_FRAMES = 4  # by which the stated length of an MP3 may differ from its frames: codec delay and padding
 
 
 def list_audio_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[Path]:
-    """Return the audio files under `root`, sorted; links are followed.
+    """Return the files under `root` with one of `suffixes`, sorted; links are followed.
 
-    What systems hide (`._x.wav`, `__MACOSX`) is none.
+    Hidden files and folders (`._x.wav`, `__MACOSX`) are left out.
 
     Raises:
-        CorpusError: a folder cannot be read, or links go round in a circle.
+        CorpusError: a folder cannot be read, or links form a circle.
     """
     found: list[Path] = []
     for folder, folders, files in os.walk(root, onerror=_refuse_unread, followlinks=True):
         if os.path.realpath(folder) in _resolve_parents(folder, root):
-            raise CorpusError(f"{folder}: links go round in a circle")
+            raise CorpusError(f"{folder}: links form a circle")
         folders[:] = [name for name in folders if not _is_hidden(name)]
         found += (
             Path(folder, name) for name in files if not _is_hidden(name) and Path(name).suffix.lower() in suffixes
@@ -67,7 +67,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _resolve_parents(folder: str, root: Path) -> set[str]:
-    """Return the real places of the folders between `root` and `folder`."""
+    """Return the resolved paths of the folders between `root` and `folder`."""
     parents = itertools.takewhile(lambda path: path.is_relative_to(root), Path(folder).parents)
     return {os.path.realpath(parent) for parent in parents}
 
@@ -80,7 +80,7 @@ def _refuse_unread(error: OSError) -> None:
 class Audio:
     """One decoded clip, mono: samples `(n_samples,)` at the file's own `sample_rate` in Hz.
 
-    `sha256` is of the samples as decoded, before they were mixed to mono; empty where they come from no file.
+    `sha256` is the digest of the decoded samples before the mix to mono; empty where they are from no file.
     """
 
     samples: NDArray[np.float32]
@@ -105,11 +105,11 @@ class Audio:
 
 
 def read_audio(path: Path, start_s: float | None = None, end_s: float | None = None) -> Audio:
-    """Decode a file (or its part from `start_s` to `end_s`) and mix it to mono.
+    """Return a file, or its part from `start_s` to `end_s`, decoded and mixed to mono.
 
     Raises:
-        BadAudio: the file is unreadable, empty, truncated, not finite, silent, far too short or far too long.
-        UserError: it is an mp4, and there is no ffmpeg.
+        BadAudio: the file is unreadable, empty, truncated, not finite, silent, too loud, too short or too long.
+        UserError: the file is an mp4, and ffmpeg is not on PATH.
     """
     samples, sample_rate = _decode(path, start_s, end_s)
     _refuse_unusable_samples(path, samples, sample_rate)
@@ -125,10 +125,10 @@ def read_audio(path: Path, start_s: float | None = None, end_s: float | None = N
 def _refuse_unusable_samples(path: Path, samples: NDArray[np.float32], sample_rate: int) -> None:
     seconds = len(samples) / sample_rate
     if seconds < MIN_CLIP_S:
-        raise BadAudio(path, f"{seconds:.3f} s long; at least {MIN_CLIP_S} s are needed")
+        raise BadAudio(path, f"is {seconds:.3f} s long; at least {MIN_CLIP_S} s are needed")
     peak = _find_peak(samples)
     if not math.isfinite(peak):
-        raise BadAudio(path, "holds samples that are not finite")
+        raise BadAudio(path, "contains samples that are not finite")
     if peak < SILENCE_PEAK:
         raise BadAudio(path, "is silent")
     if peak > MAX_PEAK:
@@ -136,7 +136,7 @@ def _refuse_unusable_samples(path: Path, samples: NDArray[np.float32], sample_ra
 
 
 def _find_peak(samples: NDArray[np.float32]) -> float:
-    """Return the largest magnitude; NaN where a sample is."""
+    """Return the largest magnitude; NaN where a sample is NaN."""
     return float(np.maximum(samples.max(), -samples.min()))
 
 
@@ -158,12 +158,12 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> tuple[NDA
         if not os.access(path, os.R_OK):
             reason = "permission denied"
         raise BadAudio(path, f"cannot be decoded ({reason})") from error
-    except (TypeError, UnicodeError) as error:  # soundfile's words for *.raw, and for names in another encoding
+    except (TypeError, UnicodeError) as error:  # raised by soundfile for *.raw, and for names in another encoding
         raise BadAudio(path, f"cannot be opened ({error})") from error
 
 
 def _refuse_no_file(path: Path) -> None:
-    """Refuse what would fail without a word, or wait for ever, as a FIFO does."""
+    """Refuse paths that fail without a message in soundfile, or that block, such as a FIFO."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
@@ -171,19 +171,19 @@ def _refuse_no_file(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise BadAudio(path, f"cannot be opened ({getattr(error, 'strerror', error)})") from error
     if not stat.S_ISREG(mode):
-        raise BadAudio(path, "is a folder" if stat.S_ISDIR(mode) else "is no file but a pipe, socket or device")
+        raise BadAudio(path, "is a folder" if stat.S_ISDIR(mode) else "is a pipe, socket or device, not a file")
 
 
 def _read_samples(file: soundfile.SoundFile, path: Path, first_s: float, last_s: float) -> NDArray[np.float32]:
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
-        raise BadAudio(path, f"says {file.samplerate} Hz; valid are {MIN_RATE} to {MAX_RATE} Hz")
+        raise BadAudio(path, f"states {file.samplerate} Hz; valid are {MIN_RATE} to {MAX_RATE} Hz")
     if not 1 <= file.channels <= MAX_CHANNELS:
-        raise BadAudio(path, f"says {file.channels} channels; valid are 1 to {MAX_CHANNELS}")
+        raise BadAudio(path, f"states {file.channels} channels; valid are 1 to {MAX_CHANNELS}")
     frames, slack = _measure_length(file, path)
     first = int(first_s * file.samplerate)
     last = frames if math.isinf(last_s) else min(int(last_s * file.samplerate), frames)
     _refuse_too_long(path, (last - first) / file.samplerate)
-    # GSM and G.721 cannot seek at all. A whole file is sought too: an MP3's last bits depend on it.
+    # GSM and G.721 cannot seek. A whole file is sought too: the last bits of a decoded MP3 depend on it.
     if first or file.seekable():
         file.seek(min(first, file.frames))
     samples: NDArray[np.float32] = file.read(max(last - first, 0), dtype="float32", always_2d=True)
@@ -194,20 +194,22 @@ def _read_samples(file: soundfile.SoundFile, path: Path, first_s: float, last_s:
 
 def _refuse_too_long(path: Path, seconds: float) -> None:
     if seconds > MAX_CLIP_S:
-        raise BadAudio(path, f"{seconds:.0f} s long; at most {MAX_CLIP_S:.0f} s")
+        raise BadAudio(path, f"is {seconds:.0f} s long; at most {MAX_CLIP_S:.0f} s are allowed")
 
 
 def _measure_length(file: soundfile.SoundFile, path: Path) -> tuple[int, int]:
-    """Return how many samples a whole file has, and how many of them may be missing all the same.
+    """Return the number of samples of a whole file, and how many fewer the decoder may return.
 
     Raises:
-        BadAudio: the file is cut, or does not say how long it is.
+        BadAudio: the file is truncated, or does not state its length.
     """
     for declared, present in DECLARED.findall(file.extra_info):
         if int(present) < int(declared) < PIPED_WAV_BYTES:
             raise BadAudio(path, f"is truncated: {present} of {declared} bytes of audio")
     if file.frames == UNKNOWN_LENGTH:
-        raise BadAudio(path, "does not say how long it is, as written to a pipe; write it anew: ffmpeg -i OLD NEW.flac")
+        raise BadAudio(
+            path, "does not state its length, as it was written to a pipe; convert it: ffmpeg -i OLD NEW.flac"
+        )
     if file.format == "OGG" and not is_complete_ogg(path):
         raise BadAudio(path, "is truncated: the last page does not end the stream")
     if file.format == "MP3":
@@ -221,10 +223,15 @@ def _measure_mp3_length(file: soundfile.SoundFile, path: Path) -> tuple[int, int
         return file.frames, 0
     slack = PADDED_FRAMES * found.frame_samples
     if found.is_cut:
-        raise BadAudio(path, "is truncated: its last frame is cut, or frames that its header declares are missing")
-    if file.frames < found.samples - slack:  # libsndfile would read that much and stop
-        seconds, there = file.frames / file.samplerate, found.samples / file.samplerate
-        raise BadAudio(path, f"seems {seconds:.1f} s long by its header but holds {there:.1f} s; write it anew")
+        raise BadAudio(
+            path, "is truncated: its last frame is incomplete, or it has fewer frames than its header states"
+        )
+    if file.frames < found.samples - slack:  # libsndfile would stop there
+        seconds, present = file.frames / file.samplerate, found.samples / file.samplerate
+        raise BadAudio(
+            path,
+            f"has {present:.1f} s of audio, but its header states {seconds:.1f} s; convert it: ffmpeg -i OLD NEW.flac",
+        )
     if found.declared_frames or not found.has_ended:
         return file.frames, 0
-    return min(file.frames, found.samples), slack  # libsndfile's own length is a guess from the first frame
+    return min(file.frames, found.samples), slack  # file.frames is an estimate from the first frame

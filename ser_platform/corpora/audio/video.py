@@ -1,7 +1,7 @@
-"""The sound of an mp4, by way of ffmpeg: MELD comes as video, and libsndfile reads none.
+"""Decodes the sound of mp4 files, such as MELD's, with ffmpeg; libsndfile cannot read them.
 
-ffmpeg gets the file by absolute path, as mp4 and nothing else, with no other protocol than `note`: whatever a file is
-called or holds, it is decoded and never interpreted. Its rate and channels are kept.
+ffmpeg receives the absolute path, the format mp4 and the protocol `file` only, so that neither the name nor the content
+of a file can make it open anything else. The sample rate and the channels are kept.
 """
 
 import io
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from ser_platform.errors import BadAudio, UserError
 
 VIDEO_SUFFIXES = frozenset({".mp4"})
-FFMPEG_TIMEOUT_S = 300  # seconds; hours of sound are decoded in less
+FFMPEG_TIMEOUT_S = 300  # hours of sound are decoded in less
 
 
 def require_ffmpeg() -> str:
-    """Return where ffmpeg is.
+    """Return the path of ffmpeg.
 
     Raises:
-        UserError: it is not on PATH.
+        UserError: ffmpeg is not on PATH.
     """
     where = shutil.which("ffmpeg")
     if where is None:
@@ -32,15 +32,15 @@ def require_ffmpeg() -> str:
 
 
 def decode_video(path: Path, start_s: float, seconds: float) -> tuple[NDArray[np.float32], int]:
-    """Return the sound from `start_s` on, at most `seconds` of it: `(n_samples, n_channels)` and its rate in Hz.
+    """Return at most `seconds` of sound from `start_s` on, `(n_samples, n_channels)`, and its sample rate in Hz.
 
     Raises:
-        BadAudio: there is no sound, or not all of it can be decoded.
+        BadAudio: there is no sound, or a part of it cannot be decoded.
         UserError: ffmpeg is not on PATH.
     """
     source = ["-protocol_whitelist", "file", "-f", "mp4", "-i", f"file:{path.absolute()}"]
     part = ["-map", "0:a:0", "-vn", "-ss", f"{start_s:.6f}", "-t", f"{seconds:.6f}"]
-    # -xerror: a packet that cannot be decoded would be left out, and the rest would move up.
+    # Without -xerror, ffmpeg would leave out a packet that it cannot decode and shift the following audio.
     quiet = ["-nostdin", "-hide_banner", "-loglevel", "error", "-xerror", "-threads", "1"]
     command = [require_ffmpeg(), *quiet, *source, *part, "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"]
     try:
@@ -51,7 +51,7 @@ def decode_video(path: Path, start_s: float, seconds: float) -> tuple[NDArray[np
         raise BadAudio(path, f"ffmpeg did not end within {FFMPEG_TIMEOUT_S} s") from error
     messages = done.stderr.decode(errors="replace")
     if "partial file" in messages:
-        raise BadAudio(path, "is truncated: ffmpeg finds a partial file")
+        raise BadAudio(path, "is truncated: ffmpeg reports a partial file")
     if done.returncode:
         if "matches no streams" in messages:
             raise BadAudio(path, "has no sound")
@@ -64,5 +64,5 @@ def _decode_wav(wav: bytes, path: Path) -> tuple[NDArray[np.float32], int]:
     try:
         with soundfile.SoundFile(io.BytesIO(wav)) as file:
             return file.read(dtype="float32", always_2d=True), file.samplerate
-    except soundfile.LibsndfileError as error:  # nothing was decoded: not even a header is written
+    except soundfile.LibsndfileError as error:  # ffmpeg decoded nothing and wrote no header
         raise BadAudio(path, "has no sound that ffmpeg can decode") from error

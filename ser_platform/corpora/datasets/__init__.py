@@ -1,6 +1,6 @@
 """One adapter for each corpus. `CORPORA` lists them.
 
-In: the file-name grammar, labels, facts and licence of each corpus.
+In: the file names, labels, facts and licence of each corpus.
 Not in: decoding audio (`corpora.audio`), downloading (`corpora.download`).
 """
 
@@ -22,8 +22,12 @@ from ser_platform.corpora.datasets import (
     tess,
 )
 
-# An adapter has FACTS, EMOTIONS (its tokens to emotions, None for what it leaves out), recognises(path within the
-# corpus) and utterances(root). A folder is what the first adapter recognises.
+# Each adapter defines:
+#   FACTS: facts.Facts
+#   EMOTIONS: from the corpus's codes to emotions, None for codes whose clips are left out
+#   recognises(path): whether the path of a file within the corpus fits this corpus
+#   utterances(root): yields the entry of each file under `root`, ordered by path
+# A folder belongs to the first adapter in this order that recognises most of its files.
 CORPORA: dict[str, ModuleType] = {
     "demo": demo,
     "ravdess": ravdess,

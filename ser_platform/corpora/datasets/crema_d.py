@@ -1,19 +1,19 @@
 """CREMA-D: 91 actors, 12 English sentences, 7442 clips, 6 emotions, 16 kHz.
 
-Cao, Cooper, Keutmann, Gur, Nenkova & Verma, "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset", IEEE
-Transactions on Affective Computing 5(4), 2014. Licence: ODbL 1.0, contents DbCL 1.0. Source:
-https://github.com/CheyneyComputerScience/CREMA-D. File names, `1001_IEO_ANG_HI`: actor, sentence, emotion, intensity.
+File names, `1001_IEO_ANG_HI`: actor, sentence, emotion, intensity.
 
 | anger | disgust | fear | happiness | neutral | sadness |
 |---|---|---|---|---|---|
 | 1271 | 1271 | 1271 | 1271 | 1087 | 1271 |
 
-48 men and 43 women of 20 to 74 years speak 82 clips each (two of them 81, three 76). Intensity is known for the
-sentence IEO alone: 455 clips low, 455 medium, 455 high; XX says unspecified. 1076_MTI_SAD_XX is silent in the release.
+There are 82 clips of each actor (of two actors 81, of three 76); 48 are men and 43 women, aged 20 to 74. Only the
+sentence IEO has intensities: 455 clips low, 455 medium, 455 high; XX is unspecified. 1076_MTI_SAD_XX is silent in the
+release.
 
-Two tables of the repository are read where they lie under the corpus, or beside it: `VideoDemographics.csv` (sex and
-age of each actor) and `processedResults/summaryTable.csv` (what most raters heard in the voice alone, and how strongly
-on a scale of 0 to 100: `A:D 37.2:58.6` is a tie of anger and disgust). Sex, age and votes are empty without them.
+Two tables of the repository are read if they are in the folder of the corpus or in its parent folder:
+`VideoDemographics.csv` (sex and age of each actor) and `processedResults/summaryTable.csv` (the emotion that most
+raters chose from the voice alone, and its strength from 0 to 100: `A:D 37.2:58.6` is a tie of anger and disgust).
+Without these tables, sex, age and votes are empty.
 """
 
 import csv
@@ -50,7 +50,7 @@ EMOTIONS = {
     "SAD": "sadness",
 }
 SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
-INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": None, "X": None}  # early releases cut one XX short
+INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": None, "X": None}  # early releases have one X for XX
 DEMOGRAPHICS = Path("VideoDemographics.csv")
 VOTES = Path("processedResults", "summaryTable.csv")
 
@@ -58,7 +58,7 @@ RowsByKey = Mapping[str, Mapping[str, str]]
 
 
 def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield the entry of each file under `root`, ordered by path, without the MP3 of a clip that is there as WAV.
+    """Yield the entry of each file under `root`, ordered by path; an MP3 is left out where there is a WAV of its name.
 
     Raises:
         CorpusError: a table lacks a column.
@@ -94,7 +94,7 @@ def _parse(
 
 
 def _read_table(root: Path, name: Path, columns: tuple[str, ...]) -> RowsByKey:
-    """Return the rows of a table by their first column, empty where the table is not there."""
+    """Return the rows of a table by their first column; empty where there is no such table."""
     path = next((found for found in (*sorted(root.rglob(name.name)), root.parent / name) if found.is_file()), None)
     if path is None:
         return {}

@@ -1,7 +1,7 @@
-"""The embedded corpus: synthetic speech in RAVDESS's shape, spoken by eSpeak NG under `SER_HOME` on first use.
+"""demo: synthetic speech with RAVDESS's file names, synthesised with eSpeak NG under `SER_HOME` on first use.
 
-12 voices x 8 emotions x 2 sentences x 2 repetitions = 384 clips. It shows that the platform works; it says nothing
-about how well a model recognises people. `synthetic.demo_corpus` holds the prosody rules and their sources.
+12 voices x 8 emotions x 2 sentences x 2 repetitions = 384 clips. A score on it shows that the platform works, not how
+well a model recognises the emotions of people. The prosody rules and their sources are in `synthetic.demo_corpus`.
 """
 
 from pathlib import Path, PurePath
@@ -16,22 +16,22 @@ FACTS = Facts(
     clips=384,
     speakers=12,
     licence="made on your machine; eSpeak NG is GPL-3.0",
-    citation="none: it says nothing about people",
+    citation="none: it is no recording of people",
     homepage="https://github.com/espeak-ng/espeak-ng",
-    how_to_get="spoken on first use",
+    how_to_get="synthesised on first use",
 )
 EMOTIONS = ravdess.EMOTIONS
 
 
 def recognises(path: PurePath) -> bool:
-    """Return False: a folder of RAVDESS names is RAVDESS, unless `--as demo` says otherwise."""
+    """Return False: a folder with RAVDESS names is read as RAVDESS, unless `--as demo` is given."""
     del path
     return False
 
 
 def ensure_corpus() -> Path:
-    """Return the folder of the spoken corpus, speaking it first where it is missing."""
-    from ser_platform.corpora.synthetic.demo_corpus import (  # scipy's second is for those who speak
+    """Return the folder of the corpus, after synthesising the clips where they are missing."""
+    from ser_platform.corpora.synthetic.demo_corpus import (  # imports SciPy, which takes a second
         RECIPE_VERSION,
         synthesise_corpus,
     )

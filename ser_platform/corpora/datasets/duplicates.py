@@ -1,4 +1,4 @@
-"""Copies of a corpus that hold a clip more than once, as popular downloads do."""
+"""Removes second copies of clips, which some popular downloads of corpora contain."""
 
 import filecmp
 from collections.abc import Iterable, Iterator
@@ -14,8 +14,8 @@ DUPLICATE_REASON = "second copy"
 def drop_duplicates(entries: Iterable[CorpusEntry]) -> Iterator[CorpusEntry]:
     """Yield each clip once.
 
-    An utterance whose id came before is left out where it is a copy: described alike and, in the same format, of the
-    same bytes. Else it is a misfit: which of the two is meant, nobody can say.
+    An utterance whose id occurred before is an ExcludedFile where it is a copy: all its fields are equal and, if both
+    files have the same format, their bytes are too. Otherwise it is a Misfit.
     """
     first: dict[str, Utterance] = {}
     for entry in entries:
@@ -26,7 +26,7 @@ def drop_duplicates(entries: Iterable[CorpusEntry]) -> Iterator[CorpusEntry]:
         if known is entry:
             yield entry
         elif replace(entry, path=known.path) != known:
-            yield Misfit(entry.path, f"is the clip {entry.id!r} like {known.path}, but described otherwise")
+            yield Misfit(entry.path, f"is the clip {entry.id!r} like {known.path}, but with other labels")
         elif _have_different_bytes(entry.path, known.path):
             yield Misfit(entry.path, f"is the clip {entry.id!r} like {known.path}, but another recording")
         else:
@@ -34,8 +34,8 @@ def drop_duplicates(entries: Iterable[CorpusEntry]) -> Iterator[CorpusEntry]:
 
 
 def _have_different_bytes(first: Path, second: Path) -> bool:
-    """Tell whether two files of one format hold different bytes; of two formats nobody can say."""
+    """Return whether two files of one format differ; False for two formats, which cannot be compared."""
     try:
         return first.suffix == second.suffix and not filecmp.cmp(first, second, shallow=False)
     except OSError:
-        return True  # a broken link is a copy of nothing
+        return True  # one is a broken link

@@ -1,7 +1,6 @@
 """EmoDB, the Berlin Database of Emotional Speech: 10 actors, 10 German sentences, 535 clips, 7 emotions, 16 kHz.
 
-Burkhardt, Paeschke, Rolfes, Sendlmeier & Weiss, "A database of German emotional speech", Interspeech 2005. Licence:
-CC0-1.0. Source: http://emodb.bilderbar.info. File names, `03a01Fa`: speaker (2), sentence (3), emotion, version.
+File names, `03a01Fa`: speaker (2), sentence (3), emotion, version.
 
 | anger | boredom | disgust | fear | happiness | neutral | sadness |
 |---|---|---|---|---|---|---|
@@ -25,7 +24,7 @@ FACTS = Facts(
     licence="CC0-1.0",
     citation="Burkhardt et al., A database of German emotional speech, Interspeech 2005",
     homepage="http://emodb.bilderbar.info",
-    # No checksum is published; the size is what the server sends.
+    # No checksum is published; the size is that of the server's answer.
     archives=(Archive("http://emodb.bilderbar.info/download/download.zip", 40_567_066, None),),
 )
 EMOTIONS = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"}

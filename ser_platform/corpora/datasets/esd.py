@@ -1,17 +1,14 @@
 """ESD, Emotional Speech Dataset: 10 Mandarin and 10 English speakers, 350 sentences each, 35000 clips, 5 emotions.
 
-Zhou, Sisman, Liu & Li, "Emotional voice conversion: Theory, databases and ESD", Speech Communication 137, 2022.
-Licence: research only, a signed form. Source: https://github.com/HLTSingapore/Emotional-Speech-Data. 16 kHz.
+Paths, `0001/Angry/0001_000351`: speaker, emotion, number; a folder `train`, `evaluation` or `test` may follow the
+emotion. Each speaker reads the same 350 sentences of the language in every emotion: 7000 clips per emotion, 1750 per
+speaker. The numbers run on from emotion to emotion: neutral 1 to 350, anger 351 to 700, then happiness, sadness,
+surprise; 0001_000351 has the text of 0001_000001. The publishers' parts are by sentence (1 to 20 evaluation, 21 to 50
+test, the rest train), so every speaker is in all three parts.
 
-Paths, `0001/Angry/0001_000351`, with or without `train`, `evaluation`, `test` between: speaker, emotion, number. Each
-speaker says the same 350 sentences of the language in every emotion: 7000 clips an emotion, 1750 a speaker. Sentences
-are numbered through the emotions: neutral 1 to 350, anger 351 to 700, happiness, sadness, surprise; 0001_000351 is the
-first sentence again. The publishers' parts go by sentence (1 to 20 evaluation, 21 to 50 test, the rest train), so that
-every speaker is in all three.
-
-Mandarin: 0001 to 0010, of these 0004, 0005, 0006, 0008 and 0010 men; English: 0011 to 0020, of these 0011 to 0014 and
-0020 men (the release's ReadMe). Where no folder names the emotion, the table of the speaker does (`0001.txt`: clip,
-text, emotion; tabs), which the release holds in four encodings.
+Speakers 0001 to 0010 are Mandarin (men: 0004, 0005, 0006, 0008, 0010), 0011 to 0020 English (men: 0011 to 0014, 0020),
+as the ReadMe of the release states. A clip without a folder named after an emotion has its emotion in the speaker's
+table `0001.txt` (clip, text, emotion, with tabs between them). The tables of the release have four encodings.
 """
 
 import re
@@ -33,7 +30,7 @@ FACTS = Facts(
     homepage="https://github.com/HLTSingapore/Emotional-Speech-Data",
     how_to_get="sign the licence form and download it, see https://github.com/HLTSingapore/Emotional-Speech-Data",
 )
-# The folders' names in lower case, then what the tables of Mandarin speakers say.
+# The names of the folders in lower case, then the labels in the tables of the Mandarin speakers.
 EMOTIONS = {
     "angry": "anger",
     "happy": "happiness",
@@ -52,16 +49,20 @@ EMOTIONS = {
 SPEAKERS = range(1, 21)
 ENGLISH = range(11, 21)
 MEN = frozenset({4, 5, 6, 8, 10, 11, 12, 13, 14, 20})
-SENTENCES = 350  # an emotion
+SENTENCES = 350  # per emotion
 NUMBERS = range(1, 5 * SENTENCES + 1)
-DEV_SENTENCES, TEST_SENTENCES = range(1, 21), range(21, 51)  # by sentence
+DEV_SENTENCES, TEST_SENTENCES = range(1, 21), range(21, 51)  # sentence numbers
 NAME = re.compile(r"(\d{4})_(\d{6})")
-ENCODINGS = ("utf-8-sig", "gb18030", "latin-1")  # apart from UTF-16, which says so itself; the last takes anything
+ENCODINGS = (
+    "utf-8-sig",
+    "gb18030",
+    "latin-1",
+)  # tried in this order, after UTF-16, which begins with a mark; latin-1 decodes any bytes
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
+    """Return whether a path within the corpus has an ESD name with a known speaker."""
     match = NAME.fullmatch(path.stem)
     return match is not None and int(match[1]) in SPEAKERS
 
@@ -108,7 +109,7 @@ def _find_emotion(path: Path, root: Path, table_emotions: Mapping[str, str]) -> 
 
 
 def _read_tables(root: Path) -> dict[str, str]:
-    """Return the last column of the speakers' tables under `root`, by clip; lines without three columns are skipped."""
+    """Return the emotion of each clip in the speakers' tables under `root`; lines without three columns are skipped."""
     tokens = {}
     for path in sorted(root.rglob("[0-9][0-9][0-9][0-9].txt")):
         for line in _decode_text(path.read_bytes()).splitlines():

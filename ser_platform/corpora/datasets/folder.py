@@ -1,10 +1,10 @@
 """Any folder of recordings: a directory per emotion, or a table `metadata.csv`, `.jsonl` or `.parquet`.
 
-Without a table, a clip's emotion is the nearest folder named after one (`angry/`, `Joy/anna/`), at any depth; nobody
-knows the speakers. A table follows the Hugging Face audiofolder convention: `file_name` (relative to the table) and
-`emotion` or `label`, in words; other columns of a manifest (`speaker`, `sex`, `start_s`, ...) are taken where they are
-there. Column names can be mapped. Tables may lie in folders (`train/metadata.csv`); clips that no table lists are left
-out. A clip's id is its path in the folder without the suffix, with `#start-end` where it is a part of a file.
+Without a table, the nearest folder named after an emotion, at any depth, is the emotion of a clip (`angry/`,
+`Joy/anna/`), and the speakers are unknown. A table follows the Hugging Face audiofolder convention: `file_name`
+(relative to the table) and `emotion` or `label`, in words; other columns of a manifest (`speaker`, `sex`, `start_s`,
+...) are optional. Column names can be mapped. Tables may be in subfolders (`train/metadata.csv`); clips in no table are
+left out. The id of a clip is its path in the folder without the suffix, plus `#start-end` where it is a part of a file.
 Source: https://huggingface.co/docs/datasets/audio_dataset#audiofolder
 """
 
@@ -42,7 +42,7 @@ NEEDED_COLUMNS = ("file_name", "emotion")
 TIME_COLUMNS = ("start_s", "end_s")
 TEXT_COLUMNS = ("speaker", *DETAILS)
 COLUMNS = (*NEEDED_COLUMNS, *TEXT_COLUMNS, *TIME_COLUMNS)
-LABEL = "label"  # what Hugging Face calls the column that we call emotion
+LABEL = "label"  # the column `emotion` in audiofolder
 SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
 PART_SPELLINGS = {"train": "train", "dev": "dev", "test": "test", "training": "train"} | dict.fromkeys(
     ("validation", "valid", "val", "development"), "dev"
@@ -52,30 +52,30 @@ NUMERIC_LABEL = re.compile(r"[+-]?\d+(\.0*)?")
 
 
 def corpus_name(root: Path) -> str:
-    """Return the name of the corpus in `root`: the folder's, made fit for runs and speakers."""
+    """Return the name of the corpus in `root`: `folder-` and the name of the folder in `a-z`, `0-9` and `-`."""
     return "folder-" + (re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "corpus")
 
 
 def recognises(path: PurePath) -> bool:
-    """Return False: a folder is recognised as a whole, after the corpora that have a grammar."""
+    """Return False: `recognises_folder` checks a folder as a whole, after all other adapters."""
     del path
     return False
 
 
 def has_table(root: Path) -> bool:
-    """Tell whether a table of metadata lies in `root` itself: then it counts, whatever the files are called."""
+    """Return whether `root` itself contains a table of metadata, which takes precedence over all file names."""
     return any(path.parent == root for path in find_metadata_tables(root))
 
 
 def recognises_folder(root: Path, paths: Sequence[PurePath]) -> bool:
-    """Tell whether `root` has a table of metadata, or most of its audio `paths` lie in folders named after emotions."""
+    """Return whether `root` has a table of metadata, or most of its `paths` are in folders named after emotions."""
     return bool(find_metadata_tables(root)) or 2 * sum(find_folder_emotion(path) is not None for path in paths) > len(
         paths
     )
 
 
 def utterances(root: Path, columns: Mapping[str, str] | None = None) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path; `columns` maps our column names to the table's.
+    """Yield the entry of each file under `root`, ordered by path; `columns` maps our column names to the table's.
 
     Raises:
         CorpusError: a table cannot be read, lacks a column, or its emotions are numbers.
@@ -100,7 +100,7 @@ def _label_by_folder(path: Path, root: Path) -> Utterance:
     within = path.relative_to(root)
     named = _find_folder_emotions(within)
     if len(set(named.values())) > 1:  # speakers may be called Joy
-        raise CorpusError(f"lies in folders of two emotions, {' and '.join(named)}; rename one, or write metadata.csv")
+        raise CorpusError(f"is in folders of two emotions, {' and '.join(named)}; rename one, or write metadata.csv")
     emotion = find_folder_emotion(within)
     if emotion is None:
         where = f"its folder {within.parent.name!r}" if within.parent.name else f"the folder {root.name!r} itself"
@@ -110,12 +110,12 @@ def _label_by_folder(path: Path, root: Path) -> Utterance:
 
 
 def find_folder_emotion(within: PurePath) -> str | None:
-    """Return the emotion that a folder above is named after, the nearest one of several."""
+    """Return the emotion of the nearest folder in a path that is named after one; None without such a folder."""
     return next(iter(_find_folder_emotions(within).values()), None)
 
 
 def _find_folder_emotions(within: PurePath) -> dict[str, str]:
-    """Return the folders above that are named after emotions, nearest first, and the emotions."""
+    """Return the folders in a path that are named after emotions, nearest first, with their emotions."""
     found = {}
     for folder in reversed(within.parent.parts):
         with contextlib.suppress(UnknownChoice):
@@ -134,16 +134,16 @@ def _read_listed_clips(root: Path, tables: Sequence[MetadataTable], mapped: Mapp
 
 
 def _map_columns(table: MetadataTable, mapped: Mapping[str, str]) -> dict[str, str]:
-    """Return the table's name of each of our columns that it has."""
+    """Return the table's name of each of our columns that the table has."""
     emotion = LABEL if LABEL in table.columns and "emotion" not in table.columns else "emotion"
-    wanted = {"file_name": "file_name", "emotion": emotion, **mapped}
-    names = {ours: table.require_column(ours, theirs) for ours, theirs in wanted.items()}
+    required = {"file_name": "file_name", "emotion": emotion, **mapped}
+    names = {ours: table.require_column(ours, theirs) for ours, theirs in required.items()}
     for number, row in enumerate(table.rows, 1):
         word = format_cell(row.get(names["emotion"]))
         if word is not None and NUMERIC_LABEL.fullmatch(word):
             raise CorpusError(
-                f"{table.path} row {number}: the emotion in column {names['emotion']!r} is the number {word}, and what "
-                f"it stands for is not in the table; write words: {', '.join(VALID)}"
+                f"{table.path} row {number}: the emotion in column {names['emotion']!r} is the number {word}, "
+                f"whose meaning is not in the table; write words: {', '.join(VALID)}"
             )
     return {ours: ours for ours in COLUMNS if ours in table.columns} | names
 
@@ -174,7 +174,7 @@ def _parse_row(row: Mapping[str, Any], number: int, root: Path, table: Path, nam
 
 
 def _resolve_inside(root: Path, folder: Path, file_name: str) -> Path | None:
-    """Return the path that a table in `folder` names, None where it leaves `root`. Links are followed as they are."""
+    """Return the path of a `file_name` cell of a table in `folder`, None outside `root`; links are not resolved."""
     base = os.path.normpath(root)
     path = PurePath(os.path.normpath(folder / file_name))
     if PurePath(file_name).is_absolute() or not path.is_relative_to(base):
@@ -191,12 +191,12 @@ def _parse_seconds(cells: Mapping[str, str | None], name: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise CorpusError(f"{name} {text!r} is no time in seconds")
+        raise CorpusError(f"{name} {text!r} is not a time in seconds")
     return seconds
 
 
 def _parse_text_columns(cells: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the columns of words, with one spelling of the sexes and of the parts."""
+    """Return the columns of text, with the standard spelling of sexes and parts."""
     words: dict[str, Any] = {name: cells[name] for name in TEXT_COLUMNS if name in cells}
     if sex := words.get("sex"):
         words["sex"] = SEXES.get(sex.lower(), sex.lower())
@@ -214,7 +214,7 @@ def _format_id(within: PurePath, start_s: float | None = None, end_s: float | No
 
 
 def _format_time(seconds: float) -> str:
-    """Return seconds to the microsecond, as short as possible: `0.5`, `12`."""
+    """Return seconds with at most six decimals and without trailing zeros: `0.5`, `12`."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
@@ -225,9 +225,9 @@ def _sort_key(entry: CorpusEntry) -> tuple[Path, float, float]:
 
 
 def _make_ids_distinct(entries: Iterable[CorpusEntry], root: Path) -> Iterator[CorpusEntry]:
-    """Yield the entries; ids that files share because they differ in their suffix only have it, whatever the order.
+    """Yield the entries; files that differ only in their suffix keep it in their ids.
 
-    A clip that is there twice is odd.
+    The second entry of the same clip becomes a Misfit.
     """
     found = list(entries)
     paths = {entry.path for entry in found if isinstance(entry, Utterance)}

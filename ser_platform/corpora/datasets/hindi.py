@@ -1,13 +1,12 @@
 """IITKGP-SEHSC, simulated emotion Hindi speech corpus: 10 speakers, 15 sentences, 10 sessions, 8 emotions, 16 kHz.
 
-Koolagudi, Reddy, Yadav & Rao, "IITKGP-SEHSC: Hindi speech corpus for emotion analysis", ICDeCom 2011. Licence: on
-request, for research. Source: https://ieeexplore.ieee.org/document/5738540. 5 men and 5 women, artists of All India
-Radio, say every sentence in every emotion in every session: 12000 clips, 1500 an emotion, 1200 a speaker.
+5 men and 5 women, artists of All India Radio, read every sentence in every emotion in every session: 12000 clips, 1500
+per emotion, 1200 per speaker.
 
-File names, `3/session2/anger/3.2.anger-01`: speaker, session, emotion, sentence. A subset of 8 speakers, 5 sessions and
-10 sentences (3200 clips) that goes round has the same shape, with `sad` for `sadness` and sentences without the zero.
-Spaces and capitals do not matter (`3. 2. Anger - 1`); a session that the name leaves open is the folder's.
-Which of the speakers are women, the names do not say.
+File names, `3/session2/anger/3.2.anger-01`: speaker, session, emotion, sentence. Spaces and capitals are ignored
+(`3. 2. Anger - 1`); a session without a number in the name is that of the folder. The names do not contain the sex of
+the speaker. A widespread subset of 8 speakers, 5 sessions and 10 sentences (3200 clips) has the same names, but `sad`
+for `sadness` and sentences without a leading zero.
 """
 
 import re
@@ -26,7 +25,7 @@ FACTS = Facts(
     licence="research only, on request",
     citation="Koolagudi et al., IITKGP-SEHSC: Hindi speech corpus for emotion analysis, ICDeCom 2011",
     homepage="https://ieeexplore.ieee.org/document/5738540",
-    how_to_get="ask its authors at IIT Kharagpur, see the paper",
+    how_to_get="request it from its authors at IIT Kharagpur, see the paper",
 )
 EMOTIONS = {
     "anger": "anger",
@@ -45,7 +44,7 @@ SESSION_FOLDER = re.compile(r"session\s*(\d+)", re.IGNORECASE)
 
 
 def _parse(path: Path, match: re.Match[str]) -> Utterance:
-    speaker, session, emotion, sentence = int(match[1]), _session(match[2], path), match[3].lower(), int(match[4])
+    speaker, session, emotion, sentence = int(match[1]), _find_session(match[2], path), match[3].lower(), int(match[4])
     require_known("speaker", str(speaker), tuple(map(str, SPEAKERS)))
     return Utterance(
         id=f"{speaker}.{session}.{emotion}-{sentence:02d}",
@@ -59,14 +58,14 @@ def _parse(path: Path, match: re.Match[str]) -> Utterance:
     )
 
 
-def _session(text: str, path: Path) -> int:
-    """Return the number of the session that a name gives, else that of the nearest folder named after one."""
+def _find_session(text: str, path: Path) -> int:
+    """Return the session number in a name, else that in the nearest folder named after a session."""
     if digits := re.search(r"\d+", text):
         return int(digits[0])
     for folder in path.parents:
         if match := SESSION_FOLDER.fullmatch(folder.name):
             return int(match[1])
-    raise CorpusError(f"{path.stem!r} neither names a session (like 3.2.anger-01) nor lies in a folder of one")
+    raise CorpusError(f"{path.stem!r} neither names a session (like 3.2.anger-01) nor is in a folder of one")
 
 
 NAMES = FileNames(NAME, "IITKGP-SEHSC", "3.2.anger-01", _parse)

@@ -1,17 +1,13 @@
 """IEMOCAP, interactive emotional dyadic motion capture database: 10 actors in 5 sessions, 10039 turns, 16 kHz.
 
-Busso, Bulut, Lee, Kazemzadeh, Mower, Kim, Chang, Lee & Narayanan, "IEMOCAP: Interactive emotional dyadic motion capture
-database", Language Resources and Evaluation 42, 2008. Licence: research only, on request to the University of Southern
-California. Source: https://sail.usc.edu/iemocap.
+Clips, `Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav`: session, sex of the actor with the markers,
+dialogue (`impro`: improvised on a topic, `script`: acted from a play), sex of the speaker (the last F or M), number of
+the turn. Each session is a conversation between a woman and a man; `iemocap-1F` is the woman of session 1.
 
-Clips, `Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav`: session, who wore the markers, dialogue
-(`impro`: improvised on a topic, `script`: acted from a play), who speaks (the last F or M), number of the turn. In a
-session a woman and a man talk; `iemocap-1F` is the woman of session 1.
-
-Labels, `Session1/dialog/EmoEvaluation/Ses01F_impro01.txt`: of each turn the majority of three raters or more, then a
-line a rater (here `votes`): `C-` emotions, `A-` valence, activation, dominance on scales of 1 to 5; F and M raters are
-the actors themselves. What was said is in `dialog/transcriptions`. The recordings of whole dialogues are left out, and
-so are turns without a majority (`xxx`) or with one for another emotion (`oth`): 7529 remain.
+Labels, `Session1/dialog/EmoEvaluation/Ses01F_impro01.txt`: for each turn the majority of three or more raters, then
+one line per rater (`votes` in the manifest): `C-` emotion, `A-` valence, activation, dominance on scales of 1 to 5.
+The raters F and M are the actors themselves. Texts are in `dialog/transcriptions`. Recordings of whole dialogues are
+left out, and so are turns without a majority (`xxx`) or with a majority for another emotion (`oth`): 7529 remain.
 
 | neu | fru | ang | sad | exc | hap | sur | fea | dis | oth | xxx |
 |---|---|---|---|---|---|---|---|---|---|---|
@@ -41,7 +37,7 @@ FACTS = Facts(
     licence="research only, on request",
     citation="Busso et al., IEMOCAP: Interactive emotional dyadic motion capture database, LRE 42, 2008",
     homepage="https://sail.usc.edu/iemocap",
-    how_to_get="ask for it at https://sail.usc.edu/iemocap/iemocap_release.htm",
+    how_to_get="request it at https://sail.usc.edu/iemocap/iemocap_release.htm",
 )
 EMOTIONS = {
     "neu": "neutral",
@@ -66,7 +62,7 @@ RATER = re.compile(r"[AC]-\w+:")
 
 @dataclass
 class Turn:
-    """What the tables say of one turn."""
+    """The labels and the text of one turn."""
 
     emotion: str
     votes: list[str]
@@ -74,12 +70,12 @@ class Turn:
 
 
 def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
+    """Return whether a path within the corpus has the name of an IEMOCAP turn."""
     return NAME.fullmatch(path.stem) is not None
 
 
 def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path, then the turns that are listed and not there."""
+    """Yield the entry of each file under `root`, ordered by path, then the listed turns without a file."""
     paths, turns = list_audio_files(root), _read_turns(root)
     yield from drop_duplicates(read_entries(paths, partial(_make_entry, turns=turns)))
     for name in sorted(turns.keys() - {path.stem for path in paths}):
@@ -117,9 +113,9 @@ def _make_entry(path: Path, turns: Mapping[str, Turn]) -> Utterance | ExcludedFi
 
 
 def _read_turns(root: Path) -> dict[str, Turn]:
-    """Return the turns that the evaluations list, by name, with what the transcriptions have of them.
+    """Return the turns in the evaluations by name, with their texts from the transcriptions.
 
-    A rater's own files (`EmoEvaluation/Categorical`, `Attribute`, `Self-evaluation`) lie a folder deeper.
+    The files of single raters are one folder deeper (`EmoEvaluation/Categorical`, ...) and are not read.
     """
     turns: dict[str, Turn] = {}
     texts = list_audio_files(root, {".txt"})

@@ -1,12 +1,9 @@
 """MELD, Multimodal EmotionLines Dataset: 13708 utterances of the television series Friends, 304 speakers, 7 emotions.
 
-Poria, Hazarika, Majumder, Naik, Cambria & Mihalcea, "MELD: A multimodal multi-party dataset for emotion recognition in
-conversations", ACL 2019. Licence: GPL-3.0 (the annotation). Source: https://affective-meld.github.io.
-
-Clips, `train_splits/dia0_utt0.mp4`: dialogue and utterance, numbered anew in each part; the labels are in
+Clips, `train_splits/dia0_utt0.mp4`: dialogue and utterance, numbered from 0 in each part; the labels are in
 `train_sent_emo.csv`, `dev_sent_emo.csv` and `test_sent_emo.csv`. The folders are `train_splits`, `dev_splits_complete`
-and `output_repeated_splits_test`; any folder with train, dev or test in its name will do, and so will audio in other
-formats than mp4 (which is read with ffmpeg). Sound is of two channels or six.
+and `output_repeated_splits_test`; other folders with train, dev or test in their names and files in the formats of
+`AUDIO_SUFFIXES` are valid too. mp4 is read with ffmpeg. Clips have two or six channels.
 
 | | neutral | joy | surprise | anger | sadness | disgust | fear | all |
 |---|---|---|---|---|---|---|---|---|
@@ -14,13 +11,13 @@ formats than mp4 (which is read with ffmpeg). Sound is of two channels or six.
 | dev | 470 | 163 | 150 | 153 | 111 | 22 | 40 | 1109 |
 | test | 1256 | 402 | 281 | 345 | 208 | 68 | 50 | 2610 |
 
-Clips: Joey 2070, Ross 2048, Rachel 1955, Phoebe 1797, Monica 1782, Chandler 1763; the next is Janice with 89. The six
-are in every part. `All`, `Both` or `Joey and Ross` are speakers of their own here, as in the tables.
+Clips: Joey 2070, Ross 2048, Rachel 1955, Phoebe 1797, Monica 1782, Chandler 1763; then Janice with 89. These six
+speakers are in every part. `All`, `Both` and `Joey and Ross` are separate speakers, as in the tables.
 
-What is odd in the release: clips that no table lists (left out); a few that are listed and missing (dev dia110_utt7) or
-corrupt (train dia125_utt3, which is set aside when it is read); in the test part clips that are there twice, of which
-`final_videos_testdia0_utt0` is the cut that fits the text; and tables of before 2020 whose apostrophes are control
-characters (Windows-1252 taken for Latin-1).
+Errors of the release: some clips are in no table (left out); some listed clips are missing (dev dia110_utt7) or corrupt
+(train dia125_utt3, which is refused when it is read); the test part contains some clips twice, and
+`final_videos_testdia0_utt0` is the cut that fits the text; tables from before 2020 have control characters for
+apostrophes (Windows-1252 decoded as Latin-1).
 """
 
 import csv
@@ -66,7 +63,7 @@ NAME = re.compile(r"(final_videos_test)?dia(\d+)_utt(\d+)")
 PART = re.compile(rf"(?:.*_)?({'|'.join(PARTS)})(?:_.*)?", re.IGNORECASE)
 TABLE = re.compile(rf"({'|'.join(PARTS)})_sent_emo\.csv")
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "Season", "Episode")
-# Windows-1252 taken for Latin-1: apostrophes and dashes among the control characters.
+# From the control characters of Latin-1 to the characters that Windows-1252 has in their place.
 CONTROLS = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
 
 ClipKey = tuple[str, int, int]  # part, dialogue, utterance
@@ -74,16 +71,16 @@ RowsByClip = Mapping[ClipKey, Mapping[str, str]]
 
 
 def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus."""
+    """Return whether a path within the corpus has a MELD name."""
     return NAME.fullmatch(path.stem) is not None
 
 
 def utterances(root: Path) -> Iterator[CorpusEntry]:
-    """Yield what each file under `root` is, ordered by path, then the clips that are listed and not there.
+    """Yield the entry of each file under `root`, ordered by path, then the listed clips without a file.
 
     Raises:
-        CorpusError: a table lacks a column.
-        UserError: there are mp4, and no ffmpeg to read them with.
+        CorpusError: a table lacks a column, or a number in it is invalid.
+        UserError: there are mp4 files, and ffmpeg is not on PATH.
     """
     paths = list_audio_files(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)
     tables = _find_tables(root)
@@ -106,9 +103,9 @@ def _make_entry(
         return Misfit(path, f"{path.stem!r} is no MELD name (like dia0_utt0)")
     key = _parse_clip_key(path, root)
     if key is None:
-        return Misfit(path, f"lies in no folder named after its part; valid are {', '.join(PARTS)}")
+        return Misfit(path, f"is in no folder named after its part; valid are {', '.join(PARTS)}")
     if key[0] not in tables:
-        return Misfit(path, f"there is no {key[0]}_sent_emo.csv under {root}, which has its label")
+        return Misfit(path, f"there is no table of labels {key[0]}_sent_emo.csv under {root}")
     if chosen[key] != path:
         return ExcludedFile(path, "another cut or format of a clip")
     if key not in rows:
@@ -138,7 +135,7 @@ def _make_utterance(path: Path, key: ClipKey, row: Mapping[str, str]) -> Utteran
 
 
 def _parse_clip_key(path: Path, root: Path) -> ClipKey | None:
-    """Return which clip a file is; None for another file, and where no folder tells the part."""
+    """Return the key of a file; None where its name is no MELD name or no folder names the part."""
     match = NAME.fullmatch(path.stem)
     folders = reversed(path.relative_to(root).parent.parts)
     parts = [found[1].lower() for folder in folders if (found := PART.fullmatch(folder))]
@@ -146,7 +143,7 @@ def _parse_clip_key(path: Path, root: Path) -> ClipKey | None:
 
 
 def _choose_files(paths: Iterable[Path], root: Path) -> dict[ClipKey, Path]:
-    """Return the file of each clip: the final cut before others, audio before the video that it was taken from."""
+    """Return the file of each clip, with the final cut preferred to others, and audio to video."""
     chosen: dict[ClipKey, Path] = {}
     for path in sorted(paths, key=_rank_file):
         key = _parse_clip_key(path, root)
@@ -160,7 +157,7 @@ def _rank_file(path: Path) -> tuple[bool, bool]:
 
 
 def _find_tables(root: Path) -> dict[str, Path]:
-    """Return the table of each part that is there, the first one by path."""
+    """Return the table of each part that has one; of several tables, the first by path."""
     found: dict[str, Path] = {}
     for path in list_audio_files(root, {".csv"}):
         if match := TABLE.fullmatch(path.name):
@@ -180,4 +177,6 @@ def _read_rows(part: str, table: Path) -> dict[ClipKey, dict[str, str]]:
     try:
         return {(part, int(row["Dialogue_ID"]), int(row["Utterance_ID"])): row for row in reader}
     except ValueError as error:
-        raise CorpusError(f"{table} line {reader.line_num}: a number of a dialogue or utterance is none") from error
+        raise CorpusError(
+            f"{table} line {reader.line_num}: Dialogue_ID and Utterance_ID must be whole numbers"
+        ) from error

@@ -1,14 +1,13 @@
 """nEMO: 9 Polish actors, 90 sentences, 4481 clips, 6 emotions, 24 kHz.
 
-Christop, "nEMO: Dataset of Emotional Speech in Polish", LREC-COLING 2024. Licence: CC BY-NC-SA 4.0. Source:
-https://github.com/amu-cai/nEMO. File names, `EB0_anger_1`: actor, emotion, sentence.
+File names, `EB0_anger_1`: actor, emotion, sentence.
 
 | anger | fear | happiness | neutral | sadness | surprise |
 |---|---|---|---|---|---|
 | 749 | 736 | 749 | 809 | 769 | 669 |
 
 Women: EB0 (539 clips, 27 years old), IC0 (540, 28), KD0 (540, 28), MK0 (450, 23; none surprised); men: KS0 (540, 23),
-MP0 (256, 24), SM0 (538, 24), TP0 (539, 26), WR0 (539, 23). Sex and age are those of the release's `task.tsv`.
+MP0 (256, 24), SM0 (538, 24), TP0 (539, 26), WR0 (539, 23). Sex and age are from `task.tsv` of the release.
 """
 
 import re
@@ -18,7 +17,7 @@ from ser_platform.corpora.datasets.file_names import FileNames, decode
 from ser_platform.corpora.facts import Archive, Facts
 from ser_platform.corpora.manifest import Utterance
 
-RELEASE = "66de9999a8f2f605eb5f64841790aa5cb0877782"  # the commit that the counts above are of
+RELEASE = "66de9999a8f2f605eb5f64841790aa5cb0877782"  # the commit that the counts above were taken from
 FACTS = Facts(
     title="nEMO, Dataset of Emotional Speech in Polish",
     languages=("pl",),
@@ -27,7 +26,7 @@ FACTS = Facts(
     licence="CC-BY-NC-SA-4.0",
     citation="Christop, nEMO: Dataset of Emotional Speech in Polish, LREC-COLING 2024",
     homepage="https://github.com/amu-cai/nEMO",
-    # GitHub packs it on demand: its bytes are not fixed, the files in it are.
+    # GitHub makes the archive on demand: the files in it are fixed, its size and checksum are not.
     archives=(Archive(f"https://github.com/amu-cai/nEMO/archive/{RELEASE}.zip", None, None),),
 )
 EMOTIONS = {

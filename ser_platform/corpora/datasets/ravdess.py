@@ -1,9 +1,8 @@
 """RAVDESS, speech part: 24 actors, 2 English sentences, 1440 clips, 8 emotions, 48 kHz.
 
-Livingstone & Russo, "The Ryerson Audio-Visual Database of Emotional Speech and Song", PLoS ONE 13(5), 2018. Licence:
-CC BY-NC-SA 4.0. Source: https://zenodo.org/records/1188976. The label is in the file name, `03-01-06-01-02-01-12`:
-modality, channel, emotion, intensity, sentence, repetition, actor (odd: male, even: female). Each actor speaks 60
-clips: neutral 4, every other emotion 8. The song part is the corpus `ravdess_song`, of the same actors.
+File names, `03-01-06-01-02-01-12`: modality, channel, emotion, intensity, sentence, repetition, actor (odd: male, even:
+female). There are 60 clips of each actor: 4 neutral, 8 of each other emotion. The song part is the corpus
+`ravdess_song`, by the same actors.
 """
 
 import re
@@ -68,7 +67,7 @@ def _parse(path: Path, match: re.Match[str], corpus: str, channel: str) -> Utter
 
 
 def name_files(corpus: str, channel: str) -> FileNames:
-    """Return the file names of a corpus in RAVDESS's layout; files of another channel are left out."""
+    """Return the file names of a corpus with RAVDESS names; files of another channel than `channel` are left out."""
     parse = partial(_parse, corpus=corpus, channel=channel)
     return FileNames(NAME, "RAVDESS", "03-01-06-01-02-01-12", parse)
 

@@ -1,10 +1,9 @@
 """SAVEE, Surrey Audio-Visual Expressed Emotion: 4 men, 480 English clips, 7 emotions, 44.1 kHz.
 
-Haq & Jackson, "Multimodal emotion recognition", in: Machine Audition, IGI Global 2010. Licence: research only, after
-registration. Source: http://kahlan.eps.surrey.ac.uk/savee. File names, `a01` in a folder of the speaker, or `DC_a01`:
-speaker (DC, JE, JK, KL; 27 to 31 years old), emotion (one letter or two), sentence of that emotion. Each speaker says
-30 sentences neutral and 15 in each other emotion: 120 clips a speaker, 60 an emotion and 120 neutral. The sentences are
-TIMIT's; apart from a few they differ by emotion, so a sentence is named with its emotion (`a01`).
+File names, `a01` in a folder of the speaker, or `DC_a01`: speaker (DC, JE, JK, KL; 27 to 31 years old), emotion (one
+letter or two), sentence of that emotion. Each speaker reads 30 sentences neutrally and 15 in each other emotion: 120
+clips per speaker, 60 per emotion, 120 neutral. The sentences are from TIMIT; most differ between emotions, so the name
+of a sentence includes the emotion (`a01`).
 """
 
 import re
@@ -38,7 +37,7 @@ NAME = re.compile(rf"(?:({'|'.join(SPEAKERS)})_?)?([a-z]{{1,2}})(\d\d)")
 
 
 def recognises(path: PurePath) -> bool:
-    """Tell whether a file, by its path within the corpus, follows the grammar of this corpus and tells its speaker."""
+    """Return whether a path within the corpus has a SAVEE name, with a speaker in the name or the folder."""
     match = NAME.fullmatch(path.stem)
     return match is not None and (match[1] is not None or path.parent.name in SPEAKERS)
 

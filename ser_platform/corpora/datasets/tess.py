@@ -1,12 +1,11 @@
 """TESS, Toronto emotional speech set: 2 women, 200 words in one English sentence, 2800 clips, 7 emotions, 24.4 kHz.
 
-Pichora-Fuller & Dupuis, "Toronto emotional speech set (TESS)", Borealis 2020, recorded 2010. Licence: CC BY-NC-ND 4.0.
-Source: https://doi.org/10.5683/SP2/E8H2MF. File names, `OAF_back_angry`: speaker, the word after "Say the word",
-emotion (`ps` is pleasant surprise). OAF is 64 years old, YAF 26; each says every word once in every emotion: 400 clips
-an emotion, 200 of each speaker. The release calls one of OAF's clips `OA_bite_neutral`.
+File names, `OAF_back_angry`: speaker, the word after the carrier phrase, emotion (`ps` is pleasant surprise). OAF is 64
+years old, YAF 26. There is one clip per word, emotion and speaker: 400 clips per emotion, 200 by each speaker. In the
+release, one clip by OAF has the name `OA_bite_neutral`.
 
-The folders (`OAF_angry`, `OAF_Pleasant_surprise`, `YAF_pleasant_surprised`, ...) do not matter, all clips may lie in
-one. A popular download holds everything twice, in a folder of the same name within: the second copy is left out.
+The folders (`OAF_angry`, `OAF_Pleasant_surprise`, `YAF_pleasant_surprised`, ...) are ignored. A popular download has
+every clip twice, the second time in an inner folder of the same name: the second copy is left out.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A split that somebody wrote down: a CSV with `path` (or `id`) and `test_fold`, or `split` (train, dev, test)."""
+"""Reads a split from a table with `path` or `id`, and `split` (train, dev, test) or `test_fold`."""
 
 from collections import Counter
 from pathlib import Path, PurePath
@@ -14,16 +14,16 @@ KEYS, VALUES = ("id", "path"), ("split", "test_fold")
 
 
 def read_assignment(path: Path, manifest: Manifest) -> tuple[str, NDArray[np.str_]]:
-    """Return which column the table has, "split" or "test_fold", and what it says of each clip, `(n_clips,)`.
+    """Return the column of the table, "split" or "test_fold", and its value for each clip, `(n_clips,)`.
 
-    Clips are found by `id`, or by the end of their path: the corpus may lie elsewhere, in another format. The table may
-    know more clips than the manifest.
+    Clips are matched by `id`, or by the end of their path, as the corpus may be in another folder or format. The table
+    may list clips that are not in the manifest.
 
     Raises:
-        UserError: there is no such table, it cannot be read, or it does not fit the corpus.
+        UserError: there is no such table, it cannot be read, or it lacks a clip of the manifest.
     """
     if not path.is_file():
-        raise UserError(f"protocol 'fixed' takes a CSV file, like fixed:splits/emodb.csv; {path} is none")
+        raise UserError(f"protocol 'fixed' needs a table, like fixed:splits/emodb.csv; there is no file {path}")
     table = read_table(path)
     key, value = _find_column(table, KEYS), _find_column(table, VALUES)
     keys, values = _read_cells(table, key), _read_cells(table, value)
@@ -32,11 +32,11 @@ def read_assignment(path: Path, manifest: Manifest) -> tuple[str, NDArray[np.str
     clips = list(manifest.column(key))
     if key == "path":
         keys, clips = _shorten_paths(keys, clips)
-    of_clip = dict(zip(keys, values, strict=True))
-    unknown = [clip for clip in clips if clip not in of_clip]
+    value_by_clip = dict(zip(keys, values, strict=True))
+    unknown = [clip for clip in clips if clip not in value_by_clip]
     if unknown:
         raise CorpusError(f"{path} does not fit the corpus: {len(unknown)} clips are not in it, like {unknown[0]}")
-    return value, np.array([of_clip[clip] for clip in clips])
+    return value, np.array([value_by_clip[clip] for clip in clips])
 
 
 def _find_column(table: MetadataTable, choices: tuple[str, str]) -> str:
@@ -57,9 +57,14 @@ def _read_cells(table: MetadataTable, name: str) -> list[str]:
 
 
 def _shorten_paths(named: list[str], clips: list[str]) -> tuple[list[str], list[str]]:
-    """Cut two lists of paths to the least of their ends that tells the files of each list apart."""
+    """Return the ends of the paths, with as few folders as distinguish the files of each list, but at most four."""
     for depth in range(1, 6):
-        cut = [["/".join(PurePath(text).with_suffix("").parts[-depth:]) for text in texts] for texts in (named, clips)]
+        cut = [["/".join(_cut_path(text, depth)) for text in texts] for texts in (named, clips)]
         if all(len(set(texts)) == len(texts) for texts in cut):
             break
     return cut[0], cut[1]
+
+
+def _cut_path(text: str, depth: int) -> tuple[str, ...]:
+    path = PurePath(text)
+    return (*path.parts[:-1], path.stem)[-depth:]

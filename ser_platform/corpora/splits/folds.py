@@ -1,4 +1,4 @@
-"""Speakers assigned to folds, the sexes in turn: for cross-validation inside a trial and for a control."""
+"""Assigns speakers to folds with balanced sexes, for cross-validation in a trial and for the distillation control."""
 
 from collections.abc import Callable
 
@@ -8,29 +8,29 @@ from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.split import Split, find_sex_of_speakers, shuffle_balanced_by_sex
 from ser_platform.errors import CorpusError
 
-ATTEMPTS = 100  # assignments of speakers to folds, until every fold trains on every emotion
+ATTEMPTS = 100  # random assignments that are tried
 
 Groups = list[tuple[str, ...]]
 
 
-def assign_folds(
-    speakers_of: Manifest, n_folds: int, seed: int, make_splits: Callable[[Groups], list[Split]]
-) -> list[Split]:
-    """Return the splits of the first assignment of speakers to `n_folds` groups that leaves each fold every emotion.
+def assign_folds(clips: Manifest, n_folds: int, seed: int, make_splits: Callable[[Groups], list[Split]]) -> list[Split]:
+    """Return the splits of the first random assignment of speakers to folds that `make_splits` accepts.
 
     Args:
-        speakers_of: the clips whose speakers are assigned.
-        make_splits: makes one split for each group of speakers; raises CorpusError where a class has no training clip.
+        clips: the clips whose speakers are assigned to `n_folds` groups.
+        make_splits: returns one split per group of speakers; raises CorpusError where an emotion has no training clip.
 
     Raises:
-        CorpusError: no assignment was accepted.
+        CorpusError: `make_splits` refused all of 100 assignments.
     """
-    sexes, rng = find_sex_of_speakers(speakers_of), np.random.default_rng(seed)
+    sexes, rng = find_sex_of_speakers(clips), np.random.default_rng(seed)
     for _ in range(ATTEMPTS):
-        order = shuffle_balanced_by_sex(speakers_of.speakers, sexes, rng)
+        order = shuffle_balanced_by_sex(clips.speakers, sexes, rng)
         groups = [tuple(sorted(map(str, part))) for part in np.array_split(np.array(order, dtype=str), n_folds)]
         try:
             return make_splits(groups)
         except CorpusError:
-            continue  # a group holds the only training clips of some emotion
-    raise CorpusError(f"some emotion is spoken by too few speakers for each of {n_folds} folds to train on it")
+            continue  # one group contains all training clips of an emotion
+    raise CorpusError(
+        f"an emotion has too few speakers for {n_folds} folds: in each fold, every emotion needs training clips"
+    )

@@ -1,9 +1,9 @@
-"""Protocols: the ways to make train, dev and test of a corpus, by the names that users give them.
+"""Protocols: the ways to split a corpus into train, dev and test, by their names.
 
 `speaker` (the default), `loso`, `speaker_kfold:K`, `official`, `fixed:FILE.csv`, `cross_corpus:train=A,test=B` and
-`random`. All keep speakers apart except `random`, which has to be allowed and is stamped, and `official`, which is
-stamped where its publishers let speakers overlap. A protocol that gives only test folds gets its dev from two other
-speakers, of both sexes where there are, chosen by seed to cover every emotion.
+`random`. A speaker is in one part only, except in `random`, which must be allowed and is stamped, and in `official`,
+which is stamped where speakers overlap. Protocols that define only test take dev from two other speakers, of both sexes
+if possible; the seed chooses them so that dev covers as many emotions as possible.
 """
 
 import itertools
@@ -46,7 +46,7 @@ PROTOCOL_SPELLINGS = (
 
 @dataclass(frozen=True)
 class ProtocolRequest:
-    """A protocol with its argument, the seed of what it leaves open, and whether it may leak."""
+    """A protocol with its argument, the seed of its random choices, and whether leaks are allowed."""
 
     name: str
     argument: str
@@ -55,7 +55,7 @@ class ProtocolRequest:
 
     @property
     def spelling(self) -> str:
-        """The protocol as users write it; of a file, its name."""
+        """The protocol as users write it, with the name of a file instead of its path."""
         argument = PurePath(self.argument).name if self.name == "fixed" else self.argument
         return f"{self.name}:{argument}" if argument else self.name
 
@@ -69,10 +69,10 @@ class ProtocolRequest:
 
 
 def make_splits(manifest: Manifest, protocol: str, seed: int = 0, allow_leaky_split: bool = False) -> list[Split]:
-    """Split a manifest by a protocol: one split, or one a fold.
+    """Return the splits of a manifest by a protocol: one, or one per fold.
 
     Raises:
-        UserError: the protocol is unknown or misspelt, does not fit the corpus, or would leak.
+        UserError: the protocol is unknown or misspelt, does not fit the corpus, or leaks without permission.
     """
     name, argument = _parse_protocol(protocol)
     if name not in PROTOCOLS:
@@ -89,7 +89,7 @@ def _split_by_speaker(manifest: Manifest, request: ProtocolRequest) -> list[Spli
     for rows in groups:
         family = manifest.take(rows)
         if len(family.speakers) < 3:
-            parts["train"].append(rows)  # TESS has two speakers: none can be spared for dev and test
+            parts["train"].append(rows)  # too few for dev and test, as in TESS
             continue
         for part, inside in split_by_speaker(family, request.seed).parts.items():
             parts[part].append(rows[inside])
@@ -100,9 +100,9 @@ def _split_by_speaker(manifest: Manifest, request: ProtocolRequest) -> list[Spli
 
 
 def _group_corpora(manifest: Manifest) -> list[Indices]:
-    """Return the rows of the corpora that are split on their own: each, or several together that share speakers.
+    """Return the rows of each corpus; corpora that share speakers form one group.
 
-    So the test speakers of a corpus are the same whether it is trained on alone or with others.
+    Each group is split separately, so that the test speakers of a corpus do not depend on the other corpora.
     """
     shares = manifest.cross_tabulate("corpus", "speaker") > 0
     family = np.arange(len(shares))
@@ -123,7 +123,7 @@ def _split_speaker_kfold(manifest: Manifest, request: ProtocolRequest) -> list[S
     n_speakers = len(manifest.speakers)
     if not request.argument.isdecimal() or not 2 <= int(request.argument) <= n_speakers:
         raise UserError(
-            f"speaker_kfold takes the number of folds, from 2 to {n_speakers} (speakers), like speaker_kfold:5; "
+            f"speaker_kfold needs the number of folds, from 2 to {n_speakers} (speakers), like speaker_kfold:5; "
             f"got {request.argument or 'none'}"
         )
     rng = np.random.default_rng(request.seed)
@@ -137,7 +137,7 @@ def _split_officially(manifest: Manifest, request: ProtocolRequest) -> list[Spli
     if set(names) != set(PARTS) or (codes < 0).any():
         raise CorpusError(f"{' and '.join(manifest.corpora)} has no official train, dev and test for every clip")
     train, dev, test = (np.flatnonzero(codes == names.index(part)) for part in PARTS)
-    # Its publishers let speakers overlap or not; that is a fact to stamp. A clip in two parts has to be allowed.
+    # The publishers chose the speakers, so an overlap is stamped and not refused; overlapping clips must be allowed.
     allowed_leaks = request.allowed_leaks | {SPEAKERS_OVERLAP, SPEAKERS_UNKNOWN}
     return [Split(manifest, train, dev, test, request.seed, request.spelling, allowed_leaks=allowed_leaks)]
 
@@ -150,7 +150,7 @@ def _split_by_table(manifest: Manifest, request: ProtocolRequest) -> list[Split]
         return [_split_with_dev_speakers(manifest, request, np.flatnonzero(assigned == "test"), "")]
     if column == "split" and assigned_values != set(PARTS):
         raise CorpusError(
-            f"{table}: column 'split' holds {', '.join(sorted(assigned_values))}; it must be {', '.join(PARTS)}, or "
+            f"{table}: column 'split' has {', '.join(sorted(assigned_values))}; it must be {', '.join(PARTS)}, or "
             "without dev"
         )
     if column == "split":
@@ -164,36 +164,35 @@ def _split_by_table(manifest: Manifest, request: ProtocolRequest) -> list[Split]
 
 
 def _split_across_corpora(manifest: Manifest, request: ProtocolRequest) -> list[Split]:
-    wanted = _parse_sides(request.argument)
+    sides = _parse_sides(request.argument)
     names = manifest.corpora
-    for corpus in itertools.chain(*wanted.values()):
+    for corpus in itertools.chain(*sides.values()):
         if corpus not in names:
             raise UserError(
-                f"cross_corpus names {corpus!r}, but the speech is of {', '.join(names)}; "
-                f"give --corpus {'+'.join((*wanted['train'], *wanted['test']))}, or leave it out"
+                f"cross_corpus names {corpus!r}, but --corpus is {', '.join(names)}; "
+                f"give --corpus {'+'.join((*sides['train'], *sides['test']))}, or leave it out"
             )
-    if idle := set(names).difference(wanted["train"], wanted["test"]):
+    if idle := set(names).difference(sides["train"], sides["test"]):
         raise UserError(f"cross_corpus has {', '.join(sorted(idle))} on neither side; leave it out of --corpus")
-    if common := set(wanted["train"]) & set(wanted["test"]):
+    if common := set(sides["train"]) & set(sides["test"]):
         raise UserError(f"cross_corpus has {', '.join(sorted(common))} on both sides")
-    is_test = np.isin(manifest.column("corpus"), wanted["test"])
+    is_test = np.isin(manifest.column("corpus"), sides["test"])
     _require_speakers(manifest.take(np.flatnonzero(~is_test)), request)
     only_test = set(manifest.take(np.flatnonzero(is_test)).labels) - set(manifest.take(np.flatnonzero(~is_test)).labels)
     if only_test:
         raise CorpusError(
-            f"{', '.join(sorted(only_test))} occurs in {'+'.join(wanted['test'])} but not in "
-            f"{'+'.join(wanted['train'])}: choose labels that both have, like --labels shared or --labels 6"
+            f"{', '.join(sorted(only_test))} occurs in {'+'.join(sides['test'])} but not in "
+            f"{'+'.join(sides['train'])}; choose labels that both have, like --labels shared or --labels 6"
         )
     return [_split_with_dev_speakers(manifest, request, np.flatnonzero(is_test), "")]
 
 
 def _split_at_random(manifest: Manifest, request: ProtocolRequest) -> list[Split]:
-    """Clips dealt by emotion, whoever speaks; clips of the same audio stay together."""
+    """Split the clips of each emotion at random, regardless of speakers; clips with the same audio stay together."""
     if not request.allow_leaky_split:
         raise UserError(
-            "protocol 'random' puts the same speakers into train and test, so its figures say nothing about "
-            "new people; take 'speaker', or ask for it with --allow-leaky-split: every run, figure and bundle will "
-            "carry it"
+            "protocol 'random' puts the same speakers into train and test: its figures do not hold for new speakers; "
+            "use 'speaker', or allow it with --allow-leaky-split, which is stamped on every run, figure and bundle"
         )
     rng = np.random.default_rng(request.seed)
     emotions, _ = manifest.encode_column("emotion")
@@ -223,17 +222,17 @@ PROTOCOLS_WITH_ARGUMENT = ("speaker_kfold", "fixed", "cross_corpus")
 
 
 def parse_named_corpora(protocol: str) -> str | None:
-    """Return the corpora that a protocol names itself, joined by `+`; None where it names none.
+    """Return the corpora in the name of a cross_corpus protocol, joined by `+`; None for other protocols.
 
     Raises:
-        UserError: it is a cross_corpus that is misspelt.
+        UserError: the argument of cross_corpus is misspelt.
     """
     name, argument = _parse_protocol(protocol)
     return "+".join(itertools.chain(*_parse_sides(argument).values())) if name == "cross_corpus" else None
 
 
 def _parse_protocol(protocol: str) -> tuple[str, str]:
-    """Return a protocol's name and argument; both `speaker_kfold:5` and `speaker_kfold(5)` are understood."""
+    """Return the name and the argument of a protocol, written as `speaker_kfold:5` or `speaker_kfold(5)`."""
     match = re.fullmatch(r"(\w+)(?:[:(](.+?)\)?)?", protocol.strip())
     return (match[1], match[2] or "") if match else (protocol, "")
 
@@ -242,9 +241,8 @@ def _parse_sides(argument: str) -> dict[str, list[str]]:
     match = re.fullmatch(r"train=([\w.+-]+),\s*test=([\w.+-]+)", argument)
     if match is None:
         raise UserError(
-            f"cross_corpus takes names of corpora, train=A,test=B, like {PROTOCOL_SPELLINGS[5]}; got "
-            f"{argument or 'none'}; "
-            "a folder of one's own is named folder-NAME, its path goes to --corpus"
+            f"cross_corpus needs names of corpora, like {PROTOCOL_SPELLINGS[5]}; got {argument or 'none'}; "
+            "the name of an own folder is folder-NAME, and its path belongs to --corpus"
         )
     return {"train": match[1].split("+"), "test": match[2].split("+")}
 
@@ -252,10 +250,8 @@ def _parse_sides(argument: str) -> dict[str, list[str]]:
 def _require_speakers(manifest: Manifest, request: ProtocolRequest) -> None:
     if manifest.corpora_without_speakers:
         raise CorpusError(
-            f"{', '.join(manifest.corpora_without_speakers)} does not say who speaks, which protocol {request.name!r} "
-            "needs: "
-            "give --speaker-from REGEX or --speaker-column NAME, or a leaky split: --protocol random "
-            "--allow-leaky-split"
+            f"protocol {request.name!r} needs speakers; {', '.join(manifest.corpora_without_speakers)} has none: give "
+            "--speaker-from REGEX or --speaker-column NAME, or a leaky split: --protocol random --allow-leaky-split"
         )
 
 
@@ -267,24 +263,25 @@ def _split_by_test_speakers(manifest: Manifest, request: ProtocolRequest, folds:
 
 
 def _split_with_dev_speakers(manifest: Manifest, request: ProtocolRequest, test: Indices, fold: str) -> Split:
-    """Give a test set its dev: two other speakers, of both sexes where there are, that leave train every emotion.
+    """Return a split of the given test rows, with two other speakers in dev and the rest in train.
 
-    Of the pairs in the order of a seeded shuffle, the first whose dev lacks the fewest emotions is taken.
+    The two are of both sexes if possible, and leave every emotion in train. Of these pairs, in seeded random order, the
+    first pair with the fewest missing emotions is taken.
     """
     rest = _remaining_rows(manifest, test)
     has_emotion = manifest.cross_tabulate("speaker", "emotion", rest) > 0
     number = {speaker: n for n, speaker in enumerate(manifest.speakers) if has_emotion[n].any()}
     if len(number) <= N_DEV_SPEAKERS:
-        raise CorpusError(f"{len(number)} speakers beside the test clips; train and dev need at least 3")
+        raise CorpusError(f"{len(number)} speakers without test clips; train and dev need at least 3")
     missing = sorted(np.array(manifest.encode_column("emotion")[1])[~has_emotion.any(axis=0)].tolist())
     if missing:
-        raise CorpusError(f"no clip of {', '.join(missing)} beside the test clips; training needs every emotion")
+        raise CorpusError(f"no clip of {', '.join(missing)} outside test; training needs every emotion")
     known = find_sex_of_speakers(manifest)
     sexes = {speaker: known[speaker] for speaker in number}
     mixed = len(set(sexes.values())) > 1
     rng = np.random.default_rng([request.seed, *(ord(letter) for letter in fold)])
     order = shuffle_balanced_by_sex(tuple(number), sexes, rng)
-    n_speakers_of_emotion = has_emotion.sum(axis=0)  # speakers of each emotion
+    n_speakers_of_emotion = has_emotion.sum(axis=0)
     best: tuple[int, tuple[str, str]] | None = None
     for pair in itertools.combinations(order, N_DEV_SPEAKERS):
         if mixed and sexes[pair[0]] == sexes[pair[1]]:
@@ -298,13 +295,13 @@ def _split_with_dev_speakers(manifest: Manifest, request: ProtocolRequest, test:
             if lacking == 0:
                 break
     if best is None:
-        raise CorpusError("some emotion is spoken by too few speakers: no two dev speakers leave all of them in train")
+        raise CorpusError("an emotion has too few speakers: no two dev speakers leave every emotion in train")
     dev = np.setdiff1d(find_speaker_rows(manifest, best[1]), test)
     return request.make_split(manifest, _remaining_rows(manifest, test, dev), dev, test, fold)
 
 
 def _remaining_rows(manifest: Manifest, *taken: Indices) -> Indices:
-    """Return the rows that are in none of `taken`, ascending."""
+    """Return the rows in none of `taken`, ascending."""
     free = np.ones(len(manifest), dtype=bool)
     for rows in taken:
         free[rows] = False

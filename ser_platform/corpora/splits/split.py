@@ -1,7 +1,7 @@
-"""A train / dev / test split: speakers and clips are in one part, or the split says for good that they are not.
+"""A train / dev / test split, with each speaker and each clip in one part, or with a stamp that names the leak.
 
-Dev chooses, test reports. Each split carries its protocol and fingerprints, which are stamped on runs and models. How
-splits are made is the business of `protocols`.
+Models are selected on dev and reported on test. The protocol and the fingerprints of a split are stamped on runs and
+models. `protocols` makes splits.
 """
 
 import itertools
@@ -18,8 +18,8 @@ from ser_platform.corpora.manifest import UNKNOWN, Manifest
 from ser_platform.errors import CorpusError
 from ser_platform.files import digest_of
 
-HELD_OUT_SHARE = 1 / 6  # of the speakers, for dev and for test each
-MAX_SHUFFLES = 500  # shuffles tried for classes covered everywhere
+HELD_OUT_SHARE = 1 / 6  # of the speakers for dev, and the same for test
+MAX_SHUFFLES = 500  # random orders that are tried until every part has every emotion
 PARTS = ("train", "dev", "test")
 SPEAKERS_OVERLAP, SPEAKERS_UNKNOWN = "speakers overlap", "speakers unknown"
 CLIPS_OVERLAP, CLIPS_WITH_TWO_SPEAKERS = "clips overlap", "clips under two speakers"
@@ -30,17 +30,17 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of `manifest` for each part.
+    """The row numbers of `manifest` for each part.
 
     Attributes:
-        seed: what chose dev, and test where the protocol leaves it open.
-        protocol: how it was made, as the user asks for it; `protocol_stamp` adds what leaks.
-        fold: which of several folds, like "2/5"; empty where there is one split.
-        may_leak: which of `ALL_LEAKS` is allowed.
+        seed: the seed of the choice of dev, and of test where the protocol does not fix it.
+        protocol: the protocol as users write it; `protocol_stamp` adds the leaks.
+        fold: the number of the fold, such as "2/5"; empty where there is one split.
+        allowed_leaks: a subset of `ALL_LEAKS`.
 
     Raises:
         CorpusError: a speaker or a clip is in two parts, a clip has two speakers, or an emotion has no training clip;
-            names them.
+            the message names them.
     """
 
     manifest: Manifest
@@ -66,7 +66,7 @@ class Split:
 
     @cached_property
     def leaks(self) -> tuple[str, ...]:
-        """What is in two parts, or cannot be shown not to be; empty for a split that cannot leak."""
+        """Those of `ALL_LEAKS` that the split has; unknown speakers count as a leak."""
         found = []
         if shared := self._find_shared_values("speaker"):
             is_unknown = any(speaker.endswith(f"-{UNKNOWN}") for speaker in shared)
@@ -79,7 +79,7 @@ class Split:
 
     @cached_property
     def _clips_with_two_speakers(self) -> Indices:
-        """Rows whose audio is another speaker's as well: one of the two is wrong, and the clip would count twice."""
+        """Rows whose audio also occurs with another speaker: one of the labels is wrong, and the clip counts twice."""
         audio, _ = self.manifest.encode_column("audio_sha256")
         speakers, _ = self.manifest.encode_column("speaker")
         order = np.lexsort((speakers, audio))
@@ -89,7 +89,7 @@ class Split:
 
     @property
     def protocol_stamp(self) -> str:
-        """The protocol, its fold, and what leaks; stands on every run, figure and bundle."""
+        """The protocol, its fold and its leaks, which are stamped on every run, figure and bundle."""
         name = f"{self.protocol} fold {self.fold}" if self.fold else self.protocol
         return f"{name} ({', '.join(self.leaks)})" if self.leaks else name
 
@@ -124,7 +124,7 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of the corpus and of who is where."""
+        """SHA-256, in hex, of the manifest, the protocol and the ids in each part."""
         ids = self.manifest.table.column("id")
         assignment = {part: ids.take(pa.array(rows)).sort().to_pylist() for part, rows in self.parts.items()}
         return digest_of({"manifest": self.manifest.fingerprint, "protocol": self.protocol, "parts": assignment})
@@ -136,7 +136,7 @@ class Split:
 
     @property
     def missing_emotions(self) -> list[str]:
-        """Emotions that dev or test lack, in words."""
+        """One sentence for dev and for test where they lack emotions."""
         lacking = {part: self._find_missing_emotions(rows) for part, rows in self.parts.items()}
         return [f"{part} has no {', '.join(emotions)}" for part, emotions in lacking.items() if emotions]
 
@@ -145,7 +145,7 @@ class Split:
         return [emotions[code] for code in np.flatnonzero(~self.manifest.find_present_values("emotion", rows))]
 
     def summarise(self) -> list[dict[str, Any]]:
-        """Return a row a part: clips, minutes (None before the audio was read), speakers, clips by emotion."""
+        """Return one row per part: clips, minutes (None before the audio was read), speakers, clips by emotion."""
         rows = []
         for part, indices in self.parts.items():
             inside = self.manifest.take(indices)
@@ -164,7 +164,7 @@ class Split:
         return rows
 
     def with_dev(self, dev_speakers: tuple[str, ...]) -> "Split":
-        """Return a split with the same test speakers and these dev speakers, the rest of train and dev for training."""
+        """Return a split with the same test, these speakers in dev, and the others of train and dev in train."""
         pool = np.sort(np.concatenate([self.train, self.dev]))
         is_dev = np.isin(self.manifest.column("speaker")[pool], dev_speakers)
         train, dev = pool[~is_dev], pool[is_dev]
@@ -172,7 +172,7 @@ class Split:
 
 
 def combine_protocol_stamps(splits: Sequence[Split]) -> str:
-    """Return the protocol of the folds of one corpus, with all that leaks in any of them."""
+    """Return the protocol stamp of several folds of one corpus, with the leaks of all of them."""
     if len(splits) == 1:
         return splits[0].protocol_stamp
     leaks = sorted({leak for split in splits for leak in split.leaks})
@@ -180,15 +180,15 @@ def combine_protocol_stamps(splits: Sequence[Split]) -> str:
 
 
 def fingerprint_clips(clips: Manifest) -> str:
-    """Return the SHA-256, in hex, of some clips' audio and labels, whatever their order."""
+    """Return the SHA-256, in hex, of the audio and the labels of some clips, in any order."""
     return digest_of(sorted(zip(clips.column("audio_sha256"), clips.column("emotion"), strict=True)))
 
 
 def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
-    """Split by speaker, with both sexes in dev and test where known and every emotion everywhere where possible.
+    """Return a split by speaker, with every emotion in each part and both sexes in dev and test, if possible.
 
     Raises:
-        CorpusError: fewer than three speakers, or no choice of speakers leaves every emotion in train.
+        CorpusError: there are fewer than three speakers, or no choice of speakers leaves every emotion in train.
     """
     speakers = manifest.speakers
     if len(speakers) < 3:
@@ -208,13 +208,13 @@ def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
             if sum(lacking) == 0:
                 break
     if best is None:
-        raise CorpusError("some emotion is spoken by too few speakers: no speaker-disjoint split leaves all in train")
+        raise CorpusError("an emotion has too few speakers: no split by speaker leaves every emotion in train")
     train_rows, dev_rows, test_rows = (find_speaker_rows(manifest, speakers) for speakers in best[1:])
     return Split(manifest, train_rows, dev_rows, test_rows, seed)
 
 
 def group_training_speakers(split: Split) -> list[tuple[str, ...]]:
-    """Deal the training speakers into groups about as large as dev, both sexes in each where there are enough."""
+    """Return the training speakers in groups about as large as dev, with both sexes in each group if possible."""
     train, dev = split.speakers("train"), split.speakers("dev")
     inside = split.manifest.take(split.train)
     order = shuffle_balanced_by_sex(inside.speakers, find_sex_of_speakers(inside), np.random.default_rng(split.seed))
@@ -223,13 +223,13 @@ def group_training_speakers(split: Split) -> list[tuple[str, ...]]:
 
 
 def find_speaker_rows(manifest: Manifest, speakers: Sequence[str]) -> Indices:
-    """Return the rows that `speakers` speak, ascending."""
+    """Return the rows of the clips of `speakers`, ascending."""
     codes, names = manifest.encode_column("speaker")
     return np.flatnonzero(np.isin(names, speakers)[codes])
 
 
 def find_sex_of_speakers(manifest: Manifest) -> dict[str, str]:
-    """Return the sex of each speaker, "unknown" where the corpus does not say."""
+    """Return the most frequent sex of each speaker, "unknown" where the corpus has none."""
     sexes = manifest.encode_column("sex")[1]
     counts = manifest.cross_tabulate("speaker", "sex")
     if not len(sexes):
@@ -239,7 +239,7 @@ def find_sex_of_speakers(manifest: Manifest) -> dict[str, str]:
 
 
 def shuffle_balanced_by_sex(speakers: Sequence[str], sexes: dict[str, str], rng: np.random.Generator) -> list[str]:
-    """Return the speakers shuffled, the sexes taking turns as long as both last."""
+    """Return the speakers in random order, with the sexes alternating until one is used up."""
     piles: dict[str, list[str]] = {}
     for speaker in rng.permutation(np.array(speakers, dtype=str)):
         piles.setdefault(sexes[speaker], []).append(str(speaker))

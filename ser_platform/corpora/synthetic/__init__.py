@@ -1,5 +1,5 @@
 """The synthetic corpus `demo`: 384 clips by eSpeak NG with prosody rules for each emotion.
 
-In: the voices and rules, eSpeak NG in a process of its own, effects on the voice.
+In: the voices and rules, eSpeak NG in a separate process, effects on the voice.
 Not in: the adapter that reads the clips (`corpora.datasets.demo`).
 """

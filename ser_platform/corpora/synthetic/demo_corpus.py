@@ -1,16 +1,16 @@
-"""The `demo` corpus: 384 synthetic clips in RAVDESS's shape, so that a first run needs no download.
+"""The `demo` corpus: 384 synthetic clips with RAVDESS's file names, so that a first run needs no download.
 
-eSpeak NG speaks 12 speakers (half of them female) x 8 emotions x 2 sentences x 2 repetitions, 16 kHz mono.
-It is a toy: a score on it says that the platform works, nothing about people.
+eSpeak NG synthesises 12 speakers (half of them female) x 8 emotions x 2 sentences x 2 repetitions, 16 kHz mono.
+A score on these clips shows that the platform works, not how well a model recognises the emotions of people.
 
 The directions of the level cues (pitch, range, rate, loudness, tilt, jitter) follow reviews of acted speech:
     Banse & Scherer (1996), J. Pers. Soc. Psychol. 70: acoustic profiles of 14 emotions.
     Burkhardt & Sendlmeier (2000), ISCA Workshop on Speech and Emotion: emotions by rule in a synthesiser.
     Juslin & Laukka (2003), Psychological Bulletin 129: cues over 104 studies of vocal expression.
     Scherer (2003), Speech Communication 40: a review, with vocal effort and rate.
-All sizes are ours, and so are most movements over time (loudness contours, where the pauses lie): they are
-larger and steadier than people's. Level cues overlap between emotions and differ between speakers, so that a
-model which hears time has something to gain over pooled statistics.
+The sizes of the cues and most contours over time (loudness, places of pauses) are our own choices; they are larger
+and steadier than in natural speech. Level cues overlap between emotions and differ between speakers, so that a model
+of the frame sequence can score higher than one of pooled statistics.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ import soundfile
 from ser_platform.corpora.synthetic import espeak, voice_effects
 from ser_platform.errors import CorpusError, MissingExtra
 
-RECIPE_VERSION = 2  # of the recipe: raise it when the clips change
+RECIPE_VERSION = 2  # raise it when the clips change
 SENTENCE_WORDS = {
     "01": ("Kids", "are", "talking", "by", "the", "door"),
     "02": ("Dogs", "are", "sitting", "by", "the", "door"),
@@ -36,21 +36,20 @@ README = "README.txt"
 
 @dataclass(frozen=True)
 class EmotionRule:
-    """How an emotion departs from the speaker's own voice.
+    """The differences between an emotion and the neutral voice of the speaker.
 
-    Contours are equally spaced points from the first word to the last; their mean does not count.
+    Contours are equally spaced points from the first word to the last, relative to their mean.
 
     Attributes:
         pitch_st: semitones. pitch_range: ratio. rate: ratio, above 1 is faster. loudness_db: dB.
         tilt_db: dB per octave; positive is pressed and bright, negative soft and dull.
         breath_db: aspiration noise relative to the voice, dB.
-        jitter_st: deviation of fast, irregular pitch movement, semitones.
-        shimmer_db: the same of loudness, dB.
-        tremor_hz, tremor_st, tremor_db: a regular trembling of pitch and loudness; 0 is none.
-        pitch_contour_st, loudness_contour_db: movement over the utterance.
-        tempo_contour: the same of tempo, ratios.
+        jitter_st: standard deviation of fast, irregular pitch movement, semitones.
+        shimmer_db: standard deviation of fast, irregular loudness movement, dB.
+        tremor_hz, tremor_st, tremor_db: rate and depth of a regular movement of pitch and loudness; 0 is none.
+        pitch_contour_st, loudness_contour_db, tempo_contour: semitones, dB and ratios over the utterance.
         pauses_s: silence before each of the six words, seconds.
-        tune: closing mark, which chooses eSpeak's own intonation.
+        tune: closing mark, which selects the intonation of eSpeak.
     """
 
     pitch_st: float = 0.0
@@ -72,8 +71,8 @@ class EmotionRule:
 
 
 EMOTION_RULES = {
-    "01": EmotionRule(),  # neutral: the speaker's own voice, with a slight declination
-    "02": EmotionRule(  # calm: low, soft, slow; swells and ebbs
+    "01": EmotionRule(),  # neutral: the voice of the speaker, with a slight declination
+    "02": EmotionRule(  # calm: low, soft, slow; rises, then falls
         pitch_st=-1.0, pitch_range=0.8, rate=0.95, loudness_db=-2.0, tilt_db=-0.6,
         breath_db=-28.0, jitter_st=0.06,
         pitch_contour_st=(-3.5, 1.0, 3.0, 1.0, -3.5), loudness_contour_db=(-16.0, -4.0, 0.0, -4.0, -16.0),
@@ -83,31 +82,31 @@ EMOTION_RULES = {
         pitch_contour_st=(5.0, -3.5, 5.0, -3.5, 5.0, -3.0),
         loudness_contour_db=(4.0, -7.0, 4.0, -7.0, 4.0, -5.0),
     ),
-    "04": EmotionRule(  # sadness: low, narrow, slow, soft; sinks, fades and drags
+    "04": EmotionRule(  # sadness: low, narrow, slow, soft; falls, fades and slows down
         pitch_st=-1.0, pitch_range=0.8, rate=0.95, loudness_db=-2.0, tilt_db=-0.5,
         breath_db=-29.0, jitter_st=0.12,
         pitch_contour_st=(4.0, 2.0, 0.0, -2.0, -4.0), loudness_contour_db=(6.0, 2.0, -3.0, -7.0, -10.0),
         tempo_contour=(1.2, 1.0, 0.8),
     ),
-    "05": EmotionRule(  # anger: loud, pressed, fast; swells, then the pitch is hammered down at the end
+    "05": EmotionRule(  # anger: loud, pressed, fast; rises, with a steep fall of pitch at the end
         pitch_st=1.5, pitch_range=1.2, rate=1.05, loudness_db=2.5, tilt_db=0.8,
         jitter_st=0.13, shimmer_db=0.6, tune="!",
         pitch_contour_st=(-1.0, 1.0, 3.0, 4.0, -5.0), loudness_contour_db=(-12.0, -6.0, -1.0, 4.0, 7.0),
     ),
-    "06": EmotionRule(  # fear: high, hurried, breathless; hesitates, trembles and climbs
+    "06": EmotionRule(  # fear: high, fast, breathy; a pause, tremor and rising pitch
         pitch_st=1.5, pitch_range=0.9, rate=1.05, loudness_db=-0.5,
         breath_db=-29.0, jitter_st=0.15, shimmer_db=0.6,
         tremor_hz=6.5, tremor_st=1.0, tremor_db=8.0, tune=",",
         pitch_contour_st=(-2.0, 0.0, 2.0), tempo_contour=(0.85, 1.0, 1.15),
         pauses_s=(0.0, 0.2, 0.0, 0.0, 0.0, 0.0),
     ),
-    "07": EmotionRule(  # disgust: low, slow, creaky; broken by pauses, pressed out again at the end
+    "07": EmotionRule(  # disgust: low, slow, creaky; pauses, and a second rise at the end
         pitch_st=-1.0, pitch_range=0.9, rate=1.0, loudness_db=0.5, tilt_db=0.2,
         jitter_st=0.16, shimmer_db=0.8,
         pitch_contour_st=(3.0, -1.0, -4.0, -1.0, 3.0), loudness_contour_db=(4.0, -4.0, -9.0, -4.0, 4.0),
         pauses_s=(0.0, 0.0, 0.1, 0.0, 0.1, 0.0),
     ),
-    "08": EmotionRule(  # surprise: high, wide; holds back, then leaps up at the end
+    "08": EmotionRule(  # surprise: high, wide; level, then a steep rise at the end
         pitch_st=1.5, pitch_range=1.2, rate=1.0, loudness_db=1.0, breath_db=-30.0, tune="?",
         pitch_contour_st=(-1.0, -3.0, -3.0, -3.0, 7.0), loudness_contour_db=(4.0, -6.0, -6.0, -6.0, 5.0),
     ),
@@ -116,13 +115,13 @@ EMOTION_RULES = {
 
 @dataclass(frozen=True)
 class SyntheticSpeaker:
-    """One synthetic voice and the room it is heard in.
+    """One synthetic voice and its room.
 
     Attributes:
-        voice: eSpeak NG's language and variant.
-        pitch_st: semitones above the variant's own pitch.
-        words_per_minute: habitual tempo.
-        formants: ratio of all formants, a shorter or longer vocal tract.
+        voice: language and variant of eSpeak NG.
+        pitch_st: semitones above the pitch of the variant.
+        words_per_minute: neutral tempo.
+        formants: ratio of all formants; above 1 is a shorter vocal tract.
         level_db: RMS of speech, dB of full scale. tilt_db: dB per octave.
         reverberation_s: decay time of the room. noise_db: dB of full scale.
     """
@@ -155,7 +154,7 @@ SPEAKERS = {
 
 @dataclass(frozen=True)
 class DemoClip:
-    """One clip of the corpus, by the codes of its RAVDESS name."""
+    """One clip of the corpus: the codes of its RAVDESS name."""
 
     emotion: str
     sentence: str
@@ -164,7 +163,7 @@ class DemoClip:
 
     @property
     def path(self) -> Path:
-        """Where the clip lies under the corpus root."""
+        """The path of the clip under the root of the corpus."""
         name = f"03-01-{self.emotion}-01-{self.sentence}-{self.repetition}-{self.actor}.wav"
         return Path(f"Actor_{self.actor}", name)
 
@@ -263,7 +262,7 @@ def _sample_contour(contour: tuple[float, ...], n: int) -> np.ndarray:
 
 
 def _make_request(clip: DemoClip, rule: EmotionRule) -> espeak.SentenceRequest:
-    """Return what eSpeak shall do; pitch and tempo make up for the later change of formants."""
+    """Return the request to eSpeak; pitch and tempo compensate for the later change of formants."""
     speaker, words = SPEAKERS[clip.actor], SENTENCE_WORDS[clip.sentence]
     pitch = speaker.pitch_st + rule.pitch_st + _sample_contour(rule.pitch_contour_st, len(words))
     pitch -= 12 * np.log2(speaker.formants)
@@ -298,7 +297,7 @@ def _record_in_room(voice: np.ndarray, rule: EmotionRule, actor: str, rng: np.ra
     """Return the speech with the speaker's room and level, and 60 to 200 ms of noise before and after it."""
     speaker = SPEAKERS[actor]
     lead, tail = (rng.uniform(0.06, 0.20, 2) * voice_effects.SAMPLE_RATE).astype(int)
-    room = voice_effects.room_response(speaker.reverberation_s, np.random.default_rng([SEED, int(actor)]))
+    room = voice_effects.make_room_response(speaker.reverberation_s, np.random.default_rng([SEED, int(actor)]))
     voice = voice_effects.add_reverberation(np.pad(voice, (lead, tail)), room)
     return voice_effects.set_level(voice, speaker.level_db + rule.loudness_db, speaker.noise_db, rng)
 
@@ -308,9 +307,9 @@ def _add_tremor(
 ) -> np.ndarray:
     """Return the voice with the speaker's formants and the emotion's tremor, jitter and shimmer."""
     n = len(voice)
-    tremor = voice_effects.unsteady_sine(n, rule.tremor_hz, rate, rng)
-    jitter = rule.jitter_st * voice_effects.smooth_noise(n, 30.0, rate, rng)
-    shimmer = rule.shimmer_db * voice_effects.smooth_noise(n, 30.0, rate, rng)
+    tremor = voice_effects.make_unsteady_sine(n, rule.tremor_hz, rate, rng)
+    jitter = rule.jitter_st * voice_effects.make_smooth_noise(n, 30.0, rate, rng)
+    shimmer = rule.shimmer_db * voice_effects.make_smooth_noise(n, 30.0, rate, rng)
     louder = 10 ** ((rule.tremor_db * tremor + shimmer) / 20)
     shift = 12 * np.log2(speaker.formants) + rule.tremor_st * tremor + jitter
     return voice_effects.shift_pitch(voice * louder, shift)
@@ -320,7 +319,7 @@ def _refuse_foreign_folder(root: Path) -> None:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
     if not _read_readme(root).startswith(_TITLE):
-        raise CorpusError(f"{root} holds something else than the demo corpus; choose another folder")
+        raise CorpusError(f"{root} contains something other than the demo corpus; choose another folder")
 
 
 def _write_clips(root: Path) -> None:
@@ -342,10 +341,10 @@ def _read_readme(root: Path) -> str:
 def _format_readme() -> str:
     return (
         f"{_TITLE}\n{len(DEMO_CLIPS)} clips with the names of RAVDESS's files.\n"
-        "made by: ser_platform.corpora.demo_voice\n"  # names the recipe: other words would make it anew
+        "made by: ser_platform.corpora.demo_voice\n"  # fixed: another text would synthesise existing corpora again
         f"recipe version: {RECIPE_VERSION}\nseed: {SEED}\n"
     )
 
 
 def _format_origin() -> str:
-    return f"spoken by: eSpeak NG {espeak.read_espeak_version()}\n"
+    return f"synthesised by: eSpeak NG {espeak.read_espeak_version()}\n"

@@ -1,8 +1,8 @@
-"""eSpeak NG read aloud in a process of its own, for the `demo` corpus.
+"""Speech synthesis with eSpeak NG in a separate process, for the `demo` corpus.
 
-eSpeak NG keeps state between sentences in C globals, so what it says depends on what it said before. A fresh
-process that speaks a list in order gives the same samples every time, and a crash in C cannot take the caller
-with it. The C interface is `speak_lib.h` of eSpeak NG 1.52.
+eSpeak NG keeps state between sentences in C globals, so its samples depend on the sentences before. A new process that
+synthesises the same list in the same order returns the same samples, and a crash in C does not end the caller. The C
+interface is `speak_lib.h` of eSpeak NG 1.52.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ import numpy as np
 
 ESPEAK_SAMPLE_RATE = 22_050  # Hz, of every voice used here
 SEMITONES_PER_PITCH_STEP = 0.195  # measured on f2 at steps 25 to 75: 131.6 to 225.2 Hz
-MIDDLE = 50  # eSpeak's own pitch and pitch range
+MIDDLE = 50  # the default pitch and pitch range of eSpeak
 PITCH_LIMITS = (0, 99)
 TEMPO_LIMITS_WPM = (80, 450)  # words per minute
 
@@ -33,14 +33,14 @@ _HEADER = struct.Struct("<II")  # samples, words
 
 @dataclass(frozen=True)
 class SentenceRequest:
-    """One sentence as eSpeak NG shall say it; the tuples hold one figure per word.
+    """One sentence to synthesise; the tuples have one element per word.
 
     Attributes:
         voice: language and variant, such as `en-us+f2`.
-        tune: the closing mark, which chooses eSpeak's own intonation: one of `. ? ! ,`.
-        pitch_st: semitones above the voice's own pitch, clamped near -9.7 and 9.6.
-        words_per_minute: tempo; 175 is eSpeak's own.
-        pitch_range: ratio of the voice's own range, 0 (monotone) to 2.
+        tune: the closing mark, which selects the intonation of eSpeak: one of `. ? ! ,`.
+        pitch_st: semitones above the pitch of the voice, clamped near -9.7 and 9.6.
+        words_per_minute: tempo; 175 is the default of eSpeak.
+        pitch_range: ratio of the range of the voice, 0 (monotone) to 2.
     """
 
     voice: str
@@ -50,10 +50,10 @@ class SentenceRequest:
     words_per_minute: tuple[float, ...]
     pitch_range: float
 
-    def marked_text(self) -> str:
+    def format_text(self) -> str:
         """Return the text with a pitch and a speed command before each word.
 
-        eSpeak's commands inside the text are control-A, a figure and a letter: P for pitch, S for speed.
+        The commands of eSpeak inside a text are control-A, a number and a letter: P for pitch, S for speed.
         """
         commands = [
             f"\x01{_convert_pitch(semitones)}P\x01{_clamp(tempo, TEMPO_LIMITS_WPM)}S"
@@ -64,22 +64,22 @@ class SentenceRequest:
 
 @dataclass(frozen=True)
 class SynthesisedSpeech:
-    """What eSpeak NG said: `waveform` (n_samples,) int16 and `word_starts` (n_words,) in samples."""
+    """The speech of one sentence: `waveform` (n_samples,) int16 and `word_starts` (n_words,) in samples."""
 
     waveform: np.ndarray
     word_starts: np.ndarray
 
 
 def synthesise_in_child(sentences: Sequence[SentenceRequest]) -> Iterator[SynthesisedSpeech]:
-    """Yield the speech of every sentence, in order, from a fresh process that ends with the iterator.
+    """Yield the speech of every sentence, in order, from a new process that ends with the iterator.
 
     Raises:
-        RuntimeError: the process ended before it had said everything.
+        RuntimeError: the process ended before the last sentence.
     """
     with tempfile.TemporaryFile() as requests:
         requests.write("\n".join(json.dumps(asdict(sentence)) for sentence in sentences).encode())
         requests.seek(0)
-        # By path and with -P: the child needs this file alone, neither the package nor the caller's __main__.
+        # By path and with -P: the process imports this file only, not the package or the __main__ of the caller.
         command = [sys.executable, "-P", str(Path(__file__))]
         with subprocess.Popen(command, stdin=requests, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
@@ -87,11 +87,11 @@ def synthesise_in_child(sentences: Sequence[SentenceRequest]) -> Iterator[Synthe
                 for _ in sentences:
                     yield _read_speech(child.stdout)
             finally:
-                child.kill()  # a caller that stops early is not made to wait for the rest
+                child.kill()  # a caller that stops early does not wait for the other sentences
 
 
 def read_espeak_version() -> str:
-    """Return the version of the eSpeak NG library, such as `1.52.0`; it need not be started for that."""
+    """Return the version of the eSpeak NG library, such as `1.52.0`, without starting it."""
     import espeakng_loader
 
     info = ctypes.CDLL(espeakng_loader.get_library_path()).espeak_Info
@@ -119,7 +119,7 @@ def _convert_pitch(semitones: float) -> int:
 
 
 class _Event(ctypes.Structure):
-    """espeak_EVENT of speak_lib.h."""
+    """`espeak_EVENT` of speak_lib.h."""
 
     _fields_ = [
         ("type", ctypes.c_int),
@@ -138,7 +138,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, _Samples, ctypes.c_int, _Events)
 
 
 class _ESpeak:
-    """The shared library, started; one per process."""
+    """The initialised shared library; one per process."""
 
     def __init__(self) -> None:
         import espeakng_loader
@@ -147,11 +147,11 @@ class _ESpeak:
         data = str(espeakng_loader.get_data_path()).encode()
         rate = self._lib.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT)
         if rate != ESPEAK_SAMPLE_RATE:
-            raise RuntimeError(f"espeak_Initialize gave {rate}, expected {ESPEAK_SAMPLE_RATE} Hz; data in {data!r}")
-        self._lib.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else the clock seeds the breath of f2, f3, f5
+            raise RuntimeError(f"espeak_Initialize returned {rate}, expected {ESPEAK_SAMPLE_RATE} Hz; data in {data!r}")
+        self._lib.espeak_ng_SetRandSeed(ctypes.c_long(1))  # by default the clock seeds the breath noise of f2, f3, f5
         self._chunks: list[bytes] = []
         self._word_starts: list[int] = []
-        self._callback = _Callback(self._receive)  # kept: C calls it after this line
+        self._callback = _Callback(self._receive)  # stored, because C calls it after this line
         self._lib.espeak_SetSynthCallback(self._callback)
 
     def _receive(
@@ -164,14 +164,14 @@ class _ESpeak:
             if events[index].type == _EVENT_WORD:
                 self._word_starts.append(events[index].sample)
             index += 1
-        return 0  # go on
+        return 0  # continue
 
     def synthesise(self, sentence: SentenceRequest) -> SynthesisedSpeech:
-        """Speak one sentence; the samples also depend on what was said before."""
+        """Return the speech of one sentence; the samples also depend on the sentences before."""
         self._chunks.clear()
         self._word_starts.clear()
         self._choose_voice(sentence)
-        text = sentence.marked_text().encode()
+        text = sentence.format_text().encode()
         size = ctypes.c_size_t(len(text) + 1)
         code = self._lib.espeak_Synth(text, size, 0, _BY_CHARACTER, 0, _UTF8, None, None)
         if code != 0:
@@ -192,18 +192,18 @@ class _ESpeak:
             self._lib.espeak_SetParameter(parameter, value, 0)
 
 
-def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Say every sentence (one JSON object a line); write header, samples, word starts (little-endian)."""
+def _synthesise_requests(requests: IO[bytes], output: IO[bytes]) -> None:
+    """Read one sentence per line, as JSON; write its header, samples and word starts (little-endian)."""
     espeak = _ESpeak()
     for line in requests:
         fields = json.loads(line)
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         speech = espeak.synthesise(SentenceRequest(**{**fields, **lists}))
-        answers.write(_HEADER.pack(len(speech.waveform), len(speech.word_starts)))
-        answers.write(speech.waveform.astype("<i2").tobytes())
-        answers.write(speech.word_starts.astype("<i4").tobytes())
-        answers.flush()
+        output.write(_HEADER.pack(len(speech.waveform), len(speech.word_starts)))
+        output.write(speech.waveform.astype("<i2").tobytes())
+        output.write(speech.word_starts.astype("<i4").tobytes())
+        output.flush()
 
 
 if __name__ == "__main__":
-    _serve(sys.stdin.buffer, sys.stdout.buffer)
+    _synthesise_requests(sys.stdin.buffer, sys.stdout.buffer)

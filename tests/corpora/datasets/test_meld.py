@@ -142,7 +142,7 @@ def test_a_part_without_its_table_is_a_misfit_naming_the_table(release):
     root = release("train", [], ["dia0_utt0.wav"])
     (root / "train_sent_emo.csv").unlink()
     (misfit,) = meld.utterances(root)
-    assert isinstance(misfit, Misfit) and "there is no train_sent_emo.csv" in misfit.reason
+    assert isinstance(misfit, Misfit) and "there is no table of labels train_sent_emo.csv" in misfit.reason
 
 
 def test_an_unknown_emotion_is_a_misfit_naming_the_valid_ones(release):
@@ -168,7 +168,7 @@ def test_without_ffmpeg_video_is_refused_before_anything_is_read(release, monkey
     monkeypatch.setenv("PATH", "")
     root = release("train", [row(0, 0), row(0, 1)], ["dia0_utt0.mp4", "dia0_utt1.mp4"])
     with pytest.raises(UserError, match="mp4 files, like MELD's, need ffmpeg"):
-        FoundCorpus("meld", root).read_manifest()[0]
+        FoundCorpus("meld", root).read_manifest()
 
 
 def test_the_figures_of_the_docstring_add_up():

@@ -118,7 +118,7 @@ def test_dev_never_takes_an_emotion_away_from_train():
 
 @pytest.mark.parametrize("argument", ["", "1", "7", "x"])
 def test_folds_must_fit_the_speakers(argument):
-    with pytest.raises(UserError, match="speaker_kfold takes the number of folds, from 2 to 6"):
+    with pytest.raises(UserError, match="speaker_kfold needs the number of folds, from 2 to 6"):
         make_splits(corpus(6), f"speaker_kfold:{argument}" if argument else "speaker_kfold")
 
 
@@ -194,7 +194,7 @@ def test_a_fixed_table_that_does_not_fit_is_refused(rows, message, tmp_path):
 def test_a_fixed_table_with_other_words_for_the_parts_is_refused(tmp_path):
     manifest = corpus(6)
     rows = [{"id": u.id, "split": "eval"} for u in manifest]
-    with pytest.raises(CorpusError, match="holds eval; it must be train, dev, test"):
+    with pytest.raises(CorpusError, match="has eval; it must be train, dev, test"):
         make_splits(manifest, table(tmp_path / "bad.csv", rows))
 
 
@@ -203,10 +203,10 @@ def test_a_fixed_table_with_other_words_for_the_parts_is_refused(tmp_path):
     [
         ("id,test_fold\n{rows}", "does not fit the corpus: 35 clips are not in it"),
         ("id,test_fold\n{rows}00-neutral-0,1\n", "has 00-neutral-0 twice in column 'id'"),
-        ("id,test_fold\n00-neutral-0\n", "row 1 has not 2 cells"),
-        ("id,test_fold\n00-neutral-0,1,2\n", "row 1 has not 2 cells"),
+        ("id,test_fold\n00-neutral-0\n", "row 1 does not have 2 cells"),
+        ("id,test_fold\n00-neutral-0,1,2\n", "row 1 does not have 2 cells"),
         ("id,test_fold\n00-neutral-0,\n", "row 1 has no test_fold"),
-        ("id,test_fold,test_fold\n", "the column 'test_fold' is there twice"),
+        ("id,test_fold,test_fold\n", "the column 'test_fold' occurs twice"),
         ("id,path,test_fold\n", "it needs id or path and split or test_fold, one of each"),
         ("id,test_fold\n\xff\n", "cannot be read"),
     ],
@@ -218,7 +218,7 @@ def test_a_fixed_table_that_is_spoilt_is_refused_with_the_reason(text, message, 
 
 
 def test_a_missing_table_is_refused(tmp_path):
-    with pytest.raises(UserError, match="takes a CSV file"):
+    with pytest.raises(UserError, match="needs a table"):
         make_splits(corpus(6), f"fixed:{tmp_path / 'none.csv'}")
 
 
@@ -268,7 +268,7 @@ def test_a_random_split_keeps_the_same_audio_together():
 
 @pytest.mark.parametrize("protocol", ["speaker", "loso", "speaker_kfold:2"])
 def test_a_corpus_without_speakers_is_refused_with_the_ways_out(protocol):
-    with pytest.raises(CorpusError, match="made does not say who speaks.*--speaker-from.*--speaker-column.*random"):
+    with pytest.raises(CorpusError, match="needs speakers; made has none.*--speaker-from.*--speaker-column.*random"):
         make_splits(nobody(), protocol)
 
 
@@ -298,9 +298,9 @@ def test_cross_corpus_refuses_an_emotion_that_training_never_hears():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("train=first", "cross_corpus takes names of corpora, train=A,test=B"),
-        ("train=first,test=third", "names 'third', but the speech is of first, second; give --corpus first.third"),
-        ("xx,train=first,test=second", "takes names of corpora"),
+        ("train=first", "cross_corpus needs names of corpora, like cross_corpus:train=A,test=B"),
+        ("train=first,test=third", "names 'third', but --corpus is first, second; give --corpus first.third"),
+        ("xx,train=first,test=second", "needs names of corpora"),
     ],
 )
 def test_cross_corpus_needs_two_corpora_that_are_there(argument, message):

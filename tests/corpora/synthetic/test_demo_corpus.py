@@ -131,7 +131,7 @@ def test_a_corpus_of_another_seed_or_recipe_is_replaced(setting, value, other, t
 
 def test_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(CorpusError, match="something else"):
+    with pytest.raises(CorpusError, match="something other"):
         demo_corpus.synthesise_corpus(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
