@@ -1,4 +1,4 @@
-"""A corpus is found by name under SER_CORPORA, or by path and the grammar of its file names."""
+"""A corpus is found by name under SER_CORPORA, or by path and its file names."""
 
 import os
 
@@ -13,63 +13,63 @@ NAMES = {"ravdess": "03-01-06-01-02-01-12.wav", "emodb": "03a01Fa.wav"}
 
 @pytest.fixture
 def speech(tmp_path, monkeypatch):
-    """A folder of corpora that `SER_CORPORA` names."""
+    """The folder `SER_CORPORA`."""
     root = tmp_path / "speech"
     root.mkdir()
     monkeypatch.setenv("SER_CORPORA", str(root))
     return root
 
 
-def filled(folder, *names):
+def write_files(folder, *names):
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).touch()
     return folder
 
 
-def test_a_name_is_looked_up_under_ser_corpora(speech):
-    filled(speech / "emodb", NAMES["emodb"])
+def test_a_name_is_found_under_ser_corpora(speech):
+    write_files(speech / "emodb", NAMES["emodb"])
     found = find_corpus("emodb")
     assert (found.adapter_name, found.root) == ("emodb", speech / "emodb")
 
 
-def test_a_name_may_go_on_after_a_hyphen(speech):
-    filled(speech / "ravdess-speech")
+def test_a_folder_may_have_a_suffix_after_a_hyphen(speech):
+    write_files(speech / "ravdess-speech")
     assert find_corpus("ravdess").root == speech / "ravdess-speech"
 
 
-def test_the_plain_name_goes_first(speech):
-    filled(speech / "ravdess-speech")
-    filled(speech / "ravdess")
+def test_a_folder_without_a_suffix_is_preferred(speech):
+    write_files(speech / "ravdess-speech")
+    write_files(speech / "ravdess")
     assert locate_corpus("ravdess") == speech / "ravdess"
 
 
-def test_another_corpus_that_begins_alike_is_not_taken(speech):
-    filled(speech / "emodb2")
+def test_another_corpus_with_the_same_beginning_is_not_found(speech):
+    write_files(speech / "emodb2")
     assert locate_corpus("emodb") is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_is_recognised_by_its_file_names(name, tmp_path):
-    root = filled(tmp_path / "somewhere", NAMES[name])
+    root = write_files(tmp_path / "somewhere", NAMES[name])
     found = find_corpus(str(root))
     assert (found.adapter_name, found.root) == (name, root)
     assert len(found.read_manifest()[0]) == 1
 
 
 def test_a_relative_path_becomes_absolute(tmp_path):
-    filled(tmp_path / "here", NAMES["emodb"])
+    write_files(tmp_path / "here", NAMES["emodb"])
     assert find_corpus("here").root == tmp_path / "here"
 
 
-def test_the_user_may_say_which_corpus_it_is(tmp_path):
-    root = filled(tmp_path / "spoken", NAMES["ravdess"])
+def test_as_name_selects_the_adapter(tmp_path):
+    root = write_files(tmp_path / "spoken", NAMES["ravdess"])
     manifest = find_corpus(str(root), as_name="demo").read_manifest()[0]
     assert list(manifest.column("corpus")) == ["demo"]
 
 
-def test_one_odd_file_does_not_hide_the_corpus_and_is_named(tmp_path):
-    root = filled(tmp_path / "spoken", "03a01Fa.wav", "03a01Nc.wav", "notes.wav")
+def test_one_misnamed_file_does_not_hide_the_corpus_and_is_named(tmp_path):
+    root = write_files(tmp_path / "spoken", "03a01Fa.wav", "03a01Nc.wav", "notes.wav")
     with pytest.raises(CorpusError, match=r"notes\.wav.*no EmoDB name"):
         find_corpus(str(root)).read_manifest()
 
@@ -81,8 +81,8 @@ def test_an_unknown_name_is_refused_naming_the_valid_ones(speech):
         find_corpus("emodb", as_name="emo-db")
 
 
-def test_many_odd_files_are_named_in_part_and_counted(tmp_path):
-    root = filled(tmp_path / "spoken", *(f"notes{n}.wav" for n in range(7)))
+def test_of_many_misnamed_files_five_are_named_and_the_others_counted(tmp_path):
+    root = write_files(tmp_path / "spoken", *(f"notes{n}.wav" for n in range(7)))
     with pytest.raises(
         CorpusError, match=r"notes0\.wav.*notes4\.wav[^;]*; and 2 more, see: ser corpora doctor .*spoken$"
     ):
@@ -91,18 +91,18 @@ def test_many_odd_files_are_named_in_part_and_counted(tmp_path):
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(CorpusError, match=r"holds no audio \(.aif, .aiff, .flac, .mp3, .ogg, .opus, .wav\)"):
-        find_corpus(str(filled(tmp_path / "empty")))
+        find_corpus(str(write_files(tmp_path / "empty")))
 
 
 def test_an_empty_folder_is_refused_under_its_name_too(speech):
-    filled(speech / "emodb", "README.md")
+    write_files(speech / "emodb", "README.md")
     with pytest.raises(CorpusError, match="holds no audio"):
         find_corpus("emodb").read_manifest()
 
 
-def test_names_of_no_corpus_are_refused_with_the_way_out(tmp_path):
+def test_file_names_of_no_corpus_are_refused_with_a_hint_to_as(tmp_path):
     with pytest.raises(CorpusError, match="'take1' fit no corpus, .*--as demo"):
-        find_corpus(str(filled(tmp_path / "spoken", "take1.wav")))
+        find_corpus(str(write_files(tmp_path / "spoken", "take1.wav")))
 
 
 def test_a_file_is_no_corpus(tmp_path):
@@ -111,7 +111,7 @@ def test_a_file_is_no_corpus(tmp_path):
         find_corpus(str(tmp_path / "clip.wav"))
 
 
-def test_a_name_needs_a_place_to_look_it_up(monkeypatch, speech):
+def test_a_corpus_that_is_not_on_this_computer_is_refused(monkeypatch, speech):
     with pytest.raises(CorpusError, match=r"no folder emodb or emodb-\* under SER_CORPORA"):
         find_corpus("emodb")
     monkeypatch.delenv("SER_CORPORA")
@@ -119,14 +119,14 @@ def test_a_name_needs_a_place_to_look_it_up(monkeypatch, speech):
         find_corpus("emodb")
 
 
-# From a request to one manifest
+# Reading a request
 
 
 @pytest.fixture
 def english_and_german(speech):
     """SAVEE and EmoDB under `SER_CORPORA`: three clips and two."""
-    filled(speech / "savee" / "DC", "a01.wav", "n01.wav", "su01.wav")
-    filled(speech / "emodb", "03a01Wa.wav", "03a01La.wav")
+    write_files(speech / "savee" / "DC", "a01.wav", "n01.wav", "su01.wav")
+    write_files(speech / "emodb", "03a01Wa.wav", "03a01La.wav")
     return speech
 
 
@@ -139,7 +139,7 @@ def test_one_corpus_keeps_its_ids(english_and_german):
     )
 
 
-def test_joined_corpora_keep_their_speakers_apart_and_their_ids_carry_the_corpus(english_and_german):
+def test_joined_corpora_have_separate_speakers_and_ids_with_the_corpus(english_and_german):
     gathered = read_requested_speech(CorpusRequest("savee+emodb"))
     assert gathered.name == "savee+emodb"
     assert list(gathered.manifest.column("id")) == [
@@ -153,15 +153,15 @@ def test_joined_corpora_keep_their_speakers_apart_and_their_ids_carry_the_corpus
     assert gathered.manifest.corpora == ("emodb", "savee")
 
 
-def test_speakers_of_the_same_number_in_two_corpora_stay_two(speech):
-    filled(speech / "ravdess", "03-01-05-01-01-01-03.wav")
-    filled(speech / "emodb", "03a01Wa.wav")
+def test_equal_speaker_numbers_in_two_corpora_are_two_speakers(speech):
+    write_files(speech / "ravdess", "03-01-05-01-01-01-03.wav")
+    write_files(speech / "emodb", "03a01Wa.wav")
     assert read_requested_speech(CorpusRequest("ravdess+emodb")).manifest.speakers == ("emodb-03", "ravdess-03")
 
 
-def test_an_actor_who_speaks_and_sings_is_one_speaker(speech):
-    filled(speech / "ravdess", "03-01-05-01-01-01-03.wav")
-    filled(speech / "ravdess-song", "03-02-05-01-01-01-03.wav")
+def test_an_actor_of_speech_and_song_is_one_speaker(speech):
+    write_files(speech / "ravdess", "03-01-05-01-01-01-03.wav")
+    write_files(speech / "ravdess-song", "03-02-05-01-01-01-03.wav")
     gathered = read_requested_speech(CorpusRequest("ravdess+ravdess_song"))
     assert (len(gathered.manifest), gathered.manifest.speakers) == (2, ("ravdess-03",))
 
@@ -172,7 +172,7 @@ def test_paths_can_be_joined_too(english_and_german):
 
 
 def test_a_folder_with_a_plus_in_its_name_is_one_corpus(tmp_path):
-    root = filled(tmp_path / "old+new", "03a01Wa.wav")
+    root = write_files(tmp_path / "old+new", "03a01Wa.wav")
     assert read_requested_speech(CorpusRequest(str(root))).name == "emodb"
 
 
@@ -187,7 +187,7 @@ def test_an_unknown_corpus_of_a_join_is_named(english_and_german):
         read_requested_speech(CorpusRequest("savee+emo-db"))
 
 
-def test_label_rules_merge_and_drop_and_say_so(english_and_german):
+def test_label_rules_merge_and_drop_emotions_and_note_it(english_and_german):
     gathered = read_requested_speech(CorpusRequest("savee+emodb", labels="4, surprise -> happiness"))
     assert gathered.manifest.labels == ("neutral", "happiness", "anger")
     assert gathered.notes == (
@@ -204,56 +204,56 @@ def test_shared_labels_are_those_of_every_corpus(english_and_german):
     )
 
 
-def test_label_rules_that_leave_nothing_are_refused(english_and_german):
+def test_label_rules_that_leave_no_clip_are_refused(english_and_german):
     with pytest.raises(CorpusError, match="no clip is left of anger, boredom after the rules for labels"):
         read_requested_speech(CorpusRequest("emodb", labels="drop anger, drop boredom"))
 
 
-def test_files_that_a_corpus_leaves_out_are_counted_by_reason(speech):
-    filled(speech / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
-    filled(speech / "tess" / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
-    filled(speech / "ravdess", "03-01-05-01-01-01-03.wav", "03-02-05-01-01-01-03.wav")
+def test_excluded_files_are_counted_by_reason(speech):
+    write_files(speech / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
+    write_files(speech / "tess" / "tess", "OAF_back_angry.wav", "YAF_back_angry.wav")
+    write_files(speech / "ravdess", "03-01-05-01-01-01-03.wav", "03-02-05-01-01-01-03.wav")
     gathered = read_requested_speech(CorpusRequest("tess+ravdess"))
     assert gathered.notes == ("tess: left out second copy (files: 2)", "ravdess: left out song (files: 1)")
     assert len(gathered.manifest) == 3
 
 
-def test_a_corpus_of_which_all_is_left_out_says_why(speech):
-    filled(speech / "ravdess", "03-02-05-01-01-01-03.wav")
+def test_a_corpus_with_only_excluded_files_is_refused_with_the_reason(speech):
+    write_files(speech / "ravdess", "03-02-05-01-01-01-03.wav")
     with pytest.raises(CorpusError, match=r"holds no audio of ravdess \(.*\); left out: song \(files: 1\)"):
         read_requested_speech(CorpusRequest("ravdess"))
 
 
-def test_speakers_can_be_taken_from_the_path(speech):
-    filled(speech / "own" / "anna" / "anger", "1.wav")
-    filled(speech / "own" / "bert" / "joy", "1.wav")
+def test_speakers_can_be_read_from_the_path(speech):
+    write_files(speech / "own" / "anna" / "anger", "1.wav")
+    write_files(speech / "own" / "bert" / "joy", "1.wav")
     gathered = read_requested_speech(CorpusRequest("own", speaker_from=r"^([^/]+)/"))
     assert list(gathered.manifest.column("speaker")) == ["folder-own-anna", "folder-own-bert"]
 
 
 def test_speakers_that_a_corpus_names_are_not_replaced(speech):
-    filled(speech / "emodb", "03a01Wa.wav")
+    write_files(speech / "emodb", "03a01Wa.wav")
     with pytest.raises(UserError, match=r"03a01Wa\.wav is by emodb-03"):
         read_requested_speech(CorpusRequest("emodb", speaker_from=r"(\w\d\d)[A-Z]"))
 
 
-def test_of_several_corpora_the_pattern_is_for_the_folders(speech):
-    filled(speech / "own" / "anna" / "anger", "1.wav")
-    filled(speech / "emodb", "03a01Wa.wav")
+def test_of_several_corpora_the_speaker_pattern_applies_to_folders_only(speech):
+    write_files(speech / "own" / "anna" / "anger", "1.wav")
+    write_files(speech / "emodb", "03a01Wa.wav")
     gathered = read_requested_speech(CorpusRequest("own+emodb", speaker_from=r"^([^/]+)/"))
     assert gathered.manifest.speakers == ("emodb-03", "folder-own-anna")
 
 
 @pytest.mark.parametrize(("one", "other"), [("anna", "Anna"), ("1", "01")])
-def test_a_speaker_spelt_in_two_ways_is_refused(one, other, speech):
-    filled(speech / "own" / one / "anger", "1.wav")
-    filled(speech / "own" / other / "joy", "1.wav")
+def test_two_spellings_of_a_speaker_are_refused(one, other, speech):
+    write_files(speech / "own" / one / "anger", "1.wav")
+    write_files(speech / "own" / other / "joy", "1.wav")
     with pytest.raises(CorpusError, match="folder-own-.* and .*folder-own-.* seem to be one"):
         read_requested_speech(CorpusRequest("own", speaker_from=r"^([^/]+)/"))
 
 
-def test_clips_whose_folder_says_another_emotion_than_their_name_are_refused(tmp_path):
-    root = filled(tmp_path / "mine" / "sad", NAMES["emodb"]).parent
+def test_clips_with_different_emotions_in_folder_and_name_are_refused(tmp_path):
+    root = write_files(tmp_path / "mine" / "sad", NAMES["emodb"]).parent
     with pytest.raises(
         CorpusError, match="of its emodb name is happiness, of its folder sadness; choose one with --as emodb"
     ):
@@ -261,21 +261,21 @@ def test_clips_whose_folder_says_another_emotion_than_their_name_are_refused(tmp
     assert find_corpus(str(root), as_name="folder").read_manifest()[0].labels == ("sadness",)
 
 
-def test_a_table_in_the_folder_counts_whatever_the_files_are_called(tmp_path):
-    root = filled(tmp_path / "mine", NAMES["emodb"])
+def test_a_table_in_the_folder_takes_precedence_over_file_names(tmp_path):
+    root = write_files(tmp_path / "mine", NAMES["emodb"])
     (root / "metadata.csv").write_text(f"file_name,emotion\n{NAMES['emodb']},sad\n")
     assert find_corpus(str(root)).read_manifest()[0].labels == ("sadness",)
 
 
-def test_columns_are_mapped_only_where_there_is_a_table(speech):
-    filled(speech / "emodb", NAMES["emodb"])
-    filled(speech / "tess", "OAF_back_angry.wav")
+def test_columns_without_a_table_are_refused(speech):
+    write_files(speech / "emodb", NAMES["emodb"])
+    write_files(speech / "tess", "OAF_back_angry.wav")
     with pytest.raises(UserError, match="has no table whose columns could be mapped"):
         read_requested_speech(CorpusRequest("emodb+tess", columns={"emotion": "label"}))
 
 
 def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
-    elsewhere = filled(tmp_path / "elsewhere", NAMES["emodb"])
+    elsewhere = write_files(tmp_path / "elsewhere", NAMES["emodb"])
     root = tmp_path / "corpus"
     root.mkdir()
     (root / "linked").symlink_to(elsewhere)
@@ -285,8 +285,8 @@ def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path):
         find_corpus(str(root))
 
 
-def test_a_path_that_names_no_speaker_is_a_misfit(speech):
-    filled(speech / "own" / "anger", "1.wav")
+def test_a_path_without_a_speaker_is_a_misfit(speech):
+    write_files(speech / "own" / "anger", "1.wav")
     with pytest.raises(CorpusError, match=r"1\.wav: --speaker-from '\^\(\[b\]\+\)/' finds no speaker"):
         read_requested_speech(CorpusRequest("own", speaker_from="^([b]+)/"))
 
@@ -305,7 +305,7 @@ def test_a_pattern_that_cannot_name_speakers_is_refused(pattern, message, englis
 
 
 def test_a_file_name_that_is_not_utf8_is_refused_by_name(tmp_path):
-    root = filled(tmp_path / "spoken", NAMES["emodb"], "03a01Nc.wav")
+    root = write_files(tmp_path / "spoken", NAMES["emodb"], "03a01Nc.wav")
     broken = os.fsencode(root) + b"/03a01W\xffa.wav"
     try:
         open(broken, "wb").close()  # noqa: PTH123 - bytes
@@ -316,5 +316,5 @@ def test_a_file_name_that_is_not_utf8_is_refused_by_name(tmp_path):
 
 
 def test_a_folder_of_videos_is_recognised(tmp_path, ffmpeg):
-    root = filled(tmp_path / "friends" / "train_splits", "dia0_utt0.mp4", "dia0_utt1.mp4").parent
+    root = write_files(tmp_path / "friends" / "train_splits", "dia0_utt0.mp4", "dia0_utt1.mp4").parent
     assert find_corpus(str(root)).adapter_name == "meld"

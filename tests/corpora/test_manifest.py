@@ -43,7 +43,7 @@ def table_of(**columns: list) -> pa.Table:
     return pa.table(row | columns)
 
 
-def test_a_manifest_yields_the_utterances_that_it_is_made_of():
+def test_a_manifest_yields_its_utterances():
     assert list(manifest_of(FULL, BARE)) == [FULL, BARE]
 
 
@@ -51,7 +51,7 @@ def test_a_table_needs_the_required_columns_only():
     assert list(Manifest(table_of())) == [Utterance("1", Path("1.wav"), "made", "made-1", "anger")]
 
 
-def test_columns_of_others_are_left_out():
+def test_unknown_columns_are_left_out():
     assert Manifest(table_of(mood=["grim"])).table.column_names == SCHEMA.names
 
 
@@ -72,7 +72,7 @@ def test_the_fingerprint_depends_on_neither_order_nor_paths():
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_the_fingerprint_depends_on_what_an_experiment_depends_on(change):
+def test_the_fingerprint_depends_on_labels_speakers_and_audio(change):
     assert manifest_of(replace(FULL, **change), BARE).fingerprint != manifest_of(FULL, BARE).fingerprint
 
 
@@ -102,11 +102,11 @@ def test_labels_are_in_canonical_order_and_targets_are_their_indices():
     assert manifest.encode_targets(("anger", "fear", "neutral")).tolist() == [0, 2]
 
 
-def test_rows_are_taken_in_the_order_asked_for():
+def test_rows_are_taken_in_the_given_order():
     assert list(manifest_of(FULL, BARE).take(np.array([1, 0]))) == [BARE, FULL]
 
 
-def test_a_changed_column_leaves_the_manifest_it_came_from():
+def test_a_changed_column_does_not_change_the_original_manifest():
     manifest = manifest_of(FULL, BARE)
     changed = manifest.with_column("duration_s", [1.0, 2.0])
     assert [u.duration_s for u in changed] == [1.0, 2.0]
@@ -117,7 +117,7 @@ def test_speakers_are_sorted():
     assert manifest_of(BARE, FULL).speakers == ("made-007", "made-008")
 
 
-def test_counts_are_by_two_columns():
+def test_a_cross_tabulation_counts_pairs_of_values():
     manifest = manifest_of(BARE, replace(BARE, id="05"), replace(BARE, id="06", speaker="made-001", emotion="anger"))
     assert manifest.speakers == ("made-001", "made-008")
     assert manifest.encode_column("emotion")[1] == ("anger", "neutral")
@@ -129,7 +129,7 @@ def test_an_empty_value_has_no_code():
     assert (codes.tolist(), values) == ([-1, 0], ("male",))
 
 
-def test_joined_corpora_keep_ids_apart():
+def test_ids_of_joined_corpora_contain_the_corpus():
     joined = Manifest.join([manifest_of(BARE), manifest_of(replace(BARE, corpus="other", speaker="other-008"))])
     assert list(joined.column("id")) == ["made/04", "other/04"]
     assert joined.corpora == ("made", "other")

@@ -1,4 +1,4 @@
-"""The adapters on the corpora themselves: counts as their publishers give them."""
+"""The adapters on the real corpora: the counts are those of the publishers."""
 
 from collections import Counter
 
@@ -12,7 +12,9 @@ from ser_platform.corpora.splits.split import split_by_speaker
 pytestmark = pytest.mark.corpora
 
 REAL = [name for name in CORPORA if name not in ("demo", "folder")]
-WHOLE = [name for name in REAL if name not in ("meld", "iemocap")]  # of these two a part has no label or no clip
+WHOLE = [
+    name for name in REAL if name not in ("meld", "iemocap")
+]  # some clips of these two have no label, some labels no clip
 EMODB_CLIPS = {"03": 49, "08": 58, "09": 43, "10": 38, "11": 55, "12": 35, "13": 61, "14": 69, "15": 56, "16": 71}
 EMODB_EMOTIONS = {"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "neutral": 79, "sadness": 62}
 
@@ -45,9 +47,9 @@ def test_emodb_has_its_clips_by_speaker_and_by_emotion():
 
 
 def test_emodb_speaker_08_has_no_disgust():
-    said = Counter((u.speaker, u.emotion) for u in manifest_of("emodb"))
-    assert said["emodb-08", "disgust"] == 0
-    assert said["emodb-03", "disgust"] == 1
+    counts = Counter((u.speaker, u.emotion) for u in manifest_of("emodb"))
+    assert counts["emodb-08", "disgust"] == 0
+    assert counts["emodb-03", "disgust"] == 1
 
 
 def test_ravdess_has_its_clips_by_speaker_and_by_emotion():
@@ -58,11 +60,11 @@ def test_ravdess_has_its_clips_by_speaker_and_by_emotion():
     assert Counter(manifest.column("sex")) == {"male": 720, "female": 720}
 
 
-def test_ravdess_actors_say_each_emotion_eight_times_and_neutral_four():
-    said = Counter((u.speaker, u.emotion) for u in manifest_of("ravdess"))
-    assert {n for (_, emotion), n in said.items() if emotion == "neutral"} == {4}
-    assert {n for (_, emotion), n in said.items() if emotion != "neutral"} == {8}
-    assert len(said) == 24 * 8
+def test_ravdess_has_eight_clips_per_actor_and_emotion_but_four_neutral():
+    counts = Counter((u.speaker, u.emotion) for u in manifest_of("ravdess"))
+    assert {n for (_, emotion), n in counts.items() if emotion == "neutral"} == {4}
+    assert {n for (_, emotion), n in counts.items() if emotion != "neutral"} == {8}
+    assert len(counts) == 24 * 8
 
 
 @pytest.mark.parametrize("name", ["emodb", "ravdess"])

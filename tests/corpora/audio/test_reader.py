@@ -1,4 +1,4 @@
-"""One way from a file to a mono waveform at 16 kHz, and a reason for every file that is not speech."""
+"""Files are decoded into mono waveforms at 16 kHz, or refused with a reason."""
 
 import io
 import os
@@ -28,7 +28,7 @@ def test_every_format_that_is_listed_can_be_read(suffix, tmp_path, tone):
     assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
 
 
-def test_samples_of_a_16_khz_wav_are_its_own(tmp_path, tone):
+def test_samples_of_a_16_khz_wav_are_unchanged(tmp_path, tone):
     wave = tone(440.0, 0.5)
     soundfile.write(tmp_path / "clip.wav", wave, 16_000, subtype="FLOAT")
     np.testing.assert_array_equal(read_audio(tmp_path / "clip.wav").waveform, wave)
@@ -49,7 +49,7 @@ def test_other_rates_are_resampled_to_the_same_duration_and_pitch(sample_rate, t
     assert spectrum.argmax() == pytest.approx(1000, abs=1)  # bins of 1 Hz
 
 
-def test_what_lies_above_8_khz_is_filtered_out(tmp_path, tone):
+def test_frequencies_above_8_khz_are_filtered_out(tmp_path, tone):
     soundfile.write(tmp_path / "clip.wav", tone(12_000.0, 1.0, 48_000), 48_000, subtype="FLOAT")
     assert np.abs(read_audio(tmp_path / "clip.wav").waveform[1000:-1000]).max() < 1e-3
 
@@ -80,36 +80,36 @@ def wav_bytes(samples: np.ndarray, subtype: str = "PCM_16", sample_rate: int = 1
     return buffer.getvalue()
 
 
-def not_finite(bad: float) -> bytes:
+def make_not_finite(bad: float) -> bytes:
     samples = np.full(8000, 0.1, np.float32)
     samples[4000] = bad
     return wav_bytes(samples, "FLOAT")
 
 
-def declaring(content: bytes, offset: int, code: str, value: int) -> bytes:
-    """Return a WAV whose header says something else at `offset`."""
+def declare(content: bytes, offset: int, code: str, value: int) -> bytes:
+    """Return a WAV with `value` at `offset` of its header."""
     return content[:offset] + struct.pack(code, value) + content[offset + struct.calcsize(code) :]
 
 
 HALF_SECOND = np.sin(np.arange(8000) / 5).astype(np.float32) / 2
 WAV = wav_bytes(HALF_SECOND)
 ULTRASOUND = np.hanning(96_000) * np.sin(2 * np.pi * 30_000 / 96_000 * np.arange(96_000))  # one second of 30 kHz
-CHANNELS, RATE, DATA_SIZE = 22, 24, 40  # where a plain WAV header says so
+CHANNELS, RATE, DATA_SIZE = 22, 24, 40  # offsets in a plain WAV header
 REFUSED = {
     "random bytes": (np.random.default_rng(0).bytes(4000), "cannot be decoded"),
     "an empty file": (b"", "cannot be decoded"),
     "text": (b"Eine Rede.\n" * 100, "cannot be decoded"),
-    "a wav whose header says more": (WAV[:-6000], "is truncated: 10000 of 16000 bytes"),
+    "a wav whose header states more": (WAV[:-6000], "is truncated: 10000 of 16000 bytes"),
     "a wav cut within its header": (WAV[:30], "cannot be decoded"),
     "a wav without samples": (wav_bytes(HALF_SECOND[:0]), "0.000 s long; at least 0.1 s"),
-    "a wav of 1 Hz": (declaring(WAV, RATE, "<I", 1), "states 1 Hz; valid are 4000 to 192000 Hz"),
-    "a wav of 2 GHz": (declaring(WAV, RATE, "<I", 2_000_000_000), "states 2000000000 Hz"),
-    "a wav of 1000 channels": (declaring(WAV, CHANNELS, "<H", 1000), "channels"),
-    "a wav of no channels": (declaring(WAV, CHANNELS, "<H", 0), "cannot be decoded"),
-    "a wav of a gigabyte": (declaring(WAV, DATA_SIZE, "<I", 10**9), "is truncated: 16000 of 1000000000 bytes"),
-    "NaN": (not_finite(np.nan), "not finite"),
-    "infinity": (not_finite(np.inf), "not finite"),
-    "minus infinity": (not_finite(-np.inf), "not finite"),
+    "a wav of 1 Hz": (declare(WAV, RATE, "<I", 1), "states 1 Hz; valid are 4000 to 192000 Hz"),
+    "a wav of 2 GHz": (declare(WAV, RATE, "<I", 2_000_000_000), "states 2000000000 Hz"),
+    "a wav of 1000 channels": (declare(WAV, CHANNELS, "<H", 1000), "channels"),
+    "a wav of no channels": (declare(WAV, CHANNELS, "<H", 0), "cannot be decoded"),
+    "a wav of a gigabyte": (declare(WAV, DATA_SIZE, "<I", 10**9), "is truncated: 16000 of 1000000000 bytes"),
+    "NaN": (make_not_finite(np.nan), "not finite"),
+    "infinity": (make_not_finite(np.inf), "not finite"),
+    "minus infinity": (make_not_finite(-np.inf), "not finite"),
     "integers stored as floats": (wav_bytes(HALF_SECOND * 32_767, "FLOAT"), "samples up to 1.64e+04"),
     "digital silence": (wav_bytes(np.zeros(8000)), "is silent"),
     "all but silence": (wav_bytes(HALF_SECOND * 1e-5, "FLOAT"), "is silent"),
@@ -120,7 +120,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_no_speech_is_refused_with_the_reason(what, tmp_path):
+def test_a_file_without_usable_speech_is_refused_with_the_reason(what, tmp_path):
     content, reason = REFUSED[what]
     path = tmp_path / "clip.wav"
     path.write_bytes(content)
@@ -132,8 +132,8 @@ def test_what_is_no_speech_is_refused_with_the_reason(what, tmp_path):
 
 @pytest.mark.parametrize("kept", [0.3, 0.5, 0.77, 0.97, 0.999])
 @pytest.mark.parametrize("container", ["wav", "aiff", "flac", "ogg", "opus", "mp3"])
-def test_a_file_that_is_cut_is_refused_wherever_it_is_cut(container, kept, tmp_path):
-    path = tmp_path / "clip.wav"  # the content counts, not the name
+def test_a_truncated_file_is_refused(container, kept, tmp_path):
+    path = tmp_path / "clip.wav"  # the content decides the format, not the name
     samples = np.random.default_rng(0).normal(0, 0.1, 48_000)
     form, subtype = ("OGG", "OPUS") if container == "opus" else (container.upper(), None)
     soundfile.write(path, samples, 16_000, format=form, subtype=subtype)
@@ -143,7 +143,7 @@ def test_a_file_that_is_cut_is_refused_wherever_it_is_cut(container, kept, tmp_p
         read_audio(path)
 
 
-def test_an_ogg_that_ends_in_zeros_instead_of_its_end_is_refused(tmp_path, tone):
+def test_an_ogg_that_ends_in_zeros_is_refused(tmp_path, tone):
     path = tmp_path / "clip.ogg"
     soundfile.write(path, tone(440.0, 3.0), 16_000)
     half = path.stat().st_size // 2
@@ -152,24 +152,24 @@ def test_an_ogg_that_ends_in_zeros_instead_of_its_end_is_refused(tmp_path, tone)
         read_audio(path)
 
 
-def undeclared(path: Path, samples: np.ndarray, bitrate: str) -> None:
-    """Write an MP3 without its first frame, which says how long it is: what encoders write to a pipe."""
+def write_mp3_without_length(path: Path, samples: np.ndarray, bitrate: str) -> None:
+    """Write an MP3 without its first frame, which states the length: encoders write such files to a pipe."""
     soundfile.write(path, samples, 16_000, compression_level=0.5, bitrate_mode=bitrate)
     content = path.read_bytes()
     path.write_bytes(content[content.index(content[:2], 4) :])
 
 
-def test_an_mp3_that_does_not_say_its_length_is_read_to_its_end(tmp_path, tone):
-    undeclared(tmp_path / "clip.mp3", tone(440.0, 3.0), "CONSTANT")
+def test_an_mp3_without_a_stated_length_is_read_to_its_end(tmp_path, tone):
+    write_mp3_without_length(tmp_path / "clip.mp3", tone(440.0, 3.0), "CONSTANT")
     waveform = read_audio(tmp_path / "clip.mp3").waveform
     assert 3.0 <= len(waveform) / 16_000 < 3.2
     loudness = np.sqrt(np.mean(waveform[40_000:46_000] ** 2))
     assert loudness == pytest.approx(0.5 / np.sqrt(2), rel=0.06)  # LAME scales by 0.95
 
 
-def test_an_mp3_whose_length_is_guessed_too_short_is_refused_and_not_cut(tmp_path):
+def test_an_mp3_whose_length_is_estimated_too_short_is_refused(tmp_path):
     loud = np.random.default_rng(0).normal(0, 0.2, 32_000)
-    undeclared(tmp_path / "clip.mp3", np.concatenate([loud, 1e-4 * loud, 1e-4 * loud]), "VARIABLE")
+    write_mp3_without_length(tmp_path / "clip.mp3", np.concatenate([loud, 1e-4 * loud, 1e-4 * loud]), "VARIABLE")
     with pytest.raises(BadAudio, match="has .* s of audio, but its header states .* s"):
         read_audio(tmp_path / "clip.mp3")
 
@@ -181,7 +181,7 @@ def test_an_mp3_may_end_in_a_tag(tmp_path, tone):
     assert read_audio(tmp_path / "clip.mp3").duration_s == 1.0
 
 
-def test_a_flac_that_does_not_say_its_length_is_refused_with_the_way_out(tmp_path, tone):
+def test_a_flac_without_a_stated_length_is_refused_with_a_hint(tmp_path, tone):
     path = tmp_path / "clip.flac"
     soundfile.write(path, tone(440.0, 1.0), 16_000)
     content = bytearray(path.read_bytes())
@@ -192,7 +192,7 @@ def test_a_flac_that_does_not_say_its_length_is_refused_with_the_way_out(tmp_pat
         read_audio(path)
 
 
-def test_an_aiff_under_the_name_of_a_wav_is_read(tmp_path, tone):
+def test_an_aiff_with_the_suffix_of_a_wav_is_read(tmp_path, tone):
     wave = (tone(440.0, 0.5) * 32_767).astype(np.int16)
     soundfile.write(tmp_path / "clip.wav", wave, 16_000, format="AIFF")
     soundfile.write(tmp_path / "same.wav", wave, 16_000)
@@ -212,7 +212,7 @@ def test_codecs_that_cannot_seek_are_read(subtype, sample_rate, tmp_path, tone):
     assert read_audio(tmp_path / "clip.wav").duration_s == pytest.approx(1.0, abs=0.05)
 
 
-def test_a_link_to_nothing_is_refused_as_such(tmp_path):
+def test_a_broken_link_is_refused(tmp_path):
     (tmp_path / "clip.wav").symlink_to(tmp_path / "gone.wav")
     with pytest.raises(BadAudio, match="is a broken link"):
         read_audio(tmp_path / "clip.wav")
@@ -233,7 +233,7 @@ def test_a_socket_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_refused_as_such(tmp_path, tone):
+def test_a_file_without_read_permission_is_refused(tmp_path, tone):
     soundfile.write(tmp_path / "clip.wav", tone(440.0, 1.0), 16_000)
     (tmp_path / "clip.wav").chmod(0)
     with pytest.raises(BadAudio, match="permission denied"):
@@ -241,7 +241,7 @@ def test_a_file_without_permission_is_refused_as_such(tmp_path, tone):
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".wav", "a\0b.wav", "clip.wav/clip.wav"])
-def test_a_name_that_no_file_can_have_is_refused(name, tmp_path):
+def test_an_impossible_file_name_is_refused(name, tmp_path):
     (tmp_path / "clip.wav").touch()
     with pytest.raises(BadAudio, match="cannot be opened|no such file"):
         read_audio(tmp_path / name)
@@ -255,7 +255,7 @@ def test_a_name_that_soundfile_cannot_open_is_refused(name, tmp_path):
 
 
 @pytest.mark.parametrize("part", [(np.nan, 1.0), (0.0, np.nan), (-1.0, 1.0), (2.0, 1.0), (np.inf, None)])
-def test_times_that_are_no_part_are_refused(part, tmp_path):
+def test_invalid_times_are_refused(part, tmp_path):
     (tmp_path / "clip.wav").write_bytes(WAV)
     with pytest.raises(BadAudio, match="has no part from"):
         read_audio(tmp_path / "clip.wav", *part)
@@ -267,7 +267,7 @@ def test_a_part_beyond_the_end_is_refused(tmp_path):
         read_audio(tmp_path / "clip.wav", 5.0, 6.0)
 
 
-def test_a_missing_file_is_refused_as_such(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(BadAudio, match="no such file"):
         read_audio(tmp_path / "nowhere.wav")
 
@@ -277,7 +277,7 @@ def test_a_folder_is_refused(tmp_path):
         read_audio(tmp_path)
 
 
-def test_a_recording_is_too_long_for_an_utterance(tmp_path, tone, monkeypatch):
+def test_a_recording_of_more_than_two_minutes_is_refused(tmp_path, tone, monkeypatch):
     monkeypatch.setattr(reader, "MAX_CLIP_S", 0.5)
     soundfile.write(tmp_path / "clip.wav", tone(440.0, 1.0), 16_000)
     with pytest.raises(BadAudio, match="1 s long; at most"):
@@ -286,22 +286,22 @@ def test_a_recording_is_too_long_for_an_utterance(tmp_path, tone, monkeypatch):
 
 
 @pytest.mark.parametrize("n_bytes", [0xFFFF_FFFF, 0x7FFF_FFFF, 0x7FFF_F000])  # ffmpeg, others, SoX
-def test_a_wav_from_a_pipe_declares_no_length_and_is_whole(n_bytes, tmp_path):
-    (tmp_path / "clip.wav").write_bytes(declaring(WAV, DATA_SIZE, "<I", n_bytes))
+def test_a_wav_from_a_pipe_with_an_unknown_length_is_read(n_bytes, tmp_path):
+    (tmp_path / "clip.wav").write_bytes(declare(WAV, DATA_SIZE, "<I", n_bytes))
     assert read_audio(tmp_path / "clip.wav").duration_s == 0.5
 
 
 @pytest.mark.timeout(20)
-def test_three_hours_are_refused_by_their_header(tmp_path, monkeypatch):
+def test_three_hours_are_refused_before_audio_is_read(tmp_path, monkeypatch):
     n_bytes = 3 * 3600 * 32_000
     with (tmp_path / "clip.wav").open("wb") as file:
-        file.write(declaring(declaring(WAV[:44], DATA_SIZE, "<I", n_bytes), 4, "<I", n_bytes + 36))
-        file.truncate(44 + n_bytes)  # sparse: it takes no room
+        file.write(declare(declare(WAV[:44], DATA_SIZE, "<I", n_bytes), 4, "<I", n_bytes + 36))
+        file.truncate(44 + n_bytes)  # sparse: it takes no disk space
     monkeypatch.setattr(soundfile.SoundFile, "read", None)
     with pytest.raises(BadAudio, match="10800 s long; at most 120 s"):
         read_audio(tmp_path / "clip.wav")
 
 
-def test_a_refusal_crosses_process_borders():
+def test_a_refusal_can_be_pickled():
     refusal = pickle.loads(pickle.dumps(BadAudio("clip.wav", "is silent")))
     assert (str(refusal), refusal.path, refusal.reason) == ("clip.wav: is silent", "clip.wav", "is silent")

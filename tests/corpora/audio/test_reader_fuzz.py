@@ -1,4 +1,4 @@
-"""Whatever a file holds: it is speech with finite samples that can be heard, or it is refused with a reason."""
+"""Damaged files are read as finite, audible samples or refused with a reason."""
 
 import io
 import struct
@@ -34,100 +34,100 @@ SEEDS = {  # container, subtype, sample rate, channels
 }
 ODD_NUMBERS = (0, 1, 0xFFFF, 0x10000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF)
 HEADER = 100  # bytes
-ROUNDS = 120  # files a seed
-PATIENCE_S = 5.0  # a file; any takes milliseconds
+ROUNDS = 120  # files per seed
+MAX_SECONDS = 5.0  # per file; reading one takes milliseconds
 
 
-def encoded(form, subtype, sample_rate, channels):
+def encode(form, subtype, sample_rate, channels):
     samples = np.random.default_rng(0).normal(0, 0.1, (sample_rate // 4, channels))
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, sample_rate, format=form, subtype=subtype)
     return buffer.getvalue()
 
 
-def cut(content, rng):
+def truncate(content, rng):
     return content[: rng.integers(len(content))]
 
 
-def cut_within_the_header(content, rng):
+def truncate_within_the_header(content, rng):
     return content[: rng.integers(HEADER)]
 
 
-def header_bytes_changed(content, rng):
+def change_header_bytes(content, rng):
     at = rng.integers(0, HEADER, rng.integers(1, 5))
-    return changed(content, at, rng)
+    return write_random_bytes(content, at, rng)
 
 
-def bytes_changed(content, rng):
-    return changed(content, rng.integers(0, len(content), rng.integers(1, 30)), rng)
+def change_bytes(content, rng):
+    return write_random_bytes(content, rng.integers(0, len(content), rng.integers(1, 30)), rng)
 
 
-def changed(content, places, rng):
+def write_random_bytes(content, places, rng):
     content = bytearray(content)
     for at in places:
         content[at] = rng.integers(256)
     return bytes(content)
 
 
-def odd_number_in_the_header(content, rng):
+def write_number_in_the_header(content, rng):
     at = rng.integers(HEADER)
     return content[:at] + struct.pack("<I", ODD_NUMBERS[rng.integers(len(ODD_NUMBERS))]) + content[at + 4 :]
 
 
-def piece_missing(content, rng):
+def remove_a_piece(content, rng):
     at = rng.integers(len(content))
     return content[:at] + content[at + rng.integers(1, 200) :]
 
 
-def junk_inside(content, rng):
+def insert_junk(content, rng):
     at = rng.integers(len(content))
     return content[:at] + rng.bytes(rng.integers(1, 200)) + content[at:]
 
 
-def zeros_at_the_end(content, rng):
+def append_zeros(content, rng):
     at = rng.integers(len(content))
     return content[:at] + bytes(len(content) - at)
 
 
-def no_audio_at_all(content, rng):
+def replace_everything(content, rng):
     return content[:4] + rng.bytes(rng.integers(1, 2000))
 
 
 DAMAGES = (
-    cut,
-    cut_within_the_header,
-    header_bytes_changed,
-    bytes_changed,
-    odd_number_in_the_header,
-    piece_missing,
-    junk_inside,
-    zeros_at_the_end,
-    no_audio_at_all,
+    truncate,
+    truncate_within_the_header,
+    change_header_bytes,
+    change_bytes,
+    write_number_in_the_header,
+    remove_a_piece,
+    insert_junk,
+    append_zeros,
+    replace_everything,
 )
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_damaged_file_is_speech_or_is_refused(seed, tmp_path):
-    whole, rng, path = encoded(*SEEDS[seed]), np.random.default_rng(list(seed.encode())), tmp_path / "clip.wav"
+def test_a_damaged_file_is_read_or_refused(seed, tmp_path):
+    whole, rng, path = encode(*SEEDS[seed]), np.random.default_rng(list(seed.encode())), tmp_path / "clip.wav"
     refused = 0
     for n in range(ROUNDS):
         damage = DAMAGES[n % len(DAMAGES)]
         path.write_bytes(damage(whole, rng))
         began = time.perf_counter()
         outcome = read_or_refuse(path)
-        assert time.perf_counter() - began < PATIENCE_S, damage.__name__
+        assert time.perf_counter() - began < MAX_SECONDS, damage.__name__
         if isinstance(outcome, str):
             refused += 1
             assert outcome and "\n" not in outcome
         else:
             assert outcome.waveform.dtype == np.float32 and outcome.waveform.ndim == 1
             assert np.isfinite(outcome.waveform).all() and np.abs(outcome.waveform).max() >= SILENCE_PEAK
-    assert refused > ROUNDS / 4  # at least what was cut
+    assert refused > ROUNDS / 4  # the truncated files at least
 
 
 def read_or_refuse(path):
-    """Return audio, or the reason of a refusal; anything else is a failure of the test."""
+    """Return the audio or the reason of the refusal; any other error fails the test."""
     try:
         return read_audio(path)
     except BadAudio as bad:
@@ -135,6 +135,6 @@ def read_or_refuse(path):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_what_is_not_damaged_is_read(seed, tmp_path):
-    (tmp_path / "clip.wav").write_bytes(encoded(*SEEDS[seed]))
+def test_an_undamaged_file_is_read(seed, tmp_path):
+    (tmp_path / "clip.wav").write_bytes(encode(*SEEDS[seed]))
     assert read_audio(tmp_path / "clip.wav").duration_s == pytest.approx(0.25, abs=0.07)

@@ -1,4 +1,4 @@
-"""Contract of every corpus adapter on a small tree with real names, and the grammar of each."""
+"""The contract of all corpus adapters on small trees with real file names, and the names of each corpus."""
 
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -23,8 +23,8 @@ ENGLISH_TABLE = "0011_000001\tThe nine the eggs, I keep.\tNeutral\n0011_000352\t
 class Example:
     """A small tree of a corpus.
 
-    `clips` are paths with what each is (emotion, speaker, sex), `tables` other files with their content; `outside` is
-    an audio file that the corpus cannot place.
+    `clips` maps paths to (emotion, speaker, sex), `tables` maps other paths to their content; `outside` is an audio
+    file with a name of no corpus.
     """
 
     clips: dict[str, tuple[str, str, str | None]]
@@ -116,7 +116,7 @@ EXAMPLES = {
 GRAMMARS = [name for name in CORPORA if name not in ("demo", "folder")]
 
 
-def filled(root, names, content=""):
+def write_files(root, names, content=""):
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,9 +128,9 @@ def filled(root, names, content=""):
 def example(request, tmp_path):
     """The example of the corpus that a test is parametrised with, and the folder of its tree."""
     found = EXAMPLES[request.getfixturevalue("name")]
-    root = filled(tmp_path / "corpus", found.clips)
+    root = write_files(tmp_path / "corpus", found.clips)
     for name, content in found.tables.items():
-        filled(root, [name], content)
+        write_files(root, [name], content)
     return root, found
 
 
@@ -139,7 +139,7 @@ def read(corpus, root):
 
 
 def read_one(corpus, root, name):
-    filled(root, [name])
+    write_files(root, [name])
     (found,) = corpus.utterances(root)
     return found
 
@@ -171,17 +171,17 @@ def test_the_archives_of_a_corpus_can_be_fetched_and_checked(name):
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_a_corpus_maps_its_emotions_into_the_ontology(name):
+def test_a_corpus_maps_its_codes_to_known_emotions(name):
     assert set(CORPORA[name].EMOTIONS.values()) - {None} <= set(EMOTIONS)
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_each_clip_says_who_and_what(name, example):
+def test_each_clip_has_its_emotion_speaker_and_sex(name, example):
     root, expected = example
     found = read(CORPORA[name], root)
     assert all(isinstance(entry, Utterance) for entry in found)
-    said = {u.path.relative_to(root).as_posix(): (u.emotion, u.speaker, u.sex) for u in found}
-    assert said == expected.clips
+    labels = {u.path.relative_to(root).as_posix(): (u.emotion, u.speaker, u.sex) for u in found}
+    assert labels == expected.clips
     if name != "folder":
         assert {u.corpus for u in found} == {name}
         assert {u.language for u in found} <= set(CORPORA[name].FACTS.languages)
@@ -196,23 +196,23 @@ def test_the_clips_make_a_manifest_ordered_by_path(name, example):
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_a_folder_without_audio_gives_nothing(name, tmp_path):
-    assert read(CORPORA[name], filled(tmp_path / "empty", ["README.md"])) == []
+def test_a_folder_without_audio_has_no_entries(name, tmp_path):
+    assert read(CORPORA[name], write_files(tmp_path / "empty", ["README.md"])) == []
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_files_that_are_no_audio_or_hidden_do_not_matter(name, example):
+def test_hidden_files_and_files_without_audio_are_ignored(name, example):
     root, expected = example
     before = read(CORPORA[name], root)
     clip = PurePath(next(iter(expected.clips)))
-    filled(root, ["README.md", "docs/notes.pdf", str(clip.with_name(f"._{clip.name}")), str("__MACOSX" / clip)])
+    write_files(root, ["README.md", "docs/notes.pdf", str(clip.with_name(f"._{clip.name}")), str("__MACOSX" / clip)])
     assert read(CORPORA[name], root) == before
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_a_clip_outside_the_grammar_is_a_misfit_that_hides_no_other(name, example):
+def test_a_misnamed_clip_is_a_misfit_and_the_others_are_read(name, example):
     root, expected = example
-    filled(root, [expected.outside])
+    write_files(root, [expected.outside])
     misfits = [entry for entry in read(CORPORA[name], root) if not isinstance(entry, Utterance)]
     assert [(type(misfit), misfit.path) for misfit in misfits] == [(Misfit, root / expected.outside)]
     assert PurePath(expected.outside).stem in str(misfits[0])
@@ -228,7 +228,7 @@ def test_a_corpus_is_recognised_by_its_own_adapter_alone(name, example):
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
-def test_a_corpus_is_recognised_however_deep_it_lies(name, example):
+def test_a_corpus_in_a_subfolder_is_recognised(name, example):
     root, _ = example
     assert find_corpus(str(root.parent)).adapter_name == name
 
@@ -262,7 +262,7 @@ def test_any_audio_format_is_a_clip(suffix, tmp_path):
         (nemo, "XY0_anger_1", "unknown speaker 'XY0'; valid are EB0, IC0"),
     ],
 )
-def test_an_unknown_code_is_a_misfit_naming_token_and_valid_ones(corpus, clip, message, tmp_path):
+def test_an_unknown_code_is_a_misfit_naming_the_code_and_the_valid_ones(corpus, clip, message, tmp_path):
     misfit = read_one(corpus, tmp_path, f"{clip}.wav")
     assert isinstance(misfit, Misfit)
     with pytest.raises(CorpusError, match=rf"{PurePath(clip).name}\.wav: {message}"):
@@ -280,7 +280,7 @@ def test_ravdess_names_its_emotion_third(code, tmp_path):
 
 
 def test_ravdess_speech_leaves_song_out_and_song_leaves_speech_out(tmp_path):
-    filled(tmp_path, ["03-01-03-01-01-01-01.wav", "03-02-03-01-01-01-01.wav"])
+    write_files(tmp_path, ["03-01-03-01-01-01-01.wav", "03-02-03-01-01-01-01.wav"])
     speech, song = ravdess.utterances(tmp_path)
     assert (speech.id, song) == ("03-01-03-01-01-01-01", ExcludedFile(tmp_path / "03-02-03-01-01-01-01.wav", "song"))
     speech, song = ravdess_song.utterances(tmp_path)
@@ -319,27 +319,27 @@ def test_crema_d_names_its_intensity_last(code, intensity, tmp_path):
 
 
 def test_crema_d_takes_sex_and_age_from_the_demographics(tmp_path):
-    filled(tmp_path, ["VideoDemographics.csv"], DEMOGRAPHICS)
-    filled(tmp_path, [f"AudioWAV/{actor}_IEO_ANG_HI.wav" for actor in (1001, 1002, 1003)])
+    write_files(tmp_path, ["VideoDemographics.csv"], DEMOGRAPHICS)
+    write_files(tmp_path, [f"AudioWAV/{actor}_IEO_ANG_HI.wav" for actor in (1001, 1002, 1003)])
     man, woman, unlisted = crema_d.utterances(tmp_path)
     assert [(u.sex, u.age) for u in (man, woman, unlisted)] == [("male", "51"), ("female", "21"), (None, None)]
 
 
-def test_crema_d_finds_its_tables_beside_the_folder_of_clips_too(tmp_path):
-    filled(tmp_path, ["VideoDemographics.csv"], DEMOGRAPHICS)
-    filled(tmp_path, ["processedResults/summaryTable.csv"], SUMMARY)
+def test_crema_d_reads_tables_in_the_parent_folder_too(tmp_path):
+    write_files(tmp_path, ["VideoDemographics.csv"], DEMOGRAPHICS)
+    write_files(tmp_path, ["processedResults/summaryTable.csv"], SUMMARY)
     found = read_one(crema_d, tmp_path / "AudioWAV", "1001_IEO_ANG_MD.wav")
     assert (found.sex, found.votes) == ("male", "A:D 37.2:58.6")
 
 
-def test_crema_d_tells_what_raters_heard_and_how_strongly(tmp_path):
-    filled(tmp_path, ["processedResults/summaryTable.csv"], SUMMARY)
-    filled(tmp_path, ["1001_IEO_ANG_MD.wav", "1001_IEO_FEA_HI.wav", "1001_IEO_NEU_XX.wav"])
+def test_crema_d_votes_are_the_emotion_and_its_strength(tmp_path):
+    write_files(tmp_path, ["processedResults/summaryTable.csv"], SUMMARY)
+    write_files(tmp_path, ["1001_IEO_ANG_MD.wav", "1001_IEO_FEA_HI.wav", "1001_IEO_NEU_XX.wav"])
     assert [u.votes for u in crema_d.utterances(tmp_path)] == ["A:D 37.2:58.6", None, "N 69.1"]
 
 
 def test_crema_d_refuses_a_table_without_its_columns(tmp_path):
-    filled(tmp_path, ["VideoDemographics.csv"], "ActorID,Gender\n1001,Male\n")
+    write_files(tmp_path, ["VideoDemographics.csv"], "ActorID,Gender\n1001,Male\n")
     with pytest.raises(CorpusError, match=r"VideoDemographics\.csv lacks the columns Age, Sex"):
         read_one(crema_d, tmp_path, "1001_IEO_ANG_MD.wav")
 
@@ -349,8 +349,10 @@ def test_crema_d_reads_the_short_name_of_early_releases(tmp_path):
     assert (found.id, found.intensity) == ("1040_ITH_SAD_XX", None)
 
 
-def test_crema_d_takes_the_wav_of_a_clip_that_is_there_as_mp3_too(tmp_path):
-    filled(tmp_path, ["AudioMP3/1001_IEO_ANG_MD.mp3", "AudioMP3/1001_IEO_FEA_HI.mp3", "AudioWAV/1001_IEO_ANG_MD.wav"])
+def test_crema_d_prefers_the_wav_of_a_clip_to_its_mp3(tmp_path):
+    write_files(
+        tmp_path, ["AudioMP3/1001_IEO_ANG_MD.mp3", "AudioMP3/1001_IEO_FEA_HI.mp3", "AudioWAV/1001_IEO_ANG_MD.wav"]
+    )
     copy, mp3, wav = crema_d.utterances(tmp_path)
     assert copy == ExcludedFile(tmp_path / "AudioMP3/1001_IEO_ANG_MD.mp3", "second copy")
     assert [clip.path.suffix for clip in (mp3, wav)] == [".mp3", ".wav"]
@@ -365,13 +367,13 @@ def test_tess_names_its_emotion_last(token, tmp_path):
     assert (found.emotion, found.sentence, found.sex, found.age) == (tess.EMOTIONS[token], "back", "female", "26")
 
 
-def test_tess_mends_the_misspelt_name_of_the_release(tmp_path):
+def test_the_misspelt_tess_name_is_read_as_oaf(tmp_path):
     found = read_one(tess, tmp_path, "OAF_neutral/OA_bite_neutral.wav")
     assert (found.id, found.speaker, found.age) == ("OAF_bite_neutral", "tess-OAF", "64")
 
 
-def test_tess_clips_may_all_lie_in_one_folder(tmp_path):
-    filled(tmp_path, ["OAF_back_angry.wav", "YAF_back_ps.wav", "YAF_Back_Sad.wav"])
+def test_tess_clips_may_all_be_in_one_folder(tmp_path):
+    write_files(tmp_path, ["OAF_back_angry.wav", "YAF_back_ps.wav", "YAF_Back_Sad.wav"])
     assert [(u.id, u.emotion) for u in tess.utterances(tmp_path)] == [
         ("OAF_back_angry", "anger"),
         ("YAF_back_sad", "sadness"),
@@ -379,10 +381,10 @@ def test_tess_clips_may_all_lie_in_one_folder(tmp_path):
     ]
 
 
-def test_a_download_that_holds_tess_twice_gives_each_clip_once(tmp_path):
+def test_a_download_with_two_copies_of_tess_yields_each_clip_once(tmp_path):
     name = "TESS Toronto emotional speech set data"
     clips = ["OAF_angry/OAF_back_angry.wav", "YAF_angry/YAF_back_angry.wav"]
-    filled(tmp_path, [f"{name}/{clip}" for clip in clips] + [f"{name}/{name}/{clip}" for clip in clips])
+    write_files(tmp_path, [f"{name}/{clip}" for clip in clips] + [f"{name}/{name}/{clip}" for clip in clips])
     found = find_corpus(str(tmp_path))
     manifest, left_out = found.read_manifest()
     assert (found.adapter_name, list(manifest.column("id"))) == ("tess", ["OAF_back_angry", "YAF_back_angry"])
@@ -399,20 +401,20 @@ def test_savee_names_its_emotion_by_one_letter_or_two(letters, tmp_path):
     assert (found.speaker, found.sex, found.sentence) == ("savee-JK", "male", f"{letters}07")
 
 
-def test_savee_names_its_speaker_in_the_name_or_by_the_folder(tmp_path):
-    filled(tmp_path, ["ALL/DC_a01.wav", "ALL/KL_sa15.wav", "JE/n30.wav"])
+def test_the_savee_speaker_is_in_the_name_or_the_folder(tmp_path):
+    write_files(tmp_path, ["ALL/DC_a01.wav", "ALL/KL_sa15.wav", "JE/n30.wav"])
     found = read(savee, tmp_path)
     assert [u.id for u in found] == ["DC_a01", "KL_sa15", "JE_n30"]
     assert [u.emotion for u in found] == ["anger", "sadness", "neutral"]
 
 
-def test_savee_of_both_layouts_gives_each_clip_once(tmp_path):
-    filled(tmp_path, ["ALL/DC_a01.wav", "AudioData/DC/a01.wav"])
+def test_savee_in_both_layouts_yields_each_clip_once(tmp_path):
+    write_files(tmp_path, ["ALL/DC_a01.wav", "AudioData/DC/a01.wav"])
     first, second = savee.utterances(tmp_path)
     assert (first.id, second) == ("DC_a01", ExcludedFile(tmp_path / "AudioData/DC/a01.wav", "second copy"))
 
 
-def test_short_names_in_other_folders_are_not_taken_for_savee():
+def test_short_names_in_other_folders_are_not_recognised_as_savee():
     assert not savee.recognises(PurePath("takes/a01.wav"))
 
 
@@ -439,7 +441,7 @@ def test_the_hindi_corpus_names_its_emotion_third(token, tmp_path):
         "1/Session 2/1.session.anger-3",
     ],
 )
-def test_spaces_and_capitals_of_hindi_names_do_not_matter(name, tmp_path):
+def test_spaces_and_capitals_of_hindi_names_are_ignored(name, tmp_path):
     found = read_one(hindi, tmp_path, f"{name}.wav")
     assert (found.id, found.speaker, found.session, found.sentence) == ("1.2.anger-03", "hindi-1", "2", "03")
     assert hindi.recognises(PurePath(f"{name}.wav"))
@@ -458,7 +460,7 @@ def test_spaces_and_capitals_of_hindi_names_do_not_matter(name, tmp_path):
         ("Surprise", 1401, "surprise"),
     ],
 )
-def test_esd_says_the_same_sentences_in_every_emotion(folder, number, emotion, tmp_path):
+def test_esd_has_the_same_sentences_in_every_emotion(folder, number, emotion, tmp_path):
     found = read_one(esd, tmp_path, f"0012/{folder}/0012_{number:06d}.wav")
     assert (found.emotion, found.sentence, found.part) == (emotion, "en-001", "dev")
 
@@ -467,13 +469,13 @@ def test_esd_says_the_same_sentences_in_every_emotion(folder, number, emotion, t
 @pytest.mark.parametrize(
     ("sentence", "part"), [(1, "dev"), (20, "dev"), (21, "test"), (50, "test"), (51, "train"), (350, "train")]
 )
-def test_esd_is_parted_by_sentence(offset, sentence, part, tmp_path):
+def test_esd_parts_are_by_sentence(offset, sentence, part, tmp_path):
     found = read_one(esd, tmp_path, f"0001/Sad/0001_{offset + sentence:06d}.wav")
     assert (found.part, found.sentence) == (part, f"zh-{sentence:03d}")
 
 
 def test_esd_speakers_are_ten_men_and_ten_women_in_two_languages(tmp_path):
-    filled(tmp_path, [f"{n:04d}/Happy/train/{n:04d}_000751.wav" for n in range(1, 21)])
+    write_files(tmp_path, [f"{n:04d}/Happy/train/{n:04d}_000751.wav" for n in range(1, 21)])
     found = read(esd, tmp_path)
     assert [u.language for u in found] == ["zh"] * 10 + ["en"] * 10
     assert [u.speaker for u in found if u.sex == "male"] == [
@@ -482,14 +484,14 @@ def test_esd_speakers_are_ten_men_and_ten_women_in_two_languages(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb2312", "utf-16"])
-def test_esd_clips_in_one_folder_take_their_emotion_from_the_tables(encoding, tmp_path):
+def test_esd_clips_in_one_folder_have_the_emotions_of_the_tables(encoding, tmp_path):
     table = tmp_path / "0001.txt"
     table.write_bytes(
         "0001_000001\t打远一看,它们的确很是吸引人。\t中立\r\n\r\n0001_000351\t他对谁都那么友好。\t生气\r\n".encode(
             encoding
         )
     )
-    filled(tmp_path, ["0001_000001.wav", "0001_000351.wav", "0001_000701.wav"])
+    write_files(tmp_path, ["0001_000001.wav", "0001_000351.wav", "0001_000701.wav"])
     neutral, anger, unlisted = esd.utterances(tmp_path)
     assert (neutral.emotion, anger.emotion) == ("neutral", "anger")
     assert "nor a line of 0001.txt names the emotion of '0001_000701'" in str(unlisted)
@@ -501,12 +503,12 @@ def test_esd_tables_in_latin_letters_of_another_encoding_are_read(tmp_path):
 
 
 def test_an_esd_table_with_an_unknown_emotion_makes_misfits(tmp_path):
-    filled(tmp_path, ["0011.txt"], "0011_000001\tThe nine the eggs, I keep.\tBored\n")
+    write_files(tmp_path, ["0011.txt"], "0011_000001\tThe nine the eggs, I keep.\tBored\n")
     assert "unknown emotion 'Bored'; valid are angry, happy" in str(read_one(esd, tmp_path, "0011_000001.wav"))
 
 
 def test_the_same_esd_clip_under_two_emotions_is_a_misfit(tmp_path):
-    filled(tmp_path, ["0011/Angry/0011_000351.wav", "0011/Happy/0011_000351.wav"])
+    write_files(tmp_path, ["0011/Angry/0011_000351.wav", "0011/Happy/0011_000351.wav"])
     first, second = esd.utterances(tmp_path)
     assert (first.emotion, type(second)) == ("anger", Misfit)
     assert "is the clip '0011_000351' like" in str(second) and "with other labels" in str(second)
@@ -522,7 +524,9 @@ def test_nemo_names_its_emotion_in_the_middle(token, tmp_path):
     assert (found.speaker, found.sex, found.age, found.language) == ("nemo-MK0", "female", "23", "pl")
 
 
-def test_a_tree_elsewhere_has_the_same_fingerprint(tmp_path):
+def test_a_copy_in_another_folder_has_the_same_fingerprint(tmp_path):
     clips = EXAMPLES["nemo"].clips
-    here, there = (find_corpus(str(filled(tmp_path / place, clips))).read_manifest()[0] for place in ("here", "there"))
+    here, there = (
+        find_corpus(str(write_files(tmp_path / place, clips))).read_manifest()[0] for place in ("here", "there")
+    )
     assert here.fingerprint == there.fingerprint

@@ -1,4 +1,4 @@
-"""Any folder of recordings: a directory per emotion, or a table in the shape of Hugging Face's audiofolder."""
+"""A folder of recordings: a directory per emotion, or a table as in Hugging Face's audiofolder."""
 
 import json
 
@@ -23,14 +23,14 @@ def root(tmp_path):
     return place
 
 
-def filled(root, *names):
+def write_files(root, *names):
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     return root
 
 
-def listing(root, text, name="metadata.csv"):
+def write_table(root, text, name="metadata.csv"):
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_text(text, encoding="utf-8")
     return root
@@ -49,7 +49,7 @@ def read_one(root, **columns):
 
 
 def test_a_clip_has_the_emotion_that_its_folder_is_named_after(root):
-    found = read_one(filled(root, "angry/take1.wav"))
+    found = read_one(write_files(root, "angry/take1.wav"))
     assert found == Utterance(
         "angry/take1", root / "angry" / "take1.wav", "folder-my-voices", "folder-my-voices-unknown", "anger"
     )
@@ -64,55 +64,55 @@ def test_a_clip_has_the_emotion_that_its_folder_is_named_after(root):
         ("pleasant_surprise", "surprise"),
     ],
 )
-def test_the_folder_may_lie_at_any_depth_and_be_a_synonym(name, emotion, root):
-    assert read_one(filled(root, f"{name}/take1.wav")).emotion == emotion
+def test_the_emotion_folder_may_be_at_any_depth_and_a_synonym(name, emotion, root):
+    assert read_one(write_files(root, f"{name}/take1.wav")).emotion == emotion
 
 
 def test_a_clip_under_two_emotions_is_a_misfit_naming_both(root):
-    misfit = read_one(filled(root, "angry/Joy/take1.wav"))
+    misfit = read_one(write_files(root, "angry/Joy/take1.wav"))
     assert isinstance(misfit, Misfit) and "folders of two emotions, Joy and angry" in misfit.reason
-    assert read_one(filled(root.parent / "other", "angry/Anger/take1.wav")).emotion == "anger"
+    assert read_one(write_files(root.parent / "other", "angry/Anger/take1.wav")).emotion == "anger"
 
 
-def test_audio_in_a_format_that_is_not_read_is_left_out_by_name(root):
-    filled(root, "sad/take1.wav", "sad/take2.m4a")
+def test_audio_in_an_unsupported_format_is_excluded(root):
+    write_files(root, "sad/take1.wav", "sad/take2.m4a")
     assert [entry.reason for entry in folder.utterances(root) if isinstance(entry, ExcludedFile)] == [
         ".m4a is not read"
     ]
 
 
 @pytest.mark.parametrize("name", ["take1.wav", "happyish/take1.wav"])
-def test_a_clip_under_no_emotion_is_a_misfit_naming_folder_and_valid_ones(name, root):
-    misfit = read_one(filled(root, name))
+def test_a_clip_in_no_emotion_folder_is_a_misfit_naming_the_valid_ones(name, root):
+    misfit = read_one(write_files(root, name))
     assert isinstance(misfit, Misfit)
     assert f"'{'happyish' if '/' in name else 'My Voices'}'" in misfit.reason and VALID in misfit.reason
 
 
 def test_the_name_of_the_corpus_itself_is_no_emotion(tmp_path):
-    assert isinstance(read_one(filled(tmp_path / "angry", "take1.wav")), Misfit)
+    assert isinstance(read_one(write_files(tmp_path / "angry", "take1.wav")), Misfit)
 
 
-def test_clips_are_ordered_by_path_with_ids_of_their_own(root):
-    filled(root, "sad/b.wav", "angry/a.wav", "angry/b.wav", "._angry/x.wav", "angry/._b.wav", "angry/notes.txt")
+def test_clips_are_ordered_by_path_with_unique_ids(root):
+    write_files(root, "sad/b.wav", "angry/a.wav", "angry/b.wav", "._angry/x.wav", "angry/._b.wav", "angry/notes.txt")
     assert [u.id for u in read(root)] == ["angry/a", "angry/b", "sad/b"]
 
 
 def test_files_that_differ_in_their_suffix_are_two_clips(root):
-    filled(root, "sad/a.wav", "sad/a.flac", "sad/b.wav")
+    write_files(root, "sad/a.wav", "sad/a.flac", "sad/b.wav")
     assert [u.id for u in read(root)] == ["sad/a.flac", "sad/a.wav", "sad/b"]
 
 
 def test_without_a_table_there_are_no_columns_to_map(root):
     with pytest.raises(CorpusError, match="has no table whose columns could be mapped"):
-        read(filled(root, "sad/a.wav"), emotion="label")
+        read(write_files(root, "sad/a.wav"), emotion="label")
 
 
 # A table
 
 
 def test_a_row_describes_a_clip(root):
-    filled(root, "data/one.wav")
-    listing(root, "file_name,emotion,speaker,sex,age,language,part\ndata/one.wav,Angry,anna,F,31,de,validation\n")
+    write_files(root, "data/one.wav")
+    write_table(root, "file_name,emotion,speaker,sex,age,language,part\ndata/one.wav,Angry,anna,F,31,de,validation\n")
     assert read_one(root) == Utterance(
         id="data/one",
         path=root / "data" / "one.wav",
@@ -127,8 +127,8 @@ def test_a_row_describes_a_clip(root):
 
 
 @pytest.mark.parametrize("column", folder.TEXT_COLUMNS[6:9] + folder.TEXT_COLUMNS[10:])
-def test_every_column_of_a_manifest_is_taken(column, root):
-    listing(filled(root, "one.wav"), f"file_name,emotion,{column}\none.wav,sad,some word\n")
+def test_every_column_of_a_manifest_is_read(column, root):
+    write_table(write_files(root, "one.wav"), f"file_name,emotion,{column}\none.wav,sad,some word\n")
     assert getattr(read_one(root), column) == "some word"
 
 
@@ -136,73 +136,73 @@ ROWS = [{"file_name": "one.wav", "label": "joy", "speaker": 7}, {"file_name": "t
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_the_three_kinds_of_table_say_the_same(kind, root):
-    filled(root, "one.wav", "two.wav")
+def test_the_three_table_formats_yield_equal_clips(kind, root):
+    write_files(root, "one.wav", "two.wav")
     if kind == "csv":
-        listing(root, "\ufefffile_name,label,speaker\r\none.wav,joy,7\r\ntwo.wav,sad,12\r\n")
+        write_table(root, "\ufefffile_name,label,speaker\r\none.wav,joy,7\r\ntwo.wav,sad,12\r\n")
     elif kind == "jsonl":
-        listing(root, "\n".join(map(json.dumps, ROWS)) + "\n\n", "metadata.jsonl")
+        write_table(root, "\n".join(map(json.dumps, ROWS)) + "\n\n", "metadata.jsonl")
     else:
         pa.parquet.write_table(pa.Table.from_pylist(ROWS), root / "metadata.parquet")
-    said = [(u.id, u.emotion, u.speaker) for u in read(root)]
-    assert said == [("one", "happiness", "folder-my-voices-7"), ("two", "sadness", "folder-my-voices-12")]
+    clips = [(u.id, u.emotion, u.speaker) for u in read(root)]
+    assert clips == [("one", "happiness", "folder-my-voices-7"), ("two", "sadness", "folder-my-voices-12")]
 
 
 def test_samples_inside_a_parquet_table_are_not_read(root):
     rows = [row | {"audio": {"bytes": b"RIFF", "path": "x"}, "raw": b"RIFF", "speaker": 7.0} for row in ROWS]
-    pa.parquet.write_table(pa.Table.from_pylist(rows), filled(root, "one.wav", "two.wav") / "metadata.parquet")
+    pa.parquet.write_table(pa.Table.from_pylist(rows), write_files(root, "one.wav", "two.wav") / "metadata.parquet")
     assert [u.speaker for u in read(root)] == ["folder-my-voices-7"] * 2
 
 
-def test_a_table_names_files_from_where_it_lies(root):
-    filled(root, "train/a.wav", "test/a.wav")
+def test_file_names_are_relative_to_the_table(root):
+    write_files(root, "train/a.wav", "test/a.wav")
     for part in ("train", "test"):
-        listing(root, f"file_name,emotion,part\na.wav,sad,{part}\n", f"{part}/metadata.csv")
+        write_table(root, f"file_name,emotion,part\na.wav,sad,{part}\n", f"{part}/metadata.csv")
     assert [(u.id, u.part) for u in read(root)] == [("test/a", "test"), ("train/a", "train")]
 
 
 def test_two_tables_in_one_folder_are_refused(root):
-    listing(root, "file_name,emotion\n")
-    listing(root, "", "metadata.jsonl")
+    write_table(root, "file_name,emotion\n")
+    write_table(root, "", "metadata.jsonl")
     with pytest.raises(CorpusError, match=r"contains metadata\.csv and metadata\.jsonl; keep one of them"):
         read(root)
 
 
 def test_columns_of_other_names_can_be_mapped(root):
-    listing(filled(root, "one.wav"), "path,label,emotion,actor\none.wav,sad,irrelevant,anna\n")
+    write_table(write_files(root, "one.wav"), "path,label,emotion,actor\none.wav,sad,irrelevant,anna\n")
     found = read_one(root, file_name="path", emotion="label", speaker="actor")
     assert (found.emotion, found.speaker) == ("sadness", "folder-my-voices-anna")
 
 
-def test_a_mapped_column_that_is_not_there_is_refused_naming_those_that_are(root):
-    listing(filled(root, "one.wav"), "file_name,emotion,actor\none.wav,sad,anna\n")
+def test_a_missing_mapped_column_is_refused_naming_the_present_ones(root):
+    write_table(write_files(root, "one.wav"), "file_name,emotion,actor\none.wav,sad,anna\n")
     with pytest.raises(CorpusError, match=r"no column 'actress' for speaker; it has file_name, emotion, actor"):
         read(root, speaker="actress")
 
 
 @pytest.mark.parametrize(("header", "ours"), [("file_name,feeling", "emotion"), ("file,emotion", "file_name")])
-def test_a_table_without_what_is_needed_is_refused_with_the_way_out(header, ours, root):
-    listing(root, f"{header}\none.wav,sad\n")
+def test_a_table_without_a_required_column_is_refused_with_a_hint(header, ours, root):
+    write_table(root, f"{header}\none.wav,sad\n")
     with pytest.raises(CorpusError, match=rf"no column .* it has {header.replace(',', ', ')} .*--column {ours}=NAME"):
         read(root)
 
 
-def test_a_column_of_ours_that_does_not_exist_is_refused_naming_the_valid_ones(root):
-    listing(root, "file_name,emotion\n")
+def test_an_unknown_column_of_ours_is_refused_naming_the_valid_ones(root):
+    write_table(root, "file_name,emotion\n")
     with pytest.raises(CorpusError, match="unknown column 'gender'; valid are file_name, emotion, speaker"):
         read(root, gender="sex")
 
 
 @pytest.mark.parametrize("label", ["3", "0", "-1", "2.0"])
 def test_emotions_as_numbers_are_refused(label, root):
-    listing(filled(root, "one.wav"), f"file_name,label\none.wav,{label}\n")
+    write_table(write_files(root, "one.wav"), f"file_name,label\none.wav,{label}\n")
     with pytest.raises(CorpusError, match="row 1: the emotion in column 'label' is the number .*write words: neutral"):
         read(root)
 
 
 def test_class_labels_of_parquet_are_refused_too(root):
     table = pa.table({"file_name": ["one.wav"], "label": pa.array([4], pa.int64())})
-    pa.parquet.write_table(table, filled(root, "one.wav") / "metadata.parquet")
+    pa.parquet.write_table(table, write_files(root, "one.wav") / "metadata.parquet")
     with pytest.raises(CorpusError, match="is the number 4"):
         read(root)
 
@@ -225,27 +225,27 @@ def test_class_labels_of_parquet_are_refused_too(root):
         ("one.wav,sad,2,1.5", "end_s 1.5 is not after start_s 2"),
     ],
 )
-def test_a_row_that_does_not_fit_is_a_misfit_saying_why(row, reason, root):
-    filled(root.parent, "outside.wav")
-    listing(filled(root, "one.wav"), f"file_name,emotion,start_s,end_s\n{row}\n")
+def test_an_invalid_row_is_a_misfit_with_the_reason(row, reason, root):
+    write_files(root.parent, "outside.wav")
+    write_table(write_files(root, "one.wav"), f"file_name,emotion,start_s,end_s\n{row}\n")
     misfits = [entry for entry in read(root) if not isinstance(entry, ExcludedFile)]
     assert [type(misfit) for misfit in misfits] == [Misfit]
     assert reason in misfits[0].reason
 
 
 def test_an_unknown_part_is_a_misfit_naming_the_valid_ones(root):
-    listing(filled(root, "one.wav"), "file_name,emotion,part\none.wav,sad,fold 3\n")
+    write_table(write_files(root, "one.wav"), "file_name,emotion,part\none.wav,sad,fold 3\n")
     assert "unknown part 'fold 3'; valid are train, dev, test" in read_one(root).reason
 
 
-def test_a_path_may_climb_as_long_as_it_stays_in_the_folder(root):
-    listing(filled(root, "audio/one.wav"), "file_name,emotion\n../audio/one.wav,sad\n", "tables/metadata.csv")
+def test_a_path_with_dots_may_stay_in_the_folder(root):
+    write_table(write_files(root, "audio/one.wav"), "file_name,emotion\n../audio/one.wav,sad\n", "tables/metadata.csv")
     assert (read_one(root).id, read_one(root).path) == ("audio/one", root / "audio" / "one.wav")
 
 
-def test_parts_of_a_file_are_clips_with_ids_of_their_own(root):
-    listing(
-        filled(root, "talk.wav"),
+def test_parts_of_a_file_are_clips_with_unique_ids(root):
+    write_table(
+        write_files(root, "talk.wav"),
         "file_name,emotion,start_s,end_s\ntalk.wav,sad,10,12.5\ntalk.wav,joy,0,2\ntalk.wav,fear,1234.5678,\n",
     )
     found = read(root)
@@ -255,22 +255,22 @@ def test_parts_of_a_file_are_clips_with_ids_of_their_own(root):
 
 
 def test_a_clip_that_is_listed_twice_is_a_misfit(root):
-    listing(filled(root, "one.wav"), "file_name,emotion\none.wav,sad\n./one.wav,joy\n")
+    write_table(write_files(root, "one.wav"), "file_name,emotion\none.wav,sad\n./one.wav,joy\n")
     assert [type(entry) for entry in read(root)] == [Utterance, Misfit]
 
 
 def test_files_that_differ_in_their_suffix_keep_it_in_their_ids(root):
-    listing(filled(root, "a.wav", "a.flac"), "file_name,emotion,start_s\na.wav,sad,\na.flac,sad,1\n")
+    write_table(write_files(root, "a.wav", "a.flac"), "file_name,emotion,start_s\na.wav,sad,\na.flac,sad,1\n")
     assert [u.id for u in read(root)] == ["a.flac#1-", "a.wav"]
 
 
 def test_a_clip_that_no_row_lists_is_left_out(root):
-    listing(filled(root, "one.wav", "two.wav"), "file_name,emotion\none.wav,sad\n")
+    write_table(write_files(root, "one.wav", "two.wav"), "file_name,emotion\none.wav,sad\n")
     assert read(root)[1] == ExcludedFile(root / "two.wav", "in no table of metadata")
 
 
-def test_an_unknown_speaker_is_said_to_be_unknown(root):
-    listing(filled(root, "one.wav", "two.wav"), "file_name,emotion,speaker\none.wav,sad,anna\ntwo.wav,joy,\n")
+def test_a_clip_without_a_speaker_has_the_speaker_unknown(root):
+    write_table(write_files(root, "one.wav", "two.wav"), "file_name,emotion,speaker\none.wav,sad,anna\ntwo.wav,joy,\n")
     manifest = Manifest.from_utterances(read(root))
     assert list(manifest.column("speaker")) == ["folder-my-voices-anna", "folder-my-voices-unknown"]
     assert manifest.corpora_without_speakers == ("folder-my-voices",)
@@ -291,28 +291,30 @@ def test_a_damaged_table_is_refused_by_name(name, content, root):
         read(root)
 
 
-# Finding it
+# Recognition
 
 
 def test_a_folder_is_recognised_by_its_emotions_or_by_its_table(tmp_path):
-    by_emotion = filled(tmp_path / "a", "angry/one.wav", "sad/two.wav", "odd.wav")
-    by_table = listing(filled(tmp_path / "b", "one.wav"), "file_name,emotion\none.wav,sad\n", "train/metadata.csv")
+    by_emotion = write_files(tmp_path / "a", "angry/one.wav", "sad/two.wav", "odd.wav")
+    by_table = write_table(
+        write_files(tmp_path / "b", "one.wav"), "file_name,emotion\none.wav,sad\n", "train/metadata.csv"
+    )
     assert find_corpus(str(by_emotion)).adapter_name == find_corpus(str(by_table)).adapter_name == "folder"
 
 
-def test_a_folder_of_other_names_is_none(tmp_path):
+def test_a_folder_with_too_few_emotion_folders_is_refused(tmp_path):
     with pytest.raises(CorpusError, match="too few folders are named after emotions, and there is no metadata.csv"):
-        find_corpus(str(filled(tmp_path / "a", "anna/one.wav", "sad/two.wav")))
+        find_corpus(str(write_files(tmp_path / "a", "anna/one.wav", "sad/two.wav")))
 
 
 def test_the_speaker_can_be_read_from_the_path(tmp_path):
-    root = filled(tmp_path / "voices", "angry/anna_1.wav", "sad/bob_1.wav")
+    root = write_files(tmp_path / "voices", "angry/anna_1.wav", "sad/bob_1.wav")
     (found,) = find_corpora(CorpusRequest(str(root), speaker_from=r"/([a-z]+)_"))
     assert list(found.read_manifest()[0].column("speaker")) == ["folder-voices-anna", "folder-voices-bob"]
 
 
-def test_a_table_of_misfits_stops_with_their_names(root):
-    listing(filled(root, "one.wav"), "file_name,emotion\none.wav,bliss\ngone.wav,sad\n")
+def test_misfits_of_a_table_are_refused_by_name(root):
+    write_table(write_files(root, "one.wav"), "file_name,emotion\none.wav,bliss\ngone.wav,sad\n")
     with pytest.raises(UserError, match=r"one\.wav: row 1 of metadata\.csv: unknown emotion 'bliss'"):
         FoundCorpus("folder", root).read_manifest()
 

@@ -1,4 +1,4 @@
-"""IEMOCAP: five sessions of a woman and a man, labels in evaluation files, raters' lines as votes."""
+"""IEMOCAP: five sessions of a woman and a man; labels and votes are in the evaluation files."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_a_turn_is_described_by_its_name_and_its_evaluation(release):
         id="Ses01F_impro01_M000",
         path=root / "Session1" / "sentences" / "wav" / "Ses01F_impro01" / "Ses01F_impro01_M000.wav",
         corpus="iemocap",
-        speaker="iemocap-1M",  # who wore the markers, the first letter, does not count
+        speaker="iemocap-1M",  # not the actor with the markers, the first letter
         emotion="frustration",
         sex="male",
         language="en",
@@ -88,7 +88,7 @@ def test_raters_lines_belong_to_the_turn_above_them(release):
     assert [u.votes for u in iemocap.utterances(root)] == [VOTES, VOTES]
 
 
-def test_what_was_said_is_the_sentence(release):
+def test_the_sentence_is_the_transcript(release):
     root = release("Ses01F_impro01", {"Ses01F_impro01_F000": "neu", "Ses01F_impro01_M000": "neu"})
     texts = root / "Session1" / "dialog" / "transcriptions"
     texts.mkdir()
@@ -105,7 +105,7 @@ def test_recordings_of_whole_dialogues_are_left_out(release):
     assert left_out == ExcludedFile(whole, "recording of a whole dialogue")
 
 
-def test_a_raters_own_files_are_no_evaluation(release):
+def test_files_of_single_raters_are_not_read(release):
     root = release("Ses01F_impro01", {"Ses01F_impro01_F000": "neu"})
     for folder in ("Attribute", "Categorical", "Self-evaluation"):
         own = root / "Session1" / "dialog" / "EmoEvaluation" / folder
@@ -115,7 +115,7 @@ def test_a_raters_own_files_are_no_evaluation(release):
     assert read_one(root).emotion == "neutral"
 
 
-def test_what_a_mac_leaves_behind_does_not_matter(release):
+def test_hidden_files_of_macos_are_ignored(release):
     root = release("Ses01F_impro01", {"Ses01F_impro01_F000": "neu"})
     evaluation = root / "Session1" / "dialog" / "EmoEvaluation"
     (evaluation / "._Ses01F_impro01.txt").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X")
@@ -130,7 +130,7 @@ def test_a_clip_that_no_evaluation_lists_is_a_misfit(release):
     assert "no line of EmoEvaluation/Ses01F_impro01.txt names the emotion of 'Ses01F_impro01_F000'" in misfit.reason
 
 
-def test_a_turn_that_is_listed_and_missing_is_left_out(release):
+def test_a_listed_turn_without_a_file_is_excluded(release):
     turns = {"Ses01F_impro01_F000": "neu", "Ses01F_impro01_F001": "sad"}
     found, missing = iemocap.utterances(release("Ses01F_impro01", turns, clips=["Ses01F_impro01_F000"]))
     assert found.emotion == "neutral"
@@ -156,7 +156,7 @@ def test_a_second_copy_of_a_session_is_left_out(release, tmp_path):
     assert [type(entry) for entry in iemocap.utterances(root)] == [Utterance, ExcludedFile]
 
 
-def test_the_figures_of_the_docstring_add_up():
+def test_the_counts_in_the_docstring_add_up():
     lines = iemocap.__doc__.splitlines()
     at = lines.index("|---|---|---|---|---|---|---|---|---|---|---|")
     counts = [int(cell) for cell in lines[at + 1].strip("|").split("|")]

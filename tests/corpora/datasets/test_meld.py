@@ -1,4 +1,4 @@
-"""MELD: labels in three tables, clips in three folders, and a release with its oddities."""
+"""MELD: labels in three tables, clips in three folders, and the errors of the release."""
 
 import pytest
 
@@ -79,19 +79,19 @@ def test_a_speaker_is_the_same_in_any_case_and_spacing(name, release):
     ("written", "encoding"),
     [(COMPANY_S, "utf-8"), ("company\x92s", "utf-8"), (COMPANY_S, "cp1252"), (COMPANY_S, "utf-8-sig")],
 )
-def test_apostrophes_are_read_as_every_edition_of_the_tables_writes_them(written, encoding, release):
+def test_the_apostrophes_of_every_edition_of_the_tables_are_read(written, encoding, release):
     (found,) = meld.utterances(release("train", [row(0, 0, text=written)], ["dia0_utt0.wav"], encoding))
     assert found.sentence == COMPANY_S
 
 
-def test_a_clip_that_is_listed_and_missing_is_left_out(release):
+def test_a_listed_clip_without_a_file_is_excluded(release):
     root = release("dev", [row(110, 6), row(110, 7)], ["dia110_utt6.wav"])
     found, missing = meld.utterances(root)
     assert found.id == "dev/dia110_utt6"
     assert missing == ExcludedFile(root / "dev" / "dia110_utt7", "listed in dev_sent_emo.csv without a clip")
 
 
-def test_a_clip_that_no_table_lists_is_left_out(release):
+def test_a_clip_in_no_table_is_excluded(release):
     root = release("dev", [row(66, 8)], ["dia66_utt8.wav", "dia66_utt9.wav"])
     _, extra = meld.utterances(root)
     assert extra == ExcludedFile(root / "dev_splits_complete" / "dia66_utt9.wav", "not listed in dev_sent_emo.csv")
@@ -104,18 +104,18 @@ def test_of_two_cuts_of_a_test_clip_the_final_one_is_taken(release, ffmpeg):
     assert other == ExcludedFile(root / FOLDERS["test"] / "dia93_utt6.mp4", "another cut or format of a clip")
 
 
-def test_sound_that_was_taken_from_the_video_goes_before_it(release, monkeypatch):
-    monkeypatch.setenv("PATH", "")  # and then no ffmpeg is needed
+def test_audio_is_preferred_to_the_video_of_a_clip(release, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # audio needs no ffmpeg
     root = release("train", [row(0, 0)], ["dia0_utt0.MP4", "dia0_utt0.wav"])
     assert [entry.path.suffix for entry in meld.utterances(root) if isinstance(entry, Utterance)] == [".wav"]
 
 
-def test_what_a_mac_leaves_behind_is_no_clip(release):
+def test_hidden_files_of_macos_are_ignored(release):
     root = release("test", [row(0, 0)], ["dia0_utt0.wav", "._dia0_utt0.wav", "._dia0_utt0.mp4"])
     assert len(list(meld.utterances(root))) == 1
 
 
-def test_the_tables_may_lie_deeper_than_the_clips_of_other_parts(release, tmp_path):
+def test_the_tables_may_be_deeper_than_the_clips_of_other_parts(release, tmp_path):
     root = release("train", [row(0, 0)], ["dia0_utt0.wav"])
     (root / "train").mkdir()
     (root / "train_sent_emo.csv").rename(root / "train" / "train_sent_emo.csv")
@@ -124,7 +124,7 @@ def test_the_tables_may_lie_deeper_than_the_clips_of_other_parts(release, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["train", "train_wav", "meld_train", "Train"])
-def test_a_folder_may_have_a_name_of_ones_own_that_tells_the_part(name, release):
+def test_a_folder_may_have_another_name_that_contains_the_part(name, release):
     root = release("train", [row(0, 0)], ["dia0_utt0.wav"])
     (root / "train_splits").rename(root / name)
     assert [u.part for u in meld.utterances(root)] == ["train"]
@@ -158,7 +158,7 @@ def test_a_table_without_its_columns_is_refused(release):
         list(meld.utterances(root))
 
 
-def test_a_number_that_is_none_is_refused_naming_the_line(release):
+def test_an_invalid_number_is_refused_naming_the_line(release):
     root = release("train", [row(0, 0), row("one", 2)], ["dia0_utt0.wav"])
     with pytest.raises(CorpusError, match=r"train_sent_emo\.csv line 3"):
         list(meld.utterances(root))
@@ -171,7 +171,7 @@ def test_without_ffmpeg_video_is_refused_before_anything_is_read(release, monkey
         FoundCorpus("meld", root).read_manifest()
 
 
-def test_the_figures_of_the_docstring_add_up():
+def test_the_counts_in_the_docstring_add_up():
     lines = meld.__doc__.splitlines()
     rows = [line.split("|")[2:-1] for part in FOLDERS for line in lines if line.startswith(f"| {part} |")]
     counts = [[int(cell) for cell in cells] for cells in rows]

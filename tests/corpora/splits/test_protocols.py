@@ -1,4 +1,4 @@
-"""Each protocol keeps apart what it promises, refuses what it cannot, and stamps what leaks."""
+"""Each protocol splits as described, refuses corpora that do not fit it, and stamps leaks."""
 
 import csv
 from collections import Counter
@@ -15,8 +15,8 @@ from ser_platform.errors import CorpusError, UnknownChoice, UserError
 EMOTIONS = ("neutral", "anger", "sadness")
 
 
-def said(speaker: str, emotions=EMOTIONS, corpus: str = "made", takes: int = 2, **more) -> list[Utterance]:
-    """What one speaker says: every emotion, `takes` times; speakers with an odd last letter are male."""
+def make_clips(speaker: str, emotions=EMOTIONS, corpus: str = "made", takes: int = 2, **more) -> list[Utterance]:
+    """Return clips of one speaker: every emotion, `takes` times; a speaker with an odd last letter is male."""
     return [
         Utterance(
             id=f"{speaker}-{emotion}-{take}",
@@ -34,18 +34,18 @@ def said(speaker: str, emotions=EMOTIONS, corpus: str = "made", takes: int = 2, 
 
 
 def corpus(n_speakers: int, name: str = "made", emotions=EMOTIONS) -> Manifest:
-    return Manifest.from_utterances(u for n in range(n_speakers) for u in said(f"{n:02}", emotions, name))
+    return Manifest.from_utterances(u for n in range(n_speakers) for u in make_clips(f"{n:02}", emotions, name))
 
 
-def nobody(n_clips: int = 30) -> Manifest:
-    """A corpus that does not say who speaks."""
+def make_unknown_speakers(n_clips: int = 30) -> Manifest:
+    """Return a corpus without speakers."""
     return Manifest.from_utterances(
         Utterance(str(n), Path(f"{n}.wav"), "made", speaker_name("made", None), EMOTIONS[n % 3], audio_sha256=f"d{n}")
         for n in range(n_clips)
     )
 
 
-def table(path: Path, rows: list[dict[str, str]]) -> str:
+def write_table(path: Path, rows: list[dict[str, str]]) -> str:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -62,7 +62,7 @@ def folds_of_five(tmp_path):
     """Five folds over ten speakers, as a CSV of test folds."""
     manifest = corpus(10)
     rows = [{"path": str(u.path), "test_fold": str(int(u.speaker[-2:]) % 5)} for u in manifest]
-    return manifest, table(tmp_path / "five.csv", rows)
+    return manifest, write_table(tmp_path / "five.csv", rows)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -104,14 +104,14 @@ def test_dev_is_two_other_speakers_of_both_sexes(protocol):
 
 
 def test_dev_speakers_are_chosen_to_cover_every_emotion():
-    partial = [u for n in range(6) for u in said(f"{n:02}", EMOTIONS[:1] if n in (0, 1) else EMOTIONS)]
+    partial = [u for n in range(6) for u in make_clips(f"{n:02}", EMOTIONS[:1] if n in (0, 1) else EMOTIONS)]
     for split in make_splits(Manifest.from_utterances(partial), "loso"):
         assert set(split.manifest.column("emotion")[split.dev]) == set(EMOTIONS)
 
 
-def test_dev_never_takes_an_emotion_away_from_train():
-    # Sadness is said by 02 and 03 only, one of each sex.
-    partial = [u for n in range(6) for u in said(f"{n:02}", EMOTIONS if n in (2, 3) else EMOTIONS[:2])]
+def test_dev_leaves_every_emotion_in_train():
+    # Only 02 and 03, one of each sex, have sadness.
+    partial = [u for n in range(6) for u in make_clips(f"{n:02}", EMOTIONS if n in (2, 3) else EMOTIONS[:2])]
     for split in make_splits(Manifest.from_utterances(partial), "loso"):
         assert "sadness" in split.manifest.column("emotion")[split.train]
 
@@ -122,7 +122,7 @@ def test_folds_must_fit_the_speakers(argument):
         make_splits(corpus(6), f"speaker_kfold:{argument}" if argument else "speaker_kfold")
 
 
-def test_parentheses_are_taken_as_well():
+def test_an_argument_in_parentheses_is_read_too():
     assert len(make_splits(corpus(6), "speaker_kfold(3)")) == 3
 
 
@@ -133,7 +133,7 @@ def test_an_unknown_protocol_is_refused_with_the_valid_ones():
         make_splits(corpus(6), "loso:3")
 
 
-def test_a_seed_makes_a_split_and_another_seed_another():
+def test_the_split_depends_on_the_seed():
     prints = [make_splits(corpus(12), "speaker_kfold:3", seed)[0].fingerprint for seed in (0, 0, 1)]
     assert prints[0] == prints[1] != prints[2]
 
@@ -142,7 +142,7 @@ def test_a_fixed_table_may_name_train_dev_and_test(tmp_path):
     manifest = corpus(6)
     where = {"00": "test", "01": "dev"}
     rows = [{"id": u.id, "split": where.get(u.speaker[-2:], "train")} for u in manifest]
-    (split,) = make_splits(manifest, table(tmp_path / "mine.csv", rows))
+    (split,) = make_splits(manifest, write_table(tmp_path / "mine.csv", rows))
     assert parts_of(split)["test"] == {"made-00"} and parts_of(split)["dev"] == {"made-01"}
     assert split.protocol_stamp == "fixed:mine.csv"
 
@@ -150,29 +150,29 @@ def test_a_fixed_table_may_name_train_dev_and_test(tmp_path):
 def test_a_fixed_table_without_dev_gets_dev_speakers(tmp_path):
     manifest = corpus(6)
     rows = [{"id": u.id, "split": "test" if u.speaker.endswith("00") else "train"} for u in manifest]
-    (split,) = make_splits(manifest, table(tmp_path / "mine.csv", rows))
+    (split,) = make_splits(manifest, write_table(tmp_path / "mine.csv", rows))
     assert split.speakers("test") == ("made-00",) and len(split.speakers("dev")) == 2
 
 
-def test_a_fixed_table_finds_clips_wherever_they_lie_and_whatever_their_format(folds_of_five, tmp_path):
+def test_a_fixed_table_matches_clips_in_another_folder_and_format(folds_of_five, tmp_path):
     manifest, _ = folds_of_five
     rows = [
         {"path": f"corpora/x/{u.path.parent.name}/{u.path.stem}.flac", "test_fold": u.speaker[-1]} for u in manifest
     ]
-    assert len(make_splits(manifest, table(tmp_path / "moved.csv", rows))) == 10
+    assert len(make_splits(manifest, write_table(tmp_path / "moved.csv", rows))) == 10
 
 
-def test_a_fixed_table_may_know_more_clips_than_are_used(folds_of_five):
+def test_a_fixed_table_may_list_more_clips_than_the_manifest(folds_of_five):
     manifest, fixed = folds_of_five
     fewer = manifest.relabel({"neutral": "neutral", "anger": "anger", "sadness": None})
     assert len(make_splits(fewer, fixed)) == 5
 
 
-def test_a_fixed_table_that_lets_a_speaker_into_two_parts_is_refused_by_name(tmp_path):
+def test_a_fixed_table_with_a_speaker_in_two_parts_is_refused_by_name(tmp_path):
     manifest = corpus(6)
     rows = [{"id": u.id, "split": {"0": "train", "1": "test"}[u.id[-1]]} for u in manifest]
     rows[0]["split"] = "dev"
-    protocol = table(tmp_path / "leaky.csv", rows)
+    protocol = write_table(tmp_path / "leaky.csv", rows)
     with pytest.raises(CorpusError, match="speakers in both train and test: made-01|in both train and dev: made-00"):
         make_splits(manifest, protocol)
     (allowed,) = make_splits(manifest, protocol, allow_leaky_split=True)
@@ -188,14 +188,14 @@ def test_a_fixed_table_that_lets_a_speaker_into_two_parts_is_refused_by_name(tmp
 )
 def test_a_fixed_table_that_does_not_fit_is_refused(rows, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        make_splits(corpus(6), table(tmp_path / "bad.csv", rows))
+        make_splits(corpus(6), write_table(tmp_path / "bad.csv", rows))
 
 
 def test_a_fixed_table_with_other_words_for_the_parts_is_refused(tmp_path):
     manifest = corpus(6)
     rows = [{"id": u.id, "split": "eval"} for u in manifest]
     with pytest.raises(CorpusError, match="has eval; it must be train, dev, test"):
-        make_splits(manifest, table(tmp_path / "bad.csv", rows))
+        make_splits(manifest, write_table(tmp_path / "bad.csv", rows))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_fixed_table_with_other_words_for_the_parts_is_refused(tmp_path):
         ("id,test_fold\n\xff\n", "cannot be read"),
     ],
 )
-def test_a_fixed_table_that_is_spoilt_is_refused_with_the_reason(text, message, tmp_path):
+def test_an_invalid_fixed_table_is_refused_with_the_reason(text, message, tmp_path):
     (tmp_path / "bad.csv").write_bytes(text.replace("{rows}", "00-neutral-0,0\n").encode("latin-1"))
     with pytest.raises(UserError, match=message):
         make_splits(corpus(6), f"fixed:{tmp_path / 'bad.csv'}")
@@ -222,31 +222,31 @@ def test_a_missing_table_is_refused(tmp_path):
         make_splits(corpus(6), f"fixed:{tmp_path / 'none.csv'}")
 
 
-def official(overlap: bool) -> Manifest:
+def make_official_corpus(overlap: bool) -> Manifest:
     parts = {"00": "test", "01": "dev"}
-    rows = [u for n in range(4) for u in said(f"{n:02}", part=parts.get(f"{n:02}", "train"))]
+    rows = [u for n in range(4) for u in make_clips(f"{n:02}", part=parts.get(f"{n:02}", "train"))]
     if overlap:
-        rows += said("02", part="test", takes=3)[2::3]
+        rows += make_clips("02", part="test", takes=3)[2::3]
     return Manifest.from_utterances(rows)
 
 
 def test_the_official_split_is_the_publishers():
-    (split,) = make_splits(official(overlap=False), "official")
+    (split,) = make_splits(make_official_corpus(overlap=False), "official")
     assert parts_of(split) == {"train": {"made-02", "made-03"}, "dev": {"made-01"}, "test": {"made-00"}}
     assert split.protocol_stamp == "official"
 
 
-def test_an_official_split_whose_speakers_overlap_is_stamped_so():
-    (split,) = make_splits(official(overlap=True), "official")
+def test_overlapping_speakers_of_an_official_split_are_stamped():
+    (split,) = make_splits(make_official_corpus(overlap=True), "official")
     assert split.protocol_stamp == "official (speakers overlap)"
 
 
-def test_a_corpus_without_an_official_split_says_so():
+def test_a_corpus_without_an_official_split_is_refused():
     with pytest.raises(CorpusError, match="made has no official train, dev and test"):
         make_splits(corpus(6), "official")
 
 
-def test_a_random_split_is_refused_unless_it_is_asked_for_by_name():
+def test_a_random_split_is_refused_unless_it_is_allowed():
     with pytest.raises(UserError, match="--allow-leaky-split"):
         make_splits(corpus(6), "random")
 
@@ -267,13 +267,13 @@ def test_a_random_split_keeps_the_same_audio_together():
 
 
 @pytest.mark.parametrize("protocol", ["speaker", "loso", "speaker_kfold:2"])
-def test_a_corpus_without_speakers_is_refused_with_the_ways_out(protocol):
+def test_a_corpus_without_speakers_is_refused_with_hints(protocol):
     with pytest.raises(CorpusError, match="needs speakers; made has none.*--speaker-from.*--speaker-column.*random"):
-        make_splits(nobody(), protocol)
+        make_splits(make_unknown_speakers(), protocol)
 
 
-def test_a_leaky_split_of_unknown_speakers_says_that_they_are_unknown():
-    (split,) = make_splits(nobody(), "random", allow_leaky_split=True)
+def test_a_leaky_split_of_unknown_speakers_is_stamped():
+    (split,) = make_splits(make_unknown_speakers(), "random", allow_leaky_split=True)
     assert split.protocol_stamp == "random (speakers unknown)"
 
 
@@ -290,7 +290,7 @@ def test_cross_corpus_tests_one_corpus_and_takes_dev_from_the_other():
     assert split.protocol_stamp == "cross_corpus:train=first,test=second"
 
 
-def test_cross_corpus_refuses_an_emotion_that_training_never_hears():
+def test_cross_corpus_refuses_an_emotion_without_training_clips():
     with pytest.raises(CorpusError, match="sadness occurs in first but not in second.*--labels shared"):
         make_splits(two_corpora(), "cross_corpus:train=second,test=first")
 
@@ -303,12 +303,12 @@ def test_cross_corpus_refuses_an_emotion_that_training_never_hears():
         ("xx,train=first,test=second", "needs names of corpora"),
     ],
 )
-def test_cross_corpus_needs_two_corpora_that_are_there(argument, message):
+def test_cross_corpus_needs_two_corpora_of_the_manifest(argument, message):
     with pytest.raises(UserError, match=message):
         make_splits(two_corpora(), f"cross_corpus:{argument}")
 
 
-def test_cross_corpus_names_its_corpora_itself():
+def test_the_corpora_of_cross_corpus_are_parsed():
     assert parse_named_corpora("cross_corpus:train=ravdess,test=emodb") == "ravdess+emodb"
     assert parse_named_corpora("cross_corpus(train=ravdess+tess,test=emodb)") == "ravdess+tess+emodb"
     assert parse_named_corpora("loso") is None
@@ -337,7 +337,7 @@ def test_corpora_that_share_speakers_are_split_as_one():
     assert set(split.manifest.column("corpus")[split.test]) == {"first", "song"}
 
 
-def test_a_split_tells_its_parts_in_a_table():
+def test_the_summary_of_a_split_has_a_row_per_part():
     (split,) = make_splits(corpus(6), "speaker")
     train, dev, test = split.summarise()
     assert [part["part"] for part in (train, dev, test)] == ["train", "dev", "test"]
@@ -361,10 +361,10 @@ def test_the_same_audio_under_two_speakers_is_refused_even_within_a_part():
         make_splits(doubled, "speaker")
 
 
-def test_folds_carry_the_stamp_of_the_worst_of_them(tmp_path):
+def test_the_stamp_of_several_folds_has_the_leaks_of_all(tmp_path):
     manifest = corpus(6)
     rows = [{"id": u.id, "test_fold": str(n % 3)} for n, u in enumerate(manifest)]
-    protocol = table(tmp_path / "leaky.csv", rows)
+    protocol = write_table(tmp_path / "leaky.csv", rows)
     splits = make_splits(manifest, protocol, allow_leaky_split=True)
     assert combine_protocol_stamps(splits) == "fixed:leaky.csv, 3 folds (speakers overlap)"
     assert combine_protocol_stamps(splits[:1]) == "fixed:leaky.csv fold 1/3 (speakers overlap)"

@@ -1,4 +1,4 @@
-"""A split that leaks cannot be built."""
+"""A split with a leak is refused."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ EMOTIONS = ("neutral", "anger", "sadness")
 
 
 def corpus(n_speakers: int, emotions: dict[int, tuple[str, ...]] | None = None, sexes: bool = True) -> Manifest:
-    """Every speaker says every emotion twice, unless `emotions` says what speaker n says; odd ones are male."""
+    """Return two clips per speaker and emotion; `emotions` maps a speaker to its emotions; odd speakers are male."""
     return Manifest.from_utterances(
         Utterance(
             id=f"{speaker:02}-{emotion}-{take}",
@@ -39,13 +39,13 @@ def test_no_speaker_is_in_two_parts_and_every_clip_is_in_one(n_speakers, seed):
     assert sorted(np.concatenate([split.train, split.dev, split.test])) == list(range(len(split.manifest)))
 
 
-def test_a_seed_gives_one_split_and_another_seed_another():
+def test_the_split_depends_on_the_seed():
     manifest = corpus(12)
     assert split_by_speaker(manifest, 3).fingerprint == split_by_speaker(manifest, 3).fingerprint
     assert len({split_by_speaker(manifest, seed).fingerprint for seed in range(5)}) > 1
 
 
-def test_the_order_of_rows_does_not_move_a_speaker():
+def test_the_order_of_rows_does_not_change_the_parts_of_speakers():
     manifest = corpus(12)
     reversed_rows = manifest.take(np.arange(len(manifest))[::-1].copy())
     assert split_by_speaker(manifest, 1).speakers("test") == split_by_speaker(reversed_rows, 1).speakers("test")
@@ -64,17 +64,17 @@ def test_speakers_of_unknown_sex_are_split_too():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_speaker_who_lacks_an_emotion_is_kept_out_of_dev_and_test_where_others_can_stand_in(seed):
+def test_dev_and_test_avoid_a_speaker_that_lacks_an_emotion_if_possible(seed):
     split = split_by_speaker(corpus(10, {0: ("neutral",), 1: ("neutral",)}), seed)
     assert split.missing_emotions == []
 
 
-def test_emotions_that_dev_and_test_must_lack_are_named():
+def test_emotions_missing_in_dev_and_test_are_named():
     split = split_by_speaker(corpus(4, {0: ("neutral", "anger"), 1: ("neutral", "anger"), 2: ("neutral", "anger")}))
     assert split.missing_emotions == ["dev has no sadness", "test has no sadness"]
 
 
-def test_an_emotion_spoken_by_one_is_in_train():
+def test_an_emotion_of_a_single_speaker_is_in_train():
     split = split_by_speaker(corpus(6, dict.fromkeys(range(5), ("neutral", "anger"))))
     assert "made-05" in split.speakers("train")
 
@@ -122,11 +122,11 @@ def test_an_emotion_missing_from_train_is_refused_by_name():
 
 def test_an_emotion_that_no_split_leaves_in_train_is_refused():
     with pytest.raises(CorpusError, match="too few speakers"):
-        # Three speakers: train has one of them, and none says everything.
+        # Three speakers: train has one of them, and none has every emotion.
         split_by_speaker(corpus(3, {0: ("neutral",), 1: ("anger",), 2: ("sadness",)}))
 
 
-def test_other_dev_speakers_leave_the_test_speakers_alone():
+def test_other_dev_speakers_do_not_change_the_test_speakers():
     split = split_by_speaker(corpus(10))
     chosen = split.speakers("train")[:2]
     rotated = split.with_dev(chosen)
@@ -149,7 +149,7 @@ def test_the_test_fingerprint_changes_with_a_test_label():
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("n_speakers", [4, 6, 10, 24])
-def test_groups_share_out_the_training_speakers(n_speakers, seed):
+def test_groups_contain_each_training_speaker_once(n_speakers, seed):
     split = split_by_speaker(corpus(n_speakers), seed)
     groups = group_training_speakers(split)
     assert len(groups) >= 2

@@ -1,4 +1,4 @@
-"""The synthetic corpus: complete, the same every time, audible, and neither trivial nor hopeless."""
+"""The synthetic corpus is complete, reproducible and audible, and its emotions are recognised in part."""
 
 import re
 from collections import Counter
@@ -23,41 +23,41 @@ UP_TO_A_BREATHY_VOICE = demo_corpus.DEMO_CLIPS[:98]  # actor 04; by default the 
 
 
 @pytest.fixture(scope="module")
-def spoken(tmp_path_factory) -> Path:
+def corpus(tmp_path_factory) -> Path:
     return demo_corpus.synthesise_corpus(tmp_path_factory.mktemp("corpora") / "demo")
 
 
 @pytest.fixture(scope="module")
-def waveforms(spoken) -> dict[str, np.ndarray]:
-    return {path.stem: soundfile.read(path)[0] for path in sorted(spoken.rglob("*.wav"))}
+def waveforms(corpus) -> dict[str, np.ndarray]:
+    return {path.stem: soundfile.read(path)[0] for path in sorted(corpus.rglob("*.wav"))}
 
 
 @pytest.fixture
 def silent_voice(monkeypatch):
-    """Let the corpus be written without eSpeak: every clip is the same short tone."""
+    """Replace eSpeak: every clip is the same short tone."""
     tone = 0.1 * np.sin(np.arange(1600) / 10)
     monkeypatch.setattr(demo_corpus, "synthesise_clips", lambda clips: iter([tone] * len(clips)))
 
 
-def test_corpus_has_384_clips_with_ravdess_names(spoken):
-    paths = list(spoken.rglob("*.wav"))
+def test_corpus_has_384_clips_with_ravdess_names(corpus):
+    paths = list(corpus.rglob("*.wav"))
     assert len(paths) == 384
     assert all(NAME.fullmatch(path.name) for path in paths)
     assert all(path.parent.name == f"Actor_{path.stem[-2:]}" for path in paths)
 
 
-def test_every_speaker_says_every_emotion_four_times(waveforms):
+def test_every_speaker_has_four_clips_of_every_emotion(waveforms):
     counts = Counter((stem[6:8], stem[-2:]) for stem in waveforms)
     assert len(counts) == 8 * 12
     assert set(counts.values()) == {4}
 
 
-def test_clips_are_16_khz_mono_16_bit(spoken):
-    info = soundfile.info(next(spoken.rglob("*.wav")))
+def test_clips_are_16_khz_mono_16_bit(corpus):
+    info = soundfile.info(next(corpus.rglob("*.wav")))
     assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
 
 
-def test_no_clip_is_clipped_silent_or_of_odd_length(waveforms):
+def test_no_clip_is_clipped_silent_too_short_or_too_long(waveforms):
     peaks = np.array([np.abs(waveform).max() for waveform in waveforms.values()])
     seconds = np.array([len(waveform) / 16_000 for waveform in waveforms.values()])
     assert peaks.min() > 0.05
@@ -85,15 +85,15 @@ def test_other_seed_gives_other_waveforms(waveforms, monkeypatch):
         assert len(waveform) != len(known) or not np.allclose(waveform, known)
 
 
-def test_readme_says_what_the_clips_are(spoken):
-    text = (spoken / demo_corpus.README).read_text()
+def test_the_readme_describes_the_clips(corpus):
+    text = (corpus / demo_corpus.README).read_text()
     for fact in ("synthetic", "seed: 0", "eSpeak NG 1.", f"recipe version: {demo_corpus.RECIPE_VERSION}"):
         assert fact in text
 
 
-def test_finished_corpus_is_not_spoken_again(spoken, monkeypatch):
+def test_a_complete_corpus_is_not_synthesised_again(corpus, monkeypatch):
     monkeypatch.setattr(demo_corpus, "synthesise_clips", lambda clips: pytest.fail("synthesised again"))
-    assert demo_corpus.synthesise_corpus(spoken) == spoken
+    assert demo_corpus.synthesise_corpus(corpus) == corpus
 
 
 def test_an_interrupted_run_leaves_no_files(tmp_path, monkeypatch):
@@ -109,7 +109,7 @@ def test_an_interrupted_run_leaves_no_files(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_corpus_that_lost_a_clip_is_spoken_anew(tmp_path, silent_voice):
+def test_a_corpus_with_a_missing_clip_is_synthesised_again(tmp_path, silent_voice):
     root = demo_corpus.synthesise_corpus(tmp_path / "demo")
     lost = root / demo_corpus.DEMO_CLIPS[7].path
     lost.unlink()
@@ -129,7 +129,7 @@ def test_a_corpus_of_another_seed_or_recipe_is_replaced(setting, value, other, t
     assert demo_corpus.is_synthesised(root)
 
 
-def test_folder_with_other_things_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_not_changed(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(CorpusError, match="something other"):
         demo_corpus.synthesise_corpus(tmp_path)
@@ -147,8 +147,8 @@ def test_contours_leave_the_mean_level_to_the_level_cues():
         assert abs(demo_corpus._sample_contour(rule.pitch_contour_st, 6).mean()) < 1e-9
 
 
-def mel_filters(n_bands: int, n_bins: int) -> np.ndarray:
-    """Triangles (n_bands, n_bins) equally spaced on the mel scale from 60 Hz to 8 kHz."""
+def make_mel_filters(n_bands: int, n_bins: int) -> np.ndarray:
+    """Return triangular filters (n_bands, n_bins), equally spaced on the mel scale from 60 Hz to 8 kHz."""
     mel_edges = np.linspace(*(2595 * np.log10(1 + np.array([60.0, 8000.0]) / 700)), n_bands + 2)
     edges = 700 * (10 ** (mel_edges / 2595) - 1)
     bins = np.linspace(0, 8000, n_bins)
@@ -157,15 +157,15 @@ def mel_filters(n_bands: int, n_bins: int) -> np.ndarray:
     return np.maximum(0, np.minimum(rising, falling))
 
 
-def pooled(waveform: np.ndarray) -> np.ndarray:
-    """Mean and deviation over frames of 64 log-mel bands (25 ms every 10 ms), blind to the order of time."""
+def pool(waveform: np.ndarray) -> np.ndarray:
+    """Return mean and deviation over frames of 64 log-mel bands (25 ms every 10 ms)."""
     power = np.abs(stft(waveform, nperseg=400, noverlap=240, nfft=512)[2]) ** 2
-    log_mel = np.log(mel_filters(64, power.shape[0]) @ power + 1e-12)
+    log_mel = np.log(make_mel_filters(64, power.shape[0]) @ power + 1e-12)
     return np.concatenate([log_mel.mean(axis=1), log_mel.std(axis=1)])
 
 
 def test_pooled_features_recognise_some_emotions_of_unseen_speakers(waveforms):
-    features = np.stack([pooled(waveform) for waveform in waveforms.values()])
+    features = np.stack([pool(waveform) for waveform in waveforms.values()])
     emotions = np.array([stem[6:8] for stem in waveforms])
     actors = np.array([int(stem[-2:]) for stem in waveforms])
     uars = []
