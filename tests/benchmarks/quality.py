@@ -280,15 +280,36 @@ def paths_of(dataset: Dataset) -> list[str]:
     return [relative(path) for path in dataset.manifest.column("path")]
 
 
-def published() -> list[dict[str, Any]]:
-    """Return the rows of the last published result."""
-    return json.loads(PUBLISHED.read_text(encoding="utf-8"))["rows"] if PUBLISHED.exists() else []
+def published(kind: str = "rows") -> list[dict[str, Any]]:
+    """Return the `rows` or the `gains` of the last published result."""
+    return json.loads(PUBLISHED.read_text(encoding="utf-8")).get(kind, []) if PUBLISHED.exists() else []
 
 
 def publish(row: dict[str, Any]) -> None:
     """Put a row in the place of the one before."""
     others = [old for old in published() if (old["row"], old["corpus"]) != (row["row"], row["corpus"])]
-    write_json(PUBLISHED, {"rows": sorted([*others, row], key=lambda one: (one["corpus"], one["role"], one["row"]))})
+    rows = sorted([*others, row], key=lambda one: (one["corpus"], one["role"], one["row"]))
+    write_json(PUBLISHED, {"rows": rows, "gains": published("gains")})
+
+
+def publish_gains(corpora: Sequence[str], display: Display) -> None:
+    """Compare the arms of every pair that is complete on a corpus, print the gain and publish it."""
+    done = {(row["row"], row["corpus"]) for row in published()}
+    gains = {(gain["distilled"], gain["corpus"]): gain for gain in published("gains")}
+    for corpus in corpora:
+        for undistilled, distilled in PAIRS:
+            if {(undistilled, corpus), (distilled, corpus)} <= done:
+                found = gain((undistilled, distilled), corpus, display)
+                display.print_line(f"{corpus}, {distilled} over {undistilled}: {found.verdict}")
+                gains[distilled, corpus] = {
+                    "corpus": corpus,
+                    "undistilled": undistilled,
+                    "distilled": distilled,
+                    "gain": round(found.gain.value, 4),
+                    "low": round(found.gain.low, 4),
+                    "high": round(found.gain.high, 4),
+                }
+    write_json(PUBLISHED, {"rows": published(), "gains": [gains[key] for key in sorted(gains)]})
 
 
 def predictions_of(
@@ -381,13 +402,15 @@ def taught(
     return Lesson({OUT_OF_FOLD: folds.label_split(split, OUT_OF_FOLD, copies, digests)}, hints, digests)
 
 
-def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
-    """Return a corpus on its reference folds, the features of a recipe stored."""
+def dataset_of(corpus: str, recipe: Recipe | None, display: Display) -> Dataset:
+    """Return a corpus on its reference folds, with the features that a recipe needs stored."""
     root = corpora_folder()
     if root is None:
         raise SystemExit("say where the corpora lie: SER_CORPORA")
-    settings = recipe.resolved(recipe.seeds[0])
     request = DataRequest(CorpusRequest(corpus), protocol=f"fixed:{root / 'splits' / corpus}.csv")
+    if recipe is None:
+        return prepare_dataset(request, display, names=())
+    settings = recipe.resolved(recipe.seeds[0])
     return prepare_dataset(
         request, display, names=feature_view(settings).required_families, dtype=settings.features.dtype
     )
@@ -423,7 +446,7 @@ def run(name: str, corpus: str, where: Cluster, display: Display) -> dict[str, A
 def gain(pair: tuple[str, str], corpus: str, display: Display) -> ArmComparison:
     """Return what the second row gains over the first on a corpus, by their published predictions."""
     rows = [Row.begun(name, corpus) for name in pair]
-    dataset = dataset_of(corpus, rows[0].recipe, display)
+    dataset = dataset_of(corpus, None, display)
     speaker_of = dict(zip(paths_of(dataset), dataset.manifest.column("speaker"), strict=True))
     seeds, folds = rows[0].recipe.seeds, [split.fold for split in dataset.splits]
     lines = [[[line for fold in folds for line in row.predictions[fold, seed]] for seed in seeds] for row in rows]
@@ -459,9 +482,13 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"default: all of {', '.join(RECIPES)}")
     parser.add_argument("--corpus", choices=CORPORA, help="default: both")
     parser.add_argument("--fold", type=int, help="train one fold again and compare; writes nothing")
+    parser.add_argument("--gains", action="store_true", help="compare the published predictions only; trains nothing")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     options = parser.parse_args()
     display = Display(Console(quiet=options.json))
+    if options.gains:
+        publish_gains(CORPORA, display)
+        return
     rows = []
     corpora = (options.corpus,) if options.corpus else CORPORA
     for name in (name for name in options.rows if name not in RECIPES):
@@ -477,12 +504,8 @@ def main() -> None:
         for row in rows:
             spread = f"[{row['uar_low']:.3f}, {row['uar_high']:.3f}]"
             print(f"{row['corpus']:<8} {row['row']:<24} UAR {row['uar']:.3f} {spread}  {row['minutes']:.1f} min")
-    done = {(row["row"], row["corpus"]) for row in published()}
-    for corpus in corpora:
-        for pair in PAIRS:
-            if all((name, corpus) in done for name in pair):
-                display.print_line(f"{corpus}, {pair[1]} over {pair[0]}: {gain(pair, corpus, display).verdict}")
-    print(json.dumps({"rows": rows or published()}))
+    publish_gains(corpora, display)
+    print(json.dumps({"rows": rows or published(), "gains": published("gains")}))
 
 
 if __name__ == "__main__":
