@@ -3,8 +3,8 @@
     python -m tests.benchmarks.overhead [--json] [--publish] [--trials N] [--a-run N]
 
 A trial of one epoch that returns at once, drawn by a random sampler over six axes, by the platform's own search:
-recorder, Optuna's journal, Ray Tune's actors on two slots, a run in MLflow's SQLite each. A trial's milliseconds are those
-between the ends of it and of the one before. The tracker is behind by the seconds that its queue takes at the end.
+recorder, Optuna's journal, Ray Tune's actors on two slots, a run in MLflow's SQLite each. A trial takes the time
+between its end and the end of the one before. The tracker is behind by the seconds that its queue takes at the end.
 """
 
 import argparse

@@ -4,12 +4,12 @@
 
 A row is a recipe of `RECIPES` on a corpus. Its test predictions of all folds and seeds are pooled and scored together;
 they are in `results/quality/`, from which the figure can be computed again. Recipes were chosen on dev speakers inside
-the folds' training speakers; nothing here chooses. A recipe with `refit` has a fixed number of epochs and trains on train
-and dev speakers together.
+the folds' training speakers; nothing here chooses. A recipe with `refit` has a fixed number of epochs and trains on
+train and dev speakers together.
 
 Finished folds are kept: a run can be stopped and started at any time. A changed recipe starts again, and `outer_runs`
-counts how often the folds were run for a row. `--fold K` trains one fold again and compares it with what is published; it
-writes nothing.
+counts how often the folds were run for a row. `--fold K` trains one fold again and compares it with what is published;
+it writes nothing.
 """
 
 import argparse
