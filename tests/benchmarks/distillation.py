@@ -47,12 +47,12 @@ GOAL = 1.05
 
 
 def task_of(dataset: Dataset) -> TrialData:
-    """Return EmoDB with made-up teacher outputs: what they say costs nothing."""
+    """Return EmoDB with random teacher outputs; their values do not change the time of an epoch."""
     rng, split, n_clips = np.random.default_rng(0), dataset.split, len(dataset.manifest)
     logits = rng.normal(size=(n_clips, len(dataset.labels))).astype(np.float32)
-    said = {"out_of_fold": TeacherOutputs(logits, logits[:0], logits[:0])}
+    outputs = {"out_of_fold": TeacherOutputs(logits, logits[:0], logits[:0])}
     hints = rng.normal(size=(n_clips, WIDTH)).astype(np.float32)
-    return TrialData.from_split(split, dataset.labels, said, hints=hints)
+    return TrialData.from_split(split, dataset.labels, outputs, hints=hints)
 
 
 def epochs(rounds: int, display: Display) -> dict[str, list[float]]:
@@ -71,7 +71,7 @@ def epochs(rounds: int, display: Display) -> dict[str, list[float]]:
     with display.showing_progress("epochs of each arm") as progress:
         for number in range(rounds + 1):
             order = list(running)[number % len(running) :] + list(running)[: number % len(running)]
-            for name in order:  # nobody always comes first
+            for name in order:  # each arm is first in turn
                 began = time.perf_counter()
                 next(running[name])
                 seconds[name].append(time.perf_counter() - began)

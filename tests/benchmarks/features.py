@@ -150,7 +150,7 @@ def sample(folder: str, n_clips: int) -> list[Audio]:
     """Return clips of a corpus, decoded, chosen by seed."""
     root = corpora_folder()
     if root is None:
-        raise SystemExit("say where the corpora lie: SER_CORPORA")
+        raise SystemExit("set SER_CORPORA to the folder of the corpora")
     paths = list_audio_files(Path(root) / folder)
     return [read_audio(paths[i]) for i in np.random.default_rng(0).choice(len(paths), n_clips, replace=False)]
 

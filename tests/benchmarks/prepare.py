@@ -68,7 +68,7 @@ def preparing(corpus: Path, home: Path, cores: int) -> Iterator[subprocess.Popen
 
 
 def decoded(text: str) -> int:
-    """Return how many files a finished run says that it decoded."""
+    """Return how many files a finished run reports as decoded."""
     return next(int(line.rsplit("; ", 1)[1].split()[0]) for line in text.splitlines() if "files decoded in" in line)
 
 

@@ -3,13 +3,13 @@
     python -m tests.benchmarks.quality [ROW ...] [--corpus emodb|ravdess] [--fold K] [--json]
 
 A row is a recipe of `RECIPES` on a corpus. Its test predictions of all folds and seeds are pooled and scored together;
-they stand in `results/quality/`, from which the figure can be computed again. Recipes were decided on dev speakers
-inside the folds' training speakers; nothing here chooses. A recipe that says `refit` has a fixed number of epochs and
-trains on train and dev speakers together.
+they are in `results/quality/`, from which the figure can be computed again. Recipes were chosen on dev speakers inside
+the folds' training speakers; nothing here chooses. A recipe with `refit` has a fixed number of epochs and trains on
+train and dev speakers together.
 
-A fold that is done is not done again: stop it and start it as you like. A recipe that was changed starts over, and
-`outer_runs` counts how often the folds have been run for a row. `--fold K` trains one fold again and compares it with
-what is published; it writes nothing.
+Finished folds are kept: a run can be stopped and started at any time. A changed recipe starts again, and `outer_runs`
+counts how often the folds were run for a row. `--fold K` trains one fold again and compares it with what is published;
+it writes nothing.
 """
 
 import argparse
@@ -87,15 +87,15 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """What tells this recipe from another under the same name; a setting that came later changes none."""
+        """The hash of this recipe; settings with their default value are left out, so a new setting changes none."""
         usual = Settings().dotted()
         runs = [
             {name: value for name, value in self.resolved(seed).dotted().items() if value != usual[name]}
             for seed in self.seeds
         ]
-        taught = {"teacher": RECIPES[self.teacher].digest} if self.teacher else {}
+        teacher = {"teacher": RECIPES[self.teacher].digest} if self.teacher else {}
         more = {"unlabelled": dict(self.unlabelled)} if self.unlabelled else {}
-        return digest_of({"runs": runs, "refit": self.refit, **taught, **more}, 12)
+        return digest_of({"runs": runs, "refit": self.refit, **teacher, **more}, 12)
 
 
 # Layers, statistics, penalty and copies were decided on dev speakers inside the folds' training speakers.
@@ -122,7 +122,7 @@ STUDENT: dict[str, SettingValue] = {
 }
 LINEAR: dict[str, SettingValue] = {"model.name": "ridge", "model.ridge": 0.1, "features.sets": ("compare",)}
 OF_SPEAKER: dict[str, SettingValue] = {"features.normalise": "speaker"}
-TAUGHT: dict[str, SettingValue] = {"distill.alpha": 0.9, "distill.temperature": 2.0, "distill.hint": "cosine"}
+DISTILLED: dict[str, SettingValue] = {"distill.alpha": 0.9, "distill.temperature": 2.0, "distill.hint": "cosine"}
 RECIPES: dict[str, Recipe] = {
     "whisper_base": Recipe("teacher", FROZEN | {"model.backbone": "whisper-base-encoder"}, seeds=(0,), refit=True),
     "whisper_tiny_en": Recipe(
@@ -134,7 +134,7 @@ RECIPES: dict[str, Recipe] = {
     "student_undistilled": Recipe("student", STUDENT, refit=True, start="student"),
     "student_distilled": Recipe(
         "student",
-        STUDENT | TAUGHT,
+        STUDENT | DISTILLED,
         refit=True,
         start="student",
         teacher="whisper_base",
@@ -145,7 +145,7 @@ RECIPES: dict[str, Recipe] = {
     "linear_distilled": Recipe(
         "student", LINEAR | {"distill.alpha": 0.7}, refit=True, start="student", teacher="whisper_base"
     ),
-    # These hear every clip of a test speaker before they judge the first: rows of their own, beside no aim.
+    # These use every clip of a test speaker before the first prediction: rows of their own, which meet no aim.
     "speaker_undistilled": Recipe("student", LINEAR | OF_SPEAKER, refit=True, start="student"),
     "speaker_distilled": Recipe(
         "student", LINEAR | OF_SPEAKER | {"distill.alpha": 0.7}, refit=True, start="student", teacher="whisper_base"
@@ -156,7 +156,7 @@ PAIRS = (
     ("linear_undistilled", "linear_distilled"),
     ("speaker_undistilled", "speaker_distilled"),
 )
-TEACHER_FOLDS = 6  # of a fold's training speakers, each labelled by a teacher that has not heard them
+TEACHER_FOLDS = 6  # of a fold's training speakers, each labelled by a teacher that was not trained on them
 
 
 @dataclass
@@ -193,7 +193,7 @@ class Row:
 
     def add(self, split: Split, seed: int, found: "Found", labels: tuple[str, ...]) -> None:
         """Take in the test predictions of a fold and seed."""
-        self.predictions[split.fold, seed] = told(split, seed, found, labels)
+        self.predictions[split.fold, seed] = prediction_lines(split, seed, found, labels)
 
     def write(self) -> None:
         """Write all predictions so far."""
@@ -207,7 +207,7 @@ class Row:
 
     @property
     def int8_same(self) -> float:
-        """The share of clips of which the weights in 8 bits say the same, in [0, 1]."""
+        """The share of clips with the same prediction by 8-bit weights, in [0, 1]."""
         lines = [line for part in self.predictions.values() for line in part]
         return round(sum(line["int8"] == line["predicted"] for line in lines) / len(lines), 5)
 
@@ -258,7 +258,7 @@ class Found:
     int8: NDArray[np.int64]
 
 
-def told(split: Split, seed: int, found: Found, labels: tuple[str, ...]) -> list[dict[str, str]]:
+def prediction_lines(split: Split, seed: int, found: Found, labels: tuple[str, ...]) -> list[dict[str, str]]:
     """Return the lines of a fold."""
     clips = split.manifest.take(split.test)
     columns = (clips.column("path"), clips.column("emotion"), found.predicted, found.int8)
@@ -280,30 +280,51 @@ def paths_of(dataset: Dataset) -> list[str]:
     return [relative(path) for path in dataset.manifest.column("path")]
 
 
-def published() -> list[dict[str, Any]]:
-    """Return the rows of the last published result."""
-    return json.loads(PUBLISHED.read_text(encoding="utf-8"))["rows"] if PUBLISHED.exists() else []
+def published(kind: str = "rows") -> list[dict[str, Any]]:
+    """Return the `rows` or the `gains` of the last published result."""
+    return json.loads(PUBLISHED.read_text(encoding="utf-8")).get(kind, []) if PUBLISHED.exists() else []
 
 
 def publish(row: dict[str, Any]) -> None:
     """Put a row in the place of the one before."""
     others = [old for old in published() if (old["row"], old["corpus"]) != (row["row"], row["corpus"])]
-    write_json(PUBLISHED, {"rows": sorted([*others, row], key=lambda one: (one["corpus"], one["role"], one["row"]))})
+    rows = sorted([*others, row], key=lambda one: (one["corpus"], one["role"], one["row"]))
+    write_json(PUBLISHED, {"rows": rows, "gains": published("gains")})
+
+
+def publish_gains(corpora: Sequence[str], display: Display) -> None:
+    """Compare the arms of every pair that is complete on a corpus, print the gain and publish it."""
+    done = {(row["row"], row["corpus"]) for row in published()}
+    gains = {(gain["distilled"], gain["corpus"]): gain for gain in published("gains")}
+    for corpus in corpora:
+        for undistilled, distilled in PAIRS:
+            if {(undistilled, corpus), (distilled, corpus)} <= done:
+                found = gain((undistilled, distilled), corpus, display)
+                display.print_line(f"{corpus}, {distilled} over {undistilled}: {found.verdict}")
+                gains[distilled, corpus] = {
+                    "corpus": corpus,
+                    "undistilled": undistilled,
+                    "distilled": distilled,
+                    "gain": round(found.gain.value, 4),
+                    "low": round(found.gain.low, 4),
+                    "high": round(found.gain.high, 4),
+                }
+    write_json(PUBLISHED, {"rows": published(), "gains": [gains[key] for key in sorted(gains)]})
 
 
 def predictions_of(
     dataset: Dataset, split: Split, recipe: Recipe, seeds: Sequence[int], where: Cluster, display: Display
 ) -> list[Found]:
-    """Train on a fold with each seed; return what each says of its test clips."""
+    """Train on a fold with each seed; return the predictions of each for its test clips."""
     settings = recipe.resolved(seeds[0])
     if recipe.refit:
-        heard = np.sort(np.concatenate([split.train, split.dev]))
-        split = replace(split, train=heard, dev=np.empty(0, dtype=np.int64))
-    copies = copied(split, settings, settings)
+        both = np.sort(np.concatenate([split.train, split.dev]))
+        split = replace(split, train=both, dev=np.empty(0, dtype=np.int64))
+    copies = augment(split, settings, settings)
     more = recipe.unlabelled.get(dataset.name, "")
-    lesson = taught(dataset, split, recipe, copies, more, where, display) if recipe.teacher else Lesson()
+    lesson = make_lesson(dataset, split, recipe, copies, more, where, display) if recipe.teacher else Lesson()
     task = TrialData.from_split(
-        split, dataset.labels, lesson.said, copies, hints=lesson.hints, unlabelled_hashes=lesson.unlabelled
+        split, dataset.labels, lesson.outputs, copies, hints=lesson.hints, unlabelled_hashes=lesson.unlabelled
     )
     jobs = [
         FitJob(recipe.resolved(seed).with_overrides({"distill.unlabelled": more}), task, label_rows=split.test)
@@ -333,39 +354,39 @@ def _found(job: FitJob, done: FitResult, role: str) -> Found:
     return Found(predicted, compute_stored_logits(small, task.hashes, task.speakers, job.label_rows).argmax(axis=1))
 
 
-def copied(split: Split, settings: Settings, hearing: Settings) -> AugmentedClips:
-    """Return the copies that `settings` ask for, stored as a model of `hearing` hears them."""
+def augment(split: Split, settings: Settings, model: Settings) -> AugmentedClips:
+    """Return the augmented copies that `settings` name, with the features that `model` needs stored."""
     if not settings.augment.copies:
         return NO_AUGMENTED_CLIPS
-    wanted = [(settings.augment.recipe, settings.augment.copies)]
-    return prepare_augmented_clips(split, wanted, feature_view(hearing).required_families, dtype=hearing.features.dtype)
+    recipes = [(settings.augment.recipe, settings.augment.copies)]
+    return prepare_augmented_clips(split, recipes, feature_view(model).required_families, dtype=model.features.dtype)
 
 
 @dataclass(frozen=True)
 class Lesson:
     """What a teacher gives to the students of a fold: see `TrialData`."""
 
-    said: dict[str, TeacherOutputs] = field(default_factory=dict)
+    outputs: dict[str, TeacherOutputs] = field(default_factory=dict)
     hints: NDArray[np.float32] | None = None
     unlabelled: tuple[str, ...] = ()
 
 
-def taught(
+def make_lesson(
     dataset: Dataset, split: Split, recipe: Recipe, copies: AugmentedClips, more: str, where: Cluster, display: Display
 ) -> Lesson:
-    """Return what fold teachers by the recipe of the teacher's row say of training clips, copies and unlabelled ones,
-    and the embeddings of all these where the recipe asks for hints.
+    """Return the outputs of fold teachers, by the recipe of the teacher's row, for training clips, copies and
+    unlabelled clips, and the embeddings of all of these where the recipe has a hint.
     """
     student = recipe.resolved(recipe.seeds[0])
     row = RECIPES[recipe.teacher]
     teacher = row.resolved(row.seeds[0])
     add_features(dataset, feature_view(teacher).required_families, teacher.features.dtype, display)
-    copied(split, student, teacher)
+    augment(split, student, teacher)
     digests: tuple[str, ...] = ()
     if more:
-        hears = [(feature_view(each).required_families, each.features.dtype) for each in (student, teacher)]
+        views = [(feature_view(each).required_families, each.features.dtype) for each in (student, teacher)]
         with display.showing_progress(f"{more}: files decoded") as progress:
-            unlabelled = prepare_unlabelled(more, hears, progress)
+            unlabelled = prepare_unlabelled(more, views, progress)
         unlabelled.refuse_overlap(split)
         digests = unlabelled.hashes
     inside = split.manifest.take(split.train)
@@ -381,13 +402,15 @@ def taught(
     return Lesson({OUT_OF_FOLD: folds.label_split(split, OUT_OF_FOLD, copies, digests)}, hints, digests)
 
 
-def dataset_of(corpus: str, recipe: Recipe, display: Display) -> Dataset:
-    """Return a corpus on its reference folds, the features of a recipe stored."""
+def dataset_of(corpus: str, recipe: Recipe | None, display: Display) -> Dataset:
+    """Return a corpus on its reference folds, with the features that a recipe needs stored."""
     root = corpora_folder()
     if root is None:
-        raise SystemExit("say where the corpora lie: SER_CORPORA")
-    settings = recipe.resolved(recipe.seeds[0])
+        raise SystemExit("set SER_CORPORA to the folder of the corpora")
     request = DataRequest(CorpusRequest(corpus), protocol=f"fixed:{root / 'splits' / corpus}.csv")
+    if recipe is None:
+        return prepare_dataset(request, display, names=())
+    settings = recipe.resolved(recipe.seeds[0])
     return prepare_dataset(
         request, display, names=feature_view(settings).required_families, dtype=settings.features.dtype
     )
@@ -415,15 +438,15 @@ def run(name: str, corpus: str, where: Cluster, display: Display) -> dict[str, A
         row.write()
         publish(row.as_json(dataset))
         targets = split.manifest.encode_targets(dataset.labels)[split.test]
-        told_uars = ", ".join(f"{uar(targets, each.predicted, len(dataset.labels)):.3f}" for each in found)
-        display.print_line(f"{corpus} {name}: fold {split.fold}: UAR {told_uars}, {60 * row.minutes:.0f} s")
+        uars = ", ".join(f"{uar(targets, each.predicted, len(dataset.labels)):.3f}" for each in found)
+        display.print_line(f"{corpus} {name}: fold {split.fold}: UAR {uars}, {60 * row.minutes:.0f} s")
     return row.as_json(dataset)
 
 
 def gain(pair: tuple[str, str], corpus: str, display: Display) -> ArmComparison:
     """Return what the second row gains over the first on a corpus, by their published predictions."""
     rows = [Row.begun(name, corpus) for name in pair]
-    dataset = dataset_of(corpus, rows[0].recipe, display)
+    dataset = dataset_of(corpus, None, display)
     speaker_of = dict(zip(paths_of(dataset), dataset.manifest.column("speaker"), strict=True))
     seeds, folds = rows[0].recipe.seeds, [split.fold for split in dataset.splits]
     lines = [[[line for fold in folds for line in row.predictions[fold, seed]] for seed in seeds] for row in rows]
@@ -435,7 +458,7 @@ def gain(pair: tuple[str, str], corpus: str, display: Display) -> ArmComparison:
 
 
 def repeat(name: str, corpus: str, fold: int, where: Cluster, display: Display) -> None:
-    """Train one fold again and tell how many predictions are those published."""
+    """Train one fold again and print how many predictions equal the published ones."""
     row = Row.begun(name, corpus)
     dataset = dataset_of(corpus, row.recipe, display)
     if not 1 <= fold <= len(dataset.splits):
@@ -443,7 +466,7 @@ def repeat(name: str, corpus: str, fold: int, where: Cluster, display: Display) 
     split = dataset.splits[fold - 1]
     found = predictions_of(dataset, split, row.recipe, row.recipe.seeds, where, display)
     for seed, each in zip(row.recipe.seeds, found, strict=True):
-        now = told(split, seed, each, dataset.labels)
+        now = prediction_lines(split, seed, each, dataset.labels)
         before = row.predictions.get((split.fold, seed))
         right = sum(line["truth"] == line["predicted"] for line in now)
         same = "not published" if before is None else f"{sum(map(_same, now, before))} as published"
@@ -459,9 +482,13 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"default: all of {', '.join(RECIPES)}")
     parser.add_argument("--corpus", choices=CORPORA, help="default: both")
     parser.add_argument("--fold", type=int, help="train one fold again and compare; writes nothing")
+    parser.add_argument("--gains", action="store_true", help="compare the published predictions only; trains nothing")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     options = parser.parse_args()
     display = Display(Console(quiet=options.json))
+    if options.gains:
+        publish_gains(CORPORA, display)
+        return
     rows = []
     corpora = (options.corpus,) if options.corpus else CORPORA
     for name in (name for name in options.rows if name not in RECIPES):
@@ -477,12 +504,8 @@ def main() -> None:
         for row in rows:
             spread = f"[{row['uar_low']:.3f}, {row['uar_high']:.3f}]"
             print(f"{row['corpus']:<8} {row['row']:<24} UAR {row['uar']:.3f} {spread}  {row['minutes']:.1f} min")
-    done = {(row["row"], row["corpus"]) for row in published()}
-    for corpus in corpora:
-        for pair in PAIRS:
-            if all((name, corpus) in done for name in pair):
-                display.print_line(f"{corpus}, {pair[1]} over {pair[0]}: {gain(pair, corpus, display).verdict}")
-    print(json.dumps({"rows": rows or published()}))
+    publish_gains(corpora, display)
+    print(json.dumps({"rows": rows or published(), "gains": published("gains")}))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 A student of 28 thousand parameters on EmoDB, at most 20 epochs, successive halving with grace 3 and factor 4. The
 documented way is `docs_way.py`, unchanged: Ray's and MLflow's documentation in one file; it is left out where neither
---peer nor SER_PEERS says where that is. Plain Optuna has two processes, each of which reads the features once. Walls
+--peer nor SER_PEERS names it. Plain Optuna has two processes, each of which reads the features once. Walls
 run from before Ray or Optuna are imported to the last logged run; which trials a rule stops depends on their order, so
 seconds are also given per epoch trained. Efficiency is epochs trained x the seconds of an epoch on one slot alone, over
 wall x slots; the platform's wall then runs, as a study's, from before the cluster's start. The floor is the training
@@ -78,7 +78,7 @@ def main() -> None:
     names = [name for name in NAMES if name == "platform" or name in options.ways]
     if options.peer is None and "documented" in names:
         names.remove("documented")
-        print(f"documented is left out: --peer or {PEERS} says where docs_way.py is", file=sys.stderr)
+        print(f"documented is left out: name docs_way.py with --peer or {PEERS}", file=sys.stderr)
     elif "documented" in names and not options.peer.is_file():
         raise SystemExit(f"--peer {options.peer}: no such file; name docs_way.py, or leave documented out of --ways")
     with tempfile.TemporaryDirectory() as scratch:

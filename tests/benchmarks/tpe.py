@@ -1,7 +1,7 @@
 """What a proposal of TPE takes late in a long study: `python -m tests.benchmarks.tpe --json`.
 
 A study of 12 axes, in a journal file as studies are, holds the trials that a random sampler drew; a third of them were
-stopped early. What is measured is asking for a trial and drawing all of its axes, without training.
+stopped early. What is measured is proposing a trial and drawing all of its axes, without training.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from ser_platform.tuning.samplers.bounded_history import BoundedTpeSampler
 from ser_platform.tuning.search_space.space import Axis
 
 HISTORIES = (100, 1_000, 10_000)
-ASKS = 20
+PROPOSALS = 20
 AXES = (
     *(Axis(f"choice_{n}", "choice", ("a", "b", "c", "d"), None, {}) for n in range(4)),
     *(Axis(f"uniform_{n}", "uniform", (0.0, 1.0), None, {}) for n in range(4)),
@@ -69,7 +69,7 @@ def ask_ms(history: int, sampler: TPESampler) -> float:
         study = optuna.create_study(storage=storage, direction="maximize", sampler=sampler)
         study.add_trials(past(history))
         seconds = []
-        for _ in range(ASKS):
+        for _ in range(PROPOSALS):
             began = time.perf_counter()
             trial = study.ask()
             for axis in AXES:
