@@ -11,7 +11,6 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +49,7 @@ def test_the_page_links_to_files_that_exist() -> None:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the tracked files with this environment, a recording, and a folder of own recordings."""
     folder = tmp_path_factory.mktemp("readme") / "checkout"
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -72,7 +71,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(path, tone, rate)
     shutil.copy(folder / "recordings/happy/anna_00.wav", folder / "FILE.wav")
-    yield folder
+    return folder
 
 
 def environment(checkout: Path) -> dict[str, str]:

@@ -112,17 +112,47 @@ def read_audio(path: Path, start_s: float | None = None, end_s: float | None = N
         UserError: the file is an mp4, and ffmpeg is not on PATH.
     """
     samples, sample_rate = _decode(path, start_s, end_s)
-    _refuse_unusable_samples(path, samples, sample_rate)
+    return _mix_to_mono(path, samples, sample_rate)
+
+
+def audio_from_samples(samples: NDArray[np.generic], sample_rate: int) -> Audio:
+    """Return samples as a clip, checked and mixed to mono like those of a file.
+
+    Args:
+        samples: `(n_samples,)` or `(n_samples, n_channels)`: floats in [-1, 1], or signed integers of full scale.
+        sample_rate: in Hz.
+
+    Raises:
+        BadAudio: the samples are of another shape or type, empty, not finite, silent, too loud, too short or too long.
+    """
+    name = "samples"
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_CHANNELS):
+        valid = f"valid are (n_samples,) and (n_samples, n_channels), up to {MAX_CHANNELS} channels"
+        raise BadAudio(name, f"have the shape {samples.shape}; {valid}")
+    _refuse_sample_rate(name, sample_rate)
+    if np.issubdtype(samples.dtype, np.signedinteger):
+        scaled = samples / -float(np.iinfo(samples.dtype).min)
+    elif np.issubdtype(samples.dtype, np.floating):
+        scaled = samples
+    else:
+        raise BadAudio(name, f"have the type {samples.dtype}; valid are floats and signed integers")
+    _refuse_too_long(name, len(samples) / sample_rate)
+    return _mix_to_mono(name, scaled.astype(np.float32).reshape(len(samples), -1), sample_rate)
+
+
+def _mix_to_mono(name: object, samples: NDArray[np.float32], sample_rate: int) -> Audio:
+    """Return decoded samples `(n_samples, n_channels)` as a clip, or refuse them."""
+    _refuse_unusable_samples(name, samples, sample_rate)
     digest = hashlib.sha256(f"{sample_rate} {samples.shape}".encode())
     digest.update(np.ascontiguousarray(samples).data)
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     audio = Audio(np.ascontiguousarray(mono, dtype=np.float32), sample_rate, digest.hexdigest())
     if (samples.shape[1] > 1 or sample_rate != SAMPLE_RATE) and _find_peak(audio.waveform) < SILENCE_PEAK:
-        raise BadAudio(path, f"is silent as mono at {SAMPLE_RATE} Hz: its channels cancel, or all of it is ultrasound")
+        raise BadAudio(name, f"is silent as mono at {SAMPLE_RATE} Hz: its channels cancel, or all of it is ultrasound")
     return audio
 
 
-def _refuse_unusable_samples(path: Path, samples: NDArray[np.float32], sample_rate: int) -> None:
+def _refuse_unusable_samples(path: object, samples: NDArray[np.float32], sample_rate: int) -> None:
     seconds = len(samples) / sample_rate
     if seconds < MIN_CLIP_S:
         raise BadAudio(path, f"is {seconds:.3f} s long; at least {MIN_CLIP_S} s are needed")
@@ -175,8 +205,7 @@ def _refuse_no_file(path: Path) -> None:
 
 
 def _read_samples(file: soundfile.SoundFile, path: Path, first_s: float, last_s: float) -> NDArray[np.float32]:
-    if not MIN_RATE <= file.samplerate <= MAX_RATE:
-        raise BadAudio(path, f"states {file.samplerate} Hz; valid are {MIN_RATE} to {MAX_RATE} Hz")
+    _refuse_sample_rate(path, file.samplerate)
     if not 1 <= file.channels <= MAX_CHANNELS:
         raise BadAudio(path, f"states {file.channels} channels; valid are 1 to {MAX_CHANNELS}")
     frames, slack = _measure_length(file, path)
@@ -192,7 +221,12 @@ def _read_samples(file: soundfile.SoundFile, path: Path, first_s: float, last_s:
     return samples
 
 
-def _refuse_too_long(path: Path, seconds: float) -> None:
+def _refuse_sample_rate(path: object, sample_rate: int) -> None:
+    if not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise BadAudio(path, f"has a sample rate of {sample_rate} Hz; valid are {MIN_RATE} to {MAX_RATE} Hz")
+
+
+def _refuse_too_long(path: object, seconds: float) -> None:
     if seconds > MAX_CLIP_S:
         raise BadAudio(path, f"is {seconds:.0f} s long; at most {MAX_CLIP_S:.0f} s are allowed")
 
