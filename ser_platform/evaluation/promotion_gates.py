@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_platform.corpora.lineage import LINEAGE_LEAK_STAMP
 from ser_platform.corpora.splits.split import ALL_LEAKS
 from ser_platform.errors import UserError
 from ser_platform.evaluation.intervals import MIN_SPEAKERS, Interval
 from ser_platform.metrics import confusion_matrix, recalls, uar
 
 BUNDLE_GATE = "bundle"  # the gate that nothing overrules
+LEAK_STAMPS = (*ALL_LEAKS, LINEAGE_LEAK_STAMP)  # each may be part of a protocol's stamp
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def evaluate_gates(inputs: GateInputs, policy: PromotionPolicy) -> list[Gate]:
 
 def split_gate(protocol: str) -> Gate:
     """Judge how the candidate was tested, by the stamp that its protocol carries."""
-    leaks = ", ".join(sorted(leak for leak in ALL_LEAKS if leak in protocol))
+    leaks = ", ".join(sorted(leak for leak in LEAK_STAMPS if leak in protocol))
     return Gate("split", not leaks, f"{leaks}: its figures say nothing of new people" if leaks else protocol)
 
 

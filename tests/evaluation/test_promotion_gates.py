@@ -91,10 +91,21 @@ def test_another_protocol_is_refused():
     assert gate("protocol", champion_protocol="loso").passed is False
 
 
-def test_a_split_that_leaks_is_not_let_through():
+def test_a_split_without_leak_passes():
     assert split_gate("speaker_kfold:5 fold 2/5").passed
-    leaky = split_gate("random (speakers overlap)")
-    assert not leaky.passed and leaky.detail.startswith("speakers overlap: ")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "leak"),
+    [
+        ("random (speakers overlap)", "speakers overlap"),
+        ("speaker (lineage leak: its warm start heard 3 dev or test clips)", "lineage leak"),
+        ("random (speakers overlap) (lineage leak: 3 clips)", "lineage leak, speakers overlap"),
+    ],
+)
+def test_a_split_that_leaks_is_refused_with_the_name_of_the_leak(protocol: str, leak: str):
+    leaky = gate("split", protocol=protocol)
+    assert leaky.passed is False and leaky.detail.startswith(f"{leak}: ")
 
 
 def test_every_emotion_with_enough_clips_keeps_the_floor():
