@@ -11,6 +11,7 @@ from ser_platform.cli import app
 from ser_platform.errors import SerError, WorkFailed
 from ser_platform.settings import resolve
 from ser_platform.tracking import runs as writing
+from ser_platform.tracking.event_writer import EventWriter
 from ser_platform.tracking.mlflow_store import find_or_create_experiment
 from ser_platform.tracking.offline_queue import EventOwner, OfflineQueue
 from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
@@ -286,10 +287,10 @@ def test_events_wait_in_memory_where_the_disk_takes_none(
 def test_a_writer_that_breaks_is_told_at_the_end(server: Server, tmp_path: Path, monkeypatch) -> None:
     runs = study(RetryingClient(server.url), "broken", tmp_path / "broken")
 
-    def broken(self: StudyRuns, *what: object) -> None:
+    def broken(self: EventWriter, *what: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(StudyRuns, "_send", broken)
+    monkeypatch.setattr(EventWriter, "send", broken)
     trial(runs, 0)
     with pytest.raises(WorkFailed, match="did not get every run of broken: ZeroDivisionError"):
         runs.close()

@@ -10,8 +10,9 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from ser_platform.errors import WorkFailed
 from ser_platform.settings import resolve
+from ser_platform.tracking.event_writer import EPOCH_METRICS
 from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
-from ser_platform.tracking.runs import END_METRICS, EPOCH_METRICS, StudyRuns
+from ser_platform.tracking.runs import END_METRICS, StudyRuns
 from tests.tuning.study.test_recorder import result
 
 SETTINGS = resolve({"model.name": "bilstm"})
