@@ -112,7 +112,7 @@ from ser_platform.settings import resolve
 from ser_platform.tracking.retrying_client import RetryingClient
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.mlflow_store import find_or_create_experiment
-client, name = RetryingClient(sys.argv[1], patience=0.0), sys.argv[2]  # the first error ends it
+client, name = RetryingClient(sys.argv[1], max_wait_s=0.0), sys.argv[2]  # the first error ends it
 settings = resolve({"model.name": "bilstm"})
 runs = StudyRuns(client, find_or_create_experiment(client, "ser-made"), name, {"role": "student"})
 values = dict.fromkeys(("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar"), 0.5)
