@@ -17,6 +17,18 @@ from ser_platform.tracking.mlflow_store import Client
 MAX_DIGEST_CHARS = 36  # characters of a dataset's digest that MLflow keeps
 
 
+def make_study_tags(role: str, corpus: str, protocol: str, split: Split, code_version: str) -> dict[str, str]:
+    """Return the tags of a study's parent run, which its trials have too."""
+    return {
+        "role": role,
+        "corpus": corpus,
+        "protocol": protocol,
+        "manifest": split.manifest.fingerprint,
+        "split": split.fingerprint,
+        "code_version": code_version,
+    }
+
+
 def log_study_results(
     client: Client,
     run_id: str,

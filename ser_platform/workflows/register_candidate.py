@@ -1,6 +1,5 @@
 """From trained weights to a registered candidate: pack the bundle, read the test once, log the result, register."""
 
-import csv
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from ser_platform.corpora.lineage import Lineage
 from ser_platform.corpora.splits.split import Split
 from ser_platform.evaluation.groups import score_groups
 from ser_platform.evaluation.model_card import render_model_card
+from ser_platform.evaluation.predictions_file import write_predictions
 from ser_platform.evaluation.scoring import TestScore, compute_logits, score_test
 from ser_platform.evaluation.test_figures import draw_confusion_matrix, draw_learning_curves, draw_recalls
 from ser_platform.evaluation.test_ledger import record_test_evaluation
@@ -181,13 +181,9 @@ def log_test_predictions(
             epochs, f"{origin.study_name}: the weights that were registered", folder / "learning_curves.png"
         )
     test = origin.split.manifest.take(origin.split.test)
-    with (scratch / PREDICTIONS_FILE).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        named = [f"p_{label}" for label in labels]
-        writer.writerow(["audio_sha256", "id", "speaker", "sex", "emotion", "predicted", *named])
-        for clip, prediction, row in zip(test, score.predictions, probabilities, strict=True):
-            words = [clip.audio_sha256, clip.id, clip.speaker, clip.sex or "", clip.emotion, labels[prediction]]
-            writer.writerow([*words, *(f"{p:.6f}" for p in row)])
+    columns = {name: test.column(name) for name in ("audio_sha256", "id", "speaker", "sex", "emotion")}
+    columns["predicted"] = [labels[row] for row in score.predictions]
+    write_predictions(scratch / PREDICTIONS_FILE, columns, labels, probabilities)
     client.log_artifacts(run_id, str(folder), artifact_folder)
 
 
