@@ -1,5 +1,6 @@
 """A finished model on any corpus: labels mapped by its rules, its lineage checked, the look written to the ledger."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -87,20 +88,15 @@ def assess(
     leaks = bundle.lineage.find_overlap(clips, include_selected=part != "dev")
     if leaks and not allow_leak:
         refuse_overlap(leaks, clips, title, part, "; --allow-leak goes on and stamps the result")
-    rows = np.arange(len(clips))
-    logits = compute_logits(bundle, clips, rows)
+    logits = compute_logits(bundle, clips, np.arange(len(clips)))
     score = score_clips(clips, bundle.labels, logits.argmax(axis=1))
-    what = f"{title} on {speech.name}, {part}"
-    n_test_evaluations = (
-        None if part == "dev" else record_test_evaluation(fingerprint_clips(clips), bundle.ledger_key, what)
-    )
-    stamp = (
-        f"{protocol} ({LINEAGE_LEAK_STAMP}: heard {len(leaks)} of {len(clips)} clips or their speakers)"
-        if leaks
-        else protocol
-    )
+    what, count = f"{title} on {speech.name}, {part}", None
+    if part != "dev":
+        count = record_test_evaluation(fingerprint_clips(clips), bundle.ledger_key, what)
+    if leaks:
+        protocol += f" ({LINEAGE_LEAK_STAMP}: heard {len(leaks)} of {len(clips)} clips or their speakers)"
     probabilities = softmax(logits / bundle.temperature, axis=1)
-    return Assessment(speech.name, part, stamp, clips, score, probabilities, n_test_evaluations)
+    return Assessment(speech.name, part, protocol, clips, score, probabilities, count)
 
 
 def _choose_label_rules(bundle: Bundle, request: DataRequest, labels: str | None) -> str:
@@ -127,9 +123,8 @@ def _require_known(bundle: Bundle, name: str, manifest: Manifest) -> None:
 def _select_part(manifest: Manifest, name: str, request: DataRequest, part: str) -> tuple[Manifest, str]:
     """Return the clips of a part, and the protocol that made it."""
     if part == "all":
-        return manifest, f"all clips of {name}" + (
-            f" ({SPEAKERS_UNKNOWN})" if manifest.corpora_without_speakers else ""
-        )
+        unknown = f" ({SPEAKERS_UNKNOWN})" if manifest.corpora_without_speakers else ""
+        return manifest, f"all clips of {name}{unknown}"
     splits = make_folds(manifest, request)
     if len(splits) > 1:
         raise UserError(f"protocol {request.protocol!r} makes {len(splits)} folds; say which one with --fold")
@@ -148,5 +143,10 @@ def _use_model_split(bundle: Bundle, request: DataRequest) -> DataRequest:
             f"the model's split was {own['split_protocol']} fold {own['split_fold']}; give it with "
             "--protocol fixed:PATH --fold N, or another --protocol"
         )
-    fold = int(own["split_fold"]) if own["split_fold"] else None
-    return replace(request, protocol=own["split_protocol"], fold=fold, seed=int(own["split_seed"]))
+    return restore_split(request, own)
+
+
+def restore_split(request: DataRequest, provenance: Mapping[str, str]) -> DataRequest:
+    """Return the request with the protocol, fold and seed in the provenance of a bundle."""
+    fold = int(provenance["split_fold"]) if provenance["split_fold"] else None
+    return replace(request, protocol=provenance["split_protocol"], fold=fold, seed=int(provenance["split_seed"]))

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ser_platform.evaluation.intervals import Interval
+from ser_platform.evaluation.test_figures import save_png
 
 COLOURS = ("#7a7a7a", "#c98b3f", "#4878a8")
 
 
-def control_figure(rows: Sequence[tuple[str, Interval]], verdict: str, path: Path) -> None:
+def draw_control_figure(rows: Sequence[tuple[str, Interval]], verdict: str, path: Path) -> None:
     """Draw each row's UAR with its interval, and say what was gained; write a PNG."""
     figure = Figure(figsize=(7, 1.4 + 0.55 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
@@ -26,5 +26,4 @@ def control_figure(rows: Sequence[tuple[str, Interval]], verdict: str, path: Pat
     axes.set_xlabel("UAR, 95 % interval")
     axes.grid(axis="x", alpha=0.3)
     axes.set_title(f"distillation: {verdict}", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(path)
+    save_png(figure, path)

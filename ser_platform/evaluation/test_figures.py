@@ -28,7 +28,7 @@ def draw_confusion_matrix(matrix: NDArray[np.int64], labels: tuple[str, ...], ti
     axes.set_xlabel("predicted")
     axes.set_ylabel("spoken")
     axes.set_title(title, fontsize=10)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def draw_recalls(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
@@ -43,7 +43,7 @@ def draw_recalls(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str,
     axes.set_xlabel("recall")
     axes.set_title(title, fontsize=10)
     axes.legend(loc="lower right", fontsize=8)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def draw_learning_curves(epochs: Sequence[EpochResult], title: str, path: Path) -> None:
@@ -63,9 +63,9 @@ def draw_learning_curves(epochs: Sequence[EpochResult], title: str, path: Path) 
         axes.set_xlabel("epoch (dotted: the one that was kept)")
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    save_png(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_png(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(path)  # no global state of pyplot: safe in any thread

@@ -14,7 +14,7 @@ from rich.console import Console
 from ser_platform.corpora.audio.reader import SAMPLE_RATE, Audio
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.errors import SerError, UserError
-from ser_platform.evaluation.assessment import assess
+from ser_platform.evaluation.assessment import assess, restore_split
 from ser_platform.evaluation.intervals import Interval, paired_interval
 from ser_platform.evaluation.promotion_gates import Gate, GateInputs, PromotionPolicy, TestPredictions, evaluate_gates
 from ser_platform.evaluation.test_ledger import count_test_evaluations
@@ -31,10 +31,7 @@ from ser_platform.tracking.registry import RegisteredVersion, download_bundle, l
 ERROR_LEVEL = 0.05  # error of the UAR gate, divided by the looks at the test clips
 PREDICTIONS_FILE = "test/predictions.csv"  # in the artefacts of a study's run
 REQUIRED_COLUMNS = {"audio_sha256", "speaker", "emotion", "predicted"}  # columns of these
-TIMING_ROUNDS, PREDICTIONS_PER_ROUND = (
-    4,
-    10,
-)  # rounds, and predictions of each model in a round; the 95th percentile of all is taken
+TIMING_ROUNDS, PREDICTIONS_PER_ROUND = 4, 10  # each model predicts PREDICTIONS_PER_ROUND times in a round
 POLICY_FILE = Path("mlflow") / "promotion_policy.yaml"
 
 PredictionRows = Mapping[str, Mapping[str, str]]  # of predictions, by audio digest
@@ -63,20 +60,17 @@ def read_policy(path: Path | None, name: str) -> tuple[PromotionPolicy, Path]:
 def evaluate_candidate(
     client: Client, candidate: RegisteredVersion, champion: RegisteredVersion | None, policy: PromotionPolicy
 ) -> list[Gate]:
-    """Return how a candidate does at every gate of a policy.
+    """Return how a candidate does at every gate of a policy; both models are timed in this process.
 
     Raises:
         UserError: its test predictions are gone.
     """
-    return evaluate_gates(collect_gate_inputs(client, candidate, champion), policy)
+    return evaluate_gates(_collect_gate_inputs(client, candidate, champion), policy)
 
 
-def collect_gate_inputs(client: Client, candidate: RegisteredVersion, champion: RegisteredVersion | None) -> GateInputs:
-    """Return what the gates ask; both models are timed in this process, one after the other.
-
-    Raises:
-        UserError: the candidate's test predictions are gone.
-    """
+def _collect_gate_inputs(
+    client: Client, candidate: RegisteredVersion, champion: RegisteredVersion | None
+) -> GateInputs:
     ours = read_test_predictions(client, candidate)
     gain, incomparable = (None, "") if champion is None else compute_gain(client, candidate, champion, ours)
     inputs = GateInputs(
@@ -90,9 +84,7 @@ def collect_gate_inputs(client: Client, candidate: RegisteredVersion, champion: 
     try:
         bundle, folder = load_bundle(client, candidate), download_bundle(client, candidate)
         if bundle.view.normalise == SPEAKER_NORMALISATION:
-            return replace(
-                inputs, normalisation=SPEAKER_NORMALISATION
-            )  # barred, and a clip alone is not enough to try it
+            return replace(inputs, normalisation=SPEAKER_NORMALISATION)  # refused; it cannot predict a clip alone
         _require_finite_prediction(bundle)
     except SerError as error:
         return replace(inputs, bundle_error=str(error))
@@ -196,16 +188,10 @@ def _score_champion(client: Client, candidate: RegisteredVersion, champion: Regi
     Raises:
         SerError: it has heard them, knows other emotions, or the corpus is not at hand.
     """
-    own = load_bundle(client, candidate).provenance
-    request = DataRequest(
-        CorpusRequest(own["corpus"]),
-        protocol=own["split_protocol"],
-        fold=int(own["split_fold"]) if own["split_fold"] else None,
-        seed=int(own["split_seed"]),
-    )
-    found = assess(load_bundle(client, champion), champion.title, request, Display(Console(quiet=True)), part="test")
-    labels = load_bundle(client, champion).labels
-    predicted = (labels[number] for number in found.score.predictions)
+    own, bundle = load_bundle(client, candidate).provenance, load_bundle(client, champion)
+    request = restore_split(DataRequest(CorpusRequest(own["corpus"])), own)
+    found = assess(bundle, champion.title, request, Display(Console(quiet=True)), part="test")
+    predicted = (bundle.labels[number] for number in found.score.predictions)
     return dict(zip(found.clips.column("audio_sha256"), predicted, strict=True))
 
 

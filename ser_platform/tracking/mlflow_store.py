@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
-from ser_platform.tracking.store_creation import ensure_store, find_sqlite_file
+from ser_platform.tracking.store_creation import SQLITE_SCHEME, ensure_store, find_sqlite_file
 from ser_platform.tracking.ui_view import EXPERIMENT_TAGS
 
 Client = RetryingClient
@@ -18,7 +18,7 @@ DATABASE, ARTEFACTS = "mlflow.db", "mlruns"  # MLflow's own defaults, so that a 
 
 def tracking_uri() -> str:
     """Return where runs are kept; absolute, because Ray changes the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE_SCHEME}{Path.cwd() / DATABASE}"
 
 
 def open_client() -> RetryingClient:
@@ -66,8 +66,7 @@ def find_or_create_experiment(client: RetryingClient, name: str) -> str:
             if found.tags.get(tag) != value:
                 client.set_experiment_tag(found.experiment_id, tag, value)
         return str(found.experiment_id)
-    local = "MLFLOW_TRACKING_URI" in os.environ and os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
-    location = (Path.cwd() / ARTEFACTS / name).as_uri() if local else None
+    location = (Path.cwd() / ARTEFACTS / name).as_uri() if client.uri.startswith("sqlite:") else None
     return str(client.create_experiment(name, artifact_location=location, tags=dict(EXPERIMENT_TAGS)))
 
 

@@ -52,8 +52,9 @@ def promote(
         finish_interrupted_move(client, candidate.name)
         now = find_alias(client, candidate.name, CHAMPION)
         if _version(now) != _version(champion):
-            there = "no champion" if champion is None else champion.title
-            raise UserError(f"{candidate.title} was judged against {there}, and {_title(now)} is the champion by now")
+            raise UserError(
+                f"{candidate.title} was judged against {_title(champion)}, and {_title(now)} is the champion by now"
+            )
         _move(client, candidate.name, candidate.version, _version(now))
         _record(client, candidate, champion, gates, "promoted", reason if failed else None)
 
@@ -84,33 +85,31 @@ def alias_lock(client: Client, name: str) -> Iterator[None]:
     """
     lock, me = f"{LOCK_PREFIX}{name}", uuid.uuid4().hex
     tags = {"by": getpass.getuser(), "until": f"{time.time() + LEASE_S:.0f}"}
-    if not client.claim(lock, me, tags):
+    while not client.claim(lock, me, tags):
         holder = client.get_registered_model(lock).tags
-        if _seconds(holder.get("until", "")) > time.time():
+        if _parse_seconds(holder.get("until", "")) > time.time():
             raise UserError(f"{name} is being promoted or rolled back by {holder.get('by')}; try again in a moment")
         client.delete_registered_model(lock)  # left by a process that was killed
-        if not client.claim(lock, me, tags):
-            raise UserError(f"{name} is being promoted or rolled back by somebody else; try again in a moment")
     try:
         yield
     finally:
         client.delete_registered_model(lock)
 
 
-def finish_interrupted_move(client: Client, name: str) -> bool:
-    """End what a killed command has begun with the aliases of a model; return whether there was anything."""
+def finish_interrupted_move(client: Client, name: str) -> None:
+    """End what a killed command has begun with the aliases of a model."""
     begun = client.get_registered_model(name).tags.get(INTENT_TAG)
     if not begun:
-        return False
+        return
     try:
-        wanted = json.loads(begun)
-        for version in filter(None, (wanted["champion"], wanted["previous"])):
+        intent = json.loads(begun)
+        champion, previous = intent["champion"], intent["previous"]
+        for version in filter(None, (champion, previous)):
             find_version(client, name, version)
     except (ValueError, KeyError, TypeError, UserError):  # of versions that were deleted since
         client.delete_registered_model_tag(name, INTENT_TAG)
-        return False
-    _set_aliases(client, name, wanted["champion"], wanted["previous"])
-    return True
+    else:
+        _set_aliases(client, name, champion, previous)
 
 
 def _move(client: Client, name: str, champion: str, previous: str | None) -> None:
@@ -154,7 +153,7 @@ def _record(
     client.log_dict(model.run_id, decision, place)
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     """Return a time that a tag tells, 0 where it tells none."""
     try:
         return float(text)

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,7 @@ from ser_platform.tracking.mlflow_store import Client
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 PASSED_OVER_TAG = "passed_over"  # the tag of a version that did not become the candidate: it says why
 SAME_TASK_TAGS = ("split", "labels", "protocol")  # tags of two versions whose dev UAR can be compared
-DECISION_TAGS = (
-    "promotion",
-    "promotion_refused",
-    "rollback",
-    PASSED_OVER_TAG,
-)  # tags that tell what became of a version
+DECISION_TAGS = ("promotion", "promotion_refused", "rollback", PASSED_OVER_TAG)
 MODEL_NAMES = ("ser-teacher", "ser-student")
 SIGNATURE = ModelSignature(  # of `pyfunc.BundleModel`; one of the first three columns
     inputs=Schema(
@@ -135,8 +130,7 @@ def register(
             (target / FIGURES_FOLDER).mkdir(exist_ok=True)
             shutil.copy(figure, target / FIGURES_FOLDER)
         client.log_artifacts(run_id, str(target), path)
-    if not client.search_registered_models(f"name = '{name}'"):
-        _create_name(client, name)
+    client.create_registered_model(name)
     version = client.create_model_version(
         name, f"runs:/{run_id}/{path}", run_id, tags={**tags, "digest": digest}, description=card
     )
@@ -166,14 +160,6 @@ def _is_better(one: RegisteredVersion, other: RegisteredVersion) -> bool:
     return one.dev_uar > other.dev_uar  # never where one of them is NaN
 
 
-def _create_name(client: Client, name: str) -> None:
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another study registered first
-            raise
-
-
 def list_models(client: Client) -> list[RegisteredVersion]:
     """Return every version of every model, newest first within a name."""
     names = sorted(model.name for model in client.search_registered_models() if model.name in MODEL_NAMES)
@@ -190,24 +176,25 @@ def find_version(client: Client, name: str, version: str) -> RegisteredVersion:
     Raises:
         UserError: there is no such version.
     """
-    try:
-        found: ModelVersion = client.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND_ERRORS:
-            raise
-        raise UserError(f"there is no version {version} of a model {name}; see: ser models list") from error
+    found = _find_or_none(lambda: client.get_model_version(name, version))
+    if found is None:
+        raise UserError(f"there is no version {version} of a model {name}; see: ser models list")
     return RegisteredVersion(name, str(found.version), tuple(found.aliases), str(found.run_id), dict(found.tags))
 
 
 def find_alias(client: Client, name: str, alias: str) -> RegisteredVersion | None:
     """Return the version that an alias points to, or None."""
+    found = _find_or_none(lambda: client.get_model_version_by_alias(name, alias))
+    return None if found is None else find_version(client, name, str(found.version))
+
+
+def _find_or_none(find: Callable[[], ModelVersion]) -> ModelVersion | None:
     try:
-        version = client.get_model_version_by_alias(name, alias).version
+        return find()
     except MlflowException as error:
         if error.error_code not in NOT_FOUND_ERRORS:
             raise
         return None
-    return find_version(client, name, str(version))
 
 
 def find_model(client: Client, reference: str) -> RegisteredVersion:
@@ -271,22 +258,15 @@ def delete_version(client: Client, model: RegisteredVersion) -> None:
 
 def version_as_json(model: RegisteredVersion) -> dict[str, Any]:
     """Return `{name, version, aliases, measures, ...}`."""
+    tags = model.tags
     return {
         "name": model.name,
         "version": model.version,
         "aliases": list(model.aliases),
         "metrics": model.metrics,
-        "protocol": model.tags.get("protocol", ""),
-        "corpus": model.tags.get("corpus", ""),
-        "study": model.tags.get("study", ""),
-        "teacher": model.tags.get("teacher"),
-        "digest": model.tags.get("digest", ""),
-        "parameters": _number(model.tags.get("parameters")),
-        "size_bytes": _number(model.tags.get("size_bytes")),
-        "latency_ms": _number(model.tags.get("latency_ms")),
-        "decisions": {key: model.tags[key] for key in DECISION_TAGS if key in model.tags},
+        **{key: tags.get(key, "") for key in ("protocol", "corpus", "study")},
+        "teacher": tags.get("teacher"),
+        "digest": tags.get("digest", ""),
+        **{key: float(tags[key]) if key in tags else None for key in ("parameters", "size_bytes", "latency_ms")},
+        "decisions": {key: tags[key] for key in DECISION_TAGS if key in tags},
     }
-
-
-def _number(text: str | None) -> float | None:
-    return None if text is None else float(text)

@@ -107,17 +107,15 @@ class RetryingClient(MlflowClient):
     ) -> str:
         """Create an experiment, or return the id of the one that is there."""
 
-        def attempt(is_first: bool) -> str:
-            try:
-                return str(MlflowClient.create_experiment(self, name, artifact_location, tags))
-            except MlflowException as error:
-                if error.error_code != ALREADY_EXISTS:
-                    raise
-                there = MlflowClient.get_experiment_by_name(self, name)
-                assert there is not None, "the store has just told so"
-                return str(there.experiment_id)
+        def find() -> str:
+            there = MlflowClient.get_experiment_by_name(self, name)
+            assert there is not None, "the store has just told so"
+            return str(there.experiment_id)
 
-        return self._retry("create_experiment", attempt)
+        def create() -> str:
+            return str(MlflowClient.create_experiment(self, name, artifact_location, tags))
+
+        return self._retry_unless("create_experiment", create, ALREADY_EXISTS, find)
 
     def create_registered_model(
         self,
@@ -128,44 +126,29 @@ class RetryingClient(MlflowClient):
     ) -> RegisteredModel:
         """Create a registered model, or return the one that is there."""
 
-        def attempt(is_first: bool) -> RegisteredModel:
-            try:
-                return MlflowClient.create_registered_model(self, name, tags, description, deployment_job_id)
-            except MlflowException as error:
-                if error.error_code != ALREADY_EXISTS:
-                    raise
-                return MlflowClient.get_registered_model(self, name)
+        def create() -> RegisteredModel:
+            return MlflowClient.create_registered_model(self, name, tags, description, deployment_job_id)
 
-        return self._retry("create_registered_model", attempt)
+        def find() -> RegisteredModel:
+            return MlflowClient.get_registered_model(self, name)
+
+        return self._retry_unless("create_registered_model", create, ALREADY_EXISTS, find)
 
     def claim(self, name: str, owner: str, tags: dict[str, Any]) -> bool:
         """Create a registered model that nobody else may have created; return whether it is `owner`'s now.
 
         Names are unique in a store, which makes this the one lock that every backend has.
         """
-
-        def attempt(is_first: bool) -> bool:
-            try:
-                MlflowClient.create_registered_model(self, name, {**tags, "owner": owner})
-            except MlflowException as error:
-                if error.error_code != ALREADY_EXISTS:
-                    raise
-                return bool(MlflowClient.get_registered_model(self, name).tags.get("owner") == owner)
-            return True
-
-        return self._retry("create_registered_model", attempt)
+        model = self.create_registered_model(name, {**tags, "owner": owner})
+        return bool(model.tags.get("owner") == owner)
 
     def delete_registered_model(self, name: str) -> None:
         """Delete a registered model; one that is gone is no error."""
 
-        def attempt(is_first: bool) -> None:
-            try:
-                MlflowClient.delete_registered_model(self, name)
-            except MlflowException as error:
-                if error.error_code != DOES_NOT_EXIST:
-                    raise
+        def delete() -> None:
+            MlflowClient.delete_registered_model(self, name)
 
-        self._retry("delete_registered_model", attempt)
+        self._retry_unless("delete_registered_model", delete, DOES_NOT_EXIST, lambda: None)
 
     def create_model_version(
         self, name: str, source: str, run_id: str | None = None, *args: Any, **more: Any
@@ -189,6 +172,19 @@ class RetryingClient(MlflowClient):
             wanted += f" and tags.trial = '{tags['trial']}'"
         found = MlflowClient.search_runs(self, [experiment_id], wanted)
         return next((run for run in found if run.data.tags.get("trial") == tags.get("trial")), None)
+
+    def _retry_unless(self, operation: str, work: Callable[[], T], code: str, otherwise: Callable[[], T]) -> T:
+        """Call `work` with retries; where the store rejects it with the error `code`, return `otherwise()`."""
+
+        def attempt(is_first: bool) -> T:
+            try:
+                return work()
+            except MlflowException as error:
+                if error.error_code != code:
+                    raise
+                return otherwise()
+
+        return self._retry(operation, attempt)
 
     def _retry(self, operation: str, attempt: Callable[[bool], T]) -> T:
         """Call `attempt`, which is told whether it is the first, until no outage ends it or patience does."""

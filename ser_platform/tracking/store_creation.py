@@ -60,7 +60,7 @@ def _create_store(path: Path) -> None:
 
 def _has_content(database: Path) -> bool:
     """Return whether a file holds runs, models or experiments; False where there is no file."""
-    if not database.exists() or not database.stat().st_size:
+    if _is_empty(database):
         return False
     with closing(_open_read_only(database)) as connection:
         tables = _list_tables(connection, database)
@@ -70,7 +70,7 @@ def _has_content(database: Path) -> bool:
 
 def _is_complete(database: Path) -> bool:
     """Return whether a file has the schema of the MLflow that is installed."""
-    if not database.exists() or not database.stat().st_size:
+    if _is_empty(database):
         return False
     from alembic.script import ScriptDirectory
 
@@ -79,6 +79,10 @@ def _is_complete(database: Path) -> bool:
             return False
         versions = [version for (version,) in connection.execute("select version_num from alembic_version")]
     return versions == ScriptDirectory(str(files("mlflow.store") / "db_migrations")).get_heads()
+
+
+def _is_empty(database: Path) -> bool:
+    return not database.exists() or not database.stat().st_size
 
 
 def _open_read_only(database: Path) -> sqlite3.Connection:

@@ -17,7 +17,7 @@ from ser_platform.corpora.splits.folds import Groups, assign_folds
 from ser_platform.corpora.splits.split import Split, find_speaker_rows
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.errors import SerError, UserError
-from ser_platform.evaluation.control_figure import control_figure
+from ser_platform.evaluation.control_figure import draw_control_figure
 from ser_platform.evaluation.intervals import Interval
 from ser_platform.evaluation.paired_gain import ArmComparison, agreement, compare_arms, seeded_interval
 from ser_platform.evaluation.test_ledger import record_test_evaluation
@@ -213,7 +213,7 @@ class Comparison:
             is_distilled=self._settings[DISTILLED].distill.alpha > 0,
         )
         write_json(self.folder / REPORT_FILE, control.as_json())
-        control_figure([(row.name, row.uar) for row in control.rows], control.verdict, self.folder / FIGURE_FILE)
+        draw_control_figure([(row.name, row.uar) for row in control.rows], control.verdict, self.folder / FIGURE_FILE)
         return control
 
     def _predict_fold(self, fold: Split) -> dict[str, Predictions]:
