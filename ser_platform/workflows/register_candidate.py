@@ -207,6 +207,7 @@ def _make_card(origin: Origin, bundle: Bundle, score: TestScore, n_test_evaluati
         uar=score.uar,
         n_test_evaluations=n_test_evaluations,
         metrics=score.metrics,
+        temperature=bundle.temperature,
         teacher=_find_teacher_title(origin, bundle),
         trained_on=_list_training_corpora(origin, bundle),
         groups=score_groups(origin.split.manifest.take(origin.split.test), bundle.labels, score.predictions),
