@@ -1,4 +1,4 @@
-"""A teacher and two students beside each other, as a figure."""
+"""The figure of a distillation control: UAR of the teacher and of both students."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ COLOURS = ("#7a7a7a", "#c98b3f", "#4878a8")
 
 
 def draw_control_figure(rows: Sequence[tuple[str, Interval]], verdict: str, path: Path) -> None:
-    """Draw each row's UAR with its interval, and say what was gained; write a PNG."""
+    """Draw the UAR of each row with its interval, `verdict` in the title; write a PNG."""
     figure = Figure(figsize=(7, 1.4 + 0.55 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for place, (colour, (_, uar)) in enumerate(zip(COLOURS, rows, strict=True)):

@@ -1,4 +1,4 @@
-"""Figures for people: confusion matrix, per-class recall, learning curves."""
+"""Plots of test results and training: confusion matrix, recall of each emotion, learning curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from ser_platform.training.epoch_result import EpochResult
 
 
 def draw_confusion_matrix(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
-    """Draw counts `(n_emotions, n_emotions)` and, by colour, shares of the true class; write a PNG."""
+    """Draw counts `(n_emotions, n_emotions)`, coloured by their share of the true class; write a PNG."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     size = 1.5 + 0.75 * len(labels)
     figure = Figure(figsize=(size, size), layout="constrained")
@@ -26,17 +26,17 @@ def draw_confusion_matrix(matrix: NDArray[np.int64], labels: tuple[str, ...], ti
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_xlabel("predicted")
-    axes.set_ylabel("spoken")
+    axes.set_ylabel("true")
     axes.set_title(title, fontsize=10)
     save_png(figure, path)
 
 
 def draw_recalls(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
-    """Draw the recall of each emotion that was spoken, and chance; write a PNG."""
-    spoken = np.flatnonzero(matrix.sum(axis=1))
-    figure = Figure(figsize=(6, 0.8 + 0.4 * len(spoken)), layout="constrained")
+    """Draw the recall of each emotion in the truth, and chance level; write a PNG."""
+    present = np.flatnonzero(matrix.sum(axis=1))
+    figure = Figure(figsize=(6, 0.8 + 0.4 * len(present)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh([labels[row] for row in spoken], recalls(matrix)[spoken], color="#4878a8")
+    axes.barh([labels[row] for row in present], recalls(matrix)[present], color="#4878a8")
     axes.axvline(1 / len(labels), color="black", linestyle=":", label="chance")
     axes.set_xlim(0, 1)
     axes.invert_yaxis()
@@ -47,7 +47,7 @@ def draw_recalls(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str,
 
 
 def draw_learning_curves(epochs: Sequence[EpochResult], title: str, path: Path) -> None:
-    """Draw losses and dev UAR of every epoch, and mark the epoch that was kept; write a PNG."""
+    """Draw losses and dev UAR of every epoch, and mark the epoch whose weights are kept; write a PNG."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     losses, scores = figure.subplots(1, 2)
     steps = [each.epoch for each in epochs]
@@ -60,7 +60,7 @@ def draw_learning_curves(epochs: Sequence[EpochResult], title: str, path: Path) 
     scores.set_ylim(0, 1)
     for axes in (losses, scores):
         axes.axvline(epochs[-1].best_epoch, color="black", linestyle=":", linewidth=1)
-        axes.set_xlabel("epoch (dotted: the one that was kept)")
+        axes.set_xlabel("epoch (dotted: weights kept)")
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=10)
     save_png(figure, path)

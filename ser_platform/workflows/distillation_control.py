@@ -19,7 +19,7 @@ from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.errors import SerError, UserError
 from ser_platform.evaluation.control_figure import draw_control_figure
 from ser_platform.evaluation.intervals import Interval
-from ser_platform.evaluation.paired_gain import ArmComparison, agreement, compare_arms, seeded_interval
+from ser_platform.evaluation.paired_gain import ArmComparison, compare_arms, measure_agreement, seeded_interval
 from ser_platform.evaluation.test_ledger import record_test_evaluation
 from ser_platform.features.dataset import Dataset
 from ser_platform.files import digest_of, read_json, write_json
@@ -205,7 +205,7 @@ class Comparison:
             self._study.name,
             f"speaker, {len(folds)} folds, {N_SEEDS} seeds an arm",
             tuple(
-                self._make_row(name, intervals[name], agreement(predictions[TEACHER][0], list(predictions[name])))
+                self._make_row(name, intervals[name], measure_agreement(predictions[TEACHER][0], list(predictions[name])))
                 for name in ROW_NAMES
             ),
             compare_arms(targets, predictions[UNDISTILLED], predictions[DISTILLED], speakers),

@@ -1,4 +1,4 @@
-"""Intervals resample speakers where there are enough of them, and say so where there are not."""
+"""Intervals resample speakers where there are at least eight, and clips, with a caveat, where there are fewer."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ from ser_platform.metrics import uar
 
 
 def uar_interval(targets, predictions, speakers, level=0.95):
-    """The UAR among the figures of a test, its classes named by number."""
+    """Return the interval of the UAR; classes are named by their number."""
     labels = tuple(str(number) for number in range(int(max(targets.max(), predictions.max())) + 1))
     return metric_intervals(targets, predictions, speakers, labels, level)["uar"]
 
 
 def drawn(n_speakers: int, n_clips: int = 20, right: float = 0.7, seed: int = 0):
-    """Targets, predictions that are right with chance `right`, speakers."""
+    """Return targets, predictions that are right with probability `right`, and speakers."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, 4, n_speakers * n_clips)
     wrong = (targets + rng.integers(1, 4, len(targets))) % 4
@@ -36,7 +36,7 @@ def test_eight_speakers_are_enough_to_resample_them(n_speakers, over, caveat):
     assert (interval.n_speakers, interval.over, interval.caveat) == (n_speakers, over, caveat)
 
 
-def test_the_value_is_the_uar_and_lies_inside():
+def test_the_value_is_the_uar_and_is_inside_the_interval():
     targets, predictions, speakers = drawn(10)
     interval = uar_interval(targets, predictions, speakers)
     assert interval.value == uar(targets, predictions, 4)
@@ -48,13 +48,13 @@ def test_a_higher_level_gives_a_wider_interval():
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def test_perfect_predictions_leave_no_doubt():
+def test_perfect_predictions_have_an_interval_of_width_zero():
     targets, _, speakers = drawn(10)
     interval = uar_interval(targets, targets, speakers)
     assert (interval.value, interval.low, interval.high) == (1, 1, 1)
 
 
-def test_identical_predictions_differ_by_nothing():
+def test_identical_predictions_have_no_gain():
     targets, predictions, speakers = drawn(10)
     interval = paired_interval(targets, predictions, predictions, speakers)
     assert (interval.value, interval.low, interval.high) == (0, 0, 0)
@@ -72,8 +72,8 @@ def test_an_interval_is_the_same_each_time():
     assert uar_interval(*drawn(10)) == uar_interval(*drawn(10))
 
 
-def test_speakers_who_differ_widen_the_interval_over_speakers():
-    """Every second speaker is understood always, the others never: clips alone would know the mean too well."""
+def test_speakers_that_differ_widen_the_interval_over_speakers():
+    """Every second speaker is always predicted right, the others never: resampling clips underestimates the spread."""
     targets = np.tile(np.arange(4), 16 * 5)
     speakers = np.repeat(np.arange(16).astype(str), 20)
     predictions = np.where(speakers.astype(int) % 2, targets, (targets + 1) % 4)
@@ -83,7 +83,7 @@ def test_speakers_who_differ_widen_the_interval_over_speakers():
 
 
 @pytest.mark.parametrize("n_speakers", [4, 15])
-def test_ninety_five_of_a_hundred_intervals_hold_the_truth(n_speakers):
+def test_ninety_five_of_a_hundred_intervals_contain_the_truth(n_speakers):
     held = [
         interval.low <= 0.7 <= interval.high
         for interval in (uar_interval(*drawn(n_speakers, seed=seed)) for seed in range(60))
