@@ -1,8 +1,8 @@
 """Bootstrap intervals of figures: over speakers, or over clips where there are too few speakers.
 
 With 2 test speakers a bootstrap over speakers reports a quarter of null gains as real. With fewer than 8 speakers the
-clips are resampled, and the interval is valid for these speakers only. Source: Ferrer & Riera, "Confidence intervals for evaluation in machine
-learning", 2024.
+clips are resampled, and the interval is valid for these speakers only.
+Source: Ferrer & Riera, "Confidence intervals for evaluation in machine learning", 2024.
 """
 
 from dataclasses import dataclass, replace

@@ -114,5 +114,5 @@ def _mean_uar(targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> flo
 
 
 def measure_agreement(one: NDArray[np.int64], others: Sequence[NDArray[np.int64]]) -> float:
-    """Return the share of clips with the same prediction in `one`, `(n_clips,)`, and in each of `others`, on average."""
+    """Return the share of clips with the same prediction in `one` and in each of `others`, `(n_clips,)`, on average."""
     return float(np.mean([np.mean(one == other) for other in others]))
