@@ -200,12 +200,13 @@ class Comparison:
             for name in ROW_NAMES
             for seed in range(len(predictions[name]))
         )
+        teacher = predictions[TEACHER][0]
         intervals = {name: seeded_interval(targets, predictions[name], speakers) for name in ROW_NAMES}
         control = ControlResult(
             self._study.name,
             f"speaker, {len(folds)} folds, {N_SEEDS} seeds an arm",
             tuple(
-                self._make_row(name, intervals[name], measure_agreement(predictions[TEACHER][0], list(predictions[name])))
+                self._make_row(name, intervals[name], measure_agreement(teacher, list(predictions[name])))
                 for name in ROW_NAMES
             ),
             compare_arms(targets, predictions[UNDISTILLED], predictions[DISTILLED], speakers),

@@ -31,8 +31,8 @@ from ser_platform.tracking.gate_inputs import PREDICTIONS_FILE
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import (
     RegisteredVersion,
-    artifact_suffix,
-    model_name,
+    make_artifact_suffix,
+    make_model_name,
     register,
 )
 from ser_platform.training.calibration import fit_temperature
@@ -140,9 +140,9 @@ def score_and_register(
     tags["labels"] = " ".join(bundle.labels)
     if (teacher := _find_teacher_title(origin, bundle)) is not None:
         tags["teacher"] = teacher
-    name = model_name(origin.role)
+    name = make_model_name(origin.role)
     predictions = Path(PREDICTIONS_FILE)
-    artifact_folder = predictions.parent.name + artifact_suffix(client, name, run_id, tags["trial"])
+    artifact_folder = predictions.parent.name + make_artifact_suffix(client, name, run_id, tags["trial"])
     tags["predictions"] = f"{artifact_folder}/{predictions.name}"
     with TemporaryDirectory() as scratch:
         probabilities = softmax(logits / bundle.temperature, axis=1)

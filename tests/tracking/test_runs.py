@@ -1,4 +1,4 @@
-"""Runs of a study as MLflow holds them."""
+"""Runs of a study in MLflow."""
 
 import json
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def write(runs: StudyRuns, number: int, epochs: int = 1) -> None:
         runs.log_epoch(number, result(epoch, 0.5))
 
 
-def test_a_run_holds_all_of_a_trial_that_began_and_ended_between_two_batches(client: Client) -> None:
+def test_a_trial_that_begins_and_ends_between_two_batches_is_written_whole(client: Client) -> None:
     runs = open_runs(client)
     write(runs, 0, epochs=2)
     runs.end_trial(0, "failed", METRICS, "a reason")
@@ -68,7 +68,7 @@ def test_a_trial_that_is_run_again_keeps_its_run_and_logs_no_epoch_twice(client:
     assert run.info.status == "FINISHED"
 
 
-def test_many_epochs_are_written_in_batches_that_mlflow_takes(client: Client) -> None:
+def test_many_epochs_are_written_in_batches_that_mlflow_accepts(client: Client) -> None:
     runs = open_runs(client)
     write(runs, 0, epochs=200)
     runs.close()
@@ -76,7 +76,7 @@ def test_many_epochs_are_written_in_batches_that_mlflow_takes(client: Client) ->
     assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 200
 
 
-def test_a_store_that_refuses_a_run_is_told_at_the_end_and_the_others_are_written(
+def test_a_run_that_mlflow_rejects_is_an_error_at_the_end_and_the_others_are_written(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = Client.create_run
@@ -96,7 +96,7 @@ def test_a_store_that_refuses_a_run_is_told_at_the_end_and_the_others_are_writte
     assert [run.data.tags["trial"] for run in trial_runs(client)] == ["1"]
 
 
-def test_an_experiment_brings_the_view_of_what_is_worth_comparing(client: Client) -> None:
+def test_an_experiment_has_the_saved_view(client: Client) -> None:
     open_runs(client)
     found = client.get_experiment_by_name("ser-made")
     view = json.loads(found.tags["mlflow.sharedViewState.ser"])
