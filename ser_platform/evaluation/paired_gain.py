@@ -93,10 +93,10 @@ class _SeededResamples(Resamples):
         found = np.stack([self.uars(targets, row) for row in predictions], axis=1)
         middle = found.mean(axis=1)
         drawn: NDArray[np.float64] = np.take_along_axis(found, self._seeds, axis=1).mean(axis=1)
-        return middle + _seed_correction(len(predictions)) * (drawn - middle)
+        return middle + _compute_seed_factor(len(predictions)) * (drawn - middle)
 
 
-def _seed_correction(n_seeds: int) -> float:
+def _compute_seed_factor(n_seeds: int) -> float:
     """Return the factor that widens the spread of draws over few seeds.
 
     A resampled mean of n values has (n - 1) / n of the variance of the mean, and follows Student's distribution, not

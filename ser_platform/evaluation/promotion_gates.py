@@ -45,8 +45,7 @@ class PromotionPolicy:
     def parse(cls, content: Any, where: str) -> "PromotionPolicy":
         """Return the policy in one role's part of a policy file; `where` names that part in messages.
 
-        Raises:
-            UserError: a limit is unknown or not a number; the message names it.
+        Raises UserError where a limit is unknown or not a number; the message names it.
         """
         if not isinstance(content, Mapping):
             raise UserError(f"{where} must be limits, like uar_margin: 0.05; got {content!r}")
@@ -115,19 +114,19 @@ def evaluate_gates(inputs: GateInputs, policy: PromotionPolicy) -> list[Gate]:
     """Return the outcome of every gate."""
     return [
         Gate(BUNDLE_GATE, not inputs.bundle_error, inputs.bundle_error or "digests verify, loads, predicts"),
-        split_gate(inputs.protocol),
-        _normalisation_gate(inputs),
-        _protocol_gate(inputs),
-        _uar_gate(inputs, policy),
-        _recall_gate(inputs.test_predictions, policy),
-        _sex_gate(inputs.test_predictions, policy),
-        _calibration_gate(inputs.test_predictions, policy),
-        _latency_gate(inputs, policy),
-        _at_most("size", inputs.size_mb, policy.size_mb, "MB"),
+        check_split(inputs.protocol),
+        _check_normalisation(inputs),
+        _check_protocol(inputs),
+        _check_uar(inputs, policy),
+        _check_recall(inputs.test_predictions, policy),
+        _check_sex(inputs.test_predictions, policy),
+        _check_calibration(inputs.test_predictions, policy),
+        _check_latency(inputs, policy),
+        _compare("size", inputs.size_mb, policy.size_mb, "MB"),
     ]
 
 
-def split_gate(protocol: str) -> Gate:
+def check_split(protocol: str) -> Gate:
     """Return the gate of the split: it fails where the protocol is stamped with a leak, and names the leak."""
     leaks = ", ".join(sorted(leak for leak in LEAK_STAMPS if leak in protocol))
     return Gate("split", not leaks, f"{leaks}: its test figures are not valid for new speakers" if leaks else protocol)
@@ -146,20 +145,20 @@ def expected_calibration_error(probabilities: NDArray[np.float64], truth: NDArra
     return float(distance[counts > 0].sum() / len(truth))
 
 
-def _normalisation_gate(inputs: GateInputs) -> Gate:
+def _check_normalisation(inputs: GateInputs) -> Gate:
     by_speaker = inputs.normalisation == "speaker"
     detail = "by speaker: it needs other clips of the same speaker" if by_speaker else inputs.normalisation
     return Gate("normalisation", not by_speaker, detail)
 
 
-def _protocol_gate(inputs: GateInputs) -> Gate:
+def _check_protocol(inputs: GateInputs) -> Gate:
     if inputs.champion_protocol is None:
         return Gate("protocol", None, f"{inputs.protocol}; first champion")
     same = inputs.protocol == inputs.champion_protocol
     return Gate("protocol", same, inputs.protocol + ("" if same else f", the champion's is {inputs.champion_protocol}"))
 
 
-def _uar_gate(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
+def _check_uar(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
     gain = inputs.gain
     if gain is None:
         why = inputs.why_no_gain
@@ -173,7 +172,7 @@ def _uar_gate(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
     return Gate("UAR", True, detail + weak)
 
 
-def _recall_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
+def _check_recall(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     matrix = confusion_matrix(clips.targets, clips.predictions, len(clips.labels))
     enough = np.flatnonzero(matrix.sum(axis=1) >= policy.recall_clips)
     if policy.recall_floor is None or not len(enough):
@@ -186,7 +185,7 @@ def _recall_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     )
 
 
-def _sex_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
+def _check_sex(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     if policy.sex_gap is None:
         return Gate("sexes", None, "no limit")
     groups = {sex: clips.sexes == sex for sex in sorted({str(sex) for sex in clips.sexes if sex})}
@@ -201,14 +200,14 @@ def _sex_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     return Gate("sexes", gap <= policy.sex_gap, f"UAR {listed}; {gap:.3f} apart, at most {policy.sex_gap:g}")
 
 
-def _calibration_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
+def _check_calibration(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     if clips.probabilities is None:
         return Gate("calibration", None, "its test predictions have no probabilities")
-    return _at_most("calibration", expected_calibration_error(clips.probabilities, clips.targets), policy.ece, "ECE")
+    return _compare("calibration", expected_calibration_error(clips.probabilities, clips.targets), policy.ece, "ECE")
 
 
-def _latency_gate(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
-    gate = _at_most("latency", inputs.latency_p95_ms, policy.latency_p95_ms, "ms for 3 s, 95th percentile")
+def _check_latency(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
+    gate = _compare("latency", inputs.latency_p95_ms, policy.latency_p95_ms, "ms for 3 s, 95th percentile")
     here, there = inputs.latency_p95_ms, inputs.champion_latency_p95_ms
     if gate.passed is False or policy.latency_ratio is None or here is None or there is None:
         return gate
@@ -217,7 +216,7 @@ def _latency_gate(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
     return Gate("latency", ratio <= policy.latency_ratio, detail)
 
 
-def _at_most(name: str, value: float | None, limit: float | None, unit: str) -> Gate:
+def _compare(name: str, value: float | None, limit: float | None, unit: str) -> Gate:
     if value is None:
         return Gate(name, None, "not measured")
     if limit is None:

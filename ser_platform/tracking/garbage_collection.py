@@ -34,7 +34,7 @@ def list_run_files(client: Client) -> list[RunFiles]:
     for name in MODEL_NAMES:
         for version in client.search_model_versions(f"name = '{name}'"):
             versions.setdefault(str(version.run_id), []).append(f"{name} v{version.version}")
-    found = [_measure_run_files(client, run, tuple(versions.get(run.info.run_id, ()))) for run in _runs(client)]
+    found = [_measure_run_files(client, run, tuple(versions.get(run.info.run_id, ()))) for run in _find_runs(client)]
     return sorted((each for each in found if each.size_bytes), key=lambda each: -each.size_bytes)
 
 
@@ -45,11 +45,7 @@ def select_old(found: list[RunFiles], days: float) -> list[RunFiles]:
 
 
 def remove_files(found: list[RunFiles]) -> int:
-    """Remove the artefacts of these runs, but not their metrics and params; return the number of bytes removed.
-
-    Raises:
-        WorkFailed: the store does not remove them.
-    """
+    """Remove the artefacts of these runs; return the bytes removed. Raises WorkFailed where the store fails to."""
     done = 0
     for each in found:
         assert not each.versions, "artefacts of a registered version are never removed"
@@ -63,7 +59,7 @@ def remove_files(found: list[RunFiles]) -> int:
     return done
 
 
-def _runs(client: Client) -> Iterator[Run]:
+def _find_runs(client: Client) -> Iterator[Run]:
     """Yield the parent runs of all studies and trainings; runs of trials have no artefacts."""
     experiments = [each.experiment_id for each in client.search_experiments() if each.name.startswith("ser-")]
     token = None
@@ -78,11 +74,11 @@ def _runs(client: Client) -> Iterator[Run]:
 def _measure_run_files(client: Client, run: Run, versions: tuple[str, ...]) -> RunFiles:
     running = run.info.end_time is None
     ended_at = time.time() if running else run.info.end_time / 1000
-    size = _size(client, run.info.run_id)
+    size = _measure_size(client, run.info.run_id)
     return RunFiles(run.info.run_id, str(run.info.run_name), ended_at, size, versions, str(run.info.artifact_uri))
 
 
-def _size(client: Client, run_id: str, path: str | None = None) -> int:
+def _measure_size(client: Client, run_id: str, path: str | None = None) -> int:
     """Return the size of the artefacts of a run under `path`, in bytes."""
     listed = client.list_artifacts(run_id, path)
-    return sum(_size(client, run_id, each.path) if each.is_dir else each.file_size or 0 for each in listed)
+    return sum(_measure_size(client, run_id, each.path) if each.is_dir else each.file_size or 0 for each in listed)

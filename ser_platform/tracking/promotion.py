@@ -49,26 +49,23 @@ def promote(
         _record(client, candidate, champion, gates, "refused", None)
         listed = "; ".join(f"{gate.name}: {gate.detail}" for gate in failed)
         raise PromotionRefused(f"{candidate.title} is not promoted. {listed}")
-    with alias_lock(client, candidate.name):
+    with lock_aliases(client, candidate.name):
         finish_interrupted_move(client, candidate.name)
         now = find_alias(client, candidate.name, CHAMPION)
-        if _version(now) != _version(champion):
+        previous = now and now.version
+        if previous != (champion and champion.version):
             raise UserError(
-                f"{candidate.title} was compared with {_title(champion)}, but the champion is now {_title(now)}; "
+                f"{candidate.title} was compared with {_describe(champion)}, but the champion is now {_describe(now)}; "
                 "promote again"
             )
-        _move(client, candidate.name, candidate.version, _version(now))
+        _move(client, candidate.name, candidate.version, previous)
         _record(client, candidate, champion, gates, "promoted", reason if failed else None)
 
 
 def rollback(client: Client, name: str, reason: str | None = None) -> RegisteredVersion:
-    """Swap the aliases `champion` and `previous`; return the new champion.
-
-    Raises:
-        UserError: there is no previous champion, or another promotion is running.
-    """
+    """Swap the aliases `champion` and `previous`; return the new champion. Raises UserError without a `previous`."""
     find_model(client, f"{name}@{CHAMPION}")  # an unknown name is refused before the lock is taken
-    with alias_lock(client, name):
+    with lock_aliases(client, name):
         finish_interrupted_move(client, name)
         champion, previous = find_model(client, f"{name}@{CHAMPION}"), find_alias(client, name, PREVIOUS)
         if previous is None:
@@ -79,12 +76,8 @@ def rollback(client: Client, name: str, reason: str | None = None) -> Registered
 
 
 @contextlib.contextmanager
-def alias_lock(client: Client, name: str) -> Iterator[None]:
-    """Lock the aliases of a model for all processes that use the store, during the block.
-
-    Raises:
-        UserError: another process has the lock; the message names its user.
-    """
+def lock_aliases(client: Client, name: str) -> Iterator[None]:
+    """Lock the aliases of a model in the store. Raises UserError where another process has the lock."""
     lock, me = f"{LOCK_PREFIX}{name}", uuid.uuid4().hex
     tags = {"by": getpass.getuser(), "until": f"{time.time() + LEASE_S:.0f}"}
     while not client.claim(lock, me, tags):
@@ -140,7 +133,7 @@ def _record(
     decision: dict[str, Any] = {
         "model": model.title,
         "outcome": outcome,
-        "against": _title(against),
+        "against": _describe(against),
         "by": getpass.getuser(),
         "at": now,
         "reason": reason,
@@ -163,9 +156,5 @@ def _parse_seconds(text: str) -> float:
         return 0.0
 
 
-def _version(model: RegisteredVersion | None) -> str | None:
-    return None if model is None else model.version
-
-
-def _title(model: RegisteredVersion | None) -> str:
+def _describe(model: RegisteredVersion | None) -> str:
     return "no champion" if model is None else model.title

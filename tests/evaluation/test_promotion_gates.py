@@ -14,9 +14,9 @@ from ser_platform.evaluation.promotion_gates import (
     GateInputs,
     PromotionPolicy,
     TestPredictions,
+    check_split,
     evaluate_gates,
     expected_calibration_error,
-    split_gate,
 )
 
 SHIPPED = Path(__file__).resolve().parents[2] / "mlflow" / "promotion_policy.yaml"
@@ -92,7 +92,7 @@ def test_another_protocol_is_refused():
 
 
 def test_a_split_without_leak_passes():
-    assert split_gate("speaker_kfold:5 fold 2/5").passed
+    assert check_split("speaker_kfold:5 fold 2/5").passed
 
 
 @pytest.mark.parametrize(

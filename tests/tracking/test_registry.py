@@ -36,7 +36,7 @@ def client(store: str, tmp_path: Path) -> MlflowClient:
     return client
 
 
-def registered(client: MlflowClient, metrics: dict[str, float], **tags: str) -> RegisteredVersion:
+def register_version(client: MlflowClient, metrics: dict[str, float], **tags: str) -> RegisteredVersion:
     """Register a version with dev figures and tags; return it."""
     version = client.create_model_version(NAME, str(Path.cwd()), tags=TAGS | tags | {"metrics": json.dumps(metrics)})
     return update_candidate(client, find_version(client, NAME, str(version.version)))
@@ -50,10 +50,10 @@ def candidate(client: MlflowClient) -> str:
 
 def test_a_version_that_is_worse_on_dev_does_not_become_the_candidate(client: MlflowClient) -> None:
     assert (
-        registered(client, {"dev_uar_new_seeds": 0.71}).registration_message
+        register_version(client, {"dev_uar_new_seeds": 0.71}).registration_message
         == "registered ser-teacher version 1 as candidate"
     )
-    worse = registered(client, {"dev_uar_new_seeds": 0.68, "dev_uar_search": 0.9, "test_uar": 0.95})
+    worse = register_version(client, {"dev_uar_new_seeds": 0.68, "dev_uar_search": 0.9, "test_uar": 0.95})
     assert candidate(client) == "1"
     assert worse.aliases == ()
     assert worse.registration_message == (
@@ -63,29 +63,31 @@ def test_a_version_that_is_worse_on_dev_does_not_become_the_candidate(client: Ml
 
 @pytest.mark.parametrize("dev_uar", [0.71, 0.72])
 def test_a_version_that_is_not_worse_on_dev_becomes_the_candidate(client: MlflowClient, dev_uar: float) -> None:
-    registered(client, {"dev_uar_new_seeds": 0.71})
-    assert registered(client, {"dev_uar_new_seeds": dev_uar}).registration_message.endswith("version 2 as candidate")
+    register_version(client, {"dev_uar_new_seeds": 0.71})
+    assert register_version(client, {"dev_uar_new_seeds": dev_uar}).registration_message.endswith(
+        "version 2 as candidate"
+    )
     assert candidate(client) == "2"
 
 
 @pytest.mark.parametrize("tag", ["split", "labels", "protocol"])
 def test_a_version_of_another_task_becomes_the_candidate_whatever_its_figure(client: MlflowClient, tag: str) -> None:
-    registered(client, {"dev_uar_new_seeds": 0.71})
-    registered(client, {"dev_uar_new_seeds": 0.4}, **{tag: "other"})
+    register_version(client, {"dev_uar_new_seeds": 0.71})
+    register_version(client, {"dev_uar_new_seeds": 0.4}, **{tag: "other"})
     assert candidate(client) == "2"
 
 
 def test_a_trained_version_is_compared_by_its_own_dev_figure(client: MlflowClient) -> None:
-    registered(client, {"dev_uar_new_seeds": 0.71})
-    registered(client, {"dev_uar": 0.6})
+    register_version(client, {"dev_uar_new_seeds": 0.71})
+    register_version(client, {"dev_uar": 0.6})
     assert candidate(client) == "1"
-    registered(client, {"dev_uar": 0.8})
+    register_version(client, {"dev_uar": 0.8})
     assert candidate(client) == "3"
 
 
 def test_a_version_that_was_passed_over_becomes_the_candidate_once_it_is_better(client: MlflowClient) -> None:
-    registered(client, {"dev_uar_new_seeds": 0.71})
-    worse = registered(client, {"dev_uar_new_seeds": 0.68})
+    register_version(client, {"dev_uar_new_seeds": 0.71})
+    worse = register_version(client, {"dev_uar_new_seeds": 0.68})
     client.delete_registered_model_alias(NAME, CANDIDATE)
     again = update_candidate(client, worse)
     assert again.registration_message == "registered ser-teacher version 2 as candidate"
@@ -96,14 +98,14 @@ def test_a_version_that_was_passed_over_becomes_the_candidate_once_it_is_better(
     "reference", ["ser-teacher@candidate/1", "ser-teacher@", "ser-teacher/", "ser-teacher/x", "/1", ""]
 )
 def test_an_invalid_reference_is_refused_with_the_valid_forms(client: MlflowClient, reference: str) -> None:
-    registered(client, {"dev_uar": 0.5})
+    register_version(client, {"dev_uar": 0.5})
     with pytest.raises(UserError, match="names no model; write NAME, NAME@ALIAS or NAME/VERSION"):
         find_model(client, reference)
 
 
 @pytest.mark.parametrize("reference", ["ser-teacher@candidate", "ser-teacher/1", "models:/ser-teacher/1"])
 def test_a_version_is_found_by_alias_and_by_number(client: MlflowClient, reference: str) -> None:
-    registered(client, {"dev_uar": 0.5})
+    register_version(client, {"dev_uar": 0.5})
     assert find_model(client, reference).version == "1"
 
 

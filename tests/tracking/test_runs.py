@@ -29,7 +29,7 @@ def open_runs(client: Client) -> StudyRuns:
     return StudyRuns(client, find_or_create_experiment(client, "ser-made"), "made", {"role": "student"})
 
 
-def trial_runs(client: Client) -> list[Run]:
+def find_trial_runs(client: Client) -> list[Run]:
     runs = client.search_runs([find_or_create_experiment(client, "ser-made")], "tags.study = 'made'")
     return sorted((run for run in runs if "trial" in run.data.tags), key=lambda run: int(run.data.tags["trial"]))
 
@@ -45,7 +45,7 @@ def test_a_trial_that_begins_and_ends_between_two_batches_is_written_whole(clien
     write(runs, 0, epochs=2)
     runs.end_trial(0, "failed", METRICS, "a reason")
     runs.close()
-    (run,) = trial_runs(client)
+    (run,) = find_trial_runs(client)
     assert run.info.status == "FAILED"
     assert run.data.tags["state"] == "failed" and run.data.tags["reason"] == "a reason"
     assert run.data.params["model.name"] == "bilstm" and len(run.data.params) == len(SETTINGS.dotted())
@@ -63,7 +63,7 @@ def test_a_trial_that_is_run_again_keeps_its_run_and_logs_no_epoch_twice(client:
     write(again, 0, epochs=4)
     again.end_trial(0, "complete", METRICS, "")
     again.close()
-    (run,) = trial_runs(client)
+    (run,) = find_trial_runs(client)
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "dev_uar")] == [1, 2, 3, 4]
     assert run.info.status == "FINISHED"
 
@@ -72,7 +72,7 @@ def test_many_epochs_are_written_in_batches_that_mlflow_accepts(client: Client) 
     runs = open_runs(client)
     write(runs, 0, epochs=200)
     runs.close()
-    (run,) = trial_runs(client)
+    (run,) = find_trial_runs(client)
     assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 200
 
 
@@ -93,7 +93,7 @@ def test_a_run_that_mlflow_rejects_is_an_error_at_the_end_and_the_others_are_wri
         runs.end_trial(number, "complete", METRICS, "")
     with pytest.raises(WorkFailed, match="no room"):
         runs.close()
-    assert [run.data.tags["trial"] for run in trial_runs(client)] == ["1"]
+    assert [run.data.tags["trial"] for run in find_trial_runs(client)] == ["1"]
 
 
 def test_an_experiment_has_the_saved_view(client: Client) -> None:

@@ -26,7 +26,7 @@ SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
 @contextmanager
-def running(folder: Path, *words: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def run_server(folder: Path, *words: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Start a server as a user does; yield its address and its process."""
     port = free_port()
     ser = str(Path(sys.executable).with_name("ser"))
@@ -74,7 +74,7 @@ def status(url: str, password: str | None = None, host: str | None = None) -> in
 def test_it_requires_a_password_that_only_its_owner_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("flask_wtf", reason="the extra `server` is not installed")
     folder = tmp_path / "kept"
-    with running(folder) as (url, process):
+    with run_server(folder) as (url, process):
         word = (folder / PASSWORD_FILE).read_text()
         assert [stat.S_IMODE((folder / name).stat().st_mode) for name in (PASSWORD_FILE, SECRET_KEY_FILE)] == [
             0o600,
@@ -96,7 +96,7 @@ def test_it_requires_a_password_that_only_its_owner_can_read(tmp_path: Path, mon
         client.log_artifact(run.info.run_id, str(tmp_path / "note.txt"))
         (kept,) = (folder / "artefacts").rglob("note.txt")  # the server wrote it
         assert kept.read_text() == "a note"
-    with running(folder) as (url, _):
+    with run_server(folder) as (url, _):
         assert status(url, word) == 200, "the password is the same after a restart"
         assert RetryingClient(url).get_run(run.info.run_id).data.tags["study"] == "made"
 
@@ -129,7 +129,7 @@ runs.finish_study({}, {"state": "finished"})
 @pytest.mark.timeout(900)
 def test_two_studies_of_500_trials_at_once_write_every_run_into_postgresql(tmp_path: Path) -> None:
     with database() as address:
-        with running(tmp_path / "kept", "--no-auth", MLFLOW_BACKEND_URI=address) as (url, server):
+        with run_server(tmp_path / "kept", "--no-auth", MLFLOW_BACKEND_URI=address) as (url, server):
             assert DATABASE_PASSWORD not in Path(f"/proc/{server.pid}/cmdline").read_text()
             quiet = os.environ | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1"}
             both = [

@@ -69,7 +69,7 @@ def _default_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def half_made(tmp_path: Path, empty_store: Path) -> Callable[[str], Path]:
+def make_incomplete(tmp_path: Path, empty_store: Path) -> Callable[[str], Path]:
     """A function that makes an incomplete store, as a kill of version 0.1 did, and then runs SQL on it."""
 
     def make(sql: str) -> Path:
@@ -92,14 +92,16 @@ def test_after_a_kill_at_any_moment_of_its_creation_the_next_command_works(tmp_p
     assert unfinished, "some kills fall into the creation"
 
 
-def test_an_incomplete_store_without_data_is_replaced(half_made: Callable[[str], Path]) -> None:
-    database = half_made("")
+def test_an_incomplete_store_without_data_is_replaced(make_incomplete: Callable[[str], Path]) -> None:
+    database = make_incomplete("")
     assert open_client().search_experiments()[0].name == "Default"
     assert sorted(path.name for path in database.parent.glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]
 
 
-def test_an_incomplete_store_with_an_experiment_is_refused_and_kept(half_made: Callable[[str], Path]) -> None:
-    database = half_made("insert into experiments (experiment_id, name, workspace) values (7, 'ser-mine', 'default');")
+def test_an_incomplete_store_with_an_experiment_is_refused_and_kept(make_incomplete: Callable[[str], Path]) -> None:
+    database = make_incomplete(
+        "insert into experiments (experiment_id, name, workspace) values (7, 'ser-mine', 'default');"
+    )
     with pytest.raises(UserError, match=r"mlflow\.db has runs or models and is damaged.*move it away"):
         open_client()
     with sqlite3.connect(database) as connection:
