@@ -117,6 +117,6 @@ def _write(folder: Path, described: dict[str, Any], bundle: "Bundle", assessment
     draw_confusion_matrix(score.matrix, bundle.labels, title, folder / "confusion_matrix.png")
     draw_recalls(score.matrix, bundle.labels, title, folder / "recall.png")
     write_json(folder / "evaluation.json", described)
-    columns = {name: clips.column(name) for name in ("id", "path", "speaker")}
+    columns: dict[str, Any] = {name: clips.column(name) for name in ("id", "path", "speaker")}
     columns |= {"truth": clips.column("emotion"), "predicted": [bundle.labels[row] for row in score.predictions]}
     write_predictions(folder / "predictions.csv", columns, bundle.labels, assessment.probabilities)

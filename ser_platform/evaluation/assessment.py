@@ -134,11 +134,7 @@ def _select_part(manifest: Manifest, name: str, request: DataRequest, part: str)
 
 
 def _use_model_split(bundle: Bundle, request: DataRequest) -> DataRequest:
-    """Return the request under the split that the model was trained on.
-
-    Raises:
-        UserError: it was read from a file, which the user has to name.
-    """
+    """Return the request with the model's split. Raises UserError for a split in a file, which the user has to name."""
     own = bundle.provenance
     if own["split_protocol"].startswith("fixed"):
         raise UserError(

@@ -1,7 +1,7 @@
 """The file of predictions, `predictions.csv`: one row per clip."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 def write_predictions(
     path: Path,
-    columns: Mapping[str, Sequence[Any]],
+    columns: Mapping[str, Collection[Any]],
     labels: tuple[str, ...] = (),
     probabilities: NDArray[np.float32] | None = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Plots of test results and training: confusion matrix, recall of each emotion, learning curves."""
+"""Plots of test results and training: confusion matrix, recalls, learning curves, distillation control."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ser_platform.evaluation.intervals import Interval
 from ser_platform.metrics import recalls
 from ser_platform.training.epoch_result import EpochResult
+
+CONTROL_COLOURS = ("#7a7a7a", "#c98b3f", "#4878a8")  # of teacher, undistilled and distilled student
 
 
 def draw_confusion_matrix(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
@@ -28,7 +31,7 @@ def draw_confusion_matrix(matrix: NDArray[np.int64], labels: tuple[str, ...], ti
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, fontsize=10)
-    save_png(figure, path)
+    _save(figure, path)
 
 
 def draw_recalls(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
@@ -43,7 +46,7 @@ def draw_recalls(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str,
     axes.set_xlabel("recall")
     axes.set_title(title, fontsize=10)
     axes.legend(loc="lower right", fontsize=8)
-    save_png(figure, path)
+    _save(figure, path)
 
 
 def draw_learning_curves(epochs: Sequence[EpochResult], title: str, path: Path) -> None:
@@ -63,9 +66,27 @@ def draw_learning_curves(epochs: Sequence[EpochResult], title: str, path: Path) 
         axes.set_xlabel("epoch (dotted: weights kept)")
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=10)
-    save_png(figure, path)
+    _save(figure, path)
 
 
-def save_png(figure: Figure, path: Path) -> None:
+def draw_control_figure(rows: Sequence[tuple[str, Interval]], verdict: str, path: Path) -> None:
+    """Draw the UAR of each row with its interval, `verdict` in the title; write a PNG."""
+    figure = Figure(figsize=(7, 1.4 + 0.55 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (colour, (_, uar)) in enumerate(zip(CONTROL_COLOURS, rows, strict=True)):
+        axes.plot([100 * uar.low, 100 * uar.high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
+        axes.plot(100 * uar.value, place, "o", color=colour, markersize=8)
+        axes.annotate(
+            f"{100 * uar.value:.1f}", (100 * uar.value, place), (0, 8), textcoords="offset points", ha="center"
+        )
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.set_xlabel("UAR, 95 % interval")
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_title(f"distillation: {verdict}", fontsize=10)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(path)  # no global state of pyplot: safe in any thread

@@ -17,9 +17,9 @@ from ser_platform.corpora.splits.folds import Groups, assign_folds
 from ser_platform.corpora.splits.split import Split, find_speaker_rows
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.errors import SerError, UserError
-from ser_platform.evaluation.control_figure import draw_control_figure
 from ser_platform.evaluation.intervals import Interval
 from ser_platform.evaluation.paired_gain import ArmComparison, compare_arms, measure_agreement, seeded_interval
+from ser_platform.evaluation.test_figures import draw_control_figure
 from ser_platform.evaluation.test_ledger import record_test_evaluation
 from ser_platform.features.dataset import Dataset
 from ser_platform.files import digest_of, read_json, write_json

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +182,7 @@ def log_test_predictions(
             epochs, f"{origin.study_name}: the weights that were registered", folder / "learning_curves.png"
         )
     test = origin.split.manifest.take(origin.split.test)
-    columns = {name: test.column(name) for name in ("audio_sha256", "id", "speaker", "sex", "emotion")}
+    columns: dict[str, Any] = {name: test.column(name) for name in ("audio_sha256", "id", "speaker", "sex", "emotion")}
     columns["predicted"] = [labels[row] for row in score.predictions]
     write_predictions(scratch / PREDICTIONS_FILE, columns, labels, probabilities)
     client.log_artifacts(run_id, str(folder), artifact_folder)

@@ -453,7 +453,7 @@ class _TrainingRun:
         with TemporaryDirectory() as scratch:
             title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {self.protocol}"
             draw_confusion_matrix(score.matrix, labels, title, Path(scratch) / "confusion_matrix.png")
-            columns = {
+            columns: dict[str, Any] = {
                 "path": clips.column("path"),
                 "fold": folds,
                 "seed": [self.settings.seed] * len(clips),

@@ -18,8 +18,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from ser_platform.errors import UserError
-from ser_platform.evaluation.control_figure import draw_control_figure
 from ser_platform.evaluation.intervals import Interval
+from ser_platform.evaluation.test_figures import draw_control_figure
 from ser_platform.tuning.report.axis_effects import (
     estimate_value_effects,
     format_value,
