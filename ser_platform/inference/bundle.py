@@ -88,11 +88,7 @@ class Bundle:
 
     @property
     def frozen_encoders(self) -> tuple[Encoder, ...]:
-        """The encoders whose hidden states are features of the model.
-
-        Raises:
-            UserError: one of them is not available.
-        """
+        """The encoders whose hidden states are features. Raises UserError where one of them is not available."""
         names = dict.fromkeys(name.rpartition(".")[0] for name in self.view.sets if is_encoder_family_name(name))
         return tuple(find_encoder(name) for name in names)
 
@@ -106,10 +102,8 @@ class Bundle:
     def write(self, folder: Path, card: str, *, int8: bool = False) -> str:
         """Write the bundle into `folder` with the model card `card`; return the digest of its MANIFEST.
 
-        `int8` stores the weights in 8 bits, except those of a frozen encoder.
-
-        Raises:
-            UserError: `int8` is set for a model without weights, such as a forest.
+        `int8` stores the weights in 8 bits, except those of a frozen encoder. Raises UserError where `int8` is set for
+        a model without weights, such as a forest.
         """
         if int8 and self.settings.model.name in CLASSICAL:
             raise UserError(f"{self.settings.model.name} has no weights to store in 8 bits")
@@ -160,10 +154,8 @@ def read_verified_files(
 ) -> dict[str, bytes]:
     """Return the contents of the files `names` of a bundle, verified against MANIFEST, and MANIFEST against `digest`.
 
-    Each file is read once: the content that is verified is the content that is returned.
-
-    Raises:
-        BundleError: a file is missing or altered; the message names it.
+    Each file is read once: the content that is verified is the content that is returned. Raises BundleError where a
+    file is missing or altered; the message names it.
     """
     manifest = _read(folder / DIGESTS_FILE)
     found = hashlib.sha256(manifest).hexdigest()
@@ -183,11 +175,7 @@ def read_verified_files(
 
 
 def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
-    """Read a bundle after verifying it (see `read_verified_files`).
-
-    Raises:
-        BundleError: the bundle is damaged, altered or of another format.
-    """
+    """Read and verify a bundle. Raises BundleError where it is damaged, altered or of another format."""
     contents = read_verified_files(folder, digest)
     described = _parse_content(folder, contents)
     _register_encoders(described.get("encoders", ()), contents.get(ENCODER_FILE))
@@ -212,10 +200,8 @@ def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
 def read_description(folder: Path, digest: str | None = None) -> BundleDescription:
     """Read the description of a bundle after verifying it; the files of weights may be missing.
 
-    Its encoders are registered in this process, with their weights where `encoder.safetensors` exists.
-
-    Raises:
-        BundleError: the description is damaged, altered or of another format.
+    Its encoders are registered in this process, with their weights where `encoder.safetensors` exists. Raises
+    BundleError where the description is damaged, altered or of another format.
     """
     has_encoder = (folder / ENCODER_FILE).exists()
     contents = read_verified_files(folder, digest, ("bundle.json", ENCODER_FILE) if has_encoder else ("bundle.json",))

@@ -55,8 +55,7 @@ class Predictor:
     def predict_speaker(self, clips: Sequence[Audio]) -> list[Prediction]:
         """Return the predictions for clips of one speaker, each normalised by the statistics of all.
 
-        Raises:
-            UserError: the model does not normalise by speaker, or fewer than `MIN_SPEAKER_CLIPS` clips differ.
+        Raises UserError where the model does not normalise by speaker, or fewer than `MIN_SPEAKER_CLIPS` clips differ.
         """
         self.require_speaker_normalisation()
         n_different = len({clip.sha256 or str(id(clip)) for clip in clips})
@@ -81,11 +80,7 @@ class Predictor:
         return Prediction(self.bundle.labels[int(probabilities.argmax())], named)
 
     def predict_file(self, path: Path) -> Prediction:
-        """Return the prediction for an audio file of any sample rate and number of channels.
-
-        Raises:
-            BadAudio: the file has no usable speech.
-        """
+        """Return the prediction for any audio file. Raises BadAudio where it has no usable speech."""
         return self.predict(read_audio(path))
 
 
@@ -94,11 +89,8 @@ def predict_files(
 ) -> tuple[list[tuple[Path, Prediction]], list[BadAudio]]:
     """Return the prediction for each file, and the errors of files without usable speech.
 
-    `one_speaker` states that all files are of one speaker; see `Predictor.predict_speaker`.
-
-    Raises:
-        UserError: the model normalises by speaker and `one_speaker` is not set, or the reverse; or there are too few
-            different recordings.
+    `one_speaker` states that all files are of one speaker; see `Predictor.predict_speaker`. Raises UserError where the
+    model normalises by speaker and `one_speaker` is not set, or the reverse; or there are too few different recordings.
     """
     if one_speaker:
         predictor.require_speaker_normalisation()
@@ -125,8 +117,7 @@ def predict_files(
 def find_audio_files(paths: Iterable[Path]) -> list[Path]:
     """Return the files among `paths` and the audio files in the folders among them, sorted within a folder.
 
-    Raises:
-        UserError: a path does not exist, or a folder has no audio.
+    Raises UserError where a path does not exist, or a folder has no audio.
     """
     files: list[Path] = []
     for path in paths:

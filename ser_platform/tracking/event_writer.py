@@ -77,11 +77,7 @@ class EventWriter:
         return {(metric.key, metric.step) for history in histories for metric in history}
 
     def send(self, client: RetryingClient, events: Iterable[Event]) -> None:
-        """Write events; those of a trial go into one request.
-
-        Raises:
-            StoreUnavailable: the store does not answer; any of the events may have been written.
-        """
+        """Write events, those of a trial in one request; after StoreUnavailable any of them may have been written."""
         self._pending = {}
         events = list(events)
         if measured := [event for event in events if event["kind"] == SYSTEM_METRICS]:

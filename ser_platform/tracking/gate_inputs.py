@@ -40,10 +40,8 @@ PredictionRows = Mapping[str, Mapping[str, str]]  # rows of the file of predicti
 def read_policy(path: Path | None, name: str) -> tuple[PromotionPolicy, Path]:
     """Return the promotion policy for models called `name`, and its file.
 
-    Without `path` the file is `mlflow/promotion_policy.yaml` in the working directory, else the shipped one.
-
-    Raises:
-        UserError: the file cannot be read, or has no policy for `name`.
+    Without `path` the file is `mlflow/promotion_policy.yaml` in the working directory, else the shipped one. Raises
+    UserError where the file cannot be read, or has no policy for `name`.
     """
     own, shipped = Path.cwd() / POLICY_FILE, find_shipped("mlflow") / POLICY_FILE.name
     path = path or (own if own.exists() else shipped)
@@ -62,8 +60,7 @@ def evaluate_candidate(
 ) -> list[Gate]:
     """Return the outcome of every gate of a policy; both models are timed in this process.
 
-    Raises:
-        UserError: the test predictions of the candidate cannot be read.
+    Raises UserError where the test predictions of the candidate cannot be read.
     """
     return evaluate_gates(_collect_gate_inputs(client, candidate, champion), policy)
 
@@ -110,11 +107,7 @@ def to_test_predictions(rows: PredictionRows) -> TestPredictions:
 
 
 def read_test_predictions(client: Client, model: RegisteredVersion) -> PredictionRows:
-    """Return the rows of the test predictions of a version, by audio digest.
-
-    Raises:
-        UserError: they are missing or damaged.
-    """
+    """Return the test predictions of a version. Raises UserError where they are missing or damaged."""
     try:
         root = client.get_run(model.run_id).info.artifact_uri
         path = Path(download_artifacts(artifact_uri=f"{root}/{model.tags.get('predictions', PREDICTIONS_FILE)}"))
@@ -172,22 +165,16 @@ def compute_gain(
         return None, f"{champion.title} was tested on other clips, and cannot be evaluated on these: {error}"
     if theirs.keys() != ours.keys():
         return None, f"{candidate.title} and {champion.title} list different test clips"
-    clips = sorted(ours)
-    names = sorted({row[key] for row in ours.values() for key in ("emotion", "predicted")} | {*theirs.values()})
-    truth, new = (np.array([names.index(ours[clip][key]) for clip in clips]) for key in ("emotion", "predicted"))
-    old = np.array([names.index(theirs[clip]) for clip in clips])
-    speakers = np.array([ours[clip]["speaker"] for clip in clips])
-    return paired_interval(
-        truth, old, new, speakers, level=1 - ERROR_LEVEL / max(1, count_test_evaluations(fingerprint))
-    ), ""
+    emotions = [(row["emotion"], theirs[clip], row["predicted"]) for clip, row in sorted(ours.items())]
+    _, classes = np.unique(emotions, return_inverse=True)
+    truth, old, new = classes.reshape(-1, 3).T
+    speakers = np.array([row["speaker"] for _, row in sorted(ours.items())])
+    level = 1 - ERROR_LEVEL / max(1, count_test_evaluations(fingerprint))
+    return paired_interval(truth, old, new, speakers, level), ""
 
 
 def _score_champion(client: Client, candidate: RegisteredVersion, champion: RegisteredVersion) -> dict[str, str]:
-    """Return the emotions that the champion predicts for the candidate's test clips, by audio digest.
-
-    Raises:
-        SerError: it was trained on these clips, has other emotions, or the corpus is not available.
-    """
+    """Return the emotions that the champion predicts for the candidate's test clips, by audio digest."""
     own, bundle = load_bundle(client, candidate).provenance, load_bundle(client, champion)
     request = restore_split(DataRequest(CorpusRequest(own["corpus"])), own)
     found = assess(bundle, champion.title, request, Display(Console(quiet=True)), part="test")
@@ -215,10 +202,8 @@ class VersionComparison:
 def compare_versions(client: Client, first: RegisteredVersion, second: RegisteredVersion) -> VersionComparison:
     """Return a comparison of two versions on the test clips of the second.
 
-    A first version that was tested on other clips is evaluated on these, which the test ledger counts.
-
-    Raises:
-        UserError: the test predictions of a version cannot be read.
+    A first version that was tested on other clips is evaluated on these, which the test ledger counts. Raises UserError
+    where the test predictions of a version cannot be read.
     """
     theirs, ours = read_test_predictions(client, first), read_test_predictions(client, second)
     gain, why = compute_gain(client, second, first, ours)

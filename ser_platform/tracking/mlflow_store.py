@@ -24,9 +24,8 @@ def find_tracking_uri() -> str:
 def open_client() -> RetryingClient:
     """Return a client of the store; create the store in the working directory where it is missing.
 
-    Raises:
-        WorkFailed: the store does not answer.
-        UserError: the working directory cannot be written, or the store is damaged.
+    Raises WorkFailed where the store does not answer, and UserError where the working directory cannot be written, or
+    the store is damaged.
     """
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # it would silently override the name of the experiment
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store"):

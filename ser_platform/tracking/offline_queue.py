@@ -39,19 +39,17 @@ class OfflineQueue:
         return not self.path.exists() or self.path.stat().st_size == 0
 
     def append(self, owner: EventOwner, events: Iterable[Event]) -> None:
-        """Append events.
-
-        Raises:
-            WorkFailed: the file cannot be written.
-        """
+        """Append events. Raises WorkFailed where the file cannot be written."""
         lines = [json.dumps(event) for event in events]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.is_empty:
                 lines.insert(0, json.dumps(vars(owner)))
             with self.path.open("ab+") as file:
-                if file.tell() and not self._ends_with_newline():  # a kill or a full disk cut the last line short
-                    file.write(b"\n")
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read() != b"\n":  # a kill or a full disk cut the last line short
+                        file.write(b"\n")
                 file.write("".join(f"{line}\n" for line in lines).encode())
                 file.flush()
         except OSError as error:
@@ -68,11 +66,6 @@ class OfflineQueue:
             log.warning("%s: %d lines cannot be read", self.path, sum(map(bool, others)) - len(events))
         owner = _parse_event(first)
         return (EventOwner(**owner) if owner.keys() == OWNER_KEYS else None), events
-
-    def _ends_with_newline(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read() == b"\n"
 
     def clear(self) -> None:
         """Remove all events."""

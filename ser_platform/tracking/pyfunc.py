@@ -33,9 +33,7 @@ class BundleModel:
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return `{emotion, probabilities}` for each row.
 
-        Raises:
-            UserError: the table has no column of speech.
-            BadAudio: a row has no usable speech.
+        Raises UserError where the table has no column of speech, and BadAudio where a row has no usable speech.
         """
         del params
         table = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
@@ -65,11 +63,7 @@ class BundleModel:
 
 
 def _load_pyfunc(data_path: str) -> BundleModel:
-    """Load the bundle in `data_path`; MLflow calls this by name.
-
-    Raises:
-        BundleError: it is damaged, or the registry has no version with its digest.
-    """
+    """Load the bundle in `data_path` (MLflow calls this by name). Raises BundleError where it was altered."""
     folder = Path(data_path)
     bundle = read_bundle(folder)
     if "MLFLOW_TRACKING_URI" in os.environ:

@@ -176,11 +176,7 @@ def list_models(client: Client) -> list[RegisteredVersion]:
 
 
 def find_version(client: Client, name: str, version: str) -> RegisteredVersion:
-    """Return a version of a model.
-
-    Raises:
-        UserError: there is no such version.
-    """
+    """Return a version of a model. Raises UserError where there is no such version."""
     found = _find_or_none(lambda: client.get_model_version(name, version))
     if found is None:
         raise UserError(f"there is no version {version} of a model {name}; see: ser models list")
@@ -205,8 +201,7 @@ def _find_or_none(find: Callable[[], ModelVersion]) -> ModelVersion | None:
 def find_model(client: Client, reference: str) -> RegisteredVersion:
     """Return the version for `NAME` (its champion), `NAME@ALIAS` or `NAME/VERSION`, each with or without `models:/`.
 
-    Raises:
-        UserError: there is no such version; the message gives the command that creates one.
+    Raises UserError where there is no such version; the message gives the command that creates one.
     """
     parts = REFERENCE_PATTERN.fullmatch(reference.removeprefix("models:/"))
     if parts is None:
@@ -250,11 +245,7 @@ def download_bundle(client: Client, model: RegisteredVersion) -> Path:
 
 
 def delete_version(client: Client, model: RegisteredVersion) -> None:
-    """Delete a version that no alias points to; its artefacts stay with its run.
-
-    Raises:
-        UserError: an alias points to it.
-    """
+    """Delete a version, but not its artefacts. Raises UserError where an alias points to it."""
     if model.aliases:
         held = ", ".join(model.aliases)
         raise UserError(f"{model.title} is the {held}; promote or roll back first, then delete it")

@@ -23,39 +23,8 @@ FIRST_RETRY_PAUSE_S, MAX_RETRY_PAUSE_S = 0.2, 5.0  # seconds between two attempt
 TRANSIENT_ERRORS = frozenset(
     ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "ABORTED")
 )
-IDEMPOTENT_METHODS = (
-    "delete_model_version",
-    "delete_registered_model_tag",
-    "get_registered_model",
-    "set_registered_model_tag",
-    "delete_model_version_tag",
-    "delete_registered_model_alias",
-    "delete_tag",
-    "download_artifacts",
-    "get_experiment_by_name",
-    "get_metric_history",
-    "get_model_version",
-    "get_model_version_by_alias",
-    "get_model_version_download_uri",
-    "get_run",
-    "list_artifacts",
-    "log_artifact",
-    "log_artifacts",
-    "log_batch",
-    "log_dict",
-    "log_inputs",
-    "log_text",
-    "search_experiments",
-    "search_model_versions",
-    "search_registered_models",
-    "search_runs",
-    "set_experiment_tag",
-    "set_model_version_tag",
-    "set_registered_model_alias",
-    "set_tag",
-    "set_terminated",
-    "update_run",
-)
+IDEMPOTENT_PREFIXES = ("delete_", "download_", "get_", "list_", "log_", "search_", "set_", "update_")
+NOT_IDEMPOTENT = ("log_image", "log_metric", "log_stream", "log_table")  # a second call adds a value, a row or a file
 ALREADY_EXISTS, DOES_NOT_EXIST = "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -159,7 +128,7 @@ class RetryingClient(MlflowClient):
             if not is_first:
                 query = f"name = '{name}' and run_id = '{run_id}'"
                 for version in MlflowClient.search_model_versions(self, query):
-                    if _last_path_part(str(version.source)) == _last_path_part(source):
+                    if _extract_artifact_name(str(version.source)) == _extract_artifact_name(source):
                         return version
             return MlflowClient.create_model_version(self, name, source, run_id, *args, **more)
 
@@ -214,10 +183,11 @@ def _make_retrying(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in IDEMPOTENT_METHODS:
-    setattr(RetryingClient, _name, _make_retrying(_name))
+for _name in vars(MlflowClient):
+    if _name.startswith(IDEMPOTENT_PREFIXES) and _name not in (*NOT_IDEMPOTENT, *vars(RetryingClient)):
+        setattr(RetryingClient, _name, _make_retrying(_name))
 
 
-def _last_path_part(source: str) -> str:
+def _extract_artifact_name(source: str) -> str:
     """Return the part of a source that is equal in its forms `runs:/ID/path` and as a URI of artefacts."""
     return source.rstrip("/").rpartition("/")[2]

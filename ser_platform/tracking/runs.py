@@ -122,8 +122,7 @@ class StudyRuns:
     def close(self) -> None:
         """Wait until every event is written to the store or to the offline queue.
 
-        Raises:
-            WorkFailed: MLflow rejected a request, or the thread failed; the study's journal has every event.
+        Raises WorkFailed where MLflow rejected a request, or the thread failed; the study's journal has every event.
         """
         if self._thread.is_alive():
             self._events.put(None)
@@ -173,11 +172,7 @@ class StudyRuns:
         self._pareto = set(pareto)
 
     def log_report(self, report: Path) -> None:
-        """Log a folder as the artefact `report` of the parent run.
-
-        Raises:
-            WorkFailed: MLflow rejected it.
-        """
+        """Log a folder as the artefact `report` of the parent run. Raises WorkFailed where MLflow rejected it."""
         try:
             self._client.log_artifacts(self.parent_id, str(report), "report")
         except MlflowException as error:
@@ -232,11 +227,7 @@ class StudyRuns:
             self._batch = []
 
     def _send_unsent(self, client: RetryingClient) -> None:
-        """Send the events of the offline queue, then the batch.
-
-        Raises:
-            StoreUnavailable: the store does not answer.
-        """
+        """Send the events of the offline queue, then the batch. Raises StoreUnavailable."""
         try:
             if self._is_uncertain or self.unsent_file is not None:
                 self._writer.find_runs(client)
@@ -253,8 +244,7 @@ class StudyRuns:
 def send_queued_events(client: RetryingClient, folder: Path) -> int:
     """Send the events in the offline queue of a study that has ended; return their number.
 
-    Raises:
-        WorkFailed: the store does not answer, rejects a request, or does not have the study's runs.
+    Raises WorkFailed where the store does not answer, rejects a request, or does not have the study's runs.
     """
     owner, events = OfflineQueue(folder).read()
     if owner is None:

@@ -51,9 +51,8 @@ class ServerPlan:
     def refuse_open(self) -> None:
         """Refuse settings that cannot be served safely.
 
-        Raises:
-            UserError: other machines could connect without a password, or the port is in use.
-            MissingExtra: a password requires the extra `server`.
+        Raises UserError where other machines could connect without a password, or the port is in use, and MissingExtra
+        where a password requires the extra `server`.
         """
         if self.auth and importlib.util.find_spec("flask_wtf") is None:
             raise MissingExtra("server", "Flask-WTF")

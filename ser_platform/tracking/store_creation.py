@@ -30,10 +30,8 @@ def find_sqlite_file(uri: str) -> Path | None:
 def ensure_store(database: Path) -> None:
     """Create an MLflow store at `database` unless a complete one exists; replace an incomplete one without data.
 
-    Where two processes call this at the same time, the second waits for the first and uses its store.
-
-    Raises:
-        UserError: the file is not an SQLite database.
+    Where two processes call this at the same time, the second waits for the first and uses its store. Raises UserError
+    where the file is not an SQLite database.
     """
     if _has_content(database):
         return
