@@ -89,7 +89,7 @@ def assess(
     protocol = stamp_protocol(split_protocol, bundle.settings)
     leaks = bundle.lineage.find_overlap(clips, include_selected=part != "dev")
     if leaks and not allow_leak:
-        refuse_overlap(leaks, clips, title, part, "; --allow-leak goes on and stamps the result")
+        refuse_overlap(leaks, clips, title, part, "; --allow-leak scores them and stamps the result")
     logits = compute_logits(bundle, clips, np.arange(len(clips)))
     score = score_clips(clips, bundle.labels, logits.argmax(axis=1))
     what, count = f"{title} on {speech.name}, {part}", None

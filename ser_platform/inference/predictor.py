@@ -124,7 +124,7 @@ def find_audio_files(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
             if not inside:
-                raise UserError(f"{path} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
+                raise UserError(f"{path} contains no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
             files += inside
         elif path.exists():
             files.append(path)

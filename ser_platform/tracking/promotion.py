@@ -52,7 +52,7 @@ def promote(
     with lock_aliases(client, candidate.name):
         finish_interrupted_move(client, candidate.name)
         now = find_alias(client, candidate.name, CHAMPION)
-        previous = now and now.version
+        previous = None if now is None else now.version
         if previous != (champion and champion.version):
             raise UserError(
                 f"{candidate.title} was compared with {_describe(champion)}, but the champion is now {_describe(now)}; "

@@ -147,5 +147,5 @@ def test_a_path_that_does_not_exist_is_refused_by_name(tmp_path):
 
 def test_a_folder_without_audio_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(UserError, match=r"holds no audio \(.aif, .aiff, .flac"):
+    with pytest.raises(UserError, match=r"contains no audio \(.aif, .aiff, .flac"):
         find_audio_files([tmp_path])

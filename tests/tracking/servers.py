@@ -143,7 +143,7 @@ class LosingProxy:
                 self.wfile.write(content)
 
             def __getattr__(self, name: str) -> Callable[[], None]:
-                if name.startswith("do_"):  # whatever the method
+                if name.startswith("do_"):  # any method
                     return self._forward
                 raise AttributeError(name)
 
