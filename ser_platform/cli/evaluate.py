@@ -1,6 +1,5 @@
 """`ser evaluate`: a finished model on any corpus."""
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,6 +107,7 @@ def _print(title: str, bundle: "Bundle", assessment: "Assessment") -> None:
 
 
 def _write(folder: Path, described: dict[str, Any], bundle: "Bundle", assessment: "Assessment") -> None:
+    from ser_platform.evaluation.predictions_file import write_predictions
     from ser_platform.evaluation.test_figures import draw_confusion_matrix, draw_recalls
     from ser_platform.files import write_json
 
@@ -117,11 +117,6 @@ def _write(folder: Path, described: dict[str, Any], bundle: "Bundle", assessment
     draw_confusion_matrix(score.matrix, bundle.labels, title, folder / "confusion_matrix.png")
     draw_recalls(score.matrix, bundle.labels, title, folder / "recall.png")
     write_json(folder / "evaluation.json", described)
-    with (folder / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        named = [f"p_{label}" for label in bundle.labels]
-        writer.writerow(["id", "path", "speaker", "truth", "predicted", *named])
-        columns = (clips.column(name) for name in ("id", "path", "speaker", "emotion"))
-        predicted = (bundle.labels[prediction] for prediction in score.predictions)
-        for *words, probabilities in zip(*columns, predicted, assessment.probabilities, strict=True):
-            writer.writerow([*words, *(f"{p:.6f}" for p in probabilities)])
+    columns: dict[str, Any] = {name: clips.column(name) for name in ("id", "path", "speaker")}
+    columns |= {"truth": clips.column("emotion"), "predicted": [bundle.labels[row] for row in score.predictions]}
+    write_predictions(folder / "predictions.csv", columns, bundle.labels, assessment.probabilities)

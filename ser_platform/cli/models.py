@@ -193,7 +193,7 @@ def promote(
     """
     from ser_platform.tracking import registry
     from ser_platform.tracking.mlflow_store import open_client
-    from ser_platform.tracking.registry import model_name
+    from ser_platform.tracking.registry import make_model_name
 
     if (name is None) == (not every):
         raise UserError("say which model to promote, ser-teacher or ser-student, or --all")
@@ -206,7 +206,7 @@ def promote(
         version = written
     if force != (reason is not None):
         raise UserError("--force and --reason go together")
-    names = [model_name("teacher"), model_name("student")] if name is None else [name]
+    names = [make_model_name("teacher"), make_model_name("student")] if name is None else [name]
     client = open_client()
     if every:
         names = [each for each in names if registry.find_alias(client, each, registry.CANDIDATE)] or names

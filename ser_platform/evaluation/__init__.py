@@ -1,5 +1,5 @@
-"""Measuring a model: intervals, paired gains, groups, calibration, promotion gates, the test ledger.
+"""Evaluation of models: intervals, paired gains, groups, calibration, promotion gates, the test ledger.
 
-In: everything that is computed from predictions, and the model card.
+In: what is computed from predictions, and the model card.
 Not in: analysis of a study's trials (`tuning.report`), the registry (`tracking`).
 """

@@ -1,5 +1,6 @@
-"""A finished model on any corpus: labels mapped by its rules, its lineage checked, the look written to the ledger."""
+"""Evaluation of a trained model on a corpus: labels are mapped, lineage is checked, the test ledger is updated."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -25,13 +26,13 @@ PARTS = ("test", "dev", "all")
 
 @dataclass(frozen=True)
 class Assessment:
-    """How a model did on some clips.
+    """The result of a model on some clips.
 
     Attributes:
         part: "test" or "dev" of the split, or "all" clips of the corpus.
-        protocol: the split's stamp; with what leaked where that was allowed.
+        protocol: the split's stamp, with the leaks that were allowed.
         probabilities: calibrated, `(n_clips, n_emotions)`.
-        looks: how many models these very clips have judged, this one among them; None for dev, which chooses anyway.
+        n_test_evaluations: number of models evaluated on these clips, this one included; None for dev, which selects.
     """
 
     corpus: str
@@ -54,18 +55,20 @@ def assess(
     use_own_split: bool = False,
     allow_leak: bool = False,
 ) -> Assessment:
-    """Score a model on a corpus.
+    """Score a model on a corpus, and record the evaluation in the test ledger unless it is on dev.
 
     Args:
-        title: names the model in messages and in the ledger.
-        request: which speech, and how it is split; labels are the model's own unless `labels` says otherwise.
-        part: one of `PARTS`; None takes test, but all clips of a corpus of which the model has heard nobody.
-        own_split: the user asked for no split: on the corpus that the model was trained on, its own is taken.
-        allow_leak: score in spite of what the model has heard, and stamp the result.
+        title: the name of the model in messages and in the ledger.
+        request: the speech and its split.
+        part: one of `PARTS`; None is "test" where `use_own_split` is not set or the model was trained on a speaker of
+            the corpus, else "all".
+        labels: the rules for labels; None is the model's own.
+        use_own_split: on the corpus that the model was trained on, use its split instead of the requested one.
+        allow_leak: score clips that the model was trained on, and stamp the result.
 
     Raises:
         UserError: the corpus has emotions that the model does not know.
-        LineageLeak: the model has heard these clips or their speakers; names them.
+        LineageLeak: the model was trained on these clips or their speakers; the message lists them.
     """
     if part is not None and part not in PARTS:
         raise UnknownChoice("part", part, PARTS)
@@ -73,11 +76,11 @@ def assess(
     check, dtype = partial(_require_known, bundle), bundle.settings.features.dtype
     speech = prepare_speech(request, display, check, bundle.view.required_families, dtype=dtype)
     if part is None:
-        n_seen = len(bundle.lineage.find_overlap(speech.manifest))
-        part = "test" if n_seen or not use_own_split else "all"
-        if n_seen:
+        n_overlap = len(bundle.lineage.find_overlap(speech.manifest))
+        part = "test" if n_overlap or not use_own_split else "all"
+        if n_overlap:
             display.print_line(
-                f"note: {title} has heard {n_seen} of {len(speech.manifest)} clips or their speakers: "
+                f"note: {title} was trained on {n_overlap} of {len(speech.manifest)} clips or their speakers: "
                 "only the test part of a split is scored"
             )
     if use_own_split and part != "all" and speech.name == bundle.provenance.get("corpus"):
@@ -86,25 +89,20 @@ def assess(
     protocol = stamp_protocol(split_protocol, bundle.settings)
     leaks = bundle.lineage.find_overlap(clips, include_selected=part != "dev")
     if leaks and not allow_leak:
-        refuse_overlap(leaks, clips, title, part, "; --allow-leak goes on and stamps the result")
-    rows = np.arange(len(clips))
-    logits = compute_logits(bundle, clips, rows)
+        refuse_overlap(leaks, clips, title, part, "; --allow-leak scores them and stamps the result")
+    logits = compute_logits(bundle, clips, np.arange(len(clips)))
     score = score_clips(clips, bundle.labels, logits.argmax(axis=1))
-    what = f"{title} on {speech.name}, {part}"
-    n_test_evaluations = (
-        None if part == "dev" else record_test_evaluation(fingerprint_clips(clips), bundle.ledger_key, what)
-    )
-    stamp = (
-        f"{protocol} ({LINEAGE_LEAK_STAMP}: heard {len(leaks)} of {len(clips)} clips or their speakers)"
-        if leaks
-        else protocol
-    )
+    what, count = f"{title} on {speech.name}, {part}", None
+    if part != "dev":
+        count = record_test_evaluation(fingerprint_clips(clips), bundle.ledger_key, what)
+    if leaks:
+        protocol += f" ({LINEAGE_LEAK_STAMP}: trained on {len(leaks)} of {len(clips)} clips or their speakers)"
     probabilities = softmax(logits / bundle.temperature, axis=1)
-    return Assessment(speech.name, part, stamp, clips, score, probabilities, n_test_evaluations)
+    return Assessment(speech.name, part, protocol, clips, score, probabilities, count)
 
 
 def _choose_label_rules(bundle: Bundle, request: DataRequest, labels: str | None) -> str:
-    """Return the rules for labels: the user's, or the model's own; `shared` then means what the model knows."""
+    """Return the user's rules for labels, or the model's own; `shared` then drops emotions the model does not know."""
     if labels is not None:
         return labels
     own = str(bundle.settings.data.labels)
@@ -119,34 +117,34 @@ def _require_known(bundle: Bundle, name: str, manifest: Manifest) -> None:
     if foreign:
         rules = ", ".join(f"drop {label}" for label in foreign)
         raise CorpusError(
-            f"{name} has {', '.join(foreign)}, which the model does not know (it tells {', '.join(bundle.labels)} "
-            f"apart); say what becomes of them, like --labels '{rules}'"
+            f"{name} has {', '.join(foreign)}, which the model does not know (it knows {', '.join(bundle.labels)}); "
+            f"map or drop them, like --labels '{rules}'"
         )
 
 
 def _select_part(manifest: Manifest, name: str, request: DataRequest, part: str) -> tuple[Manifest, str]:
-    """Return the clips of a part, and the protocol that made it."""
+    """Return the clips of a part, and the stamp of their protocol."""
     if part == "all":
-        return manifest, f"all clips of {name}" + (
-            f" ({SPEAKERS_UNKNOWN})" if manifest.corpora_without_speakers else ""
-        )
+        unknown = f" ({SPEAKERS_UNKNOWN})" if manifest.corpora_without_speakers else ""
+        return manifest, f"all clips of {name}{unknown}"
     splits = make_folds(manifest, request)
     if len(splits) > 1:
-        raise UserError(f"protocol {request.protocol!r} makes {len(splits)} folds; say which one with --fold")
+        raise UserError(f"protocol {request.protocol!r} makes {len(splits)} folds; choose one with --fold")
     return manifest.take(splits[0].parts[part]), splits[0].protocol_stamp
 
 
 def _use_model_split(bundle: Bundle, request: DataRequest) -> DataRequest:
-    """Return the request under the split that the model was trained on.
-
-    Raises:
-        UserError: that was a file, which only the user can name.
-    """
+    """Return the request with the model's split. Raises UserError for a split in a file, which the user has to name."""
     own = bundle.provenance
     if own["split_protocol"].startswith("fixed"):
         raise UserError(
             f"the model's split was {own['split_protocol']} fold {own['split_fold']}; give it with "
             "--protocol fixed:PATH --fold N, or another --protocol"
         )
-    fold = int(own["split_fold"]) if own["split_fold"] else None
-    return replace(request, protocol=own["split_protocol"], fold=fold, seed=int(own["split_seed"]))
+    return restore_split(request, own)
+
+
+def restore_split(request: DataRequest, provenance: Mapping[str, str]) -> DataRequest:
+    """Return the request with the protocol, fold and seed in the provenance of a bundle."""
+    fold = int(provenance["split_fold"]) if provenance["split_fold"] else None
+    return replace(request, protocol=provenance["split_protocol"], fold=fold, seed=int(provenance["split_seed"]))

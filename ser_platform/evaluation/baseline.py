@@ -1,4 +1,4 @@
-"""The reference that a neural model has to beat: a linear SVM on pooled frame features."""
+"""The baseline for neural models: a linear SVM on pooled frame features."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from ser_platform.features.store.feature_store import open_family
 from ser_platform.metrics import uar
 
 BASELINE_SETS = ("log_mel", "mfcc", "zcr", "rms")
-REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1)  # C, chosen on dev
+REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1)  # C; dev selects one
 
 
 def pool_features(hashes: tuple[str, ...], dtype: str = "float32") -> NDArray[np.float64]:
@@ -25,7 +25,7 @@ def pool_features(hashes: tuple[str, ...], dtype: str = "float32") -> NDArray[np
 
 
 def predict_with_svm(split: Split, dtype: str = "float32") -> NDArray[np.int64]:
-    """Train on train, choose C on dev, return the predicted classes of the test clips, `(n_test,)`."""
+    """Train on train, select C on dev, and return the predicted classes of the test clips, `(n_test,)`."""
     labels = split.manifest.labels
     features = pool_features(tuple(split.manifest.column("audio_sha256")), dtype)
     targets = split.manifest.encode_targets(labels)

@@ -1,4 +1,4 @@
-"""How a model did on groups of people: by sex, and by corpus, language and age where the test has several."""
+"""UAR by group of speakers: by sex, corpus, language and age, where the test clips have several groups."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from ser_platform.corpora.manifest import Manifest
 from ser_platform.metrics import uar
 
 GROUPINGS = ("sex", "corpus", "language", "age")
-MOST_GROUPS = 12  # of a grouping; ages in years would be one for each speaker
+MAX_GROUPS = 12  # groups of a grouping; ages in years would give one per speaker
 
 
 @dataclass(frozen=True)
 class GroupScore:
-    """UAR in [0, 1] over the emotions that a group's clips show."""
+    """UAR of one group, in [0, 1], over the emotions in its clips."""
 
     grouping: str
     group: str
@@ -24,16 +24,16 @@ class GroupScore:
 
 
 def score_groups(clips: Manifest, labels: tuple[str, ...], predictions: NDArray[np.int64]) -> list[GroupScore]:
-    """Return the scores of every group of clips, in their order with `predictions` `(n_clips,)`.
+    """Return the score of every group; `predictions` `(n_clips,)` are in the order of `clips`.
 
-    Clips of whom nothing is said are left out, and groupings with one group.
+    Clips without a value are left out, and so are groupings with one group or with more than `MAX_GROUPS`.
     """
     targets, speakers = clips.encode_targets(labels), np.array(clips.column("speaker"))
     scores = []
     for grouping in GROUPINGS:
         values = np.array([value or "" for value in clips.column(grouping)])
         groups = sorted(set(values) - {""})
-        if not 1 < len(groups) <= MOST_GROUPS:
+        if not 1 < len(groups) <= MAX_GROUPS:
             continue
         for group in groups:
             rows = np.flatnonzero(values == group)

@@ -1,8 +1,8 @@
-"""How sure a UAR is: bootstrap intervals over speakers, or over clips where there are too few speakers.
+"""Bootstrap intervals of figures: over speakers, or over clips where there are too few speakers.
 
-With 2 test speakers a speaker bootstrap calls a quarter of null gains real, so below 8 the clips are resampled and
-the interval speaks of these speakers only. Source: Ferrer & Riera, "Confidence intervals for evaluation in machine
-learning", 2024.
+With 2 test speakers a bootstrap over speakers reports a quarter of null gains as real. With fewer than 8 speakers the
+clips are resampled, and the interval is valid for these speakers only.
+Source: Ferrer & Riera, "Confidence intervals for evaluation in machine learning", 2024.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ N_RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its interval; `n_speakers` is who was heard, `over` what was resampled ("speakers" or "clips")."""
+    """A figure with its interval over `n_speakers` speakers; `over` is what was resampled, "speakers" or "clips"."""
 
     value: float
     low: float
@@ -37,18 +37,18 @@ class Interval:
 
     @property
     def caveat(self) -> str:
-        """What the interval does not cover, in words; empty where speakers were resampled."""
+        """The speakers to which the interval is limited, in words; empty where speakers were resampled."""
         if self.over == "speakers":
             return ""
         return "this speaker only" if self.n_speakers == 1 else f"these {self.n_speakers} speakers only"
 
 
 class Resamples:
-    """The same draws, with replacement, of speakers or of clips for all figures that are compared.
+    """Draws of speakers or clips, with replacement; all figures that are compared use the same draws.
 
     Attributes:
         over: what is drawn, "speakers" or "clips".
-        rng: for what else is to be drawn along with them.
+        rng: the generator for further draws.
     """
 
     def __init__(self, speakers: NDArray[np.str_]) -> None:
@@ -62,7 +62,7 @@ class Resamples:
 
     @property
     def n_clips(self) -> NDArray[np.float64]:
-        """How many clips each draw has, `(N_RESAMPLES,)`."""
+        """The number of clips in each draw, `(N_RESAMPLES,)`."""
         return self.count(np.ones((len(self._owner), 1)))[:, 0]
 
     def count(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,7 +71,7 @@ class Resamples:
         return self._draws @ np.stack(by_unit, axis=1)
 
     def uars(self, targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the UAR of each draw, `(N_RESAMPLES,)`, over the classes that are in it."""
+        """Return the UAR of each draw, `(N_RESAMPLES,)`, over the classes in the draw."""
         is_true = (targets[:, None] == np.unique(targets)).astype(np.float64)
         hits = self.count(is_true * (targets == predictions)[:, None])
         uars: NDArray[np.float64] = np.nanmean(divide_counts(hits, self.count(is_true)), axis=1)
@@ -84,12 +84,12 @@ class Resamples:
 
 
 def draw_counts(rng: np.random.Generator, n_units: int, n_resamples: int) -> NDArray[np.int64]:
-    """Return how often each unit is drawn when as many as there are are drawn, `(n_resamples, n_units)`."""
+    """Return how often each unit is in a draw of `n_units` with replacement, `(n_resamples, n_units)`."""
     return rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n_resamples)
 
 
 def draw_means(rng: np.random.Generator, values: NDArray[np.float64], n_resamples: int) -> NDArray[np.float64]:
-    """Return the means of draws of as many `values` as there are, `(n_resamples,)`."""
+    """Return the mean of each draw of `len(values)` values with replacement, `(n_resamples,)`."""
     means: NDArray[np.float64] = rng.choice(values, (n_resamples, len(values))).mean(axis=1)
     return means
 
@@ -118,8 +118,8 @@ def metric_intervals(
 ) -> dict[str, Interval]:
     """Return `uar`, `war`, `macro_f1` and `recall_EMOTION` of the emotions in the truth, each with its interval.
 
-    All are resampled together, so they belong to the same draws. Recalls have Wilson's interval instead where clips
-    are resampled, or where all draws agree (Wilson, "Probable inference", 1927).
+    All figures use the same draws. Recalls have Wilson's interval instead where clips are resampled, or where all
+    draws agree (Wilson, "Probable inference", 1927).
     """
     resamples = Resamples(speakers)
     matrix = confusion_matrix(targets, predictions, len(labels))
@@ -140,7 +140,7 @@ def metric_intervals(
     found = {
         name: resamples.make_interval(value, drawn[np.isfinite(drawn)], level) for name, (value, drawn) in draws.items()
     }
-    # Redrawing 13 of 13 gives 13 of 13 for ever. With clips a recall is a share of independent draws anyway.
+    # Resampling 13 hits of 13 clips gives 13 of 13 in every draw. Over clips, a recall is a share of independent draws.
     for emotion in present:
         name = f"recall_{labels[emotion]}"
         if resamples.over == "clips" or found[name].low == found[name].high:

@@ -1,7 +1,7 @@
-"""What one way of training gains over another: UAR pooled over all speakers, by several seeds of each, paired.
+"""The gain in UAR of one way of training (an arm) over another, over the same clips and several seeds of each.
 
-Speakers and seeds are resampled together: a gain is claimed where the interval over both lies above 0. With fewer
-speakers than `MIN_SPEAKERS` clips are resampled, and nothing is proved.
+Speakers and seeds are resampled together: a gain is proven where its interval is above 0. With fewer than
+`intervals.MIN_SPEAKERS` speakers, clips are resampled, and no gain is proven.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ MIN_SEEDS = 3
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """Two arms on the same clips: the UAR of each, and what the second gains over the first; all are shares."""
+    """The UAR of two arms on the same clips, in [0, 1], and the gain: the second minus the first, in [-1, 1]."""
 
     first: Interval
     second: Interval
@@ -29,12 +29,12 @@ class ArmComparison:
 
     @property
     def is_proven(self) -> bool:
-        """Whether the gain is sure: its interval lies above 0, over enough speakers and seeds."""
+        """Whether the interval of the gain is above 0, over enough speakers and seeds."""
         return self.gain.low > 0 and self.gain.over == "speakers" and self.n_seeds >= MIN_SEEDS
 
     @property
     def verdict(self) -> str:
-        """What may be said of the gain, in words."""
+        """The gain with its interval in points of UAR, and what it proves, in words."""
         interval = f"{100 * self.gain.value:+.1f} UAR [{100 * self.gain.low:+.1f}, {100 * self.gain.high:+.1f}]"
         if self.n_seeds < MIN_SEEDS:
             return f"{interval}: proves nothing, {self.n_seeds} seeds an arm are fewer than {MIN_SEEDS}"
@@ -52,9 +52,12 @@ def compare_arms(
     speakers: NDArray[np.str_],
     level: float = 0.95,
 ) -> ArmComparison:
-    """Compare two arms; `first` and `second` are predicted classes `(seeds, n_clips)`, seeds in the same order.
+    """Compare two arms by their UAR, the mean over seeds.
 
-    Of several seeds the UAR is the mean.
+    Args:
+        targets: classes, `(n_clips,)`.
+        first, second: predicted classes, `(n_seeds, n_clips)`, seeds in the same order.
+        speakers: `(n_clips,)`.
     """
     resamples = _SeededResamples(speakers, len(first))
     one, two = (resamples.mean_uars(targets, arm) for arm in (first, second))
@@ -70,34 +73,34 @@ def compare_arms(
 def seeded_interval(
     targets: NDArray[np.int64], predictions: NDArray[np.int64], speakers: NDArray[np.str_], level: float = 0.95
 ) -> Interval:
-    """Return the mean UAR of predictions `(seeds, n_clips)`, resampled over speakers and seeds."""
+    """Return the mean UAR of predictions `(n_seeds, n_clips)`, resampled over speakers and seeds."""
     resamples = _SeededResamples(speakers, len(predictions))
     return resamples.make_interval(_mean_uar(targets, predictions), resamples.mean_uars(targets, predictions), level)
 
 
 class _SeededResamples(Resamples):
-    """The same draws of speakers, or clips, and of seeds, for all that is compared."""
+    """Draws of speakers or clips, and of seeds; all arms that are compared use the same draws."""
 
     def __init__(self, speakers: NDArray[np.str_], n_seeds: int) -> None:
         super().__init__(speakers)
         self._seeds = self.rng.integers(0, n_seeds, (N_RESAMPLES, n_seeds))
 
     def mean_uars(self, targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the mean UAR of each draw, `(N_RESAMPLES,)`, of predictions `(seeds, n_clips)`.
+        """Return the mean UAR of each draw, `(N_RESAMPLES,)`, of predictions `(n_seeds, n_clips)`.
 
-        Draws are stretched and may lie beyond what a UAR can be; `make_interval` clips its bounds.
+        The seed correction can move a draw outside of [0, 1]; `make_interval` clips the bounds.
         """
         found = np.stack([self.uars(targets, row) for row in predictions], axis=1)
         middle = found.mean(axis=1)
         drawn: NDArray[np.float64] = np.take_along_axis(found, self._seeds, axis=1).mean(axis=1)
-        return middle + _seed_correction(len(predictions)) * (drawn - middle)
+        return middle + _compute_seed_factor(len(predictions)) * (drawn - middle)
 
 
-def _seed_correction(n_seeds: int) -> float:
-    """Return by how much draws of so few seeds are too close together.
+def _compute_seed_factor(n_seeds: int) -> float:
+    """Return the factor that widens the spread of draws over few seeds.
 
-    A resampled mean of n has (n - 1) / n of the variance that it should have, and is no normal variable but Student's:
-    of three seeds a plain bootstrap calls one null gain in eight real where seeds are all that varies.
+    A resampled mean of n values has (n - 1) / n of the variance of the mean, and follows Student's distribution, not
+    the normal one. Without the correction, with three seeds and no other variation, one null gain in eight seems real.
     """
     if n_seeds < 2:
         return 1.0
@@ -105,11 +108,11 @@ def _seed_correction(n_seeds: int) -> float:
 
 
 def _mean_uar(targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
-    """Return the mean over predictions `(seeds, n_clips)`."""
+    """Return the mean UAR over predictions `(n_seeds, n_clips)`."""
     n_classes = int(max(targets.max(), predictions.max())) + 1
     return float(np.mean([uar(targets, row, n_classes) for row in predictions]))
 
 
-def agreement(one: NDArray[np.int64], others: Sequence[NDArray[np.int64]]) -> float:
-    """Return the share of clips on which predictions agree with `one`, the mean over `others`."""
+def measure_agreement(one: NDArray[np.int64], others: Sequence[NDArray[np.int64]]) -> float:
+    """Return the share of clips with the same prediction in `one` and in each of `others`, `(n_clips,)`, on average."""
     return float(np.mean([np.mean(one == other) for other in others]))

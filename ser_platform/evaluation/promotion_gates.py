@@ -1,4 +1,4 @@
-"""What a candidate must pass to become the champion: a policy, the facts, and a pure function of both."""
+"""The gates that a candidate passes to become the champion: a pure function of a policy and of measurements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -7,26 +7,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_platform.corpora.lineage import LINEAGE_LEAK_STAMP
 from ser_platform.corpora.splits.split import ALL_LEAKS
 from ser_platform.errors import UserError
 from ser_platform.evaluation.intervals import MIN_SPEAKERS, Interval
 from ser_platform.metrics import confusion_matrix, recalls, uar
 
-BUNDLE_GATE = "bundle"  # the gate that nothing overrules
+BUNDLE_GATE = "bundle"  # --force does not overrule it
+LEAK_STAMPS = (*ALL_LEAKS, LINEAGE_LEAK_STAMP)  # each may be part of a protocol's stamp
 
 
 @dataclass(frozen=True)
 class PromotionPolicy:
-    """The limits that a candidate of one role must keep; None does not judge.
+    """The limits for candidates of one role; a gate whose limit is None is skipped.
 
     Attributes:
-        uar_margin: UAR that may be lost against the champion; the paired interval must exclude more.
-        recall_floor: least recall of every emotion with `recall_clips` test clips or more.
-        sex_gap: largest difference of UAR between sexes with `sex_speakers` test speakers or more each.
+        uar_margin: largest loss of UAR against the champion; the paired interval must exclude a larger one.
+        recall_floor: smallest recall of each emotion with at least `recall_clips` test clips.
+        sex_gap: largest difference of UAR between sexes with at least `sex_speakers` test speakers each.
         ece: largest expected calibration error, in [0, 1].
-        latency_p95_ms: most milliseconds that 95 of 100 predictions for 3 s of speech take, on one CPU thread.
-        latency_ratio: the same against the champion's, in the same process.
-        size_mb: most megabytes of the bundle.
+        latency_p95_ms: largest 95th percentile of prediction time for 3 s of speech, on one CPU thread.
+        latency_ratio: largest ratio of that latency to the champion's, measured in the same process.
+        size_mb: largest size of the bundle, in megabytes.
     """
 
     uar_margin: float = 0.05
@@ -41,10 +43,9 @@ class PromotionPolicy:
 
     @classmethod
     def parse(cls, content: Any, where: str) -> "PromotionPolicy":
-        """Read one role's part of a policy file.
+        """Return the policy in one role's part of a policy file; `where` names that part in messages.
 
-        Raises:
-            UserError: a limit is unknown, or no number; names it.
+        Raises UserError where a limit is unknown or not a number; the message names it.
         """
         if not isinstance(content, Mapping):
             raise UserError(f"{where} must be limits, like uar_margin: 0.05; got {content!r}")
@@ -60,7 +61,7 @@ class PromotionPolicy:
 
 @dataclass(frozen=True)
 class TestPredictions:
-    """How a model did on test clips: classes `(n_clips,)`, probabilities `(n_clips, n_emotions)` where kept."""
+    """Predictions for test clips: classes, speakers and sexes `(n_clips,)`; `probabilities` `(n_clips, n_emotions)`."""
 
     __test__ = False  # not for pytest
 
@@ -74,13 +75,13 @@ class TestPredictions:
 
 @dataclass(frozen=True)
 class GateInputs:
-    """What is known of a candidate, and of the champion where there is one.
+    """Measurements of a candidate, and of the champion if there is one.
 
     Attributes:
-        gain: UAR of the candidate minus the champion's on the same clips; None where there is no champion.
-        why_no_gain: why there is no gain though there is a champion.
-        bundle_error: why the bundle cannot be used, "" where it can.
-        normalisation: of features.
+        gain: UAR of the candidate minus that of the champion on the same clips; None without a champion.
+        normalisation: how features are normalised, `features.normalise`.
+        why_no_gain: the reason why the two cannot be compared; "" without a champion.
+        bundle_error: the reason why the bundle cannot be used; "" where it can.
     """
 
     title: str
@@ -98,7 +99,7 @@ class GateInputs:
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition and how it came out; `passed` is None where it was not judged, which is no refusal."""
+    """The outcome of one condition; `passed` is None where the gate is skipped, which does not prevent promotion."""
 
     name: str
     passed: bool | None
@@ -106,35 +107,36 @@ class Gate:
 
     @property
     def verdict(self) -> str:
-        return {True: "passed", False: "FAILED", None: "not judged"}[self.passed]
+        return {True: "passed", False: "FAILED", None: "skipped"}[self.passed]
 
 
 def evaluate_gates(inputs: GateInputs, policy: PromotionPolicy) -> list[Gate]:
-    """Return every gate's outcome."""
+    """Return the outcome of every gate."""
     return [
         Gate(BUNDLE_GATE, not inputs.bundle_error, inputs.bundle_error or "digests verify, loads, predicts"),
-        split_gate(inputs.protocol),
-        _normalisation_gate(inputs),
-        _protocol_gate(inputs),
-        _uar_gate(inputs, policy),
-        _recall_gate(inputs.test_predictions, policy),
-        _sex_gate(inputs.test_predictions, policy),
-        _calibration_gate(inputs.test_predictions, policy),
-        _latency_gate(inputs, policy),
-        _at_most("size", inputs.size_mb, policy.size_mb, "MB"),
+        check_split(inputs.protocol),
+        _check_normalisation(inputs),
+        _check_protocol(inputs),
+        _check_uar(inputs, policy),
+        _check_recall(inputs.test_predictions, policy),
+        _check_sex(inputs.test_predictions, policy),
+        _check_calibration(inputs.test_predictions, policy),
+        _check_latency(inputs, policy),
+        _compare("size", inputs.size_mb, policy.size_mb, "MB"),
     ]
 
 
-def split_gate(protocol: str) -> Gate:
-    """Judge how the candidate was tested, by the stamp that its protocol carries."""
-    leaks = ", ".join(sorted(leak for leak in ALL_LEAKS if leak in protocol))
-    return Gate("split", not leaks, f"{leaks}: its figures say nothing of new people" if leaks else protocol)
+def check_split(protocol: str) -> Gate:
+    """Return the gate of the split: it fails where the protocol is stamped with a leak, and names the leak."""
+    leaks = ", ".join(sorted(leak for leak in LEAK_STAMPS if leak in protocol))
+    return Gate("split", not leaks, f"{leaks}: its test figures are not valid for new speakers" if leaks else protocol)
 
 
 def expected_calibration_error(probabilities: NDArray[np.float64], truth: NDArray[np.int64], n_bins: int = 10) -> float:
-    """Return the mean distance of confidence from accuracy over bins of equal width, by their clips, in [0, 1].
+    """Return the mean over clips of |confidence - accuracy| in their bin, in [0, 1]; bins have equal width.
 
-    Source: Guo, Pleiss, Sun & Weinberger (2017), arXiv:1706.04599, equation 3. Few clips make it larger than it is.
+    `probabilities` are `(n_clips, n_emotions)`, `truth` classes `(n_clips,)`. Few clips bias it upwards.
+    Source: Guo, Pleiss, Sun & Weinberger (2017), arXiv:1706.04599, equation 3.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
     bins = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
@@ -143,24 +145,24 @@ def expected_calibration_error(probabilities: NDArray[np.float64], truth: NDArra
     return float(distance[counts > 0].sum() / len(truth))
 
 
-def _normalisation_gate(inputs: GateInputs) -> Gate:
+def _check_normalisation(inputs: GateInputs) -> Gate:
     by_speaker = inputs.normalisation == "speaker"
-    detail = "by speaker: it needs other clips of whoever speaks" if by_speaker else inputs.normalisation
+    detail = "by speaker: it needs other clips of the same speaker" if by_speaker else inputs.normalisation
     return Gate("normalisation", not by_speaker, detail)
 
 
-def _protocol_gate(inputs: GateInputs) -> Gate:
+def _check_protocol(inputs: GateInputs) -> Gate:
     if inputs.champion_protocol is None:
         return Gate("protocol", None, f"{inputs.protocol}; first champion")
     same = inputs.protocol == inputs.champion_protocol
     return Gate("protocol", same, inputs.protocol + ("" if same else f", the champion's is {inputs.champion_protocol}"))
 
 
-def _uar_gate(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
+def _check_uar(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
     gain = inputs.gain
     if gain is None:
         why = inputs.why_no_gain
-        return Gate("UAR", False if why else None, why or "first champion: nothing to compare with")
+        return Gate("UAR", False if why else None, why or "first champion: no comparison")
     detail = f"gain {gain.value:+.3f}, interval {gain.low:+.3f} to {gain.high:+.3f}"
     detail += f" ({gain.caveat})" if gain.caveat else ""
     if gain.low < -policy.uar_margin:
@@ -170,7 +172,7 @@ def _uar_gate(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
     return Gate("UAR", True, detail + weak)
 
 
-def _recall_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
+def _check_recall(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     matrix = confusion_matrix(clips.targets, clips.predictions, len(clips.labels))
     enough = np.flatnonzero(matrix.sum(axis=1) >= policy.recall_clips)
     if policy.recall_floor is None or not len(enough):
@@ -183,7 +185,7 @@ def _recall_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     )
 
 
-def _sex_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
+def _check_sex(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     if policy.sex_gap is None:
         return Gate("sexes", None, "no limit")
     groups = {sex: clips.sexes == sex for sex in sorted({str(sex) for sex in clips.sexes if sex})}
@@ -198,14 +200,14 @@ def _sex_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     return Gate("sexes", gap <= policy.sex_gap, f"UAR {listed}; {gap:.3f} apart, at most {policy.sex_gap:g}")
 
 
-def _calibration_gate(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
+def _check_calibration(clips: TestPredictions, policy: PromotionPolicy) -> Gate:
     if clips.probabilities is None:
-        return Gate("calibration", None, "its test predictions hold no probabilities")
-    return _at_most("calibration", expected_calibration_error(clips.probabilities, clips.targets), policy.ece, "ECE")
+        return Gate("calibration", None, "its test predictions have no probabilities")
+    return _compare("calibration", expected_calibration_error(clips.probabilities, clips.targets), policy.ece, "ECE")
 
 
-def _latency_gate(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
-    gate = _at_most("latency", inputs.latency_p95_ms, policy.latency_p95_ms, "ms for 3 s, 95th percentile")
+def _check_latency(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
+    gate = _compare("latency", inputs.latency_p95_ms, policy.latency_p95_ms, "ms for 3 s, 95th percentile")
     here, there = inputs.latency_p95_ms, inputs.champion_latency_p95_ms
     if gate.passed is False or policy.latency_ratio is None or here is None or there is None:
         return gate
@@ -214,7 +216,7 @@ def _latency_gate(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
     return Gate("latency", ratio <= policy.latency_ratio, detail)
 
 
-def _at_most(name: str, value: float | None, limit: float | None, unit: str) -> Gate:
+def _compare(name: str, value: float | None, limit: float | None, unit: str) -> Gate:
     if value is None:
         return Gate(name, None, "not measured")
     if limit is None:

@@ -1,4 +1,4 @@
-"""What a bundle says about stored clips."""
+"""Logits and scores of a bundle on clips in the feature store."""
 
 from dataclasses import dataclass
 
@@ -19,13 +19,13 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class TestScore:
-    """Test clips scored once.
+    """The scores of predictions on clips.
 
     Attributes:
-        predictions: classes, `(n_test,)`.
-        matrix: counts by (spoken, predicted), `(n_emotions, n_emotions)`.
-        uar: UAR with its interval; `measures` the figures as they are logged, `test_` before each name.
-        intervals: every figure by its plain name.
+        predictions: classes, `(n_clips,)`.
+        matrix: counts by (true, predicted) emotion, `(n_emotions, n_emotions)`.
+        metrics: the figures as they are logged, each name with the prefix `test_`.
+        intervals: each figure with its interval, by its name without prefix; `uar` is one of them.
     """
 
     __test__ = False  # not for pytest
@@ -38,7 +38,7 @@ class TestScore:
 
 
 def compute_logits(bundle: Bundle, manifest: Manifest, clips: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return logits `(n_clips, n_emotions)` of the stored clips at the rows `clips` of a manifest, in their order."""
+    """Return logits `(n_clips, n_emotions)` of the rows `clips` of a manifest, in the order of `clips`."""
     return compute_stored_logits(
         bundle, tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker")), clips
     )
@@ -47,7 +47,7 @@ def compute_logits(bundle: Bundle, manifest: Manifest, clips: NDArray[np.int64])
 def compute_stored_logits(
     bundle: Bundle, hashes: tuple[str, ...], speakers: tuple[str, ...], clips: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return logits `(n_clips, n_emotions)` of the stored clips with the numbers `clips` among these digests."""
+    """Return logits `(n_clips, n_emotions)` of the clips at the positions `clips` of `hashes` and `speakers`."""
     features = StoredViewedClips(bundle.view, hashes, speakers, bundle.settings.features.dtype)
     model = bundle.load_model()
     logits = np.empty((len(clips), len(bundle.labels)), dtype=np.float32)
@@ -65,7 +65,7 @@ def score_test(split: Split, labels: tuple[str, ...], predictions: NDArray[np.in
 
 
 def score_clips(clips: Manifest, labels: tuple[str, ...], predictions: NDArray[np.int64]) -> TestScore:
-    """Score predicted classes of some clips `(n_clips,)`, in their order."""
+    """Score predicted classes `(n_clips,)`, in the order of `clips`."""
     targets = clips.encode_targets(labels)
     found = metric_intervals(targets, predictions, clips.column("speaker"), labels)
     uar = found["uar"]

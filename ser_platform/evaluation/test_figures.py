@@ -1,4 +1,4 @@
-"""Figures for people: confusion matrix, per-class recall, learning curves."""
+"""Plots of test results and training: confusion matrix, recalls, learning curves, distillation control."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +8,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ser_platform.evaluation.intervals import Interval
 from ser_platform.metrics import recalls
 from ser_platform.training.epoch_result import EpochResult
 
+CONTROL_COLOURS = ("#7a7a7a", "#c98b3f", "#4878a8")  # of teacher, undistilled and distilled student
+
 
 def draw_confusion_matrix(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
-    """Draw counts `(n_emotions, n_emotions)` and, by colour, shares of the true class; write a PNG."""
+    """Draw counts `(n_emotions, n_emotions)`, coloured by their share of the true class; write a PNG."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     size = 1.5 + 0.75 * len(labels)
     figure = Figure(figsize=(size, size), layout="constrained")
@@ -26,17 +29,17 @@ def draw_confusion_matrix(matrix: NDArray[np.int64], labels: tuple[str, ...], ti
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_xlabel("predicted")
-    axes.set_ylabel("spoken")
+    axes.set_ylabel("true")
     axes.set_title(title, fontsize=10)
     _save(figure, path)
 
 
 def draw_recalls(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str, path: Path) -> None:
-    """Draw the recall of each emotion that was spoken, and chance; write a PNG."""
-    spoken = np.flatnonzero(matrix.sum(axis=1))
-    figure = Figure(figsize=(6, 0.8 + 0.4 * len(spoken)), layout="constrained")
+    """Draw the recall of each emotion in the truth, and chance level; write a PNG."""
+    present = np.flatnonzero(matrix.sum(axis=1))
+    figure = Figure(figsize=(6, 0.8 + 0.4 * len(present)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh([labels[row] for row in spoken], recalls(matrix)[spoken], color="#4878a8")
+    axes.barh([labels[row] for row in present], recalls(matrix)[present], color="#4878a8")
     axes.axvline(1 / len(labels), color="black", linestyle=":", label="chance")
     axes.set_xlim(0, 1)
     axes.invert_yaxis()
@@ -47,7 +50,7 @@ def draw_recalls(matrix: NDArray[np.int64], labels: tuple[str, ...], title: str,
 
 
 def draw_learning_curves(epochs: Sequence[EpochResult], title: str, path: Path) -> None:
-    """Draw losses and dev UAR of every epoch, and mark the epoch that was kept; write a PNG."""
+    """Draw losses and dev UAR of every epoch, and mark the epoch whose weights are kept; write a PNG."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     losses, scores = figure.subplots(1, 2)
     steps = [each.epoch for each in epochs]
@@ -60,9 +63,27 @@ def draw_learning_curves(epochs: Sequence[EpochResult], title: str, path: Path) 
     scores.set_ylim(0, 1)
     for axes in (losses, scores):
         axes.axvline(epochs[-1].best_epoch, color="black", linestyle=":", linewidth=1)
-        axes.set_xlabel("epoch (dotted: the one that was kept)")
+        axes.set_xlabel("epoch (dotted: weights kept)")
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
+def draw_control_figure(rows: Sequence[tuple[str, Interval]], verdict: str, path: Path) -> None:
+    """Draw the UAR of each row with its interval, `verdict` in the title; write a PNG."""
+    figure = Figure(figsize=(7, 1.4 + 0.55 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (colour, (_, uar)) in enumerate(zip(CONTROL_COLOURS, rows, strict=True)):
+        axes.plot([100 * uar.low, 100 * uar.high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
+        axes.plot(100 * uar.value, place, "o", color=colour, markersize=8)
+        axes.annotate(
+            f"{100 * uar.value:.1f}", (100 * uar.value, place), (0, 8), textcoords="offset points", ha="center"
+        )
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.set_xlabel("UAR, 95 % interval")
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_title(f"distillation: {verdict}", fontsize=10)
     _save(figure, path)
 
 

@@ -1,27 +1,28 @@
-"""The test ledger: who has looked at a set of test clips, and how often.
+"""The test ledger: how many models were evaluated on each set of test clips.
 
-Every look at a test set makes the next figure a little less independent of it, so the count stands beside each test
-figure and a gate divides its level by it. The ledger lies under `SER_HOME`, a JSON line a look, by the fingerprint of
-clips and labels.
+Each test evaluation makes later figures on the same clips less independent of them. The count is printed beside each
+test figure, and the UAR gate divides its error level by it. The ledger is a file of JSON lines under `SER_HOME` for
+each fingerprint of clips and labels.
 """
 
 import fcntl
 import json
 import time
+from pathlib import Path
 
 from ser_platform.settings import home
 
 
 def record_test_evaluation(test_fingerprint: str, model_key: str, description: str) -> int:
-    """Note that a model was scored on the test clips; return how many different models have been."""
-    path = home() / "ledger" / f"{test_fingerprint[:24]}.jsonl"
+    """Record that a model was evaluated on test clips; return the number of different models evaluated on them."""
+    path = _find_ledger(test_fingerprint)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # two studies may end at once
+        fcntl.flock(file, fcntl.LOCK_EX)  # two studies may end at the same time
         file.seek(0)
         text = file.read()
         models = _parse_models(text)
-        file.truncate(text.rfind("\n") + 1)  # a line torn by a kill would spoil the one behind it
+        file.truncate(text.rfind("\n") + 1)  # remove a line that a kill cut short
         if model_key not in models:
             entry = {
                 "model": model_key,
@@ -33,11 +34,13 @@ def record_test_evaluation(test_fingerprint: str, model_key: str, description: s
 
 
 def count_test_evaluations(test_fingerprint: str) -> int:
-    """Return how many different models were scored on the test clips."""
-    path = home() / "ledger" / f"{test_fingerprint[:24]}.jsonl"
-    if not path.exists():
-        return 0
-    return len(_parse_models(path.read_text(encoding="utf-8")))
+    """Return the number of different models evaluated on test clips."""
+    path = _find_ledger(test_fingerprint)
+    return len(_parse_models(path.read_text(encoding="utf-8"))) if path.exists() else 0
+
+
+def _find_ledger(test_fingerprint: str) -> Path:
+    return home() / "ledger" / f"{test_fingerprint[:24]}.jsonl"
 
 
 def _parse_models(text: str) -> set[str]:

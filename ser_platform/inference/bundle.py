@@ -1,10 +1,9 @@
-"""The bundle: a folder that holds all of a model, and the one artefact that is registered, promoted and served.
+"""The bundle: a folder with everything that a model needs to predict; it is what is registered, promoted and served.
 
-`model.safetensors` and `normaliser.safetensors` (numbers), `bundle.json` (what they mean), `README.md` (model card) and
-`MANIFEST.sha256` (the digest of each). A model that hears what a frozen pretrained encoder makes of a clip brings
-that encoder with it, `encoder.safetensors`, in the dtype it was published in; one whose encoder was tuned has all
-weights in `model.safetensors`. So a bundle predicts wherever it is. Reading checks the digests first and runs no code
-from the folder: no pickle.
+Its files are `model.safetensors` (weights), `normaliser.safetensors` (statistics), `bundle.json` (settings and
+metadata), `README.md` (model card) and `MANIFEST.sha256` (the digest of each). The bundle of a model on features of a
+frozen pretrained encoder also has `encoder.safetensors`, in the published dtype; the weights of a tuned encoder are in
+`model.safetensors`. Reading verifies the digests first. No file is a pickle, and no code is run from the folder.
 """
 
 import hashlib
@@ -33,15 +32,15 @@ from ser_platform.inference.quantisation import dequantise, quantise
 from ser_platform.models import CLASSICAL, MODELS, PRETRAINED, build_model
 from ser_platform.settings import Settings, resolve
 
-FLOAT_FORMAT, INT8_FORMAT = FORMATS = (1, 2)  # the second has weights in 8 bits, otherwise they are alike
+FLOAT_FORMAT, INT8_FORMAT = FORMATS = (1, 2)  # they differ in the dtype of the weights only
 DIGESTS_FILE = "MANIFEST.sha256"
 BUNDLE_FILES = ("README.md", "bundle.json", "model.safetensors", "normaliser.safetensors")
-ENCODER_FILE = "encoder.safetensors"  # only where a frozen encoder is needed
+ENCODER_FILE = "encoder.safetensors"  # only for features of a frozen encoder
 
 
 @dataclass(frozen=True)
 class BundleDescription:
-    """What a bundle says of itself, without its weights: enough to train another like it, and to know whom it heard."""
+    """The description in `bundle.json`: settings, view, labels, lineage and provenance, without weights."""
 
     settings: Settings
     view: FeatureView
@@ -52,15 +51,15 @@ class BundleDescription:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model and all that is needed to use and to judge it.
+    """A model with what is needed to predict with it and to evaluate it.
 
     Attributes:
         role: "teacher" or "student".
-        temperature: calibration; probabilities are softmax(logits / temperature).
-        protocol: how the corpus was split; "speaker" or, where speakers overlap, a name that says so.
+        temperature: of calibration; probabilities are softmax(logits / temperature).
+        protocol: the stamp of the split, with its leaks in brackets.
         metrics: figures in [0, 1].
         provenance: corpus, fingerprints of manifest, split and test, study, trial, code version.
-        card: the model card that it was read with.
+        card: the model card; "" unless the bundle was read from a folder.
     """
 
     role: str
@@ -78,7 +77,7 @@ class Bundle:
 
     @property
     def ledger_key(self) -> str:
-        """What the test ledger knows the model by: scoring it again is no other look."""
+        """The model's key in the test ledger, which counts each key once."""
         return f"{self.provenance.get('study', 'unknown')}/{self.provenance.get('trial', '0')}"
 
     def load_model(self) -> nn.Module:
@@ -89,17 +88,13 @@ class Bundle:
 
     @property
     def frozen_encoders(self) -> tuple[Encoder, ...]:
-        """The encoders whose states the model hears.
-
-        Raises:
-            UserError: one of them is not here.
-        """
-        spelled = dict.fromkeys(name.rpartition(".")[0] for name in self.view.sets if is_encoder_family_name(name))
-        return tuple(find_encoder(name) for name in spelled)
+        """The encoders whose hidden states are features. Raises UserError where one of them is not available."""
+        names = dict.fromkeys(name.rpartition(".")[0] for name in self.view.sets if is_encoder_family_name(name))
+        return tuple(find_encoder(name) for name in names)
 
     @property
     def tuned_encoders(self) -> tuple[Encoder, ...]:
-        """The encoder that is part of the model, if any: its weights are the model's own."""
+        """The encoder that is part of the model, if any; its weights are among those of the model."""
         if self.settings.model.name not in PRETRAINED or self.frozen_encoders:
             return ()
         return (find_encoder(self.settings.model.backbone),)
@@ -107,13 +102,11 @@ class Bundle:
     def write(self, folder: Path, card: str, *, int8: bool = False) -> str:
         """Write the bundle into `folder` with the model card `card`; return the digest of its MANIFEST.
 
-        `int8` keeps weights in 8 bits, those of an encoder that is not trained aside.
-
-        Raises:
-            UserError: there are no weights to round: the model is of kernels, trees or neighbours.
+        `int8` stores the weights in 8 bits, except those of a frozen encoder. Raises UserError where `int8` is set for
+        a model without weights, such as a forest.
         """
         if int8 and self.settings.model.name in CLASSICAL:
-            raise UserError(f"{self.settings.model.name} has no weights to keep in 8 bits")
+            raise UserError(f"{self.settings.model.name} has no weights to store in 8 bits")
         folder.mkdir(parents=True, exist_ok=True)
         state = quantise(self.state) if int8 else self.state
         described = self._as_json() | ({"format": INT8_FORMAT} if int8 else {})
@@ -159,12 +152,10 @@ class Bundle:
 def read_verified_files(
     folder: Path, digest: str | None = None, names: Container[str] = (*BUNDLE_FILES, ENCODER_FILE)
 ) -> dict[str, bytes]:
-    """Return the contents of a bundle's files after checking them against MANIFEST, and MANIFEST against `digest`.
+    """Return the contents of the files `names` of a bundle, verified against MANIFEST, and MANIFEST against `digest`.
 
-    What is checked is what is returned: nothing is read twice. Of `names` alone others are neither read nor checked.
-
-    Raises:
-        BundleError: a file is missing or altered; names it.
+    Each file is read once: the content that is verified is the content that is returned. Raises BundleError where a
+    file is missing or altered; the message names it.
     """
     manifest = _read(folder / DIGESTS_FILE)
     found = hashlib.sha256(manifest).hexdigest()
@@ -184,14 +175,10 @@ def read_verified_files(
 
 
 def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
-    """Read a bundle after verifying it (see `read_verified_files`).
-
-    Raises:
-        BundleError: the bundle is damaged, altered or of another format.
-    """
+    """Read and verify a bundle. Raises BundleError where it is damaged, altered or of another format."""
     contents = read_verified_files(folder, digest)
     described = _parse_content(folder, contents)
-    _remember_encoders(described.get("encoders", ()), contents.get(ENCODER_FILE))
+    _register_encoders(described.get("encoders", ()), contents.get(ENCODER_FILE))
     arrays: dict[str, np.ndarray] = load_arrays(contents["normaliser.safetensors"])
     about, weights = _make_description(described), load_tensors(contents["model.safetensors"])
     return Bundle(
@@ -211,17 +198,15 @@ def read_bundle(folder: Path, digest: str | None = None) -> Bundle:
 
 
 def read_description(folder: Path, digest: str | None = None) -> BundleDescription:
-    """Read what a bundle says of itself after verifying it; its weights need not be there.
+    """Read the description of a bundle after verifying it; the files of weights may be missing.
 
-    An encoder that it brings is known afterwards, and can hear where its weights are.
-
-    Raises:
-        BundleError: the description is damaged, altered or of another format.
+    Its encoders are registered in this process, with their weights where `encoder.safetensors` exists. Raises
+    BundleError where the description is damaged, altered or of another format.
     """
     has_encoder = (folder / ENCODER_FILE).exists()
     contents = read_verified_files(folder, digest, ("bundle.json", ENCODER_FILE) if has_encoder else ("bundle.json",))
     described = _parse_content(folder, contents)
-    _remember_encoders(described.get("encoders", ()), contents.get(ENCODER_FILE))
+    _register_encoders(described.get("encoders", ()), contents.get(ENCODER_FILE))
     return _make_description(described)
 
 
@@ -229,11 +214,11 @@ def _parse_content(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Any
     described: dict[str, Any] = json.loads(contents["bundle.json"])
     if described.get("format") not in FORMATS or described["sample_rate"] != SAMPLE_RATE:
         raise BundleError(
-            f"{folder}: bundle format {described.get('format')!r} is none of {FORMATS}, which this version reads"
+            f"{folder}: bundle format {described.get('format')!r} is unknown; this version reads {FORMATS}"
         )
     if described["architecture"] not in MODELS:
         raise BundleError(
-            f"{folder}: unknown architecture {described['architecture']!r}; known are {', '.join(MODELS)}"
+            f"{folder}: unknown architecture {described['architecture']!r}; choose from {', '.join(MODELS)}"
         )
     return described
 
@@ -248,8 +233,8 @@ def _make_description(described: Mapping[str, Any]) -> BundleDescription:
     )
 
 
-def _remember_encoders(described: Sequence[Mapping[str, Any]], content: bytes | None) -> None:
-    """Let this process find the encoders of a bundle, wherever it came from."""
+def _register_encoders(described: Sequence[Mapping[str, Any]], content: bytes | None) -> None:
+    """Register the encoders of a bundle in this process, with the weights in `content` if there are any."""
     tensors = load_tensors(content) if content else {}
     for encoder in described:
         prefix = f"{encoder['digest'][:PIN_DIGITS]}."

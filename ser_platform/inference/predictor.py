@@ -1,4 +1,4 @@
-"""From speech to emotion probabilities, along the path that training took: whole file, features, view, model."""
+"""Prediction of emotion probabilities from audio, with the same steps as training: file, features, view, model."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-# Different ones of a speaker. Accuracy of a linear student on inner dev speakers of EmoDB, by how many clips are scaled
-# together: 2: 0.65, 5: 0.80, 10: 0.85, as without a word of who speaks; 20: 0.87, all: 0.89.
+# Different clips of a speaker. Accuracy of a linear student on inner dev speakers of EmoDB, by the number of clips that
+# are normalised together: 2: 0.65, 5: 0.80, 10: 0.85 (equal to global normalisation), 20: 0.87, all: 0.89.
 MIN_SPEAKER_CLIPS = 10
 
 
 class Predictor:
-    """Uses a bundle on single clips, or on those of one person."""
+    """Predicts with a bundle, for single clips or for the clips of one speaker."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self._model = bundle.load_model()
 
     def predict_probabilities(self, audio: Audio) -> NDArray[np.float32]:
-        """Return probabilities `(n_emotions,)` of a clip."""
+        """Return the probabilities of a clip, `(n_emotions,)`."""
         return self._compute_probabilities(view_clip(self.bundle.view, audio, self.bundle.normaliser))
 
     def _compute_probabilities(self, columns: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -49,36 +49,30 @@ class Predictor:
         return probabilities
 
     def predict(self, audio: Audio) -> Prediction:
-        """Predict for a clip."""
+        """Return the prediction for a clip."""
         return self._to_prediction(self.predict_probabilities(audio))
 
     def predict_speaker(self, clips: Sequence[Audio]) -> list[Prediction]:
-        """Predict for clips of one person, each scaled by the statistics of all.
+        """Return the predictions for clips of one speaker, each normalised by the statistics of all.
 
-        Raises:
-            UserError: the bundle hears each clip alone, or there are fewer than `MIN_SPEAKER_CLIPS` different ones.
+        Raises UserError where the model does not normalise by speaker, or fewer than `MIN_SPEAKER_CLIPS` clips differ.
         """
         self.require_speaker_normalisation()
-        different = len({clip.sha256 or str(id(clip)) for clip in clips})
-        if different < MIN_SPEAKER_CLIPS:
+        n_different = len({clip.sha256 or str(id(clip)) for clip in clips})
+        if n_different < MIN_SPEAKER_CLIPS:
             raise UserError(
-                f"--one-speaker: {MIN_SPEAKER_CLIPS} different recordings or more tell what a voice is like, "
-                f"{different} can "
-                "be used here"
+                f"--one-speaker needs at least {MIN_SPEAKER_CLIPS} different recordings of the speaker, "
+                f"{n_different} can be used here"
             )
         features = view_speaker_clips(self.bundle.view, clips, self.bundle.normaliser)
         return [self._to_prediction(self._compute_probabilities(columns)) for columns in features]
 
     def require_speaker_normalisation(self) -> None:
-        """Refuse a bundle that hears each clip alone.
-
-        Raises:
-            UserError: it does.
-        """
+        """Raise UserError where the model does not normalise features by speaker."""
         if (how := self.bundle.view.normalise) != SPEAKER_NORMALISATION:
             raise UserError(
-                f"the model was trained with features.normalise {how} and hears each file alone: leave --one-speaker "
-                "out, or name one trained with features.normalise speaker with --model"
+                f"the model was trained with features.normalise {how}, which --one-speaker does not apply to: leave it "
+                "out, or choose a model trained with features.normalise speaker with --model"
             )
 
     def _to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
@@ -86,23 +80,17 @@ class Predictor:
         return Prediction(self.bundle.labels[int(probabilities.argmax())], named)
 
     def predict_file(self, path: Path) -> Prediction:
-        """Predict for an audio file of any rate and number of channels.
-
-        Raises:
-            BadAudio: the file holds no usable speech.
-        """
+        """Return the prediction for any audio file. Raises BadAudio where it has no usable speech."""
         return self.predict(read_audio(path))
 
 
 def predict_files(
     predictor: Predictor, files: Iterable[Path], one_speaker: bool = False
 ) -> tuple[list[tuple[Path, Prediction]], list[BadAudio]]:
-    """Return what is said of each file, and of which files nothing can be said, for they hold no usable speech.
+    """Return the prediction for each file, and the errors of files without usable speech.
 
-    `one_speaker` takes the files for one person's; see `Predictor.predict_speaker`.
-
-    Raises:
-        UserError: the model needs to know of a voice what it is not told, or is told what it does not need.
+    `one_speaker` states that all files are of one speaker; see `Predictor.predict_speaker`. Raises UserError where the
+    model normalises by speaker and `one_speaker` is not set, or the reverse; or there are too few different recordings.
     """
     if one_speaker:
         predictor.require_speaker_normalisation()
@@ -122,22 +110,21 @@ def predict_files(
             found = predictor.predict_speaker([audio for _, audio in clips])
         except UserError as error:
             raise UserError("; ".join(map(str, (error, *unusable[:1])))) from error
-        predictions = [(path, answer) for (path, _), answer in zip(clips, found, strict=True)]
+        predictions = [(path, prediction) for (path, _), prediction in zip(clips, found, strict=True)]
     return predictions, unusable
 
 
 def find_audio_files(paths: Iterable[Path]) -> list[Path]:
     """Return the files among `paths` and the audio files in the folders among them, sorted within a folder.
 
-    Raises:
-        UserError: a path does not exist, or a folder holds no audio.
+    Raises UserError where a path does not exist, or a folder has no audio.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
             if not inside:
-                raise UserError(f"{path} holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
+                raise UserError(f"{path} contains no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
             files += inside
         elif path.exists():
             files.append(path)

@@ -1,7 +1,8 @@
-"""Weights in 8 bits: less than a third of the size, for devices; they are computed with as float32 again.
+"""Weights in 8 bits, for devices: less than a third of the size; reading converts them to float32 again.
 
-Each output channel of a weight has a scale of its own, symmetric about 0; biases, normalisation and its statistics stay
-as they are, being few. Source: Krishnamoorthi (2018), "Quantizing deep convolutional networks for efficient inference",
+Each output channel of a weight has its own scale, symmetric about 0. Biases and normalisation parameters stay as they
+are, since they are few.
+Source: Krishnamoorthi (2018), "Quantizing deep convolutional networks for efficient inference",
 arXiv:1806.08342, section 3.1 (per-channel, weights only).
 """
 
@@ -10,12 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-SCALE_PREFIX = "scale:"  # before the name of a weight that is kept in 8 bits
+SCALE_PREFIX = "scale:"  # prefix of the name of a weight in 8 bits
 MAX_INT8 = 127
 
 
 def quantise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights with int8 in place of every floating matrix or kernel, and their scales beside them."""
+    """Return the weights with each floating-point matrix or kernel as int8, and a scale for each of these."""
     weights: dict[str, Tensor] = {}
     for name, value in state.items():
         if not value.is_floating_point() or value.ndim < 2:
@@ -29,7 +30,7 @@ def quantise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantise(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return float32 weights of what `quantise` gave."""
+    """Return the weights in float32, from the result of `quantise`."""
     state = {}
     for name, value in weights.items():
         if name.startswith(SCALE_PREFIX):

@@ -1,5 +1,5 @@
-"""MLflow: the only package that imports it.
+"""Tracking with MLflow; no other package imports it.
 
 In: runs of studies, the model registry, promotion, an offline queue for outages, the server.
-Not in: what is logged (`workflows`), the gates themselves (`evaluation.promotion_gates`).
+Not in: the choice of what is logged (`workflows`), the gates (`evaluation.promotion_gates`).
 """

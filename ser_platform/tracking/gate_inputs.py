@@ -1,4 +1,4 @@
-"""Facts for the gates: what a candidate and the champion did on the same test clips, how fast and large they are."""
+"""Measurements for the promotion gates: UAR of candidate and champion on the same test clips, latency and size."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from rich.console import Console
 from ser_platform.corpora.audio.reader import SAMPLE_RATE, Audio
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.errors import SerError, UserError
-from ser_platform.evaluation.assessment import assess
+from ser_platform.evaluation.assessment import assess, restore_split
 from ser_platform.evaluation.intervals import Interval, paired_interval
 from ser_platform.evaluation.promotion_gates import Gate, GateInputs, PromotionPolicy, TestPredictions, evaluate_gates
 from ser_platform.evaluation.test_ledger import count_test_evaluations
@@ -28,25 +28,20 @@ from ser_platform.shipped_folders import find_shipped
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import RegisteredVersion, download_bundle, load_bundle
 
-ERROR_LEVEL = 0.05  # error of the UAR gate, divided by the looks at the test clips
-PREDICTIONS_FILE = "test/predictions.csv"  # in the artefacts of a study's run
-REQUIRED_COLUMNS = {"audio_sha256", "speaker", "emotion", "predicted"}  # columns of these
-TIMING_ROUNDS, PREDICTIONS_PER_ROUND = (
-    4,
-    10,
-)  # rounds, and predictions of each model in a round; the 95th percentile of all is taken
+ERROR_LEVEL = 0.05  # of the UAR gate; it is divided by the number of test evaluations
+PREDICTIONS_FILE = "test/predictions.csv"  # among the artefacts of a study's run
+REQUIRED_COLUMNS = {"audio_sha256", "speaker", "emotion", "predicted"}
+TIMING_ROUNDS, PREDICTIONS_PER_ROUND = 4, 10  # each model predicts PREDICTIONS_PER_ROUND times in a round
 POLICY_FILE = Path("mlflow") / "promotion_policy.yaml"
 
-PredictionRows = Mapping[str, Mapping[str, str]]  # of predictions, by audio digest
+PredictionRows = Mapping[str, Mapping[str, str]]  # rows of the file of predictions, by audio digest
 
 
 def read_policy(path: Path | None, name: str) -> tuple[PromotionPolicy, Path]:
-    """Return the limits for models called `name`, and their file.
+    """Return the promotion policy for models called `name`, and its file.
 
-    Without a path it is `mlflow/promotion_policy.yaml` of the working directory, or the one that is shipped.
-
-    Raises:
-        UserError: the file cannot be read, or says nothing of `name`.
+    Without `path` the file is `mlflow/promotion_policy.yaml` in the working directory, else the shipped one. Raises
+    UserError where the file cannot be read, or has no policy for `name`.
     """
     own, shipped = Path.cwd() / POLICY_FILE, find_shipped("mlflow") / POLICY_FILE.name
     path = path or (own if own.exists() else shipped)
@@ -63,20 +58,16 @@ def read_policy(path: Path | None, name: str) -> tuple[PromotionPolicy, Path]:
 def evaluate_candidate(
     client: Client, candidate: RegisteredVersion, champion: RegisteredVersion | None, policy: PromotionPolicy
 ) -> list[Gate]:
-    """Return how a candidate does at every gate of a policy.
+    """Return the outcome of every gate of a policy; both models are timed in this process.
 
-    Raises:
-        UserError: its test predictions are gone.
+    Raises UserError where the test predictions of the candidate cannot be read.
     """
-    return evaluate_gates(collect_gate_inputs(client, candidate, champion), policy)
+    return evaluate_gates(_collect_gate_inputs(client, candidate, champion), policy)
 
 
-def collect_gate_inputs(client: Client, candidate: RegisteredVersion, champion: RegisteredVersion | None) -> GateInputs:
-    """Return what the gates ask; both models are timed in this process, one after the other.
-
-    Raises:
-        UserError: the candidate's test predictions are gone.
-    """
+def _collect_gate_inputs(
+    client: Client, candidate: RegisteredVersion, champion: RegisteredVersion | None
+) -> GateInputs:
     ours = read_test_predictions(client, candidate)
     gain, incomparable = (None, "") if champion is None else compute_gain(client, candidate, champion, ours)
     inputs = GateInputs(
@@ -90,9 +81,7 @@ def collect_gate_inputs(client: Client, candidate: RegisteredVersion, champion: 
     try:
         bundle, folder = load_bundle(client, candidate), download_bundle(client, candidate)
         if bundle.view.normalise == SPEAKER_NORMALISATION:
-            return replace(
-                inputs, normalisation=SPEAKER_NORMALISATION
-            )  # barred, and a clip alone is not enough to try it
+            return replace(inputs, normalisation=SPEAKER_NORMALISATION)  # refused; it cannot predict a clip alone
         _require_finite_prediction(bundle)
     except SerError as error:
         return replace(inputs, bundle_error=str(error))
@@ -107,7 +96,7 @@ def collect_gate_inputs(client: Client, candidate: RegisteredVersion, champion: 
 
 
 def to_test_predictions(rows: PredictionRows) -> TestPredictions:
-    """Return test predictions as arrays, clips by their digests."""
+    """Return test predictions as arrays, with clips in the order of their digests."""
     ordered = [rows[clip] for clip in sorted(rows)]
     named = [name.removeprefix("p_") for name in ordered[0] if name.startswith("p_")]
     labels = tuple(named or sorted({row[key] for row in ordered for key in ("emotion", "predicted")}))
@@ -118,16 +107,12 @@ def to_test_predictions(rows: PredictionRows) -> TestPredictions:
 
 
 def read_test_predictions(client: Client, model: RegisteredVersion) -> PredictionRows:
-    """Return the rows of a version's test predictions by audio digest.
-
-    Raises:
-        UserError: they are gone.
-    """
+    """Return the test predictions of a version. Raises UserError where they are missing or damaged."""
     try:
         root = client.get_run(model.run_id).info.artifact_uri
         path = Path(download_artifacts(artifact_uri=f"{root}/{model.tags.get('predictions', PREDICTIONS_FILE)}"))
     except (MlflowException, OSError) as error:
-        raise UserError(f"{model.title} has lost its test predictions, without which it cannot be compared") from error
+        raise UserError(f"the test predictions of {model.title}, which the comparison needs, cannot be read") from error
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = {row["audio_sha256"]: row for row in csv.DictReader(file)}
@@ -142,11 +127,11 @@ def read_test_predictions(client: Client, model: RegisteredVersion) -> Predictio
 def _require_finite_prediction(bundle: Bundle) -> None:
     tone = Audio(np.sin(np.arange(SAMPLE_RATE) * 0.1).astype(np.float32), SAMPLE_RATE)
     if not np.isfinite(Predictor(bundle).predict_probabilities(tone)).all():
-        raise UserError("predicts what is not finite")
+        raise UserError("the bundle predicts probabilities that are not finite")
 
 
 def _measure_p95_latencies(bundles: Sequence[Bundle | None]) -> list[float | None]:
-    """Return the latency of each, measured in turn: what else the machine does falls on all of them."""
+    """Return the 95th percentile of each latency, measured in turns, so that other load affects all bundles alike."""
     times: list[list[float]] = [[] for _ in bundles]
     for _ in range(TIMING_ROUNDS):
         for bundle, own in zip(bundles, times, strict=True):
@@ -155,7 +140,7 @@ def _measure_p95_latencies(bundles: Sequence[Bundle | None]) -> list[float | Non
 
 
 def _load_for_timing(client: Client, model: RegisteredVersion) -> Bundle | None:
-    """Return a bundle that can be timed; None of one that cannot, which another need not suffer for."""
+    """Return the bundle of a version; None where it cannot be read, or cannot predict a clip alone."""
     try:
         bundle = load_bundle(client, model)
     except SerError:
@@ -166,9 +151,9 @@ def _load_for_timing(client: Client, model: RegisteredVersion) -> Bundle | None:
 def compute_gain(
     client: Client, candidate: RegisteredVersion, champion: RegisteredVersion, ours: PredictionRows
 ) -> tuple[Interval | None, str]:
-    """Return the gain over the champion on the candidate's test clips, or why there is none.
+    """Return the gain over the champion on the candidate's test clips and "", or None and the reason.
 
-    A champion that was tested on others is scored on these first; that is a look at them.
+    A champion that was tested on other clips is evaluated on these first, which the test ledger counts.
     """
     fingerprint = candidate.tags.get("test_fingerprint", "")
     try:
@@ -177,45 +162,34 @@ def compute_gain(
         else:
             theirs = _score_champion(client, candidate, champion)
     except SerError as error:
-        return None, f"{champion.title} was tested on other clips, and cannot be scored on these: {error}"
+        return None, f"{champion.title} was tested on other clips, and cannot be evaluated on these: {error}"
     if theirs.keys() != ours.keys():
         return None, f"{candidate.title} and {champion.title} list different test clips"
-    clips = sorted(ours)
-    names = sorted({row[key] for row in ours.values() for key in ("emotion", "predicted")} | {*theirs.values()})
-    truth, new = (np.array([names.index(ours[clip][key]) for clip in clips]) for key in ("emotion", "predicted"))
-    old = np.array([names.index(theirs[clip]) for clip in clips])
-    speakers = np.array([ours[clip]["speaker"] for clip in clips])
-    return paired_interval(
-        truth, old, new, speakers, level=1 - ERROR_LEVEL / max(1, count_test_evaluations(fingerprint))
-    ), ""
+    emotions = [(row["emotion"], theirs[clip], row["predicted"]) for clip, row in sorted(ours.items())]
+    _, classes = np.unique(emotions, return_inverse=True)
+    truth, old, new = classes.reshape(-1, 3).T
+    speakers = np.array([row["speaker"] for _, row in sorted(ours.items())])
+    level = 1 - ERROR_LEVEL / max(1, count_test_evaluations(fingerprint))
+    return paired_interval(truth, old, new, speakers, level), ""
 
 
 def _score_champion(client: Client, candidate: RegisteredVersion, champion: RegisteredVersion) -> dict[str, str]:
-    """Return what the champion says of the candidate's test clips, by audio digest.
-
-    Raises:
-        SerError: it has heard them, knows other emotions, or the corpus is not at hand.
-    """
-    own = load_bundle(client, candidate).provenance
-    request = DataRequest(
-        CorpusRequest(own["corpus"]),
-        protocol=own["split_protocol"],
-        fold=int(own["split_fold"]) if own["split_fold"] else None,
-        seed=int(own["split_seed"]),
-    )
-    found = assess(load_bundle(client, champion), champion.title, request, Display(Console(quiet=True)), part="test")
-    labels = load_bundle(client, champion).labels
-    predicted = (labels[number] for number in found.score.predictions)
+    """Return the emotions that the champion predicts for the candidate's test clips, by audio digest."""
+    own, bundle = load_bundle(client, candidate).provenance, load_bundle(client, champion)
+    request = restore_split(DataRequest(CorpusRequest(own["corpus"])), own)
+    found = assess(bundle, champion.title, request, Display(Console(quiet=True)), part="test")
+    predicted = (bundle.labels[number] for number in found.score.predictions)
     return dict(zip(found.clips.column("audio_sha256"), predicted, strict=True))
 
 
 @dataclass(frozen=True)
 class VersionComparison:
-    """Two versions on the same test clips, measured in one process. Latencies are None of what cannot be loaded.
+    """The measurements of two versions on the same test clips, in one process.
 
     Attributes:
-        models, clips, latency_p95_ms, size_mb: of the first and of the second.
-        gain: UAR of the second minus the first's; None where `why_no_gain` says why.
+        models, test_predictions: of the first and of the second version.
+        gain: UAR of the second minus that of the first; None where `why_no_gain` gives the reason.
+        latency_p95_ms: of the first and of the second; None for a bundle that cannot be timed.
     """
 
     models: tuple[RegisteredVersion, RegisteredVersion]
@@ -226,10 +200,10 @@ class VersionComparison:
 
 
 def compare_versions(client: Client, first: RegisteredVersion, second: RegisteredVersion) -> VersionComparison:
-    """Compare two versions; what has been tested on other clips is scored on the second's, which is a look at them.
+    """Return a comparison of two versions on the test clips of the second.
 
-    Raises:
-        UserError: the test predictions of one of them are gone.
+    A first version that was tested on other clips is evaluated on these, which the test ledger counts. Raises UserError
+    where the test predictions of a version cannot be read.
     """
     theirs, ours = read_test_predictions(client, first), read_test_predictions(client, second)
     gain, why = compute_gain(client, second, first, ours)

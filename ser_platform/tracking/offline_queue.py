@@ -1,6 +1,6 @@
-"""Events that a store did not take, kept beside the study in the order they happened: a JSON object a line.
+"""Events that could not be sent to the store, in a file in the folder of their study: one JSON object per line.
 
-The first line says whose they are. They stay until all of them are sent; sending one twice changes nothing.
+The first line is the owner, the others are the events in order of time. The file is removed once all events are sent.
 """
 
 import json
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EventOwner:
-    """The study that events are of: where its runs are, under which tags."""
+    """The study of the events: its name, the id of its experiment, and the tags of its runs."""
 
     study: str
     experiment: str
@@ -29,7 +29,7 @@ class EventOwner:
 
 
 class OfflineQueue:
-    """The events of one study that are still to be sent."""
+    """The events of one study that have not been sent."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / QUEUE_FILE
@@ -39,31 +39,26 @@ class OfflineQueue:
         return not self.path.exists() or self.path.stat().st_size == 0
 
     def append(self, owner: EventOwner, events: Iterable[Event]) -> None:
-        """Add events behind those that wait.
-
-        Raises:
-            WorkFailed: they cannot be written.
-        """
+        """Append events. Raises WorkFailed where the file cannot be written."""
         lines = [json.dumps(event) for event in events]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.is_empty:
                 lines.insert(0, json.dumps(vars(owner)))
             with self.path.open("ab+") as file:
-                if file.tell() and not self._ends_with_newline():  # a full disk cut the last line short
-                    file.write(b"\n")
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read() != b"\n":  # a kill or a full disk cut the last line short
+                        file.write(b"\n")
                 file.write("".join(f"{line}\n" for line in lines).encode())
                 file.flush()
         except OSError as error:
-            raise WorkFailed(
-                f"{self.path} cannot be written: {error.strerror}; MLflow does not answer either"
-            ) from error
+            raise WorkFailed(f"{self.path} cannot be written: {error.strerror}; and MLflow does not answer") from error
 
     def read(self) -> tuple[EventOwner | None, list[Event]]:
-        """Return whose events wait, None where that cannot be read, and the events.
+        """Return the owner, None where it cannot be read, and the events.
 
-        A line that was cut short, by a kill or a full disk, is left out: a study that is resumed writes anew what its
-        runs lack.
+        A line that cannot be read is left out; a study that is resumed writes what its runs lack.
         """
         first, *others = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
         events = [event for event in map(_parse_event, others) if {"kind", "time"} <= event.keys()]
@@ -72,18 +67,13 @@ class OfflineQueue:
         owner = _parse_event(first)
         return (EventOwner(**owner) if owner.keys() == OWNER_KEYS else None), events
 
-    def _ends_with_newline(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read() == b"\n"
-
     def clear(self) -> None:
-        """Forget all: they are sent."""
+        """Remove all events."""
         self.path.unlink(missing_ok=True)
 
 
 def _parse_event(line: str) -> Event:
-    """Return the object of a line, an empty one where it holds none."""
+    """Return the JSON object in a line; empty where there is none."""
     try:
         found = json.loads(line)
     except ValueError:

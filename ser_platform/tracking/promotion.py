@@ -1,8 +1,8 @@
-"""Promotion: a candidate that passes its gates becomes the champion; one command at a time, and none half done.
+"""Promotion and rollback: move the aliases `champion` and `previous` of a registered model, one command at a time.
 
-Aliases have no compare-and-swap. A registered model `ser-lock-NAME`, whose name is unique in the store, is the lock;
-what a command is about to do is noted on the model first, so that the next one ends what a kill has cut off. Readers
-ask for `champion`, which is one write.
+MLflow has no compare-and-swap for aliases. The lock is a registered model `ser-lock-NAME`: names are unique in a store.
+The new aliases are written to a tag of the model first, so that the next command completes a move that a kill
+interrupted.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from ser_platform.evaluation.promotion_gates import BUNDLE_GATE, Gate
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import CHAMPION, PREVIOUS, RegisteredVersion, find_alias, find_model, find_version
 
-LOCK_PREFIX = "ser-lock-"  # before the name of the model that is locked
-LEASE_S = 600.0  # seconds after which a lock is taken to be of a process that was killed
-INTENT_TAG = "moving"  # the tag that says which aliases are being set
-MAX_TAG_CHARS = 5000  # characters of a tag
+LOCK_PREFIX = "ser-lock-"  # prefix of the name of the locked model
+LEASE_S = 600.0  # seconds; an older lock is from a process that was killed
+INTENT_TAG = "moving"  # its value is the aliases that are being set, as JSON
+MAX_TAG_CHARS = 5000
 
 
 def promote(
@@ -32,15 +32,16 @@ def promote(
     gates: Sequence[Gate],
     reason: str | None = None,
 ) -> None:
-    """Point `champion` at `candidate` and `previous` at the champion so far; write who, when and why to the version.
+    """Point `champion` at `candidate` and `previous` at the present champion; record user, time and reason.
 
     Args:
-        champion: against which the gates were judged.
-        reason: overrules failed gates, for good on record; but not that the bundle cannot be used.
+        champion: the version that the gates compared the candidate with.
+        reason: promotes in spite of failed gates, except the bundle gate; it is recorded on the version.
 
     Raises:
-        PromotionRefused: a gate failed and no `reason` was given; lists them all. That too is on record.
-        UserError: another promotion runs, or the champion is another by now.
+        PromotionRefused: a gate failed and there is no `reason`; the message lists all failed gates. The refusal is
+            recorded too.
+        UserError: another promotion is running, or the champion has changed since the gates were evaluated.
     """
     failed = [gate for gate in gates if gate.passed is False]
     unusable = any(gate.name == BUNDLE_GATE for gate in failed)
@@ -48,24 +49,23 @@ def promote(
         _record(client, candidate, champion, gates, "refused", None)
         listed = "; ".join(f"{gate.name}: {gate.detail}" for gate in failed)
         raise PromotionRefused(f"{candidate.title} is not promoted. {listed}")
-    with alias_lock(client, candidate.name):
+    with lock_aliases(client, candidate.name):
         finish_interrupted_move(client, candidate.name)
         now = find_alias(client, candidate.name, CHAMPION)
-        if _version(now) != _version(champion):
-            there = "no champion" if champion is None else champion.title
-            raise UserError(f"{candidate.title} was judged against {there}, and {_title(now)} is the champion by now")
-        _move(client, candidate.name, candidate.version, _version(now))
+        previous = None if now is None else now.version
+        if previous != (champion and champion.version):
+            raise UserError(
+                f"{candidate.title} was compared with {_describe(champion)}, but the champion is now {_describe(now)}; "
+                "promote again"
+            )
+        _move(client, candidate.name, candidate.version, previous)
         _record(client, candidate, champion, gates, "promoted", reason if failed else None)
 
 
 def rollback(client: Client, name: str, reason: str | None = None) -> RegisteredVersion:
-    """Make the previous champion the champion again, and the present one the previous; return the new champion.
-
-    Raises:
-        UserError: there is no previous champion, or another promotion runs.
-    """
-    find_model(client, f"{name}@{CHAMPION}")  # an unknown name is told before anything is locked
-    with alias_lock(client, name):
+    """Swap the aliases `champion` and `previous`; return the new champion. Raises UserError without a `previous`."""
+    find_model(client, f"{name}@{CHAMPION}")  # an unknown name is refused before the lock is taken
+    with lock_aliases(client, name):
         finish_interrupted_move(client, name)
         champion, previous = find_model(client, f"{name}@{CHAMPION}"), find_alias(client, name, PREVIOUS)
         if previous is None:
@@ -76,41 +76,35 @@ def rollback(client: Client, name: str, reason: str | None = None) -> Registered
 
 
 @contextlib.contextmanager
-def alias_lock(client: Client, name: str) -> Iterator[None]:
-    """Be the only one who moves the aliases of a model, on all machines, while the block lasts.
-
-    Raises:
-        UserError: somebody else is; names them.
-    """
+def lock_aliases(client: Client, name: str) -> Iterator[None]:
+    """Lock the aliases of a model in the store. Raises UserError where another process has the lock."""
     lock, me = f"{LOCK_PREFIX}{name}", uuid.uuid4().hex
     tags = {"by": getpass.getuser(), "until": f"{time.time() + LEASE_S:.0f}"}
-    if not client.claim(lock, me, tags):
+    while not client.claim(lock, me, tags):
         holder = client.get_registered_model(lock).tags
-        if _seconds(holder.get("until", "")) > time.time():
+        if _parse_seconds(holder.get("until", "")) > time.time():
             raise UserError(f"{name} is being promoted or rolled back by {holder.get('by')}; try again in a moment")
         client.delete_registered_model(lock)  # left by a process that was killed
-        if not client.claim(lock, me, tags):
-            raise UserError(f"{name} is being promoted or rolled back by somebody else; try again in a moment")
     try:
         yield
     finally:
         client.delete_registered_model(lock)
 
 
-def finish_interrupted_move(client: Client, name: str) -> bool:
-    """End what a killed command has begun with the aliases of a model; return whether there was anything."""
+def finish_interrupted_move(client: Client, name: str) -> None:
+    """Complete the move of aliases that a killed command began."""
     begun = client.get_registered_model(name).tags.get(INTENT_TAG)
     if not begun:
-        return False
+        return
     try:
-        wanted = json.loads(begun)
-        for version in filter(None, (wanted["champion"], wanted["previous"])):
+        intent = json.loads(begun)
+        champion, previous = intent["champion"], intent["previous"]
+        for version in filter(None, (champion, previous)):
             find_version(client, name, version)
-    except (ValueError, KeyError, TypeError, UserError):  # of versions that were deleted since
+    except (ValueError, KeyError, TypeError, UserError):  # unreadable, or a version was deleted since
         client.delete_registered_model_tag(name, INTENT_TAG)
-        return False
-    _set_aliases(client, name, wanted["champion"], wanted["previous"])
-    return True
+    else:
+        _set_aliases(client, name, champion, previous)
 
 
 def _move(client: Client, name: str, champion: str, previous: str | None) -> None:
@@ -134,12 +128,12 @@ def _record(
     outcome: str,
     reason: str | None,
 ) -> None:
-    """Write a decision to a version, in short, and with every figure as a file to its run."""
+    """Record a decision: a summary as a tag of the version, all figures as a file of its run."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     decision: dict[str, Any] = {
         "model": model.title,
         "outcome": outcome,
-        "against": _title(against),
+        "against": _describe(against),
         "by": getpass.getuser(),
         "at": now,
         "reason": reason,
@@ -154,17 +148,13 @@ def _record(
     client.log_dict(model.run_id, decision, place)
 
 
-def _seconds(text: str) -> float:
-    """Return a time that a tag tells, 0 where it tells none."""
+def _parse_seconds(text: str) -> float:
+    """Return the time in a tag, in seconds since 1970; 0 where it is no number."""
     try:
         return float(text)
     except ValueError:
         return 0.0
 
 
-def _version(model: RegisteredVersion | None) -> str | None:
-    return None if model is None else model.version
-
-
-def _title(model: RegisteredVersion | None) -> str:
+def _describe(model: RegisteredVersion | None) -> str:
     return "no champion" if model is None else model.title

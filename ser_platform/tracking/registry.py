@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,9 @@ from ser_platform.inference.bundle import Bundle, BundleDescription, read_bundle
 from ser_platform.tracking.mlflow_store import Client
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-PASSED_OVER_TAG = "passed_over"  # the tag of a version that did not become the candidate: it says why
-SAME_TASK_TAGS = ("split", "labels", "protocol")  # tags of two versions whose dev UAR can be compared
-DECISION_TAGS = (
-    "promotion",
-    "promotion_refused",
-    "rollback",
-    PASSED_OVER_TAG,
-)  # tags that tell what became of a version
+PASSED_OVER_TAG = "passed_over"  # a tag with the reason why a version did not become the candidate
+SAME_TASK_TAGS = ("split", "labels", "protocol")  # equal for two versions whose dev UAR can be compared
+DECISION_TAGS = ("promotion", "promotion_refused", "rollback", PASSED_OVER_TAG)
 MODEL_NAMES = ("ser-teacher", "ser-student")
 SIGNATURE = ModelSignature(  # of `pyfunc.BundleModel`; one of the first three columns
     inputs=Schema(
@@ -45,10 +40,10 @@ SIGNATURE = ModelSignature(  # of `pyfunc.BundleModel`; one of the first three c
     ),
     outputs=Schema([ColSpec(DataType.string, "emotion"), ColSpec(Map(DataType.double), "probabilities")]),
 )
-FIGURES_FOLDER = "figures"  # of a version, in its artefacts
-# What MLflow says of a version or alias that is not there; anything else, like no permission, is to be seen.
+FIGURES_FOLDER = "figures"  # in the artefacts of a version
+# MLflow's codes for a missing version or alias; other errors, such as a missing permission, are raised.
 NOT_FOUND_ERRORS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-MODEL_PATH = "model"  # in the artefacts of the study's run
+MODEL_PATH = "model"  # among the artefacts of the study's run
 REFERENCE_PATTERN = re.compile(r"(?P<name>[\w.-]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d{1,9}))?")
 PIP_REQUIREMENTS = [f"ser-platform=={__version__}"]
 
@@ -65,7 +60,7 @@ class RegisteredVersion:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures in [0, 1], with the test figures and their interval."""
+        """Dev and test figures in [0, 1], with the interval of the test UAR."""
         metrics: dict[str, float] = json.loads(self.tags.get("metrics", "{}"))
         return metrics
 
@@ -75,28 +70,28 @@ class RegisteredVersion:
 
     @property
     def dev_uar(self) -> float:
-        """The dev UAR that it is judged by: with new seeds where it has won a study, else of its training; or NaN."""
+        """The dev UAR that selects the candidate: with new seeds for a study's winner, else of its training; or NaN."""
         return self.metrics.get("dev_uar_new_seeds", self.metrics.get("dev_uar", math.nan))
 
     @property
     def registration_message(self) -> str:
-        """What registering it came to, in one line."""
+        """The outcome of its registration, in one line."""
         outcome = f"; {self.tags[PASSED_OVER_TAG]}" if PASSED_OVER_TAG in self.tags else " as candidate"
         return f"registered {self.name} version {self.version}{outcome}"
 
 
-def model_name(role: str) -> str:
-    """Return the registered name of a role's models."""
+def make_model_name(role: str) -> str:
+    """Return the registered name of the models of a role."""
     return f"ser-{role}"
 
 
-def artifact_suffix(client: Client, name: str, run_id: str, trial: str) -> str:
-    """Return what to add to the names of a version's artefacts: a study that is extended may register two of a run."""
-    trials = [known.tags.get("trial") for known in _versions_of(client, name, run_id)]
+def make_artifact_suffix(client: Client, name: str, run_id: str, trial: str) -> str:
+    """Return the suffix of a version's artefacts: "" for the first version of a run; an extended study adds others."""
+    trials = [known.tags.get("trial") for known in _find_versions(client, name, run_id)]
     return "" if not trials or trials[0] == trial else f"-{trial}"
 
 
-def _versions_of(client: Client, name: str, run_id: str) -> list[ModelVersion]:
+def _find_versions(client: Client, name: str, run_id: str) -> list[ModelVersion]:
     found = [known for known in client.search_model_versions(f"name = '{name}'") if known.run_id == run_id]
     return sorted(found, key=lambda known: int(known.version))
 
@@ -111,19 +106,24 @@ def register(
     card: str,
     figures: Iterable[Path] = (),
 ) -> RegisteredVersion:
-    """Log a bundle to a run as a pyfunc model, register it as a new version, and make that the candidate if it may be.
+    """Log a bundle to a run as a pyfunc model, register it as a new version, and update the candidate.
 
-    `figures` lie beside the bundle, where the page of the version shows them.
-    A trial that the run has registered already, before a kill or an extension, is no new version.
+    A trial that the run registered before, in a study that was killed or extended, gets no second version.
+
+    Args:
+        digest: of the bundle's MANIFEST.
+        tags: of the version; `trial` is required.
+        card: the description of the version.
+        figures: files that are logged beside the bundle.
     """
-    for known in _versions_of(client, name, run_id):
+    for known in _find_versions(client, name, run_id):
         if known.tags.get("trial") == tags["trial"]:
             return update_candidate(client, find_version(client, name, str(known.version)))
-    path = MODEL_PATH + artifact_suffix(client, name, run_id, tags["trial"])
+    path = MODEL_PATH + make_artifact_suffix(client, name, run_id, tags["trial"])
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / path
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*input example")  # the signature is given outright
+            warnings.filterwarnings("ignore", message=".*input example")  # the signature is given
             mlflow.pyfunc.save_model(
                 str(target),
                 loader_module="ser_platform.tracking.pyfunc",
@@ -135,8 +135,7 @@ def register(
             (target / FIGURES_FOLDER).mkdir(exist_ok=True)
             shutil.copy(figure, target / FIGURES_FOLDER)
         client.log_artifacts(run_id, str(target), path)
-    if not client.search_registered_models(f"name = '{name}'"):
-        _create_name(client, name)
+    client.create_registered_model(name)
     version = client.create_model_version(
         name, f"runs:/{run_id}/{path}", run_id, tags={**tags, "digest": digest}, description=card
     )
@@ -144,9 +143,9 @@ def register(
 
 
 def update_candidate(client: Client, model: RegisteredVersion) -> RegisteredVersion:
-    """Make a version the candidate unless the present one is better on dev; return it as it then stands.
+    """Make a version the candidate unless the present one is better on dev; return it with its new aliases and tags.
 
-    Only versions of the same split, labels and protocol are compared: of others the newest is the candidate.
+    Versions of another split, labels or protocol are not compared: the newer one becomes the candidate.
     """
     present = find_alias(client, model.name, CANDIDATE)
     if present is not None and present.version != model.version and _is_better(present, model):
@@ -160,18 +159,10 @@ def update_candidate(client: Client, model: RegisteredVersion) -> RegisteredVers
 
 
 def _is_better(one: RegisteredVersion, other: RegisteredVersion) -> bool:
-    """Tell whether a version is better on dev than another of the same task."""
+    """Return whether a version is better on dev than another one of the same task."""
     if any(tag not in one.tags or one.tags[tag] != other.tags.get(tag) for tag in SAME_TASK_TAGS):
         return False
     return one.dev_uar > other.dev_uar  # never where one of them is NaN
-
-
-def _create_name(client: Client, name: str) -> None:
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another study registered first
-            raise
 
 
 def list_models(client: Client) -> list[RegisteredVersion]:
@@ -185,41 +176,37 @@ def list_models(client: Client) -> list[RegisteredVersion]:
 
 
 def find_version(client: Client, name: str, version: str) -> RegisteredVersion:
-    """Return a version of a model.
-
-    Raises:
-        UserError: there is no such version.
-    """
-    try:
-        found: ModelVersion = client.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND_ERRORS:
-            raise
-        raise UserError(f"there is no version {version} of a model {name}; see: ser models list") from error
+    """Return a version of a model. Raises UserError where there is no such version."""
+    found = _find_or_none(lambda: client.get_model_version(name, version))
+    if found is None:
+        raise UserError(f"there is no version {version} of a model {name}; see: ser models list")
     return RegisteredVersion(name, str(found.version), tuple(found.aliases), str(found.run_id), dict(found.tags))
 
 
 def find_alias(client: Client, name: str, alias: str) -> RegisteredVersion | None:
-    """Return the version that an alias points to, or None."""
+    """Return the version that an alias points to; None where there is no such alias."""
+    found = _find_or_none(lambda: client.get_model_version_by_alias(name, alias))
+    return None if found is None else find_version(client, name, str(found.version))
+
+
+def _find_or_none(find: Callable[[], ModelVersion]) -> ModelVersion | None:
     try:
-        version = client.get_model_version_by_alias(name, alias).version
+        return find()
     except MlflowException as error:
         if error.error_code not in NOT_FOUND_ERRORS:
             raise
         return None
-    return find_version(client, name, str(version))
 
 
 def find_model(client: Client, reference: str) -> RegisteredVersion:
-    """Find a model by `NAME` (its champion), `NAME@ALIAS` or `NAME/VERSION`; `models:/` before it is allowed.
+    """Return the version for `NAME` (its champion), `NAME@ALIAS` or `NAME/VERSION`, each with or without `models:/`.
 
-    Raises:
-        UserError: there is no such model; says which command makes one.
+    Raises UserError where there is no such version; the message gives the command that creates one.
     """
     parts = REFERENCE_PATTERN.fullmatch(reference.removeprefix("models:/"))
     if parts is None:
         raise UserError(
-            f"{reference!r} is no model; write NAME, NAME@ALIAS or NAME/VERSION, like ser-student@candidate"
+            f"{reference!r} names no model; write NAME, NAME@ALIAS or NAME/VERSION, like ser-student@candidate"
         )
     name, alias, version = parts["name"], parts["alias"], parts["version"]
     if version:
@@ -235,12 +222,12 @@ def find_model(client: Client, reference: str) -> RegisteredVersion:
 
 
 def load_bundle(client: Client, model: RegisteredVersion) -> Bundle:
-    """Return the bundle of a registered version, verified against the digest it was registered with."""
+    """Return the bundle of a registered version, verified against its registered digest."""
     return read_bundle(download_bundle(client, model), model.tags.get("digest", "missing"))
 
 
 def load_description(client: Client, model: RegisteredVersion) -> BundleDescription:
-    """Return what the bundle of a registered version says of itself, verified; its weights may be gone."""
+    """Return the verified description of the bundle of a registered version; its weights may be missing."""
     return read_description(download_bundle(client, model), model.tags.get("digest", "missing"))
 
 
@@ -250,19 +237,15 @@ def download_bundle(client: Client, model: RegisteredVersion) -> Path:
     try:
         folder = Path(download_artifacts(artifact_uri=uri))
     except (MlflowException, OSError) as error:
-        raise WorkFailed(f"{model.title} has lost its bundle: nothing readable at {uri}") from error
+        raise WorkFailed(f"the bundle of {model.title} cannot be read at {uri}") from error
     described = next(iter(folder.rglob("bundle.json")), None)
     if described is None:
-        raise UserError(f"{model.title} has lost its bundle in {uri}")
+        raise UserError(f"the bundle of {model.title} is missing at {uri}")
     return described.parent
 
 
 def delete_version(client: Client, model: RegisteredVersion) -> None:
-    """Delete a version that no alias points to; its files stay with its run.
-
-    Raises:
-        UserError: an alias points to it.
-    """
+    """Delete a version, but not its artefacts. Raises UserError where an alias points to it."""
     if model.aliases:
         held = ", ".join(model.aliases)
         raise UserError(f"{model.title} is the {held}; promote or roll back first, then delete it")
@@ -270,23 +253,16 @@ def delete_version(client: Client, model: RegisteredVersion) -> None:
 
 
 def version_as_json(model: RegisteredVersion) -> dict[str, Any]:
-    """Return `{name, version, aliases, measures, ...}`."""
+    """Return a version as it is printed with `--json`."""
+    tags = model.tags
     return {
         "name": model.name,
         "version": model.version,
         "aliases": list(model.aliases),
         "metrics": model.metrics,
-        "protocol": model.tags.get("protocol", ""),
-        "corpus": model.tags.get("corpus", ""),
-        "study": model.tags.get("study", ""),
-        "teacher": model.tags.get("teacher"),
-        "digest": model.tags.get("digest", ""),
-        "parameters": _number(model.tags.get("parameters")),
-        "size_bytes": _number(model.tags.get("size_bytes")),
-        "latency_ms": _number(model.tags.get("latency_ms")),
-        "decisions": {key: model.tags[key] for key in DECISION_TAGS if key in model.tags},
+        **{key: tags.get(key, "") for key in ("protocol", "corpus", "study")},
+        "teacher": tags.get("teacher"),
+        "digest": tags.get("digest", ""),
+        **{key: float(tags[key]) if key in tags else None for key in ("parameters", "size_bytes", "latency_ms")},
+        "decisions": {key: tags[key] for key in DECISION_TAGS if key in tags},
     }
-
-
-def _number(text: str | None) -> float | None:
-    return None if text is None else float(text)

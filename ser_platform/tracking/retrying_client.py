@@ -1,7 +1,7 @@
-"""A client that outlives outages of its store: a call is repeated until it is known to be done, and done once.
+"""An MLflow client that waits during outages of its store: it repeats a call until it succeeds, and does it once.
 
-MLflow's own retries send any request again whose reply is lost, so a run that the store has created is created twice.
-Here they are off. What is the same when it is done twice is repeated; what creates looks first whether it was created.
+MLflow's own retries repeat any request without a reply, so a run can be created twice; here they are off. Idempotent
+calls are repeated. A call that creates something first searches for the result of an earlier attempt.
 """
 
 import functools
@@ -18,65 +18,34 @@ from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import WorkFailed
 
-MAX_WAIT_S = 300.0  # seconds that a command waits for a store that has answered before
+MAX_WAIT_S = 300.0  # seconds for which a call is repeated
 FIRST_RETRY_PAUSE_S, MAX_RETRY_PAUSE_S = 0.2, 5.0  # seconds between two attempts
 TRANSIENT_ERRORS = frozenset(
     ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "ABORTED")
 )
-IDEMPOTENT_METHODS = (
-    "delete_model_version",
-    "delete_registered_model_tag",
-    "get_registered_model",
-    "set_registered_model_tag",
-    "delete_model_version_tag",
-    "delete_registered_model_alias",
-    "delete_tag",
-    "download_artifacts",
-    "get_experiment_by_name",
-    "get_metric_history",
-    "get_model_version",
-    "get_model_version_by_alias",
-    "get_model_version_download_uri",
-    "get_run",
-    "list_artifacts",
-    "log_artifact",
-    "log_artifacts",
-    "log_batch",
-    "log_dict",
-    "log_inputs",
-    "log_text",
-    "search_experiments",
-    "search_model_versions",
-    "search_registered_models",
-    "search_runs",
-    "set_experiment_tag",
-    "set_model_version_tag",
-    "set_registered_model_alias",
-    "set_tag",
-    "set_terminated",
-    "update_run",
-)
+IDEMPOTENT_PREFIXES = ("delete_", "download_", "get_", "list_", "log_", "search_", "set_", "update_")
+NOT_IDEMPOTENT = ("log_image", "log_metric", "log_stream", "log_table")  # a second call adds a value, a row or a file
 ALREADY_EXISTS, DOES_NOT_EXIST = "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 class StoreUnavailable(WorkFailed):
-    """The store does not answer, or only with errors of its own."""
+    """The store does not answer, or answers with a server error."""
 
 
 def is_outage(error: Exception) -> bool:
-    """Tell whether an error passes by itself: the store is away, overloaded or broken, and the request was sound."""
+    """Return whether an error is temporary: no answer, overload or a server error, not an invalid request."""
     if isinstance(error, requests.RequestException):
         return error.response is None or error.response.status_code >= 500 or error.response.status_code == 429
     return isinstance(error, MlflowException) and error.error_code in TRANSIENT_ERRORS
 
 
 class RetryingClient(MlflowClient):
-    """An MLflow client that waits up to `max_wait_s` seconds for a store that is away.
+    """An MLflow client that repeats each call for up to `max_wait_s` seconds; 0 is one attempt.
 
-    Any call raises `StoreUnavailable` when the store stays away; other refusals are MLflow's own, at once. Without
-    patience (0) there is one attempt.
+    Every call raises `StoreUnavailable` where the store still does not answer then. Other errors of MLflow are raised
+    at once.
     """
 
     def __init__(self, uri: str, max_wait_s: float = MAX_WAIT_S) -> None:
@@ -84,7 +53,7 @@ class RetryingClient(MlflowClient):
         self.uri, self.max_wait_s = uri, max_wait_s
 
     def without_retries(self) -> "RetryingClient":
-        """Return a client of the same store that does not wait."""
+        """Return a client of the same store that makes one attempt."""
         return RetryingClient(self.uri, 0.0)
 
     def create_run(
@@ -94,10 +63,10 @@ class RetryingClient(MlflowClient):
         tags: dict[str, Any] | None = None,
         run_name: str | None = None,
     ) -> Run:
-        """Create a run unless an attempt of this call has: by its tags, of which `study` must be there."""
+        """Create a run unless an earlier attempt of this call did; its tags `study` and `trial` identify it."""
 
         def attempt(is_first: bool) -> Run:
-            found = None if is_first else self._run_of(experiment_id, tags or {})
+            found = None if is_first else self._find_run(experiment_id, tags or {})
             return found or MlflowClient.create_run(self, experiment_id, start_time, tags, run_name)
 
         return self._retry("create_run", attempt)
@@ -105,19 +74,17 @@ class RetryingClient(MlflowClient):
     def create_experiment(
         self, name: str, artifact_location: str | None = None, tags: dict[str, Any] | None = None
     ) -> str:
-        """Create an experiment, or return the id of the one that is there."""
+        """Create an experiment; return its id, or that of an existing one."""
 
-        def attempt(is_first: bool) -> str:
-            try:
-                return str(MlflowClient.create_experiment(self, name, artifact_location, tags))
-            except MlflowException as error:
-                if error.error_code != ALREADY_EXISTS:
-                    raise
-                there = MlflowClient.get_experiment_by_name(self, name)
-                assert there is not None, "the store has just told so"
-                return str(there.experiment_id)
+        def find() -> str:
+            there = MlflowClient.get_experiment_by_name(self, name)
+            assert there is not None, "the store has just answered that it exists"
+            return str(there.experiment_id)
 
-        return self._retry("create_experiment", attempt)
+        def create() -> str:
+            return str(MlflowClient.create_experiment(self, name, artifact_location, tags))
+
+        return self._retry_unless("create_experiment", create, ALREADY_EXISTS, find)
 
     def create_registered_model(
         self,
@@ -126,89 +93,89 @@ class RetryingClient(MlflowClient):
         description: str | None = None,
         deployment_job_id: str | None = None,
     ) -> RegisteredModel:
-        """Create a registered model, or return the one that is there."""
+        """Create a registered model, or return the existing one."""
 
-        def attempt(is_first: bool) -> RegisteredModel:
-            try:
-                return MlflowClient.create_registered_model(self, name, tags, description, deployment_job_id)
-            except MlflowException as error:
-                if error.error_code != ALREADY_EXISTS:
-                    raise
-                return MlflowClient.get_registered_model(self, name)
+        def create() -> RegisteredModel:
+            return MlflowClient.create_registered_model(self, name, tags, description, deployment_job_id)
 
-        return self._retry("create_registered_model", attempt)
+        def find() -> RegisteredModel:
+            return MlflowClient.get_registered_model(self, name)
+
+        return self._retry_unless("create_registered_model", create, ALREADY_EXISTS, find)
 
     def claim(self, name: str, owner: str, tags: dict[str, Any]) -> bool:
-        """Create a registered model that nobody else may have created; return whether it is `owner`'s now.
+        """Create a registered model for `owner`; return False where another owner created it before.
 
-        Names are unique in a store, which makes this the one lock that every backend has.
+        Names are unique in a store, so this is a lock that every backend has.
         """
-
-        def attempt(is_first: bool) -> bool:
-            try:
-                MlflowClient.create_registered_model(self, name, {**tags, "owner": owner})
-            except MlflowException as error:
-                if error.error_code != ALREADY_EXISTS:
-                    raise
-                return bool(MlflowClient.get_registered_model(self, name).tags.get("owner") == owner)
-            return True
-
-        return self._retry("create_registered_model", attempt)
+        model = self.create_registered_model(name, {**tags, "owner": owner})
+        return bool(model.tags.get("owner") == owner)
 
     def delete_registered_model(self, name: str) -> None:
-        """Delete a registered model; one that is gone is no error."""
+        """Delete a registered model; a missing one is no error."""
 
-        def attempt(is_first: bool) -> None:
-            try:
-                MlflowClient.delete_registered_model(self, name)
-            except MlflowException as error:
-                if error.error_code != DOES_NOT_EXIST:
-                    raise
+        def delete() -> None:
+            MlflowClient.delete_registered_model(self, name)
 
-        self._retry("delete_registered_model", attempt)
+        self._retry_unless("delete_registered_model", delete, DOES_NOT_EXIST, lambda: None)
 
     def create_model_version(
         self, name: str, source: str, run_id: str | None = None, *args: Any, **more: Any
     ) -> ModelVersion:
-        """Create a version unless an attempt of this call has: known by its run and the last part of its source."""
+        """Create a version unless an earlier attempt did, identified by run and last part of the source."""
 
         def attempt(is_first: bool) -> ModelVersion:
             if not is_first:
-                wanted = f"name = '{name}' and run_id = '{run_id}'"
-                for version in MlflowClient.search_model_versions(self, wanted):
-                    if _last_path_part(str(version.source)) == _last_path_part(source):
+                query = f"name = '{name}' and run_id = '{run_id}'"
+                for version in MlflowClient.search_model_versions(self, query):
+                    if _extract_artifact_name(str(version.source)) == _extract_artifact_name(source):
                         return version
             return MlflowClient.create_model_version(self, name, source, run_id, *args, **more)
 
         return self._retry("create_model_version", attempt)
 
-    def _run_of(self, experiment_id: str, tags: dict[str, Any]) -> Run | None:
-        """Return the run of a trial, or the parent run of its study."""
-        wanted = f"tags.study = '{tags['study']}'"
+    def _find_run(self, experiment_id: str, tags: dict[str, Any]) -> Run | None:
+        """Return the run with the study and trial in `tags`, or the parent run where there is no trial in them."""
+        query = f"tags.study = '{tags['study']}'"
         if "trial" in tags:
-            wanted += f" and tags.trial = '{tags['trial']}'"
-        found = MlflowClient.search_runs(self, [experiment_id], wanted)
+            query += f" and tags.trial = '{tags['trial']}'"
+        found = MlflowClient.search_runs(self, [experiment_id], query)
         return next((run for run in found if run.data.tags.get("trial") == tags.get("trial")), None)
 
+    def _retry_unless(self, operation: str, work: Callable[[], T], code: str, otherwise: Callable[[], T]) -> T:
+        """Call `work` with retries; where the store rejects it with the error `code`, return `otherwise()`."""
+
+        def attempt(is_first: bool) -> T:
+            try:
+                return work()
+            except MlflowException as error:
+                if error.error_code != code:
+                    raise
+                return otherwise()
+
+        return self._retry(operation, attempt)
+
     def _retry(self, operation: str, attempt: Callable[[bool], T]) -> T:
-        """Call `attempt`, which is told whether it is the first, until no outage ends it or patience does."""
-        ends, pause, is_first = time.monotonic() + self.max_wait_s, FIRST_RETRY_PAUSE_S, True
+        """Call `attempt(is_first)` until it ends without an outage, for at most `max_wait_s` seconds."""
+        deadline, pause, is_first = time.monotonic() + self.max_wait_s, FIRST_RETRY_PAUSE_S, True
         while True:
             try:
                 return attempt(is_first)
             except (MlflowException, requests.RequestException) as error:
                 if not is_outage(error):
                     raise
-                if time.monotonic() + pause > ends:
+                if time.monotonic() + pause > deadline:
                     message = str(getattr(error, "message", error))[:150]
                     raise StoreUnavailable(f"the MLflow store does not answer ({operation}): {message}") from error
             if is_first:
-                log.warning("the MLflow store does not answer; waiting up to %.0f s, nothing is lost", self.max_wait_s)
+                log.warning(
+                    "the MLflow store does not answer; retrying for up to %.0f s; nothing is lost", self.max_wait_s
+                )
             time.sleep(pause)
             pause, is_first = min(2 * pause, MAX_RETRY_PAUSE_S), False
 
 
-def _with_retries(name: str) -> Callable[..., Any]:
+def _make_retrying(name: str) -> Callable[..., Any]:
     @functools.wraps(getattr(MlflowClient, name))
     def call(self: RetryingClient, *args: Any, **more: Any) -> Any:
         return self._retry(name, lambda is_first: getattr(MlflowClient, name)(self, *args, **more))
@@ -216,10 +183,11 @@ def _with_retries(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in IDEMPOTENT_METHODS:
-    setattr(RetryingClient, _name, _with_retries(_name))
+for _name in vars(MlflowClient):
+    if _name.startswith(IDEMPOTENT_PREFIXES) and _name not in (*NOT_IDEMPOTENT, *vars(RetryingClient)):
+        setattr(RetryingClient, _name, _make_retrying(_name))
 
 
-def _last_path_part(source: str) -> str:
-    """Return what is the same of a version's source, whether it is told by its run or by its place."""
+def _extract_artifact_name(source: str) -> str:
+    """Return the part of a source that is equal in its forms `runs:/ID/path` and as a URI of artefacts."""
     return source.rstrip("/").rpartition("/")[2]

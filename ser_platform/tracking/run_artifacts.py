@@ -1,4 +1,4 @@
-"""What a study heard and what it found, on its parent run: datasets, settings, figures, a table, files."""
+"""Artefacts and tags of a study's parent run: datasets, settings, figures, tables, files."""
 
 import json
 import math
@@ -14,7 +14,19 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from ser_platform.corpora.splits.split import Split, fingerprint_clips
 from ser_platform.tracking.mlflow_store import Client
 
-MAX_DIGEST_CHARS = 36  # characters of a dataset's digest that MLflow keeps
+MAX_DIGEST_CHARS = 36  # MLflow's limit for the digest of a dataset
+
+
+def make_study_tags(role: str, corpus: str, protocol: str, split: Split, code_version: str) -> dict[str, str]:
+    """Return the tags of a study's parent run, which its trials have too."""
+    return {
+        "role": role,
+        "corpus": corpus,
+        "protocol": protocol,
+        "manifest": split.manifest.fingerprint,
+        "split": split.fingerprint,
+        "code_version": code_version,
+    }
 
 
 def log_study_results(
@@ -31,14 +43,14 @@ def log_study_results(
     metrics = [Metric(name, float(value), now, 0) for name, value in figures.items() if math.isfinite(value)]
     client.log_batch(run_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()])
     rows = [list(row) for row in zip(*table.values(), strict=True)]
-    # As `log_table` writes it, which appends to what is there: a report that is logged again has its rows once.
+    # The format of `log_table`, which would append to existing rows where a report is logged again.
     client.log_dict(run_id, {"columns": list(table), "data": rows}, f"{place}/table.json")
     for path in files:
         client.log_artifact(run_id, str(path), place)
 
 
 def log_datasets(client: Client, run_id: str, split: Split, corpus: str) -> None:
-    """Log the parts of a split as the run's datasets, with digests of their clips: twice is once."""
+    """Log the parts of a split as datasets of a run, with digests of their clips; a second call changes nothing."""
     inputs = []
     for part, rows in split.parts.items():
         clips = split.manifest.take(rows)
@@ -55,5 +67,5 @@ def log_datasets(client: Client, run_id: str, split: Split, corpus: str) -> None
 
 
 def log_settings(client: Client, run_id: str, settings: Mapping[str, Any]) -> None:
-    """Keep every setting of the configuration that a run chose, as YAML that `--set` and search spaces understand."""
+    """Log settings to a run as `settings.yaml`, with the names that `--set` and search spaces use."""
     client.log_text(run_id, yaml.safe_dump(dict(settings), sort_keys=False), "settings.yaml")

@@ -1,8 +1,8 @@
-"""A server for runs and models, without Docker: MLflow's own, behind a password, its artefacts proxied.
+"""The MLflow server for a group, without Docker: it requires a password and serves the artefacts.
 
-Its folder holds the database (unless `MLFLOW_BACKEND_URI` names another), the artefacts (unless
-`MLFLOW_ARTIFACTS_DESTINATION` does), the users, and two secrets that nobody but the owner may read. Secrets reach the
-server by its environment: an argument shows in the list of processes.
+Its folder contains the database (unless `MLFLOW_BACKEND_URI` is set), the artefacts (unless
+`MLFLOW_ARTIFACTS_DESTINATION` is set), the users, and two secrets that only the owner may read. Secrets are passed in
+the environment, because arguments are visible in the list of processes.
 """
 
 import importlib.util
@@ -29,12 +29,12 @@ auth_cache_ttl_seconds = 60
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """How a server is to run.
+    """The settings of a server.
 
     Attributes:
-        folder: of what it keeps.
-        allowed_hosts: names that browsers may call it by, beside this machine's own; against DNS rebinding.
-        auth: whether it asks for a password.
+        folder: for its data.
+        allowed_hosts: values of the HTTP header `Host` that it accepts beside this machine's; against DNS rebinding.
+        auth: whether it requires a password.
     """
 
     folder: Path
@@ -49,26 +49,29 @@ class ServerPlan:
         return f"http://{self.host}:{self.port}"
 
     def refuse_open(self) -> None:
-        """Refuse to serve other machines without a password, or where another listens.
+        """Refuse settings that cannot be served safely.
 
-        Raises:
-            UserError: it would.
-            MissingExtra: there is no password without the extra.
+        Raises UserError where other machines could connect without a password, or the port is in use, and MissingExtra
+        where a password requires the extra `server`.
         """
         if self.auth and importlib.util.find_spec("flask_wtf") is None:
             raise MissingExtra("server", "Flask-WTF")
         if not self.auth and self.host not in LOOPBACK:
-            raise UserError(f"--no-auth on {self.host}: whoever reaches it could change all; only on 127.0.0.1")
+            raise UserError(
+                f"--no-auth on {self.host} would let any machine change all runs; use --host 127.0.0.1 or --auth"
+            )
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((self.host, self.port))
             except OSError as error:
-                raise UserError(f"{self.host}:{self.port} cannot be listened on: {error.strerror}") from error
+                raise UserError(
+                    f"the server cannot listen on {self.host}:{self.port}: {error.strerror}; choose another --port"
+                ) from error
 
     def prepare(self) -> None:
-        """Create the folder, its database unless another is named, and secrets where there are none."""
+        """Create the folder, its database unless `MLFLOW_BACKEND_URI` is set, and missing secrets."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in (PASSWORD_FILE, SECRET_KEY_FILE):
             path = self.folder / name
@@ -89,7 +92,7 @@ class ServerPlan:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment: where everything is kept, and the secrets."""
+        """The environment of the process: the locations of its data, and the secrets."""
         folder, own = self.folder.resolve(), dict(os.environ)
         own.pop("MLFLOW_TRACKING_URI", None)
         own["MLFLOW_BACKEND_STORE_URI"] = own.get("MLFLOW_BACKEND_URI") or f"{SQLITE_SCHEME}{folder / DATABASE_FILE}"
@@ -103,7 +106,7 @@ class ServerPlan:
 
     @property
     def client_setup(self) -> list[str]:
-        """What to type elsewhere to use it."""
+        """The shell commands that make another machine use the server."""
         lines = [f"export MLFLOW_TRACKING_URI={self.url}"]
         if self.auth:
             lines += ["export MLFLOW_TRACKING_USERNAME=admin"]

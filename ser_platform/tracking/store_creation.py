@@ -1,6 +1,6 @@
-"""Creating an MLflow store in SQLite, so that a kill at any moment leaves a whole store or none.
+"""Creation of an MLflow store in SQLite; a kill at any moment leaves a complete store or none.
 
-MLflow creates its tables and migrates them in place, one statement after another: a process that is killed meanwhile
+MLflow creates its tables and migrates them in place, one statement after another. A process that is killed meanwhile
 leaves a file that MLflow can neither use nor repair. So a store is created under another name, then renamed.
 """
 
@@ -15,25 +15,23 @@ from filelock import FileLock
 from ser_platform.errors import UserError
 
 SQLITE_SCHEME = "sqlite:///"
-UNFINISHED_SUFFIX = ".unfinished"  # of a store that is being created; only the holder of the lock writes it
+UNFINISHED_SUFFIX = ".unfinished"  # of a store that is being created; only the process with the lock writes it
 LOCK_SUFFIX = ".lock"
-# What a user would miss. A new store holds the experiment `Default` and nothing else.
+# The data of a user, as tables and conditions. A new store has the experiment `Default` only.
 CONTENT = {"runs": "", "registered_models": "", "experiments": " where name != 'Default'"}
 
 
 def find_sqlite_file(uri: str) -> Path | None:
-    """Return the file of a store in SQLite, None for any other store."""
+    """Return the file of a store in SQLite; None for any other store."""
     path = unquote(uri.removeprefix(SQLITE_SCHEME).partition("?")[0])
     return Path(path) if uri.startswith(SQLITE_SCHEME) and path and path != ":memory:" else None
 
 
 def ensure_store(database: Path) -> None:
-    """Create an MLflow store at `database` unless a whole one is there; replace a half-made one that holds nothing.
+    """Create an MLflow store at `database` unless a complete one exists; replace an incomplete one without data.
 
-    Two processes may call this at once: the second waits, and uses what the first has created.
-
-    Raises:
-        UserError: the file is no SQLite database.
+    Where two processes call this at the same time, the second waits for the first and uses its store. Raises UserError
+    where the file is not an SQLite database.
     """
     if _has_content(database):
         return
@@ -53,14 +51,14 @@ def ensure_store(database: Path) -> None:
 def _create_store(path: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    # The artefact root is that of the experiment `Default`, which the platform does not use.
+    # The artefact root is for the experiment `Default`, which the platform does not use.
     store = SqlAlchemyStore(f"{SQLITE_SCHEME}{path}", (path.parent / "mlruns").as_uri())
-    store.engine.dispose()  # no connection stays open to a file that is renamed
+    store.engine.dispose()  # close connections before the file is renamed
 
 
 def _has_content(database: Path) -> bool:
-    """Return whether a file holds runs, models or experiments; False where there is no file."""
-    if not database.exists() or not database.stat().st_size:
+    """Return whether a file contains runs, models or experiments; False where there is no file."""
+    if _is_empty(database):
         return False
     with closing(_open_read_only(database)) as connection:
         tables = _list_tables(connection, database)
@@ -69,8 +67,8 @@ def _has_content(database: Path) -> bool:
 
 
 def _is_complete(database: Path) -> bool:
-    """Return whether a file has the schema of the MLflow that is installed."""
-    if not database.exists() or not database.stat().st_size:
+    """Return whether a file has the schema of the installed MLflow."""
+    if _is_empty(database):
         return False
     from alembic.script import ScriptDirectory
 
@@ -79,6 +77,10 @@ def _is_complete(database: Path) -> bool:
             return False
         versions = [version for (version,) in connection.execute("select version_num from alembic_version")]
     return versions == ScriptDirectory(str(files("mlflow.store") / "db_migrations")).get_heads()
+
+
+def _is_empty(database: Path) -> bool:
+    return not database.exists() or not database.stat().st_size
 
 
 def _open_read_only(database: Path) -> sqlite3.Connection:

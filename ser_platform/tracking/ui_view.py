@@ -1,7 +1,7 @@
-"""The columns that are worth comparing, saved with an experiment as MLflow's page saves a view that is shared.
+"""The saved view of an experiment in the MLflow UI: the columns in which trials are compared.
 
-The page reads a view from a tag of the experiment, by the key in its address (`mlflow.sharedViewState.KEY`, written by
-its own button "Share"; MLflow 3).
+The UI reads a view from the tag `mlflow.sharedViewState.KEY` of the experiment, with KEY from the address of the page;
+its button "Share" writes the same tag (MLflow 3).
 """
 
 import json
@@ -24,10 +24,10 @@ _VIEW_STATE = {
     "datasetsFilter": [],
     "startTime": "ALL",
 }
-# The second says that these are trained models, not applications of language models.
+# The second tag selects the UI for trained models, not the one for applications of language models.
 EXPERIMENT_TAGS = {VIEW_TAG: json.dumps(_VIEW_STATE), "mlflow.experimentKind": "custom_model_development"}
 
 
-def view_path(experiment_id: str) -> str:
-    """Return the address of an experiment's view, behind that of the server."""
+def make_view_path(experiment_id: str) -> str:
+    """Return the path of the page with an experiment's view, to be appended to the URL of the server."""
     return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW_KEY}"

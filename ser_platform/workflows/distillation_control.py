@@ -17,9 +17,9 @@ from ser_platform.corpora.splits.folds import Groups, assign_folds
 from ser_platform.corpora.splits.split import Split, find_speaker_rows
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.errors import SerError, UserError
-from ser_platform.evaluation.control_figure import control_figure
 from ser_platform.evaluation.intervals import Interval
-from ser_platform.evaluation.paired_gain import ArmComparison, agreement, compare_arms, seeded_interval
+from ser_platform.evaluation.paired_gain import ArmComparison, compare_arms, measure_agreement, seeded_interval
+from ser_platform.evaluation.test_figures import draw_control_figure
 from ser_platform.evaluation.test_ledger import record_test_evaluation
 from ser_platform.features.dataset import Dataset
 from ser_platform.files import digest_of, read_json, write_json
@@ -200,12 +200,13 @@ class Comparison:
             for name in ROW_NAMES
             for seed in range(len(predictions[name]))
         )
+        teacher = predictions[TEACHER][0]
         intervals = {name: seeded_interval(targets, predictions[name], speakers) for name in ROW_NAMES}
         control = ControlResult(
             self._study.name,
             f"speaker, {len(folds)} folds, {N_SEEDS} seeds an arm",
             tuple(
-                self._make_row(name, intervals[name], agreement(predictions[TEACHER][0], list(predictions[name])))
+                self._make_row(name, intervals[name], measure_agreement(teacher, list(predictions[name])))
                 for name in ROW_NAMES
             ),
             compare_arms(targets, predictions[UNDISTILLED], predictions[DISTILLED], speakers),
@@ -213,7 +214,7 @@ class Comparison:
             is_distilled=self._settings[DISTILLED].distill.alpha > 0,
         )
         write_json(self.folder / REPORT_FILE, control.as_json())
-        control_figure([(row.name, row.uar) for row in control.rows], control.verdict, self.folder / FIGURE_FILE)
+        draw_control_figure([(row.name, row.uar) for row in control.rows], control.verdict, self.folder / FIGURE_FILE)
         return control
 
     def _predict_fold(self, fold: Split) -> dict[str, Predictions]:

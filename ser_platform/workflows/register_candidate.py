@@ -1,12 +1,12 @@
 """From trained weights to a registered candidate: pack the bundle, read the test once, log the result, register."""
 
-import csv
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from ser_platform.corpora.lineage import Lineage
 from ser_platform.corpora.splits.split import Split
 from ser_platform.evaluation.groups import score_groups
 from ser_platform.evaluation.model_card import render_model_card
+from ser_platform.evaluation.predictions_file import write_predictions
 from ser_platform.evaluation.scoring import TestScore, compute_logits, score_test
 from ser_platform.evaluation.test_figures import draw_confusion_matrix, draw_learning_curves, draw_recalls
 from ser_platform.evaluation.test_ledger import record_test_evaluation
@@ -31,8 +32,8 @@ from ser_platform.tracking.gate_inputs import PREDICTIONS_FILE
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import (
     RegisteredVersion,
-    artifact_suffix,
-    model_name,
+    make_artifact_suffix,
+    make_model_name,
     register,
 )
 from ser_platform.training.calibration import fit_temperature
@@ -140,9 +141,9 @@ def score_and_register(
     tags["labels"] = " ".join(bundle.labels)
     if (teacher := _find_teacher_title(origin, bundle)) is not None:
         tags["teacher"] = teacher
-    name = model_name(origin.role)
+    name = make_model_name(origin.role)
     predictions = Path(PREDICTIONS_FILE)
-    artifact_folder = predictions.parent.name + artifact_suffix(client, name, run_id, tags["trial"])
+    artifact_folder = predictions.parent.name + make_artifact_suffix(client, name, run_id, tags["trial"])
     tags["predictions"] = f"{artifact_folder}/{predictions.name}"
     with TemporaryDirectory() as scratch:
         probabilities = softmax(logits / bundle.temperature, axis=1)
@@ -181,13 +182,9 @@ def log_test_predictions(
             epochs, f"{origin.study_name}: the weights that were registered", folder / "learning_curves.png"
         )
     test = origin.split.manifest.take(origin.split.test)
-    with (scratch / PREDICTIONS_FILE).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        named = [f"p_{label}" for label in labels]
-        writer.writerow(["audio_sha256", "id", "speaker", "sex", "emotion", "predicted", *named])
-        for clip, prediction, row in zip(test, score.predictions, probabilities, strict=True):
-            words = [clip.audio_sha256, clip.id, clip.speaker, clip.sex or "", clip.emotion, labels[prediction]]
-            writer.writerow([*words, *(f"{p:.6f}" for p in row)])
+    columns: dict[str, Any] = {name: test.column(name) for name in ("audio_sha256", "id", "speaker", "sex", "emotion")}
+    columns["predicted"] = [labels[row] for row in score.predictions]
+    write_predictions(scratch / PREDICTIONS_FILE, columns, labels, probabilities)
     client.log_artifacts(run_id, str(folder), artifact_folder)
 
 
@@ -211,6 +208,7 @@ def _make_card(origin: Origin, bundle: Bundle, score: TestScore, n_test_evaluati
         uar=score.uar,
         n_test_evaluations=n_test_evaluations,
         metrics=score.metrics,
+        temperature=bundle.temperature,
         teacher=_find_teacher_title(origin, bundle),
         trained_on=_list_training_corpora(origin, bundle),
         groups=score_groups(origin.split.manifest.take(origin.split.test), bundle.labels, score.predictions),

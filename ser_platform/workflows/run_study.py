@@ -15,7 +15,7 @@ from ser_platform.progress import Display
 from ser_platform.settings import Settings
 from ser_platform.tracking.mlflow_store import Client
 from ser_platform.tracking.registry import RegisteredVersion
-from ser_platform.tracking.run_artifacts import log_datasets, log_settings
+from ser_platform.tracking.run_artifacts import log_datasets, log_settings, make_study_tags
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.training.configuration import count_prediction_parameters, feature_view
 from ser_platform.tuning.execution.cluster import Cluster
@@ -77,15 +77,10 @@ class StudyRunner:
         self.space, self.corpus, self.folder, self.cluster, self.display = space, corpus, folder, cluster, display
         self.client, self.teacher, self.code_version = client, teacher, code_version
         split, self.warm_start = corpus.split, read_warm_start(folder)
-        tags = {
-            "role": space.role,
-            "corpus": corpus.name,
-            "protocol": split.protocol_stamp + self.warm_start.stamp,
-            "manifest": split.manifest.fingerprint,
-            "split": split.fingerprint,
-            "code_version": code_version,
-            **({"warm_start": " ".join(self.warm_start.studies)} if self.warm_start.studies else {}),
-        }
+        protocol = split.protocol_stamp + self.warm_start.stamp
+        tags = make_study_tags(space.role, corpus.name, protocol, split, code_version)
+        if self.warm_start.studies:
+            tags["warm_start"] = " ".join(self.warm_start.studies)
         self.runs = StudyRuns(client, experiment, folder.name, tags, make_trial_tags, folder.path)
         self.data_builder = TrialDataBuilder(space, corpus, teacher, cluster, self._show_progress)
 

@@ -5,7 +5,6 @@ predictions of all folds are pooled and scored together, and nothing is register
 """
 
 import contextlib
-import csv
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ import torch
 from ser_platform.corpora.splits.split import Split, combine_protocol_stamps
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.errors import UserError, WorkFailed
+from ser_platform.evaluation.predictions_file import write_predictions
 from ser_platform.evaluation.scoring import TestScore, score_clips
 from ser_platform.evaluation.test_figures import draw_confusion_matrix
 from ser_platform.evaluation.test_ledger import record_test_evaluation
@@ -29,7 +29,7 @@ from ser_platform.progress import Display, format_count, format_minutes
 from ser_platform.settings import Overrides, Settings, check_overrides, resolve, runs_folder, slots
 from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
 from ser_platform.tracking.registry import RegisteredVersion
-from ser_platform.tracking.run_artifacts import log_datasets, log_settings
+from ser_platform.tracking.run_artifacts import log_datasets, log_settings, make_study_tags
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.training.adversary_loss import encode_languages
 from ser_platform.training.closed_form.closed_form_settings import describe_fitted_model, is_fitted_at_once
@@ -276,16 +276,9 @@ class _TrainingRun:
         self.dataset, self.settings, self.device, self.team = dataset, settings, device, team
         self.client, self.display, self.teachers, self.start = client, display, teachers, start
         self.protocol = stamp_protocol(combine_protocol_stamps(dataset.splits), settings) + start.stamp
-        first = dataset.splits[0]
-        tags = {
-            "role": self.role,
-            "corpus": dataset.name,
-            "protocol": self.protocol,
-            "manifest": first.manifest.fingerprint,
-            "split": first.fingerprint,
-            "code_version": find_code_version(),
-            **({} if start.initial_model is None else {"init": start.initial_model.title}),
-        }
+        tags = make_study_tags(self.role, dataset.name, self.protocol, dataset.splits[0], find_code_version())
+        if start.initial_model is not None:
+            tags["init"] = start.initial_model.title
         self.runs = StudyRuns(
             client,
             find_or_create_experiment(client, f"ser-{dataset.name}"),
@@ -460,12 +453,13 @@ class _TrainingRun:
         with TemporaryDirectory() as scratch:
             title = f"{self.name}: pooled UAR {score.uar.value:.3f}, protocol {self.protocol}"
             draw_confusion_matrix(score.matrix, labels, title, Path(scratch) / "confusion_matrix.png")
-            with (Path(scratch) / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(["path", "fold", "seed", "truth", "predicted"])
-                for path, fold, truth, predicted in zip(
-                    clips.column("path"), folds, clips.column("emotion"), predictions, strict=True
-                ):
-                    writer.writerow([path, fold, self.settings.seed, truth, labels[predicted]])
+            columns: dict[str, Any] = {
+                "path": clips.column("path"),
+                "fold": folds,
+                "seed": [self.settings.seed] * len(clips),
+                "truth": clips.column("emotion"),
+                "predicted": [labels[row] for row in predictions],
+            }
+            write_predictions(Path(scratch) / "predictions.csv", columns)
             self.client.log_artifacts(self.runs.parent_id, scratch, "test")
         return score, n_test_evaluations

@@ -45,7 +45,7 @@ def test_an_empty_folder_is_refused(refused, tmp_path: Path) -> None:
 
 def test_an_empty_folder_holds_nothing_to_predict(refused, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "holds no audio" in refused("predict", str(tmp_path / "empty"))
+    assert "contains no audio" in refused("predict", str(tmp_path / "empty"))
 
 
 def test_an_unknown_key_in_a_search_space_is_refused_with_line_and_choices(refused, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Figures of groups of people: who is in one, and which groupings are told."""
+"""Scores by group of speakers: the clips of each group, and the groupings that are reported."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ LABELS = ("anger", "neutral")
 
 
 def manifest_of(*clips: tuple[str, str | None, str]) -> Manifest:
-    """Clips of (speaker, sex, emotion)."""
+    """Return clips of (speaker, sex, emotion)."""
     return Manifest.from_utterances(
-        Utterance(str(n), Path(f"{n}.wav"), "demo", f"demo-{who}", emotion, sex=sex, language="de")
-        for n, (who, sex, emotion) in enumerate(clips)
+        Utterance(str(n), Path(f"{n}.wav"), "demo", f"demo-{speaker}", emotion, sex=sex, language="de")
+        for n, (speaker, sex, emotion) in enumerate(clips)
     )
 
 
@@ -35,5 +35,5 @@ def test_each_sex_is_scored_over_its_own_clips_and_the_unknown_are_left_out():
     assert [one.uar for one in scores] == pytest.approx([0.75, 0.0])  # female: anger 1 of 1, neutral 1 of 2
 
 
-def test_one_group_alone_is_no_grouping():
+def test_a_grouping_with_one_group_is_left_out():
     assert score_groups(manifest_of(("a", "male", "anger"), ("b", "male", "neutral")), LABELS, np.array([0, 1])) == []

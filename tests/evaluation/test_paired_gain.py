@@ -1,9 +1,9 @@
-"""What is claimed of a gain: over speakers and seeds, paired."""
+"""Paired gains over speakers and seeds, and when a gain is proven."""
 
 import numpy as np
 import pytest
 
-from ser_platform.evaluation.paired_gain import agreement, compare_arms, seeded_interval
+from ser_platform.evaluation.paired_gain import compare_arms, measure_agreement, seeded_interval
 from ser_platform.metrics import uar
 
 SPEAKERS, CLIPS, EMOTIONS, SEEDS = 12, 30, 3, 3
@@ -17,7 +17,7 @@ def corpus(n_speakers: int = SPEAKERS) -> tuple[np.ndarray, np.ndarray]:
 
 
 def predictions(targets: np.ndarray, right: float, seed: int) -> np.ndarray:
-    """Return predictions `(SEEDS, n_clips)` of which about a share is right."""
+    """Return predictions `(SEEDS, n_clips)` of which about the share `right` is right."""
     rng = np.random.default_rng(seed)
     is_right = rng.random((SEEDS, len(targets))) < right
     return np.where(is_right, targets, (targets + rng.integers(1, EMOTIONS, is_right.shape)) % EMOTIONS)
@@ -34,7 +34,7 @@ def test_the_value_is_the_mean_uar_over_seeds() -> None:
     assert found.first == seeded_interval(targets, first, speakers)
 
 
-def test_a_clear_gain_is_proven_and_the_same_arm_twice_is_none() -> None:
+def test_a_clear_gain_is_proven_and_identical_arms_have_none() -> None:
     targets, speakers = corpus()
     first, second = predictions(targets, 0.5, 0), predictions(targets, 0.7, 1)
     assert compare_arms(targets, first, second, speakers).is_proven
@@ -52,11 +52,11 @@ def test_a_gain_of_one_seed_in_three_is_not_proven() -> None:
     second[0] = targets
     found = compare_arms(targets, first, second, speakers)
     assert found.gain.value > 0.1
-    assert found.gain.low <= 0, "without the lucky seed there is none"
+    assert found.gain.low <= 0, "without that seed there is no gain"
     assert not found.is_proven
 
 
-def test_seeds_far_apart_reach_no_figure_that_cannot_be() -> None:
+def test_bounds_stay_in_range_where_seeds_are_far_apart() -> None:
     targets, speakers = corpus()
     wrong = (targets + 1) % EMOTIONS
     first, second = np.stack([wrong, wrong, targets]), np.stack([targets, targets, wrong])
@@ -78,7 +78,7 @@ def test_few_speakers_or_seeds_prove_nothing() -> None:
     assert "2 seeds" in compare_arms(targets, first, second, speakers).verdict
 
 
-def test_seeds_that_differ_more_than_speakers_call_few_null_gains_real() -> None:
+def test_few_null_gains_are_proven_where_seeds_differ_more_than_speakers() -> None:
     targets, speakers = corpus(90)
 
     def arm(n: int) -> np.ndarray:
@@ -86,10 +86,10 @@ def test_seeds_that_differ_more_than_speakers_call_few_null_gains_real() -> None
         return np.concatenate([predictions(targets, right, 7 * n + k)[:1] for k, right in enumerate(luck)])
 
     called = [compare_arms(targets, arm(2 * n), arm(2 * n + 1), speakers).is_proven for n in range(100)]
-    assert np.mean(called) <= 0.06, "a plain bootstrap of three seeds says 0.14"
+    assert np.mean(called) <= 0.06, "a plain bootstrap of three seeds gives 0.14"
 
 
-def test_null_gains_are_called_real_about_as_often_as_the_level_says() -> None:
+def test_null_gains_are_proven_about_as_often_as_the_level() -> None:
     targets, speakers = corpus()
     called = [
         compare_arms(
@@ -100,6 +100,6 @@ def test_null_gains_are_called_real_about_as_often_as_the_level_says() -> None:
     assert np.mean(called) <= 0.06
 
 
-def test_agreement_is_with_each_of_the_others() -> None:
+def test_agreement_is_the_mean_over_the_others() -> None:
     teacher = np.array([0, 1, 2, 0])
-    assert agreement(teacher, [teacher, np.array([0, 1, 0, 1])]) == pytest.approx(0.75)
+    assert measure_agreement(teacher, [teacher, np.array([0, 1, 0, 1])]) == pytest.approx(0.75)

@@ -1,4 +1,4 @@
-"""The gates, a pure function of facts and a policy."""
+"""The gates are a pure function of measurements and a policy."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,9 @@ from ser_platform.evaluation.promotion_gates import (
     GateInputs,
     PromotionPolicy,
     TestPredictions,
+    check_split,
     evaluate_gates,
     expected_calibration_error,
-    split_gate,
 )
 
 SHIPPED = Path(__file__).resolve().parents[2] / "mlflow" / "promotion_policy.yaml"
@@ -60,7 +60,7 @@ def gate(name: str, policy: PromotionPolicy = ALL, **changes) -> Gate:
 
 def test_a_good_candidate_passes_every_gate():
     assert [each.name for each in evaluate_gates(facts(), ALL) if each.passed is not True] == ["calibration"]
-    assert gate("calibration").detail == "its test predictions hold no probabilities"
+    assert gate("calibration").detail == "its test predictions have no probabilities"
 
 
 def test_an_interval_that_reaches_beyond_the_margin_is_refused_with_figures():
@@ -75,13 +75,13 @@ def test_few_speakers_are_called_weak_evidence(speakers: int, weak: bool):
     assert found.passed and ("weak evidence" in found.detail) == weak
 
 
-def test_a_first_champion_has_nothing_to_be_compared_with():
+def test_a_first_champion_is_not_compared():
     first = facts(gain=None, champion_protocol=None, champion_latency_p95_ms=None)
-    told = {each.name: each.verdict for each in evaluate_gates(first, ALL)}
-    assert (told["UAR"], told["protocol"], told["latency"]) == ("not judged", "not judged", "passed")
+    verdicts = {each.name: each.verdict for each in evaluate_gates(first, ALL)}
+    assert (verdicts["UAR"], verdicts["protocol"], verdicts["latency"]) == ("skipped", "skipped", "passed")
 
 
-def test_a_champion_that_cannot_be_compared_is_a_refusal():
+def test_a_champion_that_cannot_be_compared_fails_the_gate():
     found = gate("UAR", gain=None, why_no_gain="ser-student v1 was tested on other clips")
     assert found == Gate("UAR", False, "ser-student v1 was tested on other clips")
 
@@ -91,17 +91,28 @@ def test_another_protocol_is_refused():
     assert gate("protocol", champion_protocol="loso").passed is False
 
 
-def test_a_split_that_leaks_is_not_let_through():
-    assert split_gate("speaker_kfold:5 fold 2/5").passed
-    leaky = split_gate("random (speakers overlap)")
-    assert not leaky.passed and leaky.detail.startswith("speakers overlap: ")
+def test_a_split_without_leak_passes():
+    assert check_split("speaker_kfold:5 fold 2/5").passed
 
 
-def test_every_emotion_with_enough_clips_keeps_the_floor():
+@pytest.mark.parametrize(
+    ("protocol", "leak"),
+    [
+        ("random (speakers overlap)", "speakers overlap"),
+        ("speaker (lineage leak: its warm start was trained on 3 dev or test clips)", "lineage leak"),
+        ("random (speakers overlap) (lineage leak: 3 clips)", "lineage leak, speakers overlap"),
+    ],
+)
+def test_a_split_that_leaks_is_refused_with_the_name_of_the_leak(protocol: str, leak: str):
+    leaky = gate("split", protocol=protocol)
+    assert leaky.passed is False and leaky.detail.startswith(f"{leak}: ")
+
+
+def test_every_emotion_with_enough_clips_must_reach_the_floor():
     assert gate("recall", test_predictions=clips([0, 0, 1, 1, 1, 1, 1, 1])).passed
     low = gate("recall", test_predictions=clips([0, 1, 1, 1, 1, 1, 1, 1]))
     assert low.passed is False and "anger 0.25, joy 1.00; each at least 0.5" in low.detail
-    assert gate("recall", replace(ALL, recall_clips=5), test_predictions=clips([1] * 8)).verdict == "not judged"
+    assert gate("recall", replace(ALL, recall_clips=5), test_predictions=clips([1] * 8)).verdict == "skipped"
 
 
 def test_sexes_are_compared_where_each_has_enough_speakers():
@@ -114,7 +125,7 @@ def test_sexes_are_compared_where_each_has_enough_speakers():
     assert unknown.passed is None and unknown.detail.endswith("there are: not known")
 
 
-def test_calibration_is_worked_out_by_hand():
+def test_calibration_error_equals_a_hand_computed_value():
     # Two clips of confidence .9, one right: |1.8 - 1|; two of .6, both right: |1.2 - 2|; over four clips.
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
     truth = np.array([0, 1, 0, 0])
@@ -123,24 +134,24 @@ def test_calibration_is_worked_out_by_hand():
     assert gate("calibration", test_predictions=clips([0] * 8, probabilities=sure)).passed is False
 
 
-def test_size_and_latency_keep_their_limits():
+def test_size_and_latency_above_their_limits_fail():
     assert gate("size", size_mb=1.2).detail == "1.2 MB, at most 1"
     assert gate("size", size_mb=1.2).passed is False
     assert gate("latency", latency_p95_ms=60.0).passed is False
     slower = gate("latency", latency_p95_ms=40.0)
     assert slower.passed is False and "2.67 times the champion's, at most 2" in slower.detail
-    assert gate("latency", replace(ALL, latency_p95_ms=None, latency_ratio=None)).verdict == "not judged"
+    assert gate("latency", replace(ALL, latency_p95_ms=None, latency_ratio=None)).verdict == "skipped"
 
 
-def test_a_model_that_needs_other_clips_of_the_speaker_is_barred():
+def test_a_model_that_needs_other_clips_of_the_speaker_fails():
     assert gate("normalisation", normalisation="speaker").passed is False
 
 
-def test_a_bundle_that_is_broken_is_told_and_not_measured():
+def test_a_damaged_bundle_fails_and_is_not_measured():
     found = facts(bundle_error="model.safetensors was altered", size_mb=None, latency_p95_ms=None)
-    told = {each.name: each for each in evaluate_gates(found, ALL)}
-    assert told["bundle"] == Gate("bundle", False, "model.safetensors was altered")
-    assert told["size"].detail == told["latency"].detail == "not measured"
+    gates = {each.name: each for each in evaluate_gates(found, ALL)}
+    assert gates["bundle"] == Gate("bundle", False, "model.safetensors was altered")
+    assert gates["size"].detail == gates["latency"].detail == "not measured"
 
 
 @pytest.mark.parametrize("name", ["ser-student", "ser-teacher"])
@@ -150,7 +161,7 @@ def test_the_shipped_policy_can_be_read(name):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ({"uar_margn": 0.1}, "unknown limit 'uar_margn'; choose from: uar_margin, recall_floor"),
         ({"ece": "low"}, "ece must be a number of at least 0; got 'low'"),
@@ -159,6 +170,6 @@ def test_the_shipped_policy_can_be_read(name):
         ([0.05], "must be limits, like uar_margin"),
     ],
 )
-def test_a_policy_with_a_mistake_is_refused_by_name(content, told):
-    with pytest.raises(UserError, match=told):
+def test_a_policy_with_a_mistake_is_refused_by_name(content, message):
+    with pytest.raises(UserError, match=message):
         PromotionPolicy.parse(content, "policy.yaml, ser-student")

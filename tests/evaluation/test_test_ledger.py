@@ -1,4 +1,4 @@
-"""The ledger counts the models that have looked at a test set."""
+"""The ledger counts the models that were evaluated on a test set."""
 
 from ser_platform.evaluation.test_ledger import count_test_evaluations, record_test_evaluation
 from ser_platform.settings import home
@@ -6,7 +6,7 @@ from ser_platform.settings import home
 CLIPS, OTHERS = "ab" * 32, "cd" * 32
 
 
-def test_nobody_has_looked_at_first():
+def test_a_new_ledger_counts_no_model():
     assert count_test_evaluations(CLIPS) == 0
 
 
@@ -26,12 +26,12 @@ def test_each_test_set_has_its_own_count():
     assert (count_test_evaluations(CLIPS), count_test_evaluations(OTHERS)) == (1, 0)
 
 
-def test_the_ledger_lies_in_ser_home():
+def test_the_ledger_is_stored_in_ser_home():
     record_test_evaluation(CLIPS, "model-1", "student")
     assert len(list((home() / "ledger").glob("*.jsonl"))) == 1
 
 
-def test_a_line_torn_by_a_kill_hides_nobody():
+def test_a_line_cut_short_by_a_kill_hides_no_other_line():
     record_test_evaluation(CLIPS, "model-1", "student")
     (ledger,) = (home() / "ledger").glob("*.jsonl")
     with ledger.open("a") as file:

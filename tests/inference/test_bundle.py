@@ -1,4 +1,4 @@
-"""A bundle reads back as what was written, or not at all."""
+"""A bundle is read as it was written, or refused."""
 
 import json
 from dataclasses import replace
@@ -52,7 +52,7 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("name", NEURAL)
-def test_what_is_read_gives_the_very_same_probabilities(name, folder, tone):
+def test_a_bundle_that_is_read_predicts_the_same_probabilities(name, folder, tone):
     written = made_bundle(name)
     read = read_bundle(folder, written.write(folder, "card"))
     clip = Audio(tone(300.0, 1.0), 16_000)
@@ -61,7 +61,7 @@ def test_what_is_read_gives_the_very_same_probabilities(name, folder, tone):
     )
 
 
-def test_every_field_but_the_weights_reads_back_equal(folder):
+def test_every_field_is_read_as_it_was_written(folder):
     written = made_bundle()
     written.write(folder, "card")
     read = read_bundle(folder)
@@ -108,7 +108,7 @@ def test_a_flipped_byte_in_the_manifest_is_refused(position, folder):
 def test_a_bundle_whose_manifest_was_rewritten_too_is_refused_when_the_digest_is_known(folder):
     registered = made_bundle().write(folder, "card")
     replace(made_bundle(), temperature=9.0).write(folder, "card")
-    read_bundle(folder)  # whole in itself
+    read_bundle(folder)  # it is consistent
     with pytest.raises(BundleError, match="MANIFEST.sha256 was altered"):
         read_bundle(folder, registered)
 
@@ -130,7 +130,7 @@ def test_a_manifest_that_leaves_out_a_file_is_refused(folder):
 
 
 def with_description(folder: Path, **changes: object) -> None:
-    """Write a bundle that is whole in itself but describes something else."""
+    """Write a consistent bundle with `changes` in its description."""
     import hashlib
 
     made_bundle().write(folder, "card")
@@ -146,13 +146,13 @@ def test_another_format_is_refused(folder):
         read_bundle(folder)
 
 
-def test_an_unknown_architecture_is_refused_naming_the_known(folder):
+def test_an_unknown_architecture_is_refused_with_the_valid_ones(folder):
     with_description(folder, architecture="resnet")
     with pytest.raises(BundleError, match="'resnet'.*cnn_bilstm, lite_cnn"):
         read_bundle(folder)
 
 
-def test_the_lineage_of_a_descendant_holds_both_parents_once():
+def test_the_lineage_of_a_descendant_contains_both_parents_once():
     teacher = Lineage(("a", "b"), ("1",), ("c",), ("2",))
     student = Lineage(("b", "d"), ("1", "3"), (), ("4",))
     assert teacher.union(student) == Lineage(("a", "b", "d"), ("1", "3"), ("c",), ("2", "4"))
@@ -166,7 +166,7 @@ TINY = "tiny-whisper"
 
 
 def bundle_of_encoder(**model: object) -> Bundle:
-    """A bundle of a classifier on the tiny encoder."""
+    """Return the bundle of a classifier on the tiny encoder."""
     torch.manual_seed(0)
     chosen = {"model.name": "pretrained", "model.backbone": TINY, "model.tuned_layers": 1, "model.head_size": 8}
     settings = pin_settings(resolve(chosen | {f"model.{name}": value for name, value in model.items()}))
@@ -191,7 +191,7 @@ def test_a_pretrained_model_predicts_where_there_is_no_encoder(model, folder, pr
     )
 
 
-def test_a_bundle_that_was_read_without_its_encoder_at_hand_is_written_whole(tmp_path, pretrained, forget):
+def test_a_bundle_that_was_read_without_a_local_encoder_is_written_with_it(tmp_path, pretrained, forget):
     digest = bundle_of_encoder().write(tmp_path / "first", "card")
     forget()
     assert read_bundle(tmp_path / "first").write(tmp_path / "second", "card") == digest
@@ -205,7 +205,7 @@ def test_a_frozen_encoder_is_kept_in_the_dtype_it_was_published_in(folder, pretr
     assert {str(value.dtype) for value in load_file(folder / ENCODER_FILE).values()} == {"torch.float16"}
 
 
-def test_what_every_bundle_lists_is_five_files_and_six_with_a_frozen_encoder(tmp_path, pretrained):
+def test_a_bundle_has_five_files_and_a_sixth_with_a_frozen_encoder(tmp_path, pretrained):
     bundle_of_encoder().write(tmp_path / "frozen", "card")
     bundle_of_encoder(tuning="full").write(tmp_path / "tuned", "card")
     names = {part: {path.name for path in (tmp_path / part).iterdir()} for part in ("frozen", "tuned")}
@@ -225,14 +225,14 @@ def test_an_altered_encoder_is_refused(folder, pretrained):
         read_bundle(folder)
 
 
-def test_an_encoder_that_was_taken_out_is_missed(folder, pretrained):
+def test_a_missing_encoder_file_is_refused(folder, pretrained):
     bundle_of_encoder().write(folder, "card")
     (folder / ENCODER_FILE).unlink()
     with pytest.raises(BundleError, match=f"{ENCODER_FILE} cannot be read"):
         read_bundle(folder)
 
 
-def test_the_weights_of_a_tuned_encoder_are_none_to_train_another_from(folder, pretrained, forget):
+def test_the_weights_of_a_tuned_encoder_cannot_initialise_another_model(folder, pretrained, forget):
     written = bundle_of_encoder(tuning="full")
     written.write(folder, "card")
     forget()
@@ -241,7 +241,7 @@ def test_the_weights_of_a_tuned_encoder_are_none_to_train_another_from(folder, p
         build_model(written.settings, written.view.n_features, len(LABELS))
 
 
-def test_a_tuned_model_that_was_read_hides_no_encoder_that_is_there(folder, pretrained, forget, monkeypatch):
+def test_reading_a_tuned_model_does_not_hide_an_encoder_in_the_folder(folder, pretrained, forget, monkeypatch):
     written = bundle_of_encoder(tuning="full")
     written.write(folder, "card")
     forget()

@@ -1,4 +1,4 @@
-"""Prediction takes the path that training took, whatever the file's rate and channels."""
+"""Prediction has the same steps as training, for any sample rate and number of channels."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def trainer(training_data) -> Trainer:
     return trainer
 
 
-def test_a_file_gets_the_logits_that_training_saw(trainer, tones):
+def test_a_file_has_the_same_probabilities_as_in_training(trainer, tones):
     clips = trainer.data.dev[:6]
     logits = trainer.logits(clips)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -57,7 +57,7 @@ def test_a_file_gets_the_logits_that_training_saw(trainer, tones):
 
 
 def of_speakers(training_data) -> Trainer:
-    """A model that hears each clip against all of its speaker's."""
+    """Return the trainer of a model that normalises each clip by the statistics of its speaker."""
     settings = resolve(
         {"model.name": "mlp", "features.pool": "mean_std", "features.normalise": "speaker", "train.epochs": 3}
     )
@@ -67,34 +67,34 @@ def of_speakers(training_data) -> Trainer:
     return trainer
 
 
-def test_one_persons_files_get_the_logits_that_training_saw(training_data, tones, monkeypatch):
+def test_the_files_of_one_speaker_have_the_same_probabilities_as_in_training(training_data, tones, monkeypatch):
     monkeypatch.setattr("ser_platform.inference.predictor.MIN_SPEAKER_CLIPS", 2)
     trainer = of_speakers(training_data)
     speakers = np.array(tones.column("speaker"))
     clips = np.flatnonzero(speakers == speakers[trainer.data.dev[0]])
     expected = softmax(trainer.logits(clips), axis=1)
     paths = [utterance.path for utterance in tones.take(clips)]
-    said, refused = predict_files(Predictor(bundle_of(trainer)), paths, one_speaker=True)
-    assert [path for path, _ in said] == paths and not refused
-    for row, (_, prediction) in enumerate(said):
+    predictions, refused = predict_files(Predictor(bundle_of(trainer)), paths, one_speaker=True)
+    assert [path for path, _ in predictions] == paths and not refused
+    for row, (_, prediction) in enumerate(predictions):
         np.testing.assert_allclose(list(prediction.probabilities.values()), expected[row], atol=1e-4)
 
 
-def test_a_voice_must_be_told_where_it_is_asked_for_and_only_there(training_data, trainer, tone, tmp_path):
+def test_one_speaker_is_required_by_models_normalised_by_speaker_only(training_data, trainer, tone, tmp_path):
     paths = [tmp_path / f"{number:02}.wav" for number in range(10)]
     for number, path in enumerate(paths):
         soundfile.write(path, tone(200.0 + 40 * number, 0.8), 16_000)
     noise = tmp_path / "noise.wav"
     noise.write_bytes(b"noise")
-    asks, asks_not = (Predictor(bundle_of(each)) for each in (of_speakers(training_data), trainer))
-    said, refused = predict_files(asks, [*paths, noise], one_speaker=True)
-    assert [path for path, _ in said] == paths and [bad.path for bad in refused] == [str(noise)]
+    by_speaker, by_clip = (Predictor(bundle_of(each)) for each in (of_speakers(training_data), trainer))
+    predictions, refused = predict_files(by_speaker, [*paths, noise], one_speaker=True)
+    assert [path for path, _ in predictions] == paths and [bad.path for bad in refused] == [str(noise)]
     with pytest.raises(UserError, match="ser predict --one-speaker"):
-        predict_files(asks, paths)
-    with pytest.raises(UserError, match="hears each file alone: leave --one-speaker out"):
-        predict_files(asks_not, [noise], one_speaker=True)
-    with pytest.raises(UserError, match=r"10 different recordings or more .*, 9 can be used here; .*noise.wav: cannot"):
-        predict_files(asks, [*paths[:9], paths[0], noise], one_speaker=True)
+        predict_files(by_speaker, paths)
+    with pytest.raises(UserError, match="which --one-speaker does not apply to: leave it out"):
+        predict_files(by_clip, [noise], one_speaker=True)
+    with pytest.raises(UserError, match=r"at least 10 different .*, 9 can be used here; .*noise.wav: cannot"):
+        predict_files(by_speaker, [*paths[:9], paths[0], noise], one_speaker=True)
 
 
 def test_the_emotion_is_the_most_probable_and_probabilities_sum_to_one(trainer, tone):
@@ -110,7 +110,7 @@ def test_calibration_softens_without_changing_the_emotion(trainer, tone):
     assert max(soft.probabilities.values()) < max(plain.probabilities.values())
 
 
-def test_stereo_at_44100_hz_is_heard_like_mono_at_16_khz(trainer, tone, tmp_path):
+def test_stereo_at_44100_hz_gives_the_emotion_of_mono_at_16_khz(trainer, tone, tmp_path):
     rng = np.random.default_rng(0)
     voice = tone(600.0, 0.8, 44_100, 0.3) + rng.normal(0, 1e-3, 35_280)
     soundfile.write(tmp_path / "stereo.wav", np.stack([voice, voice], axis=1), 44_100)
@@ -125,13 +125,13 @@ def test_very_short_and_long_clips_are_predicted(seconds, trainer, tone):
     assert np.isfinite(Predictor(bundle_of(trainer)).predict_probabilities(Audio(tone(300.0, seconds), 16_000))).all()
 
 
-def test_a_file_that_is_no_speech_is_refused(trainer, tmp_path):
+def test_a_file_that_is_no_audio_is_refused(trainer, tmp_path):
     (tmp_path / "noise.wav").write_bytes(b"noise")
     with pytest.raises(BadAudio, match="cannot be decoded"):
         Predictor(bundle_of(trainer)).predict_file(tmp_path / "noise.wav")
 
 
-def test_a_folder_stands_for_the_audio_in_it(tmp_path):
+def test_a_folder_is_replaced_by_the_audio_files_in_it(tmp_path):
     for name in ("b.wav", "a.FLAC", "deep/c.mp3", "notes.txt"):
         (tmp_path / "clips" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "clips" / name).touch()
@@ -147,5 +147,5 @@ def test_a_path_that_does_not_exist_is_refused_by_name(tmp_path):
 
 def test_a_folder_without_audio_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(UserError, match=r"holds no audio \(.aif, .aiff, .flac"):
+    with pytest.raises(UserError, match=r"contains no audio \(.aif, .aiff, .flac"):
         find_audio_files([tmp_path])

@@ -1,4 +1,4 @@
-"""Weights in 8 bits: how far they are from those they stand for, and that a bundle of them predicts the same."""
+"""Weights in 8 bits: their rounding error, and the predictions of a bundle with them."""
 
 from dataclasses import replace
 
@@ -24,14 +24,14 @@ def test_a_channel_is_rounded_by_its_own_largest_weight():
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (4, 1, 3, 3), (7, 2, 5)])
-def test_no_weight_moves_by_more_than_half_a_step(shape):
+def test_no_weight_changes_by_more_than_half_a_step(shape):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     back = dequantise(quantise({"weight": weight}))["weight"]
     steps = weight.flatten(1).abs().amax(dim=1) / 127
     assert ((back - weight).flatten(1).abs() <= 0.5001 * steps[:, None]).all()
 
 
-def test_what_is_few_or_whole_stays_as_it_is():
+def test_biases_and_integers_are_not_quantised():
     state = {"bias": torch.randn(5), "batches": torch.tensor(7), "numbers": torch.arange(6).reshape(2, 3)}
     back = dequantise(quantise(state))
     assert back.keys() == state.keys()
@@ -43,7 +43,7 @@ def test_a_channel_of_zeros_stays_zero():
 
 
 @pytest.mark.parametrize("name", NEURAL)
-def test_a_bundle_in_8_bits_predicts_what_the_other_does(name, tmp_path, tone):
+def test_a_bundle_in_8_bits_predicts_what_one_in_float32_does(name, tmp_path, tone):
     written = made_bundle(name)
     read = read_bundle(tmp_path / "small", written.write(tmp_path / "small", "card", int8=True))
     written.write(tmp_path / "whole", "card")
@@ -53,11 +53,11 @@ def test_a_bundle_in_8_bits_predicts_what_the_other_does(name, tmp_path, tone):
     assert read.state.keys() == written.state.keys()
     for pitch in (150.0, 400.0):
         clip = Audio(tone(pitch, 1.0), 16_000)
-        found, wanted = (Predictor(bundle).predict_probabilities(clip) for bundle in (read, written))
-        np.testing.assert_allclose(found, wanted, atol=0.02)
+        found, expected = (Predictor(bundle).predict_probabilities(clip) for bundle in (read, written))
+        np.testing.assert_allclose(found, expected, atol=0.02)
 
 
-def test_what_is_written_again_is_the_same(tmp_path):
+def test_a_bundle_that_is_written_again_has_the_same_digest(tmp_path):
     first = made_bundle().write(tmp_path / "first", "card", int8=True)
     again = read_bundle(tmp_path / "first")
     assert again.card == "card"
@@ -66,6 +66,6 @@ def test_what_is_written_again_is_the_same(tmp_path):
 
 def test_models_without_weights_are_refused(tmp_path):
     forest = replace(made_bundle(), settings=made_bundle().settings.with_overrides({"model.name": "forest"}))
-    with pytest.raises(UserError, match="forest has no weights to keep in 8 bits"):
+    with pytest.raises(UserError, match="forest has no weights to store in 8 bits"):
         forest.write(tmp_path / "bundle", "card", int8=True)
     assert not (tmp_path / "bundle").exists()

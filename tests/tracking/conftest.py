@@ -1,4 +1,4 @@
-"""A tracking server of its own process, one for the tests of a module."""
+"""A tracking server in its own process, one per test module."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""A real MLflow server that can be killed and started again, and a proxy that loses its answers.
+"""A real MLflow server that can be killed and restarted, and a proxy that drops its responses.
 
-Run as a script it starts servers as forks of one process, which has imported MLflow's server: that takes 10 s.
+As a script it starts servers as forks of one process that has imported MLflow's server, which takes 10 s.
 """
 
 import functools
@@ -23,17 +23,17 @@ STARTS_WITHIN = 90.0  # seconds
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+    """Return an unused port of 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 class Server:
-    """An MLflow server on SQLite in a folder, at the same address however often it is killed.
+    """An MLflow server on SQLite in a folder, at the same address after each restart.
 
     Args:
-        empty_store: a new store in SQLite, of which the server's is a copy.
+        empty_store: a new store in SQLite, which is copied.
     """
 
     def __init__(self, folder: Path, empty_store: Path) -> None:
@@ -44,7 +44,7 @@ class Server:
         shutil.copy(empty_store, folder / "mlflow.db")
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         # What `mlflow server` sets for `--backend-store-uri` and `--artifacts-destination`.
         environment = {
             "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{self.folder}/mlflow.db",
@@ -55,8 +55,8 @@ class Server:
         }
         log = self.folder / "server.log"
         self._pid = _order({"environment": environment, "port": self.port, "log": str(log)})
-        ends = time.monotonic() + STARTS_WITHIN
-        while time.monotonic() < ends:
+        deadline = time.monotonic() + STARTS_WITHIN
+        while time.monotonic() < deadline:
             try:
                 with urllib.request.urlopen(f"{self.url}/health", timeout=1):
                     return
@@ -65,7 +65,7 @@ class Server:
         raise RuntimeError(log.read_text()[-2000:])
 
     def kill(self) -> None:
-        """Kill it at once."""
+        """Kill the server with SIGKILL."""
         if self._pid is not None:
             assert _order({"kill": self._pid}) == -signal.SIGKILL
             self._pid = None
@@ -73,7 +73,7 @@ class Server:
 
 @functools.cache
 def _forking_process() -> "subprocess.Popen[str]":
-    """Start the process that servers are forks of; it ends with this process."""
+    """Start the process that forks servers; it ends with this process."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     own |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return subprocess.Popen(
@@ -82,7 +82,7 @@ def _forking_process() -> "subprocess.Popen[str]":
 
 
 def _order(order: dict[str, object]) -> int:
-    """Have a server started or killed; return its process or how it has ended."""
+    """Start or kill a server; return its process id or its exit code."""
     process = _forking_process()
     assert process.stdin is not None
     assert process.stdout is not None
@@ -94,7 +94,7 @@ def _order(order: dict[str, object]) -> int:
 def _carry_out_orders() -> None:
     import uvicorn
     from mlflow.server.fastapi_app import app
-    from mlflow.store.model_registry import sqlalchemy_store as _registry  # noqa: F401 - what all forks need
+    from mlflow.store.model_registry import sqlalchemy_store as _registry  # noqa: F401 - imported once for all forks
     from mlflow.store.tracking import sqlalchemy_store as _tracking  # noqa: F401
 
     for line in sys.stdin:
@@ -115,7 +115,7 @@ def _carry_out_orders() -> None:
 
 
 class LosingProxy:
-    """Passes requests on; `loses` tells, of each that was carried out, whether its answer is lost."""
+    """Forwards requests; drops the response to a request where `loses(path)` is true."""
 
     def __init__(self, target: int, loses: Callable[[str], bool]) -> None:
         proxy = self
@@ -124,7 +124,7 @@ class LosingProxy:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def _pass_on(self) -> None:
+            def _forward(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 server = http.client.HTTPConnection("127.0.0.1", target)
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
@@ -143,19 +143,19 @@ class LosingProxy:
                 self.wfile.write(content)
 
             def __getattr__(self, name: str) -> Callable[[], None]:
-                if name.startswith("do_"):  # whatever the method
-                    return self._pass_on
+                if name.startswith("do_"):  # any method
+                    return self._forward
                 raise AttributeError(name)
 
             def log_message(self, *words: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop the proxy."""
         self._server.shutdown()
         self._server.server_close()
 

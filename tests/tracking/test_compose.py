@@ -1,4 +1,4 @@
-"""The compose file: what can be told without Docker."""
+"""The compose file, as far as it can be checked without Docker."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_ports_are_open_on_this_machine_only():
     assert ports == ["127.0.0.1:5000:5000"]
 
 
-def test_secrets_come_from_the_environment_and_are_asked_for():
+def test_secrets_come_from_the_environment_and_are_required():
     secret = re.compile(r"PASSWORD|SECRET|MC_HOST")
     values = [
         str(value)
@@ -37,11 +37,11 @@ def test_secrets_come_from_the_environment_and_are_asked_for():
 
 
 @pytest.mark.parametrize("name", ["postgres", "artefacts", "mlflow"])
-def test_what_others_wait_for_tells_whether_it_is_healthy(name):
+def test_services_that_others_wait_for_have_a_health_check(name):
     assert SERVICES[name]["healthcheck"]["test"]
 
 
-def test_the_server_asks_for_a_password_and_runs_no_jobs():
+def test_the_server_requires_a_password_and_runs_no_jobs():
     server = SERVICES["mlflow"]
     assert "--app-name=basic-auth" in server["command"]
     assert any(word.startswith("--allowed-hosts=") for word in server["command"])

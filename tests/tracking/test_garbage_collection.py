@@ -1,4 +1,4 @@
-"""What runs have left: shown, removed when old, and never what a registered version needs."""
+"""Artefacts of runs are listed, and removed when old; those of a registered version are not."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ NAME = "ser-student"
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
-    """A store with the runs of two studies, of which the first has registered a model."""
+    """A store with the runs of two studies; the first registered a model."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client = open_client()
     (tmp_path / "report.html").write_text("x" * 1000)
@@ -32,7 +32,7 @@ def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
     return client
 
 
-def test_files_are_told_by_run_and_what_they_hold(client: Client) -> None:
+def test_files_are_listed_by_run_with_their_versions(client: Client) -> None:
     found = {each.name: each for each in list_run_files(client)}
     assert found["second"].size_bytes == 1000
     assert found["first"].size_bytes > 1000 and found["first"].versions == ("ser-student v1",)
@@ -45,13 +45,13 @@ def test_a_dry_run_removes_nothing_and_the_registered_version_stays(client: Clie
     assert "0.0 MB would go: ser tracking gc --older-than 30 --yes" in dry.output
     assert len(list_run_files(client)) == 2
     done = CliRunner().invoke(app, ["tracking", "gc", "--yes", "--json"])
-    told = json.loads(done.output)
-    assert told["removed_bytes"] == 1000
+    printed = json.loads(done.output)
+    assert printed["removed_bytes"] == 1000
     assert [each.name for each in list_run_files(client)] == ["first"]
     assert load_bundle(client, find_version(client, NAME, "1")).role == "student"
 
 
-def test_once_its_version_is_deleted_a_run_may_be_cleared(client: Client) -> None:
+def test_the_files_of_a_run_can_be_removed_once_its_version_is_deleted(client: Client) -> None:
     model = find_version(client, NAME, "1")
     client.delete_registered_model_alias(NAME, "candidate")
     delete_version(client, find_version(client, NAME, "1"))

@@ -1,4 +1,4 @@
-"""A store that goes away, comes back, or loses its answers: what it holds in the end is what it would have held."""
+"""After an outage or lost responses, the store has the same runs as without them."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,6 +11,7 @@ from ser_platform.cli import app
 from ser_platform.errors import SerError, WorkFailed
 from ser_platform.settings import resolve
 from ser_platform.tracking import runs as writing
+from ser_platform.tracking.event_writer import EventWriter
 from ser_platform.tracking.mlflow_store import find_or_create_experiment
 from ser_platform.tracking.offline_queue import EventOwner, OfflineQueue
 from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
@@ -22,7 +23,7 @@ SETTINGS = resolve({"model.name": "bilstm"})
 N_TRIALS = 8
 
 
-def have_writers_hurry(patch: pytest.MonkeyPatch) -> None:
+def shorten_pauses(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(writing, "BATCH_PAUSE_S", 0.05)
     patch.setattr(writing, "STORE_RETRY_S", 0.2)
     patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -32,7 +33,7 @@ def have_writers_hurry(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    have_writers_hurry(monkeypatch)
+    shorten_pauses(monkeypatch)
 
 
 def study(client: RetryingClient, name: str, folder: Path | None) -> StudyRuns:
@@ -57,41 +58,41 @@ def settle(runs: StudyRuns) -> None:
 
 
 def content(client: RetryingClient, name: str) -> dict[str, Any]:
-    """Return all that is known of a study's runs, by trial, but ids and times."""
+    """Return the content of a study's runs by trial, without ids and times."""
     found = client.search_runs([find_or_create_experiment(client, "ser-made")], f"tags.study = '{name}'")
-    told: dict[str, Any] = {}
+    runs: dict[str, Any] = {}
     for run in found:
         number = run.data.tags.get("trial", "parent")
-        assert number not in told, "a run is there twice"
+        assert number not in runs, "a run exists twice"
         histories = {
             key: [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, key)]
             for key in run.data.metrics
             if not key.startswith("system/")
         }
         tags = {key: value for key, value in run.data.tags.items() if key in ("role", "state", "reason", "trial")}
-        told[number] = (run.info.status, histories, run.data.params, tags, run.info.run_name.replace(name, ""))
-    return told
+        runs[number] = (run.info.status, histories, run.data.params, tags, run.info.run_name.replace(name, ""))
+    return runs
 
 
 @pytest.fixture(scope="module")
-def wanted(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the store holds of a study that nothing disturbed. Read only."""
+def expected(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The content of the runs of a study without an outage. Read only."""
     folder = tmp_path_factory.mktemp("calm") / "calm"
     with pytest.MonkeyPatch.context() as patch:
-        have_writers_hurry(patch)
+        shorten_pauses(patch)
         client = RetryingClient(server.url)
         runs = study(client, "calm", folder)
         for number in range(N_TRIALS):
             trial(runs, number)
         settle(runs)
-        assert not folder.exists(), "nothing had to wait"
-        told = content(client, "calm")
-    assert len(told) == N_TRIALS + 1
-    return told
+        assert not folder.exists(), "no event was queued"
+        found = content(client, "calm")
+    assert len(found) == N_TRIALS + 1
+    return found
 
 
 def drain(runs: StudyRuns) -> None:
-    """Wait until the writer has nothing left to take."""
+    """Wait until the writer has taken every event."""
     for _ in range(400):
         if runs._events.empty() and not runs._batch:
             return
@@ -99,8 +100,8 @@ def drain(runs: StudyRuns) -> None:
     raise AssertionError("the writer hangs")
 
 
-def test_a_server_that_is_killed_mid_study_holds_everything_in_the_end(
-    server: Server, wanted: dict[str, Any], tmp_path: Path
+def test_a_server_that_is_killed_during_a_study_gets_every_event(
+    server: Server, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     runs = study(RetryingClient(server.url), "killed", tmp_path / "killed")
     trial(runs, 0)
@@ -109,7 +110,7 @@ def test_a_server_that_is_killed_mid_study_holds_everything_in_the_end(
     drain(runs)
     server.kill()
     train_and_end(runs, 2)
-    for number in range(3, 7):  # more than half of the trials end while it is away
+    for number in range(3, 7):  # more than half of the trials end during the outage
         trial(runs, number)
     drain(runs)
     assert runs.unsent_file is not None
@@ -117,18 +118,16 @@ def test_a_server_that_is_killed_mid_study_holds_everything_in_the_end(
     trial(runs, 7)
     settle(runs)
     assert runs.unsent_file is None
-    assert content(RetryingClient(server.url), "killed") == wanted
+    assert content(RetryingClient(server.url), "killed") == expected
 
 
 @pytest.mark.parametrize("lost", ["runs/create", "runs/log-batch", "runs/update", "runs/search"])
-def test_answers_that_are_lost_make_nothing_twice(
-    server: Server, wanted: dict[str, Any], tmp_path: Path, lost: str
-) -> None:
-    seen: Counter[str] = Counter()
+def test_lost_responses_duplicate_nothing(server: Server, expected: dict[str, Any], tmp_path: Path, lost: str) -> None:
+    requests: Counter[str] = Counter()
 
     def every_third(path: str) -> bool:
-        seen[path] += 1
-        return path.endswith(lost) and seen[path] % 3 == 1
+        requests[path] += 1
+        return path.endswith(lost) and requests[path] % 3 == 1
 
     proxy, name = LosingProxy(server.port, every_third), f"lost-{lost.replace('/', '-')}"
     runs = study(RetryingClient(proxy.url), name, tmp_path / "lost")
@@ -138,17 +137,17 @@ def test_answers_that_are_lost_make_nothing_twice(
     settle(runs)
     proxy.stop()
     assert any(path.endswith(lost) for path in proxy.lost)
-    assert content(RetryingClient(server.url), name) == wanted
+    assert content(RetryingClient(server.url), name) == expected
 
 
-def test_answers_that_are_lost_make_nothing_twice_without_a_folder_either(
-    server: Server, wanted: dict[str, Any], tmp_path: Path
+def test_lost_responses_duplicate_nothing_without_a_folder(
+    server: Server, expected: dict[str, Any], tmp_path: Path
 ) -> None:
-    seen = Counter[str]()
+    requests = Counter[str]()
 
     def first_two(path: str) -> bool:
-        seen[path] += 1
-        return path.endswith("runs/create") and seen[path] in (2, 4)
+        requests[path] += 1
+        return path.endswith("runs/create") and requests[path] in (2, 4)
 
     proxy = LosingProxy(server.port, first_two)
     runs = study(RetryingClient(proxy.url), "folderless", None)
@@ -157,11 +156,11 @@ def test_answers_that_are_lost_make_nothing_twice_without_a_folder_either(
         drain(runs) if number > 4 else None
     settle(runs)
     proxy.stop()
-    assert content(RetryingClient(server.url), "folderless") == wanted
+    assert content(RetryingClient(server.url), "folderless") == expected
 
 
-def test_what_waits_survives_the_process_and_keeps_its_times(
-    server: Server, wanted: dict[str, Any], tmp_path: Path
+def test_queued_events_survive_the_process_with_their_times(
+    server: Server, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     runs = study(RetryingClient(server.url), "left", tmp_path / "left")
     trial(runs, 0)
@@ -177,12 +176,12 @@ def test_what_waits_survives_the_process_and_keeps_its_times(
     server.start()
 
     client = RetryingClient(server.url)
-    again = study(client, "left", tmp_path / "left")  # as a new process would
+    again = study(client, "left", tmp_path / "left")  # as in a new process
     assert again.unsent_file is None
     assert again.is_run_whole(5)
     again.close()
     again.finish_study({}, {})
-    assert content(client, "left") == wanted
+    assert content(client, "left") == expected
     found = client.search_runs(
         [find_or_create_experiment(client, "ser-made")], "tags.study = 'left' and tags.trial = '5'"
     )
@@ -191,7 +190,7 @@ def test_what_waits_survives_the_process_and_keeps_its_times(
     assert all(before <= one.timestamp <= after for one in client.get_metric_history(run.info.run_id, "dev_uar"))
 
 
-def test_a_store_that_stays_away_is_told_in_a_line(server: Server, tmp_path: Path) -> None:
+def test_a_store_that_does_not_answer_is_an_error_of_one_line(server: Server, tmp_path: Path) -> None:
     client = RetryingClient(server.url, max_wait_s=0.5)
     runs = study(client, "away", tmp_path / "away")
     server.kill()
@@ -204,8 +203,8 @@ def test_a_store_that_stays_away_is_told_in_a_line(server: Server, tmp_path: Pat
     assert runs.unsent_file is None
 
 
-def test_sync_sends_what_a_killed_study_has_left_behind(
-    server: Server, wanted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_sync_sends_the_events_of_a_killed_study(
+    server: Server, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
@@ -224,17 +223,17 @@ def test_sync_sends_what_a_killed_study_has_left_behind(
     done = CliRunner().invoke(app, ["tracking", "sync"])
     assert done.exit_code == 0, done.exception
     assert f"orphan: {5 * N_TRIALS} events sent" in done.output
-    told = content(RetryingClient(server.url), "orphan")
-    assert told.pop("parent")[0] == "KILLED"
+    found = content(RetryingClient(server.url), "orphan")
+    assert found.pop("parent")[0] == "KILLED"
     assert RetryingClient(server.url).get_run(runs.parent_id).info.end_time <= killed
-    assert told == {number: run for number, run in wanted.items() if number != "parent"}
+    assert found == {number: run for number, run in expected.items() if number != "parent"}
     again = CliRunner().invoke(app, ["tracking", "sync"])
     assert "nothing waits" in again.output
 
 
-def test_events_of_another_store_are_not_sent_into_this_one(server: Server, tmp_path: Path) -> None:
+def test_events_of_another_store_are_not_sent_to_this_one(server: Server, tmp_path: Path) -> None:
     spool = OfflineQueue(tmp_path / "study")
-    spool.append(EventOwner("nobody-knows-me", "0", {}), [{"kind": "end", "trial": 0}])
+    spool.append(EventOwner("unknown", "0", {}), [{"kind": "end", "trial": 0}])
     with pytest.raises(WorkFailed, match="not in this store; set MLFLOW_TRACKING_URI"):
         send_queued_events(RetryingClient(server.url), tmp_path / "study")
     assert not spool.is_empty
@@ -244,7 +243,7 @@ START = {"kind": "start", "trial": 0, "time": 1}
 OWNER = EventOwner("a", "1", {})
 
 
-def test_a_last_line_that_was_cut_short_is_left_out_and_spoils_none_behind_it(tmp_path: Path) -> None:
+def test_a_line_that_was_cut_short_is_left_out_and_damages_no_later_one(tmp_path: Path) -> None:
     spool = OfflineQueue(tmp_path / "study")
     spool.append(OWNER, [START, START | {"kind": "end"}])
     with spool.path.open("a") as file:
@@ -255,15 +254,15 @@ def test_a_last_line_that_was_cut_short_is_left_out_and_spoils_none_behind_it(tm
 
 
 @pytest.mark.parametrize("content", [b"", b'{"study": "a", "exp', b"\xff\xfe\x00\n5\n", b'{"kind": "start"}\n[]\n'])
-def test_what_cannot_be_read_is_left_out(tmp_path: Path, content: bytes) -> None:
+def test_lines_that_cannot_be_read_are_left_out(tmp_path: Path, content: bytes) -> None:
     spool = OfflineQueue(tmp_path)
     spool.path.write_bytes(content)
     assert spool.is_empty == (not content)
     assert spool.read() == (None, [])
 
 
-def test_events_wait_in_memory_where_the_disk_takes_none(
-    server: Server, wanted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_events_stay_in_memory_where_the_disk_is_full(
+    server: Server, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = study(RetryingClient(server.url), "no-disk", tmp_path / "no-disk")
     trial(runs, 0)
@@ -280,16 +279,16 @@ def test_events_wait_in_memory_where_the_disk_takes_none(
         writing.time.sleep(1)
         server.start()
     settle(runs)
-    assert content(RetryingClient(server.url), "no-disk") == wanted
+    assert content(RetryingClient(server.url), "no-disk") == expected
 
 
-def test_a_writer_that_breaks_is_told_at_the_end(server: Server, tmp_path: Path, monkeypatch) -> None:
+def test_an_error_in_the_writer_is_raised_at_the_end(server: Server, tmp_path: Path, monkeypatch) -> None:
     runs = study(RetryingClient(server.url), "broken", tmp_path / "broken")
 
-    def broken(self: StudyRuns, *what: object) -> None:
+    def broken(self: EventWriter, *what: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(StudyRuns, "_send", broken)
+    monkeypatch.setattr(EventWriter, "send", broken)
     trial(runs, 0)
     with pytest.raises(WorkFailed, match="did not get every run of broken: ZeroDivisionError"):
         runs.close()

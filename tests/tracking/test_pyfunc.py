@@ -1,4 +1,4 @@
-"""A registered version as MLflow loads it: by path, bytes and samples, one or many, and never what was altered."""
+"""A registered version as an MLflow pyfunc: paths, bytes and samples, one or many rows, and altered files."""
 
 import base64
 import hashlib
@@ -46,12 +46,12 @@ def clip(tmp_path: Path, tone) -> Path:
     return tmp_path / "clip.wav"
 
 
-def test_path_bytes_and_samples_give_the_same(clip: Path, tone) -> None:
+def test_path_bytes_and_samples_give_the_same_prediction(clip: Path, tone) -> None:
     model = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
     content = base64.b64encode(clip.read_bytes()).decode()
     samples, _ = soundfile.read(clip)
-    asked = [{"path": [str(clip)]}, {"audio": [content]}, {"samples": [samples.tolist()], "sample_rate": [16_000]}]
-    answers = [model.predict(pd.DataFrame(each))[0] for each in asked]
+    tables = [{"path": [str(clip)]}, {"audio": [content]}, {"samples": [samples.tolist()], "sample_rate": [16_000]}]
+    answers = [model.predict(pd.DataFrame(each))[0] for each in tables]
     assert answers[0]["emotion"] in answers[0]["probabilities"]
     assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     for answer in answers[1:]:
@@ -67,26 +67,26 @@ def test_one_or_many_rows_are_answered_in_order(clip: Path, tmp_path: Path, tone
     assert all(answer == answers[number % 2] for number, answer in enumerate(answers))
 
 
-def test_what_holds_no_speech_is_refused_by_name() -> None:
+def test_a_table_without_speech_is_refused_with_its_columns() -> None:
     with pytest.raises(UserError, match="input has the columns sound; it needs one of: path, audio"):
         BundleModel(Predictor(made_bundle("lite_cnn"))).predict(pd.DataFrame({"sound": ["a"]}))
 
 
-def kept_at(store: Client) -> Path:
-    """Return where the store keeps the registered model."""
+def find_model_folder(store: Client) -> Path:
+    """Return the folder of the registered model in the store."""
     place = store.get_run(find_version(store, NAME, "1").run_id).info.artifact_uri
     return Path(place.removeprefix("file://")) / "model"
 
 
-def test_nothing_that_is_loaded_is_a_pickle_and_requirements_are_told(store: Client) -> None:
-    for path in (path for path in kept_at(store).rglob("*") if path.is_file()):
+def test_no_file_is_a_pickle_and_requirements_are_listed(store: Client) -> None:
+    for path in (path for path in find_model_folder(store).rglob("*") if path.is_file()):
         assert not path.read_bytes().startswith((b"\x80", b"PK")), path
-    assert PIP_REQUIREMENTS[0] in (kept_at(store) / "requirements.txt").read_text().split()
+    assert PIP_REQUIREMENTS[0] in (find_model_folder(store) / "requirements.txt").read_text().split()
 
 
 def test_a_weight_that_was_changed_is_refused_though_the_manifest_was_rewritten(store: Client) -> None:
     registered = find_version(store, NAME, "1")
-    (folder,) = (path.parent for path in kept_at(store).rglob("bundle.json"))
+    (folder,) = (path.parent for path in find_model_folder(store).rglob("bundle.json"))
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     try:
         weights = load_file(folder / "model.safetensors")
@@ -106,4 +106,4 @@ def test_a_weight_that_was_changed_is_refused_though_the_manifest_was_rewritten(
     finally:
         for path, content in kept.items():
             path.write_bytes(content)
-    assert load_bundle(store, registered).labels == made_bundle().labels, "as it was, it is taken again"
+    assert load_bundle(store, registered).labels == made_bundle().labels, "the original files are accepted"

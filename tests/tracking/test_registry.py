@@ -1,4 +1,4 @@
-"""Which registered version is the candidate: dev decides, between versions of the same task."""
+"""The candidate is the version with the best dev UAR among versions of the same task."""
 
 import json
 import shutil
@@ -29,15 +29,15 @@ def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
 
 @pytest.fixture
 def client(store: str, tmp_path: Path) -> MlflowClient:
-    client = MlflowClient(store)  # the tests share one, and each begins with no version
+    client = MlflowClient(store)  # the tests share one store; each begins without versions
     if client.search_registered_models():
         client.delete_registered_model(NAME)
     client.create_registered_model(NAME)
     return client
 
 
-def registered(client: MlflowClient, metrics: dict[str, float], **tags: str) -> RegisteredVersion:
-    """Register a version with dev figures and tags; return it as it stands then."""
+def register_version(client: MlflowClient, metrics: dict[str, float], **tags: str) -> RegisteredVersion:
+    """Register a version with dev figures and tags; return it."""
     version = client.create_model_version(NAME, str(Path.cwd()), tags=TAGS | tags | {"metrics": json.dumps(metrics)})
     return update_candidate(client, find_version(client, NAME, str(version.version)))
 
@@ -50,10 +50,10 @@ def candidate(client: MlflowClient) -> str:
 
 def test_a_version_that_is_worse_on_dev_does_not_become_the_candidate(client: MlflowClient) -> None:
     assert (
-        registered(client, {"dev_uar_new_seeds": 0.71}).registration_message
+        register_version(client, {"dev_uar_new_seeds": 0.71}).registration_message
         == "registered ser-teacher version 1 as candidate"
     )
-    worse = registered(client, {"dev_uar_new_seeds": 0.68, "dev_uar_search": 0.9, "test_uar": 0.95})
+    worse = register_version(client, {"dev_uar_new_seeds": 0.68, "dev_uar_search": 0.9, "test_uar": 0.95})
     assert candidate(client) == "1"
     assert worse.aliases == ()
     assert worse.registration_message == (
@@ -63,29 +63,31 @@ def test_a_version_that_is_worse_on_dev_does_not_become_the_candidate(client: Ml
 
 @pytest.mark.parametrize("dev_uar", [0.71, 0.72])
 def test_a_version_that_is_not_worse_on_dev_becomes_the_candidate(client: MlflowClient, dev_uar: float) -> None:
-    registered(client, {"dev_uar_new_seeds": 0.71})
-    assert registered(client, {"dev_uar_new_seeds": dev_uar}).registration_message.endswith("version 2 as candidate")
+    register_version(client, {"dev_uar_new_seeds": 0.71})
+    assert register_version(client, {"dev_uar_new_seeds": dev_uar}).registration_message.endswith(
+        "version 2 as candidate"
+    )
     assert candidate(client) == "2"
 
 
 @pytest.mark.parametrize("tag", ["split", "labels", "protocol"])
 def test_a_version_of_another_task_becomes_the_candidate_whatever_its_figure(client: MlflowClient, tag: str) -> None:
-    registered(client, {"dev_uar_new_seeds": 0.71})
-    registered(client, {"dev_uar_new_seeds": 0.4}, **{tag: "other"})
+    register_version(client, {"dev_uar_new_seeds": 0.71})
+    register_version(client, {"dev_uar_new_seeds": 0.4}, **{tag: "other"})
     assert candidate(client) == "2"
 
 
 def test_a_trained_version_is_compared_by_its_own_dev_figure(client: MlflowClient) -> None:
-    registered(client, {"dev_uar_new_seeds": 0.71})
-    registered(client, {"dev_uar": 0.6})
+    register_version(client, {"dev_uar_new_seeds": 0.71})
+    register_version(client, {"dev_uar": 0.6})
     assert candidate(client) == "1"
-    registered(client, {"dev_uar": 0.8})
+    register_version(client, {"dev_uar": 0.8})
     assert candidate(client) == "3"
 
 
-def test_a_version_that_was_passed_over_takes_its_place_once_it_is_the_better_one(client: MlflowClient) -> None:
-    registered(client, {"dev_uar_new_seeds": 0.71})
-    worse = registered(client, {"dev_uar_new_seeds": 0.68})
+def test_a_version_that_was_passed_over_becomes_the_candidate_once_it_is_better(client: MlflowClient) -> None:
+    register_version(client, {"dev_uar_new_seeds": 0.71})
+    worse = register_version(client, {"dev_uar_new_seeds": 0.68})
     client.delete_registered_model_alias(NAME, CANDIDATE)
     again = update_candidate(client, worse)
     assert again.registration_message == "registered ser-teacher version 2 as candidate"
@@ -95,19 +97,19 @@ def test_a_version_that_was_passed_over_takes_its_place_once_it_is_the_better_on
 @pytest.mark.parametrize(
     "reference", ["ser-teacher@candidate/1", "ser-teacher@", "ser-teacher/", "ser-teacher/x", "/1", ""]
 )
-def test_an_odd_reference_is_refused_with_how_to_write_one(client: MlflowClient, reference: str) -> None:
-    registered(client, {"dev_uar": 0.5})
-    with pytest.raises(UserError, match="is no model; write NAME, NAME@ALIAS or NAME/VERSION"):
+def test_an_invalid_reference_is_refused_with_the_valid_forms(client: MlflowClient, reference: str) -> None:
+    register_version(client, {"dev_uar": 0.5})
+    with pytest.raises(UserError, match="names no model; write NAME, NAME@ALIAS or NAME/VERSION"):
         find_model(client, reference)
 
 
 @pytest.mark.parametrize("reference", ["ser-teacher@candidate", "ser-teacher/1", "models:/ser-teacher/1"])
 def test_a_version_is_found_by_alias_and_by_number(client: MlflowClient, reference: str) -> None:
-    registered(client, {"dev_uar": 0.5})
+    register_version(client, {"dev_uar": 0.5})
     assert find_model(client, reference).version == "1"
 
 
-def test_a_version_that_is_not_there_is_told_of(client: MlflowClient) -> None:
+def test_a_missing_version_is_refused(client: MlflowClient) -> None:
     with pytest.raises(UserError, match="there is no version 9 of a model ser-teacher"):
         find_model(client, "ser-teacher/9")
     with pytest.raises(UserError, match="ser-teacher has no champion yet"):
@@ -115,7 +117,7 @@ def test_a_version_that_is_not_there_is_told_of(client: MlflowClient) -> None:
 
 
 @pytest.mark.parametrize("find", [find_version, find_alias])
-def test_what_the_server_does_not_allow_is_not_taken_for_what_is_not_there(client, monkeypatch, find) -> None:
+def test_a_missing_permission_is_not_reported_as_a_missing_version(client, monkeypatch, find) -> None:
     def refuse(*_: str) -> None:
         raise MlflowException("Permission denied", error_code="PERMISSION_DENIED")
 

@@ -1,4 +1,4 @@
-"""Runs of a study as MLflow holds them."""
+"""Runs of a study in MLflow."""
 
 import json
 from collections.abc import Iterator
@@ -10,8 +10,9 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from ser_platform.errors import WorkFailed
 from ser_platform.settings import resolve
+from ser_platform.tracking.event_writer import EPOCH_METRICS
 from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
-from ser_platform.tracking.runs import END_METRICS, EPOCH_METRICS, StudyRuns
+from ser_platform.tracking.runs import END_METRICS, StudyRuns
 from tests.tuning.study.test_recorder import result
 
 SETTINGS = resolve({"model.name": "bilstm"})
@@ -28,7 +29,7 @@ def open_runs(client: Client) -> StudyRuns:
     return StudyRuns(client, find_or_create_experiment(client, "ser-made"), "made", {"role": "student"})
 
 
-def trial_runs(client: Client) -> list[Run]:
+def find_trial_runs(client: Client) -> list[Run]:
     runs = client.search_runs([find_or_create_experiment(client, "ser-made")], "tags.study = 'made'")
     return sorted((run for run in runs if "trial" in run.data.tags), key=lambda run: int(run.data.tags["trial"]))
 
@@ -39,12 +40,12 @@ def write(runs: StudyRuns, number: int, epochs: int = 1) -> None:
         runs.log_epoch(number, result(epoch, 0.5))
 
 
-def test_a_run_holds_all_of_a_trial_that_began_and_ended_between_two_batches(client: Client) -> None:
+def test_a_trial_that_begins_and_ends_between_two_batches_is_written_whole(client: Client) -> None:
     runs = open_runs(client)
     write(runs, 0, epochs=2)
     runs.end_trial(0, "failed", METRICS, "a reason")
     runs.close()
-    (run,) = trial_runs(client)
+    (run,) = find_trial_runs(client)
     assert run.info.status == "FAILED"
     assert run.data.tags["state"] == "failed" and run.data.tags["reason"] == "a reason"
     assert run.data.params["model.name"] == "bilstm" and len(run.data.params) == len(SETTINGS.dotted())
@@ -62,20 +63,20 @@ def test_a_trial_that_is_run_again_keeps_its_run_and_logs_no_epoch_twice(client:
     write(again, 0, epochs=4)
     again.end_trial(0, "complete", METRICS, "")
     again.close()
-    (run,) = trial_runs(client)
+    (run,) = find_trial_runs(client)
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "dev_uar")] == [1, 2, 3, 4]
     assert run.info.status == "FINISHED"
 
 
-def test_many_epochs_are_written_in_batches_that_mlflow_takes(client: Client) -> None:
+def test_many_epochs_are_written_in_batches_that_mlflow_accepts(client: Client) -> None:
     runs = open_runs(client)
     write(runs, 0, epochs=200)
     runs.close()
-    (run,) = trial_runs(client)
+    (run,) = find_trial_runs(client)
     assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 200
 
 
-def test_a_store_that_refuses_a_run_is_told_at_the_end_and_the_others_are_written(
+def test_a_run_that_mlflow_rejects_is_an_error_at_the_end_and_the_others_are_written(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = Client.create_run
@@ -92,10 +93,10 @@ def test_a_store_that_refuses_a_run_is_told_at_the_end_and_the_others_are_writte
         runs.end_trial(number, "complete", METRICS, "")
     with pytest.raises(WorkFailed, match="no room"):
         runs.close()
-    assert [run.data.tags["trial"] for run in trial_runs(client)] == ["1"]
+    assert [run.data.tags["trial"] for run in find_trial_runs(client)] == ["1"]
 
 
-def test_an_experiment_brings_the_view_of_what_is_worth_comparing(client: Client) -> None:
+def test_an_experiment_has_the_saved_view(client: Client) -> None:
     open_runs(client)
     found = client.get_experiment_by_name("ser-made")
     view = json.loads(found.tags["mlflow.sharedViewState.ser"])

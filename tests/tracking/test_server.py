@@ -1,4 +1,4 @@
-"""`ser tracking server`: a real process, asked over HTTP."""
+"""`ser tracking server`: a real process, and requests over HTTP."""
 
 import base64
 import os
@@ -26,8 +26,8 @@ SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
 @contextmanager
-def running(folder: Path, *words: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Yield the address of a server, as a user starts it, and its process."""
+def run_server(folder: Path, *words: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Start a server as a user does; yield its address and its process."""
     port = free_port()
     ser = str(Path(sys.executable).with_name("ser"))
     command = [ser, "tracking", "server", "--folder", str(folder), "--port", str(port)]
@@ -71,10 +71,10 @@ def status(url: str, password: str | None = None, host: str | None = None) -> in
         return refused.code
 
 
-def test_it_asks_for_a_password_that_only_its_owner_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_requires_a_password_that_only_its_owner_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("flask_wtf", reason="the extra `server` is not installed")
     folder = tmp_path / "kept"
-    with running(folder) as (url, process):
+    with run_server(folder) as (url, process):
         word = (folder / PASSWORD_FILE).read_text()
         assert [stat.S_IMODE((folder / name).stat().st_mode) for name in (PASSWORD_FILE, SECRET_KEY_FILE)] == [
             0o600,
@@ -83,9 +83,9 @@ def test_it_asks_for_a_password_that_only_its_owner_can_read(tmp_path: Path, mon
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert (status(url), status(url, "guess"), status(url, word)) == (401, 401, 200)
         assert status(url, word, host="evil.example") == 403
-        said = Path(f"/proc/{process.pid}/cmdline").read_text() + (tmp_path / "server.log").read_text()
-        assert word not in said, "neither the list of processes nor the log tells it"
-        assert f"export MLFLOW_TRACKING_PASSWORD=$(cat {folder / PASSWORD_FILE})" in said
+        printed = Path(f"/proc/{process.pid}/cmdline").read_text() + (tmp_path / "server.log").read_text()
+        assert word not in printed, "neither the list of processes nor the log contains it"
+        assert f"export MLFLOW_TRACKING_PASSWORD=$(cat {folder / PASSWORD_FILE})" in printed
 
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", word)
@@ -94,15 +94,15 @@ def test_it_asks_for_a_password_that_only_its_owner_can_read(tmp_path: Path, mon
         run = client.create_run(client.create_experiment("ser-made"), tags={"study": "made"})
         (tmp_path / "note.txt").write_text("a note")
         client.log_artifact(run.info.run_id, str(tmp_path / "note.txt"))
-        (kept,) = (folder / "artefacts").rglob("note.txt")  # it went through the server
+        (kept,) = (folder / "artefacts").rglob("note.txt")  # the server wrote it
         assert kept.read_text() == "a note"
-    with running(folder) as (url, _):
+    with run_server(folder) as (url, _):
         assert status(url, word) == 200, "the password is the same after a restart"
         assert RetryingClient(url).get_run(run.info.run_id).data.tags["study"] == "made"
 
 
-def test_nobody_serves_other_machines_without_a_password(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--no-auth on 0.0.0.0: whoever reaches it could change all"):
+def test_other_machines_are_not_served_without_a_password(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--no-auth on 0.0.0.0 would let any machine change all runs"):
         ServerPlan(tmp_path, host="0.0.0.0", auth=False).refuse_open()
 
 
@@ -112,7 +112,7 @@ from ser_platform.settings import resolve
 from ser_platform.tracking.retrying_client import RetryingClient
 from ser_platform.tracking.runs import StudyRuns
 from ser_platform.tracking.mlflow_store import find_or_create_experiment
-client, name = RetryingClient(sys.argv[1], patience=0.0), sys.argv[2]  # the first error ends it
+client, name = RetryingClient(sys.argv[1], max_wait_s=0.0), sys.argv[2]  # the first error ends it
 settings = resolve({"model.name": "bilstm"})
 runs = StudyRuns(client, find_or_create_experiment(client, "ser-made"), name, {"role": "student"})
 values = dict.fromkeys(("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "best_dev_uar"), 0.5)
@@ -129,7 +129,7 @@ runs.finish_study({}, {"state": "finished"})
 @pytest.mark.timeout(900)
 def test_two_studies_of_500_trials_at_once_write_every_run_into_postgresql(tmp_path: Path) -> None:
     with database() as address:
-        with running(tmp_path / "kept", "--no-auth", MLFLOW_BACKEND_URI=address) as (url, server):
+        with run_server(tmp_path / "kept", "--no-auth", MLFLOW_BACKEND_URI=address) as (url, server):
             assert DATABASE_PASSWORD not in Path(f"/proc/{server.pid}/cmdline").read_text()
             quiet = os.environ | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1"}
             both = [

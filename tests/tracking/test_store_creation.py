@@ -1,4 +1,4 @@
-"""An MLflow store is whole or absent, whenever its creation is interrupted."""
+"""An MLflow store is complete or absent, whenever its creation is interrupted."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.tracking.store_creation import ensure_store
 from tests.conftest import CREATE_STORE
 
-SIGNALS = [signal.SIGKILL, signal.SIGHUP, *[signal.SIGKILL] * 8]  # one for each moment
+SIGNALS = [signal.SIGKILL, signal.SIGHUP, *[signal.SIGKILL] * 8]  # one per moment
 # Forks of one process that has imported MLflow: the first is killed while it creates the store, the second is the
 # next command. Prints the state of the folder after the kill and the exit code of the second, for each moment.
 SCRIPT = """
@@ -69,8 +69,8 @@ def _default_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def half_made(tmp_path: Path, empty_store: Path) -> Callable[[str], Path]:
-    """A function that leaves in the working directory what a kill of version 0.1 left, after some SQL."""
+def make_incomplete(tmp_path: Path, empty_store: Path) -> Callable[[str], Path]:
+    """A function that makes an incomplete store, as a kill of version 0.1 did, and then runs SQL on it."""
 
     def make(sql: str) -> Path:
         database = tmp_path / "mlflow.db"
@@ -92,21 +92,23 @@ def test_after_a_kill_at_any_moment_of_its_creation_the_next_command_works(tmp_p
     assert unfinished, "some kills fall into the creation"
 
 
-def test_a_half_made_store_of_before_that_holds_nothing_is_replaced(half_made: Callable[[str], Path]) -> None:
-    database = half_made("")
+def test_an_incomplete_store_without_data_is_replaced(make_incomplete: Callable[[str], Path]) -> None:
+    database = make_incomplete("")
     assert open_client().search_experiments()[0].name == "Default"
     assert sorted(path.name for path in database.parent.glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]
 
 
-def test_a_half_made_store_that_holds_an_experiment_is_named_and_kept(half_made: Callable[[str], Path]) -> None:
-    database = half_made("insert into experiments (experiment_id, name, workspace) values (7, 'ser-mine', 'default');")
-    with pytest.raises(UserError, match=r"mlflow\.db holds runs or models and is damaged.*move it away"):
+def test_an_incomplete_store_with_an_experiment_is_refused_and_kept(make_incomplete: Callable[[str], Path]) -> None:
+    database = make_incomplete(
+        "insert into experiments (experiment_id, name, workspace) values (7, 'ser-mine', 'default');"
+    )
+    with pytest.raises(UserError, match=r"mlflow\.db has runs or models and is damaged.*move it away"):
         open_client()
     with sqlite3.connect(database) as connection:
         assert connection.execute("select name from experiments where experiment_id = 7").fetchone() == ("ser-mine",)
 
 
-def test_a_empty_store_is_left_as_it_is(tmp_path: Path, empty_store: Path) -> None:
+def test_an_empty_store_is_left_as_it_is(tmp_path: Path, empty_store: Path) -> None:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     before = (tmp_path / "mlflow.db").stat()
     ensure_store(tmp_path / "mlflow.db")
@@ -125,6 +127,6 @@ def test_two_commands_in_a_new_folder_use_one_store(tmp_path: Path) -> None:
 
 
 def test_another_file_under_its_name_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_text("no database, but long enough to be looked at " * 20)
+    (tmp_path / "mlflow.db").write_text("no database, but long enough to be read " * 20)
     with pytest.raises(UserError, match=r"mlflow\.db cannot be read as an MLflow store.*move it away"):
         open_client()

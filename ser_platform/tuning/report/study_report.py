@@ -18,8 +18,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from ser_platform.errors import UserError
-from ser_platform.evaluation.control_figure import control_figure
 from ser_platform.evaluation.intervals import Interval
+from ser_platform.evaluation.test_figures import draw_control_figure
 from ser_platform.tuning.report.axis_effects import (
     estimate_value_effects,
     format_value,
@@ -248,7 +248,7 @@ class StudyReport:
             drawn = draw_study_figures(self.table, self.axis_importance, columns, made)
             if self.summary.get("control"):
                 rows = [(row["name"], Interval(**row["uar"])) for row in self.summary["control"]["rows"]]
-                control_figure(rows, self.summary["control"]["gain"]["verdict"], made / "control.png")
+                draw_control_figure(rows, self.summary["control"]["gain"]["verdict"], made / "control.png")
                 drawn = {"control.png": "What distilling gained", **drawn}
             page = StudyPage(
                 self.folder.name,

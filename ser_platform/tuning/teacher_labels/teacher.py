@@ -17,7 +17,7 @@ from ser_platform.tracking.registry import (
     find_version,
     load_bundle,
     load_description,
-    model_name,
+    make_model_name,
 )
 
 
@@ -74,7 +74,7 @@ def find_teacher(client: Client, dataset: Dataset, split: Split, teacher_name: s
     refuse_leaky_distillation(split)
     if teacher_name:
         return _find_named_teacher(client, dataset, split, teacher_name)
-    name = model_name("teacher")
+    name = make_model_name("teacher")
     found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
     fitting = [model for model in found if model.tags.get("split") == split.fingerprint]
     if not fitting:
