@@ -364,10 +364,7 @@ def taught(
     digests: tuple[str, ...] = ()
     if more:
         hears = [(feature_view(each).required_families, each.features.dtype) for each in (student, teacher)]
-        with display.showing_progress(f"{more}: files decoded") as progress:
-            unlabelled = prepare_unlabelled(more, hears, progress)
-        unlabelled.refuse_overlap(split)
-        digests = unlabelled.hashes
+        digests = prepare_unlabelled(more, hears, [split], display.showing_progress).hashes
     inside = split.manifest.take(split.train)
     order = np.array(
         shuffle_balanced_by_sex(inside.speakers, find_sex_of_speakers(inside), np.random.default_rng(0)), dtype=str

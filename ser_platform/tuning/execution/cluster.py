@@ -103,30 +103,15 @@ def connect_cluster() -> Iterator[Cluster]:
         yield _read_cluster()
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
-    with _join_cluster() if os.environ.get("RAY_ADDRESS") else _start_local_cluster(), watch_cluster():
-        yield _read_cluster()
-
-
-@contextlib.contextmanager
-def _join_cluster() -> Iterator[None]:
-    import ray
-
-    ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def _start_local_cluster() -> Iterator[None]:
-    """A cluster of this machine, which only its own user reaches."""
-    import ray
-
-    with _set_auth_token():
-        start_local_ray(slots(), LOOPBACK_ADDRESS)
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    with contextlib.nullcontext() if joins else _set_auth_token():
+        if joins:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            start_local_ray(slots(), LOOPBACK_ADDRESS)
         try:
-            yield
+            with watch_cluster():
+                yield _read_cluster()
         finally:
             ray.shutdown()
 

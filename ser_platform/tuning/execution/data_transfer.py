@@ -9,10 +9,11 @@ what it was offered.
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import ray
@@ -32,7 +33,8 @@ from ser_platform.settings import Settings, home
 from ser_platform.training.configuration import feature_view, takes_waveform
 from ser_platform.tuning.execution.shared_storage import find_nodes_with_home, has_joined_cluster, list_alive_nodes
 
-CHUNK_BYTES = 32 << 20  # bytes
+CHUNK_BYTES = 32 << 20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,17 @@ class SentBytes:
     @classmethod
     def put_file(cls, path: Path) -> "SentBytes":
         """Put a file into the object store."""
-        digest, pieces = hashlib.sha256(), []
         with path.open("rb") as file:
-            while content := file.read(CHUNK_BYTES):
-                digest.update(content)
-                pieces.append(ray.put(np.frombuffer(content, np.uint8)))
-        return cls(tuple(pieces), digest.hexdigest())
+            return cls.put(file)
 
     @classmethod
-    def put(cls, content: bytes) -> "SentBytes":
-        """Put bytes into the object store."""
-        starts = range(0, len(content), CHUNK_BYTES)
-        pieces = tuple(ray.put(np.frombuffer(content[first : first + CHUNK_BYTES], np.uint8)) for first in starts)
-        return cls(pieces, hashlib.sha256(content).hexdigest())
+    def put(cls, file: BinaryIO) -> "SentBytes":
+        """Put the bytes of an open file into the object store."""
+        digest, pieces = hashlib.sha256(), []
+        while content := file.read(CHUNK_BYTES):
+            digest.update(content)
+            pieces.append(ray.put(np.frombuffer(content, np.uint8)))
+        return cls(tuple(pieces), digest.hexdigest())
 
     def iterate_pieces(self) -> Iterator[memoryview]:
         """Yield the bytes, a piece at a time.
@@ -78,14 +78,10 @@ class SentBytes:
         return b"".join(self.iterate_pieces())
 
     def write_file(self, path: Path) -> None:
-        """Write all bytes to a file; where that fails nothing stays."""
-        try:
-            with path.open("wb") as file:
-                for piece in self.iterate_pieces():
-                    file.write(piece)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        """Write all bytes to a file."""
+        with path.open("wb") as file:
+            for piece in self.iterate_pieces():
+                file.write(piece)
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,7 @@ class SentEncoder:
         weights = None
         if with_weights:
             tensors = {name: value.contiguous() for name, value in encoder.body_weights().items()}
-            weights = SentBytes.put(save_tensors(tensors))
+            weights = SentBytes.put(io.BytesIO(save_tensors(tensors)))
         return cls(encoder.as_json(), weights)
 
     def receive(self) -> None:
@@ -215,11 +211,7 @@ def make_shipment(names: Iterable[str], dtype: str, hashes: Sequence[str], tuned
     names, tuned, wanted = list(names), list(tuned), {bytes.fromhex(digest) for digest in hashes}
     parts = [part for name in names for part in _put_parts(family_folder(families_folder(), name, dtype), wanted)]
     frozen_encoders = {name.rpartition(".")[0] for name in names if is_encoder_family_name(name)} - set(tuned)
-    encoders = [
-        _put_encoder(name, with_weights)
-        for some, with_weights in ((frozen_encoders, False), (tuned, True))
-        for name in some
-    ]
+    encoders = [_put_encoder(name, name in tuned) for name in (*frozen_encoders, *tuned)]
     return Shipment(tuple(parts), tuple(encoders))
 
 
@@ -245,21 +237,18 @@ def _put_parts(folder: Path, wanted: set[bytes]) -> list[SentPart]:
         for part in list_intact_shards(folder):
             if left.intersection(part.hashes):
                 left.difference_update(part.hashes)
-                key = (_find_job_id(), part.path)
-                if key not in _put_cache:
-                    _put_cache[key] = SentPart.put(part)
-                chosen.append(_put_cache[key])
+                chosen.append(_put_once(part.path, partial(SentPart.put, part)))
     return chosen
 
 
 def _put_encoder(name: str, with_weights: bool) -> SentEncoder:
     encoder = find_encoder(name)
-    key = (_find_job_id(), encoder.digest, with_weights)
-    if key not in _put_cache:
-        _put_cache[key] = SentEncoder.put(encoder, with_weights)
-    sent: SentEncoder = _put_cache[key]
+    return _put_once((encoder.digest, with_weights), partial(SentEncoder.put, encoder, with_weights))
+
+
+def _put_once(key: object, put: Callable[[], T]) -> T:
+    in_this_job = (ray.get_runtime_context().get_job_id(), key)
+    if in_this_job not in _put_cache:
+        _put_cache[in_this_job] = put()
+    sent: T = _put_cache[in_this_job]
     return sent
-
-
-def _find_job_id() -> str:
-    return str(ray.get_runtime_context().get_job_id())

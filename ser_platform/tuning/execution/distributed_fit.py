@@ -21,7 +21,7 @@ import torch
 from ray import tune
 from ray.train.torch import TorchConfig
 
-from ser_platform.errors import SerError, UserError, WorkFailed
+from ser_platform.errors import SerError, UserError, WorkFailed, last_line
 from ser_platform.settings import Settings, resolve, slots
 from ser_platform.training.workers import SINGLE_WORKER, TorchWorkerGroup, WorkerGroup
 from ser_platform.tuning.execution.cluster import Cluster
@@ -129,8 +129,7 @@ def form_team_sharing(folder: Path, workers: int, device: str, settings: Setting
     except UserError as error:
         raise UserError(
             f"{error}, of which {len(nodes)} of {len(list_alive_nodes())} nodes count, those that share {folder} with "
-            "this one; "
-            "run the command in a folder on storage that all nodes share under the same path"
+            "this one; run the command in a folder on storage that all nodes share under the same path"
         ) from error
 
 
@@ -209,7 +208,7 @@ def fit_on_team(
     failure = _run_trainer(trainer, on_poll)
     folder.raise_failure()
     if failure is not None:
-        raise WorkFailed(f"the workers of {folder.path.name} died too often: {_last_line(failure)}") from failure
+        raise WorkFailed(f"the workers of {folder.path.name} died too often: {last_line(failure)}") from failure
     fit = folder.fit_result
     assert fit is not None, "workers end well only once the fit is written"
     return fit
@@ -272,8 +271,3 @@ def _list_node_resources(allowed_nodes: frozenset[str] | None) -> list[ResourceA
 
 def _has_local_mps() -> bool:
     return not os.environ.get("RAY_ADDRESS") and torch.backends.mps.is_available()
-
-
-def _last_line(failure: Exception) -> str:
-    lines = [line for line in str(failure).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(failure).__name__

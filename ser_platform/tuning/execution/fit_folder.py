@@ -12,17 +12,14 @@ from pathlib import Path
 
 import torch
 
-from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.errors import SerError, UserError, WorkFailed
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.files import read_json, write_json
-from ser_platform.settings import Settings
 from ser_platform.training.checkpoints import CHECKPOINT_FILE, Checkpoint, read_checkpoint, write_checkpoint
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.state_serialisation import prefix_names, results_as_json, results_from_json
-from ser_platform.training.trainers import make_trainer
 from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
-from ser_platform.tuning.execution.fit_job import FitJob, FitResult
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult, make_job_trainer
 
 
 @dataclass(frozen=True)
@@ -137,29 +134,22 @@ def run_fit(
     In a group every worker calls this; worker 0 writes. `on_epoch` hears of each epoch on every worker, before it is
     kept: an epoch may be told twice after a kill, none is missed. The run ends early where the folder says so.
     """
-    trainer = make_trainer(job.settings, job.data.make_training_data(job.settings), make_student_loss, device, group)
+    trainer = make_job_trainer(job, device, group)
     results = trainer.begin(folder.checkpoint, job.initial_state)
     for result in trainer.epochs(job.stop_after):
         results.append(result)
         if group.rank == 0:
             folder.append_epoch(result)
         on_epoch(result)
-        is_due = group.rank == 0 and _is_checkpoint_due(result, job.settings)
+        is_due = group.rank == 0 and result.epoch % job.settings.train.checkpoint_every == 0
         if is_due and (checkpoint := trainer.make_checkpoint()) is not None:
             folder.save_checkpoint(checkpoint)
         if _broadcast_flag(folder.is_stop_requested, group):
             break
-    trainer.restore_best()
-    fit = FitResult(
-        trainer.best_state, trainer.normaliser, results, trainer.best_dev_logits, trainer.logits(job.label_rows)
-    )
+    fit = FitResult.from_trainer(trainer, results, job.label_rows)
     if group.rank == 0:
         folder.save_fit(fit)
     return fit
-
-
-def _is_checkpoint_due(result: EpochResult, settings: Settings) -> bool:
-    return result.epoch % int(settings.train.checkpoint_every) == 0
 
 
 def _broadcast_flag(flag: bool, group: WorkerGroup) -> bool:

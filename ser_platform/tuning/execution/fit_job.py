@@ -24,6 +24,7 @@ from ser_platform.training.configuration import feature_view, has_adversary
 from ser_platform.training.hint_loss import NO_HINT
 from ser_platform.training.loop import EpochResult
 from ser_platform.training.trainers import TrainerProtocol, make_trainer
+from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
 from ser_platform.tuning.execution.cross_validation import FoldTrainer
 from ser_platform.tuning.execution.data_transfer import EMPTY_SHIPMENT, Shipment
 from ser_platform.tuning.execution.process_memory import limit_onednn_cache, retain_freed_memory
@@ -149,6 +150,15 @@ class FitResult:
     dev_logits: NDArray[np.float32] | None
     label_logits: NDArray[np.float32]
 
+    @classmethod
+    def from_trainer(
+        cls, trainer: TrainerProtocol, epoch_results: list[EpochResult], label_rows: RowIndices
+    ) -> "FitResult":
+        """Return what a trainer gave that has ended, with its best weights."""
+        trainer.restore_best()
+        logits = trainer.logits(label_rows)
+        return cls(trainer.best_state, trainer.normaliser, epoch_results, trainer.best_dev_logits, logits)
+
     @property
     def best_dev_uar(self) -> float:
         return self.epoch_results[-1].best_dev_uar
@@ -203,11 +213,11 @@ def train_trial_epochs(settings: Settings, job: TrialJob) -> Iterator[dict[str, 
     trainer, epochs = _make_trainer(settings, job.fold_data, device)
     seconds, latency = 0.0, 0.0
     for result in epochs:
-        seconds += result.seconds
         runs = TIMED_RUNS if "latency_ms" in job.metrics else QUICK_RUNS
         latency = latency or round(measure_longest_clip_ms(trainer.model, settings, runs), 3)
-        judged = {"train_seconds": seconds} if "train_seconds" in job.metrics else {}
-        yield asdict(result) | {"latency_ms": latency} | judged
+        seconds += result.seconds
+        spent = {"train_seconds": seconds} if "train_seconds" in job.metrics else {}
+        yield asdict(result) | {"latency_ms": latency} | spent
 
 
 def _make_trainer(
@@ -233,19 +243,18 @@ def measure_longest_clip_ms(model: nn.Module, settings: Settings, runs: int = TI
     return measure_latency_ms(deepcopy(model).cpu().eval(), *inputs, runs=runs)
 
 
+def make_job_trainer(job: FitJob, device: torch.device, group: WorkerGroup = SINGLE_WORKER) -> TrainerProtocol:
+    """Return the trainer of one training run, as worker of `group`."""
+    return make_trainer(job.settings, job.data.make_training_data(job.settings), make_student_loss, device, group)
+
+
 def fit(job: FitJob, gpus: float = 0.0, cpus: int = 1) -> FitResult:
     """Run one training run to its end and return what it gave."""
-    device = prepare_process(gpus, cpus)
-    trainer = make_trainer(job.settings, job.data.make_training_data(job.settings), make_student_loss, device)
-    results = list(trainer.epochs(job.stop_after))
-    trainer.restore_best()
-    return FitResult(
-        trainer.best_state, trainer.normaliser, results, trainer.best_dev_logits, trainer.logits(job.label_rows)
-    )
+    trainer = make_job_trainer(job, prepare_process(gpus, cpus))
+    return FitResult.from_trainer(trainer, list(trainer.epochs(job.stop_after)), job.label_rows)
 
 
 def time_epoch_alone(job: FitJob, gpus: float = 0.0, cpus: int = 1) -> float:
     """Return the least seconds of an epoch: the first also warms caches, and what else the machine does only adds."""
-    device = prepare_process(gpus, cpus)
-    trainer = make_trainer(job.settings, job.data.make_training_data(job.settings), make_student_loss, device)
+    trainer = make_job_trainer(job, prepare_process(gpus, cpus))
     return min(result.seconds for result in trainer.epochs(job.stop_after))

@@ -21,7 +21,7 @@ from pathlib import Path
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from ser_platform.errors import UserError, WorkFailed
+from ser_platform.errors import UserError, WorkFailed, first_line
 from ser_platform.settings import home
 from ser_platform.shipped_folders import find_shipped
 
@@ -64,7 +64,7 @@ def connect(address: str) -> JobSubmissionClient:
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, AuthenticationError) as error:
-        raise UserError(f"--address {address}: no Ray cluster takes jobs there ({_first_line(error)})") from error
+        raise UserError(f"--address {address}: no Ray cluster takes jobs there ({first_line(error)})") from error
 
 
 def submit(client: JobSubmissionClient, verb: str, words: Sequence[str], name: str | None = None) -> SubmittedJob:
@@ -95,7 +95,7 @@ def _submit_when_ready(client: JobSubmissionClient, command: str, name: str, env
             )
         except (ConnectionError, RuntimeError) as error:
             if NOT_READY_MESSAGE not in str(error) or time.monotonic() > deadline:
-                raise WorkFailed(f"{client.get_address()} has refused the job: {_first_line(error)}") from error
+                raise WorkFailed(f"{client.get_address()} has refused the job: {first_line(error)}") from error
         time.sleep(POLL_INTERVAL_S)
 
 
@@ -146,7 +146,7 @@ def follow(client: JobSubmissionClient, job: SubmittedJob, write: Callable[[str]
         info = client.get_job_info(job.id)
     except (ConnectionError, RuntimeError, OSError) as error:
         raise WorkFailed(
-            f"lost {job.address}: {_first_line(error)}; follow again with: {format_commands(job)[0]}"
+            f"lost {job.address}: {first_line(error)}; follow again with: {format_commands(job)[0]}"
         ) from error
     if info.driver_exit_code in (1, 2):
         return int(info.driver_exit_code)
@@ -203,8 +203,3 @@ def _make_environment(name: str) -> dict[str, str]:
 
 def _is_http(address: str) -> bool:
     return address.startswith(("http://", "https://"))
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

@@ -5,7 +5,7 @@ import functools
 import os
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-MMAP_THRESHOLD_BYTES = 32 * 2**20  # bytes; the most that glibc takes as MMAP_THRESHOLD
+MMAP_THRESHOLD_BYTES = 32 * 2**20  # the most that glibc takes
 TRIM_THRESHOLD_BYTES = 2**30
 ONEDNN_CACHE_VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"  # read by oneDNN once, at its first convolution
 ONEDNN_CACHE_CAPACITY = 64  # a network's layers and their gradients at one length of clips; the next batch has another

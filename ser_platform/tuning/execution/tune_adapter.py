@@ -13,7 +13,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from ser_platform.errors import UserError
+from ser_platform.errors import UserError, last_line
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.distributed_fit import form_trial_team, train_trial_on_team
 from ser_platform.tuning.execution.fit_folder import FitFolder
@@ -21,7 +21,6 @@ from ser_platform.tuning.execution.fit_job import TrialData, TrialJob
 from ser_platform.tuning.execution.ray_compat import read_trial_error
 from ser_platform.tuning.execution.remote_extraction import make_space_shipment
 from ser_platform.tuning.execution.tune_trainable import WARMUP_CONFIG, TuneTrial
-from ser_platform.tuning.search_space.space import Constraint, Objective
 from ser_platform.tuning.study.recorder import StudyRecorder
 from ser_platform.tuning.study.study_folder import StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome
@@ -57,13 +56,11 @@ class RecorderSearcher(UnpickledState, Searcher):
         if self._n_warmups:
             self._n_warmups -= 1
             return dict(WARMUP_CONFIG)
-        record = (
-            None
-            if self._n_suggested >= self._max_trials
-            else self._recorder.ask(is_in_time=time.monotonic() < self._deadline)
-        )
+        if self._n_suggested >= self._max_trials:
+            return Searcher.FINISHED
+        record = self._recorder.ask(is_in_time=time.monotonic() < self._deadline)
         if record is None:
-            self.is_over = self._n_suggested < self._max_trials
+            self.is_over = True
             return Searcher.FINISHED
         self._n_suggested += 1
         epochs = range(1, record.settings.train.epochs + 1)
@@ -109,12 +106,8 @@ class RecorderScheduler(UnpickledState, FIFOScheduler):
         self, recorder: StudyRecorder, show_status: ShowStatus, stop_trial: StopTrial | None = None, n_warmups: int = 0
     ) -> None:
         super().__init__()
-        self._recorder, self._show_status, self._stop_trial, self._warmup = (
-            recorder,
-            show_status,
-            stop_trial,
-            WorkerWarmup(n_warmups),
-        )
+        self._recorder, self._show_status, self._stop_trial = recorder, show_status, stop_trial
+        self._warmup = WorkerWarmup(n_warmups)
         self._n_losses: Counter[int] = Counter()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
@@ -149,7 +142,7 @@ class RecorderScheduler(UnpickledState, FIFOScheduler):
         if number is None:
             return  # what kept it from beginning comes to the trials too
         if not _is_process_lost(error):
-            self._recorder.finish(number, failure=_last_line(error))
+            self._recorder.finish(number, failure=last_line(error) if error else "ended without a reason")
         else:
             self._n_losses[number] += 1
             if (times := self._n_losses[number]) <= MAX_PROCESS_LOSSES:
@@ -171,12 +164,6 @@ def _is_process_lost(error: Exception | None) -> bool:
     return isinstance(error, OutOfMemoryError)
 
 
-def _last_line(error: Any) -> str:
-    """Return one line on why a trial failed: the last of the traceback that came from its process."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "ended without a reason"
-
-
 def search(
     recorder: StudyRecorder,
     fold_data: Sequence[TrialData],
@@ -191,12 +178,12 @@ def search(
     """
     trials = FitFolder(folder.path / "trials")
     trial_resources = _make_trial_resources(recorder, fold_data, cluster, trials)
-    stop = (
-        (lambda number: FitFolder(trials.path / str(number)).request_stop())
-        if recorder.space.resources.workers
-        else None
-    )
-    run_trials(recorder, trial_resources, folder, show_status, stop)
+
+    def stop_trial(number: int) -> None:
+        FitFolder(trials.path / str(number)).request_stop()
+
+    has_teams = bool(recorder.space.resources.workers)
+    run_trials(recorder, trial_resources, folder, show_status, stop_trial if has_teams else None)
     trials.remove()
 
 
@@ -228,9 +215,9 @@ def run_trials(
     is_over = False
     while not is_over:
         in_time = deadline - time.monotonic() > WARMUP_TIMEOUT_S  # for waiting till all processes are there
-        n_warmups = (
-            min(trial_resources.max_concurrent, recorder.n_trials_left) if trial_resources.has_warmup and in_time else 0
-        )
+        n_warmups = 0
+        if trial_resources.has_warmup and in_time:
+            n_warmups = min(trial_resources.max_concurrent, recorder.n_trials_left)
         searcher = RecorderSearcher(recorder, deadline, MAX_TRIALS_PER_RUN, n_warmups)
         _run_tune(searcher, RecorderScheduler(recorder, show_status, stop_trial, n_warmups), trial_resources, folder)
         is_over = searcher.is_over and not recorder.has_requeued
@@ -250,9 +237,8 @@ def _make_trial_resources(
         # A byte: Tune knows no trial without resources.
         return TrialResources(function, {"memory": 1}, at_once, has_warmup=False)
     cluster = cluster.plan_trial_slots(space.resources)
-    judged: list[Objective | Constraint] = [*space.objectives, *space.constraints]
-    measures = tuple(goal.metric for goal in judged)
-    job = TrialJob(tuple(fold_data), measures, cluster.cpus_per_slot, cluster.gpus_per_slot)
+    metrics = (*(goal.metric for goal in space.objectives), *(limit.metric for limit in space.constraints))
+    job = TrialJob(tuple(fold_data), metrics, cluster.cpus_per_slot, cluster.gpus_per_slot)
     resources = {"cpu": cluster.cpus_per_slot} | ({"gpu": cluster.gpus_per_slot} if cluster.gpus_per_slot else {})
     return TrialResources(tune.with_parameters(TuneTrial, job=job), resources, cluster.slots)
 

@@ -84,6 +84,10 @@ def _figure(width: float = 7.0, height: float = 3.8) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _legend(figure: Figure, n_columns: int) -> None:
+    figure.legend(loc="outside upper right", ncols=n_columns, frameon=False, fontsize=9)
+
+
 def _points(axes: Axes, table: TrialTable, places: Sequence[float], scores: Sequence[float]) -> None:
     complete = np.array([trial.state == Outcome.COMPLETE for trial in table.scored])
     x, y = np.array(places, dtype=float), np.array(scores, dtype=float)
@@ -102,31 +106,40 @@ def _history(table: TrialTable) -> Figure:
     axes.set_xlabel("trial")
     axes.set_ylabel("best dev UAR of the trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    _legend(figure, 3)
     return figure
 
 
 def _importance(found: Importance) -> Figure:
-    figure, axes = _figure(7.0, 1.1 + 0.34 * len(found.axes))
-    for place, each in enumerate(found.axes):
-        below, above = max(each.share - each.low, 0), max(each.high - each.share, 0)
-        axes.barh(
-            place,
-            each.share,
-            xerr=[[below], [above]],
-            capsize=3,
-            color=INK if each.has_effect else "white",
-            edgecolor=INK if each.has_effect else PALE,
-            ecolor="black",
-            error_kw={"linewidth": 1},
-        )
-    axes.set_yticks(
-        range(len(found.axes)), [e.axis.name if e.has_effect else f"{e.axis.name} (no effect seen)" for e in found.axes]
-    )
-    axes.invert_yaxis()
+    names = [each.axis.name if each.has_effect else f"{each.axis.name} (no effect seen)" for each in found.axes]
+    intervals = [(each.low, each.share, each.high) for each in found.axes]
+    figure, axes = _bars(names, intervals, [each.has_effect for each in found.axes])
     axes.set_xlim(0, 1)
     axes.set_xlabel("importance: part of what is explained of dev UAR, 95 % interval")
     return figure
+
+
+def _members(found: Sequence[MemberEffect]) -> Figure:
+    names = [f"{member.name} ({member.n_with} of {member.n_with + member.n_without})" for member in found]
+    intervals = [(member.low, member.gain, member.high) for member in found]
+    figure, axes = _bars(names, intervals, [member.is_sure for member in found])
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("dev UAR of the trials with it, less that of those without; 95 % interval")
+    return figure
+
+
+def _bars(
+    names: Sequence[str], intervals: Sequence[tuple[float, float, float]], is_certain: Sequence[bool]
+) -> tuple[Figure, Axes]:
+    """Draw a bar a name with its interval (low, value, high), filled where it is certain."""
+    figure, axes = _figure(7.0, 1.1 + 0.34 * len(names))
+    for place, ((low, value, high), certain) in enumerate(zip(intervals, is_certain, strict=True)):
+        spread = [[max(value - low, 0)], [max(high - value, 0)]]
+        colour = INK if certain else "white"
+        axes.barh(place, value, xerr=spread, capsize=3, color=colour, edgecolor=INK, ecolor="black")
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    return figure, axes
 
 
 def _slice(table: TrialTable, axis: SearchedAxis, steps: Sequence[ValueEffect]) -> Figure:
@@ -161,24 +174,7 @@ def _slice(table: TrialTable, axis: SearchedAxis, steps: Sequence[ValueEffect]) 
     )
     axes.set_xlabel(axis.label)
     axes.set_ylabel("dev UAR")
-    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
-    return figure
-
-
-def _members(found: Sequence[MemberEffect]) -> Figure:
-    """Draw the gain of each member of a set with its interval, filled where it is sure."""
-    figure, axes = _figure(7.0, 1.1 + 0.34 * len(found))
-    for place, member in enumerate(found):
-        spread = [[max(member.gain - member.low, 0)], [max(member.high - member.gain, 0)]]
-        filling = INK if member.is_sure else "white"
-        axes.barh(place, member.gain, xerr=spread, capsize=3, color=filling, edgecolor=INK, ecolor="black")
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(
-        range(len(found)),
-        [f"{member.name} ({member.n_with} of {member.n_with + member.n_without})" for member in found],
-    )
-    axes.invert_yaxis()
-    axes.set_xlabel("dev UAR of the trials with it, less that of those without; 95 % interval")
+    _legend(figure, 3)
     return figure
 
 
@@ -196,7 +192,7 @@ def _plane(table: TrialTable, across: SearchedAxis, up: SearchedAxis) -> Figure:
         figure.colorbar(image, label="dev UAR")
         best = int(np.argmax(scores))
         axes.scatter(x[best], y[best], s=190, facecolors="none", edgecolors=ACCENT, linewidths=1.8, label="best")
-        figure.legend(loc="outside upper right", frameon=False, fontsize=9)
+        _legend(figure, 1)
     if across.is_log:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
@@ -236,11 +232,9 @@ def _parallel(table: TrialTable, found: Importance) -> Figure:
 
 def _marks(axis: SearchedAxis) -> list[str]:
     """Return what stands at an axis from its lower end to its upper: the two ends of a number, all choices."""
-    return (
-        ["1 of them", f"all {len(axis.values)}"]
-        if axis.kind == SUBSET
-        else [format_value(value) for value in axis.values]
-    )
+    if axis.kind == SUBSET:
+        return ["1 of them", f"all {len(axis.values)}"]
+    return [format_value(value) for value in axis.values]
 
 
 def parallel_height(axis: SearchedAxis, value: object) -> float:
@@ -263,7 +257,7 @@ def _cost(table: TrialTable, name: str, label: str) -> Figure:
     axes.xaxis.set_major_formatter("{x:,.4g}" if max(spent) < 1000 else "{x:,.0f}")
     axes.set_xlabel(label)
     axes.set_ylabel("best dev UAR of the trial")
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    _legend(figure, 2)
     return figure
 
 
@@ -276,7 +270,7 @@ def _pareto(objectives: Sequence[tuple[str, bool, NDArray[np.float64]]]) -> Figu
     axes.plot(x[front][order], y[front][order], "D--", color=ACCENT, label="Pareto set")
     axes.set_xlabel(across)
     axes.set_ylabel(up)
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    _legend(figure, 2)
     return figure
 
 

@@ -31,30 +31,15 @@ def draw_plots(table: TrialTable) -> dict[str, str]:
 
 
 def _history(table: TrialTable) -> dict[str, object]:
-    best = np.maximum.accumulate([trial.best_dev_uar for trial in table.scored])
-    traces: list[dict[str, object]] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "best so far",
-            "line": {"shape": "hv", "color": ACCENT},
-            "x": [trial.number for trial in table.scored],
-            "y": best.tolist(),
-        }
-    ]
+    best = np.maximum.accumulate([trial.best_dev_uar for trial in table.scored]).tolist()
+    line = {"mode": "lines", "name": "best so far", "line": {"shape": "hv", "color": ACCENT}}
+    traces = [{"type": "scatter", **line, "x": [trial.number for trial in table.scored], "y": best}]
     for is_complete, name, symbol, colour in ((True, "complete", "circle", INK), (False, "stopped early", "x", PALE)):
         part = [trial for trial in table.scored if (trial.state == Outcome.COMPLETE) == is_complete]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "marker": {"symbol": symbol, "color": colour, "size": 8},
-                "x": [trial.number for trial in part],
-                "y": [trial.best_dev_uar for trial in part],
-                "text": [_format_hover_text(trial) for trial in part],
-            }
-        )
+        markers = {"mode": "markers", "name": name, "marker": {"symbol": symbol, "color": colour, "size": 8}}
+        numbers, scores = [trial.number for trial in part], [trial.best_dev_uar for trial in part]
+        hover_texts = [_format_hover_text(trial) for trial in part]
+        traces.append({"type": "scatter", **markers, "x": numbers, "y": scores, "text": hover_texts})
     layout = {
         "xaxis": {"title": {"text": "trial"}},
         "yaxis": {"title": {"text": "best dev UAR of the trial"}},

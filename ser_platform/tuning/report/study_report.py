@@ -6,7 +6,7 @@ part: they are no reason to choose.
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from ser_platform.errors import UserError
-from ser_platform.evaluation.control_figure import control_figure
+from ser_platform.evaluation.control_figure import CONTROL_COLUMNS, control_figure, tabulate_control
 from ser_platform.evaluation.intervals import Interval
 from ser_platform.tuning.report.axis_effects import (
     estimate_value_effects,
@@ -31,10 +30,16 @@ from ser_platform.tuning.report.html_page import PageTable, StudyPage
 from ser_platform.tuning.report.importance import Importance, estimate_importance
 from ser_platform.tuning.report.interactive_plots import draw_plots
 from ser_platform.tuning.report.subset_effects import estimate_member_effects, summarise_members
-from ser_platform.tuning.report.trial_table import CATEGORICAL, NUMERIC, SUBSET, SearchedAxis, Trial, TrialTable
+from ser_platform.tuning.report.trial_table import (
+    CATEGORICAL,
+    SUBSET,
+    SearchedAxis,
+    Trial,
+    TrialTable,
+    make_trial_table,
+)
 from ser_platform.tuning.search_space.space import (
     DEV_UAR,
-    SUBSET_SEPARATOR,
     Budget,
     Objective,
     SamplerPlan,
@@ -174,24 +179,6 @@ class StudyReport:
         rows = ", ".join(f"{row['name']} {100 * row['uar']['value']:.1f}" for row in control["rows"])
         return [f"distillation: {control['gain']['verdict']} (UAR, protocol {control['protocol']}: {rows})"]
 
-    def _make_control_table(self) -> PageTable:
-        """Return the teacher and both students beside each other."""
-        rows = [
-            [
-                row["name"],
-                f"{row['title']}, {row['model']}",
-                "{value:.3f}".format(**row["uar"]),
-                "{low:.3f} to {high:.3f}".format(**row["uar"]),
-                f"{row['agreement']:.2f}",
-                f"{row['parameters']:,}",
-                "gone" if row["size_bytes"] is None else f"{row['size_bytes']:,}",
-                "-" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}",
-            ]
-            for row in self.summary["control"]["rows"]
-        ]
-        columns = ["", "model", "UAR", "95 % interval", "agrees with teacher", "parameters", "bytes", "latency, ms"]
-        return PageTable(f"What distilling gained: {self.summary['control']['protocol']}", columns, rows)
-
     def _describe_winner(self) -> str:
         first = next(iter(self.summary.get("confirmed", ())), None)
         return f"trial {first['trial']}, " if first else ""
@@ -265,74 +252,49 @@ class StudyReport:
             made.rename(out)
         return out / "index.html"
 
-    def _make_confirmation_table(self) -> PageTable:
-        """Return what the best trials of the search came to with new seeds."""
-        rows = [
-            [
+    def _make_tables(self) -> list[PageTable]:
+        trials = [
+            (str(t.number), t.state, f"{t.best_dev_uar:.3f}", format_settings(t.params)) for t in self.table.best_first
+        ]
+        importances = [
+            (e.axis.name, f"{e.share:.2f}", f"{e.low:.2f} to {e.high:.2f}", "yes" if e.has_effect else "none seen")
+            for e in self.axis_importance.axes
+        ]
+        shown = axes_to_show(self.table, self.axis_importance)
+        values = [
+            (axis.name, each.label, str(len(each.scores)), f"{each.mean:.3f}", f"{each.low:.3f} to {each.high:.3f}")
+            for axis in shown
+            if axis.kind != SUBSET
+            for each in estimate_value_effects(self.table, axis)
+        ]
+        members = [
+            (axis.name, m.name, str(m.n_with), str(m.n_without), f"{m.gain:+.3f}", f"{m.low:+.3f} to {m.high:+.3f}")
+            for axis in shown
+            if axis.kind == SUBSET
+            for m in estimate_member_effects(self.table, axis)
+        ]
+        confirmed = [
+            (
                 str(each["trial"]),
                 f"{each['search']:.3f}",
                 f"{np.mean(each['again']):.3f}",
                 ", ".join(f"{score:.3f}" for score in each["again"]),
-            ]
-            for each in self.summary["confirmed"]
+            )
+            for each in self.summary.get("confirmed", ())
         ]
-        return PageTable("Trained again with new seeds", ["trial", "in the search", "mean", "each seed"], rows)
-
-    def _make_tables(self) -> list[PageTable]:
-        best = [
-            [str(t.number), t.state, f"{t.best_dev_uar:.3f}", format_settings(t.params)] for t in self.table.best_first
-        ]
-        matters = [
-            [e.axis.name, f"{e.share:.2f}", f"{e.low:.2f} to {e.high:.2f}", "yes" if e.has_effect else "none seen"]
-            for e in self.axis_importance.axes
-        ]
-        shown = axes_to_show(self.table, self.axis_importance)
-        steps = [
-            [
-                axis.name,
-                level.label,
-                str(len(level.scores)),
-                f"{level.mean:.3f}",
-                f"{level.low:.3f} to {level.high:.3f}",
-            ]
-            for axis in shown
-            if axis.kind != SUBSET
-            for level in estimate_value_effects(self.table, axis)
-        ]
-        parts = [
-            [
-                axis.name,
-                member.name,
-                str(member.n_with),
-                str(member.n_without),
-                f"{member.gain:+.3f}",
-                f"{member.low:+.3f} to {member.high:+.3f}",
-            ]
-            for axis in shown
-            if axis.kind == SUBSET
-            for member in estimate_member_effects(self.table, axis)
-        ]
+        control = self.summary.get("control") or {"protocol": "", "rows": ()}
+        arms = tabulate_control(control["rows"])
+        trial_columns = ("trial", "state", "dev UAR", "settings")
         return [
-            *([self._make_control_table()] if self.summary.get("control") else []),
-            *([self._make_confirmation_table()] if "confirmed" in self.summary else []),
-            PageTable(
-                "Best configurations of the search", ["trial", "state", "dev UAR", "settings"], best[:N_BEST_SHOWN]
-            ),
-            PageTable("What matters", ["setting", "importance", "95 % interval", "effect"], matters),
-            PageTable("Value by value", ["setting", "value", "trials", "mean dev UAR", "95 % interval"], steps),
-            PageTable("Member by member", ["setting", "member", "with", "without", "gain", "95 % interval"], parts),
-            PageTable("The study", ["what", "is"], self.list_facts()),
-            PageTable("Every trial", ["trial", "state", "dev UAR", "settings"], best),
+            PageTable(f"What distilling gained: {control['protocol']}", CONTROL_COLUMNS, arms),
+            PageTable("Trained again with new seeds", ("trial", "in the search", "mean", "each seed"), confirmed),
+            PageTable("Best configurations of the search", trial_columns, trials[:N_BEST_SHOWN]),
+            PageTable("What matters", ("setting", "importance", "95 % interval", "effect"), importances),
+            PageTable("Value by value", ("setting", "value", "trials", "mean dev UAR", "95 % interval"), values),
+            PageTable("Member by member", ("setting", "member", "with", "without", "gain", "95 % interval"), members),
+            PageTable("The study", ("what", "is"), self.list_facts()),
+            PageTable("Every trial", trial_columns, trials),
         ]
-
-
-def make_trial_table(stored: Sequence[FrozenTrial]) -> TrialTable:
-    """Return the trials that were trained as a plain table; the axes are those that Optuna drew."""
-    trained = [trial for trial in stored if "parameters" in trial.user_attrs]
-    domains = {name: domain for trial in trained for name, domain in trial.distributions.items()}
-    sets = {name for trial in trained for name, value in trial.user_attrs.get("params", {}).items() if _is_set(value)}
-    axes = tuple(_make_axis(name, domain, name in sets) for name, domain in domains.items())
-    return TrialTable(axes, tuple(_make_trial(trial) for trial in trained))
 
 
 def _is_report(path: Path) -> bool:
@@ -341,30 +303,6 @@ def _is_report(path: Path) -> bool:
         return False
     names = {entry.name for entry in path.iterdir()}
     return "index.html" in names and all(name == "index.html" or name.endswith(".png") for name in names)
-
-
-def _is_set(value: Any) -> bool:
-    return isinstance(value, list | tuple)
-
-
-def _make_axis(name: str, domain: Any, is_set: bool) -> SearchedAxis:
-    if isinstance(domain, CategoricalDistribution):
-        if not is_set:
-            return SearchedAxis(name, CATEGORICAL, tuple(domain.choices))
-        members = dict.fromkeys(member for choice in domain.choices for member in str(choice).split(SUBSET_SEPARATOR))
-        return SearchedAxis(name, SUBSET, tuple(members))
-    return SearchedAxis(name, NUMERIC, (domain.low, domain.high), domain.log)
-
-
-def _make_trial(trial: FrozenTrial) -> Trial:
-    scores = dict(trial.intermediate_values)
-    metrics = {"parameters": trial.user_attrs["parameters"], **trial.user_attrs.get("metrics", {})}
-    score = metrics.get(
-        "best_dev_uar", max(scores.values(), default=float("nan"))
-    )  # the first is there at the end only
-    return Trial(
-        trial.number, read_outcome(trial), trial.user_attrs.get("params", trial.params), float(score), scores, metrics
-    )
 
 
 def _get_metric(trial: Trial, metric: str) -> float:

@@ -6,15 +6,18 @@ So a pruned trial enters with its last score plus the median gain that complete 
 end: the order of the trials that one rung stopped stays, and all scores are of one length of training.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial
 
-from ser_platform.tuning.study.trial_outcome import Outcome
+from ser_platform.tuning.search_space.space import SUBSET_SEPARATOR
+from ser_platform.tuning.study.trial_outcome import Outcome, read_outcome
 
 NUMERIC, CATEGORICAL, SUBSET = "numeric", "categorical", "subset"
 
@@ -97,3 +100,30 @@ def _final(trial: Trial, complete: list[Mapping[int, float]]) -> float:
     epoch = max(trial.dev_uar_by_epoch)
     gains = [max(scores.values()) - scores[epoch] for scores in complete if epoch in scores]
     return min(1.0, trial.best_dev_uar + float(np.median(gains))) if gains else trial.best_dev_uar
+
+
+def make_trial_table(stored: Sequence[FrozenTrial]) -> TrialTable:
+    """Return the trials that were trained as a plain table; the axes are those that Optuna drew."""
+    trained = [trial for trial in stored if "parameters" in trial.user_attrs]
+    domains = {name: domain for trial in trained for name, domain in trial.distributions.items()}
+    params = [item for trial in trained for item in trial.user_attrs.get("params", {}).items()]
+    sets = {name for name, value in params if isinstance(value, list | tuple)}
+    axes = tuple(_make_axis(name, domain, name in sets) for name, domain in domains.items())
+    return TrialTable(axes, tuple(_make_trial(trial) for trial in trained))
+
+
+def _make_axis(name: str, domain: Any, is_set: bool) -> SearchedAxis:
+    if isinstance(domain, CategoricalDistribution):
+        if not is_set:
+            return SearchedAxis(name, CATEGORICAL, tuple(domain.choices))
+        members = dict.fromkeys(member for choice in domain.choices for member in str(choice).split(SUBSET_SEPARATOR))
+        return SearchedAxis(name, SUBSET, tuple(members))
+    return SearchedAxis(name, NUMERIC, (domain.low, domain.high), domain.log)
+
+
+def _make_trial(trial: FrozenTrial) -> Trial:
+    scores = dict(trial.intermediate_values)
+    metrics = {"parameters": trial.user_attrs["parameters"], **trial.user_attrs.get("metrics", {})}
+    params = trial.user_attrs.get("params", trial.params)
+    score = metrics.get("best_dev_uar", max(scores.values(), default=float("nan")))  # the first only at the trial's end
+    return Trial(trial.number, read_outcome(trial), params, float(score), scores, metrics)

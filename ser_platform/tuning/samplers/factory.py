@@ -1,8 +1,6 @@
 """The samplers that propose a study's configurations, and the configurations that come before their proposals."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -72,11 +70,8 @@ def list_first_points(space: Space) -> list[StoredParams]:
     The sampler so does not settle on one before it has seen all; its other settings are drawn. A grid sees all anyway.
     """
     given = [stored for point in space.points if (stored := space.encode(point, partial=True))]
-    named: list[Any] = [point.get("model.name") for point in given]
-    architectures: Sequence[Any] = () if space.sampler.name == "grid" else _list_architectures(space)
+    named = {point.get("model.name") for point in given}
+    choices = (axis for axis in space.axes if axis.domain == "choice" and space.sampler.name != "grid")
+    architectures = next((axis.values for axis in choices if axis.name == "model.name"), ())
     points = [*given, *({"model.name": name} for name in architectures if name not in named)]
     return [point for number, point in enumerate(points) if point not in points[:number]]
-
-
-def _list_architectures(space: Space) -> Sequence[Any]:
-    return next((axis.values for axis in space.axes if axis.name == "model.name" and axis.domain == "choice"), ())

@@ -44,7 +44,7 @@ class NeverStop:
         return False
 
     def replay(self, histories: ScoreHistories) -> None:
-        """Do nothing."""
+        pass
 
 
 class Asha:
@@ -75,7 +75,6 @@ class Asha:
         return int(np.searchsorted(self._borders, (trial * GOLDEN_RATIO) % 1.0, side="right"))
 
     def record_score(self, trial: int, epoch: int, score: float) -> bool:
-        """Record the score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
         if not self.can_stop_at(trial, epoch):
             return False
         cutoff = self.compute_cutoff(epoch, trial)
@@ -83,7 +82,6 @@ class Asha:
         return cutoff is not None and score < cutoff
 
     def can_stop_at(self, trial: int, epoch: int) -> bool:
-        """Tell whether a trial can be stopped after an epoch."""
         return epoch in self._milestones[self.assign_bracket(trial) :]
 
     def compute_cutoff(self, milestone: int, trial: int) -> float | None:
@@ -96,7 +94,6 @@ class Asha:
         return float(np.percentile(scores, 100 * (1 - 1 / self.reduction_factor))) if scores else None
 
     def replay(self, histories: ScoreHistories) -> None:
-        """Fill the rungs from earlier trials: (number, best score by epoch)."""
         for trial, scores in histories:
             for milestone, rung in self.rungs.items():
                 if milestone in scores and self.can_stop_at(trial, milestone):
@@ -116,7 +113,6 @@ class MedianRule:
         self._sums: dict[int, tuple[int, float]] = {}  # trial -> (epochs, sum of its scores)
 
     def record_score(self, trial: int, epoch: int, score: float) -> bool:
-        """Record the best score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
         epochs, total = self._sums.get(trial, (0, 0.0)) if epoch > 1 else (0, 0.0)  # a restarted trial begins anew
         self._sums[trial] = (epochs + 1, total + score)
         rung = self.rungs.setdefault(epoch, {})
@@ -125,11 +121,9 @@ class MedianRule:
         return bool(others) and self.can_stop_at(trial, epoch) and score < float(np.median(others))
 
     def can_stop_at(self, trial: int, epoch: int) -> bool:
-        """Tell whether a trial can be stopped after an epoch: within the grace epochs or after its last, not."""
         return self.grace_epochs < epoch < self.max_epochs
 
     def replay(self, histories: ScoreHistories) -> None:
-        """Fill the averages from earlier trials: (number, best score by epoch)."""
         for trial, scores in histories:
             self._sums.pop(trial, None)
             for epoch in sorted(scores):
@@ -144,13 +138,3 @@ def make_stopping_rule(space: Space) -> StoppingRule:
     if plan.name == "median":
         return MedianRule(plan.grace_epochs, epochs)
     return Asha(plan.grace_epochs, plan.reduction_factor, epochs, plan.brackets)
-
-
-def rungs_as_json(rungs: Rungs) -> dict[str, dict[str, float]]:
-    """Return rungs as JSON can hold them; rungs that nobody has reached are left out."""
-    return {str(epoch): {str(trial): score for trial, score in rung.items()} for epoch, rung in rungs.items() if rung}
-
-
-def rungs_from_json(content: Mapping[str, Mapping[str, float]]) -> Rungs:
-    """Return what `rungs_as_json` gave."""
-    return {int(epoch): {int(trial): score for trial, score in rung.items()} for epoch, rung in content.items()}

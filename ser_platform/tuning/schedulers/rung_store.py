@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from ser_platform.files import read_json, replacing
-from ser_platform.tuning.schedulers.rules import Rungs, rungs_as_json, rungs_from_json
+from ser_platform.tuning.schedulers.rules import Rungs
 
 MAX_SAVING_SHARE = 0.02  # of a search's time that saving may take: a study of 10,000 trials has large rungs
 
@@ -23,7 +23,8 @@ class RungStore:
 
     def read(self) -> Rungs:
         """Return the rungs as they were saved last."""
-        return rungs_from_json(read_json(self.path)) if self.path.exists() else {}
+        content = read_json(self.path) if self.path.exists() else {}
+        return {int(epoch): {int(trial): score for trial, score in rung.items()} for epoch, rung in content.items()}
 
     def save(self, rungs: Rungs, *, is_forced: bool = False) -> None:
         """Write the rungs, unless that was done a moment ago; `is_forced` writes them in any case."""
@@ -31,6 +32,7 @@ class RungStore:
         if began < self._next and not is_forced:
             return
         with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(rungs_as_json(rungs)) + "\n", encoding="utf-8")
+            # JSON's keys are strings; a rung that no trial has reached is left out.
+            temporary.write_text(json.dumps({epoch: rung for epoch, rung in rungs.items() if rung}) + "\n")
         ended = time.monotonic()
         self._next = ended + (ended - began) / MAX_SAVING_SHARE

@@ -17,7 +17,7 @@ from ser_platform.files import digest_of
 from ser_platform.settings import SETTINGS, Overrides, Settings, as_json
 from ser_platform.tuning.optuna_compat import end_trial, find_trial_id, set_constraint, set_intermediate_value
 from ser_platform.tuning.samplers.factory import is_exhausted, list_first_points
-from ser_platform.tuning.schedulers.rules import Rungs, ScoreHistories, make_stopping_rule
+from ser_platform.tuning.schedulers.rules import ScoreHistories, make_stopping_rule
 from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.costs import compute_costs
 from ser_platform.tuning.search_space.space import DEV_UAR, Objective, Space
@@ -157,9 +157,7 @@ class StudyRecorder:
             return sorted(self.find_pareto_front(), key=lambda record: (-record.best_dev_uar, record.n_parameters))
         ended = [r for r in self.records.values() if r.state in (Outcome.COMPLETE, Outcome.PRUNED) and r.epoch_results]
         feasible = [r for r in ended if self.is_feasible(r) and not math.isnan(r.get_metric(goal.metric))]
-        return sorted(
-            feasible, key=lambda record: (-_as_maximised(goal, record.get_metric(goal.metric)), record.n_parameters)
-        )
+        return sorted(feasible, key=lambda r: (-_as_maximised(goal, r.get_metric(goal.metric)), r.n_parameters))
 
     def is_feasible(self, record: TrialRecord) -> bool:
         """Tell whether a trial is within the constraints; one whose figure was not measured is not."""
@@ -171,15 +169,13 @@ class StudyRecorder:
         Once time is up, only trials that a kill has cut off are still run: each ends in a state that is final.
         """
         if self._numbers_to_restart:
-            record = self.records[self._numbers_to_restart.pop(0)]
+            record: TrialRecord | None = self.records[self._numbers_to_restart.pop(0)]
+        else:
+            trials = self._draw_trials() if is_in_time else self._redraw_trials()
+            record = next((accepted for trial in trials if (accepted := self._accept(trial))), None)
+        if record is not None:
             self.tracker.start_trial(record.number, record.settings)
-            return record
-        for trial in self._draw_trials() if is_in_time else self._redraw_trials():
-            record_of = self._accept(trial)
-            if record_of is not None:
-                self.tracker.start_trial(record_of.number, record_of.settings)
-                return record_of
-        return None
+        return record
 
     def _draw_trials(self) -> Iterator[optuna.Trial]:
         """Yield drawn configurations while the budget lasts, until too many in a row were of no use."""
@@ -242,12 +238,14 @@ class StudyRecorder:
         write_untrained(trial, Outcome.DUPLICATE, f"same as {twin.number}", twin.number)
         for metric, excess in self._compute_excesses(twin.metrics).items():
             set_constraint(self.study, trial.number, metric, excess)
-        for epoch, score in twin.scores_by_epoch.items() if twin.state == Outcome.PRUNED else ():
-            set_intermediate_value(self.study, trial.number, epoch, score)
         if twin.state == Outcome.COMPLETE:
             self.study.tell(trial, self._objective_values(twin))
+        elif twin.state == Outcome.PRUNED:
+            for epoch, score in twin.scores_by_epoch.items():
+                set_intermediate_value(self.study, trial.number, epoch, score)
+            self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(trial, state=TrialState.PRUNED if twin.state == Outcome.PRUNED else TrialState.FAIL)
+            self.study.tell(trial, state=TrialState.FAIL)
 
     def _objective_values(self, record: TrialRecord) -> list[float]:
         return [record.get_metric(goal.metric) for goal in self.space.objectives]
@@ -278,11 +276,6 @@ class StudyRecorder:
         """Save what early stopping knows."""
         if self._rung_store is not None:
             self._rung_store.save(self._stopping_rule.rungs, is_forced=True)
-
-    @property
-    def rungs(self) -> Rungs:
-        """What early stopping knows."""
-        return self._stopping_rule.rungs
 
     def finish(self, number: int, failure: str = "") -> None:
         """Write down that a trial has ended: stopped before, failed for a reason, or complete.

@@ -16,8 +16,9 @@ def make_status_line(recorder: StudyRecorder, began: float) -> Callable[[], str]
     def line() -> str:
         counts, elapsed = recorder.state_counts, time.monotonic() - began
         done = counts[Outcome.COMPLETE] + counts[Outcome.PRUNED] + counts[Outcome.FAILED]
+        budget = recorder.space.budget
         parts = [
-            f"{recorder.space.name}: {done}/{recorder.space.budget.trials} trials",
+            f"{recorder.space.name}: {done}/{budget.trials} trials",
             f"{counts[Outcome.RUNNING]} running",
             f"{counts[Outcome.PRUNED]} stopped early",
         ]
@@ -27,10 +28,8 @@ def make_status_line(recorder: StudyRecorder, began: float) -> Callable[[], str]
         if best is not None:
             parts.append(f"best dev UAR {best.best_dev_uar:.3f} ({best.settings.model.name}, trial {best.number})")
         parts.append(format_minutes(elapsed))
-        if 0 < done < recorder.space.budget.trials:
-            left = min(
-                elapsed / done * (recorder.space.budget.trials - done), 60 * recorder.space.budget.minutes - elapsed
-            )
+        if 0 < done < budget.trials:
+            left = min(elapsed / done * (budget.trials - done), 60 * budget.minutes - elapsed)
             parts.append(f"about {format_minutes(left)} left" if left > 0 else "time is up, no more trials start")
         return "  ".join(parts)
 

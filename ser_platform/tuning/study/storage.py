@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from ser_platform.errors import UserError, WorkFailed
+from ser_platform.errors import UserError, WorkFailed, first_line
 from ser_platform.tuning.optuna_compat import is_result_operation
 
 STORAGE_VARIABLE = "SER_STUDY_STORAGE"
@@ -71,13 +71,9 @@ def open_storage_to_read(folder: Path, database: str | None) -> Iterator[BaseSto
 
 def cut_torn_line(journal: Path) -> None:
     """Remove an unfinished last line from a journal."""
-    if not journal.exists():
-        return
-    with journal.open("rb+") as file:
-        content = file.read()
-        n_whole_bytes = content.rfind(b"\n") + 1
-        if n_whole_bytes != len(content):
-            file.truncate(n_whole_bytes)
+    if journal.exists():
+        with journal.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 class _NoLock(JournalFileOpenLock):
@@ -151,8 +147,7 @@ def _read_url() -> sqlalchemy.URL | None:
     if url.get_backend_name() == "sqlite":
         raise UserError(
             f"{STORAGE_VARIABLE}: SQLite locks the whole file at each of a trial's epochs and takes longer than the "
-            "journal; "
-            f"leave it unset for the journal, or give a server like {EXAMPLE_URL}"
+            f"journal; leave it unset for the journal, or give a server like {EXAMPLE_URL}"
         )
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
@@ -179,7 +174,5 @@ def _open_database(database: str) -> RDBStorage:
             f"{database}: no driver for it is installed; for PostgreSQL: pip install psycopg[binary]"
         ) from None
     except sqlalchemy.exc.SQLAlchemyError as error:
-        lines = str(error.__cause__ or error).strip().splitlines()
-        raise WorkFailed(
-            f"{STORAGE_VARIABLE}: {database} cannot be used: {lines[0] if lines else type(error).__name__}"
-        ) from None
+        reason = first_line(error.__cause__ or error)
+        raise WorkFailed(f"{STORAGE_VARIABLE}: {database} cannot be used: {reason}") from None

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,18 +49,16 @@ class StudyFolder:
 
     def begin_search(self) -> float:
         """Note that a search begins; return the seconds that those before it took, a killed one up to its last sign."""
-        before: list[list[Any]] = self.summary.get("searches", [])
+        before = self._searches
         if before and before[-1][1] is None:
-            began = before[-1][0]
-            before[-1][1] = max(
-                [began, *(t.timestamp() for trial in self.read_trials() if (t := _find_last_activity(trial)))]
-            )
+            times = [trial.datetime_complete or trial.datetime_start for trial in self.read_trials()]
+            before[-1][1] = max([before[-1][0], *(time_of.timestamp() for time_of in times if time_of)])
         self.update(searches=[*before, [time.time(), None]])
         return sum(ended - began for began, ended in before)
 
     def end_search(self) -> float:
         """Note that the search has ended; return the seconds of all searches of the study."""
-        searches: list[list[Any]] = self.summary.get("searches", [])
+        searches = self._searches
         if searches and searches[-1][1] is None:
             searches[-1][1] = time.time()
             self.update(searches=searches)
@@ -70,8 +67,12 @@ class StudyFolder:
     @property
     def searched_seconds(self) -> float:
         """Seconds of the searches that have ended."""
+        return sum(ended - began for began, ended in self._searches if ended is not None)
+
+    @property
+    def _searches(self) -> list[list[Any]]:
         searches: list[list[Any]] = self.summary.get("searches", [])
-        return sum(ended - began for began, ended in searches if ended is not None)
+        return searches
 
     def open_study(
         self, sampler: optuna.samplers.BaseSampler | None = None, directions: Sequence[Direction] = ("maximize",)
@@ -102,10 +103,6 @@ class StudyFolder:
             return optuna.load_study(study_name=self.name, storage=storage).get_trials(deepcopy=False)
 
 
-def _find_last_activity(trial: FrozenTrial) -> datetime | None:
-    return trial.datetime_complete or trial.datetime_start
-
-
 def begin_study(folder: StudyFolder, **summary: Any) -> StudyFolder:
     """Write a new study's summary."""
     created = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -125,10 +122,11 @@ def find_study(name: str) -> StudyFolder:
     Raises:
         UnknownChoice: there is none.
     """
-    found = {path.parent.name: StudyFolder(path.parent) for path in sorted(runs_folder().glob("*/study.json"))}
-    if name not in found:
-        raise UnknownChoice("study", name, found)
-    return found[name]
+    found = StudyFolder(runs_folder() / name)
+    names = sorted(path.parent.name for path in runs_folder().glob("*/study.json"))
+    if name not in names:
+        raise UnknownChoice("study", name, names)
+    return found
 
 
 def describe_trials(trials: Iterable[FrozenTrial], run_ids: dict[str, str]) -> list[dict[str, Any]]:

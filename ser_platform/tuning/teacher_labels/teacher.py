@@ -83,7 +83,7 @@ def find_teacher(client: Client, dataset: Dataset, split: Split, teacher_name: s
             f"no {name} for this corpus, labels and split (there is {have}); "
             f"run: ser tune teacher --corpus {dataset.name}"
         )
-    return _verify_no_test_leak(_load_teacher_chain(client, find_version(client, name, fitting[0].version)), split)
+    return _load_teacher(client, find_version(client, name, fitting[0].version), split)
 
 
 def _find_named_teacher(client: Client, dataset: Dataset, split: Split, teacher_name: str) -> Teacher:
@@ -93,7 +93,7 @@ def _find_named_teacher(client: Client, dataset: Dataset, split: Split, teacher_
             f"{model.title} is of {model.tags.get('corpus')} under another split or other labels; a teacher of "
             f"{dataset.name} must be tuned on the same split"
         )
-    return _verify_no_test_leak(_load_teacher_chain(client, model), split)
+    return _load_teacher(client, model, split)
 
 
 def _load_teacher_chain(client: Client, model: RegisteredVersion) -> Teacher:
@@ -103,7 +103,8 @@ def _load_teacher_chain(client: Client, model: RegisteredVersion) -> Teacher:
     return Teacher(model, load_description(client, model), client, own)
 
 
-def _verify_no_test_leak(teacher: Teacher, split: Split) -> Teacher:
+def _load_teacher(client: Client, model: RegisteredVersion, split: Split) -> Teacher:
+    teacher = _load_teacher_chain(client, model)
     # Its recipe is used, not its weights, which rotated dev speakers may have trained: dev is no matter here.
     refuse_leak(teacher.description.lineage, split, f"teacher {teacher.model.title}", parts=("test",))
     return teacher
@@ -116,7 +117,7 @@ def load_teacher(client: Client, dataset: Dataset, title: str) -> Teacher:
         UserError: it is gone, or has seen test clips of the corpus' split.
     """
     name, _, version = title.partition("/")
-    return _verify_no_test_leak(_load_teacher_chain(client, find_version(client, name, version)), dataset.split)
+    return _load_teacher(client, find_version(client, name, version), dataset.split)
 
 
 def refuse_leaky_distillation(split: Split) -> None:

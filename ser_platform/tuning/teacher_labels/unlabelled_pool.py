@@ -11,9 +11,10 @@ from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.split import Split
 from ser_platform.corpora.unlabelled_speech import read_unlabelled_speech
 from ser_platform.errors import CorpusError
-from ser_platform.features.store.extraction import JobMapper, map_on_this_machine
-from ser_platform.features.store.feature_store import ProgressCallback, prepare_features
+from ser_platform.features.store.feature_store import prepare_features
 from ser_platform.files import digest_of
+from ser_platform.tuning.execution.fit_pool import ShowProgress
+from ser_platform.tuning.execution.remote_extraction import choose_mapper
 
 FeatureNeeds = Iterable[tuple[tuple[str, ...], str]]  # feature families, and the dtype they are stored in
 
@@ -63,20 +64,22 @@ class UnlabelledPool:
 
 
 def prepare_unlabelled(
-    name: str,
-    feature_needs: FeatureNeeds,
-    progress: ProgressCallback | None = None,
-    mapper: JobMapper = map_on_this_machine,
+    name: str, feature_needs: FeatureNeeds, splits: Iterable[Split], show_progress: ShowProgress
 ) -> UnlabelledPool:
     """Find and decode speech without labels, and store the features that students and teachers hear.
 
     Raises:
         UserError: there is no such folder, or no audio in it that can be read.
+        LineageLeak: it holds clips of one of `splits`, or others of its speakers.
     """
     clips = read_unlabelled_speech(name)
-    for families, dtype in feature_needs:
-        clips = prepare_features(clips, families, progress=progress, dtype=dtype, mapper=mapper).manifest
+    with show_progress(f"{name}: files decoded") as progress:
+        for families, dtype in feature_needs:
+            clips = prepare_features(clips, families, progress=progress, dtype=dtype, mapper=choose_mapper()).manifest
     first = np.unique(clips.column("audio_sha256"), return_index=True)[1]
     if not len(first):
         raise CorpusError(f"distill.unlabelled {name}: no clip in it can be read")
-    return UnlabelledPool(name, clips.take(np.sort(first)))
+    pool = UnlabelledPool(name, clips.take(np.sort(first)))
+    for split in splits:
+        pool.refuse_overlap(split)
+    return pool

@@ -1,11 +1,11 @@
 """Asynchronous successive halving, against stops worked out by hand."""
 
-import json
 import random
 
 import pytest
 
-from ser_platform.tuning.schedulers.rules import Asha, MedianRule, rungs_as_json, rungs_from_json
+from ser_platform.tuning.schedulers.rules import Asha, MedianRule
+from ser_platform.tuning.schedulers.rung_store import RungStore
 
 
 def test_the_rungs_are_grace_times_powers_of_the_factor_below_the_last_epoch():
@@ -95,7 +95,7 @@ def test_the_median_rule_stops_what_is_below_the_running_averages():
     assert not median.record_score(4, 2, 0.4)
 
 
-def test_the_median_rule_is_rebuilt_from_history_and_rungs_outlive_json():
+def test_the_median_rule_is_rebuilt_from_history_and_its_rungs_from_their_file(tmp_path):
     rng = random.Random(1)
     histories = [(trial, {epoch: rng.random() for epoch in range(1, 6)}) for trial in range(9)]
     live, rebuilt = MedianRule(1, 10), MedianRule(1, 10)
@@ -104,4 +104,5 @@ def test_the_median_rule_is_rebuilt_from_history_and_rungs_outlive_json():
             live.record_score(trial, epoch, score)
     rebuilt.replay(histories)
     assert rebuilt.rungs == live.rungs
-    assert rungs_from_json(json.loads(json.dumps(rungs_as_json(live.rungs)))) == live.rungs
+    RungStore(tmp_path).save(live.rungs)
+    assert RungStore(tmp_path).read() == live.rungs

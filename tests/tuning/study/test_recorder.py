@@ -255,8 +255,8 @@ def test_saved_rungs_are_those_of_the_history(space: Space, folder: StudyFolder)
         record = book.ask()
         assert record is not None
         book.record_epoch(record.number, result(1, score))
-    again = StudyRecorder(space, folder.open_study(), 4, Listener(), saved)
+    StudyRecorder(space, folder.open_study(), 4, Listener(), saved)
     told = list(collect_score_histories(space, folder.read_trials()))
     assert find_disagreements(saved.read(), make_stopping_rule(space), told) == []
-    assert sorted(again.rungs[1].values()) == [0.4, 0.6]
+    assert sorted(saved.read()[1].values()) == [0.4, 0.6]
     assert find_disagreements({1: {0: 0.5}}, make_stopping_rule(space), told)

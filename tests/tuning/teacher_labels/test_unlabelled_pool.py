@@ -29,7 +29,7 @@ from ser_platform.training.loop import class_weights
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_job import TrialData, fit
 from ser_platform.tuning.teacher_labels import fold_teachers
-from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
+from ser_platform.tuning.teacher_labels.unlabelled_pool import FeatureNeeds, UnlabelledPool, prepare_unlabelled
 from ser_platform.workflows import train as training
 from ser_platform.workflows.train import train
 
@@ -53,6 +53,10 @@ def split(tones) -> Split:
     return split_by_speaker(tones, seed=0)
 
 
+def prepare(folder: Path, *splits: Split, needs: FeatureNeeds = NEEDS) -> UnlabelledPool:
+    return prepare_unlabelled(str(folder), needs, splits, Display(Console(quiet=True)).showing_progress)
+
+
 def test_any_folder_of_recordings_will_do(strangers):
     clips = read_unlabelled_speech(str(strangers))
     assert [Path(path).stem for path in clips.column("path")] == [f"take {number}" for number in range(5)]
@@ -73,16 +77,15 @@ def test_what_is_not_there_is_refused_by_name(tmp_path):
 
 def test_a_clip_that_is_there_twice_counts_once(strangers):
     shutil.copy(strangers / "some" / "take 1.wav", strangers / "again.wav")
-    assert len(prepare_unlabelled(str(strangers), NEEDS).hashes) == 5
+    assert len(prepare(strangers).hashes) == 5
 
 
 @pytest.mark.parametrize("part", ["train", "dev", "test"])
 def test_one_renamed_clip_of_the_corpus_is_refused_by_name(strangers, split, part):
     clip = split.manifest.take(split.parts[part][:1]).column("path")[0]
     shutil.copy(clip, strangers / "some" / "nobody knows me.wav")
-    found = prepare_unlabelled(str(strangers), NEEDS)
     with pytest.raises(LineageLeak, match=f"strangers holds 1 {part} clips.*some/nobody knows me"):
-        found.refuse_overlap(split)
+        prepare(strangers, split)
 
 
 def test_another_clip_of_a_test_speaker_is_refused(tones, tone_corpus, tmp_path, split):
@@ -91,13 +94,12 @@ def test_another_clip_of_a_test_speaker_is_refused(tones, tone_corpus, tmp_path,
     (tmp_path / "more").mkdir()
     samples, rate = soundfile.read(next((tone_corpus / f"Actor_{number}").iterdir()))
     soundfile.write(tmp_path / "more" / f"03-01-01-01-01-01-{number}.wav", samples[: len(samples) // 2], rate)
-    found = prepare_unlabelled(str(tmp_path / "more"), NEEDS)
     with pytest.raises(LineageLeak, match="holds 0 test clips of this corpus, or others of its test speakers"):
-        found.refuse_overlap(split)
+        prepare(tmp_path / "more", split)
 
 
 def test_strangers_are_welcome(strangers, split):
-    prepare_unlabelled(str(strangers), NEEDS).refuse_overlap(split)
+    prepare(strangers, split)
 
 
 def test_only_the_teacher_term_hears_a_clip_without_a_label():
@@ -146,7 +148,7 @@ def test_a_task_has_them_behind_clips_and_copies(split, strangers):
     settings = resolve(TAUGHT | {"augment.copies": 1, "augment.recipe": "threefold_speed", "distill.hint": "mse"})
     needs = feature_view(settings).required_families
     copies = prepare_augmented_clips(split, [("threefold_speed", 2)], needs)
-    more = prepare_unlabelled(str(strangers), [(needs, "float32")]).hashes
+    more = prepare(strangers, needs=[(needs, "float32")]).hashes
     manifest, n, n_copies = split.manifest, len(split.manifest), len(copies.hashes)
     numbered = np.arange(n + n_copies + len(more), dtype=np.float32)[:, None]
     said = TeacherOutputs(*np.split(numbered, [n, n + n_copies]))
@@ -191,7 +193,7 @@ def test_a_student_that_learnt_from_them_says_so_for_good(tones, tone_corpus, st
     result = train("student", request, taught, "cpu", display)
     client = open_client()
     bundle = load_bundle(client, find_alias(client, "ser-student", CANDIDATE))
-    heard = prepare_unlabelled(str(strangers), NEEDS).lineage
+    heard = prepare(strangers).lineage
     assert set(heard.trained_audio) <= set(bundle.lineage.trained_audio)
     assert result.model is not None
 
