@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.overhead [--json] [--publish] [--trials N] [--a-run N]
 
-A trial of one epoch that returns at once, drawn by a random sampler over six axes, by the platform's own search: book,
-Optuna's journal, Ray Tune's actors on two slots, a run in MLflow's SQLite each. A trial's milliseconds are those
-between the ends of it and of the one before. The tracker is behind by the seconds that its queue takes at the end.
+A trial of one epoch that returns at once, drawn by a random sampler over six axes, by the platform's own search: the
+study's recorder, Optuna's journal, Ray Tune's actors on two slots, a run in MLflow's SQLite each. A trial's
+milliseconds are those between the ends of it and of the one before. The tracker is behind by the seconds that its queue takes at the end.
 """
 
 import argparse
@@ -79,12 +79,12 @@ def measure(trials: int) -> dict[str, Any]:
             ends.append(time.monotonic())
 
     with connect_cluster():
-        book = Clocked(space, study.open_study(make_sampler(space, n_existing=0)), 7, runs)
-        tune_adapter.run_trials(book, tune_adapter.TrialResources(EmptyTrial, {"cpu": 1.0}, SLOTS), study)
+        recorder = Clocked(space, study.open_study(make_sampler(space, n_existing=0)), 7, runs)
+        tune_adapter.run_trials(recorder, tune_adapter.TrialResources(EmptyTrial, {"cpu": 1.0}, SLOTS), study)
     searched = time.monotonic()
     runs.close()
-    if len(runs.run_ids) != trials or book.state_counts["complete"] != trials:
-        raise SystemExit(f"{book.state_counts}, {len(runs.run_ids)} runs: not {trials} trials")
+    if len(runs.run_ids) != trials or recorder.state_counts["complete"] != trials:
+        raise SystemExit(f"{recorder.state_counts}, {len(runs.run_ids)} runs: not {trials} trials")
     took = [1000 * (after - before) for before, after in itertools.pairwise(ends)]
     part = min(THOUSAND, len(took) // 2)
     first, last = statistics.mean(took[:part]), statistics.mean(took[-part:])

@@ -143,7 +143,7 @@ class Untracked:
 
 
 def platform_way(folder: Path) -> dict[str, Any]:
-    """Run the trials by the platform's search: book, journal, Tune, MLflow."""
+    """Run the trials by the platform's search: recorder, journal, Tune, MLflow."""
     configs = json.loads((folder / "configs.json").read_text())
     began = time.time()
     from ser_platform.tracking.mlflow_store import find_or_create_experiment, open_client
@@ -173,21 +173,21 @@ def platform_way(folder: Path) -> dict[str, Any]:
         for config in configs:
             trials.enqueue_trial(config)
         task = load()
-        book = StudyRecorder(space, trials, len(task.labels), runs)
+        recorder = StudyRecorder(space, trials, len(task.labels), runs)
         searching = time.time()
-        search(book, [task], where, study)
-        records = book.rank_candidates()
+        search(recorder, [task], where, study)
+        records = recorder.rank_candidates()
         searched = time.time()
         runs.close()
         wall = time.time() - began
     return {
         "way": "platform",
-        "trials": len(book.records),
-        "errors": book.state_counts["failed"],
-        "epochs": sum(len(record.scores_by_epoch) for record in book.records.values()),
+        "trials": len(recorder.records),
+        "errors": recorder.state_counts["failed"],
+        "epochs": sum(len(record.scores_by_epoch) for record in recorder.records.values()),
         "wall_seconds": wall,
         "study_seconds": began + wall - imported,
-        "training_seconds": sum(sum(record.epoch_seconds) for record in book.records.values()),
+        "training_seconds": sum(sum(record.epoch_seconds) for record in recorder.records.values()),
         "best": records[0].best_dev_uar,
         "parts": {
             "imports": imported - began,

@@ -268,12 +268,12 @@ def _alone() -> None:
     def here() -> Iterator[Cluster]:
         yield Cluster(1, 0.0, 1, (NodeResources(1),))
 
-    def search(book: StudyRecorder, tasks: Sequence[TrialData], *_: Any) -> None:
-        while (record := book.ask()) is not None:
+    def search(recorder: StudyRecorder, tasks: Sequence[TrialData], *_: Any) -> None:
+        while (record := recorder.ask()) is not None:
             for epoch in train_trial_epochs(record.settings, TrialJob(tuple(tasks))):
-                if book.record_epoch(record.number, epoch):
+                if recorder.record_epoch(record.number, epoch):
                     break
-            book.finish(record.number)
+            recorder.finish(record.number)
 
     def fit_all(jobs: Sequence[FitJob], *_: Any) -> list[Any]:
         return [fit(job) for job in jobs]

@@ -1,4 +1,4 @@
-"""Speech without labels that joins distillation: `distill.unlabelled`. Only what a teacher says of it is learnt."""
+"""Unlabelled speech for distillation (`distill.unlabelled`): its clips have teacher outputs, but no targets."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,56 +21,53 @@ FeatureNeeds = Iterable[tuple[tuple[str, ...], str]]  # feature families, and th
 
 @dataclass(frozen=True)
 class UnlabelledPool:
-    """Prepared clips without labels; `name` is what the setting calls them."""
+    """Prepared clips without labels; `name` is the value of the setting."""
 
     name: str
     clips: Manifest
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
-        """Their audio digests."""
+        """The audio digests of the clips."""
         return tuple(self.clips.column("audio_sha256"))
 
     @property
     def lineage(self) -> Lineage:
-        """What a model that has learnt from them has heard."""
+        """The lineage of a model that is trained on the clips."""
         return Lineage.of_clips(self.clips)
 
     @property
     def fingerprint(self) -> str:
-        """Tells them from others under the same name."""
+        """A digest of the clips, for a name whose clips may change."""
         return digest_of(sorted(self.hashes), 16)
 
     def refuse_overlap(self, split: Split) -> None:
-        """Refuse clips of a split, under whatever name, and others of its speakers.
+        """Raise LineageLeak if the pool contains clips of a split, compared by audio, or others of its speakers.
 
-        Training clips too: dev speakers rotate, and whoever trains now is judged on then.
-
-        Raises:
-            LineageLeak: names the files.
+        Training clips count too: dev speakers rotate, so that a training speaker can become a dev speaker.
         """
         digests, speakers = self.clips.column("audio_sha256"), self.clips.column("speaker")
         for part, rows in reversed(split.parts.items()):
-            judged = split.manifest.take(rows)
-            same = np.isin(digests, judged.column("audio_sha256").tolist())
-            overlap = np.flatnonzero(same | np.isin(speakers, judged.speakers))
+            clips = split.manifest.take(rows)
+            same = np.isin(digests, clips.column("audio_sha256").tolist())
+            overlap = np.flatnonzero(same | np.isin(speakers, clips.speakers))
             if len(overlap):
                 ids = self.clips.column("id")[overlap]
                 more = f" and {len(ids) - MAX_LISTED_CLIPS} more" if len(ids) > MAX_LISTED_CLIPS else ""
                 raise LineageLeak(
-                    f"distill.unlabelled {self.name} holds {int(same.sum())} {part} clips of this corpus, or others of "
-                    f"its {part} speakers: {', '.join(ids[:MAX_LISTED_CLIPS])}{more}; take them out"
+                    f"distill.unlabelled {self.name} contains {int(same.sum())} {part} clips of this corpus, or others "
+                    f"of its {part} speakers: {', '.join(ids[:MAX_LISTED_CLIPS])}{more}; remove them"
                 )
 
 
 def prepare_unlabelled(
     name: str, feature_needs: FeatureNeeds, splits: Iterable[Split], show_progress: ShowProgress
 ) -> UnlabelledPool:
-    """Find and decode speech without labels, and store the features that students and teachers hear.
+    """Decode unlabelled speech and store its features for the students and teachers that use it.
 
     Raises:
-        UserError: there is no such folder, or no audio in it that can be read.
-        LineageLeak: it holds clips of one of `splits`, or others of its speakers.
+        UserError: the folder does not exist or contains no readable audio.
+        LineageLeak: it contains clips of one of `splits`, or others of its speakers.
     """
     clips = read_unlabelled_speech(name)
     with show_progress(f"{name}: files decoded") as progress:
@@ -78,7 +75,7 @@ def prepare_unlabelled(
             clips = prepare_features(clips, families, progress=progress, dtype=dtype, mapper=choose_mapper()).manifest
     first = np.unique(clips.column("audio_sha256"), return_index=True)[1]
     if not len(first):
-        raise CorpusError(f"distill.unlabelled {name}: no clip in it can be read")
+        raise CorpusError(f"distill.unlabelled {name}: no clip can be read")
     pool = UnlabelledPool(name, clips.take(np.sort(first)))
     for split in splits:
         pool.refuse_overlap(split)

@@ -16,7 +16,7 @@ from ser_platform.tuning.execution import tune_adapter
 from ser_platform.tuning.execution.cluster import connect_cluster
 from ser_platform.tuning.execution.tune_adapter import RecorderSearcher, TrialResources, WorkerWarmup, run_trials
 from ser_platform.tuning.search_space.yaml_file import read_space
-from tests.tuning.study.test_recorder import open_book, result
+from tests.tuning.study.test_recorder import open_recorder, result
 from tests.tuning.study_folders import create_study_folder
 
 SPACE = """
@@ -52,11 +52,11 @@ def short_trial() -> type[Trainable]:
 def test_trials_shorter_than_a_process_takes_to_begin_run_in_all_slots(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     folder = create_study_folder("made", role="student", corpus="made")
-    book = open_book(read_space(tmp_path / "space.yaml"), folder)
+    recorder = open_recorder(read_space(tmp_path / "space.yaml"), folder)
     with connect_cluster():
-        run_trials(book, TrialResources(short_trial(), {"cpu": 1.0}, max_concurrent=2), folder)
-    assert book.state_counts == {"complete": 40, "pruned": 0, "failed": 0, "running": 0}
-    trials_of = Counter(record.epoch_results[0]["train_loss"] for record in book.records.values())
+        run_trials(recorder, TrialResources(short_trial(), {"cpu": 1.0}, max_concurrent=2), folder)
+    assert recorder.state_counts == {"complete": 40, "pruned": 0, "failed": 0, "running": 0}
+    trials_of = Counter(record.epoch_results[0]["train_loss"] for record in recorder.records.values())
     assert len(trials_of) == 2
     assert min(trials_of.values()) >= 10, "both work all the time"
 
@@ -72,8 +72,10 @@ def test_a_slot_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -
 
 def test_each_slot_gets_a_process_before_the_first_trial(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
-    book = open_book(read_space(tmp_path / "space.yaml"), create_study_folder("made", role="student", corpus="made"))
-    searcher = RecorderSearcher(book, math.inf, max_trials=40, n_warmups=2)
+    recorder = open_recorder(
+        read_space(tmp_path / "space.yaml"), create_study_folder("made", role="student", corpus="made")
+    )
+    searcher = RecorderSearcher(recorder, math.inf, max_trials=40, n_warmups=2)
     assert [searcher.suggest(name)["number"] for name in "abcd"] == [None, None, 0, 1]
 
 

@@ -78,14 +78,14 @@ def test_a_second_report_takes_the_place_of_the_first(tmp_path):
 @pytest.mark.parametrize("n_trials", [0, 1, 4])
 def test_a_study_of_few_trials_says_what_cannot_be_said(tmp_path, n_trials):
     report, page = write_report(studied(tmp_path, n_trials, state=STUDY_INTERRUPTED))
-    assert f"not enough trials to tell which settings matter: {n_trials} of 20" in report.summarise()
+    assert f"not enough trials to estimate the importance of settings: {n_trials} of 20" in report.summarise()
     assert page.exists()
 
 
 def test_the_figure_on_new_seeds_stands_beside_that_of_the_search(tmp_path):
     metrics = {"dev_uar": 0.81, "dev_uar_new_seeds": 0.76, "test_uar": 0.99}
     words = StudyReport.read(studied(tmp_path, 2, metrics=metrics)).summarise()
-    assert any("0.760 with new seeds; the search said 0.810, of which 0.050 was luck" in line for line in words)
+    assert any("0.760 with new seeds, 0.810 in the search, of which 0.050 was luck" in line for line in words)
     assert not any("0.99" in line for line in words)
 
 

@@ -44,7 +44,7 @@ def test_of_members_that_do_nothing_few_are_sure():
 def test_it_is_said_which_gain_and_of_which_it_is_not_sure():
     told = summarise_members(SETS, estimate_member_effects(with_a_gain(made_study(60, seed=1), "mfcc"), SETS))
     assert told.startswith("features.sets: mfcc gains 0.1")
-    assert "; not sure: " in told
+    assert "; interval contains 0: " in told
 
 
 @pytest.mark.parametrize("trials", [0, 4])

@@ -43,7 +43,7 @@ def study_of(space: Space, done: int = 0) -> optuna.Study:
 
 
 def told(study: optuna.Study, space: Space, score: float = 0.5) -> dict:
-    """Ask for a trial, tell its score as the book of a study does, and return its stored parameters."""
+    """Ask for a trial, tell its score as the recorder of a study does, and return its stored parameters."""
     trial = study.ask()
     space.draw(trial)
     trial.set_user_attr("parameters", 1)
@@ -101,7 +101,7 @@ def test_a_resumed_grid_goes_on_where_it_was_and_tries_again_what_a_kill_lost(sp
     before = {key(told(study, space)) for _ in range(20)}
     lost = study.ask()
     space.draw(lost)
-    study.tell(lost, state=TrialState.FAIL)  # what a study's book tells of a trial that never began
+    study.tell(lost, state=TrialState.FAIL)  # what a study's recorder tells of a trial that never began
     study.sampler = make_sampler(space, n_existing=21)
     after = set()
     while not is_exhausted(study):

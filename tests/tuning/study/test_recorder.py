@@ -1,4 +1,4 @@
-"""The book of a study, with formulas in place of training."""
+"""The recorder of a study, with formulas in place of training."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -63,7 +63,7 @@ def folder() -> StudyFolder:
     return create_study_folder("made", role="student", corpus="made")
 
 
-def open_book(space: Space, folder: StudyFolder, listener: Listener | None = None) -> StudyRecorder:
+def open_recorder(space: Space, folder: StudyFolder, listener: Listener | None = None) -> StudyRecorder:
     return StudyRecorder(space, folder.open_study(optuna.samplers.RandomSampler(seed=0)), 4, listener or Listener())
 
 
@@ -74,11 +74,11 @@ def result(epoch: int, score: float) -> dict[str, float]:
 
 def test_a_trial_that_runs_to_its_end_is_told_with_its_best_score(space: Space, folder: StudyFolder) -> None:
     listener = Listener()
-    book = open_book(space, folder, listener)
-    record = book.ask()
+    recorder = open_recorder(space, folder, listener)
+    record = recorder.ask()
     assert record is not None
-    book.record_epoch(record.number, result(1, 0.4))
-    book.finish(record.number)
+    recorder.record_epoch(record.number, result(1, 0.4))
+    recorder.finish(record.number)
     stored = folder.read_trials()[record.number]
     assert stored.state == TrialState.COMPLETE
     assert stored.value == pytest.approx(0.4)
@@ -86,64 +86,64 @@ def test_a_trial_that_runs_to_its_end_is_told_with_its_best_score(space: Space, 
 
 
 def test_a_stopped_trial_is_pruned_and_keeps_its_intermediate_values(space: Space, folder: StudyFolder) -> None:
-    book = open_book(space, folder)
-    good, bad = book.ask(), book.ask()
+    recorder = open_recorder(space, folder)
+    good, bad = recorder.ask(), recorder.ask()
     assert good is not None
     assert bad is not None
-    assert not book.record_epoch(good.number, result(1, 0.6))
-    assert book.record_epoch(bad.number, result(1, 0.2))
-    book.finish(bad.number)
+    assert not recorder.record_epoch(good.number, result(1, 0.6))
+    assert recorder.record_epoch(bad.number, result(1, 0.2))
+    recorder.finish(bad.number)
     stored = folder.read_trials()[bad.number]
     assert stored.state == TrialState.PRUNED
     assert stored.intermediate_values == {1: 0.2}
 
 
 def test_a_failed_trial_is_told_as_failed_with_its_reason(space: Space, folder: StudyFolder) -> None:
-    book = open_book(space, folder)
-    record = book.ask()
+    recorder = open_recorder(space, folder)
+    record = recorder.ask()
     assert record is not None
-    book.finish(record.number, failure="Diverged: loss is nan in epoch 1")
-    book.finish(record.number)  # Tune may say it twice
+    recorder.finish(record.number, failure="Diverged: loss is nan in epoch 1")
+    recorder.finish(record.number)  # Tune may say it twice
     stored = folder.read_trials()[record.number]
     assert stored.state == TrialState.FAIL
     assert stored.user_attrs["reason"] == "Diverged: loss is nan in epoch 1"
 
 
 def test_a_configuration_over_the_limit_costs_no_trial(space: Space, folder: StudyFolder) -> None:
-    book = open_book(space, folder)
-    records = [book.ask() for _ in range(6)]
-    assert book.ask() is None, "the budget is 6 trained trials"
+    recorder = open_recorder(space, folder)
+    records = [recorder.ask() for _ in range(6)]
+    assert recorder.ask() is None, "the budget is 6 trained trials"
     assert all(record is not None and record.n_parameters <= 100_000 for record in records)
     stored = [trial.user_attrs.get("outcome") for trial in folder.read_trials()]
-    assert book.untrained_counts[Outcome.OVER_LIMIT] == stored.count("over_limit") > 0
+    assert recorder.untrained_counts[Outcome.OVER_LIMIT] == stored.count("over_limit") > 0
 
 
 def test_a_configuration_seen_before_is_not_trained_again(space: Space, folder: StudyFolder) -> None:
     finite = replace(space, axes=tuple(axis for axis in space.axes if axis.name == "model.hidden_size"), constraints=())
-    book = open_book(finite, folder)
+    recorder = open_recorder(finite, folder)
     for _ in range(3):
-        record = book.ask()
+        record = recorder.ask()
         assert record is not None
-        book.record_epoch(record.number, result(1, 0.5))
-        book.finish(record.number)
-    assert book.ask() is None  # three widths, all tried
-    assert book.is_exhausted
-    assert len(book.records) == 3
-    assert book.untrained_counts[Outcome.DUPLICATE] == len(folder.read_trials()) - 3
+        recorder.record_epoch(record.number, result(1, 0.5))
+        recorder.finish(record.number)
+    assert recorder.ask() is None  # three widths, all tried
+    assert recorder.is_exhausted
+    assert len(recorder.records) == 3
+    assert recorder.untrained_counts[Outcome.DUPLICATE] == len(folder.read_trials()) - 3
     stored = [trial.user_attrs for trial in folder.read_trials()]
     twins = [attributes["twin"] for attributes in stored if attributes["outcome"] == "duplicate"]
-    assert twins and set(twins) <= book.records.keys()
+    assert twins and set(twins) <= recorder.records.keys()
 
 
 def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, folder: StudyFolder) -> None:
-    book = open_book(space, folder)
-    done, running = book.ask(), book.ask()
+    recorder = open_recorder(space, folder)
+    done, running = recorder.ask(), recorder.ask()
     assert done is not None
     assert running is not None
-    book.record_epoch(done.number, result(1, 0.6))
-    book.finish(done.number)
-    book.record_epoch(running.number, result(1, 0.5))
-    again = open_book(space, folder)  # as after a kill: nothing but the journal is left
+    recorder.record_epoch(done.number, result(1, 0.6))
+    recorder.finish(done.number)
+    recorder.record_epoch(running.number, result(1, 0.5))
+    again = open_recorder(space, folder)  # as after a kill: nothing but the journal is left
     restarted = again.ask()
     assert restarted is not None
     assert restarted.number == running.number
@@ -159,12 +159,12 @@ def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, 
 
 
 def test_early_stopping_survives_a_kill(space: Space, folder: StudyFolder) -> None:
-    book = open_book(space, folder)
-    record = book.ask()
+    recorder = open_recorder(space, folder)
+    record = recorder.ask()
     assert record is not None
-    book.record_epoch(record.number, result(1, 0.9))
-    book.finish(record.number)
-    again = open_book(space, folder)
+    recorder.record_epoch(record.number, result(1, 0.9))
+    recorder.finish(record.number)
+    again = open_recorder(space, folder)
     later = again.ask()
     assert later is not None
     assert again.record_epoch(later.number, result(1, 0.3)), "the rung remembers 0.9"
@@ -175,8 +175,8 @@ def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path
     names = ["cnn_bilstm", "attention_bilstm", "bilstm", "lite_cnn"]
     axes = f"{{model.name: {{choice: {names}}}, seed: {{int: [0, 9]}}}}"
     path.write_text(f"role: student\nspace: {axes}\nbudget: {{trials: 4}}\n")
-    book = open_book(read_space(path), folder)
-    records = [book.ask() for _ in names]
+    recorder = open_recorder(read_space(path), folder)
+    records = [recorder.ask() for _ in names]
     assert sorted(record.settings.model.name for record in records if record) == sorted(names)
 
 
@@ -203,58 +203,58 @@ def test_of_several_objectives_the_feasible_pareto_set_is_ordered_by_dev_uar(
 ) -> None:
     space = spaced(tmp_path, TWO_OBJECTIVES)
     study = folder.open_study(make_sampler(space, 0), ["maximize", "minimize"])
-    book = StudyRecorder(space, study, 4, Listener())
+    recorder = StudyRecorder(space, study, 4, Listener())
     score_of, latency_of = {8: 0.5, 16: 0.4, 32: 0.7, 64: 0.9}, {8: 1, 16: 1, 32: 1, 64: 9}
-    while (record := book.ask()) is not None:
+    while (record := recorder.ask()) is not None:
         size = record.settings.model.hidden_size
-        book.record_epoch(record.number, result(1, score_of[size]) | {"latency_ms": latency_of[size]})
-        book.finish(record.number)
-    assert [r.settings.model.hidden_size for r in book.rank_candidates()] == [32, 8], "16 is beaten, 64 too slow"
+        recorder.record_epoch(record.number, result(1, score_of[size]) | {"latency_ms": latency_of[size]})
+        recorder.finish(record.number)
+    assert [r.settings.model.hidden_size for r in recorder.rank_candidates()] == [32, 8], "16 is beaten, 64 too slow"
     stored = {trial.params["model.hidden_size"]: trial for trial in folder.read_trials()}
     assert stored[64].state == TrialState.COMPLETE
     assert stored[64].constraints["latency_ms"] == pytest.approx(4)
-    assert stored[32].values == [0.7, book.rank_candidates()[0].n_parameters]
+    assert stored[32].values == [0.7, recorder.rank_candidates()[0].n_parameters]
     assert {"dev_uar", "parameters", "latency_ms"} <= stored[32].user_attrs["metrics"].keys()
 
 
 def test_no_new_trial_is_asked_for_once_the_epochs_are_spent(space: Space, folder: StudyFolder) -> None:
-    book = open_book(replace(space, budget=replace(space.budget, epochs=3)), folder)
-    record = book.ask()
+    recorder = open_recorder(replace(space, budget=replace(space.budget, epochs=3)), folder)
+    record = recorder.ask()
     assert record is not None
     for epoch in (1, 2, 3):
-        book.record_epoch(record.number, result(epoch, 0.5))
-    book.finish(record.number)
-    assert book.ask() is None
-    assert not book.is_exhausted
+        recorder.record_epoch(record.number, result(epoch, 0.5))
+    recorder.finish(record.number)
+    assert recorder.ask() is None
+    assert not recorder.is_exhausted
 
 
 @pytest.mark.parametrize("told", [{"best_dev_uar": float("nan")}, {}])
 def test_a_trial_that_reports_no_number_has_failed(space: Space, folder: StudyFolder, told: dict[str, float]) -> None:
-    book = open_book(space, folder)
-    record = book.ask()
+    recorder = open_recorder(space, folder)
+    record = recorder.ask()
     assert record is not None
     if told:
-        book.record_epoch(record.number, result(1, 0.5) | told)
-    book.finish(record.number)
+        recorder.record_epoch(record.number, result(1, 0.5) | told)
+    recorder.finish(record.number)
     assert folder.read_trials()[record.number].state == TrialState.FAIL
     assert record.failure_reason
-    assert book.rank_candidates() == []
+    assert recorder.rank_candidates() == []
 
 
 def test_a_trial_killed_while_it_was_drawn_is_drawn_under_its_number(space: Space, folder: StudyFolder) -> None:
     folder.open_study(optuna.samplers.RandomSampler(seed=0)).ask()
-    record = open_book(replace(space, constraints=()), folder).ask()
+    record = open_recorder(replace(space, constraints=()), folder).ask()
     assert record is not None
     assert record.number == 0
 
 
 def test_saved_rungs_are_those_of_the_history(space: Space, folder: StudyFolder) -> None:
     study, saved = folder.open_study(optuna.samplers.RandomSampler(seed=0)), RungStore(folder.path)
-    book = StudyRecorder(space, study, 4, Listener(), saved)
+    recorder = StudyRecorder(space, study, 4, Listener(), saved)
     for score in (0.4, 0.6):
-        record = book.ask()
+        record = recorder.ask()
         assert record is not None
-        book.record_epoch(record.number, result(1, score))
+        recorder.record_epoch(record.number, result(1, score))
     StudyRecorder(space, folder.open_study(), 4, Listener(), saved)
     told = list(collect_score_histories(space, folder.read_trials()))
     assert find_disagreements(saved.read(), make_stopping_rule(space), told) == []

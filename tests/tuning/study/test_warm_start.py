@@ -171,8 +171,8 @@ def test_a_study_that_has_heard_dev_or_test_is_refused_by_name(train, dev, test)
     with pytest.raises(LineageLeak, match=rf"--from {earlier.name} has heard 2 of the 2 .* \([ef]\).*--allow-leak"):
         make_warm_start([earlier.name], "student", SAME, allow_leak=False)
     past = make_warm_start([earlier.name], "student", SAME, allow_leak=True)
-    assert past.heard >= 2
-    assert f"heard {past.heard} dev or test clips" in past.stamp
+    assert past.n_leaked_clips >= 2
+    assert f"used {past.n_leaked_clips} dev or test clips" in past.stamp
 
 
 def test_what_a_study_descends_from_is_refused_with_it():
@@ -183,8 +183,8 @@ def test_what_a_study_descends_from_is_refused_with_it():
 
 
 def test_a_stamp_is_inherited_on_the_same_split():
-    earlier = study_of(SAME, past=WarmStart(heard=3))
-    assert make_warm_start([earlier.name], "student", SAME, allow_leak=False).heard == 3
+    earlier = study_of(SAME, past=WarmStart(n_leaked_clips=3))
+    assert make_warm_start([earlier.name], "student", SAME, allow_leak=False).n_leaked_clips == 3
 
 
 def test_a_study_of_other_speakers_is_welcome_and_its_lineage_goes_on():

@@ -84,7 +84,7 @@ def test_a_clip_that_is_there_twice_counts_once(strangers):
 def test_one_renamed_clip_of_the_corpus_is_refused_by_name(strangers, split, part):
     clip = split.manifest.take(split.parts[part][:1]).column("path")[0]
     shutil.copy(clip, strangers / "some" / "nobody knows me.wav")
-    with pytest.raises(LineageLeak, match=f"strangers holds 1 {part} clips.*some/nobody knows me"):
+    with pytest.raises(LineageLeak, match=f"strangers contains 1 {part} clips.*some/nobody knows me"):
         prepare(strangers, split)
 
 
@@ -94,7 +94,7 @@ def test_another_clip_of_a_test_speaker_is_refused(tones, tone_corpus, tmp_path,
     (tmp_path / "more").mkdir()
     samples, rate = soundfile.read(next((tone_corpus / f"Actor_{number}").iterdir()))
     soundfile.write(tmp_path / "more" / f"03-01-01-01-01-01-{number}.wav", samples[: len(samples) // 2], rate)
-    with pytest.raises(LineageLeak, match="holds 0 test clips of this corpus, or others of its test speakers"):
+    with pytest.raises(LineageLeak, match="contains 0 test clips of this corpus, or others of its test speakers"):
         prepare(tmp_path / "more", split)
 
 
@@ -199,5 +199,5 @@ def test_a_student_that_learnt_from_them_says_so_for_good(tones, tone_corpus, st
 
     clip = result.dataset.manifest.take(result.dataset.split.test[:1]).column("path")[0]
     shutil.copy(clip, strangers / "harmless.wav")
-    with pytest.raises(LineageLeak, match="holds 1 test clips.*harmless"):
+    with pytest.raises(LineageLeak, match="contains 1 test clips.*harmless"):
         train("student", request, taught, "cpu", display)
