@@ -4,7 +4,8 @@
 
 A trial of one epoch that returns at once, drawn by a random sampler over six axes, by the platform's own search: the
 study's recorder, Optuna's journal, Ray Tune's actors on two slots, a run in MLflow's SQLite each. A trial's
-milliseconds are those between the ends of it and of the one before. The tracker is behind by the seconds that its queue takes at the end.
+milliseconds are those between the ends of it and of the one before. The tracker is behind by the seconds that its queue
+takes at the end.
 """
 
 import argparse

@@ -46,7 +46,7 @@ class SubmittedJob:
 
 
 def find_address() -> str:
-    """Return the job server's address: `RAY_API_SERVER_ADDRESS`, else `RAY_ADDRESS` if a URL, else `DEFAULT_ADDRESS`."""
+    """Return the job server's address: `RAY_API_SERVER_ADDRESS`, `RAY_ADDRESS` if a URL, or `DEFAULT_ADDRESS`."""
     given = (os.environ.get(name, "") for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"))
     return next((address for address in given if _is_http(address)), DEFAULT_ADDRESS)
 

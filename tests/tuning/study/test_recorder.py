@@ -1,4 +1,4 @@
-"""The recorder of a study, with formulas in place of training."""
+"""The recorder of a study, with given scores in place of training."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,19 +33,19 @@ scheduler: {grace_epochs: 1, reduction_factor: 3}
 
 
 class Listener:
-    """Notes what the tracker is told."""
+    """A tracker that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.events: list[tuple[str, int]] = []
 
     def start_trial(self, number: int, settings: Settings) -> None:
-        self.told.append(("start", number))
+        self.events.append(("start", number))
 
     def log_epoch(self, number: int, result: Mapping[str, float]) -> None:
-        self.told.append(("epoch", number))
+        self.events.append(("epoch", number))
 
     def end_trial(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
-        self.told.append((state, number))
+        self.events.append((state, number))
 
     def is_run_whole(self, number: int) -> bool:
         return True
@@ -72,7 +72,7 @@ def result(epoch: int, score: float) -> dict[str, float]:
     return losses | {"epoch": epoch, "best_dev_uar": score, "best_epoch": epoch, "seconds": 0.1}
 
 
-def test_a_trial_that_runs_to_its_end_is_told_with_its_best_score(space: Space, folder: StudyFolder) -> None:
+def test_a_complete_trial_is_stored_with_its_best_score(space: Space, folder: StudyFolder) -> None:
     listener = Listener()
     recorder = open_recorder(space, folder, listener)
     record = recorder.ask()
@@ -82,7 +82,7 @@ def test_a_trial_that_runs_to_its_end_is_told_with_its_best_score(space: Space, 
     stored = folder.read_trials()[record.number]
     assert stored.state == TrialState.COMPLETE
     assert stored.value == pytest.approx(0.4)
-    assert listener.told == [("start", record.number), ("epoch", record.number), ("complete", record.number)]
+    assert listener.events == [("start", record.number), ("epoch", record.number), ("complete", record.number)]
 
 
 def test_a_stopped_trial_is_pruned_and_keeps_its_intermediate_values(space: Space, folder: StudyFolder) -> None:
@@ -98,12 +98,12 @@ def test_a_stopped_trial_is_pruned_and_keeps_its_intermediate_values(space: Spac
     assert stored.intermediate_values == {1: 0.2}
 
 
-def test_a_failed_trial_is_told_as_failed_with_its_reason(space: Space, folder: StudyFolder) -> None:
+def test_a_failed_trial_is_stored_with_its_reason(space: Space, folder: StudyFolder) -> None:
     recorder = open_recorder(space, folder)
     record = recorder.ask()
     assert record is not None
     recorder.finish(record.number, failure="Diverged: loss is nan in epoch 1")
-    recorder.finish(record.number)  # Tune may say it twice
+    recorder.finish(record.number)  # Tune can report it twice
     stored = folder.read_trials()[record.number]
     assert stored.state == TrialState.FAIL
     assert stored.user_attrs["reason"] == "Diverged: loss is nan in epoch 1"
@@ -143,7 +143,7 @@ def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, 
     recorder.record_epoch(done.number, result(1, 0.6))
     recorder.finish(done.number)
     recorder.record_epoch(running.number, result(1, 0.5))
-    again = open_recorder(space, folder)  # as after a kill: nothing but the journal is left
+    again = open_recorder(space, folder)  # as after a kill: only the journal remains
     restarted = again.ask()
     assert restarted is not None
     assert restarted.number == running.number
@@ -167,7 +167,7 @@ def test_early_stopping_survives_a_kill(space: Space, folder: StudyFolder) -> No
     again = open_recorder(space, folder)
     later = again.ask()
     assert later is not None
-    assert again.record_epoch(later.number, result(1, 0.3)), "the rung remembers 0.9"
+    assert again.record_epoch(later.number, result(1, 0.3)), "the rung has 0.9"
 
 
 def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path
     assert sorted(record.settings.model.name for record in records if record) == sorted(names)
 
 
-def spaced(tmp_path: Path, text: str) -> Space:
+def read_other_space(tmp_path: Path, text: str) -> Space:
     path = tmp_path / "other.yaml"
     path.write_text(text)
     return read_space(path)
@@ -201,7 +201,7 @@ scheduler: {name: none}
 def test_of_several_objectives_the_feasible_pareto_set_is_ordered_by_dev_uar(
     tmp_path: Path, folder: StudyFolder
 ) -> None:
-    space = spaced(tmp_path, TWO_OBJECTIVES)
+    space = read_other_space(tmp_path, TWO_OBJECTIVES)
     study = folder.open_study(make_sampler(space, 0), ["maximize", "minimize"])
     recorder = StudyRecorder(space, study, 4, Listener())
     score_of, latency_of = {8: 0.5, 16: 0.4, 32: 0.7, 64: 0.9}, {8: 1, 16: 1, 32: 1, 64: 9}
@@ -217,7 +217,7 @@ def test_of_several_objectives_the_feasible_pareto_set_is_ordered_by_dev_uar(
     assert {"dev_uar", "parameters", "latency_ms"} <= stored[32].user_attrs["metrics"].keys()
 
 
-def test_no_new_trial_is_asked_for_once_the_epochs_are_spent(space: Space, folder: StudyFolder) -> None:
+def test_no_new_trial_is_drawn_once_the_epochs_are_spent(space: Space, folder: StudyFolder) -> None:
     recorder = open_recorder(replace(space, budget=replace(space.budget, epochs=3)), folder)
     record = recorder.ask()
     assert record is not None
@@ -228,27 +228,29 @@ def test_no_new_trial_is_asked_for_once_the_epochs_are_spent(space: Space, folde
     assert not recorder.is_exhausted
 
 
-@pytest.mark.parametrize("told", [{"best_dev_uar": float("nan")}, {}])
-def test_a_trial_that_reports_no_number_has_failed(space: Space, folder: StudyFolder, told: dict[str, float]) -> None:
+@pytest.mark.parametrize("reported", [{"best_dev_uar": float("nan")}, {}])
+def test_a_trial_without_a_finite_score_has_failed(
+    space: Space, folder: StudyFolder, reported: dict[str, float]
+) -> None:
     recorder = open_recorder(space, folder)
     record = recorder.ask()
     assert record is not None
-    if told:
-        recorder.record_epoch(record.number, result(1, 0.5) | told)
+    if reported:
+        recorder.record_epoch(record.number, result(1, 0.5) | reported)
     recorder.finish(record.number)
     assert folder.read_trials()[record.number].state == TrialState.FAIL
     assert record.failure_reason
     assert recorder.rank_candidates() == []
 
 
-def test_a_trial_killed_while_it_was_drawn_is_drawn_under_its_number(space: Space, folder: StudyFolder) -> None:
+def test_a_trial_interrupted_while_it_was_drawn_is_drawn_under_its_number(space: Space, folder: StudyFolder) -> None:
     folder.open_study(optuna.samplers.RandomSampler(seed=0)).ask()
     record = open_recorder(replace(space, constraints=()), folder).ask()
     assert record is not None
     assert record.number == 0
 
 
-def test_saved_rungs_are_those_of_the_history(space: Space, folder: StudyFolder) -> None:
+def test_saved_rungs_agree_with_the_history(space: Space, folder: StudyFolder) -> None:
     study, saved = folder.open_study(optuna.samplers.RandomSampler(seed=0)), RungStore(folder.path)
     recorder = StudyRecorder(space, study, 4, Listener(), saved)
     for score in (0.4, 0.6):
@@ -256,7 +258,7 @@ def test_saved_rungs_are_those_of_the_history(space: Space, folder: StudyFolder)
         assert record is not None
         recorder.record_epoch(record.number, result(1, score))
     StudyRecorder(space, folder.open_study(), 4, Listener(), saved)
-    told = list(collect_score_histories(space, folder.read_trials()))
-    assert find_disagreements(saved.read(), make_stopping_rule(space), told) == []
+    histories = list(collect_score_histories(space, folder.read_trials()))
+    assert find_disagreements(saved.read(), make_stopping_rule(space), histories) == []
     assert sorted(saved.read()[1].values()) == [0.4, 0.6]
-    assert find_disagreements({1: {0: 0.5}}, make_stopping_rule(space), told)
+    assert find_disagreements({1: {0: 0.5}}, make_stopping_rule(space), histories)
