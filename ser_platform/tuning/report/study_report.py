@@ -191,7 +191,8 @@ class StudyReport:
         luck = f", of which {search - again:.3f} was luck" if search > again else ""
         among = f" of the {PARETO_SET}" if len(self.objectives) > 1 else ""
         found = f"dev UAR {again:.3f} with new seeds, {search:.3f} in the search{luck}"
-        return f"best{among}: {self._describe_winner()}{found} ({DEV_UAR_TERM})"
+        winner = "".join(f"trial {each['trial']}, " for each in self.summary.get("confirmed", ())[:1])
+        return f"best{among}: {winner}{found} ({DEV_UAR_TERM})"
 
     def _describe_gain(self) -> list[str]:
         """Return the gain of distillation as a sentence, nothing for a study without a control."""
@@ -201,10 +202,6 @@ class StudyReport:
         rows = ", ".join(f"{row['name']} {100 * row['uar']['value']:.1f}" for row in control["rows"])
         scores = f"UAR in percent, protocol {control['protocol']}: {rows}"
         return [f"distillation: {control['gain']['verdict']} ({scores}; {CONTROL_TERM})"]
-
-    def _describe_winner(self) -> str:
-        first = next(iter(self.summary.get("confirmed", ())), None)
-        return f"trial {first['trial']}, " if first else ""
 
     def list_facts(self) -> list[tuple[str, str]]:
         """Return the properties of the study as (name, value)."""

@@ -96,7 +96,12 @@ class TeacherLabeller:
                 f"distill.unlabelled: the speakers of unlabelled clips are unknown, and teacher {self._teacher.title} "
                 "needs them (features.normalise speaker); give a teacher with features.normalise global or utterance"
             )
-        return {mode: self._label_in_mode(split, mode, copies, unlabelled) for mode in modes}
+        return {
+            mode: self._label_in_sample(split, copies, unlabelled)
+            if mode == IN_SAMPLE
+            else self._fold_teachers.label_split(split, mode, copies, unlabelled)
+            for mode in modes
+        }
 
     def compute_hints(
         self, split: Split, copies: AugmentedClips = NO_AUGMENTED_CLIPS, unlabelled: Digests = ()
@@ -116,25 +121,20 @@ class TeacherLabeller:
             title = f"distill.outputs {IN_SAMPLE}: teacher {self._teacher.title}"
             refuse_leak(self._teacher.description.lineage, split, title, parts=("dev", "test"))
 
-    def _label_in_mode(self, split: Split, mode: str, copies: AugmentedClips, unlabelled: Digests) -> TeacherOutputs:
-        if mode == IN_SAMPLE:
-            return self._label_in_sample(split, copies, unlabelled)
-        return self._fold_teachers.label_split(split, mode, copies, unlabelled)
-
     def _label_in_sample(self, split: Split, copies: AugmentedClips, unlabelled: Digests) -> TeacherOutputs:
         """Return the outputs of the registered teacher, with the calibration of its bundle."""
         self.refuse_teacher_leak([split], [IN_SAMPLE])
-        described, clips = self._teacher.description, _StackedClips(split, copies, unlabelled)
+        description, clips = self._teacher.description, _StackedClips(split, copies, unlabelled)
         rows = np.concatenate([split.train, clips.find_copies(split.train), clips.unlabelled_rows])
         digests = [clips.hashes[row] for row in rows]
         key = OutputsKey(
             kind=REGISTERED,
             teacher_digest=self._teacher.digest,
-            settings=described.settings,
+            settings=description.settings,
             trained_on=(),
             labels_clips=tuple(sorted(digests)),
             stop_after=self._teacher.n_epochs,
-            labels=described.labels,
+            labels=description.labels,
         )
         if (found := read_outputs(key)) is None:
             with self._show_progress("training clips labelled by the registered teacher") as progress:
