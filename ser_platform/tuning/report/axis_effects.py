@@ -74,7 +74,7 @@ def summarise_axis(axis: SearchedAxis, found: Sequence[ValueEffect]) -> str:
     near = "near " if axis.kind == NUMERIC else ""
     worse = [level for level in found if level is not best and level.cost_low > 0]
     parts = [
-        f"{level.label}{unit} costs {level.cost:.3f} [{level.cost_low:.3f}, {level.cost_high:.3f}]"
+        f"{level.label}{unit} is {level.cost:.3f} [{level.cost_low:.3f}, {level.cost_high:.3f}] lower"
         for level in sorted(worse, key=lambda level: -level.cost)[:3]
     ]
     same = [level for level in found if level is not best and level.cost_low <= 0]

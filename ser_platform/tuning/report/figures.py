@@ -24,7 +24,7 @@ from ser_platform.tuning.study.trial_outcome import Outcome
 INK, PALE, ACCENT = "#2c5f8a", "#9aa7b3", "#b03a2e"
 MAX_SHOWN_AXES = 6  # axes with a figure of their own
 MAX_PARALLEL_AXES = 12
-PARETO_SET = "Pareto set: trials that no other trial beats in every objective"
+PARETO_TERM = "trials that no other trial beats in every objective"
 
 
 def draw_study_figures(
@@ -63,7 +63,7 @@ def draw_study_figures(
         if len({trial.metrics[name] for trial in table.scored if trial.metrics.get(name, 0) > 0}) > 1:
             drawn[f"cost-{name}.png"] = (f"dev UAR against {label}", _draw_cost(table, name, label))
     if len(objectives) > 1:
-        drawn["pareto.png"] = (PARETO_SET, _draw_pareto(objectives))
+        drawn["pareto.png"] = (f"Pareto set: {PARETO_TERM}", _draw_pareto(objectives))
     for name, (_, figure) in drawn.items():
         with replacing(folder / name) as temporary:
             FigureCanvasAgg(figure).print_png(temporary)  # no global state of pyplot: safe in any thread

@@ -25,7 +25,7 @@ from ser_platform.tuning.report.axis_effects import (
     summarise_axis,
     summarise_best_trials,
 )
-from ser_platform.tuning.report.figures import PARETO_SET, draw_study_figures, select_axes, tabulate_importance
+from ser_platform.tuning.report.figures import PARETO_TERM, draw_study_figures, select_axes, tabulate_importance
 from ser_platform.tuning.report.html_page import PageTable, StudyPage
 from ser_platform.tuning.report.importance import Importance, estimate_importance
 from ser_platform.tuning.report.interactive_plots import draw_plots
@@ -66,8 +66,8 @@ METHOD_NOTE = (
     "the trials; the importance of a setting is the growth of their error on the other trials when its values are "
     "shuffled, as a share of the sum over all settings. A setting has an effect if its importance is above that of "
     "every shuffled copy. The score of a pruned trial is its last dev UAR plus the median gain of complete "
-    "trials from that epoch to their end. The cost of a value is the mean dev UAR at the best value minus the mean at "
-    "this one; the other settings differ as the sampler drew them. The best of many trials is partly luck: the dev UAR "
+    "trials from that epoch to their end. Values and members are compared by the mean dev UAR of their trials, whose "
+    "other settings differ as the sampler drew them. The best of many trials is partly luck: the dev UAR "
     "with new seeds is the better estimate."
 )
 
@@ -134,7 +134,7 @@ class StudyReport:
 
     def summarise(self) -> list[str]:
         """Return the answer and its evidence, a sentence each; a term is defined where it first occurs."""
-        lines = [self._describe_best(), self._describe_state(), *self._describe_gain()]
+        lines = [self._describe_best(), DEV_UAR_TERM, self._describe_state(), *self._describe_gain()]
         budget = self.space.budget.trials if self.space else 0
         if self.summary["state"] == STUDY_FINISHED and 0 < len(self.table.trials) < budget:
             lines.append(f"{len(self.table.trials)} of {budget} trials were trained: the time or the space ran out")
@@ -185,14 +185,16 @@ class StudyReport:
         metrics = self.summary.get("metrics", {})
         if self.summary["state"] != STUDY_FINISHED or "dev_uar_new_seeds" not in metrics:
             best = self.table.best_first[0]
-            score = f"trial {best.number}, dev UAR {best.best_dev_uar:.3f}"
-            return f"best so far: {score}, not yet confirmed with new seeds ({DEV_UAR_TERM})"
+            return (
+                f"best so far: trial {best.number}, dev UAR {best.best_dev_uar:.3f}, not yet confirmed with new seeds"
+            )
         again, search = metrics["dev_uar_new_seeds"], metrics["dev_uar"]
         luck = f", of which {search - again:.3f} was luck" if search > again else ""
-        among = f" of the {PARETO_SET}" if len(self.objectives) > 1 else ""
-        found = f"dev UAR {again:.3f} with new seeds, {search:.3f} in the search{luck}"
+        among = f" of the Pareto set ({PARETO_TERM})" if len(self.objectives) > 1 else ""
         winner = "".join(f"trial {each['trial']}, " for each in self.summary.get("confirmed", ())[:1])
-        return f"best{among}: {winner}{found} ({DEV_UAR_TERM})"
+        return (
+            f"best configuration{among}: {winner}dev UAR {again:.3f} with new seeds ({search:.3f} in the search{luck})"
+        )
 
     def _describe_gain(self) -> list[str]:
         """Return the gain of distillation as a sentence, nothing for a study without a control."""
@@ -313,7 +315,7 @@ class StudyReport:
             ),
             PageTable(
                 "Best trials, trained again with new seeds",
-                f"{DEV_UAR_TERM}. The best mean wins.",
+                "The trial with the best mean wins.",
                 ("trial", "dev UAR in the search", "mean of the new seeds", "each new seed"),
                 confirmed,
             ),

@@ -59,12 +59,7 @@ def summarise_members(axis: SearchedAxis, found: Sequence[MemberEffect]) -> str:
     """Return one line: the members with a certain gain or loss in dev UAR, then those without."""
     if not found:
         return f"{axis.name}: too few trials with and without each member"
-    parts = [
-        f"{member.name} {'gains' if member.gain > 0 else 'costs'} {abs(member.gain):.3f} "
-        f"[{min(abs(member.low), abs(member.high)):.3f}, {max(abs(member.low), abs(member.high)):.3f}]"
-        for member in found
-        if member.is_sure
-    ]
+    parts = [f"{each.name} {each.gain:+.3f} [{each.low:+.3f}, {each.high:+.3f}]" for each in found if each.is_sure]
     unsure = ", ".join(f"{member.name} {member.gain:+.3f}" for member in found if not member.is_sure)
     parts += [f"interval contains 0: {unsure}"] if unsure else []
-    return f"{axis.name}: " + "; ".join(parts)
+    return f"{axis.name}, gain of each member in mean dev UAR: " + "; ".join(parts)

@@ -43,7 +43,7 @@ def test_few_members_without_an_effect_are_certain():
 
 def test_the_line_lists_certain_gains_and_then_the_others():
     line = summarise_members(SETS, estimate_member_effects(add_gain(made_study(60, seed=1), "mfcc"), SETS))
-    assert line.startswith("features.sets: mfcc gains 0.1")
+    assert line.startswith("features.sets, gain of each member in mean dev UAR: mfcc +0.1")
     assert "; interval contains 0: " in line
 
 
