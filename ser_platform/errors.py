@@ -6,6 +6,8 @@
 import sys
 from collections.abc import Iterable
 
+MAX_LINE_CHARS = 300  # some libraries put a whole answer of a server into one line
+
 
 class SerError(Exception):
     """Anything the platform reports as one line."""
@@ -64,3 +66,17 @@ class BundleError(UserError):
 
 class PromotionRefused(SerError):
     """The gates that a candidate did not pass."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, at most 300 characters, or its class's name where it has none."""
+    return next(iter(_message_lines(error)), type(error).__name__)[:MAX_LINE_CHARS]
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of an error's message, as of a traceback, or the name of its class where it has none."""
+    return next(reversed(_message_lines(error)), type(error).__name__)
+
+
+def _message_lines(error: BaseException) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()]

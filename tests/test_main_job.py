@@ -36,7 +36,7 @@ class Workplace:
 
     def done(self, *words: str) -> str:
         ended = self.run(*words)
-        assert ended.code == 0, ended.said
+        assert ended.code == 0, ended.output
         return ended.stdout
 
     def tune(self, *words: str) -> str:

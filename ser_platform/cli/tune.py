@@ -265,21 +265,10 @@ def _report(tuned: "TuneResult") -> None:
 
 def print_control(control: "ControlResult") -> None:
     """Print a teacher and two students beside each other, and what distilling gained."""
-    out = console()
-    rows = [
-        [
-            row.name,
-            f"{row.title}, {row.model}",
-            f"{100 * row.uar.value:.1f} [{100 * row.uar.low:.1f}, {100 * row.uar.high:.1f}]",
-            f"{100 * row.agreement:.0f} %",
-            f"{row.parameters:,}",
-            "gone" if row.size_bytes is None else f"{row.size_bytes / 1e3:,.0f} kB",
-            "-" if row.latency_ms is None else f"{row.latency_ms:.1f} ms",
-        ]
-        for row in control.rows
-    ]
-    columns = ["", "model", "UAR, 95 % interval", "agrees with teacher", "parameters", "weights", "latency, 3 s"]
-    out.print(make_table(f"Control of {control.study_name}: {control.protocol}", columns, rows))
+    from ser_platform.evaluation.control_table import CONTROL_COLUMNS, tabulate_control
+
+    out, rows = console(), tabulate_control(control.as_json()["rows"])
+    out.print(make_table(f"Control of {control.study_name}: {control.protocol}", CONTROL_COLUMNS, rows))
     out.print(f"distillation: {control.verdict}", highlight=False)
 
 

@@ -1,6 +1,6 @@
-"""What tuning uses of Optuna beyond its public interface, in one place: look here first when Optuna is upgraded.
+"""All private APIs of Optuna that tuning uses: check them when Optuna is upgraded.
 
-Everything was read in Optuna 5.0.0; `pyproject.toml` excludes versions that were not.
+They were read in Optuna 5.0.0; `pyproject.toml` excludes versions in which they were not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ RESULT_OPERATIONS = frozenset({JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE, Jo
 
 
 def is_result_operation(log: Mapping[str, Any]) -> bool:
-    """Tell whether a line of the journal holds what training has given.
+    """Return whether a line of the journal contains a training result.
 
     Optuna 5.0.0: `optuna.storages.journal._storage.JournalOperation`, the key `op_code` of a line.
     """
@@ -24,7 +24,7 @@ def is_result_operation(log: Mapping[str, Any]) -> bool:
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Tell whether a value is inside a distribution.
+    """Return whether a value is inside a distribution.
 
     Optuna 5.0.0: `BaseDistribution._contains`.
     """
@@ -32,7 +32,7 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def split_best_trials(study: Study, trials: list[FrozenTrial], n_best: int) -> list[FrozenTrial]:
-    """Return the trials that TPE takes for good, with constraints and several objectives.
+    """Return the `n_best` trials as TPE ranks them, with constraints and several objectives.
 
     Optuna 5.0.0: `optuna.samplers._tpe.sampler._split_trials`.
     """
@@ -41,7 +41,7 @@ def split_best_trials(study: Study, trials: list[FrozenTrial], n_best: int) -> l
 
 
 def get_fixed_params(trial: FrozenTrial) -> dict[str, Any]:
-    """Return what `Study.enqueue_trial` has fixed of a trial that is being drawn.
+    """Return the parameters that `Study.enqueue_trial` has fixed of a trial that is being drawn.
 
     Optuna 5.0.0: the system attribute `fixed_params`.
     """
@@ -50,7 +50,7 @@ def get_fixed_params(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def find_trial_id(study: Study, number: int) -> int:
-    """Return the storage's id of a trial.
+    """Return a trial's id in the storage.
 
     Optuna 5.0.0: `Study._storage`, `Study._study_id`.
     """
@@ -58,7 +58,7 @@ def find_trial_id(study: Study, number: int) -> int:
 
 
 def set_constraint(study: Study, number: int, metric: str, excess: float) -> None:
-    """Write down a constraint as `Trial.set_constraint` does, also of a trial that a kill has cut off.
+    """Store a constraint as `Trial.set_constraint` does, also for a trial of an interrupted study.
 
     Optuna 5.0.0: `Study._storage`, the system attributes `constraints:METRIC`.
     """
@@ -66,7 +66,7 @@ def set_constraint(study: Study, number: int, metric: str, excess: float) -> Non
 
 
 def set_intermediate_value(study: Study, number: int, epoch: int, score: float) -> None:
-    """Write down a trial's score of an epoch, also of a trial that a kill has cut off.
+    """Store a trial's score of an epoch, also for a trial of an interrupted study.
 
     Optuna 5.0.0: `Study._storage`.
     """
@@ -76,7 +76,7 @@ def set_intermediate_value(study: Study, number: int, epoch: int, score: float) 
 def end_trial(
     study: Study, number: int, attributes: Mapping[str, Any], state: TrialState, values: Sequence[float] | None
 ) -> None:
-    """Write down how a trial has ended. `Study.tell` would warn of what a resumed trial had reported before.
+    """Store a trial's attributes, final state and values. `Study.tell` would warn about a resumed trial's old scores.
 
     Optuna 5.0.0: `Study._storage`.
     """

@@ -199,11 +199,7 @@ def _prepare_pool(
         (feature_view(settings).required_families, settings.features.dtype)
     ]
     feature_needs += [each for teacher in teachers if teacher for each in teacher.feature_needs]
-    with display.showing_progress(f"{name}: files decoded") as progress:
-        found = prepare_unlabelled(name, feature_needs, progress, choose_mapper())
-    for split in dataset.splits:
-        found.refuse_overlap(split)
-    return found
+    return prepare_unlabelled(name, feature_needs, dataset.splits, display.showing_progress)
 
 
 def _now() -> str:

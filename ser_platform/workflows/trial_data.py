@@ -90,10 +90,7 @@ class TrialDataBuilder:
             (list_input_families([self._space]), self._space.fixed_settings.features.dtype),
             *self._teacher.feature_needs,
         ]
-        with self._show_progress(f"{name}: files decoded") as progress:
-            found = prepare_unlabelled(name, feature_needs, progress, choose_mapper())
-        found.refuse_overlap(self._corpus.split)
-        return found
+        return prepare_unlabelled(name, feature_needs, [self._corpus.split], self._show_progress)
 
     def _pick_distilled_settings(self) -> Settings:
         """Return settings that ask for teacher outputs when any trial of the space can."""

@@ -159,9 +159,8 @@ def _refuse_unlabelled_overlap(space: Space, corpus: Dataset, display: Display) 
     """
     name = find_unlabelled_name(space)
     if name and is_distilled(space):
-        with display.showing_progress(f"{name}: files decoded") as progress:
-            needs = [(list_input_families([space]), space.fixed_settings.features.dtype)]
-            prepare_unlabelled(name, needs, progress, choose_mapper()).refuse_overlap(corpus.split)
+        needs = [(list_input_families([space]), space.fixed_settings.features.dtype)]
+        prepare_unlabelled(name, needs, [corpus.split], display.showing_progress)
 
 
 def _compare_with_control(

@@ -385,10 +385,7 @@ def make_lesson(
     digests: tuple[str, ...] = ()
     if more:
         views = [(feature_view(each).required_families, each.features.dtype) for each in (student, teacher)]
-        with display.showing_progress(f"{more}: files decoded") as progress:
-            unlabelled = prepare_unlabelled(more, views, progress)
-        unlabelled.refuse_overlap(split)
-        digests = unlabelled.hashes
+        digests = prepare_unlabelled(more, views, [split], display.showing_progress).hashes
     inside = split.manifest.take(split.train)
     order = np.array(
         shuffle_balanced_by_sex(inside.speakers, find_sex_of_speakers(inside), np.random.default_rng(0)), dtype=str

@@ -1,6 +1,6 @@
-"""`ser` in processes that are killed: at the n-th write of a kind, or at a moment; and what must be true afterwards.
+"""Runs `ser` in processes that are killed at the n-th write of a kind, and checks the study afterwards.
 
-Run as a script it is `ser` in forks of one process, which has imported all that `ser tune` needs: that takes 10 s.
+As a script it runs `ser` in forks of one process that has imported the modules of `ser tune`, which takes 10 s.
 """
 
 import atexit
@@ -34,14 +34,14 @@ scheduler: {grace_epochs: 1, reduction_factor: 2}
 
 @dataclass(frozen=True)
 class Ended:
-    """How a `ser` has ended: its exit code, negative where a signal killed it, and what it said."""
+    """The exit code of a `ser`, negative if a signal killed it, and its output."""
 
     code: int
     stdout: str
     stderr: str
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.stdout + self.stderr
 
 
@@ -84,7 +84,7 @@ class Forge:
         self._process.stdin.flush()
         try:
             code = int(self._process.stdout.readline())
-        except BaseException:  # a timeout of the test: the next order must not receive this answer
+        except BaseException:  # a timeout of the test: the next run must not read this exit code
             os.killpg(self._process.pid, signal.SIGKILL)
             self.__exit__()
             self.__enter__()
@@ -93,7 +93,7 @@ class Forge:
 
 
 class Workplace:
-    """A working directory in which `ser` runs as a user would; where `alone`, it trains all itself, without Ray."""
+    """A working directory in which `ser` runs; with `alone` it trains in its own process, without Ray."""
 
     def __init__(self, folder: Path, corpus: Path, forge: Forge, *, alone: bool = False) -> None:
         self.folder, self.forge, self.alone = folder, forge, alone
@@ -105,13 +105,13 @@ class Workplace:
         self.last = self.forge.run(self.folder, words, alone=self.alone)
         return self.last
 
-    def dies(self, moment: str, number: int, *words: str) -> bool:
-        """Run `ser` until it kills itself at a moment; tell whether the moment came."""
+    def run_until_killed(self, moment: str, number: int, *words: str) -> bool:
+        """Run `ser` until it kills itself at a moment; return whether the moment came."""
         self.last = self.forge.run(self.folder, words, moment, number, alone=self.alone)
         return self.last.code == -signal.SIGKILL
 
     def begin(self, *words: str) -> "subprocess.Popen[str]":
-        """Begin a `ser` in a process group of its own."""
+        """Start a `ser` in its own process group."""
         command = [sys.executable, "-c", "from ser_platform.cli import main; main()", *words]
         output = (self.folder / "begun.txt").open("w")
         return subprocess.Popen(
@@ -119,21 +119,21 @@ class Workplace:
         )
 
     def resume(self) -> str:
-        """Go on until nothing is left to do; return what was said.
+        """Resume until nothing is left to do; return the output.
 
-        A tuning that was killed before its plan was written is begun again, as its user would.
+        A tuning that was killed before its plan was written is started again.
         """
         ended = self.run("tune", "--resume")
-        if ended.code == 2 and "nothing to resume here" in ended.said:
+        if ended.code == 2 and "nothing to resume here" in ended.output:
             ended = self.run(*self.tune)
-        if "the last tuning is finished" not in ended.said:
-            assert ended.code == 0, ended.said
-        return ended.said
+        if "the last tuning is finished" not in ended.output:
+            assert ended.code == 0, ended.output
+        return ended.output
 
     @property
-    def said(self) -> str:
-        """What the last `ser` said."""
-        return self.last.said
+    def output(self) -> str:
+        """The output of the last `ser`."""
+        return self.last.output
 
     @property
     def study_folder(self) -> Path:
@@ -142,7 +142,7 @@ class Workplace:
 
 
 def assert_nothing_is_lost(place: Workplace, trials: int = TRIALS, versions: int = 1) -> None:
-    """Check a study that was killed and resumed against one that was not disturbed."""
+    """Check that a killed and resumed study is complete and has no duplicates."""
     from mlflow import MlflowClient
 
     from ser_platform.tuning.schedulers.rules import make_stopping_rule
@@ -184,7 +184,7 @@ def assert_nothing_is_lost(place: Workplace, trials: int = TRIALS, versions: int
     halves = [path for path in place.folder.glob("runs/**/.*") if re.search(r"\.[0-9a-f]{32}\.", path.name)]
     assert halves == [], "half-written files"
     for path in (*place.folder.glob("runs/*.json"), *place.folder.glob("runs/*/*.json")):
-        json.loads(path.read_text())  # deeper are files of Tune's own, which nothing reads
+        json.loads(path.read_text())  # deeper files are Tune's own, which are not read
 
 
 def assert_runs_are_closed(place: Workplace) -> None:
@@ -196,12 +196,12 @@ def assert_runs_are_closed(place: Workplace) -> None:
     assert "RUNNING" not in {run.info.status for run in runs}
 
 
-def _die() -> None:
+def _kill_this_process() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _arm(moment: str, number: int) -> None:
-    """Have this process kill itself at the `number`-th write of a kind, which is left half done or unanswered."""
+    """Make this process kill itself at the `number`-th write of a kind: before, within or after the write."""
     from mlflow import MlflowClient
 
     count = 0
@@ -211,13 +211,13 @@ def _arm(moment: str, number: int) -> None:
         count += 1
         return count == number
 
-    def answered_never(owner: type, name: str) -> None:
+    def kill_before_answer(owner: type, name: str) -> None:
         original: Callable[..., Any] = getattr(owner, name)
 
         def call(*given: Any, **named: Any) -> Any:
             answer = original(*given, **named)
             if due():
-                _die()
+                _kill_this_process()
             return answer
 
         setattr(owner, name, call)
@@ -231,7 +231,7 @@ def _arm(moment: str, number: int) -> None:
             if due():
                 with self.path.open("a") as file:
                     file.write(json.dumps(logs[0])[:20])
-                _die()
+                _kill_this_process()
             original(self, logs)
 
         JournalFile.append_logs = append  # type: ignore[method-assign]
@@ -240,17 +240,17 @@ def _arm(moment: str, number: int) -> None:
 
         def half(self: Path, target: Any) -> Any:
             if due():
-                _die()
+                _kill_this_process()
             return replace(self, target)
 
         Path.replace = half  # type: ignore[method-assign]
     else:
         for name in MLFLOW if moment == "mlflow" else REGISTRY:
-            answered_never(MlflowClient, name)
+            kill_before_answer(MlflowClient, name)
 
 
 def _alone() -> None:
-    """Have this process train all itself: what is written down is the same, and no worker is started."""
+    """Make this process train without workers; it writes the same files."""
     from ser_platform.tuning.execution import fit_pool
     from ser_platform.tuning.execution.cluster import Cluster, NodeResources
     from ser_platform.tuning.execution.fit_job import (
@@ -268,12 +268,12 @@ def _alone() -> None:
     def here() -> Iterator[Cluster]:
         yield Cluster(1, 0.0, 1, (NodeResources(1),))
 
-    def search(book: StudyRecorder, tasks: Sequence[TrialData], *_: Any) -> None:
-        while (record := book.ask()) is not None:
+    def search(recorder: StudyRecorder, tasks: Sequence[TrialData], *_: Any) -> None:
+        while (record := recorder.ask()) is not None:
             for epoch in train_trial_epochs(record.settings, TrialJob(tuple(tasks))):
-                if book.record_epoch(record.number, epoch):
+                if recorder.record_epoch(record.number, epoch):
                     break
-            book.finish(record.number)
+            recorder.finish(record.number)
 
     def fit_all(jobs: Sequence[FitJob], *_: Any) -> list[Any]:
         return [fit(job) for job in jobs]
@@ -286,7 +286,7 @@ def _alone() -> None:
 
 
 def _serve() -> None:
-    """Run `ser` in a fork for each line of stdin; tell on stdout how it has ended."""
+    """Run `ser` in a fork for each line of stdin; print its exit code."""
     import torch
     from mlflow.utils import requirements_utils
 
@@ -296,7 +296,7 @@ def _serve() -> None:
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports its compiler
     requirements_utils._init_modules_to_packages_map()  # 3 s of each registration
 
-    gc.freeze()  # a collection in a fork would copy every page that it looks at
+    gc.freeze()  # a collection in a fork would copy every page that it reads
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()
@@ -320,7 +320,7 @@ def _serve() -> None:
             atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(int(ended.code or 0))  # freeing all that was imported takes a fork 20 s
+            os._exit(int(ended.code or 0))  # freeing the imported modules takes a fork 20 s
         return
 
 

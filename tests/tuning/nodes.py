@@ -1,4 +1,4 @@
-"""Ray nodes for tests: several on one machine, each of which ends with its block, and no other does."""
+"""Ray nodes for tests: several on one machine, each ended at the end of its block."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-STARTED = "Ray runtime started"  # said once the cluster knows the node
+STARTED = "Ray runtime started"  # in the output once the node has joined
 
 
 def free_ports(number: int) -> list[int]:
@@ -28,27 +28,27 @@ def free_ports(number: int) -> list[int]:
 def ray_node(
     folder: Path, environment: dict[str, str], *words: str, port: int | None = None, within: Sequence[str] = ()
 ) -> Iterator[Path]:
-    """A node that works in `folder`, once something answers at `port` or, without one, once the cluster knows it.
+    """Start a node in `folder`; continue once `port` answers or, without a port, once the node has joined.
 
     Args:
-        within: the words of a command that it is started by.
+        within: words of a command that starts it.
 
     Yields:
-        Its temporary folder, in which its sockets are: their names must be short.
+        Its temporary folder, with its sockets: their paths must be short.
     """
     command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-    # A node that finds the port of another's agent tries again, for seconds.
+    # A node whose agent port is in use retries for seconds.
     command += ["--node-ip-address", "127.0.0.1", "--dashboard-agent-listen-port", str(free_ports(1)[0])]
     temporary = Path(tempfile.mkdtemp(prefix="ser-", dir="/tmp"))
     command += ["--temp-dir", str(temporary), *words]
-    said = folder / f"said-{os.urandom(3).hex()}.txt"
-    with said.open("w") as written:
+    text = folder / f"output-{os.urandom(3).hex()}.txt"
+    with text.open("w") as written:
         output = {"stdout": written, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **output)
     try:
-        is_up = (lambda: STARTED in said.read_text()) if port is None else (lambda: answers(port))
+        is_up = (lambda: STARTED in text.read_text()) if port is None else (lambda: answers(port))
         wait_for(lambda: is_up() or process.poll() is not None)
-        assert process.poll() is None, said.read_text()
+        assert process.poll() is None, text.read_text()
         yield temporary
     finally:
         process.terminate()
@@ -57,18 +57,18 @@ def ray_node(
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        shutil.rmtree(temporary, ignore_errors=True)  # a process of the node may be writing its last words
+        shutil.rmtree(temporary, ignore_errors=True)  # a process of the node may still be writing
 
 
 def answers(port: int) -> bool:
-    """Tell whether something listens on a port of this machine."""
-    with socket.socket() as asked:
-        return asked.connect_ex(("127.0.0.1", port)) == 0
+    """Return whether a process listens on a port of this machine."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_for(happened: Callable[[], object], seconds: float = 150) -> None:
-    """Return once something has happened."""
+    """Return once `happened()` is true."""
     deadline = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain"
+        assert time.monotonic() < deadline, f"waited {seconds:g} s without success"
         time.sleep(0.05)

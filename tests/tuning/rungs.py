@@ -4,7 +4,7 @@ from ser_platform.tuning.schedulers.rules import Rungs, ScoreHistories, Stopping
 
 
 def find_disagreements(saved: Rungs, rule: StoppingRule, histories: ScoreHistories) -> list[str]:
-    """Return where saved rungs differ from those that a fresh `rule` has after a study's history; [] where nowhere."""
+    """Return the differences between saved rungs and those of a new `rule` after a study's history, [] if none."""
     rule.replay(histories)
     known = {(epoch, trial): score for epoch, rung in rule.rungs.items() for trial, score in rung.items()}
     found = {(epoch, trial): score for epoch, rung in saved.items() for trial, score in rung.items()}

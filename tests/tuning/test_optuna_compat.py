@@ -1,4 +1,4 @@
-"""Each private thing of Optuna that is used is still there and does what it did: the failure names it."""
+"""Each private API of Optuna that is used exists and works as before; a failure names it."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def study() -> optuna.Study:
     return optuna.create_study(sampler=RandomSampler(seed=0), direction="maximize")
 
 
-def test_lines_of_the_journal_that_hold_results_are_told_from_others(tmp_path: Path) -> None:
+def test_lines_of_the_journal_with_results_are_recognised(tmp_path: Path) -> None:
     logs: list[dict[str, object]] = []
 
     class Listening(JournalFile):

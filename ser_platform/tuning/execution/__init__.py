@@ -1,5 +1,5 @@
-"""Trials and fits on a Ray cluster: the only package that imports Ray.
+"""Trials and training runs on a Ray cluster: the only package that imports Ray, except Ray Serve's deployment.
 
-In: the cluster, what runs in a worker process, data sent to nodes, jobs.
+In: the cluster, the code of worker processes, data sent to nodes, submitted jobs.
 Not in: which trial runs next (`tuning.study`, `tuning.samplers`).
 """

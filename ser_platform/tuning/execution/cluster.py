@@ -1,4 +1,4 @@
-"""Ray: a cluster by `RAY_ADDRESS`, else this machine, with its automatic loggers and usage reports off."""
+"""The Ray cluster: the one at `RAY_ADDRESS`, else one on this machine, without Ray's loggers and usage reports."""
 
 import contextlib
 import logging
@@ -18,21 +18,21 @@ RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # the study's own journal is what a study is resumed from
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # a study is resumed from its own journal, not from Tune's state
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    # A process a core that no trial would get: Tune's have an environment of their own.
+    # Prestarted processes, one a core, would stay unused: Tune's processes have another runtime environment.
     "RAY_prestart_worker_first_driver": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is to end the study, not the search alone
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the study, not only the search
 }
-DEFAULT_GPU_SHARE = 0.25  # of a GPU for one trial: models here are small
+DEFAULT_GPU_SHARE = 0.25  # of a GPU for one trial: the models are small
 LOOPBACK_ADDRESS = "127.0.0.1"
 RAY_AUTH_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-CLUSTER_TOKEN = secrets.token_hex(32)  # one a process: Ray remembers it
+CLUSTER_TOKEN = secrets.token_hex(32)  # the same for all clusters of a process: Ray caches it
 
 
 @dataclass(frozen=True)
 class NodeResources:
-    """What one machine has: CPU cores and GPUs."""
+    """CPU cores and GPUs of one node."""
 
     cpus: float
     gpus: float = 0.0
@@ -40,7 +40,7 @@ class NodeResources:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What trials get: `slots` at once, each `cpus_per_slot` cores and `gpus_per_slot` of a GPU of one of the nodes."""
+    """Resources for trials: `slots` at once, each with `cpus_per_slot` cores and `gpus_per_slot` of a GPU of a node."""
 
     slots: int
     gpus_per_slot: float
@@ -48,21 +48,18 @@ class Cluster:
     nodes: tuple[NodeResources, ...] = ()
 
     def plan_trial_slots(self, resources: Resources) -> "Cluster":
-        """Return the slots of trials that take these resources.
-
-        Raises:
-            UserError: no node has them; tells what there is.
-        """
+        """Return the slots for trials with these resources; see `plan_slots`."""
         return plan_slots(self.nodes, resources) if self.nodes else self
 
 
 def plan_slots(nodes: Sequence[NodeResources], resources: Resources) -> Cluster:
-    """Return the slots that nodes have for trials of these resources; a trial is on one node, a share on one GPU.
+    """Return the slots that nodes have for trials with these resources.
 
-    Where the resources name no GPU share, it is `DEFAULT_GPU_SHARE` on a cluster that has any GPU.
+    A trial runs on one node, and a share of a GPU is on one GPU. Without a GPU share in the resources it is
+    `DEFAULT_GPU_SHARE` on a cluster with GPUs, else 0.
 
     Raises:
-        UserError: no node has a place for one; tells what there is.
+        UserError: no node has the resources of a trial; the message lists the nodes' resources.
     """
     has_gpus = any(node.gpus >= 1 for node in nodes)
     gpus = (DEFAULT_GPU_SHARE if has_gpus else 0.0) if resources.gpus is None else float(resources.gpus)
@@ -70,7 +67,7 @@ def plan_slots(nodes: Sequence[NodeResources], resources: Resources) -> Cluster:
     if not places:
         there = ", ".join(dict.fromkeys(f"{node.cpus:g} CPU cores and {node.gpus:g} GPUs" for node in nodes))
         raise UserError(
-            f"resources: a trial is to have {resources.cpus} CPU cores and {gpus:g} of a GPU, and no node has that: "
+            f"resources: a trial needs {resources.cpus} CPU cores and {gpus:g} of a GPU, which no node has; "
             f"nodes have {there or 'nothing'}"
         )
     return Cluster(places, gpus, resources.cpus, tuple(nodes))
@@ -80,19 +77,19 @@ def _count_slots(node: NodeResources, cpus: int, gpus: float) -> int:
     by_cores = int(node.cpus // cpus)
     if not gpus:
         return by_cores
-    # Rounded: 1 / 0.1 is 9.99.. in floor division. A share lies on one GPU, so each is divided for itself.
+    # Rounded: 1 / 0.1 is 9.99.. in floor division. A share is on one GPU, so each GPU is divided separately.
     on_gpus = int(node.gpus) * int(round(1 / gpus, 6)) if gpus < 1 else int(node.gpus // gpus)
     return min(by_cores, on_gpus)
 
 
 @contextlib.contextmanager
 def connect_cluster() -> Iterator[Cluster]:
-    """Join the cluster at `RAY_ADDRESS` or start one on this machine; leave it at the end.
+    """Join the cluster at `RAY_ADDRESS` or start one on this machine; leave it at the end of the block.
 
-    Inside another such block this is the same cluster, which the outer block leaves.
+    A nested block uses the cluster of the outer one, which leaves it.
 
     Raises:
-        WorkFailed: it is gone.
+        WorkFailed: the cluster was lost.
     """
     os.environ.update({name: value for name, value in RAY_ENVIRONMENT.items() if name not in os.environ})
     import ray
@@ -103,44 +100,30 @@ def connect_cluster() -> Iterator[Cluster]:
         yield _read_cluster()
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
-    with _join_cluster() if os.environ.get("RAY_ADDRESS") else _start_local_cluster(), watch_cluster():
-        yield _read_cluster()
-
-
-@contextlib.contextmanager
-def _join_cluster() -> Iterator[None]:
-    import ray
-
-    ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def _start_local_cluster() -> Iterator[None]:
-    """A cluster of this machine, which only its own user reaches."""
-    import ray
-
-    with _set_auth_token():
-        start_local_ray(slots(), LOOPBACK_ADDRESS)
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    with contextlib.nullcontext() if joins else _set_auth_token():
+        if joins:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            start_local_ray(slots(), LOOPBACK_ADDRESS)
         try:
-            yield
+            with watch_cluster():
+                yield _read_cluster()
         finally:
             ray.shutdown()
 
 
 @contextlib.contextmanager
 def _set_auth_token() -> Iterator[None]:
-    """Guard a cluster by a token that only its processes know, where the user has set up no other way.
+    """Protect a local cluster with a token in the environment of its processes, unless the user configured Ray's own.
 
-    Ray itself would write one under the user's home folder, where it changes what a later `ray start` asks for.
+    Ray itself would write a token file in the user's home folder, which changes the authentication of a later
+    `ray start`.
     """
     if any(os.environ.get(name) for name in RAY_AUTH_VARIABLES):
         yield
         return
-    os.environ["RAY_AUTH_TOKEN"] = CLUSTER_TOKEN  # Ray sets the mode itself, where it reads it
+    os.environ["RAY_AUTH_TOKEN"] = CLUSTER_TOKEN  # Ray sets the mode itself
     try:
         yield
     finally:

@@ -1,7 +1,8 @@
-"""Cross-validation inside a trial: speaker-disjoint folds of one configuration, trained in step.
+"""Cross-validation inside a trial: speaker-disjoint folds of one configuration, trained in lockstep.
 
-Each fold keeps a group of the training and dev speakers from training, and is judged by it; test takes no part.
-A trial's score is the mean over folds, epoch by epoch, so early stopping works on it; two dev speakers decide less.
+Each fold is trained without one group of the training and dev speakers and evaluated on it; test clips are not used.
+A trial's score is the mean over folds after each epoch, so that early stopping applies. It depends less on individual
+dev speakers than a single split.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,16 +21,16 @@ AVERAGED_METRICS = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f
 
 
 def split_into_folds(split: Split, n_folds: int) -> list[Split]:
-    """Return splits with the same test clips, each speaker of train and dev in the dev part of one of them.
+    """Return splits with the same test clips; each speaker of train and dev is in the dev part of one of them.
 
-    The sexes are dealt to the folds in turn.
+    Speakers of each sex are distributed evenly over the folds.
 
     Raises:
-        UserError: there is one fold.
-        CorpusError: there are fewer speakers than folds, or no deal leaves every emotion in each fold's training.
+        UserError: `n_folds` is below 2.
+        CorpusError: there are fewer speakers than folds, or a fold would train without some emotion.
     """
     if n_folds < 2:
-        raise UserError(f"data.folds {n_folds}: a fold is judged by speakers that others train on; take 2 or more")
+        raise UserError(f"data.folds {n_folds}: a fold is evaluated on the speakers of another; give 2 or more")
     pool = split.manifest.take(np.sort(np.concatenate([split.train, split.dev])))
     if len(pool.speakers) < n_folds:
         raise CorpusError(f"data.folds {n_folds}: train and dev have {len(pool.speakers)} speakers, a fold needs one")
@@ -37,9 +38,9 @@ def split_into_folds(split: Split, n_folds: int) -> list[Split]:
 
 
 class FoldTrainer:
-    """Trains the folds of one configuration in step, an epoch of each at a time. All models are in memory at once.
+    """Trains the folds of one configuration in lockstep, one epoch of each at a time, with all models in memory.
 
-    Each fold draws what it would draw alone: the generators of the process are changed over with it.
+    Each fold has its own state of the random generators, so that it draws the same numbers as alone.
     """
 
     def __init__(self, make_trainers: Sequence[Callable[[], TrainerProtocol]], device: torch.device) -> None:
@@ -47,14 +48,14 @@ class FoldTrainer:
         self.trainers: list[TrainerProtocol] = []
         self._generators = []
         for make in make_trainers:
-            self.trainers.append(make())  # which seeds the generators
+            self.trainers.append(make())  # seeds the generators
             self._generators.append(random_state(device))
 
     def epochs(self, patience: int) -> Iterator[EpochResult]:
-        """Yield the means over folds, `seconds` their sum; ends `patience` epochs after the best mean dev UAR.
+        """Yield the means over folds (of `seconds` the sum); end `patience` epochs after the best mean dev UAR.
 
         Raises:
-            Diverged: a fold's loss is no longer a number.
+            Diverged: a fold's loss is not finite.
         """
         running = [trainer.epochs() for trainer in self.trainers]
         best: EpochResult | None = None
@@ -70,7 +71,7 @@ class FoldTrainer:
                 return
 
     def _train_next_epochs(self, running: Sequence[Iterator[EpochResult]]) -> list[EpochResult]:
-        """Return the next result of each fold, nothing once they have run out."""
+        """Return the next result of each fold, [] after the last epoch."""
         results = []
         for number, epochs in enumerate(running):
             restore_random(self._device, *self._generators[number])

@@ -1,18 +1,18 @@
-"""What trials read, sent to nodes that do not share the driver's `SER_HOME`.
+"""Transfer of features and encoders to nodes that do not share the driver's `SER_HOME`.
 
-The driver offers the stored features of a study, and the encoders that its trials hear with, as chunks of bytes in
-Ray's object store, which spills to disk what is too much for memory. A process that lacks some of them writes them into
-the store of its own node, one process a node, and then memory-maps them as always: there is one way to read features.
-Nothing is offered where all nodes have the driver's `SER_HOME`; a node that joins later must share it, or have shared
-what it was offered.
+The driver puts the stored features of a study, and the encoders of its trials, as chunks of bytes into Ray's object
+store, which spills to disk. A process that lacks some of them writes them into the feature store of its own node (one
+process a node writes) and memory-maps them as always. Nothing is sent if all nodes share the driver's `SER_HOME`; a
+node that joins later then must share it too.
 """
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import ray
@@ -32,12 +32,13 @@ from ser_platform.settings import Settings, home
 from ser_platform.training.configuration import feature_view, takes_waveform
 from ser_platform.tuning.execution.shared_storage import find_nodes_with_home, has_joined_cluster, list_alive_nodes
 
-CHUNK_BYTES = 32 << 20  # bytes
+CHUNK_BYTES = 32 << 20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class SentBytes:
-    """Bytes in Ray's object store, in pieces, and the SHA-256 of all."""
+    """Bytes in Ray's object store, as references to pieces, and the SHA-256 of all bytes."""
 
     pieces: tuple[Any, ...]
     sha256: str
@@ -45,25 +46,23 @@ class SentBytes:
     @classmethod
     def put_file(cls, path: Path) -> "SentBytes":
         """Put a file into the object store."""
-        digest, pieces = hashlib.sha256(), []
         with path.open("rb") as file:
-            while content := file.read(CHUNK_BYTES):
-                digest.update(content)
-                pieces.append(ray.put(np.frombuffer(content, np.uint8)))
-        return cls(tuple(pieces), digest.hexdigest())
+            return cls.put(file)
 
     @classmethod
-    def put(cls, content: bytes) -> "SentBytes":
-        """Put bytes into the object store."""
-        starts = range(0, len(content), CHUNK_BYTES)
-        pieces = tuple(ray.put(np.frombuffer(content[first : first + CHUNK_BYTES], np.uint8)) for first in starts)
-        return cls(pieces, hashlib.sha256(content).hexdigest())
+    def put(cls, file: BinaryIO) -> "SentBytes":
+        """Put the bytes of an open file into the object store."""
+        digest, pieces = hashlib.sha256(), []
+        while content := file.read(CHUNK_BYTES):
+            digest.update(content)
+            pieces.append(ray.put(np.frombuffer(content, np.uint8)))
+        return cls(tuple(pieces), digest.hexdigest())
 
     def iterate_pieces(self) -> Iterator[memoryview]:
         """Yield the bytes, a piece at a time.
 
         Raises:
-            WorkFailed: they are not what was sent.
+            WorkFailed: the bytes were altered.
         """
         digest = hashlib.sha256()
         for piece in self.pieces:
@@ -71,26 +70,22 @@ class SentBytes:
             digest.update(content)
             yield content
         if digest.hexdigest() != self.sha256:
-            raise WorkFailed("what the driver sent of its feature store arrived altered; run the command again")
+            raise WorkFailed("data that the driver sent to this node was altered on the way; run the command again")
 
     def read(self) -> bytes:
         """Return all bytes."""
         return b"".join(self.iterate_pieces())
 
     def write_file(self, path: Path) -> None:
-        """Write all bytes to a file; where that fails nothing stays."""
-        try:
-            with path.open("wb") as file:
-                for piece in self.iterate_pieces():
-                    file.write(piece)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        """Write all bytes to a file."""
+        with path.open("wb") as file:
+            for piece in self.iterate_pieces():
+                file.write(piece)
 
 
 @dataclass(frozen=True)
 class SentPart:
-    """A part of the driver's feature store: the family's folder, the name of the record, and all three files."""
+    """A shard of the driver's feature store: the family's folder, and the name and contents of its three files."""
 
     folder: str
     name: str
@@ -100,22 +95,22 @@ class SentPart:
 
     @classmethod
     def put(cls, part: Shard) -> "SentPart":
-        """Put a part into the object store.
+        """Put a shard into the object store.
 
         Raises:
-            WorkFailed: it is not what was written.
+            WorkFailed: its files were altered.
         """
         path, data, clips = part.paths
         sent = cls(path.parent.name, path.name, part.record, SentBytes.put_file(data), SentBytes.put_file(clips))
         if (sent.data.sha256, sent.clips.sha256) != (part.record.data.sha256, part.record.clips.sha256):
-            raise WorkFailed(f"{data} was altered; drop it with `ser features verified`, and run the command again")
+            raise WorkFailed(f"{data} was altered; remove it with `ser features verify`, and run the command again")
         return sent
 
     def receive(self) -> None:
-        """Have the clips of the part in this node's store: written by one process, while others wait.
+        """Write the shard into this node's store unless it has the clips; one process writes, others wait.
 
         Raises:
-            WorkFailed: the disk is full, or the bytes were altered on their way.
+            WorkFailed: the disk is full, or the bytes were altered.
         """
         folder = families_folder() / self.folder
         try:
@@ -129,7 +124,7 @@ class SentPart:
         except OSError as error:
             if error.errno not in NO_SPACE_ERRNOS:
                 raise
-            raise WorkFailed(f"no space left in {folder} for features that trials read: make room there") from error
+            raise WorkFailed(f"no space left in {folder} for the features of trials; free some space there") from error
 
     def _write(self, part: Shard) -> None:
         path, data, clips = part.paths
@@ -145,7 +140,7 @@ class SentPart:
 
 @dataclass(frozen=True)
 class SentEncoder:
-    """An encoder: what is known of it and, where trials run it, the weights of its body."""
+    """An encoder's description and, if trials run it, its weights."""
 
     description: dict[str, Any]
     weights: SentBytes | None
@@ -156,11 +151,11 @@ class SentEncoder:
         weights = None
         if with_weights:
             tensors = {name: value.contiguous() for name, value in encoder.body_weights().items()}
-            weights = SentBytes.put(save_tensors(tensors))
+            weights = SentBytes.put(io.BytesIO(save_tensors(tensors)))
         return cls(encoder.as_json(), weights)
 
     def receive(self) -> None:
-        """Have this process know the encoder, and this node have its weights."""
+        """Register the encoder in this process, and save its weights on this node if it lacks them."""
         known = Encoder.from_json(self.description, None)
         register_encoder(known)
         if self.weights is None:
@@ -172,13 +167,13 @@ class SentEncoder:
 
 @dataclass(frozen=True)
 class Shipment:
-    """What a study's trials read beside their task; nothing where every node has it."""
+    """Features and encoders of a study's trials; empty if every node has them."""
 
     parts: tuple[SentPart, ...] = ()
     encoders: tuple[SentEncoder, ...] = ()
 
     def receive(self, settings: Settings) -> None:
-        """Have what a configuration reads in this node's `SER_HOME`; a process asks for each thing once."""
+        """Write the data of a configuration into this node's `SER_HOME`, once for each process."""
         for encoder in self.encoders:
             _receive_once((home(), encoder.description["digest"], encoder.weights is None), encoder)
         if not self.parts:
@@ -191,8 +186,8 @@ class Shipment:
 
 
 EMPTY_SHIPMENT = Shipment()
-_received: set[tuple[object, ...]] = set()  # what this process has seen in its store, and holds a lease of
-_put_cache: dict[tuple[object, ...], Any] = {}  # what this process has put into the object store, by Ray's job
+_received: set[tuple[object, ...]] = set()  # keys of the data that this process has received
+_put_cache: dict[tuple[object, ...], Any] = {}  # data that this process has put into the object store, by Ray job
 
 
 def _receive_once(key: tuple[object, ...], sent: SentPart | SentEncoder) -> None:
@@ -202,29 +197,25 @@ def _receive_once(key: tuple[object, ...], sent: SentPart | SentEncoder) -> None
 
 
 def make_shipment(names: Iterable[str], dtype: str, hashes: Sequence[str], tuned: Iterable[str] = ()) -> Shipment:
-    """Return what nodes without this process's `SER_HOME` need: stored families of clips, and encoders.
+    """Return the data for nodes that do not share this process's `SER_HOME`.
 
     Args:
-        names: families, of `FAMILIES`.
-        dtype: in which they are stored.
-        hashes: digests of the clips.
-        tuned: encoders that trials run, by name.
+        names: feature families, of `FAMILIES`.
+        dtype: dtype in which they are stored.
+        hashes: audio digests of the clips.
+        tuned: names of the encoders that trials run.
     """
     if not has_joined_cluster() or find_nodes_with_home() >= list_alive_nodes():
         return EMPTY_SHIPMENT
-    names, tuned, wanted = list(names), list(tuned), {bytes.fromhex(digest) for digest in hashes}
-    parts = [part for name in names for part in _put_parts(family_folder(families_folder(), name, dtype), wanted)]
+    names, tuned, needed = list(names), list(tuned), {bytes.fromhex(digest) for digest in hashes}
+    parts = [part for name in names for part in _put_parts(family_folder(families_folder(), name, dtype), needed)]
     frozen_encoders = {name.rpartition(".")[0] for name in names if is_encoder_family_name(name)} - set(tuned)
-    encoders = [
-        _put_encoder(name, with_weights)
-        for some, with_weights in ((frozen_encoders, False), (tuned, True))
-        for name in some
-    ]
+    encoders = [_put_encoder(name, name in tuned) for name in (*frozen_encoders, *tuned)]
     return Shipment(tuple(parts), tuple(encoders))
 
 
 def make_shipment_for(settings: Settings, hashes: Sequence[str]) -> Shipment:
-    """Return what one configuration needs that is trained on clips of these digests."""
+    """Return the data for training one configuration on the clips with these digests."""
     if not has_joined_cluster():
         return EMPTY_SHIPMENT
     return make_shipment(
@@ -233,33 +224,30 @@ def make_shipment_for(settings: Settings, hashes: Sequence[str]) -> Shipment:
 
 
 def list_tuned_encoders(configurations: Iterable[Settings]) -> list[str]:
-    """Return the encoders whose weights these configurations train, by name."""
+    """Return the names of the encoders that these configurations run on waveforms."""
     on_encoder = (each for each in configurations if each.model.name in PRETRAINED and takes_waveform(each))
     return list(dict.fromkeys(str(each.model.backbone) for each in on_encoder))
 
 
-def _put_parts(folder: Path, wanted: set[bytes]) -> list[SentPart]:
-    """Return the parts of a family that hold wanted clips, largest first, none for clips that one before it holds."""
-    chosen, left = [], set(wanted)
+def _put_parts(folder: Path, needed: set[bytes]) -> list[SentPart]:
+    """Return the shards of a family with the needed clips, without those whose clips are all in earlier ones."""
+    chosen, left = [], set(needed)
     with hold_read_lock(folder):
         for part in list_intact_shards(folder):
             if left.intersection(part.hashes):
                 left.difference_update(part.hashes)
-                key = (_find_job_id(), part.path)
-                if key not in _put_cache:
-                    _put_cache[key] = SentPart.put(part)
-                chosen.append(_put_cache[key])
+                chosen.append(_put_once(part.path, partial(SentPart.put, part)))
     return chosen
 
 
 def _put_encoder(name: str, with_weights: bool) -> SentEncoder:
     encoder = find_encoder(name)
-    key = (_find_job_id(), encoder.digest, with_weights)
-    if key not in _put_cache:
-        _put_cache[key] = SentEncoder.put(encoder, with_weights)
-    sent: SentEncoder = _put_cache[key]
+    return _put_once((encoder.digest, with_weights), partial(SentEncoder.put, encoder, with_weights))
+
+
+def _put_once(key: object, put: Callable[[], T]) -> T:
+    in_this_job = (ray.get_runtime_context().get_job_id(), key)
+    if in_this_job not in _put_cache:
+        _put_cache[in_this_job] = put()
+    sent: T = _put_cache[in_this_job]
     return sent
-
-
-def _find_job_id() -> str:
-    return str(ray.get_runtime_context().get_job_id())

@@ -1,9 +1,8 @@
-"""One training run on several workers: the training loop under Ray Train's `TorchTrainer`.
+"""One training run on several workers with Ray Train's `TorchTrainer`.
 
-Ray Train starts the workers, joins them by gloo (CPU) or nccl (CUDA) and starts all again where one dies. What the run
-goes on from, what it tells and what it gave lie in its folder (`keeping.FitFolder`), as they do for a run of one
-process: the two resume each other, and nothing is unpickled. Nothing is told through `ray.train.report`, which has all
-workers wait until Ray Train's controller looks, half a second an epoch.
+Ray Train starts the workers, connects them with gloo (CPU) or nccl (CUDA) and restarts all if one fails. Checkpoints,
+epochs and the result are in the run's folder (`fit_folder.FitFolder`), in the format of a run in one process: each can
+resume the other. `ray.train.report` is not used: all workers would wait for Ray Train's controller, 0.5 s an epoch.
 """
 
 import logging
@@ -21,7 +20,7 @@ import torch
 from ray import tune
 from ray.train.torch import TorchConfig
 
-from ser_platform.errors import SerError, UserError, WorkFailed
+from ser_platform.errors import SerError, UserError, WorkFailed, last_line
 from ser_platform.settings import Settings, resolve, slots
 from ser_platform.training.workers import SINGLE_WORKER, TorchWorkerGroup, WorkerGroup
 from ser_platform.tuning.execution.cluster import Cluster
@@ -36,26 +35,28 @@ from ser_platform.tuning.execution.ray_train_compat import (
 )
 from ser_platform.tuning.execution.shared_storage import find_nodes_with, list_alive_nodes, make_node_selector
 
-MAX_RESTARTS = 3  # of all workers, where one has died
-COLLECTIVE_TIMEOUT_S = 1800  # of a worker that waits for another
-POLL_INTERVAL_S = 0.2  # seconds between looks at how the run stands
+MAX_RESTARTS = 3  # of all workers after a failure of one
+COLLECTIVE_TIMEOUT_S = 1800  # for a worker to wait for another
+POLL_INTERVAL_S = 0.2
 RAY_TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(COLLECTIVE_TIMEOUT_S),
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # 2, Ray's own, are waited out at the end of each run
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more; the last checkpoint is at most an epoch old
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # each run ends with a wait this long; Ray's default is 2
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # it is one more process, and checkpoints are recent anyway
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
-ResourceAmounts = Mapping[str, float]  # of a node: how much of each resource
+ResourceAmounts = Mapping[str, float]  # a node's amount of each resource
 
 
 @dataclass(frozen=True)
 class Team:
-    """Workers that train one model together: how many, on which device, and the CPU cores and threads of each.
+    """Workers that train one model together.
 
-    `nodes` are those that the workers may be on, where these are not all.
+    Attributes:
+        cpus: CPU cores and threads of each worker.
+        nodes: ids of the nodes that the workers may be on; empty for all.
     """
 
     size: int
@@ -65,7 +66,7 @@ class Team:
 
     @property
     def scaling(self) -> ScalingConfig:
-        """The team in Ray Train's terms."""
+        """The team as Ray Train's configuration."""
         on_gpu = self.device == "cuda"
         resources = {"CPU": self.cpus} | ({"GPU": 1} if on_gpu else {})
         where = make_node_selector(self.nodes) if self.nodes else None
@@ -75,18 +76,14 @@ class Team:
 
 
 def is_heavy(settings: Settings) -> bool:
-    """Tell whether a step of the model keeps several cores busy; smaller models wait for them longer than they gain."""
+    """Return whether a training step of the model is faster on several cores; smaller models are not."""
     return settings.model.name == "pretrained" and settings.model.tuning != "frozen"
 
 
 def refuse_workers(workers: int, device: str) -> None:
-    """Refuse, before anything starts, workers that this machine cannot have.
-
-    Raises:
-        UserError: names how many there can be.
-    """
+    """Raise UserError for a number of workers that this machine cannot run; the message has the largest number."""
     if workers < 1:
-        raise UserError(f"--workers {workers}: at least 1 worker trains; leave --workers out to train in this process")
+        raise UserError(f"--workers {workers}: give at least 1, or leave --workers out to train in this process")
     if device == "mps" and workers > 1:
         raise UserError(f"--workers {workers}: mps has one worker; --device cpu has {slots()}")
     if not os.environ.get("RAY_ADDRESS") and workers > slots():
@@ -94,13 +91,13 @@ def refuse_workers(workers: int, device: str) -> None:
 
 
 def form_team(workers: int, device: str, settings: Settings, allowed_nodes: frozenset[str] | None = None) -> Team:
-    """Return a team of the cluster that this process has joined; `device` auto takes GPUs where there are any.
+    """Return a team on the cluster that this process has joined; `device` auto takes GPUs if there are any.
 
     Args:
-        among: the nodes that its workers may be on; None are all.
+        allowed_nodes: ids of the nodes that its workers may be on; None for all.
 
     Raises:
-        UserError: they have not so many slots; tells how many there are.
+        UserError: the nodes have too few slots; the message has their number.
     """
     nodes = _list_node_resources(allowed_nodes)
     cpus, gpus = (sum(_count_places(node, 1, on_gpu) for node in nodes) for on_gpu in (False, True))
@@ -116,10 +113,10 @@ def form_team(workers: int, device: str, settings: Settings, allowed_nodes: froz
 
 
 def form_team_sharing(folder: Path, workers: int, device: str, settings: Settings) -> Team:
-    """Return a team on nodes that share `folder`, in which its workers keep what they go on from.
+    """Return a team on nodes that share `folder`, where its workers store checkpoints.
 
     Raises:
-        UserError: too few nodes share it, or the cluster has not so many slots.
+        UserError: the nodes that share it have too few slots.
     """
     nodes = find_nodes_with(folder)
     if nodes >= list_alive_nodes():
@@ -128,16 +125,15 @@ def form_team_sharing(folder: Path, workers: int, device: str, settings: Setting
         return replace(form_team(workers, device, settings, nodes), nodes=nodes)
     except UserError as error:
         raise UserError(
-            f"{error}, of which {len(nodes)} of {len(list_alive_nodes())} nodes count, those that share {folder} with "
-            "this one; "
+            f"{error} on the {len(nodes)} of {len(list_alive_nodes())} nodes that share {folder} with this one; "
             "run the command in a folder on storage that all nodes share under the same path"
         ) from error
 
 
 def count_offered_workers(folder: Path | None = None) -> int:
-    """Return how many workers a cluster offers one training: its GPUs, or its nodes; a machine alone offers one.
+    """Return the default number of workers: the cluster's GPUs, else its nodes; 1 without a cluster.
 
-    Of a cluster whose nodes do not all share `folder`, those count that do.
+    Only nodes that share `folder` count.
     """
     if not os.environ.get("RAY_ADDRESS"):
         return 1
@@ -146,10 +142,10 @@ def count_offered_workers(folder: Path | None = None) -> int:
 
 
 def form_trial_team(workers: int, cluster: Cluster) -> tuple[Team, int]:
-    """Return the team of a study's trial, and how many such trials the cluster trains at once.
+    """Return the team of a study's trial, and the number of trials that the cluster trains at once.
 
     Raises:
-        UserError: it has no place for one; tells how many workers there can be.
+        UserError: the cluster has fewer slots than workers; the message has their number.
     """
     places = round(cluster.slots * cluster.gpus_per_slot) if cluster.gpus_per_slot else cluster.slots
     if workers > places:
@@ -158,10 +154,10 @@ def form_trial_team(workers: int, cluster: Cluster) -> tuple[Team, int]:
 
 
 def train_trial_on_team(config: dict[str, Any], task: TrialData, team: Team, folder: Path) -> None:
-    """Run one trial of a study as a Ray Train run; report after every epoch.
+    """Run one trial of a study as a Ray Train run; report each epoch to Tune.
 
-    Epochs come from the trial's folder, not through Ray's `TuneReportCallback`: its queue is an actor more, and holds
-    Ray Train's controller up until Tune has taken what is in it.
+    Epochs are read from the trial's folder instead of Ray's `TuneReportCallback`: its queue is one more actor and
+    blocks Ray Train's controller until Tune has read it.
     """
     trial_folder, n_reported = FitFolder(folder / str(config["number"])), 0
 
@@ -171,7 +167,7 @@ def train_trial_on_team(config: dict[str, Any], task: TrialData, team: Team, fol
             n_reported += 1
             tune.report({"epochs": [asdict(result)]})
 
-    trial_folder.remove()  # of an interrupted study, whose unfinished trials begin anew
+    trial_folder.remove()  # of an interrupted study: its unfinished trials start from the first epoch
     fit_on_team(FitJob(resolve(config["settings"]), task), trial_folder, team, report)
     trial_folder.remove()
 
@@ -182,17 +178,18 @@ def fit_on_team(
     team: Team,
     on_poll: Callable[[], None] = lambda: None,
 ) -> FitResult:
-    """Run one training run on a team, from the folder's last checkpoint where there is one; return what it gave.
+    """Run one training run on a team, from the folder's last checkpoint if there is one; return its result.
 
-    `on_poll` is called all the time; `folder.results` tells how the run stands.
+    `on_poll` is called every `POLL_INTERVAL_S`; `folder.epoch_results` has the epochs so far.
 
     Raises:
-        WorkFailed: the run cannot go on, or workers died too often.
+        UserError, WorkFailed: the training failed.
+        WorkFailed: workers failed more than `MAX_RESTARTS` times.
     """
     os.environ.update({name: value for name, value in RAY_TRAIN_ENVIRONMENT.items() if name not in os.environ})
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     folder.clear_failure()
-    storage = folder.path / "ray"  # Ray Train keeps its own books; what counts is in the folder
+    storage = folder.path / "ray"  # Ray Train's own state, which is not read
     storage.mkdir(parents=True, exist_ok=True)
     trainer = LeanTorchTrainer(
         _run_worker,
@@ -200,7 +197,7 @@ def fit_on_team(
         torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=team.scaling,
         run_config=RunConfig(
-            name=f"run-{os.urandom(4).hex()}",  # Ray Train would take up a run of the same name
+            name=f"run-{os.urandom(4).hex()}",  # Ray Train resumes a run of the same name
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=MAX_RESTARTS),
             worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(team.cpus)}},
@@ -209,20 +206,21 @@ def fit_on_team(
     failure = _run_trainer(trainer, on_poll)
     folder.raise_failure()
     if failure is not None:
-        raise WorkFailed(f"the workers of {folder.path.name} died too often: {_last_line(failure)}") from failure
+        reason = f"failed more than {MAX_RESTARTS} times: {last_line(failure)}"
+        raise WorkFailed(f"the workers of {folder.path.name} {reason}") from failure
     fit = folder.fit_result
-    assert fit is not None, "workers end well only once the fit is written"
+    assert fit is not None, "the workers write the fit before they end"
     return fit
 
 
 def _run_trainer(trainer: TorchTrainer, on_poll: Callable[[], None]) -> Exception | None:
-    """Run Ray Train to its end; return its failure. In a thread: in the main one it would take Ctrl-C for itself."""
+    """Run Ray Train to its end; return its failure. It runs in a thread, because it handles Ctrl-C in the main one."""
     failures: list[Exception] = []
 
     def run() -> None:
         try:
             trainer.fit()
-        except Exception as failure:  # crosses to the thread that waits
+        except Exception as failure:  # returned by the waiting thread
             failures.append(failure)
 
     thread = threading.Thread(target=run, name="ray-train", daemon=True)
@@ -234,10 +232,10 @@ def _run_trainer(trainer: TorchTrainer, on_poll: Callable[[], None]) -> Exceptio
 
 
 def _run_worker(config: dict[str, Any]) -> None:
-    """Be one worker."""
+    """Run one worker of a team."""
     folder: FitFolder = config["folder"]
     if folder.failure_reason is not None:
-        return  # started again for a failure that would come again
+        return  # restarted after a failure that would repeat
     team: Team = config["team"]
     use_threads(team.cpus)
     device = ray.train.torch.get_device() if team.device == "cuda" else torch.device(team.device)
@@ -251,20 +249,20 @@ def _run_worker(config: dict[str, Any]) -> None:
 
 
 def _find_cores_per_worker(workers: int, nodes: Sequence[ResourceAmounts], on_gpu: bool) -> int:
-    """Return the most CPU cores that each of `workers` can have, on as many nodes as it takes."""
+    """Return the largest number of CPU cores that each of `workers` can have."""
     most = int(max(node.get("CPU", 0) for node in nodes))
     fitting = (c for c in range(1, most + 1) if sum(_count_places(node, c, on_gpu) for node in nodes) >= workers)
     return max(fitting, default=1)
 
 
 def _count_places(node: ResourceAmounts, cpus: int, on_gpu: bool) -> int:
-    """Return how many workers of `cpus` cores, each with a GPU or none, a node has room for."""
+    """Return the number of workers with `cpus` cores, and a GPU each if `on_gpu`, that fit on a node."""
     by_cores = int(node.get("CPU", 0) // cpus)
     return min(by_cores, int(node.get("GPU", 0))) if on_gpu else by_cores
 
 
 def _list_node_resources(allowed_nodes: frozenset[str] | None) -> list[ResourceAmounts]:
-    """Return what each node, or each of these, has to offer."""
+    """Return the resources of each alive node, or of these."""
     return [
         n["Resources"] for n in ray.nodes() if n["Alive"] and (allowed_nodes is None or n["NodeID"] in allowed_nodes)
     ]
@@ -272,8 +270,3 @@ def _list_node_resources(allowed_nodes: frozenset[str] | None) -> list[ResourceA
 
 def _has_local_mps() -> bool:
     return not os.environ.get("RAY_ADDRESS") and torch.backends.mps.is_available()
-
-
-def _last_line(failure: Exception) -> str:
-    lines = [line for line in str(failure).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(failure).__name__

@@ -1,8 +1,7 @@
-"""One training run in a folder: a kill leaves its epochs, its last checkpoint and, once it has ended, what it gave.
+"""The folder of one training run: its epochs, its last checkpoint and its result, which survive a killed process.
 
-`epochs.json` lists the epochs, for whoever follows the run; `checkpoint/` is what it goes on from; `fit/` what it gave.
-The folder is all that the worker which writes and the process which follows share, on one machine or, on storage that
-all nodes share, on several.
+`epochs.json` lists the epochs so far, `checkpoint/` is the state from which the run resumes, `fit/` is its result. The
+worker that writes the folder and the process that reads it can be on different nodes with shared storage.
 """
 
 import shutil
@@ -12,22 +11,19 @@ from pathlib import Path
 
 import torch
 
-from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.errors import SerError, UserError, WorkFailed
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.files import read_json, write_json
-from ser_platform.settings import Settings
 from ser_platform.training.checkpoints import CHECKPOINT_FILE, Checkpoint, read_checkpoint, write_checkpoint
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.state_serialisation import prefix_names, results_as_json, results_from_json
-from ser_platform.training.trainers import make_trainer
 from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
-from ser_platform.tuning.execution.fit_job import FitJob, FitResult
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult, make_job_trainer
 
 
 @dataclass(frozen=True)
 class FitFolder:
-    """The folder of one training run. One process writes it at a time."""
+    """The folder of one training run. Only one process at a time may write it."""
 
     path: Path
 
@@ -38,7 +34,7 @@ class FitFolder:
         return results_from_json(read_json(path)) if path.exists() else []
 
     def append_epoch(self, result: EpochResult) -> None:
-        """Write down an epoch; one that was lost with its checkpoint and is trained again is known already."""
+        """Add an epoch, unless it is listed already: epochs after the last checkpoint are trained again on a resume."""
         known = self.epoch_results
         if all(result.epoch != other.epoch for other in known):
             write_json(self.path / "epochs.json", results_as_json([*known, result]))
@@ -51,17 +47,17 @@ class FitFolder:
 
     @property
     def checkpoint_epoch(self) -> int:
-        """How many epochs the run has behind it when it goes on."""
+        """The epoch after which the run resumes, 0 without a checkpoint."""
         checkpoint = self.checkpoint
         return 0 if checkpoint is None else checkpoint.epoch
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint in place of the last."""
+        """Replace the last checkpoint."""
         write_checkpoint(checkpoint, self.path / "checkpoint")
 
     @property
     def fit_result(self) -> FitResult | None:
-        """What the run gave, None while it has not ended."""
+        """The result of the run, None before its end."""
         folder = self.path / "fit"
         if not (folder / CHECKPOINT_FILE).exists():
             return None
@@ -76,7 +72,7 @@ class FitFolder:
         )
 
     def save_fit(self, fit: FitResult) -> None:
-        """Write what the run gave, in place of its checkpoint."""
+        """Write the result and remove the checkpoint."""
         tensors = {
             **prefix_names("state", fit.state),
             "mean": torch.from_numpy(fit.normaliser.mean),
@@ -90,29 +86,25 @@ class FitFolder:
 
     @property
     def failure_reason(self) -> str | None:
-        """Why the run cannot go on, None where it can."""
+        """The reason why the run failed, None if it has not."""
         path = self.path / "failure.json"
         return str(read_json(path)["reason"]) if path.exists() else None
 
     def save_failure(self, error: SerError) -> None:
-        """Write down why the run cannot go on: started again it would fail again."""
+        """Store the reason of a failure that would repeat if the run were restarted."""
         write_json(self.path / "failure.json", {"reason": str(error), "by_user": isinstance(error, UserError)})
 
     def clear_failure(self) -> None:
-        """Let the run be tried again."""
+        """Remove the stored failure, so that the run can be tried again."""
         (self.path / "failure.json").unlink(missing_ok=True)
 
     def raise_failure(self) -> None:
-        """Raise what `save_failure` wrote down.
-
-        Raises:
-            UserError, WorkFailed: the run could not go on, by whose hand that is mended.
-        """
+        """Raise the failure that `save_failure` stored, if any: a UserError for wrong input, else WorkFailed."""
         if (reason := self.failure_reason) is not None:
             raise UserError(reason) if read_json(self.path / "failure.json")["by_user"] else WorkFailed(reason)
 
     def request_stop(self) -> None:
-        """Ask the run to end after its present epoch."""
+        """Make the run end after its present epoch."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "stop").touch()
 
@@ -132,36 +124,30 @@ def run_fit(
     group: WorkerGroup = SINGLE_WORKER,
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
 ) -> FitResult:
-    """Run one training run to its end, from the folder's last checkpoint where there is one.
+    """Run one training run to its end, from the folder's last checkpoint if there is one; return its result.
 
-    In a group every worker calls this; worker 0 writes. `on_epoch` hears of each epoch on every worker, before it is
-    kept: an epoch may be told twice after a kill, none is missed. The run ends early where the folder says so.
+    Each worker of a group calls this; worker 0 writes the folder. `on_epoch` is called on each worker after each epoch,
+    before its checkpoint: after a kill it can be called twice for an epoch, but misses none. `request_stop` ends the
+    run early.
     """
-    trainer = make_trainer(job.settings, job.data.make_training_data(job.settings), make_student_loss, device, group)
+    trainer = make_job_trainer(job, device, group)
     results = trainer.begin(folder.checkpoint, job.initial_state)
     for result in trainer.epochs(job.stop_after):
         results.append(result)
         if group.rank == 0:
             folder.append_epoch(result)
         on_epoch(result)
-        is_due = group.rank == 0 and _is_checkpoint_due(result, job.settings)
+        is_due = group.rank == 0 and result.epoch % job.settings.train.checkpoint_every == 0
         if is_due and (checkpoint := trainer.make_checkpoint()) is not None:
             folder.save_checkpoint(checkpoint)
         if _broadcast_flag(folder.is_stop_requested, group):
             break
-    trainer.restore_best()
-    fit = FitResult(
-        trainer.best_state, trainer.normaliser, results, trainer.best_dev_logits, trainer.logits(job.label_rows)
-    )
+    fit = FitResult.from_trainer(trainer, results, job.label_rows)
     if group.rank == 0:
         folder.save_fit(fit)
     return fit
 
 
-def _is_checkpoint_due(result: EpochResult, settings: Settings) -> bool:
-    return result.epoch % int(settings.train.checkpoint_every) == 0
-
-
 def _broadcast_flag(flag: bool, group: WorkerGroup) -> bool:
-    """Return what worker 0 has seen: the others may look a moment earlier or later."""
+    """Return worker 0's flag on all workers, which may differ for a moment."""
     return bool(group.sum(torch.tensor(float(flag and group.rank == 0))))

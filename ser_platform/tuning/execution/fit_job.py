@@ -1,4 +1,4 @@
-"""What runs in a Ray process: the epochs of a trial, or one fit as a task. Thin shells around the training loop."""
+"""Training in a Ray process: the epochs of a trial, or one training run as a task."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -24,23 +24,29 @@ from ser_platform.training.configuration import feature_view, has_adversary
 from ser_platform.training.hint_loss import NO_HINT
 from ser_platform.training.loop import EpochResult
 from ser_platform.training.trainers import TrainerProtocol, make_trainer
+from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
 from ser_platform.tuning.execution.cross_validation import FoldTrainer
 from ser_platform.tuning.execution.data_transfer import EMPTY_SHIPMENT, Shipment
 from ser_platform.tuning.execution.process_memory import limit_onednn_cache, retain_freed_memory
 
 RowIndices = NDArray[np.int64]
-UNLABELLED_TARGET, UNKNOWN_SPEAKER = -1, "nobody"
+UNLABELLED_TARGET, UNKNOWN_SPEAKER = -1, "unknown"
 
 
 @dataclass(frozen=True)
 class TrialData:
-    """A corpus as trials see it: digests, targets and speakers of all clips, and which to train on and to choose by.
+    """The data of trials: audio digests, targets and speakers of all clips, and the rows for training and dev.
 
-    `teacher_outputs` is what it says by `distill.outputs`; `unlabelled_hashes` are digests of more clips that it has
-    labelled, where `distill.unlabelled` may ask for them; `hints` its encoder's embeddings of all clips, behind them of
-    their copies and behind these of the unlabelled, `(n_all, width)`, where `distill.hint` may ask; `languages` are
-    asked by a language adversary only. Small: the features themselves are memory-mapped by each process from the store
-    of its node, into which it first brings what the `shipment` has and the node lacks.
+    It is small: each process memory-maps the features from the store of its node, after writing those of the `shipment`
+    that the node lacks.
+
+    Attributes:
+        teacher_outputs: by mode of `distill.outputs`.
+        copies: augmented copies of training clips, for `augment.copies`.
+        languages: of each clip, for the language adversary.
+        hints: (n_all, width) embeddings of the teacher's encoder for clips, copies and unlabelled clips, for
+            `distill.hint`.
+        unlabelled_hashes: audio digests of the clips of `distill.unlabelled`, which have teacher outputs.
     """
 
     hashes: tuple[str, ...]
@@ -66,7 +72,7 @@ class TrialData:
         hints: NDArray[np.float32] | None = None,
         unlabelled_hashes: tuple[str, ...] = (),
     ) -> "TrialData":
-        """Return the clips of `split`, their targets as indices into `labels`; without dev clips, `dev` is None."""
+        """Return the clips of `split` with targets as indices into `labels`; `dev` is None without dev clips."""
         manifest = split.manifest
         return cls(
             hashes=tuple(manifest.column("audio_sha256")),
@@ -84,11 +90,11 @@ class TrialData:
 
     @property
     def all_hashes(self) -> list[str]:
-        """Digests of all that a configuration can train on or be judged by."""
+        """Audio digests of all clips that a configuration can be trained or evaluated on."""
         return [*self.hashes, *self.copies.hashes, *self.unlabelled_hashes]
 
     def make_training_data(self, settings: Settings) -> TrainingData:
-        """Return the task through a configuration's view."""
+        """Return the data with a configuration's feature view, teacher outputs and copies."""
         self.shipment.receive(settings)
         view, dtype = feature_view(settings), settings.features.dtype
         distils = settings.distill.alpha > 0
@@ -96,12 +102,11 @@ class TrialData:
         unlabelled = self.unlabelled_hashes if distils and settings.distill.unlabelled else ()
         chosen = NO_AUGMENTED_CLIPS.original_rows
         if settings.augment.copies:
-            assert self.copies is not NO_AUGMENTED_CLIPS, "copies are asked for, but none were prepared"
+            assert self.copies is not NO_AUGMENTED_CLIPS, "the copies of augment.copies were not prepared"
             chosen = self.copies.select_copies(settings.augment.recipe, settings.augment.copies, self.train)
         originals, n_clips, n_copies = self.copies.original_rows[chosen], len(self.hashes), len(self.copies.hashes)
-        appended_rows = n_clips + np.concatenate([chosen, n_copies + np.arange(len(unlabelled))]).astype(
-            np.int64
-        )  # rows of hints
+        appended = np.concatenate([chosen, n_copies + np.arange(len(unlabelled))])
+        hint_rows = n_clips + appended.astype(np.int64)
         languages = encode_languages(self.languages, self.train) if has_adversary(settings) else None
         if languages is not None:
             languages = np.concatenate([languages, languages[originals], np.zeros(len(unlabelled), dtype=np.int64)])
@@ -114,11 +119,11 @@ class TrialData:
                 [self.targets, self.targets[originals], np.full(len(unlabelled), UNLABELLED_TARGET)]
             ),
             labels=self.labels,
-            train=np.concatenate([self.train, n_clips + np.arange(len(appended_rows))]),
+            train=np.concatenate([self.train, n_clips + np.arange(len(hint_rows))]),
             dev=self.dev,
             teacher_logits=None if outputs is None else outputs.select(chosen, len(unlabelled)),
             languages=languages,
-            teacher_embeddings=None if hints is None else np.concatenate([hints[:n_clips], hints[appended_rows]]),
+            teacher_embeddings=None if hints is None else np.concatenate([hints[:n_clips], hints[hint_rows]]),
         )
 
 
@@ -127,9 +132,9 @@ class FitJob:
     """One training run.
 
     Attributes:
-        label: clips whose logits are wanted.
-        stop_after: ends it after so many epochs.
-        start: weights to start from; None draws them by the seed.
+        label_rows: rows of the clips whose logits are computed at the end.
+        stop_after: fixed number of epochs; None for `train.epochs` with early stopping.
+        initial_state: weights to start from; None draws them from the seed.
     """
 
     settings: Settings
@@ -141,13 +146,27 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training run gave: weights, normaliser, the best epoch's dev logits, logits of the clips asked for."""
+    """The result of a training run, at its best epoch.
+
+    Attributes:
+        dev_logits: (n_dev, n_emotions), None without dev clips.
+        label_logits: (n_label_rows, n_emotions), logits of the job's `label_rows`.
+    """
 
     state: dict[str, Tensor]
     normaliser: Normaliser
     epoch_results: list[EpochResult]
     dev_logits: NDArray[np.float32] | None
     label_logits: NDArray[np.float32]
+
+    @classmethod
+    def from_trainer(
+        cls, trainer: TrainerProtocol, epoch_results: list[EpochResult], label_rows: RowIndices
+    ) -> "FitResult":
+        """Return the result of a trainer after its last epoch, with the best weights."""
+        trainer.restore_best()
+        logits = trainer.logits(label_rows)
+        return cls(trainer.best_state, trainer.normaliser, epoch_results, trainer.best_dev_logits, logits)
 
     @property
     def best_dev_uar(self) -> float:
@@ -159,9 +178,9 @@ class FitResult:
 
 
 def use_threads(number: int) -> None:
-    """Have this process compute on so many threads, and take numbers too small for full precision as 0.
+    """Set the number of threads of this process, and flush denormal numbers to 0.
 
-    Recurrent layers come by many of these, each of which costs a CPU a hundred times an ordinary product.
+    Recurrent layers produce many denormals, and a product with one takes a CPU a hundred times longer.
     """
     limit_onednn_cache()
     torch.set_num_threads(number)
@@ -169,19 +188,19 @@ def use_threads(number: int) -> None:
 
 
 def prepare_process(gpus: float, cpus: int = 1) -> torch.device:
-    """Set the process to a thread for each of its cores; return the device granted to it, not the one it can see."""
+    """Set one thread for each core of the trial; return the granted device: a CPU trial detects GPUs too."""
     retain_freed_memory()
-    use_threads(cpus)  # a reused process keeps whatever the last trial set
+    use_threads(cpus)  # a reused process has the setting of its last trial
     return torch.device("cuda" if gpus else "cpu")
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What all trials of a study train on, by what means, and what each is to measure.
+    """The data, metrics and resources of all trials of a study.
 
     Attributes:
-        tasks: one, or one a fold.
-        measures: names of `metrics.MEASURES`; those that only a trained model tells are told beside each epoch.
+        fold_data: one, or one for each fold.
+        metrics: names of `TRIAL_METRICS`; those of trained models are reported with each epoch.
         cpus, gpus: CPU cores of a trial and its share of a GPU.
     """
 
@@ -192,60 +211,59 @@ class TrialJob:
 
 
 def train_trial_epochs(settings: Settings, job: TrialJob) -> Iterator[dict[str, float]]:
-    """Train one configuration; yield each epoch's figures, the mean over folds where there are any.
+    """Train one configuration; yield each epoch's metrics, the mean over folds if there are several.
 
-    Trainers seed: in a reused process nothing of the last trial may linger.
+    The trainer seeds all generators, so that a reused process has no state of its last trial.
 
     Raises:
-        Diverged: a loss is no longer a number.
+        Diverged: a loss is not finite.
     """
     device = prepare_process(job.gpus, job.cpus)
     trainer, epochs = _make_trainer(settings, job.fold_data, device)
     seconds, latency = 0.0, 0.0
     for result in epochs:
-        seconds += result.seconds
         runs = TIMED_RUNS if "latency_ms" in job.metrics else QUICK_RUNS
         latency = latency or round(measure_longest_clip_ms(trainer.model, settings, runs), 3)
-        judged = {"train_seconds": seconds} if "train_seconds" in job.metrics else {}
-        yield asdict(result) | {"latency_ms": latency} | judged
+        seconds += result.seconds
+        spent = {"train_seconds": seconds} if "train_seconds" in job.metrics else {}
+        yield asdict(result) | {"latency_ms": latency} | spent
 
 
 def _make_trainer(
     settings: Settings, fold_data: Sequence[TrialData], device: torch.device
 ) -> tuple[TrainerProtocol, Iterator[EpochResult]]:
-    """Return a trainer of the configuration, of the first fold where there are several, and the epochs of all."""
+    """Return the trainer of the configuration (of the first of several folds) and the results of its epochs."""
     if len(fold_data) == 1:
         trainer = make_trainer(settings, fold_data[0].make_training_data(settings), make_student_loss, device)
         return trainer, trainer.epochs()
     n_epochs, patience = settings.train.epochs, settings.train.patience
-    # A fold does not end by itself: patience is of the mean.
+    # A single fold does not stop early: patience applies to the mean over folds.
     own = settings.with_overrides({"train.patience": n_epochs})
-    makers = [partial(make_trainer, own, task.make_training_data(own), make_student_loss, device) for task in fold_data]
+    makers = [partial(make_trainer, own, data.make_training_data(own), make_student_loss, device) for data in fold_data]
     folds = FoldTrainer(makers, device)
     return folds.trainers[0], folds.epochs(patience)
 
 
 def measure_longest_clip_ms(model: nn.Module, settings: Settings, runs: int = TIMED_RUNS) -> float:
-    """Return the median milliseconds of forward passes on the longest clip that a model hears, on one CPU thread."""
+    """Return the median milliseconds of a forward pass on a clip of the longest duration, on one CPU thread."""
     view = feature_view(settings)
     frames = 1 if view.is_pooled else view.max_frames
     inputs = torch.zeros(1, frames, view.n_features), torch.tensor([frames])
     return measure_latency_ms(deepcopy(model).cpu().eval(), *inputs, runs=runs)
 
 
+def make_job_trainer(job: FitJob, device: torch.device, group: WorkerGroup = SINGLE_WORKER) -> TrainerProtocol:
+    """Return the trainer of one training run, as worker of `group`."""
+    return make_trainer(job.settings, job.data.make_training_data(job.settings), make_student_loss, device, group)
+
+
 def fit(job: FitJob, gpus: float = 0.0, cpus: int = 1) -> FitResult:
-    """Run one training run to its end and return what it gave."""
-    device = prepare_process(gpus, cpus)
-    trainer = make_trainer(job.settings, job.data.make_training_data(job.settings), make_student_loss, device)
-    results = list(trainer.epochs(job.stop_after))
-    trainer.restore_best()
-    return FitResult(
-        trainer.best_state, trainer.normaliser, results, trainer.best_dev_logits, trainer.logits(job.label_rows)
-    )
+    """Run one training run to its end; return its result."""
+    trainer = make_job_trainer(job, prepare_process(gpus, cpus))
+    return FitResult.from_trainer(trainer, list(trainer.epochs(job.stop_after)), job.label_rows)
 
 
 def time_epoch_alone(job: FitJob, gpus: float = 0.0, cpus: int = 1) -> float:
-    """Return the least seconds of an epoch: the first also warms caches, and what else the machine does only adds."""
-    device = prepare_process(gpus, cpus)
-    trainer = make_trainer(job.settings, job.data.make_training_data(job.settings), make_student_loss, device)
+    """Return the seconds of the fastest epoch: others may also fill caches, or share the machine with other work."""
+    trainer = make_job_trainer(job, prepare_process(gpus, cpus))
     return min(result.seconds for result in trainer.epochs(job.stop_after))

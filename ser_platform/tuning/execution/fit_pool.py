@@ -1,4 +1,4 @@
-"""Training runs outside a search, as Ray tasks or by teams of workers: new seeds, fold teachers, final fits, timing."""
+"""Training runs outside a search, as Ray tasks or on teams of workers: new seeds, fold teachers, final runs, timing."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -26,17 +26,17 @@ from ser_platform.tuning.search_space.requirements import iterate_input_settings
 from ser_platform.tuning.search_space.space import Space
 
 ProgressCallback = Callable[[int, int], None]
-ShowProgress = Callable[[str], AbstractContextManager[ProgressCallback]]  # what is counted -> shows (done, all)
+ShowProgress = Callable[[str], AbstractContextManager[ProgressCallback]]  # title -> shows "title done/all"
 
 
 def attach_shipment(job: FitJob) -> FitJob:
-    """Return the job with what nodes that do not share the driver's store need for it."""
-    task = job.data
-    return replace(job, data=replace(task, shipment=make_shipment_for(job.settings, task.all_hashes)))
+    """Return the job with the data for nodes that do not share the driver's store."""
+    shipment = make_shipment_for(job.settings, job.data.all_hashes)
+    return replace(job, data=replace(job.data, shipment=shipment))
 
 
 def fit_all(jobs: Sequence[FitJob], cluster: Cluster, progress: ProgressCallback) -> list[FitResult]:
-    """Run the jobs on the cluster's slots; return their fits in the order of `jobs`."""
+    """Run the jobs on the cluster's slots; return their results in the order of `jobs`."""
     task: Any = ray.remote(num_cpus=cluster.cpus_per_slot, num_gpus=cluster.gpus_per_slot, max_retries=2)(fit)
     waiting = [task.remote(attach_shipment(job), cluster.gpus_per_slot, cluster.cpus_per_slot) for job in jobs]
     everything = list(waiting)
@@ -49,14 +49,14 @@ def fit_all(jobs: Sequence[FitJob], cluster: Cluster, progress: ProgressCallback
 
 @dataclass(frozen=True)
 class FinalistTrainer:
-    """How the runs are trained of which one becomes a study's candidate.
+    """Trains the finalists of a study, of which one becomes its candidate.
 
-    A model whose steps keep a machine busy is trained by a team of workers, one run after another, with a checkpoint
-    each epoch under `folder`: a run lasts hours, and goes on after a kill. Others take seconds, where a team takes 20
-    to start: they are Ray tasks, and only the winner of a pretrained teacher's is trained once more, by a team.
+    Heavy models (`is_heavy`) are trained by a team of workers, one run after another, with a checkpoint each epoch
+    under `folder`: a run lasts hours and can be resumed. Others take seconds, less than the 20 s to start a team: they
+    are Ray tasks, and only the winner of a pretrained teacher is trained once more by a team.
 
     Attributes:
-        workers: of each run's team; 0 takes what the cluster offers.
+        workers: workers of each team; 0 for the number that the cluster offers.
     """
 
     role: str
@@ -65,7 +65,7 @@ class FinalistTrainer:
     workers: int = 0
 
     def train_all(self, jobs: Sequence[FitJob], progress: ProgressCallback) -> list[FitResult]:
-        """Run the jobs; return their fits in the order of `jobs`."""
+        """Run the jobs; return their results in the order of `jobs`."""
         if not self.workers and not any(is_heavy(job.settings) for job in jobs):
             return fit_all(jobs, self.cluster, progress)
         fits = []
@@ -76,7 +76,7 @@ class FinalistTrainer:
         return fits
 
     def train_final(self, job: FitJob, confirmed: FitResult, progress: ProgressCallback) -> FitResult:
-        """Return the candidate's fit: of a pretrained teacher trained by a team, else the one that won."""
+        """Return the candidate's result: `confirmed`, or a run on a team for a pretrained teacher."""
         if self.workers or is_heavy(job.settings) or not self._is_pretrained_teacher(job.settings):
             return confirmed
         progress(0, 1)
@@ -85,17 +85,16 @@ class FinalistTrainer:
         return fit
 
     def train_on_team(self, job: FitJob) -> FitResult:
-        """Run a job by a team; one that has ended before is not trained again."""
+        """Return the result of a job on a team; a stored result is returned without training."""
         clips = fingerprint(job.data.make_training_data(job.settings))
         folder = FitFolder(self.folder / digest_of([job.settings.dotted(), clips], 16))
-        kept = folder.fit_result
-        if kept is not None:
-            return kept
+        if (stored := folder.fit_result) is not None:
+            return stored
         team = form_team_sharing(folder.path, self.workers or count_offered_workers(folder.path), "auto", job.settings)
         return fit_on_team(attach_shipment(job), folder, team)
 
     def remove_folder(self) -> None:
-        """Remove what was kept: the candidate is registered."""
+        """Remove the checkpoints and results, after the candidate is registered."""
         FitFolder(self.folder).remove()
 
     def _is_pretrained_teacher(self, settings: Settings) -> bool:
@@ -103,13 +102,9 @@ class FinalistTrainer:
 
 
 def require_team_slots(space: Space, folder: Path) -> None:
-    """Refuse a study whose candidate may be trained by a team, for which no node that shares `folder` has a place.
-
-    Raises:
-        UserError: there is none; says which nodes count.
-    """
+    """Raise UserError if a team may have to train the study's candidate and no node that shares `folder` has a slot."""
     if space.resources.workers:
-        return  # their places are asked for by name
+        return  # checked by `form_trial_team`
     for settings in iterate_input_settings(space):
         if is_heavy(settings) or (space.role == "teacher" and settings.model.name in PRETRAINED):
             form_team_sharing(folder, count_offered_workers(folder), "auto", settings)
@@ -117,6 +112,6 @@ def require_team_slots(space: Space, folder: Path) -> None:
 
 
 def time_epochs_alone(jobs: Sequence[FitJob], cluster: Cluster) -> list[float]:
-    """Return each job's seconds for an epoch, one after another on one slot with the others idle."""
+    """Return the seconds of an epoch of each job, run one after another while the other slots are idle."""
     task: Any = ray.remote(num_cpus=cluster.cpus_per_slot, num_gpus=cluster.gpus_per_slot)(time_epoch_alone)
     return [ray.get(task.remote(attach_shipment(job), cluster.gpus_per_slot, cluster.cpus_per_slot)) for job in jobs]

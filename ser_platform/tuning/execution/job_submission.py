@@ -1,8 +1,8 @@
-"""A command as a job of a Ray cluster: sent with the search spaces that it names, run in a folder that stays.
+"""Submission of a command as a job of a Ray cluster, with the search spaces that it names.
 
-What is sent is small: the script of `jobs/` and the spaces. The package of a job is removed by Ray sooner or later, so
-the job works in `SER_HOME/jobs/NAME` of the node that runs it, where `runs/` and `mlflow.db` are kept, and where a job
-of the same name goes on.
+Only the script of `jobs/` and the spaces are sent. Ray removes a job's package at some time, so the job works in
+`SER_HOME/jobs/NAME` of the node that runs it: `runs/` and `mlflow.db` are stored there, and a later job with the same
+name continues there.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from pathlib import Path
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from ser_platform.errors import UserError, WorkFailed
+from ser_platform.errors import UserError, WorkFailed, first_line
 from ser_platform.settings import home
 from ser_platform.shipped_folders import find_shipped
 
@@ -33,12 +33,12 @@ SPACES_FOLDER = "search_spaces"
 SCRIPTS_FOLDER = find_shipped("jobs")
 POLL_INTERVAL_S = 0.5
 SUBMIT_TIMEOUT_S = 30.0
-NOT_READY_MESSAGE = "No available agent"  # what Ray says while the head's agent starts
+NOT_READY_MESSAGE = "No available agent"  # in Ray's error while the head node's agent starts
 
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """A job on its way. `name` is that of its folder, `id` Ray's."""
+    """A submitted job. `name` is the name of its folder, `id` Ray's submission id."""
 
     name: str
     id: str
@@ -46,7 +46,7 @@ class SubmittedJob:
 
 
 def find_address() -> str:
-    """Return where jobs are taken: `RAY_API_SERVER_ADDRESS`, `RAY_ADDRESS` where it is a URL, else this machine."""
+    """Return the job server's address: `RAY_API_SERVER_ADDRESS`, `RAY_ADDRESS` if a URL, or `DEFAULT_ADDRESS`."""
     given = (os.environ.get(name, "") for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"))
     return next((address for address in given if _is_http(address)), DEFAULT_ADDRESS)
 
@@ -55,7 +55,7 @@ def connect(address: str) -> JobSubmissionClient:
     """Return a client of the cluster's job server.
 
     Raises:
-        UserError: nothing there takes jobs, or not ours.
+        UserError: no job server answers there, or it rejects the connection.
     """
     if not _is_http(address):
         raise UserError(f"--address {address!r}: give the address of the cluster's dashboard, like {DEFAULT_ADDRESS}")
@@ -64,15 +64,15 @@ def connect(address: str) -> JobSubmissionClient:
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, AuthenticationError) as error:
-        raise UserError(f"--address {address}: no Ray cluster takes jobs there ({_first_line(error)})") from error
+        raise UserError(f"--address {address}: no Ray cluster accepts jobs there ({first_line(error)})") from error
 
 
 def submit(client: JobSubmissionClient, verb: str, words: Sequence[str], name: str | None = None) -> SubmittedJob:
-    """Send `ser VERB WORDS` to run as a job.
+    """Submit `ser VERB WORDS` as a job.
 
     Raises:
-        UserError: a search space that the words name is no file.
-        WorkFailed: the cluster has refused the job.
+        UserError: `name` is not a folder name, or a search space among the words is no file.
+        WorkFailed: the cluster rejected the job.
     """
     name = name or f"{verb}-{time.strftime('%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
     if Path(name).name != name or name.startswith("."):
@@ -86,7 +86,7 @@ def submit(client: JobSubmissionClient, verb: str, words: Sequence[str], name: s
 
 
 def _submit_when_ready(client: JobSubmissionClient, command: str, name: str, environment: dict[str, object]) -> str:
-    """Have the cluster take a job; return its id. A cluster that has just started is given time to be ready."""
+    """Submit a job and return its id; wait up to `SUBMIT_TIMEOUT_S` for a cluster that is starting."""
     deadline = time.monotonic() + SUBMIT_TIMEOUT_S
     while True:
         try:
@@ -95,36 +95,36 @@ def _submit_when_ready(client: JobSubmissionClient, command: str, name: str, env
             )
         except (ConnectionError, RuntimeError) as error:
             if NOT_READY_MESSAGE not in str(error) or time.monotonic() > deadline:
-                raise WorkFailed(f"{client.get_address()} has refused the job: {_first_line(error)}") from error
+                raise WorkFailed(f"{client.get_address()} rejected the job: {first_line(error)}") from error
         time.sleep(POLL_INTERVAL_S)
 
 
 def pack_spaces(words: Sequence[str], folder: Path) -> list[str]:
-    """Copy the search spaces that words name into `folder`; return the words that find them there.
+    """Copy the search spaces among the words into `folder`; return the words with paths relative to its parent.
 
     Raises:
-        UserError: there is no such file.
+        UserError: a search space is no file, or two have the same file name.
     """
     folder.mkdir(parents=True)
     sent = []
     for word in words:
-        path = _space_path(word)
+        path = _find_space_path(word)
         if path.is_file() and (folder / path.name).exists():
-            raise UserError(f"{word!r}: another search space of that name is given; a job takes one along")
+            raise UserError(f"{word!r}: two search spaces have this file name; rename one of them")
         if not path.is_file() and path == Path(word) and not word.startswith("-"):
-            raise UserError(f"no search space {word!r}: a job takes along files of this folder")
+            raise UserError(f"no search space {word!r}: give a file, or the name of one in {SPACES_FOLDER}/")
         sent.append(_copy_space(word, folder))
     return sent
 
 
-def _space_path(word: str) -> Path:
-    """Return the file that a word stands for if it names a search space."""
+def _find_space_path(word: str) -> Path:
+    """Return the file of a word if the word is a search space."""
     return Path(word) if Path(word).suffix in (".yaml", ".yml") else Path(SPACES_FOLDER) / f"{word}.yaml"
 
 
 def _copy_space(word: str, folder: Path) -> str:
-    """Copy the search space that a word names, if it does, into `folder`; return the word that finds it there."""
-    path = _space_path(word)
+    """Copy the search space of a word into `folder`; return the word for it there, or `word` if it is no space."""
+    path = _find_space_path(word)
     if not path.is_file():
         return word
     shutil.copy(path, folder)
@@ -132,10 +132,10 @@ def _copy_space(word: str, folder: Path) -> str:
 
 
 def follow(client: JobSubmissionClient, job: SubmittedJob, write: Callable[[str], None]) -> int:
-    """Tell the job's output until it ends; return its exit code, 1 where it was stopped or has not started.
+    """Write the job's output until it ends; return its exit code, 1 if it was stopped or did not start.
 
     Raises:
-        WorkFailed: the cluster is gone.
+        WorkFailed: the cluster was lost.
     """
     try:
         asyncio.run(_stream_logs(client, job, write))
@@ -146,7 +146,7 @@ def follow(client: JobSubmissionClient, job: SubmittedJob, write: Callable[[str]
         info = client.get_job_info(job.id)
     except (ConnectionError, RuntimeError, OSError) as error:
         raise WorkFailed(
-            f"lost {job.address}: {_first_line(error)}; follow again with: {format_commands(job)[0]}"
+            f"lost {job.address}: {first_line(error)}; follow again with: {format_commands(job)[0]}"
         ) from error
     if info.driver_exit_code in (1, 2):
         return int(info.driver_exit_code)
@@ -160,16 +160,16 @@ async def _stream_logs(client: JobSubmissionClient, job: SubmittedJob, write: Ca
 
 
 def format_commands(job: SubmittedJob) -> tuple[str, str]:
-    """Return the commands that follow a job and that stop it."""
+    """Return the command that follows a job and the one that stops it."""
     at = f"--address {job.address} {job.id}"
     return f"ray job logs --follow {at}", f"ray job stop {at}"
 
 
 def enter_job_folder(words: Sequence[str]) -> list[str]:
-    """Go to the job's folder under `SER_HOME`, with the search spaces that came along; nothing outside of a Ray job.
+    """Change to the job's folder under `SER_HOME` and copy the submitted search spaces there; do nothing outside a job.
 
     Returns:
-        The words of the command, which find their search spaces there.
+        The words of the command, with the paths of the copied search spaces.
     """
     name = _find_job_name(os.environ)
     if name is None:
@@ -181,12 +181,12 @@ def enter_job_folder(words: Sequence[str]) -> list[str]:
         shutil.copytree(brought, spaces, dirs_exist_ok=True)
     sent = [_copy_space(word, spaces) for word in words]
     os.chdir(folder)
-    print(f"job {name}: runs and models are kept in {folder}", flush=True)
+    print(f"job {name}: runs and models are stored in {folder}", flush=True)
     return sent
 
 
 def _find_job_name(environment: Mapping[str, str]) -> str | None:
-    """Return the name that the job was given, else Ray's id of its submission; None outside of a job."""
+    """Return the job's name, else Ray's submission id; None outside a job."""
     if JOB_NAME_VARIABLE in environment:
         return environment[JOB_NAME_VARIABLE]
     ray_config = json.loads(environment.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
@@ -196,15 +196,9 @@ def _find_job_name(environment: Mapping[str, str]) -> str | None:
 
 def _make_environment(name: str) -> dict[str, str]:
     tracking = os.environ.get(TRACKING_VARIABLE, "")
-    return {JOB_NAME_VARIABLE: name} | (
-        {TRACKING_VARIABLE: tracking} if _is_http(tracking) else {}
-    )  # a file of this machine stays here
+    # A tracking store in a file of this machine is not readable from the cluster.
+    return {JOB_NAME_VARIABLE: name} | ({TRACKING_VARIABLE: tracking} if _is_http(tracking) else {})
 
 
 def _is_http(address: str) -> bool:
     return address.startswith(("http://", "https://"))
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

@@ -1,18 +1,18 @@
-"""What tuning uses of Ray and Ray Tune beyond their public interface: look here first when Ray is upgraded.
+"""All private APIs of Ray and Ray Tune that tuning uses: check them when Ray is upgraded.
 
-Everything was read in Ray 2.60.0; `pyproject.toml` excludes versions that were not. Ray itself is imported where it is
-used: its environment is set before. What is Ray Train's is in `ray_train_compat`, which takes seconds to import.
+They were read in Ray 2.60.0; `pyproject.toml` excludes versions in which they were not. Ray is imported in functions,
+because its environment must be set before. Those of Ray Train are in `ray_train_compat`, which takes seconds to import.
 """
 
 import logging
 from pathlib import Path
 from typing import Any
 
-DONE = "done"  # Ray 2.60.0: `ray.tune.result.DONE`, the key of a result that ends its trial
+DONE = "done"  # Ray 2.60.0: `ray.tune.result.DONE`, key of a result that ends its trial
 
 
 def start_local_ray(n_cpus: int, ip_address: str) -> None:
-    """Start a cluster of this machine that listens on one address.
+    """Start a local cluster that listens on one address.
 
     Ray 2.60.0: the parameter `_node_ip_address` of `ray.init`.
     """
@@ -29,7 +29,7 @@ def start_local_ray(n_cpus: int, ip_address: str) -> None:
 
 
 def read_trial_error(trial: Any) -> Exception | None:
-    """Return what ended a trial of Tune, from where Tune has just written it; `None` where nothing is written.
+    """Return the error that ended a trial of Tune, from the file that Tune wrote; None without one.
 
     Ray 2.60.0: `ray.tune.experiment.Trial.pickled_error_file`.
     """

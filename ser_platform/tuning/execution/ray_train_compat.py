@@ -1,7 +1,7 @@
-"""What tuning uses of Ray Train beyond its public interface: look here first when Ray is upgraded.
+"""All private APIs of Ray Train that tuning uses: check them when Ray is upgraded.
 
-Everything was read in Ray 2.60.0; `pyproject.toml` excludes versions that were not. `ray.train` exports the same four
-classes where the switch `RAY_TRAIN_V2_ENABLED` is on.
+They were read in Ray 2.60.0; `pyproject.toml` excludes versions in which they were not. `ray.train` exports the same
+classes if `RAY_TRAIN_V2_ENABLED` is on.
 """
 
 from typing import Any
@@ -15,11 +15,11 @@ UNNEEDED_CALLBACKS = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 
 
 class LeanTorchTrainer(TorchTrainer):
-    """Without two of Ray Train's actors.
+    """Ray Train's `TorchTrainer` without two of its actors.
 
-    One holds data sets of Ray Data, of which there are none. The other frees the workers' places where the controller
-    is killed: it asks Ray's dashboard, which a machine alone does not run, and has every run wait 12 s at its end for
-    the answer. Places are freed with the job; a trial is never killed, it is asked to stop (`FitFolder.stop`).
+    One manages data sets of Ray Data, which is not used. The other frees the workers' resources if the controller is
+    killed: it queries Ray's dashboard, which a local cluster does not run, so that every run would wait 12 s at its
+    end. Resources are freed with the job, and trials are not killed but stop themselves (`FitFolder.request_stop`).
 
     Ray 2.60.0: `DataParallelTrainer._create_default_callbacks` and the class names of its callbacks.
     """

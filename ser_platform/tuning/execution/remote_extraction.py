@@ -1,9 +1,8 @@
 """Feature extraction on a cluster: each shard of clips is a Ray task.
 
-Shards go to the nodes that read the audio, and read and write the feature store, by the driver's paths: nodes that
-share storage (NFS 4, or another file system with `flock`) with it. Where there is none, the driver's machine extracts
-alone. Nothing is copied over the network by Ray but the list of clips and a digest of each; what trials on other nodes
-read is sent later (`data_transfer`).
+Tasks run on the nodes that can read the audio and write the feature store under the driver's paths, on shared storage
+(NFS 4, or another file system with `flock`). Without such nodes the driver's machine extracts alone. Ray sends only the
+list of clips and their digests; features for trials on other nodes are sent later (`data_transfer`).
 """
 
 import itertools
@@ -26,16 +25,16 @@ from ser_platform.tuning.execution.shared_storage import find_nodes_with, has_jo
 from ser_platform.tuning.search_space.requirements import iterate_input_settings, list_input_families
 from ser_platform.tuning.search_space.space import Space
 
-TASKS_AHEAD_PER_SLOT = 2  # tasks a slot that are sent before their turn, so that no slot waits for the driver
+TASKS_AHEAD_PER_SLOT = 2  # submitted tasks for each slot, so that no slot waits for the driver
 
 
 def choose_mapper() -> JobMapper:
-    """Return what runs extraction: the cluster at `RAY_ADDRESS` where one is named, else this machine."""
+    """Return the function that runs extraction jobs: on the cluster at `RAY_ADDRESS` if set, else on this machine."""
     return map_on_cluster if os.environ.get("RAY_ADDRESS") else map_on_this_machine
 
 
 def map_on_cluster(jobs: Sequence[ExtractionJob]) -> Iterator[ExtractionResult]:
-    """Run the jobs as Ray tasks of one core, joining the cluster where this process has not; results as they come."""
+    """Run the jobs as Ray tasks with one core each; yield results in the order of completion."""
     if not jobs:
         return
     with connect_cluster():
@@ -54,11 +53,11 @@ def _run_tasks(jobs: Sequence[ExtractionJob], nodes: frozenset[str]) -> Iterator
         try:
             yield ray.get(ready)
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from error  # a full disk of a node is told as one of this machine
+            raise error.cause from error  # the original error, for example of a full disk
 
 
 def make_space_shipment(space: Space, hashes: Sequence[str]) -> Shipment:
-    """Return what nodes with a store of their own need for any trial of a space on clips of these digests."""
+    """Return the data for nodes with their own store, for all trials of a space on the clips with these digests."""
     if not has_joined_cluster():
         return EMPTY_SHIPMENT
     tuned = list_tuned_encoders(iterate_input_settings(space))

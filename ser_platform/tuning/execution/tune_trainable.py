@@ -1,4 +1,4 @@
-"""One trial as an actor of Tune: trains on where no decision can fall, tells several epochs at once."""
+"""A trial as an actor of Tune, which reports several epochs at once where no stopping decision can fall."""
 
 import time
 from collections.abc import Iterator
@@ -11,18 +11,17 @@ from ser_platform.training.loop import Diverged
 from ser_platform.tuning.execution.fit_job import TrialJob, train_trial_epochs
 from ser_platform.tuning.execution.ray_compat import DONE
 
-WARMUP_CONFIG = {"number": None}  # the config of a trial that only starts a process, and has nothing to do
-WARMUP_POLL_S = 0.05  # between its looks at whether it is to end
-REPORT_INTERVAL_S = 2.0  # of people who watch: a trial tells its epochs at least so often, between epochs
+WARMUP_CONFIG = {"number": None}  # of a trial that only starts a process
+WARMUP_POLL_S = 0.05
+REPORT_INTERVAL_S = 2.0  # an epoch that ends later than this after the last report is reported at once, for the display
 
 
 class TuneTrial(tune.Trainable):
-    """Trains the configuration `settings` of its config, up to the next epoch of `decides` at a step.
+    """Trains the configuration `settings` of its config; a step runs up to the next epoch of `decides`.
 
-    A step ends after such an epoch, after the last one, and where epochs have waited for `REPORT_INTERVAL_S`: Tune's
-    answer is a round trip to the driver, which the trial waits for. A step's result is `{"epochs": [...]}`. A loss that
-    is no longer a number ends the trial with `failure` and leaves the process to the next; other errors end the
-    process.
+    A step also ends after the last epoch and after `REPORT_INTERVAL_S`. Fewer steps are faster: after each the trial
+    waits for the driver's answer. A step's result is `{"epochs": [...]}`. A loss that is not finite ends the trial with
+    `failure`, and the process runs the next trial; other errors end the process.
     """
 
     def setup(self, config: dict[str, Any], job: TrialJob) -> None:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""What a study found: tables, figures and one HTML page.
+"""Report of a study: sentences, tables, figures and one HTML page.
 
 In: importance and effects of axes, the trial table, plots.
 Not in: intervals and gains of models (`evaluation`).

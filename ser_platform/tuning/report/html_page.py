@@ -1,6 +1,7 @@
-"""What a study found, as one HTML page that needs nothing else: words and tables first, then figures.
+"""One self-contained HTML page about a study: title, answer, tables, figures.
 
-Names come from strangers: all text is escaped, and the page's policy runs no script but its own two.
+All text is escaped, and the page's content security policy allows only its own two scripts: names of corpora and
+settings are not trusted.
 """
 
 import base64
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from ser_platform.tuning.report.interactive_plots import plotly_js
+from ser_platform.tuning.report.interactive_plots import read_plotly_js
 
 STYLE = """
 :root { color-scheme: light; }
@@ -32,18 +33,19 @@ figure { margin: 0; } figcaption { font-weight: 600; } img { width: 100%; height
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table of the page."""
+    """A table of the page, under its title and a sentence that defines its columns. Without rows it is left out."""
 
     title: str
+    note: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
 class StudyPage:
-    """What stands on the page. `figures` are titles by PNG file, `plots` plotly's JSON by title."""
+    """The content of the page. `figures` are captions by PNG file, `plots` plotly's JSON by title."""
 
-    name: str
+    title: str
     question: str
     summary: Sequence[str]
     tables: Sequence[PageTable]
@@ -51,9 +53,9 @@ class StudyPage:
     plots: Mapping[str, str]
     method: str
 
-    def html(self, folder: Path) -> str:
-        """Return the page, with the PNGs of `folder` in it."""
-        scripts = [plotly_js(), self._script()] if self.plots else []
+    def render(self, folder: Path) -> str:
+        """Return the page's HTML, which contains the PNGs of `folder`."""
+        scripts = [read_plotly_js(), self._make_script()] if self.plots else []
         hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
         runs = f" script-src {hashes};" if scripts else ""
         policy = f"default-src 'none';{runs} style-src 'unsafe-inline'; img-src data: blob:"
@@ -61,30 +63,30 @@ class StudyPage:
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             '<meta name="viewport" content="width=device-width">',
-            f"<title>{escape(self.name)}: report</title><style>{STYLE}</style></head><body>",
-            f'<h1>{escape(self.name)}</h1><p class="question">{escape(self.question)}</p>',
+            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head><body>",
+            f'<h1>{escape(self.title)}</h1><p class="question">{escape(self.question)}</p>',
             '<div class="answer">' + "".join(f"<p>{escape(line)}</p>" for line in self.summary) + "</div>",
-            *(part for table in self.tables for part in _table(table)),
-            *self._figures(folder),
+            *(part for table in self.tables for part in _render_table(table)),
+            *self._render_figures(folder),
             *(
                 f'<h2>{escape(title)}</h2><div class="plot" id="plot{n}" role="img" aria-label="{escape(title)}; '
-                'the tables hold the same"></div>'
+                'the tables contain its data"></div>'
                 for n, title in enumerate(self.plots)
             ),
-            f'<h2>How it was measured</h2><p class="how">{escape(self.method)}</p>',
+            f'<h2>Method</h2><p class="how">{escape(self.method)}</p>',
             *(f"<script>{script}</script>" for script in scripts),
             "</body></html>",
         ]
         return "\n".join(parts)
 
-    def _script(self) -> str:
+    def _make_script(self) -> str:
         calls = (
             f"(f=>Plotly.newPlot('plot{n}',f.data,f.layout,{{responsive:true,displaylogo:false}}))({figure});"
             for n, figure in enumerate(self.plots.values())
         )
         return "".join(calls)
 
-    def _figures(self, folder: Path) -> Iterable[str]:
+    def _render_figures(self, folder: Path) -> Iterable[str]:
         if self.figures:
             yield '<h2>Figures</h2><div class="figures">'
             for name, title in self.figures.items():
@@ -94,10 +96,11 @@ class StudyPage:
             yield "</div>"
 
 
-def _table(table: PageTable) -> Iterable[str]:
+def _render_table(table: PageTable) -> Iterable[str]:
     if not table.rows:
         return
-    yield f'<h2>{escape(table.title)}</h2><div class="scroll"><table><thead><tr>'
+    yield f'<h2>{escape(table.title)}</h2><p class="how">{escape(table.note)}</p>'
+    yield '<div class="scroll"><table><thead><tr>'
     yield "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns) + "</tr></thead><tbody>"
     for row in table.rows:
         yield "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"

@@ -1,6 +1,6 @@
 """Interactive figures of a study for a page that works offline.
 
-Only such as are drawn without WebGL: plotly compiles its shaders with `eval`, which the page's policy forbids.
+They do not use WebGL: plotly compiles its shaders with `eval`, which the page's content security policy forbids.
 """
 
 import json
@@ -14,47 +14,32 @@ from ser_platform.tuning.report.trial_table import Trial, TrialTable
 from ser_platform.tuning.study.trial_outcome import Outcome
 
 
-def plotly_js() -> str:
-    """Return plotly.js, to be put into a page once."""
+def read_plotly_js() -> str:
+    """Return the source of plotly.js."""
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
 
 
 def draw_plots(table: TrialTable) -> dict[str, str]:
-    """Return figures as plotly's JSON by title; text of settings is escaped, because plotly draws markup."""
+    """Return figures as plotly's JSON by title; settings are escaped, because plotly renders markup."""
     if not table.scored:
         return {}
-    made = {"The search, trial by trial (hover for the settings)": _history(table)}
     # A closing script tag inside a setting would end the page's script.
-    return {title: json.dumps(figure).replace("</", "<\\/") for title, figure in made.items()}
+    figure = json.dumps(_draw_history(table)).replace("</", "<\\/")
+    return {"dev UAR of each trial (hover for its settings)": figure}
 
 
-def _history(table: TrialTable) -> dict[str, object]:
-    best = np.maximum.accumulate([trial.best_dev_uar for trial in table.scored])
-    traces: list[dict[str, object]] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "best so far",
-            "line": {"shape": "hv", "color": ACCENT},
-            "x": [trial.number for trial in table.scored],
-            "y": best.tolist(),
-        }
-    ]
+def _draw_history(table: TrialTable) -> dict[str, object]:
+    best = np.maximum.accumulate([trial.best_dev_uar for trial in table.scored]).tolist()
+    line = {"mode": "lines", "name": "best so far", "line": {"shape": "hv", "color": ACCENT}}
+    traces = [{"type": "scatter", **line, "x": [trial.number for trial in table.scored], "y": best}]
     for is_complete, name, symbol, colour in ((True, "complete", "circle", INK), (False, "stopped early", "x", PALE)):
         part = [trial for trial in table.scored if (trial.state == Outcome.COMPLETE) == is_complete]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "marker": {"symbol": symbol, "color": colour, "size": 8},
-                "x": [trial.number for trial in part],
-                "y": [trial.best_dev_uar for trial in part],
-                "text": [_format_hover_text(trial) for trial in part],
-            }
-        )
+        markers = {"mode": "markers", "name": name, "marker": {"symbol": symbol, "color": colour, "size": 8}}
+        numbers, scores = [trial.number for trial in part], [trial.best_dev_uar for trial in part]
+        hover_texts = [_format_hover_text(trial) for trial in part]
+        traces.append({"type": "scatter", **markers, "x": numbers, "y": scores, "text": hover_texts})
     layout = {
         "xaxis": {"title": {"text": "trial"}},
         "yaxis": {"title": {"text": "best dev UAR of the trial"}},

@@ -1,12 +1,12 @@
-"""What a study found: its trials read from its folder, put into words, tables, figures and one page.
+"""The report of a study: its answer in sentences, tables, figures and one HTML page.
 
-It reads the journal and summary only: running, interrupted and failed studies have a report too. Test figures take no
-part: they are no reason to choose.
+It is made from the study's folder alone, so that running, interrupted and failed studies have a report too. It contains
+no test figures: they must not influence the choice of a configuration.
 """
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from ser_platform.errors import UserError
+from ser_platform.evaluation.control_table import CONTROL_COLUMNS, tabulate_control
 from ser_platform.evaluation.intervals import Interval
 from ser_platform.evaluation.test_figures import draw_control_figure
 from ser_platform.tuning.report.axis_effects import (
@@ -26,15 +26,21 @@ from ser_platform.tuning.report.axis_effects import (
     summarise_axis,
     summarise_best_trials,
 )
-from ser_platform.tuning.report.figures import axes_to_show, draw_study_figures, importance_rows
+from ser_platform.tuning.report.figures import PARETO_TERM, draw_study_figures, select_axes, tabulate_importance
 from ser_platform.tuning.report.html_page import PageTable, StudyPage
 from ser_platform.tuning.report.importance import Importance, estimate_importance
 from ser_platform.tuning.report.interactive_plots import draw_plots
 from ser_platform.tuning.report.subset_effects import estimate_member_effects, summarise_members
-from ser_platform.tuning.report.trial_table import CATEGORICAL, NUMERIC, SUBSET, SearchedAxis, Trial, TrialTable
+from ser_platform.tuning.report.trial_table import (
+    CATEGORICAL,
+    SUBSET,
+    SearchedAxis,
+    Trial,
+    TrialTable,
+    make_trial_table,
+)
 from ser_platform.tuning.search_space.space import (
     DEV_UAR,
-    SUBSET_SEPARATOR,
     Budget,
     Objective,
     SamplerPlan,
@@ -47,21 +53,29 @@ from ser_platform.tuning.study.request import SPACE_FILE, has_request, read_requ
 from ser_platform.tuning.study.study_folder import STUDY_FINISHED, StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome, read_outcome
 
-N_BEST_SHOWN = 5  # configurations shown first
+N_BEST_SHOWN = 5  # configurations in the first table
 COUNT_NAMES = {Outcome.DUPLICATE: "seen before", Outcome.OVER_LIMIT: "over a limit"}  # others: the outcome itself
+COUNT_LABELS = {Outcome.PRUNED.value: "pruned (stopped early)"}
+DEV_UAR_TERM = (
+    "dev UAR: unweighted average recall on the dev speakers, which are not trained on and choose the configuration; "
+    "1 is perfect"
+)
+CONTROL_TERM = "undistilled: the control arm, the same search without a teacher"
+INTERVAL_TERM = "[low, high]: 95 % interval"
 METHOD_NOTE = (
-    "dev UAR is the best so far on dev speakers. Importance: forests are fitted to bootstrap samples of the trials; an "
-    "axis matters by how much worse they predict the trials left out once it is shuffled; shuffled copies of the axes "
-    "say what chance reaches. A trial that was stopped early counts with its last score plus the median gain that "
-    "complete trials made from that epoch on. Costs compare mean dev UAR of the trials at a value with the best "
-    "value's; the other settings are as the sampler drew them. The best of many trials is partly luck: the figure on "
-    "new seeds is the one to believe."
+    "The dev UAR of a trial is its best over the epochs. Importance: random forests are fitted to bootstrap samples of "
+    "the trials; the importance of a setting is the growth of their error on the other trials when its values are "
+    "shuffled, as a share of the sum over all settings. A setting has an effect if its importance is above that of "
+    "every shuffled copy. The score of a pruned trial is its last dev UAR plus the median gain of complete "
+    "trials from that epoch to their end. Values and members are compared by the mean dev UAR of their trials, whose "
+    "other settings differ as the sampler drew them. The best of many trials is partly luck: the dev UAR "
+    "with new seeds is the better estimate."
 )
 
 
 @dataclass(frozen=True)
 class StudyReport:
-    """A study as it stands."""
+    """The trials and the summary of a study, at the time of reading."""
 
     folder: StudyFolder
     summary: Mapping[str, Any]
@@ -72,7 +86,7 @@ class StudyReport:
 
     @classmethod
     def read(cls, folder: StudyFolder) -> "StudyReport":
-        """Read a study's folder. One that an older version began keeps no copy of its space."""
+        """Read a study's folder. Without a stored search space (a study of an older version), `space` is None."""
         stored = tuple(folder.read_trials())
         space, question = None, ""
         if has_request(folder):
@@ -81,23 +95,23 @@ class StudyReport:
 
     @cached_property
     def axis_importance(self) -> Importance:
-        """Which axes matter."""
+        """The importance of each axis."""
         return estimate_importance(self.table)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """The objectives."""
+        """The objectives of the search space, else the dev UAR."""
         return self.space.objectives if self.space else (DEV_UAR,)
 
     @cached_property
     def objective_values(self) -> NDArray[np.float64]:
-        """The objectives of the scored trials, NaN where one was not measured, `(n_scored, n_objectives)`."""
+        """The objectives of the scored trials, `(n_scored, n_objectives)`; NaN if not measured."""
         rows = [[_get_metric(trial, goal.metric) for goal in self.objectives] for trial in self.table.scored]
         return np.array(rows, dtype=float).reshape(len(rows), len(self.objectives))
 
     @property
     def pareto_trials(self) -> list[Trial]:
-        """The complete trials within the constraints that no other one beats, best dev UAR first."""
+        """The complete trials within the constraints that no other one beats in every objective, best dev UAR first."""
         limits = self.space.constraints if self.space else ()
         complete = [
             trial
@@ -109,33 +123,47 @@ class StudyReport:
 
     @property
     def state_counts(self) -> dict[str, int]:
-        """How many trials there are by what became of them."""
+        """The number of trials by outcome."""
         outcomes = [read_outcome(trial) for trial in self.optuna_trials]
         return dict(Counter(COUNT_NAMES.get(outcome, outcome.value) for outcome in outcomes))
 
+    @property
+    def title(self) -> str:
+        """What was studied, in one line."""
+        role, corpus = self.summary.get("role", "model"), self.summary.get("corpus", "an unknown corpus")
+        return f"Search for the best {role} on {corpus} ({self.folder.name})"
+
     def summarise(self) -> list[str]:
-        """Say in a few lines what was found, and what cannot be said."""
-        lines = [self._describe_state(), self._describe_best(), *self._describe_gain()]
+        """Return the answer and its evidence, a sentence each; a term is defined where it first occurs."""
+        lines = [self._describe_best(), DEV_UAR_TERM, self._describe_state(), *self._describe_gain()]
         budget = self.space.budget.trials if self.space else 0
         if self.summary["state"] == STUDY_FINISHED and 0 < len(self.table.trials) < budget:
-            lines.append(f"{len(self.table.trials)} of {budget} trials were run: time or space was used up before")
-        if not self.axis_importance.is_known:
-            chosen = [axis for axis in self.table.axes if axis.kind == CATEGORICAL and self.table.scored]
+            lines.append(f"{len(self.table.trials)} of {budget} trials were trained: the time or the space ran out")
+        importance = self.axis_importance
+        if not importance.is_known:
+            choices = [axis for axis in self.table.axes if axis.kind == CATEGORICAL and self.table.scored]
             return [
                 *lines,
-                f"not enough trials to tell which settings matter: {self.axis_importance.n_trials} of "
-                f"{self.axis_importance.min_trials}",
-                *(summarise_best_trials(self.table, axis) for axis in chosen[:N_BEST_SHOWN]),
+                f"not enough trials to estimate the importance of settings: {importance.n_trials} of "
+                f"{importance.min_trials}",
+                *(summarise_best_trials(self.table, axis) for axis in choices[:N_BEST_SHOWN]),
             ]
-        if not self.axis_importance.axes:
-            return [*lines, "which settings matter cannot be told: every trial scored the same, or drew the same"]
-        moving = [each for each in self.axis_importance.axes if each.has_effect]
-        ranked = ", ".join(f"{e.axis.name} {e.share:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in moving)
-        lines.append(f"what matters, as part of what is explained: {ranked or 'no setting more than chance'}")
-        idle = [each.axis.name for each in self.axis_importance.axes if not each.has_effect]
-        lines += [f"no effect seen in {self.axis_importance.n_trials} trials: {', '.join(idle)}"] if idle else []
-        asked = [each for each in self.axis_importance.axes if each.axis.kind == SUBSET and not each.has_effect]
-        return lines + [self._describe_axis(each.axis) for each in [*moving[:N_BEST_SHOWN], *asked]]
+        if not importance.axes:
+            return [
+                *lines,
+                "importance of settings: unknown, because all trials have the same score or settings",
+            ]
+        with_effect = [each for each in importance.axes if each.has_effect]
+        ranked = ", ".join(f"{e.axis.name} {e.share:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in with_effect)
+        lines.append(
+            f"importance of settings (share of the explained variation of dev UAR; {INTERVAL_TERM}): "
+            f"{ranked or 'no setting is above chance'}"
+        )
+        others = [each for each in importance.axes if not each.has_effect]
+        if others:
+            lines.append(f"no effect seen in {importance.n_trials} trials: {', '.join(e.axis.name for e in others)}")
+        sets = [each for each in others if each.axis.kind == SUBSET]
+        return lines + [self._describe_axis(each.axis) for each in [*with_effect[:N_BEST_SHOWN], *sets]]
 
     def _describe_axis(self, axis: SearchedAxis) -> str:
         if axis.kind == SUBSET:
@@ -143,17 +171,18 @@ class StudyReport:
         return summarise_axis(axis, estimate_value_effects(self.table, axis))
 
     def _describe_state(self) -> str:
-        counts = ", ".join(f"{number} {state}" for state, number in self.state_counts.items()) or "no trial"
+        counts = [f"{number} {COUNT_LABELS.get(state, state)}" for state, number in self.state_counts.items()]
+        line = f"{self.summary['state']}: {', '.join(counts) or 'no trial'}"
         metrics = self.summary.get("metrics", {})
-        seconds = f"; {metrics['wall_seconds']:.0f} s" if "wall_seconds" in metrics else ""
-        share = (
-            f", platform efficiency {metrics['platform_efficiency']:.2f}" if "platform_efficiency" in metrics else ""
-        )
-        return f"{self.summary['state']}: {counts}{seconds}{share}"
+        if "wall_seconds" in metrics:
+            line += f"; {metrics['wall_seconds']:.0f} s"
+        if "platform_efficiency" in metrics:
+            line += f", platform efficiency {metrics['platform_efficiency']:.2f} (share of the time spent on training)"
+        return line
 
     def _describe_best(self) -> str:
         if not self.table.best_first:
-            return "no trial has finished an epoch: there is nothing to choose from"
+            return "no trial has finished an epoch: there is no best configuration yet"
         metrics = self.summary.get("metrics", {})
         if self.summary["state"] != STUDY_FINISHED or "dev_uar_new_seeds" not in metrics:
             best = self.table.best_first[0]
@@ -162,44 +191,24 @@ class StudyReport:
             )
         again, search = metrics["dev_uar_new_seeds"], metrics["dev_uar"]
         luck = f", of which {search - again:.3f} was luck" if search > again else ""
-        among = " of the Pareto set, by dev UAR" if len(self.objectives) > 1 else ""
-        found = f"dev UAR {again:.3f} with new seeds; the search said {search:.3f}{luck}"
-        return f"winner{among}: {self._describe_winner()}{found}"
+        among = f" of the Pareto set ({PARETO_TERM})" if len(self.objectives) > 1 else ""
+        winner = "".join(f"trial {each['trial']}, " for each in self.summary.get("confirmed", ())[:1])
+        return (
+            f"best configuration{among}: {winner}dev UAR {again:.3f} with new seeds ({search:.3f} in the search{luck})"
+        )
 
     def _describe_gain(self) -> list[str]:
-        """Say what distilling gained, where the study has a control."""
+        """Return the gain of distillation as a sentence, nothing for a study without a control."""
         control = self.summary.get("control")
         if not control:
             return []
         rows = ", ".join(f"{row['name']} {100 * row['uar']['value']:.1f}" for row in control["rows"])
-        return [f"distillation: {control['gain']['verdict']} (UAR, protocol {control['protocol']}: {rows})"]
-
-    def _make_control_table(self) -> PageTable:
-        """Return the teacher and both students beside each other."""
-        rows = [
-            [
-                row["name"],
-                f"{row['title']}, {row['model']}",
-                "{value:.3f}".format(**row["uar"]),
-                "{low:.3f} to {high:.3f}".format(**row["uar"]),
-                f"{row['agreement']:.2f}",
-                f"{row['parameters']:,}",
-                "gone" if row["size_bytes"] is None else f"{row['size_bytes']:,}",
-                "-" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}",
-            ]
-            for row in self.summary["control"]["rows"]
-        ]
-        columns = ["", "model", "UAR", "95 % interval", "agrees with teacher", "parameters", "bytes", "latency, ms"]
-        return PageTable(f"What distilling gained: {self.summary['control']['protocol']}", columns, rows)
-
-    def _describe_winner(self) -> str:
-        first = next(iter(self.summary.get("confirmed", ())), None)
-        return f"trial {first['trial']}, " if first else ""
+        scores = f"UAR in percent, protocol {control['protocol']}: {rows}"
+        return [f"distillation: {control['gain']['verdict']} ({scores}; {CONTROL_TERM})"]
 
     def list_facts(self) -> list[tuple[str, str]]:
-        """Return what the study was, by name."""
-        known = [("corpus", self.summary.get("corpus")), ("split", self.summary.get("split"))]
-        known += [("protocol", self.summary.get("protocol")), ("role", self.summary.get("role"))]
+        """Return the properties of the study as (name, value)."""
+        known = [(name, self.summary.get(name)) for name in ("corpus", "split", "protocol", "role")]
         known += [("objective", ", ".join(f"{goal.metric} {goal.direction}" for goal in self.objectives))]
         if self.space:
             bounds = (("at least", "at_least"), ("at most", "at_most"))
@@ -223,20 +232,20 @@ class StudyReport:
             "counts": self.state_counts,
             "best": chosen,
             "enough_trials": self.axis_importance.is_known,
-            "importance": importance_rows(self.axis_importance),
+            "importance": tabulate_importance(self.axis_importance),
             "words": self.summarise(),
             "control": self.summary.get("control"),
         }
 
     def write(self, out: Path) -> Path:
-        """Write the page and its PNGs into a folder that takes the place of `out`; return the page's path.
+        """Write the page and its PNGs into the folder `out`, in place of an earlier report; return the page's path.
 
         Raises:
-            UserError: `out` is there and is no earlier report.
+            UserError: `out` exists and is not a report.
         """
         out = out.resolve()
         if out.exists() and not _is_report(out):
-            raise UserError(f"{out} is there already, and is no report of a study; name another folder")
+            raise UserError(f"{out} exists and is not the report of a study; give another folder with --out")
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".report") as temporary:
             made = Path(temporary) / "report"
@@ -249,9 +258,9 @@ class StudyReport:
             if self.summary.get("control"):
                 rows = [(row["name"], Interval(**row["uar"])) for row in self.summary["control"]["rows"]]
                 draw_control_figure(rows, self.summary["control"]["gain"]["verdict"], made / "control.png")
-                drawn = {"control.png": "What distilling gained", **drawn}
+                drawn = {"control.png": f"Gain from distillation ({CONTROL_TERM})", **drawn}
             page = StudyPage(
-                self.folder.name,
+                self.title,
                 self.question,
                 self.summarise(),
                 self._make_tables(),
@@ -259,112 +268,90 @@ class StudyReport:
                 draw_plots(self.table),
                 METHOD_NOTE,
             )
-            (made / "index.html").write_text(page.html(made), encoding="utf-8")
+            (made / "index.html").write_text(page.render(made), encoding="utf-8")
             if out.exists():
                 out.rename(Path(temporary) / "before")
             made.rename(out)
         return out / "index.html"
 
-    def _make_confirmation_table(self) -> PageTable:
-        """Return what the best trials of the search came to with new seeds."""
-        rows = [
-            [
+    def _make_tables(self) -> list[PageTable]:
+        trials = [
+            (str(t.number), t.state, f"{t.best_dev_uar:.3f}", format_settings(t.params)) for t in self.table.best_first
+        ]
+        importances = [
+            (e.axis.name, f"{e.share:.2f}", f"{e.low:.2f} to {e.high:.2f}", "yes" if e.has_effect else "none seen")
+            for e in self.axis_importance.axes
+        ]
+        shown = select_axes(self.table, self.axis_importance)
+        values = [
+            (axis.name, each.label, str(len(each.scores)), f"{each.mean:.3f}", f"{each.low:.3f} to {each.high:.3f}")
+            for axis in shown
+            if axis.kind != SUBSET
+            for each in estimate_value_effects(self.table, axis)
+        ]
+        members = [
+            (axis.name, m.name, str(m.n_with), str(m.n_without), f"{m.gain:+.3f}", f"{m.low:+.3f} to {m.high:+.3f}")
+            for axis in shown
+            if axis.kind == SUBSET
+            for m in estimate_member_effects(self.table, axis)
+        ]
+        confirmed = [
+            (
                 str(each["trial"]),
                 f"{each['search']:.3f}",
                 f"{np.mean(each['again']):.3f}",
                 ", ".join(f"{score:.3f}" for score in each["again"]),
-            ]
-            for each in self.summary["confirmed"]
+            )
+            for each in self.summary.get("confirmed", ())
         ]
-        return PageTable("Trained again with new seeds", ["trial", "in the search", "mean", "each seed"], rows)
-
-    def _make_tables(self) -> list[PageTable]:
-        best = [
-            [str(t.number), t.state, f"{t.best_dev_uar:.3f}", format_settings(t.params)] for t in self.table.best_first
-        ]
-        matters = [
-            [e.axis.name, f"{e.share:.2f}", f"{e.low:.2f} to {e.high:.2f}", "yes" if e.has_effect else "none seen"]
-            for e in self.axis_importance.axes
-        ]
-        shown = axes_to_show(self.table, self.axis_importance)
-        steps = [
-            [
-                axis.name,
-                level.label,
-                str(len(level.scores)),
-                f"{level.mean:.3f}",
-                f"{level.low:.3f} to {level.high:.3f}",
-            ]
-            for axis in shown
-            if axis.kind != SUBSET
-            for level in estimate_value_effects(self.table, axis)
-        ]
-        parts = [
-            [
-                axis.name,
-                member.name,
-                str(member.n_with),
-                str(member.n_without),
-                f"{member.gain:+.3f}",
-                f"{member.low:+.3f} to {member.high:+.3f}",
-            ]
-            for axis in shown
-            if axis.kind == SUBSET
-            for member in estimate_member_effects(self.table, axis)
-        ]
+        control = self.summary.get("control") or {"protocol": "", "rows": ()}
+        arms = tabulate_control(control["rows"])
+        trial_columns = ("trial", "state", "dev UAR", "settings")
         return [
-            *([self._make_control_table()] if self.summary.get("control") else []),
-            *([self._make_confirmation_table()] if "confirmed" in self.summary else []),
             PageTable(
-                "Best configurations of the search", ["trial", "state", "dev UAR", "settings"], best[:N_BEST_SHOWN]
+                "Gain from distillation",
+                f"Protocol: {control['protocol']}. UAR in percent, pooled over the folds. {CONTROL_TERM}.",
+                CONTROL_COLUMNS,
+                arms,
             ),
-            PageTable("What matters", ["setting", "importance", "95 % interval", "effect"], matters),
-            PageTable("Value by value", ["setting", "value", "trials", "mean dev UAR", "95 % interval"], steps),
-            PageTable("Member by member", ["setting", "member", "with", "without", "gain", "95 % interval"], parts),
-            PageTable("The study", ["what", "is"], self.list_facts()),
-            PageTable("Every trial", ["trial", "state", "dev UAR", "settings"], best),
+            PageTable(
+                "Best trials, trained again with new seeds",
+                "The trial with the best mean wins.",
+                ("trial", "dev UAR in the search", "mean of the new seeds", "each new seed"),
+                confirmed,
+            ),
+            PageTable(
+                "Best configurations of the search", "pruned: stopped early.", trial_columns, trials[:N_BEST_SHOWN]
+            ),
+            PageTable(
+                "Importance of each setting",
+                "Share of the explained variation of dev UAR; see Method.",
+                ("setting", "importance", "95 % interval", "effect"),
+                importances,
+            ),
+            PageTable(
+                "Mean dev UAR at each value",
+                "Values with at least three trials.",
+                ("setting", "value", "trials", "mean dev UAR", "95 % interval"),
+                values,
+            ),
+            PageTable(
+                "Gain of each member of a set",
+                "Mean dev UAR of the trials with the member minus that of the trials without it.",
+                ("setting", "member", "trials with it", "trials without it", "gain", "95 % interval"),
+                members,
+            ),
+            PageTable("Study", "Its data, objectives and plan.", ("property", "value"), self.list_facts()),
+            PageTable("All trials", "Best dev UAR first.", trial_columns, trials),
         ]
-
-
-def make_trial_table(stored: Sequence[FrozenTrial]) -> TrialTable:
-    """Return the trials that were trained as a plain table; the axes are those that Optuna drew."""
-    trained = [trial for trial in stored if "parameters" in trial.user_attrs]
-    domains = {name: domain for trial in trained for name, domain in trial.distributions.items()}
-    sets = {name for trial in trained for name, value in trial.user_attrs.get("params", {}).items() if _is_set(value)}
-    axes = tuple(_make_axis(name, domain, name in sets) for name, domain in domains.items())
-    return TrialTable(axes, tuple(_make_trial(trial) for trial in trained))
 
 
 def _is_report(path: Path) -> bool:
-    """Tell whether a folder is an earlier report, which a new one may replace: it has nothing of anybody else's."""
+    """Whether a folder contains a report and nothing else, so that a new one may replace it."""
     if not path.is_dir():
         return False
     names = {entry.name for entry in path.iterdir()}
     return "index.html" in names and all(name == "index.html" or name.endswith(".png") for name in names)
-
-
-def _is_set(value: Any) -> bool:
-    return isinstance(value, list | tuple)
-
-
-def _make_axis(name: str, domain: Any, is_set: bool) -> SearchedAxis:
-    if isinstance(domain, CategoricalDistribution):
-        if not is_set:
-            return SearchedAxis(name, CATEGORICAL, tuple(domain.choices))
-        members = dict.fromkeys(member for choice in domain.choices for member in str(choice).split(SUBSET_SEPARATOR))
-        return SearchedAxis(name, SUBSET, tuple(members))
-    return SearchedAxis(name, NUMERIC, (domain.low, domain.high), domain.log)
-
-
-def _make_trial(trial: FrozenTrial) -> Trial:
-    scores = dict(trial.intermediate_values)
-    metrics = {"parameters": trial.user_attrs["parameters"], **trial.user_attrs.get("metrics", {})}
-    score = metrics.get(
-        "best_dev_uar", max(scores.values(), default=float("nan"))
-    )  # the first is there at the end only
-    return Trial(
-        trial.number, read_outcome(trial), trial.user_attrs.get("params", trial.params), float(score), scores, metrics
-    )
 
 
 def _get_metric(trial: Trial, metric: str) -> float:
@@ -380,11 +367,11 @@ def _format_plan(plan: SamplerPlan | SchedulerPlan | Budget) -> str:
 
 
 def format_settings(params: Mapping[str, Any]) -> str:
-    """Return a configuration in one line."""
+    """Return a configuration as one line."""
     return " ".join(f"{name}={format_value(value)}" for name, value in params.items())
 
 
 def write_report(folder: StudyFolder, out: Path | None = None) -> tuple[StudyReport, Path]:
-    """Write a study's report into its folder, or elsewhere; return what it says and where the page is."""
+    """Write a study's report into `out`, else into its folder; return the report and the path of its page."""
     report = StudyReport.read(folder)
     return report, report.write(folder.path / "report" if out is None else out)

@@ -1,6 +1,6 @@
-"""What each member of a searched set gains: mean dev UAR of the trials that have it, against those that have not.
+"""Gain of each member of a searched set: mean dev UAR of the trials with it minus that of the trials without it.
 
-The other members and settings are as the sampler drew them: of two that it drew together, neither is told apart.
+Other members and settings differ as the sampler drew them: members that it drew together cannot be separated.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ser_platform.tuning.report.trial_table import SearchedAxis, TrialTable
 
 @dataclass(frozen=True)
 class MemberEffect:
-    """A member, how many trials have it and have not, what it gains in dev UAR, and the interval of that."""
+    """A member, the number of trials with and without it, its gain in dev UAR, and the gain's 95 % interval."""
 
     name: str
     n_with: int
@@ -26,17 +26,19 @@ class MemberEffect:
 
     @property
     def is_sure(self) -> bool:
-        """Tell whether the interval excludes that it makes no difference."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def estimate_member_effects(table: TrialTable, axis: SearchedAxis, seed: int = 0) -> tuple[MemberEffect, ...]:
-    """Return the members that at least three scored trials have and three have not, those that gain most first.
+    """Return the members that at least three scored trials have and three do not have, largest gain first.
 
-    Intervals are percentiles of a bootstrap over the trials of either side; all hold together at 95 %.
+    Intervals are percentiles of a bootstrap over the trials of each side. They are simultaneous: with 95 % probability
+    all of them contain the true gain (Bonferroni).
     """
     rng = np.random.default_rng(seed)
-    drawn = [(value, s) for value, s in zip(table.values(axis), table.final_scores, strict=True) if value is not None]
+    pairs = zip(table.list_values(axis), table.final_scores, strict=True)
+    drawn = [(value, score) for value, score in pairs if value is not None]
     sides = {}
     for name in axis.values:
         having = np.array([score for value, score in drawn if name in value])
@@ -54,15 +56,10 @@ def estimate_member_effects(table: TrialTable, axis: SearchedAxis, seed: int = 0
 
 
 def summarise_members(axis: SearchedAxis, found: Sequence[MemberEffect]) -> str:
-    """Say in a line which members gain, which cost, and of which that is not sure."""
+    """Return one line: the members with a certain gain or loss in dev UAR, then those without."""
     if not found:
-        return f"{axis.name}: too few trials with and without each member to tell"
-    parts = [
-        f"{member.name} {'gains' if member.gain > 0 else 'costs'} {abs(member.gain):.3f} "
-        f"[{min(abs(member.low), abs(member.high)):.3f}, {max(abs(member.low), abs(member.high)):.3f}]"
-        for member in found
-        if member.is_sure
-    ]
+        return f"{axis.name}: too few trials with and without each member"
+    parts = [f"{each.name} {each.gain:+.3f} [{each.low:+.3f}, {each.high:+.3f}]" for each in found if each.is_sure]
     unsure = ", ".join(f"{member.name} {member.gain:+.3f}" for member in found if not member.is_sure)
-    parts += [f"not sure: {unsure}"] if unsure else []
-    return f"{axis.name}: " + "; ".join(parts)
+    parts += [f"interval contains 0: {unsure}"] if unsure else []
+    return f"{axis.name}, gain of each member in mean dev UAR: " + "; ".join(parts)

@@ -1,8 +1,8 @@
-"""What a sampler is shown of a long study: its best trials and its latest ones, and those that are running.
+"""Samplers that read only the best, the latest and the running trials of a long study.
 
-A model-based sampler reads every trial at every proposal: TPE takes 135 ms a proposal at 10,000 trials of 12 axes. It
-learns little from most of them. TPE's good trials are the best 25 at most, and the others weigh less the older they are
-(Bergstra, Yamins & Cox, 2013; there the latest 25 count in full): the best and the latest are what it goes by.
+A model-based sampler reads every trial at every proposal: TPE takes 135 ms a proposal at 10,000 trials of 12 axes. Most
+trials have little weight in it: TPE's good trials are at most the best 25, and the weight of the others decreases with
+age (Bergstra, Yamins & Cox, 2013, where the latest 25 have full weight).
 """
 
 from collections.abc import Container
@@ -17,7 +17,7 @@ from ser_platform.tuning.optuna_compat import split_best_trials
 
 
 class BoundedHistory:
-    """Trials of a study, whose storage lists them by number: the `n_best` ones, and the `n_latest` that have ended."""
+    """Selects the `n_best` best and the `n_latest` latest ended trials of a study, and its unfinished ones."""
 
     def __init__(self, best: int, latest: int) -> None:
         self.n_best, self.n_latest = best, latest
@@ -27,7 +27,7 @@ class BoundedHistory:
         self._known = 0
 
     def select(self, study: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Return what is shown of all `trials`, by number; takes time by what is new since the last call."""
+        """Return the selection of all `trials` by number, in time proportional to the trials since the last call."""
         self._unfinished.update(range(self._known, len(trials)))
         self._known = len(trials)
         ended = {number for number in self._unfinished if trials[number].state.is_finished()}
@@ -41,7 +41,7 @@ class BoundedHistory:
 
 
 class _StudyView:
-    """A study of which a sampler sees only some trials."""
+    """A study whose `get_trials` returns only the given trials."""
 
     def __init__(self, study: Study, trials: list[FrozenTrial]) -> None:
         self._study, self._trials = study, trials
@@ -58,7 +58,7 @@ class _StudyView:
 
 
 class _BoundedHistoryMixin(BaseSampler):
-    """Shows the sampler beside it a bounded history, the same for all of a trial's draws."""
+    """Passes a bounded history to the sampler class after it, the same for all draws of a trial."""
 
     _history: BoundedHistory
     _view: Study | None = None
@@ -91,7 +91,7 @@ class BoundedTpeSampler(_BoundedHistoryMixin, TPESampler):
 
 
 class BoundedGpSampler(_BoundedHistoryMixin, GPSampler):
-    """Optuna's Gaussian process on a bounded history: fitting it takes time by the cube of its trials."""
+    """Optuna's Gaussian process on a bounded history: its fit takes time cubic in the number of trials."""
 
     def __init__(self, *, best: int = 50, latest: int = 150, **settings: Any) -> None:
         super().__init__(**settings)

@@ -1,8 +1,6 @@
-"""The samplers that propose a study's configurations, and the configurations that come before their proposals."""
+"""The sampler of a study, and the configurations that are tried before its proposals."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -15,19 +13,19 @@ from ser_platform.tuning.samplers.bounded_history import BoundedGpSampler, Bound
 from ser_platform.tuning.samplers.grid import ConditionalGridSampler
 from ser_platform.tuning.search_space.space import Space, StoredParams
 
-MIN_STARTUP_TRIALS, MAX_STARTUP_TRIALS = 4, 32  # trials at random before TPE has enough to go by
-MIN_POPULATION, MAX_POPULATION = 4, 50  # of NSGA-II, whose own is 50
+MIN_STARTUP_TRIALS, MAX_STARTUP_TRIALS = 4, 32  # random trials before TPE's first proposal
+MIN_POPULATION, MAX_POPULATION = 4, 50  # of NSGA-II; Optuna's default is 50
 
 
 class SobolSampler(QMCSampler):
-    """Sobol points over all axes of a space; those that a configuration does not have are left unused.
+    """Sobol points over all axes of a space; values of axes that a configuration does not have are ignored.
 
-    Optuna's takes the axes of the first trial for the space: the others of a conditional space would be random.
+    Optuna's own sampler uses only the axes of the first trial: the other axes of a conditional space would be random.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # it tells the user of what is not theirs to choose
+            warnings.simplefilter("ignore", ExperimentalWarning)  # the user cannot act on it
             super().__init__(qmc_type="sobol", scramble=True, seed=seed)
         self._domains = {axis.name: axis.distribution for axis in space.axes if axis.domain != "fixed"}
 
@@ -36,18 +34,17 @@ class SobolSampler(QMCSampler):
 
 
 def make_sampler(space: Space, n_existing: int) -> BaseSampler:
-    """Return the sampler of a space; `n_existing` trials of a resumed study exist, whose draws are not to be repeated.
+    """Return the sampler of a space.
 
-    TPE, GP and NSGA-II read constraints from every trial that they read at all: TPE those told as pruned too, the other
-    two complete ones. Axes that only some configurations have are modelled one by one by TPE, and drawn at random by
-    NSGA-II.
+    `n_existing`, the number of trials of a resumed study, changes the seed, so that draws are not repeated. TPE reads
+    constraints from complete and pruned trials, GP and NSGA-II from complete ones. TPE models axes that only some
+    configurations have one by one; NSGA-II draws them at random.
     """
     name, seed, trials = space.sampler.name, space.sampler.seed, space.budget.trials
     fresh = int(np.random.SeedSequence([seed, n_existing]).generate_state(1)[0])
     if name == "grid":
-        return ConditionalGridSampler(
-            space, seed
-        )  # its order is to stay, as that of the points of qmc: both know where they were
+        # The order of a grid and of Sobol points must not change on a resume: both continue in it.
+        return ConditionalGridSampler(space, seed)
     if name == "qmc":
         return SobolSampler(space, seed)
     if name == "gp":
@@ -62,21 +59,19 @@ def make_sampler(space: Space, n_existing: int) -> BaseSampler:
 
 
 def is_exhausted(study: Study) -> bool:
-    """Tell whether a study's sampler has nothing left to propose, as a grid has in the end."""
+    """Return whether the sampler has no proposal left; only a grid can be exhausted."""
     return isinstance(study.sampler, ConditionalGridSampler) and study.sampler.is_exhausted(study)
 
 
 def list_first_points(space: Space) -> list[StoredParams]:
-    """Return what is tried first, as Optuna stores it: the space's points, then every architecture once.
+    """Return the points to enqueue first, as Optuna stores them: those of the space, then each architecture once.
 
-    The sampler so does not settle on one before it has seen all; its other settings are drawn. A grid sees all anyway.
+    The sampler thus has a score of each architecture before it prefers one; the other settings are drawn. A grid needs
+    no such points.
     """
     given = [stored for point in space.points if (stored := space.encode(point, partial=True))]
-    named: list[Any] = [point.get("model.name") for point in given]
-    architectures: Sequence[Any] = () if space.sampler.name == "grid" else _list_architectures(space)
+    named = {point.get("model.name") for point in given}
+    choices = (axis for axis in space.axes if axis.domain == "choice" and space.sampler.name != "grid")
+    architectures = next((axis.values for axis in choices if axis.name == "model.name"), ())
     points = [*given, *({"model.name": name} for name in architectures if name not in named)]
     return [point for number, point in enumerate(points) if point not in points[:number]]
-
-
-def _list_architectures(space: Space) -> Sequence[Any]:
-    return next((axis.values for axis in space.axes if axis.name == "model.name" and axis.domain == "choice"), ())

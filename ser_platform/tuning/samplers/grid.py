@@ -1,4 +1,4 @@
-"""Every configuration of a finite space, each once, in an order that the seed shuffles."""
+"""Grid search: every configuration of a finite space once, in a seeded random order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ from ser_platform.tuning.search_space.space import Space, StoredParams, StoredVa
 
 
 class ConditionalGridSampler(BaseSampler):
-    """Proposes what the study has not tried. What was tried is read from the study: a resumed one goes on.
+    """Proposes the configurations that are not in the study yet, also in a resumed study.
 
-    Optuna's GridSampler knows no conditions and fails on its last point under ask and tell; its BruteForceSampler
-    builds a tree of all trials at every draw, and there ends by an exception.
+    Optuna's GridSampler does not support conditions and fails on its last point under ask/tell. Its BruteForceSampler
+    builds a tree of all trials at every draw and ends with an exception under ask/tell.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -32,12 +32,12 @@ class ConditionalGridSampler(BaseSampler):
         self._fallback = RandomSampler(seed=seed)
 
     def is_exhausted(self, study: Study) -> bool:
-        """Tell whether every configuration was tried, or is being tried."""
+        """Return whether every configuration has ended or is running."""
         self._remove_tried(study.get_trials(deepcopy=False))
         return not self._untried
 
     def _remove_tried(self, trials: Sequence[FrozenTrial]) -> None:
-        """Take out what was tried: what has a word on how it went. A trial lost to a kill before it began has none."""
+        """Remove the configurations of trials that have started; a trial killed before that has no attributes."""
         self._undecided.update(range(self._known, len(trials)))
         self._known = len(trials)
         for number in sorted(self._undecided):
@@ -52,7 +52,7 @@ class ConditionalGridSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the next configuration; beside settings that a point gives, one that has them."""
+        """Return the next configuration that agrees with the settings fixed by an enqueued point."""
         self._remove_tried(study.get_trials(deepcopy=False))
         given = {**get_fixed_params(trial), **trial.params}.items()
         return next((point for point in self._untried.values() if given <= point.items()), {})

@@ -1,6 +1,7 @@
-"""Early stopping: which trials go on. A rule knows trials by their number in the study and is rebuilt from its history.
+"""Early-stopping rules: ASHA and the median rule.
 
-So a resumed study stops the same trials as an undisturbed one.
+A rule identifies trials by their number and can be rebuilt from their scores, so that a resumed study stops the same
+trials as an uninterrupted one.
 """
 
 import math
@@ -12,23 +13,23 @@ import numpy as np
 from ser_platform.tuning.search_space.space import Space
 
 ScoreHistories = Iterable[tuple[int, Mapping[int, float]]]  # (trial, best score so far by epoch)
-Rungs = dict[int, dict[int, float]]  # epoch -> trial -> what it is compared by
-GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly, however many are taken
+Rungs = dict[int, dict[int, float]]  # epoch -> trial -> the score it is compared by
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # its multiples modulo 1 fill [0, 1) evenly
 
 
 class StoppingRule(Protocol):
-    """A rule that stops trials; scores are maximised. `rungs` is all that it knows."""
+    """Decides which trials stop; higher scores are better. `rungs` are the scores that it compares with."""
 
     rungs: Rungs
 
     def record_score(self, trial: int, epoch: int, score: float) -> bool:
-        """Record the best score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
+        """Record the best score of a trial after `epoch` epochs; return whether the trial must stop."""
 
     def can_stop_at(self, trial: int, epoch: int) -> bool:
-        """Tell whether a trial can be stopped after an epoch: where not, it need not wait for an answer."""
+        """Return whether the rule can stop a trial after an epoch; if not, the trial need not wait for a decision."""
 
     def replay(self, histories: ScoreHistories) -> None:
-        """Take over the scores of earlier trials."""
+        """Record the scores of earlier trials: (number, best score by epoch)."""
 
 
 class NeverStop:
@@ -44,18 +45,18 @@ class NeverStop:
         return False
 
     def replay(self, histories: ScoreHistories) -> None:
-        """Do nothing."""
+        pass
 
 
 class Asha:
-    """Asynchronous successive halving: the rungs of a study.
+    """Asynchronous successive halving (ASHA).
 
-    Bracket `s` has its first rung at `grace_epochs * reduction_factor**s`, so that some trials are not judged by their
-    first epochs. A trial is compared with those of its own bracket. Its bracket follows from its number alone.
+    Bracket `s` has its first rung at epoch `grace_epochs * reduction_factor**s`, so that some trials are compared only
+    after more epochs. A trial is compared with those of its own bracket, which depends only on its number.
 
-    Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2; like Ray Tune,
-    a trial is stopped when its score is below the cutoff of the scores already at its rung, and a bracket of r rungs
-    gets a share of the trials in proportion to exp(r).
+    Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2; as in Ray Tune,
+    a trial is stopped if its score is below the cutoff of the scores already at its rung, and the share of trials of a
+    bracket with r rungs is proportional to exp(r).
     """
 
     def __init__(self, grace_epochs: int, reduction_factor: int, max_epochs: int, brackets: int = 1) -> None:
@@ -71,11 +72,10 @@ class Asha:
         self._borders = np.cumsum(shares / shares.sum())[:-1]
 
     def assign_bracket(self, trial: int) -> int:
-        """Return the bracket of a trial: how many of the first rungs it passes unjudged."""
+        """Return the bracket of a trial: the number of first rungs at which it is not compared."""
         return int(np.searchsorted(self._borders, (trial * GOLDEN_RATIO) % 1.0, side="right"))
 
     def record_score(self, trial: int, epoch: int, score: float) -> bool:
-        """Record the score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
         if not self.can_stop_at(trial, epoch):
             return False
         cutoff = self.compute_cutoff(epoch, trial)
@@ -83,20 +83,18 @@ class Asha:
         return cutoff is not None and score < cutoff
 
     def can_stop_at(self, trial: int, epoch: int) -> bool:
-        """Tell whether a trial can be stopped after an epoch."""
         return epoch in self._milestones[self.assign_bracket(trial) :]
 
     def compute_cutoff(self, milestone: int, trial: int) -> float | None:
-        """Return the score that a trial must reach at a rung: that of the best `1 / reduction_factor` of the others.
+        """Return the score that a trial must reach at a rung to be in the best `1 / reduction_factor` of the others.
 
-        None before the first.
+        None if it is the first.
         """
         mine, rung = self.assign_bracket(trial), self.rungs[milestone]
         scores = [score for other, score in rung.items() if other != trial and self.assign_bracket(other) == mine]
         return float(np.percentile(scores, 100 * (1 - 1 / self.reduction_factor))) if scores else None
 
     def replay(self, histories: ScoreHistories) -> None:
-        """Fill the rungs from earlier trials: (number, best score by epoch)."""
         for trial, scores in histories:
             for milestone, rung in self.rungs.items():
                 if milestone in scores and self.can_stop_at(trial, milestone):
@@ -106,8 +104,10 @@ class Asha:
 class MedianRule:
     """Stops a trial whose best score so far is below the median of the other trials' running averages at its epoch.
 
-    Source: Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2. A trial
-    that is still running counts as soon as it has reached the epoch: here many trials begin before the first ends.
+    It stops none in the grace epochs or after the last one.
+
+    Source: Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2.2. Unlike
+    there, a running trial counts once it has reached the epoch, because many trials start before the first ends.
     """
 
     def __init__(self, grace_epochs: int, max_epochs: int) -> None:
@@ -116,7 +116,6 @@ class MedianRule:
         self._sums: dict[int, tuple[int, float]] = {}  # trial -> (epochs, sum of its scores)
 
     def record_score(self, trial: int, epoch: int, score: float) -> bool:
-        """Record the best score of a trial after `epoch` epochs; tell whether the trial is to be stopped."""
         epochs, total = self._sums.get(trial, (0, 0.0)) if epoch > 1 else (0, 0.0)  # a restarted trial begins anew
         self._sums[trial] = (epochs + 1, total + score)
         rung = self.rungs.setdefault(epoch, {})
@@ -125,11 +124,9 @@ class MedianRule:
         return bool(others) and self.can_stop_at(trial, epoch) and score < float(np.median(others))
 
     def can_stop_at(self, trial: int, epoch: int) -> bool:
-        """Tell whether a trial can be stopped after an epoch: within the grace epochs or after its last, not."""
         return self.grace_epochs < epoch < self.max_epochs
 
     def replay(self, histories: ScoreHistories) -> None:
-        """Fill the averages from earlier trials: (number, best score by epoch)."""
         for trial, scores in histories:
             self._sums.pop(trial, None)
             for epoch in sorted(scores):
@@ -137,20 +134,10 @@ class MedianRule:
 
 
 def make_stopping_rule(space: Space) -> StoppingRule:
-    """Return the rule of a space."""
+    """Return the early-stopping rule of a space."""
     plan, epochs = space.scheduler, space.fixed_settings.train.epochs
     if plan.name == "none":
         return NeverStop()
     if plan.name == "median":
         return MedianRule(plan.grace_epochs, epochs)
     return Asha(plan.grace_epochs, plan.reduction_factor, epochs, plan.brackets)
-
-
-def rungs_as_json(rungs: Rungs) -> dict[str, dict[str, float]]:
-    """Return rungs as JSON can hold them; rungs that nobody has reached are left out."""
-    return {str(epoch): {str(trial): score for trial, score in rung.items()} for epoch, rung in rungs.items() if rung}
-
-
-def rungs_from_json(content: Mapping[str, Mapping[str, float]]) -> Rungs:
-    """Return what `rungs_as_json` gave."""
-    return {int(epoch): {int(trial): score for trial, score in rung.items()} for epoch, rung in content.items()}

@@ -1,7 +1,7 @@
-"""The rungs of a study on disk, `runs/NAME/stopping.json`: what early stopping knows, by trial number.
+"""The rungs of a study on disk, `runs/NAME/stopping.json`: the state of the early-stopping rule by trial number.
 
-The journal is what they follow from; they are saved after it, so that a kill between the two leaves the file a part of
-what the journal says, never the other way round. A study that is opened again saves them whole.
+They are saved after the journal, from which they can be rebuilt: after a kill between the two, the file contains less
+than the journal, never more. Opening the study again saves all rungs.
 """
 
 import json
@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from ser_platform.files import read_json, replacing
-from ser_platform.tuning.schedulers.rules import Rungs, rungs_as_json, rungs_from_json
+from ser_platform.tuning.schedulers.rules import Rungs
 
-MAX_SAVING_SHARE = 0.02  # of a search's time that saving may take: a study of 10,000 trials has large rungs
+MAX_SAVING_SHARE = 0.02  # share of a search's time for saving: the rungs of 10,000 trials are large
 
 
 class RungStore:
@@ -22,15 +22,17 @@ class RungStore:
         self._next = 0.0
 
     def read(self) -> Rungs:
-        """Return the rungs as they were saved last."""
-        return rungs_from_json(read_json(self.path)) if self.path.exists() else {}
+        """Return the saved rungs."""
+        content = read_json(self.path) if self.path.exists() else {}
+        return {int(epoch): {int(trial): score for trial, score in rung.items()} for epoch, rung in content.items()}
 
     def save(self, rungs: Rungs, *, is_forced: bool = False) -> None:
-        """Write the rungs, unless that was done a moment ago; `is_forced` writes them in any case."""
+        """Write the rungs, but not more often than `MAX_SAVING_SHARE` allows unless `is_forced`."""
         began = time.monotonic()
         if began < self._next and not is_forced:
             return
         with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(rungs_as_json(rungs)) + "\n", encoding="utf-8")
+            # A rung that no trial has reached is left out.
+            temporary.write_text(json.dumps({epoch: rung for epoch, rung in rungs.items() if rung}) + "\n")
         ended = time.monotonic()
         self._next = ended + (ended - began) / MAX_SAVING_SHARE

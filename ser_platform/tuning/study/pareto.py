@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 
 from ser_platform.tuning.search_space.space import Constraint, Objective
 
-BLOCK = 256  # rows compared at once: 256 x 10,000 trials of 3 objectives take 8 MB
+BLOCK = 256  # rows compared at once: 256 x 10,000 trials with 3 objectives take 8 MB
 T = TypeVar("T")
 
 
-def pareto_front(values: NDArray[np.float64], maximise: Sequence[bool]) -> NDArray[np.bool_]:
+def mark_pareto_front(values: NDArray[np.float64], maximise: Sequence[bool]) -> NDArray[np.bool_]:
     """Mark the rows that no other row dominates.
 
     One row dominates another when it is at least as good in every objective and better in one. Equal rows do not
-    dominate each other: all of them are in the set. A row with NaN, a trial that did not measure everything, neither
-    is in the set nor keeps another out.
+    dominate each other: all of them are in the set. A row with NaN (an objective that was not measured) is not in the
+    set and dominates no row.
 
     Args:
         values: (n_trials, n_objectives).
@@ -27,7 +27,7 @@ def pareto_front(values: NDArray[np.float64], maximise: Sequence[bool]) -> NDArr
         (n_trials,) booleans.
 
     Raises:
-        ValueError: `values` is not a table, or `maximise` does not name each of its columns.
+        ValueError: `values` is not two-dimensional, or `maximise` has not one entry for each column.
     """
     if values.ndim != 2 or values.shape[1] != len(maximise) or not maximise:
         raise ValueError(f"values must be (n_trials, {len(maximise)}), a column per objective, got {values.shape}")
@@ -42,7 +42,7 @@ def pareto_front(values: NDArray[np.float64], maximise: Sequence[bool]) -> NDArr
 
 
 def is_feasible(constraints: Iterable[Constraint], get_metric: Callable[[str], float]) -> bool:
-    """Tell whether a trial's metrics are within the constraints; a trial that did not measure one is not."""
+    """Return whether a trial's metrics are within the constraints; False if one of them was not measured."""
     return all(limit.compute_excess(get_metric(limit.metric)) <= 0 for limit in constraints)
 
 
@@ -53,5 +53,5 @@ def find_pareto_set(
     if not trials:
         return []
     values = np.array([[get_metric(trial, goal.metric) for goal in objectives] for trial in trials], dtype=np.float64)
-    marks = pareto_front(values, [goal.direction == "maximize" for goal in objectives])
+    marks = mark_pareto_front(values, [goal.direction == "maximize" for goal in objectives])
     return [trial for trial, is_in in zip(trials, marks, strict=True) if is_in]

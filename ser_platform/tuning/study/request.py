@@ -1,4 +1,4 @@
-"""What a study was asked for, kept in its folder when it begins: a file that is edited later changes nothing of it."""
+"""The request of a study, stored in its folder at its start, so that later edits of the space file have no effect."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -21,11 +21,11 @@ class StudyRequest:
     """The request of one study.
 
     Attributes:
-        space: the file that the search space was read from; `text` what it said then.
-        trials, minutes, confirm: in place of the space's own.
-        is_extended: by `extend`; a budget of epochs then no longer ends the search.
-        is_control: of the students that learn without a teacher.
-        teacher: the registered model that students learn from, where one was named.
+        space: path of the search space file; `text` is its content at the start of the study.
+        trials, minutes, confirm: replace the values of the space if given.
+        is_extended: whether `ser studies extend` extended the study; its budget of epochs is then ignored.
+        is_control: whether the study is the control arm, whose students have no teacher.
+        teacher: the registered model given as teacher, "" for the default.
     """
 
     space: str
@@ -40,10 +40,10 @@ class StudyRequest:
     teacher: str = ""
 
     def read_space(self) -> Space:
-        """Return the search space as it is asked for.
+        """Return the search space with the request's overrides.
 
         Raises:
-            SpaceError: it cannot be searched.
+            SearchSpaceError: the space is invalid.
         """
         space = parse_space(Path(self.space), self.text)
         chosen = space.with_overrides(self.overrides, self.trials, self.minutes, self.confirm)
@@ -51,7 +51,7 @@ class StudyRequest:
         return replace(chosen, budget=replace(chosen.budget, epochs=None)) if self.is_extended else chosen
 
     def save(self, folder: StudyFolder) -> None:
-        """Keep the request in a study's folder."""
+        """Write the request into a study's folder."""
         with replacing(folder.path / SPACE_FILE) as temporary:
             temporary.write_text(self.text, encoding="utf-8")
         content = asdict(self) | {"data": self.data.as_json(), "overrides": as_json(self.overrides)}
@@ -60,20 +60,20 @@ class StudyRequest:
 
 
 def has_request(folder: StudyFolder) -> bool:
-    """Tell whether a study's folder says what was asked for; one begun by an older version does not."""
+    """Return whether a study's folder contains its request; studies of older versions do not."""
     return (folder.path / REQUEST_FILE).exists()
 
 
 def read_request(folder: StudyFolder) -> StudyRequest:
-    """Return what a study was asked for.
+    """Return the request of a study.
 
     Raises:
-        UserError: it was begun by a version that did not keep it.
-        WorkFailed: what it keeps is damaged.
+        UserError: an older version began the study and did not store the request.
+        WorkFailed: the stored request is damaged.
     """
     if not has_request(folder):
         raise UserError(
-            f"{folder.name} keeps no copy of its search space (an older version began it); start another with: ser tune"
+            f"{folder.name} has no copy of its search space (an older version began it); start a new one with: ser tune"
         )
     content: Mapping[str, Any] = read_json(folder.path / REQUEST_FILE)
     try:

@@ -1,4 +1,4 @@
-"""The line that tells how a study stands."""
+"""The status line of a running study, and the list of its failed trials."""
 
 import time
 from collections.abc import Callable
@@ -11,13 +11,17 @@ MAX_FAILURES_SHOWN = 5
 
 
 def make_status_line(recorder: StudyRecorder, began: float) -> Callable[[], str]:
-    """Return a function that tells how a study stands: done, running, stopped, best so far, time left."""
+    """Return a function that returns the status: trials done, running and stopped early, best dev UAR, time left.
+
+    `began`: `time.monotonic()` at the start.
+    """
 
     def line() -> str:
         counts, elapsed = recorder.state_counts, time.monotonic() - began
         done = counts[Outcome.COMPLETE] + counts[Outcome.PRUNED] + counts[Outcome.FAILED]
+        budget = recorder.space.budget
         parts = [
-            f"{recorder.space.name}: {done}/{recorder.space.budget.trials} trials",
+            f"{recorder.space.name}: {done}/{budget.trials} trials",
             f"{counts[Outcome.RUNNING]} running",
             f"{counts[Outcome.PRUNED]} stopped early",
         ]
@@ -27,19 +31,17 @@ def make_status_line(recorder: StudyRecorder, began: float) -> Callable[[], str]
         if best is not None:
             parts.append(f"best dev UAR {best.best_dev_uar:.3f} ({best.settings.model.name}, trial {best.number})")
         parts.append(format_minutes(elapsed))
-        if 0 < done < recorder.space.budget.trials:
-            left = min(
-                elapsed / done * (recorder.space.budget.trials - done), 60 * recorder.space.budget.minutes - elapsed
-            )
-            parts.append(f"about {format_minutes(left)} left" if left > 0 else "time is up, no more trials start")
+        if 0 < done < budget.trials:
+            left = min(elapsed / done * (budget.trials - done), 60 * budget.minutes - elapsed)
+            parts.append(f"about {format_minutes(left)} left" if left > 0 else "time is up, no new trials start")
         return "  ".join(parts)
 
     return line
 
 
 def format_failures(recorder: StudyRecorder) -> list[str]:
-    """Return a line for each trial that failed, and why; of many, for the first and their number."""
+    """Return a line with the reason for each failed trial; for the first few and a count if there are many."""
     failed = [record for record in recorder.records.values() if record.state == Outcome.FAILED]
     lines = [f"trial {record.number} failed: {record.failure_reason}" for record in failed[:MAX_FAILURES_SHOWN]]
     more = len(failed) - MAX_FAILURES_SHOWN
-    return lines if more <= 0 else [*lines, f"{more} more trials failed; their runs hold the tag reason"]
+    return lines if more <= 0 else [*lines, f"{more} more trials failed; see the tag reason of their runs"]

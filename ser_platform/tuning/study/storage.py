@@ -1,8 +1,8 @@
-"""Where Optuna keeps a study: a journal file in its folder, or the database that `SER_STUDY_STORAGE` names.
+"""The Optuna storage of a study: a journal file in its folder, or the database that `SER_STUDY_STORAGE` names.
 
-The journal is quick and needs no server. A database is for studies that are to be watched, or kept, elsewhere than in
-the folder that `ser tune` runs in: `postgresql+psycopg://USER@HOST/DATABASE`, the password in `~/.pgpass` or
-`PGPASSWORD`. A study stays where it was begun.
+The journal is fast and needs no server. A database allows to follow or keep studies outside the folder in which
+`ser tune` runs: `postgresql+psycopg://USER@HOST/DATABASE`, with the password in `~/.pgpass` or `PGPASSWORD`. A study
+cannot change its storage.
 """
 
 import contextlib
@@ -19,33 +19,33 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from ser_platform.errors import UserError, WorkFailed
+from ser_platform.errors import UserError, WorkFailed, first_line
 from ser_platform.tuning.optuna_compat import is_result_operation
 
 STORAGE_VARIABLE = "SER_STUDY_STORAGE"
 EXAMPLE_URL = "postgresql+psycopg://USER@HOST/DATABASE"
-CONNECT_TIMEOUT_S = 5  # for a database server to answer
+CONNECT_TIMEOUT_S = 5
 JOURNAL_FILE = "journal.log"
 
 
 def find_database() -> str | None:
-    """Return the database that new studies go to, as it may be shown: without a password. None is the journal.
+    """Return the URL of the database for new studies, without its password; None for the journal.
 
     Raises:
-        UserError: `SER_STUDY_STORAGE` names none that can be used.
+        UserError: `SER_STUDY_STORAGE` is no URL of a supported database.
     """
     url = _read_url()
     return None if url is None else _hide_password(url)
 
 
 def open_storage(folder: Path, database: str | None) -> BaseStorage:
-    """Open the storage of a study to write to: the database, else the journal in its folder.
+    """Open the storage of a study for writing: the database, else the journal in its folder.
 
-    A line of the journal that was torn by a kill is cut first: it would hide all others.
+    An incomplete last line of the journal, left by a killed process, is removed first: Optuna could not read the file.
 
     Raises:
-        UserError: `SER_STUDY_STORAGE` does not name the database that the study is in.
-        WorkFailed: the database does not answer.
+        UserError: `SER_STUDY_STORAGE` is not the database of the study.
+        WorkFailed: the database does not answer, or the journal is damaged.
     """
     if database is not None:
         return _open_database(database)
@@ -55,7 +55,7 @@ def open_storage(folder: Path, database: str | None) -> BaseStorage:
 
 @contextlib.contextmanager
 def open_storage_to_read(folder: Path, database: str | None) -> Iterator[BaseStorage | None]:
-    """Open the storage of a study to read; None before there is one. A journal is copied: another may be writing."""
+    """Yield the storage of a study for reading, None if there is none yet. A journal is copied, as it may be in use."""
     if database is not None:
         yield _open_database(database)
         return
@@ -70,20 +70,16 @@ def open_storage_to_read(folder: Path, database: str | None) -> Iterator[BaseSto
 
 
 def cut_torn_line(journal: Path) -> None:
-    """Remove an unfinished last line from a journal."""
-    if not journal.exists():
-        return
-    with journal.open("rb+") as file:
-        content = file.read()
-        n_whole_bytes = content.rfind(b"\n") + 1
-        if n_whole_bytes != len(content):
-            file.truncate(n_whole_bytes)
+    """Remove an incomplete last line from a journal."""
+    if journal.exists():
+        with journal.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 class _NoLock(JournalFileOpenLock):
-    """No lock a line: `hold_tuning_lock` holds one for as long as a study is written.
+    """Does not lock: `hold_tuning_lock` locks the study as long as it is written.
 
-    Optuna's is a file, created and removed for each line; one that a kill leaves behind stops the next for 30 s.
+    Optuna creates and removes a lock file for each line; a file left by a killed process delays the next for 30 s.
     """
 
     def acquire(self) -> bool:
@@ -94,10 +90,10 @@ class _NoLock(JournalFileOpenLock):
 
 
 class JournalFile(JournalFileBackend):
-    """Optuna's journal, forced to the disk where a line tells what training has given, not at each of 15 a trial.
+    """Optuna's journal with `fsync` only after lines with a training result, not after each of 15 lines a trial.
 
-    Every line is with the system at once, so that a kill loses none; only a machine that goes down can lose those since
-    the last result.
+    Every line is passed to the operating system at once, so that a killed process loses none. A crash of the machine
+    can lose the lines since the last result.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,9 +110,9 @@ class JournalFile(JournalFileBackend):
 
 
 class _Journal(JournalStorage):
-    """Optuna's storage, which looks through all trials for one that waits before each that is asked for."""
+    """Optuna's storage without its search through all trials for an enqueued one at each `Study.ask`."""
 
-    _may_have_waiting = True  # whether any trial can: they come by `Study.enqueue_trial`, or from the file
+    _may_have_waiting = True  # False once no trial is enqueued, until `Study.enqueue_trial` adds one
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         self._may_have_waiting |= template_trial is not None
@@ -136,7 +132,7 @@ def _open_journal(path: Path) -> JournalStorage:
     try:
         return _Journal(JournalFile(path))
     except json.JSONDecodeError as error:
-        raise WorkFailed(f"{path} is damaged: a line in its midst is no JSON ({error}); restore the file") from error
+        raise WorkFailed(f"{path} is damaged: a line is not JSON ({error}); restore the file from a copy") from error
 
 
 def _read_url() -> sqlalchemy.URL | None:
@@ -146,19 +142,18 @@ def _read_url() -> sqlalchemy.URL | None:
     try:
         url = sqlalchemy.make_url(text)
     except sqlalchemy.exc.ArgumentError:
-        # Without what was given, which may hold a password.
-        raise UserError(f"{STORAGE_VARIABLE} is no address of a database; give one like {EXAMPLE_URL}") from None
+        # The message omits the value, which may contain a password.
+        raise UserError(f"{STORAGE_VARIABLE} is not the URL of a database; give one like {EXAMPLE_URL}") from None
     if url.get_backend_name() == "sqlite":
         raise UserError(
             f"{STORAGE_VARIABLE}: SQLite locks the whole file at each of a trial's epochs and takes longer than the "
-            "journal; "
-            f"leave it unset for the journal, or give a server like {EXAMPLE_URL}"
+            f"journal; leave it unset for the journal, or give a server like {EXAMPLE_URL}"
         )
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def _hide_password(url: sqlalchemy.URL) -> str:
-    # Not `set`, for which None is no change. What stands behind the ? can hold a password too.
+    # Not `set`, which ignores None. The query, which can contain a password too, is left out.
     return sqlalchemy.URL.create(
         url.drivername, url.username, None, url.host, url.port, url.database
     ).render_as_string()
@@ -176,10 +171,8 @@ def _open_database(database: str) -> RDBStorage:
         )
     except (sqlalchemy.exc.NoSuchModuleError, ImportError):
         raise UserError(
-            f"{database}: no driver for it is installed; for PostgreSQL: pip install psycopg[binary]"
+            f"{database}: its driver is not installed; for PostgreSQL: pip install psycopg[binary]"
         ) from None
     except sqlalchemy.exc.SQLAlchemyError as error:
-        lines = str(error.__cause__ or error).strip().splitlines()
-        raise WorkFailed(
-            f"{STORAGE_VARIABLE}: {database} cannot be used: {lines[0] if lines else type(error).__name__}"
-        ) from None
+        reason = first_line(error.__cause__ or error)
+        raise WorkFailed(f"{STORAGE_VARIABLE}: {database} cannot be used: {reason}") from None

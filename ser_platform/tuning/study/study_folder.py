@@ -1,9 +1,8 @@
-"""A study on disk: Optuna's journal of trials and a summary, under `runs/NAME/`. It survives a kill."""
+"""The folder of a study, `runs/NAME/`: Optuna's journal of trials and a summary. Both survive a killed process."""
 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,36 +31,37 @@ class StudyFolder:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is a summary: it is the last to be written of a new study."""
+        """Whether the study has a summary, which is the last file written for a new study."""
         return (self.path / "study.json").exists()
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the study is and how it stands."""
+        """Name, state, origin and metrics of the study.
+
+        Raises WorkFailed if the file is damaged.
+        """
         summary: dict[str, Any] = read_json(self.path / "study.json")
         if not isinstance(summary, dict) or "state" not in summary:
-            raise WorkFailed(f"{self.path / 'study.json'} is damaged (not a study's summary); remove it")
+            raise WorkFailed(f"{self.path / 'study.json'} is damaged (it is no summary of a study); remove it")
         return summary
 
     def update(self, **changes: Any) -> None:
-        """Change fields of the summary; a kill leaves the old or the new one."""
+        """Change fields of the summary atomically."""
         current = self.summary if self.has_begun else {}
         write_json(self.path / "study.json", current | changes)
 
     def begin_search(self) -> float:
-        """Note that a search begins; return the seconds that those before it took, a killed one up to its last sign."""
-        before: list[list[Any]] = self.summary.get("searches", [])
+        """Record the start of a search; return the seconds of the earlier ones, a killed one up to its last trial."""
+        before = self._searches
         if before and before[-1][1] is None:
-            began = before[-1][0]
-            before[-1][1] = max(
-                [began, *(t.timestamp() for trial in self.read_trials() if (t := _find_last_activity(trial)))]
-            )
+            times = [trial.datetime_complete or trial.datetime_start for trial in self.read_trials()]
+            before[-1][1] = max([before[-1][0], *(time_of.timestamp() for time_of in times if time_of)])
         self.update(searches=[*before, [time.time(), None]])
         return sum(ended - began for began, ended in before)
 
     def end_search(self) -> float:
-        """Note that the search has ended; return the seconds of all searches of the study."""
-        searches: list[list[Any]] = self.summary.get("searches", [])
+        """Record the end of the search; return the seconds of all searches of the study."""
+        searches = self._searches
         if searches and searches[-1][1] is None:
             searches[-1][1] = time.time()
             self.update(searches=searches)
@@ -70,16 +70,21 @@ class StudyFolder:
     @property
     def searched_seconds(self) -> float:
         """Seconds of the searches that have ended."""
+        return sum(ended - began for began, ended in self._searches if ended is not None)
+
+    @property
+    def _searches(self) -> list[list[Any]]:
         searches: list[list[Any]] = self.summary.get("searches", [])
-        return sum(ended - began for began, ended in searches if ended is not None)
+        return searches
 
     def open_study(
         self, sampler: optuna.samplers.BaseSampler | None = None, directions: Sequence[Direction] = ("maximize",)
     ) -> optuna.Study:
-        """Open the study where it was begun, creating it when missing: in the journal, or a database (`storage`).
+        """Open the study in its storage, or create it in the journal or the database for new studies (`storage`).
 
         Raises:
-            UserError, WorkFailed: the database is not the one named now, or does not answer.
+            UserError: `SER_STUDY_STORAGE` is not the database of the study.
+            WorkFailed: the database does not answer.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         if self.database is None and not (self.path / JOURNAL_FILE).exists() and (named := find_database()):
@@ -91,23 +96,19 @@ class StudyFolder:
 
     @property
     def database(self) -> str | None:
-        """The database that the study is in, without a password; None where it is in the journal of its folder."""
+        """The URL of the study's database without its password; None if it is in the journal of its folder."""
         return self.summary.get("database") if self.has_begun else None
 
     def read_trials(self) -> list[FrozenTrial]:
-        """Return the trials so far; another process may be writing."""
+        """Return the trials so far; another process may be writing to the study."""
         with open_storage_to_read(self.path, self.database) as storage:
             if storage is None or self.name not in [study.study_name for study in storage.get_all_studies()]:
                 return []  # killed before the first trial
             return optuna.load_study(study_name=self.name, storage=storage).get_trials(deepcopy=False)
 
 
-def _find_last_activity(trial: FrozenTrial) -> datetime | None:
-    return trial.datetime_complete or trial.datetime_start
-
-
 def begin_study(folder: StudyFolder, **summary: Any) -> StudyFolder:
-    """Write a new study's summary."""
+    """Write the summary of a new study; return its folder."""
     created = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     folder.update(name=folder.name, state=STUDY_RUNNING, created=created, metrics={}, **summary)
     return folder
@@ -125,14 +126,15 @@ def find_study(name: str) -> StudyFolder:
     Raises:
         UnknownChoice: there is none.
     """
-    found = {path.parent.name: StudyFolder(path.parent) for path in sorted(runs_folder().glob("*/study.json"))}
-    if name not in found:
-        raise UnknownChoice("study", name, found)
-    return found[name]
+    found = StudyFolder(runs_folder() / name)
+    names = sorted(path.parent.name for path in runs_folder().glob("*/study.json"))
+    if name not in names:
+        raise UnknownChoice("study", name, names)
+    return found
 
 
 def describe_trials(trials: Iterable[FrozenTrial], run_ids: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the trials that were trained as `{number, state, params, measures, run_id}`."""
+    """Return the trained trials as `{number, state, params, metrics, run_id}`."""
     return [
         {
             "number": trial.number,
@@ -142,10 +144,10 @@ def describe_trials(trials: Iterable[FrozenTrial], run_ids: dict[str, str]) -> l
             "run_id": run_ids.get(str(trial.number)),
         }
         for trial in trials
-        if "parameters" in trial.user_attrs  # others were told without training: too large, or seen before
+        if "parameters" in trial.user_attrs  # the others were not trained: duplicates, or out of bounds
     ]
 
 
 def find_unfinished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that a kill left running."""
+    """Return the trials that a killed process left running."""
     return [trial for trial in trials if trial.state == TrialState.RUNNING]

@@ -1,4 +1,4 @@
-"""What became of a trial, as a field of its record in the study's storage."""
+"""The outcome of a trial, stored as an attribute of it in the study's storage."""
 
 from enum import StrEnum
 
@@ -8,12 +8,12 @@ from optuna.trial import FrozenTrial, TrialState
 from ser_platform.errors import WorkFailed
 
 OUTCOME_ATTRIBUTE = "outcome"
-TWIN_ATTRIBUTE = "twin"  # of a duplicate: the number of the trial that has the same configuration
-MESSAGE_ATTRIBUTE = "state"  # the outcome as a sentence, for people who read the storage; all that version 0.1 wrote
+TWIN_ATTRIBUTE = "twin"  # of a duplicate: the number of the trial with the same configuration
+MESSAGE_ATTRIBUTE = "state"  # the outcome as a sentence, for people; version 0.1 wrote only this
 
 
 class Outcome(StrEnum):
-    """What became of a trial. The last three were answered without training."""
+    """The outcome of a trial. Trials with the last three were answered without training."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -36,10 +36,10 @@ OUTCOMES_BY_STATE = {
 
 
 def read_outcome(trial: FrozenTrial) -> Outcome:
-    """Return what became of a stored trial; one without the attribute is taken by its state in Optuna.
+    """Return the outcome of a stored trial; without the attribute, from its message or its state in Optuna.
 
     Raises:
-        WorkFailed: a version that is not known wrote it.
+        WorkFailed: the stored outcome is unknown, as from a newer version.
     """
     written = trial.user_attrs.get(OUTCOME_ATTRIBUTE)
     try:
@@ -52,7 +52,7 @@ def read_outcome(trial: FrozenTrial) -> Outcome:
 
 
 def write_untrained(trial: optuna.Trial, outcome: Outcome, message: str, twin: int | None = None) -> None:
-    """Write down why a drawn configuration is not trained; `twin` is the trial that a duplicate repeats."""
+    """Store the reason why a drawn configuration is not trained; `twin` is the trial that a duplicate repeats."""
     trial.set_user_attr(OUTCOME_ATTRIBUTE, outcome.value)
     if twin is not None:
         trial.set_user_attr(TWIN_ATTRIBUTE, twin)
@@ -60,7 +60,7 @@ def write_untrained(trial: optuna.Trial, outcome: Outcome, message: str, twin: i
 
 
 def _read_message_of_0_1(trial: FrozenTrial) -> Outcome:
-    """Return the outcome of a trial that version 0.1 wrote: as a sentence, or not at all before the trial's end."""
+    """Return the outcome of a trial of version 0.1, which stored a sentence at the trial's end."""
     message = trial.user_attrs.get(MESSAGE_ATTRIBUTE)
     if message is None:
         return OUTCOMES_BY_STATE[trial.state]

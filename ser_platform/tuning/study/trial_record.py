@@ -1,4 +1,4 @@
-"""One trial of a study in memory, and how its results are stored."""
+"""One trial of a study in memory, and the format in which its results are stored."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        shared_settings: settings of the study's first trial: thousands of trials hold only what they differ in.
+        shared_settings: settings of the study's first trial, stored once for thousands of trials.
         own_settings: settings in which the trial differs from these.
-        costs: what is known from the configuration alone; `parameters` among them.
-        scores_by_epoch: what early stopping and the sampler receive: the study's objective, or else the dev UAR.
-        epoch_results: of each epoch, what the trial reported.
-        cleared_epochs: epochs that the trial, cut off by a kill, was allowed to go on after.
+        costs: metrics computed from the configuration alone, such as `parameters`.
+        scores_by_epoch: the scores that early stopping and the sampler receive: the objective, else the dev UAR.
+        epoch_results: the reported metrics of each epoch.
+        cleared_epochs: epochs after which the trial was not stopped before it was interrupted.
     """
 
     number: int
@@ -42,7 +42,7 @@ class TrialRecord:
 
     @property
     def settings(self) -> Settings:
-        """Every setting of the trial."""
+        """All settings of the trial."""
         return self.shared_settings.with_overrides(self.own_settings)
 
     @property
@@ -51,7 +51,7 @@ class TrialRecord:
 
     @property
     def best_dev_uar(self) -> float:
-        """The best dev UAR, NaN before the first epoch."""
+        """The best dev UAR so far, NaN before the first epoch."""
         return self.epoch_results[-1]["best_dev_uar"] if self.epoch_results else math.nan
 
     @property
@@ -60,7 +60,7 @@ class TrialRecord:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures at the trial's end; those of dev clips are of the epoch with the best dev UAR."""
+        """Metrics at the trial's end; losses and dev metrics are those of the epoch with the best dev UAR."""
         figures = {**self.costs, "parameters": self.n_parameters, "epochs": len(self.epoch_results)}
         if not self.epoch_results:
             return figures
@@ -79,23 +79,23 @@ class TrialRecord:
         }
 
     def get_metric(self, metric: str) -> float:
-        """Return a measure of the trial, NaN where it was not reported."""
+        """Return a metric of the trial, NaN if it was not reported."""
         return float(self.metrics.get(metric, math.nan))
 
 
 def read_costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return what a stored trial holds of its costs; an old one has its parameters only."""
+    """Return the costs of a stored trial; older versions stored only its `parameters`."""
     costs: Mapping[str, float] = attributes.get("costs", {"parameters": attributes["parameters"]})
     return costs
 
 
 def to_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
-    """Return the results of epochs by metric, as they are stored."""
+    """Return the results of all epochs by metric, the stored format."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
 
 def to_rows(columns: Mapping[str, Sequence[float | None]]) -> list[dict[str, float]]:
-    """Return the results of each epoch from what `to_columns` stored."""
+    """Return the results of each epoch from the output of `to_columns`."""
     rows = zip(*columns.values(), strict=True)
     return [{n: value for n, value in zip(columns, row, strict=True) if value is not None} for row in rows]

@@ -1,11 +1,11 @@
-"""Warm starts: what earlier studies of the working directory found, shown to the sampler of a new one.
+"""Warm starts: results of earlier studies of the working directory, passed to the sampler of a new study.
 
-Scores of another split or corpus are not comparable: of such a study only the best configurations are taken, to be
-tried first. A study that has heard whom the new one is judged on is refused.
+Scores on another split or corpus are not comparable: of such a study only the best configurations are enqueued. A
+study whose lineage contains dev or test clips of the new study, or their speakers, is refused.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -20,44 +20,45 @@ from ser_platform.tuning.study.request import read_request
 from ser_platform.tuning.study.study_folder import StudyFolder, find_study
 
 WARM_START_FILE = "past.json"
-ORIGIN_ATTRIBUTE = "from"  # attribute of a trial that stems from an earlier study: STUDY/NUMBER
-MAX_POINTS_PER_STUDY = 4  # best configurations taken from a study whose scores are not comparable
+ORIGIN_ATTRIBUTE = "from"  # attribute of a trial of an earlier study: STUDY/NUMBER
+MAX_POINTS_PER_STUDY = 4  # configurations enqueued of a study whose scores are not comparable
 EMPTY_LINEAGE = Lineage()
 ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a study descends from: the studies that it starts from, and whom they and it have heard.
+    """The earlier studies that a study starts from, and the lineage of all of them.
 
     Attributes:
-        heard: dev and test clips, or their speakers' clips, that the earlier studies have heard; 0 but by --allow-leak.
+        lineage: the clips and speakers of the earlier studies and, once saved, of this one.
+        n_leaked_clips: dev and test clips that are in the lineage of the earlier studies, or whose speakers are; above
+            0 only with --allow-leak.
     """
 
     lineage: Lineage = EMPTY_LINEAGE
     studies: tuple[str, ...] = ()
-    heard: int = 0
+    n_leaked_clips: int = 0
 
     @property
     def stamp(self) -> str:
-        """What is stamped on all that comes of the study."""
-        return (
-            f" ({LINEAGE_LEAK_STAMP}: its warm start heard {self.heard} dev or test clips or their speakers)"
-            if self.heard
-            else ""
-        )
+        """The suffix of the protocol of all results of the study, "" without leaked clips."""
+        if not self.n_leaked_clips:
+            return ""
+        return f" ({LINEAGE_LEAK_STAMP}: its warm start used {self.n_leaked_clips} dev or test clips or their speakers)"
 
     def save(self, folder: StudyFolder, split: Split) -> None:
-        """Keep it in the folder of a study on this split."""
+        """Write it into the folder of a study on this split, whose clips join the lineage."""
         lineage = self.lineage.union(Lineage.of_split(split))
-        write_json(folder.path / WARM_START_FILE, asdict(replace(self, lineage=lineage)))
+        content = {"lineage": asdict(lineage), "studies": self.studies, "heard": self.n_leaked_clips}
+        write_json(folder.path / WARM_START_FILE, content)
 
 
 NO_WARM_START = WarmStart()
 
 
 def read_warm_start(folder: StudyFolder) -> WarmStart:
-    """Return what a study descends from; nothing of one that an older version began."""
+    """Return the warm start of a study; an empty one for a study of an older version."""
     if not (folder.path / WARM_START_FILE).exists():
         return NO_WARM_START
     content = read_json(folder.path / WARM_START_FILE)
@@ -66,42 +67,40 @@ def read_warm_start(folder: StudyFolder) -> WarmStart:
 
 
 def make_warm_start(names: Sequence[str], role: str, split: Split, *, allow_leak: bool) -> WarmStart:
-    """Return the past of a new study that starts from those of `names` that are of its role.
+    """Return the warm start of a new study from the studies `names` that have its role.
 
     Raises:
-        UserError: there is no such study, it keeps no copy of its space, or it does not say whom it has heard.
-        LineageLeak: it has heard speakers or clips of the present dev or test, and `allow_leak` is not set.
+        UserError: a study does not exist or has no copy of its space.
+        LineageLeak: the lineage of a study on another split is unknown, or contains speakers or clips of the present
+            dev or test without `allow_leak`.
     """
-    past = NO_WARM_START
+    warm_start = NO_WARM_START
     for name in dict.fromkeys(names):
         folder = find_study(name)
         if folder.summary["role"] != role:
             continue
         read_request(folder).read_space()
         earlier = read_warm_start(folder)
-        n_leaked = (
-            0 if folder.summary["split"] == split.fingerprint else _count_leaked_clips(name, earlier, split, allow_leak)
+        is_same_split = folder.summary["split"] == split.fingerprint
+        n_leaked = 0 if is_same_split else _count_leaked_clips(name, earlier, split, allow_leak)
+        warm_start = WarmStart(
+            warm_start.lineage.union(earlier.lineage),
+            (*warm_start.studies, name),
+            warm_start.n_leaked_clips + n_leaked + earlier.n_leaked_clips,
         )
-        past = WarmStart(
-            past.lineage.union(earlier.lineage), (*past.studies, name), past.heard + n_leaked + earlier.heard
-        )
-    return past
+    return warm_start
 
 
 def _count_leaked_clips(name: str, earlier: WarmStart, split: Split, allow_leak: bool) -> int:
-    """Return how many dev and test clips a study on another split has heard, or their speakers."""
+    """Return how many dev and test clips are in the lineage of a study on another split, or their speakers."""
     what = f"--from {name}"
     if earlier.lineage == EMPTY_LINEAGE:
-        raise LineageLeak(f"{what}: an older version began it; it does not say whom it has heard")
+        raise LineageLeak(f"{what}: an older version began the study without recording its lineage; give another study")
     return count_leak(earlier.lineage, split, what, selected_on_dev=True, allow=allow_leak)
 
 
 def refuse_other_roles(names: Sequence[str], roles: Sequence[str]) -> None:
-    """Refuse an earlier study whose role none of the new studies has.
-
-    Raises:
-        UserError: names it.
-    """
+    """Raise UserError for an earlier study whose role none of the new studies has."""
     for name in names:
         role = find_study(name).summary["role"]
         if role not in roles:
@@ -111,10 +110,10 @@ def refuse_other_roles(names: Sequence[str], roles: Sequence[str]) -> None:
 
 
 def enqueue_earlier(study: optuna.Study, space: Space, folder: StudyFolder) -> str:
-    """Show a study's sampler what the earlier studies found, each trial once; return it in words, "" without any.
+    """Add the trials of the earlier studies to a study, each once; return a description, "" without any.
 
-    Trials that ended on the same split and whose configuration is one of this space become finished trials that are not
-    counted as the study's own. Of other studies the best configurations that fit are tried first.
+    Ended trials on the same split whose configuration is in this space are added as finished trials; they are not part
+    of the budget. Of other studies the best configurations in this space are enqueued.
     """
     known = {
         trial.user_attrs[ORIGIN_ATTRIBUTE]
@@ -143,7 +142,7 @@ def enqueue_earlier(study: optuna.Study, space: Space, folder: StudyFolder) -> s
 
 
 def convert_params(trial: FrozenTrial, theirs: Space, ours: Space) -> StoredParams | None:
-    """Return an earlier trial's configuration as Optuna stores it in our space, None where it is outside."""
+    """Return an earlier trial's configuration as Optuna stores it in our space, None if it is outside."""
     try:
         return ours.encode(resolve({**theirs.base, **theirs.decode(trial.params)}).dotted())
     except ValueError:
@@ -151,7 +150,7 @@ def convert_params(trial: FrozenTrial, theirs: Space, ours: Space) -> StoredPara
 
 
 def _convert_trial(trial: FrozenTrial, name: str, theirs: Space, ours: Space) -> FrozenTrial | None:
-    """Return an earlier trial as a finished one of our space; None where it would have come out otherwise."""
+    """Return an earlier trial as a finished one of our space; None if its result could differ there."""
     stored = convert_params(trial, theirs, ours)
     if stored is None or theirs.resolve_settings(theirs.decode(trial.params)) != ours.resolve_settings(
         ours.decode(stored)
@@ -175,7 +174,7 @@ def _convert_trial(trial: FrozenTrial, name: str, theirs: Space, ours: Space) ->
 def _pick_best_points(
     trials: Sequence[FrozenTrial], name: str, theirs: Space, ours: Space
 ) -> list[tuple[str, StoredParams]]:
-    """Return the best complete configurations that fit our space, with their origin."""
+    """Return the best complete configurations that are in our space, as (origin, stored parameters)."""
     sign = -1 if theirs.objectives[0].direction == "maximize" else 1
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     ranked = sorted(complete, key=lambda trial: sign * trial.values[0])

@@ -1,5 +1,5 @@
 """Outputs of a teacher for a student's training clips.
 
-In: the registered teacher, fold teachers that were not trained on a clip's speaker, unlabelled speech.
+In: the registered teacher, fold teachers that are not trained on the speakers that they label, unlabelled speech.
 Not in: the loss that uses them (`distillation`).
 """

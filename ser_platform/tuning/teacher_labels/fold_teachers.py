@@ -1,8 +1,8 @@
-"""What a teacher says to the training clips of a split, and to their copies: computed once, kept, calibrated.
+"""Calibrated outputs of a teacher for the training clips of a split and their copies, computed once and stored.
 
-Out of fold, a training clip is labelled by a teacher that heard neither its speaker nor dev. Speakers are dealt into
-groups, the dev speakers being one. The fold teacher without groups a and b labels a when b is dev, and b when a is dev,
-so rotating dev shares teachers: it needs pairs, not folds times rotations.
+Out of fold, a training clip is labelled by a fold teacher that is trained neither on its speaker nor on dev. Speakers
+are divided into groups, of which the dev speakers are one. The fold teacher trained without groups a and b labels a
+when b is dev, and b when a is dev: splits with rotated dev speakers share fold teachers.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -46,13 +46,13 @@ RowIndices = NDArray[np.int64]
 Logits = NDArray[np.float32]
 Digests = tuple[str, ...]
 PLAIN_OVERRIDES: Overrides = {"augment.copies": 0, "distill.hint": NO_HINT, "distill.unlabelled": ""}
-MIN_TEMPERATURE = 0.01  # the least temperature: a ridge classifier's logits lie within 1
+MIN_TEMPERATURE = 0.01  # for ridge classifiers, whose logits are within [-1, 1]
 
 
 class TeacherLabeller:
-    """What one registered teacher says, in each mode of `distill.outputs`, to a split and to its rotations.
+    """Computes the outputs of one registered teacher for a split and its rotations, in each mode of `distill.outputs`.
 
-    `groups` deal the training and dev speakers; None takes dev as one group, and deals the others.
+    `groups` divide the training and dev speakers; None makes dev one group and divides the training speakers.
     """
 
     def __init__(
@@ -84,64 +84,60 @@ class TeacherLabeller:
     def label_split(
         self, split: Split, modes: Iterable[str], copies: AugmentedClips = NO_AUGMENTED_CLIPS, unlabelled: Digests = ()
     ) -> dict[str, TeacherOutputs]:
-        """Return what the teacher says in each of `modes`.
+        """Return the teacher's outputs in each of `modes`.
 
         Raises:
-            UserError: it asks who speaks in clips of which nobody knows.
-            CorpusError: the dev speakers of `split` are none of the groups, so its teachers would have heard them.
-            LineageLeak: the registered teacher is asked itself, and has heard dev or test speakers.
+            UserError: the teacher normalises by speaker, and the speakers of unlabelled clips are unknown.
+            CorpusError: the dev speakers of `split` are not a group, so a fold teacher would be trained on them.
+            LineageLeak: mode `in_sample`, and the registered teacher was trained on dev or test speakers.
         """
         if unlabelled and self._teacher.description.settings.features.normalise == SPEAKER_NORMALISATION:
             raise UserError(
-                f"distill.unlabelled: nobody says who speaks, which teacher {self._teacher.title} must know "
-                "(features.normalise speaker); take a teacher with global or utterance"
+                f"distill.unlabelled: the speakers of unlabelled clips are unknown, and teacher {self._teacher.title} "
+                "needs them (features.normalise speaker); give a teacher with features.normalise global or utterance"
             )
-        return {mode: self._label_in_mode(split, mode, copies, unlabelled) for mode in modes}
+        return {
+            mode: self._label_in_sample(split, copies, unlabelled)
+            if mode == IN_SAMPLE
+            else self._fold_teachers.label_split(split, mode, copies, unlabelled)
+            for mode in modes
+        }
 
     def compute_hints(
         self, split: Split, copies: AugmentedClips = NO_AUGMENTED_CLIPS, unlabelled: Digests = ()
     ) -> NDArray[np.float32]:
-        """Return embeddings `(n_all, width)`: of a split's manifest, of copies of its clips, of unlabelled ones.
+        """Return embeddings `(n_all, width)` of the clips of a split's manifest, their copies and unlabelled clips.
 
         Raises:
-            UserError: the teacher has none to give.
+            UserError: the teacher has no encoder.
         """
         settings = self._teacher.description.settings
         require_hint_teacher(settings, self._teacher.title)
         return encoder_embeddings(settings, _StackedClips(split, copies, unlabelled).hashes)
 
     def refuse_teacher_leak(self, splits: Iterable[Split], modes: Collection[str]) -> None:
-        """Refuse splits of which the registered teacher has heard dev or test, where it is to be asked itself.
-
-        Raises:
-            LineageLeak: it has; names the clips.
-        """
+        """Raise LineageLeak if the registered teacher labels clips itself and was trained on dev or test clips."""
         for split in splits if IN_SAMPLE in modes else ():
             title = f"distill.outputs {IN_SAMPLE}: teacher {self._teacher.title}"
             refuse_leak(self._teacher.description.lineage, split, title, parts=("dev", "test"))
 
-    def _label_in_mode(self, split: Split, mode: str, copies: AugmentedClips, unlabelled: Digests) -> TeacherOutputs:
-        if mode == IN_SAMPLE:
-            return self._label_in_sample(split, copies, unlabelled)
-        return self._fold_teachers.label_split(split, mode, copies, unlabelled)
-
     def _label_in_sample(self, split: Split, copies: AugmentedClips, unlabelled: Digests) -> TeacherOutputs:
-        """Return what the registered teacher says of the clips that it was trained on, as sure as its bundle says."""
+        """Return the outputs of the registered teacher, with the calibration of its bundle."""
         self.refuse_teacher_leak([split], [IN_SAMPLE])
-        described, clips = self._teacher.description, _StackedClips(split, copies, unlabelled)
+        description, clips = self._teacher.description, _StackedClips(split, copies, unlabelled)
         rows = np.concatenate([split.train, clips.find_copies(split.train), clips.unlabelled_rows])
         digests = [clips.hashes[row] for row in rows]
         key = OutputsKey(
             kind=REGISTERED,
             teacher_digest=self._teacher.digest,
-            settings=described.settings,
+            settings=description.settings,
             trained_on=(),
             labels_clips=tuple(sorted(digests)),
             stop_after=self._teacher.n_epochs,
-            labels=described.labels,
+            labels=description.labels,
         )
         if (found := read_outputs(key)) is None:
-            with self._show_progress("teacher labels the clips that it was trained on") as progress:
+            with self._show_progress("training clips labelled by the registered teacher") as progress:
                 progress(0, 1)
                 bundle = self._teacher.load_bundle()
                 logits = compute_stored_logits(bundle, clips.hashes, clips.speakers, rows) / bundle.temperature
@@ -153,7 +149,7 @@ class TeacherLabeller:
 
 
 class _StackedClips:
-    """The clips of a manifest, behind them their copies, and behind these unlabelled ones."""
+    """The rows of a manifest's clips, then of their copies, then of unlabelled clips."""
 
     def __init__(self, split: Split, copies: AugmentedClips, unlabelled: Digests = ()) -> None:
         manifest, originals = split.manifest, copies.original_rows
@@ -176,10 +172,10 @@ class _StackedClips:
         return self._n + np.flatnonzero(np.isin(self._originals, rows))
 
     def split_outputs(self, logits: Logits, train: RowIndices, temperature: float = 1.0) -> TeacherOutputs:
-        """Return logits `(n_all, n_emotions)` as they are given on.
+        """Return logits `(n_all, n_emotions)` divided by `temperature` as `TeacherOutputs`.
 
         Raises:
-            WorkFailed: a training clip, a copy of one, or an unlabelled clip has none.
+            WorkFailed: a training clip, a copy of one, or an unlabelled clip has no logits.
         """
         require_labelled(logits[np.concatenate([train, self.find_copies(train), self.unlabelled_rows])])
         clips, copies, unlabelled = np.split(
@@ -189,10 +185,10 @@ class _StackedClips:
 
 
 class FoldTeachers:
-    """Labels the training clips of a split, and of its rotations, with teachers of one recipe, trained for it.
+    """Trains fold teachers with one recipe and labels the training clips of a split and its rotations with them.
 
-    Where the recipe distils, it is an assistant's, and `make_own_labeller` says what its teacher says: it is asked of
-    each fold's training clips anew, so that nobody in the chain has heard whom the fold is to label.
+    The recipe of an assistant distils itself; `make_own_labeller` makes the labeller of its own teacher. That labels
+    the training clips of each fold anew, so that no teacher in the chain is trained on the speakers to be labelled.
     """
 
     def __init__(
@@ -208,14 +204,14 @@ class FoldTeachers:
         title: str = "",
         make_own_labeller: Callable[..., TeacherLabeller] | None = None,
     ) -> None:
-        # Copies are made of a split's training clips, fold teachers train on dev speakers too: they go without, and the
-        # key of their outputs says so. Nor are an assistant's given hints or unlabelled speech.
+        # Copies exist only of a split's training clips, but fold teachers are also trained on dev speakers: they are
+        # trained without copies, which is part of their outputs' key. Assistants get no hints and no unlabelled speech.
         self._settings = settings.with_overrides(PLAIN_OVERRIDES)
         self._split, self._stop_after = split, stop_after
         self._digest, self._title, self._make_own_labeller = teacher_digest, title, make_own_labeller
         self._cluster, self._show_progress = cluster, show_progress
         self._speakers = split.manifest.column("speaker")
-        self._pool = np.sort(np.concatenate([split.train, split.dev]))  # test clips are nobody's to learn from
+        self._pool = np.sort(np.concatenate([split.train, split.dev]))  # no fold teacher is trained on test clips
         self._groups = groups or [split.speakers("dev"), *group_training_speakers(split)]
 
     def label_split(
@@ -223,23 +219,24 @@ class FoldTeachers:
     ) -> TeacherOutputs:
         """Return calibrated logits of the training clips of `split`, of their copies, and of unlabelled clips.
 
-        No fold teacher has heard an unlabelled clip: of it all say something, and the mean counts. Calibration is by
-        the out-of-fold logits, in each mode: those of clips that a teacher has heard are too sure.
+        Unlabelled clips get the mean over all fold teachers. The temperature is always fitted to the out-of-fold
+        logits: those of clips that a teacher was trained on are overconfident.
 
         Raises:
-            CorpusError: the dev speakers of `split` are none of the groups, so its teachers would have heard them.
+            CorpusError: the dev speakers of `split` are not a group, or there are fewer than three groups.
         """
         dev = split.speakers("dev")
         if dev not in self._groups:
-            raise CorpusError(f"no teacher was kept from the dev speakers {', '.join(dev)}")
+            raise CorpusError(f"the dev speakers {', '.join(dev)} are no group: fold teachers would be trained on them")
         if len(self._groups) < 3:
             raise CorpusError(
-                "no teacher can label these training clips: it is kept from dev and from whom it labels, and there are "
-                f"{len(self._groups)} groups of speakers; take fewer folds, more speakers, or distill.alpha 0"
+                "these training clips cannot be labelled: a fold teacher is trained without dev and without the "
+                f"speakers that it labels, and there are {len(self._groups)} groups of speakers; give fewer folds, "
+                "more speakers, or distill.alpha 0"
             )
         clips, folds = _StackedClips(split, copies, unlabelled), [group for group in self._groups if group != dev]
-        wanted = {fold: self._find_rows_to_label(clips, split, dev, fold, mode) for fold in folds}
-        labelled = self._label_folds(clips, dev, wanted)
+        rows_to_label = {fold: self._find_rows_to_label(clips, split, dev, fold, mode) for fold in folds}
+        labelled = self._label_folds(clips, dev, rows_to_label)
         held_out = [
             {digest: values for digest, values in labelled[fold].items() if digest in self._fold_digests(clips, fold)}
             for fold in folds
@@ -263,7 +260,7 @@ class FoldTeachers:
     def _find_rows_to_label(
         self, clips: _StackedClips, split: Split, dev: SpeakerGroup, fold: SpeakerGroup, mode: str
     ) -> RowIndices:
-        """Return the rows that the teacher without `dev` and `fold` is to label: also dev's, which it serves next."""
+        """Return the rows that the teacher without `dev` and `fold` labels: also dev's, for when `fold` is dev."""
         if mode == ENSEMBLE:
             return np.concatenate([split.train, clips.find_copies(split.train), clips.unlabelled_rows])
         return np.concatenate(
@@ -275,17 +272,17 @@ class FoldTeachers:
         return {clips.hashes[row] for row in (*rows, *clips.find_copies(rows))}
 
     def _label_folds(
-        self, clips: _StackedClips, dev: SpeakerGroup, wanted: dict[SpeakerGroup, RowIndices]
+        self, clips: _StackedClips, dev: SpeakerGroup, rows_to_label: dict[SpeakerGroup, RowIndices]
     ) -> dict[SpeakerGroup, dict[str, Logits]]:
-        """Return logits by digest of what each fold's teacher is to label; those that are missing are trained."""
-        keys = {fold: self._make_key(clips, dev, fold, rows) for fold, rows in wanted.items()}
-        missing = [fold for fold in wanted if read_outputs(keys[fold]) is None]
+        """Return each fold teacher's logits by digest; fold teachers without stored outputs are trained."""
+        keys = {fold: self._make_key(clips, dev, fold, rows) for fold, rows in rows_to_label.items()}
+        missing = [fold for fold in rows_to_label if read_outputs(keys[fold]) is None]
         if missing:
-            jobs = [self._make_job(clips, dev, fold, wanted[fold]) for fold in missing]
-            with self._show_progress("fold teachers label clips they have not heard") as progress:
+            jobs = [self._make_job(clips, dev, fold, rows_to_label[fold]) for fold in missing]
+            with self._show_progress("fold teachers trained, to label the other speakers") as progress:
                 fits = fit_all(jobs, self._cluster, progress)
             for fold, done in zip(missing, fits, strict=True):
-                digests = [clips.hashes[row] for row in wanted[fold]]
+                digests = [clips.hashes[row] for row in rows_to_label[fold]]
                 write_outputs(keys[fold], digests, done.label_logits, self._title)
         found = {fold: read_outputs(key) for fold, key in keys.items()}
         return {fold: outputs for fold, outputs in found.items() if outputs is not None}
@@ -315,9 +312,9 @@ class FoldTeachers:
         return FitJob(self._settings, data, label_rows=rows, stop_after=self._stop_after)
 
     def _label_for_fold_teacher(self, dev: SpeakerGroup, fold: SpeakerGroup) -> dict[str, TeacherOutputs]:
-        """Return what the fold teacher without `dev` and `fold` learns from its own teacher, nothing where it has none.
+        """Return the outputs of its own teacher for the fold teacher without `dev` and `fold`, {} if it has none.
 
-        Its task has copies behind the clips, which it is not trained on: rows for them are of no teacher.
+        The rows of copies get no outputs: fold teachers are not trained on them.
         """
         if self._make_own_labeller is None:
             return {}
@@ -326,9 +323,9 @@ class FoldTeachers:
         groups = [(), *(group for group in self._groups if group not in (dev, fold))]
         if len(groups) < 3:
             raise UserError(
-                f"{self._title or 'the assistant'} cannot teach here: its own teacher must be kept from one more group "
-                "of speakers, and there are too few; take more training speakers, or its own teacher"
+                f"assistant {self._title} cannot be used as teacher: its own teacher is trained without one more group "
+                "of speakers, and there are too few; give more training speakers, or its own teacher as --teacher"
             )
-        # Not the registered one itself, which has heard whom the fold is to label.
+        # Not in sample: the registered own teacher was trained on the speakers that the fold teacher labels.
         mode = ENSEMBLE if self._settings.distill.outputs == ENSEMBLE else OUT_OF_FOLD
         return self._make_own_labeller(split=inner, groups=groups).label_split(inner, [mode])

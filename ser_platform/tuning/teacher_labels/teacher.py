@@ -1,4 +1,4 @@
-"""The registered teacher that a student learns from: found, and refused where it has seen the test clips."""
+"""The registered teacher of a student; a teacher that was trained on test clips is refused."""
 
 from dataclasses import dataclass
 
@@ -23,15 +23,15 @@ from ser_platform.tracking.registry import (
 
 @dataclass(frozen=True)
 class Teacher:
-    """The registered teacher that a student learns from: its recipe trains the fold teachers.
+    """The registered teacher of a student; fold teachers are trained with its recipe.
 
-    Its weights are read by `bundle` alone: they may be gone where its outputs are kept.
+    Only `load_bundle` reads its weights: they are not needed once its outputs are stored.
     """
 
     model: RegisteredVersion
     description: BundleDescription
     client: Client
-    own_teacher: "Teacher | None" = None  # whom it has learnt from itself, where it is an assistant
+    own_teacher: "Teacher | None" = None  # of an assistant, which is a distilled student itself
 
     @property
     def n_epochs(self) -> int:
@@ -39,20 +39,20 @@ class Teacher:
 
     @property
     def feature_needs(self) -> list[tuple[tuple[str, ...], str]]:
-        """The feature families that it hears, and whom it has learnt from, each with how they are stored."""
+        """The feature families of its inputs and of its own teachers' inputs, each with the dtype of their storage."""
         own = [] if self.own_teacher is None else self.own_teacher.feature_needs
         return [(self.description.view.required_families, self.description.settings.features.dtype), *own]
 
     @property
     def digest(self) -> str:
-        """Of the registered bundle."""
+        """The digest of the registered bundle."""
         return self.model.tags["digest"]
 
     def load_bundle(self) -> Bundle:
         """Return the teacher with its weights.
 
         Raises:
-            BundleError: they are gone, or altered.
+            BundleError: they are deleted or altered.
         """
         return load_bundle(self.client, self.model)
 
@@ -62,14 +62,15 @@ class Teacher:
 
 
 def find_teacher(client: Client, dataset: Dataset, split: Split, teacher_name: str = "") -> Teacher:
-    """Return the teacher to learn from: of this corpus and split, the candidate before the champion.
+    """Return the registered teacher of this corpus and split: the candidate, else the champion.
 
     Args:
-        named: a registered model in their place; a distilled student among them is an assistant, which brings its own
-            teacher (Mirzadeh et al., 2020, "Improved Knowledge Distillation via Teacher Assistant", arXiv:1902.03393).
+        teacher_name: a registered model instead of these. A distilled student is an assistant, which has a teacher of
+            its own (Mirzadeh et al., 2020, "Improved Knowledge Distillation via Teacher Assistant", arXiv:1902.03393).
 
     Raises:
-        UserError: there is none, it is of another corpus, labels or split, or has seen test clips of this split.
+        UserError: there is no teacher, or it has another corpus, labels or split.
+        LineageLeak: it was trained on test clips of this split.
     """
     refuse_leaky_distillation(split)
     if teacher_name:
@@ -78,55 +79,53 @@ def find_teacher(client: Client, dataset: Dataset, split: Split, teacher_name: s
     found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
     fitting = [model for model in found if model.tags.get("split") == split.fingerprint]
     if not fitting:
-        have = ", ".join(f"{model.title} of {model.tags.get('corpus')}" for model in found) or "none at all"
+        have = ", ".join(f"{model.title} of {model.tags.get('corpus')}" for model in found) or "none"
         raise UserError(
-            f"no {name} for this corpus, labels and split (there is {have}); "
+            f"no {name} for this corpus, labels and split (registered: {have}); "
             f"run: ser tune teacher --corpus {dataset.name}"
         )
-    return _verify_no_test_leak(_load_teacher_chain(client, find_version(client, name, fitting[0].version)), split)
+    return _load_teacher(client, find_version(client, name, fitting[0].version), split)
 
 
 def _find_named_teacher(client: Client, dataset: Dataset, split: Split, teacher_name: str) -> Teacher:
     model = find_model(client, teacher_name)
     if model.tags.get("split") != split.fingerprint:
         raise UserError(
-            f"{model.title} is of {model.tags.get('corpus')} under another split or other labels; a teacher of "
-            f"{dataset.name} must be tuned on the same split"
+            f"{model.title} was tuned on {model.tags.get('corpus')} with another split or other labels; give a teacher "
+            f"that was tuned on this split of {dataset.name}"
         )
-    return _verify_no_test_leak(_load_teacher_chain(client, model), split)
+    return _load_teacher(client, model, split)
 
 
 def _load_teacher_chain(client: Client, model: RegisteredVersion) -> Teacher:
-    """Return a teacher, with whom it has learnt from, and so on."""
+    """Return a teacher with its own teacher, and so on."""
     name, _, version = model.tags.get("teacher", "").partition("/")
     own = _load_teacher_chain(client, find_version(client, name, version)) if version else None
     return Teacher(model, load_description(client, model), client, own)
 
 
-def _verify_no_test_leak(teacher: Teacher, split: Split) -> Teacher:
-    # Its recipe is used, not its weights, which rotated dev speakers may have trained: dev is no matter here.
+def _load_teacher(client: Client, model: RegisteredVersion, split: Split) -> Teacher:
+    teacher = _load_teacher_chain(client, model)
+    # Dev is not checked: its recipe is used, not its weights, which may be trained on rotated dev speakers.
     refuse_leak(teacher.description.lineage, split, f"teacher {teacher.model.title}", parts=("test",))
     return teacher
 
 
 def load_teacher(client: Client, dataset: Dataset, title: str) -> Teacher:
-    """Return the teacher `NAME/VERSION` of a study that has begun.
+    """Return the teacher `NAME/VERSION` of a study.
 
     Raises:
-        UserError: it is gone, or has seen test clips of the corpus' split.
+        UserError: the version does not exist.
+        LineageLeak: it was trained on test clips of the corpus's split.
     """
     name, _, version = title.partition("/")
-    return _verify_no_test_leak(_load_teacher_chain(client, find_version(client, name, version)), dataset.split)
+    return _load_teacher(client, find_version(client, name, version), dataset.split)
 
 
 def refuse_leaky_distillation(split: Split) -> None:
-    """Refuse to distil on a split that leaks: fold teachers are kept from speakers, which it does not keep apart.
-
-    Raises:
-        UserError: the split leaks.
-    """
+    """Raise UserError for a split whose parts share speakers: a fold teacher could be trained on clips it labels."""
     if split.leaks:
         raise UserError(
-            f"a student cannot learn from a teacher under protocol {split.protocol_stamp}: the teacher would hear "
-            "whom it is to label; add --set distill.alpha=0, or take a split by speaker"
+            f"a student cannot be distilled under protocol {split.protocol_stamp}: its teacher would be trained on the "
+            "speakers that it labels; add --set distill.alpha=0, or give a split by speaker"
         )

@@ -1,4 +1,4 @@
-"""Speech without labels that joins distillation: `distill.unlabelled`. Only what a teacher says of it is learnt."""
+"""Unlabelled speech for distillation (`distill.unlabelled`): its clips have teacher outputs, but no targets."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,72 +11,72 @@ from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.split import Split
 from ser_platform.corpora.unlabelled_speech import read_unlabelled_speech
 from ser_platform.errors import CorpusError
-from ser_platform.features.store.extraction import JobMapper, map_on_this_machine
-from ser_platform.features.store.feature_store import ProgressCallback, prepare_features
+from ser_platform.features.store.feature_store import prepare_features
 from ser_platform.files import digest_of
+from ser_platform.tuning.execution.fit_pool import ShowProgress
+from ser_platform.tuning.execution.remote_extraction import choose_mapper
 
 FeatureNeeds = Iterable[tuple[tuple[str, ...], str]]  # feature families, and the dtype they are stored in
 
 
 @dataclass(frozen=True)
 class UnlabelledPool:
-    """Prepared clips without labels; `name` is what the setting calls them."""
+    """Prepared clips without labels; `name` is the value of the setting."""
 
     name: str
     clips: Manifest
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
-        """Their audio digests."""
+        """The audio digests of the clips."""
         return tuple(self.clips.column("audio_sha256"))
 
     @property
     def lineage(self) -> Lineage:
-        """What a model that has learnt from them has heard."""
+        """The lineage of a model that is trained on the clips."""
         return Lineage.of_clips(self.clips)
 
     @property
     def fingerprint(self) -> str:
-        """Tells them from others under the same name."""
+        """A digest of the clips, for a name whose clips may change."""
         return digest_of(sorted(self.hashes), 16)
 
     def refuse_overlap(self, split: Split) -> None:
-        """Refuse clips of a split, under whatever name, and others of its speakers.
+        """Raise LineageLeak if the pool contains clips of a split, compared by audio, or others of its speakers.
 
-        Training clips too: dev speakers rotate, and whoever trains now is judged on then.
-
-        Raises:
-            LineageLeak: names the files.
+        Training clips count too: dev speakers rotate, so that a training speaker can become a dev speaker.
         """
         digests, speakers = self.clips.column("audio_sha256"), self.clips.column("speaker")
         for part, rows in reversed(split.parts.items()):
-            judged = split.manifest.take(rows)
-            same = np.isin(digests, judged.column("audio_sha256").tolist())
-            overlap = np.flatnonzero(same | np.isin(speakers, judged.speakers))
+            clips = split.manifest.take(rows)
+            same = np.isin(digests, clips.column("audio_sha256").tolist())
+            overlap = np.flatnonzero(same | np.isin(speakers, clips.speakers))
             if len(overlap):
                 ids = self.clips.column("id")[overlap]
                 more = f" and {len(ids) - MAX_LISTED_CLIPS} more" if len(ids) > MAX_LISTED_CLIPS else ""
                 raise LineageLeak(
-                    f"distill.unlabelled {self.name} holds {int(same.sum())} {part} clips of this corpus, or others of "
-                    f"its {part} speakers: {', '.join(ids[:MAX_LISTED_CLIPS])}{more}; take them out"
+                    f"distill.unlabelled {self.name} contains {int(same.sum())} {part} clips of this corpus, or others "
+                    f"of its {part} speakers: {', '.join(ids[:MAX_LISTED_CLIPS])}{more}; remove them"
                 )
 
 
 def prepare_unlabelled(
-    name: str,
-    feature_needs: FeatureNeeds,
-    progress: ProgressCallback | None = None,
-    mapper: JobMapper = map_on_this_machine,
+    name: str, feature_needs: FeatureNeeds, splits: Iterable[Split], show_progress: ShowProgress
 ) -> UnlabelledPool:
-    """Find and decode speech without labels, and store the features that students and teachers hear.
+    """Decode unlabelled speech and store its features for the students and teachers that use it.
 
     Raises:
-        UserError: there is no such folder, or no audio in it that can be read.
+        UserError: the folder does not exist or contains no readable audio.
+        LineageLeak: it contains clips of one of `splits`, or others of its speakers.
     """
     clips = read_unlabelled_speech(name)
-    for families, dtype in feature_needs:
-        clips = prepare_features(clips, families, progress=progress, dtype=dtype, mapper=mapper).manifest
+    with show_progress(f"{name}: files decoded") as progress:
+        for families, dtype in feature_needs:
+            clips = prepare_features(clips, families, progress=progress, dtype=dtype, mapper=choose_mapper()).manifest
     first = np.unique(clips.column("audio_sha256"), return_index=True)[1]
     if not len(first):
-        raise CorpusError(f"distill.unlabelled {name}: no clip in it can be read")
-    return UnlabelledPool(name, clips.take(np.sort(first)))
+        raise CorpusError(f"distill.unlabelled {name}: no clip can be read")
+    pool = UnlabelledPool(name, clips.take(np.sort(first)))
+    for split in splits:
+        pool.refuse_overlap(split)
+    return pool

@@ -1,4 +1,4 @@
-"""A process whose cluster is gone ends in a line, not in a wait for ever."""
+"""A process whose cluster was lost ends with one line instead of waiting forever."""
 
 import signal
 import socket
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(30)
 
 @pytest.fixture
 def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """The port of a cluster's head, of one node; SIGINT is heard, as it is not behind a shell's `&`."""
+    """The socket of the head of a cluster of one node; SIGINT is enabled, which a shell's `&` disables."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(cluster_watchdog, "POLL_INTERVAL_S", 0.05)
     monkeypatch.setattr(cluster_watchdog, "CLUSTER_TIMEOUT_S", PATIENCE_S)
@@ -41,22 +41,22 @@ def work_on(happens: Callable[[], None]) -> None:
         time.sleep(30)
 
 
-def test_work_ends_where_the_head_is_gone(head: socket.socket) -> None:
-    with pytest.raises(WorkFailed, match=r"the Ray cluster at 127.0.0.1:\d+ is gone.*--resume"):
+def test_work_ends_when_the_head_is_lost(head: socket.socket) -> None:
+    with pytest.raises(WorkFailed, match=r"lost the Ray cluster at 127.0.0.1:\d+;.*--resume"):
         work_on(head.close)
 
 
-def test_work_ends_where_no_node_is_left(head: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(WorkFailed, match="is gone"):
+def test_work_ends_when_no_node_is_left(head: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WorkFailed, match="lost the Ray cluster"):
         work_on(lambda: monkeypatch.setattr("ray.nodes", lambda: [{"Alive": False}]))
 
 
-def test_a_task_that_was_lost_with_this_node_is_told_as_the_cluster_gone(head: socket.socket) -> None:
-    with pytest.raises(WorkFailed, match="is gone"), watch_cluster():
+def test_a_task_lost_with_this_node_is_reported_as_a_lost_cluster(head: socket.socket) -> None:
+    with pytest.raises(WorkFailed, match="lost the Ray cluster"), watch_cluster():
         raise LocalRayletDiedError
 
 
-def test_nodes_that_come_back_in_time_are_waited_for(head: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_that_return_in_time_do_not_end_the_work(head: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     with watch_cluster():
         for _ in range(3):
             monkeypatch.setattr("ray.nodes", lambda: [])
@@ -65,7 +65,7 @@ def test_nodes_that_come_back_in_time_are_waited_for(head: socket.socket, monkey
             time.sleep(PATIENCE_S / 2)
 
 
-def test_a_process_that_ray_holds_in_a_call_is_ended(
+def test_a_process_that_ignores_the_interrupt_is_ended(
     head: socket.socket, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ended: list[int] = []
@@ -76,15 +76,15 @@ def test_a_process_that_ray_holds_in_a_call_is_ended(
         head.close()
         wait_for(lambda: ended, seconds=10)
     assert ended == [1]
-    assert "ser: the Ray cluster at 127.0.0.1:" in capsys.readouterr().err
+    assert "ser: lost the Ray cluster at 127.0.0.1:" in capsys.readouterr().err
 
 
-def test_ctrl_c_stays_what_it_is(head: socket.socket) -> None:
+def test_ctrl_c_still_raises_keyboard_interrupt(head: socket.socket) -> None:
     with pytest.raises(KeyboardInterrupt), watch_cluster():
         raise KeyboardInterrupt
 
 
-def test_a_head_that_cannot_be_asked_is_not_taken_for_gone(head: socket.socket) -> None:
+def test_a_head_that_never_answered_does_not_count_as_lost(head: socket.socket) -> None:
     head.close()
     with watch_cluster():
         time.sleep(2 * PATIENCE_S)

@@ -1,4 +1,4 @@
-"""Trials of several folds: who is judged where, and that training in step changes nothing."""
+"""Trials of several folds: the dev speakers of each fold, and training in lockstep, which changes no result."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,10 +16,10 @@ from ser_platform.tuning.execution.cross_validation import FoldTrainer, split_in
 CPU = torch.device("cpu")
 
 
-def test_every_speaker_of_train_and_dev_is_judged_in_one_fold_and_no_test_clip_moves(split: Split) -> None:
+def test_every_speaker_of_train_and_dev_is_dev_in_one_fold_and_test_stays_the_same(split: Split) -> None:
     folds = split_into_folds(split, 2)
-    judged = [speaker for fold in folds for speaker in fold.speakers("dev")]
-    assert sorted(judged) == sorted([*split.speakers("train"), *split.speakers("dev")])
+    dev_speakers = [speaker for fold in folds for speaker in fold.speakers("dev")]
+    assert sorted(dev_speakers) == sorted([*split.speakers("train"), *split.speakers("dev")])
     for fold in folds:
         assert set(fold.speakers("train")).isdisjoint(fold.speakers("dev"))
         np.testing.assert_array_equal(fold.test, split.test)
@@ -33,7 +33,7 @@ def test_one_fold_and_more_folds_than_speakers_are_refused(split: Split) -> None
 
 
 class Drawing:
-    """Trains by drawing: its scores are what the generator of the process gives it."""
+    """A trainer whose scores are random numbers of the process's generator."""
 
     def __init__(self, seed: int, fails_at: int = 0) -> None:
         torch.manual_seed(seed)
@@ -53,7 +53,7 @@ def makers(*seeds: int, fails_at: int = 0) -> list[Callable[[], Drawing]]:
     return [partial(Drawing, seed, fails_at if seed == seeds[-1] else 0) for seed in seeds]
 
 
-def test_the_mean_of_folds_in_step_is_that_of_folds_one_by_one() -> None:
+def test_the_means_of_folds_in_lockstep_are_those_of_folds_one_by_one() -> None:
     alone = [list(make().epochs()) for make in makers(1, 2, 3)]
     together = list(FoldTrainer(makers(1, 2, 3), CPU).epochs(patience=9))  # type: ignore[arg-type]
     means = [float(np.mean([result.dev_uar for result in results])) for results in zip(*alone, strict=True)]
@@ -62,7 +62,7 @@ def test_the_mean_of_folds_in_step_is_that_of_folds_one_by_one() -> None:
     assert {result.seconds for result in together} == {3.0}
 
 
-def test_patience_is_of_the_mean() -> None:
+def test_patience_applies_to_the_mean_of_the_folds() -> None:
     seeds = next(n for n in range(100) if _bests(n) == [1, 1, 3, 3])  # the second epoch is worse, the third better
     assert len(list(FoldTrainer(makers(seeds, seeds + 1), CPU).epochs(patience=1))) == 2  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Teams of workers: how many there can be, and a study whose trials are trained by them."""
+"""Teams of workers: their size, and a study whose trials are trained by them."""
 
 import io
 from pathlib import Path
@@ -44,22 +44,22 @@ resources: {workers: 2}
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch):
-    """Pretend a cluster of these CPU cores a node, and this many GPUs, all of the first."""
+    """Return a function that fakes a cluster: CPU cores of each node, and the GPUs of the first."""
 
     def pretend(*cores: int, gpus: int = 0) -> None:
-        told = [
+        alive = [
             {"Alive": True, "NodeID": str(number), "Resources": {"CPU": float(each), "GPU": 0.0 if number else gpus}}
             for number, each in enumerate(cores)
         ]
-        monkeypatch.setattr("ray.nodes", lambda: told)
+        monkeypatch.setattr("ray.nodes", lambda: alive)
 
     return pretend
 
 
-def test_more_workers_than_slots_are_refused_with_how_many_there_are(nodes) -> None:
+def test_more_workers_than_slots_are_refused_with_the_number_of_slots(nodes) -> None:
     with pytest.raises(UserError, match=f"--workers {slots() + 1}: this machine has slots for {slots()}"):
         refuse_workers(slots() + 1, "cpu")
-    with pytest.raises(UserError, match="at least 1 worker"):
+    with pytest.raises(UserError, match="give at least 1"):
         refuse_workers(0, "cpu")
     with pytest.raises(UserError, match="mps has one worker"):
         refuse_workers(2, "mps")
@@ -93,7 +93,7 @@ def test_workers_with_a_gpu_get_the_cores_beside_it(nodes) -> None:
     nodes(8, 64, gpus=2)
     assert form_team(2, "cuda", TUNED).cpus == 4
     nodes(1, 64, gpus=2)
-    with pytest.raises(UserError, match="the cluster has 1 GPUs"):  # the other has no core to be driven by
+    with pytest.raises(UserError, match="the cluster has 1 GPUs"):  # the other GPU has no core
         form_team(2, "cuda", SMALL)
 
 
@@ -105,28 +105,28 @@ def test_a_team_is_formed_of_the_nodes_that_share_the_folder_it_writes(
     monkeypatch.setattr(distributed_fit, "find_nodes_with", lambda folder: frozenset({"0"}))
     assert count_offered_workers(tmp_path) == 1
     assert form_team_sharing(tmp_path, 1, "auto", TUNED) == Team(1, "cpu", 2, frozenset({"0"})), (
-        "cores of its node alone"
+        "only cores of its node"
     )
-    with pytest.raises(UserError, match="slots for 2 .CPU cores., of which 1 of 3 nodes count, those that share"):
+    with pytest.raises(UserError, match="slots for 2 .CPU cores. on the 1 of 3 nodes that share"):
         form_team_sharing(tmp_path, 3, "auto", TUNED)
     monkeypatch.setattr(distributed_fit, "find_nodes_with", lambda folder: frozenset({"0", "1", "2"}))
     assert form_team_sharing(tmp_path, 3, "auto", TUNED) == Team(3, "cpu", 4)
 
 
-def test_a_study_that_may_end_in_a_team_is_refused_at_once_where_no_node_with_its_folder_can_train(
+def test_a_study_that_may_need_a_team_is_refused_if_no_node_with_its_folder_can_train(
     nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "there")
-    nodes(0, 8)  # the driver's takes no work
+    nodes(0, 8)  # the driver's node runs no tasks
     monkeypatch.setattr(distributed_fit, "find_nodes_with", lambda folder: frozenset({"0"}))
-    (tmp_path / "heard.yaml").write_text("role: teacher\nspace: {model.name: {choice: [bilstm, pretrained]}}\n")
+    (tmp_path / "large.yaml").write_text("role: teacher\nspace: {model.name: {choice: [bilstm, pretrained]}}\n")
     with pytest.raises(UserError, match="slots for 0 .*storage that all nodes share"):
-        require_team_slots(read_space(tmp_path / "heard.yaml"), tmp_path)
+        require_team_slots(read_space(tmp_path / "large.yaml"), tmp_path)
     (tmp_path / "small.yaml").write_text("role: teacher\nspace: {model.name: {choice: [bilstm, lite_cnn]}}\n")
     require_team_slots(read_space(tmp_path / "small.yaml"), tmp_path)
 
 
-def test_a_study_trains_as_many_trials_at_once_as_there_are_places_for_their_workers() -> None:
+def test_the_number_of_trials_at_once_follows_from_the_slots_for_their_workers() -> None:
     assert form_trial_team(2, Cluster(slots=8, gpus_per_slot=0.0)) == (Team(2, "cpu"), 4)
     assert form_trial_team(1, Cluster(slots=8, gpus_per_slot=0.25)) == (Team(1, "cuda"), 2)
     with pytest.raises(UserError, match="resources.workers 3: the cluster has slots for 2"):
@@ -134,7 +134,7 @@ def test_a_study_trains_as_many_trials_at_once_as_there_are_places_for_their_wor
 
 
 @pytest.mark.parametrize("given", ["0", "two", "1.5", "true"])
-def test_a_space_names_whole_workers(given: str, tmp_path: Path) -> None:
+def test_the_workers_of_a_space_are_a_whole_number(given: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"role: student\nresources: {{workers: {given}}}\n")
     with pytest.raises(
         SearchSpaceError, match=r"mine.yaml:2: resources.workers must be a (whole number|number of at least 1);"
@@ -150,8 +150,8 @@ def test_trials_of_a_study_are_trained_by_two_workers_and_stopped_early(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "teams.yaml").write_text(SPACE)
     plan = tune.TuneRequest([PlannedStudy(str(tmp_path / "teams.yaml"))], DataRequest(CorpusRequest(str(tone_corpus))))
-    said = io.StringIO()
-    (outcome,) = tune.tune(plan, Display(Console(file=said, width=200))).study_results
+    output = io.StringIO()
+    (outcome,) = tune.tune(plan, Display(Console(file=output, width=200))).study_results
     assert outcome.state_counts["failed"] == 0
     assert outcome.state_counts["complete"] + outcome.state_counts["pruned"] == 2
     client = open_client()

@@ -1,4 +1,4 @@
-"""A training run in a folder goes on from its last checkpoint, and ends as if it had never stopped."""
+"""A training run in a folder resumes from its last checkpoint, with the result of an uninterrupted run."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 class Killed(Exception):
-    """Stands for a kill: nothing after it is done."""
+    """In place of a kill."""
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def job(split: Split) -> Callable[..., FitJob]:
     return make
 
 
-def killed_in(epoch: int) -> Callable[[EpochResult], None]:
-    def told(result: EpochResult) -> None:
+def kill_in(epoch: int) -> Callable[[EpochResult], None]:
+    def kill(result: EpochResult) -> None:
         if result.epoch == epoch:
             raise Killed
 
-    return told
+    return kill
 
 
 def assert_same(fit: FitResult, other: FitResult) -> None:
@@ -52,20 +52,20 @@ def assert_same(fit: FitResult, other: FitResult) -> None:
 
 
 @pytest.mark.parametrize("every", [1, 2, 10])
-def test_a_run_that_was_cut_off_ends_as_one_that_was_not(job, tmp_path: Path, every: int) -> None:
-    asked = job(train__checkpoint_every=every)
-    whole = run_fit(asked, FitFolder(tmp_path / "whole"), CPU)
+def test_an_interrupted_run_has_the_result_of_an_uninterrupted_one(job, tmp_path: Path, every: int) -> None:
+    whole_job = job(train__checkpoint_every=every)
+    whole = run_fit(whole_job, FitFolder(tmp_path / "whole"), CPU)
     cut = FitFolder(tmp_path / "cut")
     with pytest.raises(Killed):
-        run_fit(asked, cut, CPU, on_epoch=killed_in(4))
+        run_fit(whole_job, cut, CPU, on_epoch=kill_in(4))
     assert cut.checkpoint_epoch == 3 // every * every
-    told: list[int] = []
-    assert_same(run_fit(asked, cut, CPU, on_epoch=lambda result: told.append(result.epoch)), whole)
-    assert told == list(range(3 // every * every + 1, 6))
+    epochs: list[int] = []
+    assert_same(run_fit(whole_job, cut, CPU, on_epoch=lambda result: epochs.append(result.epoch)), whole)
+    assert epochs == list(range(3 // every * every + 1, 6))
     assert [result.epoch for result in cut.epoch_results] == [1, 2, 3, 4, 5]
 
 
-def test_what_a_run_gave_is_read_back_and_its_checkpoint_is_gone(job, tmp_path: Path) -> None:
+def test_the_result_of_a_run_is_read_back_and_its_checkpoint_is_removed(job, tmp_path: Path) -> None:
     folder = FitFolder(tmp_path / "run")
     assert folder.fit_result is None
     fit = run_fit(job(), folder, CPU)
@@ -78,13 +78,13 @@ def test_what_a_run_gave_is_read_back_and_its_checkpoint_is_gone(job, tmp_path: 
 def test_a_model_that_is_fitted_at_once_saves_no_checkpoint(job, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(FitFolder, "save_checkpoint", None)  # not to be called, though one is due after every epoch
     folder = FitFolder(tmp_path / "run")
-    asked = job(model__name="tree", features__pool="mean_std", train__epochs=1, train__checkpoint_every=1)
-    fit = run_fit(asked, folder, CPU)
+    tree_job = job(model__name="tree", features__pool="mean_std", train__epochs=1, train__checkpoint_every=1)
+    fit = run_fit(tree_job, folder, CPU)
     assert folder.fit_result is not None
     assert_same(folder.fit_result, fit)
 
 
-def test_a_run_that_is_asked_to_stop_ends_after_its_epoch(job, tmp_path: Path) -> None:
+def test_a_requested_stop_ends_the_run_after_its_epoch(job, tmp_path: Path) -> None:
     folder = FitFolder(tmp_path / "run")
     fit = run_fit(
         job(), folder, CPU, SINGLE_WORKER, lambda result: folder.request_stop() if result.epoch == 2 else None
@@ -92,7 +92,7 @@ def test_a_run_that_is_asked_to_stop_ends_after_its_epoch(job, tmp_path: Path) -
     assert [result.epoch for result in fit.epoch_results] == [1, 2]
 
 
-def test_why_a_run_cannot_go_on_is_told_until_it_is_tried_again(tmp_path: Path) -> None:
+def test_the_reason_of_a_failure_is_raised_until_the_run_is_tried_again(tmp_path: Path) -> None:
     folder = FitFolder(tmp_path / "run")
     folder.raise_failure()
     folder.save_failure(WorkFailed("out of memory"))
@@ -105,10 +105,10 @@ def test_why_a_run_cannot_go_on_is_told_until_it_is_tried_again(tmp_path: Path) 
     folder.raise_failure()
 
 
-def test_a_run_starts_from_the_weights_that_it_is_given(job, tmp_path: Path) -> None:
+def test_a_run_starts_from_the_given_weights(job, tmp_path: Path) -> None:
     first = run_fit(job(), FitFolder(tmp_path / "first"), CPU)
-    asked = job(train__epochs=1, optimizer__lr=1e-7)
-    begun = FitJob(asked.settings, asked.data, asked.label_rows, initial_state=first.state)
-    second = run_fit(begun, FitFolder(tmp_path / "second"), CPU)
+    short_job = job(train__epochs=1, optimizer__lr=1e-7)
+    started = FitJob(short_job.settings, short_job.data, short_job.label_rows, initial_state=first.state)
+    second = run_fit(started, FitFolder(tmp_path / "second"), CPU)
     for name, value in first.state.items():
         torch.testing.assert_close(second.state[name], value, atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""`ser submit`: what is sent, and where the job works."""
+"""`ser submit`: the files that are sent, and the folder of the job."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ confirm: {trials: 1, seeds: 1}
 """
 
 
-def test_search_spaces_that_are_named_travel_along(tmp_path: Path) -> None:
+def test_named_search_spaces_are_sent_with_the_job(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(SPACE)
     (tmp_path / "search_spaces").mkdir()
     (tmp_path / "search_spaces" / "ours.yaml").write_text(SPACE)
@@ -33,11 +33,11 @@ def test_search_spaces_that_are_named_travel_along(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "sent").iterdir()) == ["mine.yaml", "ours.yaml"]
 
 
-def test_search_spaces_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
+def test_two_search_spaces_with_one_file_name_are_refused(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.yaml").write_text(SPACE)
-    with pytest.raises(UserError, match="another search space of that name"):
+    with pytest.raises(UserError, match="two search spaces have this file name"):
         pack_spaces(["one/mine.yaml", "./other/mine.yaml"], tmp_path / "sent")
 
 
@@ -46,20 +46,20 @@ def test_a_search_space_that_is_no_file_is_refused_before_anything_is_sent(tmp_p
         pack_spaces(["away.yaml"], tmp_path / "sent")
 
 
-def test_a_job_works_in_a_folder_of_its_name_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_works_in_a_permanent_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "search_spaces").mkdir()
     (tmp_path / "search_spaces" / "mine.yaml").write_text(SPACE)
     (tmp_path / "own.yaml").write_text(SPACE)
     words = ["mine", "./own.yaml", "--json"]
     assert enter_job_folder(words) == words
-    assert Path.cwd() == tmp_path, "outside of a job nothing is done"
+    assert Path.cwd() == tmp_path, "outside a job nothing changes"
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"metadata": {"job_submission_id": "raysubmit_1"}}))
     assert enter_job_folder(words) == ["mine", "search_spaces/own.yaml", "--json"]
     assert Path.cwd() == tmp_path / "ser-home" / "jobs" / "raysubmit_1"
     assert [(Path.cwd() / "search_spaces" / name).read_text() for name in ("mine.yaml", "own.yaml")] == [SPACE, SPACE]
 
 
-def test_the_address_of_a_cluster_that_is_no_dashboard_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_address_that_is_no_url_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     assert find_address() == DEFAULT_ADDRESS
@@ -68,7 +68,7 @@ def test_the_address_of_a_cluster_that_is_no_dashboard_is_passed_over(monkeypatc
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "127.0.0.1:8265"])
-def test_a_wrong_address_is_told_in_one_line(address: str) -> None:
-    with pytest.raises(UserError, match=address) as told:
+def test_a_wrong_address_is_reported_in_one_line(address: str) -> None:
+    with pytest.raises(UserError, match=address) as error:
         connect(address)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""`kill -9` and Ctrl-C at any moment of `ser tune`: one flag later nothing is missing, and nothing is there twice."""
+"""`kill -9` and Ctrl-C at any moment of `ser tune`: after `--resume` nothing is missing or duplicated."""
 
 import shutil
 import signal
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("ray")]
 def wait_for(happened: Callable[[], object], seconds: float = 100) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
@@ -33,25 +33,25 @@ def trial_workers(of: int) -> list[psutil.Process]:
     return found
 
 
-def test_a_tuning_killed_again_and_again_ends_as_if_undisturbed_and_is_extended(
+def test_a_tuning_killed_repeatedly_ends_like_an_uninterrupted_one_and_can_be_extended(
     tmp_path: Path, tone_corpus: Path, forge: Forge, empty_store: Path
 ) -> None:
     place = Workplace(tmp_path / "place", tone_corpus, forge, alone=True)
     shutil.copy(empty_store, place.folder)
-    assert place.dies("journal", 30, *place.tune), place.said
+    assert place.run_until_killed("journal", 30, *place.tune), place.output
     for moment, number in (("file", 5), ("journal", 20), ("mlflow", 4), ("registry", 3)):
-        assert place.dies(moment, number, "tune", "--resume"), f"no {moment} {number}: {place.said}"
+        assert place.run_until_killed(moment, number, "tune", "--resume"), f"no {moment} {number}: {place.output}"
     place.resume()
     assert_nothing_is_lost(place)
-    (place.folder / "tiny.yaml").write_text("edited meanwhile: it is no matter")
+    (place.folder / "tiny.yaml").write_text("an edit after the start has no effect")
     name = place.study_folder.name
-    assert place.dies("mlflow", 6, "studies", "extend", name, "--trials", "2"), place.said
+    assert place.run_until_killed("mlflow", 6, "studies", "extend", name, "--trials", "2"), place.output
     is_same = "the same trial won" in place.resume()
     assert_nothing_is_lost(place, TRIALS + 2, versions=1 if is_same else 2)
     ended = place.run("tune", "--resume")
-    assert (ended.code, "nothing to resume" in ended.said) == (2, True)
-    unknown = place.run("studies", "extend", "nobody", "--trials", "1")
-    assert (unknown.code, name in unknown.said) == (2, True), "the studies that there are"
+    assert (ended.code, "nothing to resume" in ended.output) == (2, True)
+    unknown = place.run("studies", "extend", "nowhere", "--trials", "1")
+    assert (unknown.code, name in unknown.output) == (2, True), "the message lists the studies"
 
 
 @pytest.mark.ray
@@ -65,7 +65,7 @@ def test_a_killed_worker_costs_no_trial_and_ctrl_c_ends_within_seconds(
         wait_for(lambda: process.poll() is not None or trial_workers(process.pid))
         trial_workers(process.pid)[0].kill()
         second = place.run(*place.tune)
-        assert (second.code, f"process {process.pid}" in second.said) == (2, True)
+        assert (second.code, f"process {process.pid}" in second.output) == (2, True)
         wait_for(lambda: process.poll() is not None or any(place.study_folder.glob("stopping.json")))
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
@@ -74,9 +74,9 @@ def test_a_killed_worker_costs_no_trial_and_ctrl_c_ends_within_seconds(
     finally:
         process.kill()
         process.wait()
-    said = (place.folder / "begun.txt").read_text()
-    assert "ser tune --resume" in said
-    assert "Traceback" not in said
+    output = (place.folder / "begun.txt").read_text()
+    assert "ser tune --resume" in output
+    assert "Traceback" not in output
     assert_runs_are_closed(place)
     place.resume()
     assert_nothing_is_lost(place)

@@ -1,4 +1,4 @@
-"""Each private thing of Ray that is used is still there: the failure names it. No test here starts Ray."""
+"""Each private API of Ray that is used exists; a failure names it. No test here starts Ray."""
 
 import inspect
 from pathlib import Path
@@ -15,7 +15,7 @@ from ser_platform.tuning.execution.ray_compat import DONE, read_trial_error, sta
 from ser_platform.tuning.execution.ray_train_compat import UNNEEDED_CALLBACKS, LeanTorchTrainer
 
 
-def test_the_key_that_ends_a_trial_is_that_of_tune() -> None:
+def test_the_key_that_ends_a_trial_is_the_one_of_tune() -> None:
     assert ray.tune.result.DONE == DONE
 
 
@@ -43,7 +43,7 @@ def test_a_trial_of_tune_writes_its_error_where_it_is_read(tmp_path: Path) -> No
     assert read_trial_error(Failed()) is None
 
 
-def test_ray_trains_callbacks_that_are_left_out_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_callbacks_of_ray_train_that_are_left_out_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "_create_default_callbacks" in vars(DataParallelTrainer), "DataParallelTrainer has another hook"
     defaults = inspect.getsource(DataParallelTrainer._create_default_callbacks)
     for name in UNNEEDED_CALLBACKS:

@@ -1,4 +1,4 @@
-"""Extraction on a cluster of two nodes, and which features a study can come to need."""
+"""Extraction on a cluster of two nodes, and the feature families that a study can need."""
 
 import json
 import os
@@ -47,7 +47,7 @@ manifest = FoundCorpus("ravdess", Path(sys.argv[1])).read_manifest()[0]
 manifest = prepare_features(manifest, ["log_mel"], mapper=on_ray.choose_mapper()).manifest
 
 def trial(hashes, settings):
-    # What a trial reads before its first step: statistics of all clips, and a batch of them.
+    # Like a trial before its first step: read the statistics of all clips, and a batch.
     features, rows = StoredViewedClips(feature_view(settings), hashes), np.arange(len(hashes))
     batch, lengths = features.batch(rows, features.fit_normaliser(rows))
     return [float(np.abs(batch).sum()), int(lengths.sum())]
@@ -85,30 +85,30 @@ def space(tmp_path: Path, text: str) -> Space:
     return read_space(path)
 
 
-def needed(tmp_path: Path, text: str) -> set[str]:
+def list_families(tmp_path: Path, text: str) -> set[str]:
     return set(list_needed_families([space(tmp_path, text)]))
 
 
-def test_a_study_needs_what_the_baseline_beside_it_needs(tmp_path):
-    assert needed(tmp_path, "base: {model.name: bilstm}") == BASELINE
+def test_a_study_needs_the_families_of_its_baseline(tmp_path):
+    assert list_families(tmp_path, "base: {model.name: bilstm}") == BASELINE
 
 
-def test_a_model_that_hears_samples_needs_them_and_no_feature_sets(tmp_path):
-    assert needed(tmp_path, "base: {model.name: lite_cnn, features.sets: [f0]}") == BASELINE | {"waveform"}
+def test_a_model_on_waveforms_needs_them_and_no_feature_sets(tmp_path):
+    assert list_families(tmp_path, "base: {model.name: lite_cnn, features.sets: [f0]}") == BASELINE | {"waveform"}
 
 
-def test_a_study_needs_the_sets_of_base_and_axes_alike(tmp_path):
+def test_a_study_needs_the_sets_of_its_base_and_its_axes(tmp_path):
     both = "space: {model.name: {choice: [bilstm, lite_cnn]}, features.sets: {subset: [zcr, f0], min: 1}}"
-    assert needed(tmp_path, both) == BASELINE | {"waveform", "f0"}
+    assert list_families(tmp_path, both) == BASELINE | {"waveform", "f0"}
 
 
-def test_an_axis_that_does_not_always_apply_leaves_the_base_value_possible(tmp_path):
+def test_the_base_value_of_a_conditional_axis_is_needed_too(tmp_path):
     text = (
         "base: {features.sets: [chroma]}\n"
         "space:\n  model.name: {choice: [bilstm, cnn_bilstm]}\n"
         "  features.sets: {choice: [f0, zcr], when: {model.name: bilstm}}\n"
     )
-    assert needed(tmp_path, text) == BASELINE | {"chroma", "f0"}
+    assert list_families(tmp_path, text) == BASELINE | {"chroma", "f0"}
 
 
 ENCODERS = (
@@ -117,20 +117,20 @@ ENCODERS = (
 )
 
 
-def test_an_axis_of_encoders_does_not_ask_for_the_default_encoder(tmp_path, pretrained):
+def test_an_axis_of_encoders_does_not_need_the_default_encoder(tmp_path, pretrained):
     searched = space(tmp_path, f"base: {{features.sets: [f0]}}\n{ENCODERS}")
-    heard = {f"{resolve_pinned_name(name)}.statistics" for name in ("tiny-whisper", "tiny-wavlm")}
-    assert set(list_needed_families([searched])) == BASELINE | heard | {"f0"}
+    encoded = {f"{resolve_pinned_name(name)}.statistics" for name in ("tiny-whisper", "tiny-wavlm")}
+    assert set(list_needed_families([searched])) == BASELINE | encoded | {"f0"}
     assert searched.fixed_settings.data.labels == "as_labelled"
 
 
-def test_an_axis_under_a_parent_that_decides_no_hearing_may_be_there_or_not(tmp_path):
+def test_an_axis_under_a_parent_without_influence_on_the_inputs_is_conditional_too(tmp_path):
     text = (
         "base: {features.sets: [chroma]}\n"
         "space:\n  train.sampling: {choice: [natural, balanced]}\n"
         "  features.sets: {choice: [f0, zcr], when: {train.sampling: balanced}}\n"
     )
-    assert needed(tmp_path, text) == BASELINE | {"chroma", "f0"}
+    assert list_families(tmp_path, text) == BASELINE | {"chroma", "f0"}
 
 
 def test_several_spaces_share_one_extraction(tmp_path):
@@ -138,7 +138,7 @@ def test_several_spaces_share_one_extraction(tmp_path):
     assert set(list_needed_families(spaces)) == BASELINE | {"f0", "chroma"}
 
 
-def test_the_cluster_extracts_where_one_is_named(monkeypatch):
+def test_the_cluster_extracts_if_one_is_set(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert choose_mapper() is map_on_this_machine
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
@@ -153,11 +153,11 @@ def test_two_nodes_extract_into_one_store_and_a_trial_on_each_reads_it(two_nodes
     command = [sys.executable, str(script), str(tone_corpus), str(tmp_path / "marks")]
     done = subprocess.run(command, env=two_nodes, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout.strip().splitlines()[-1])
-    assert told["slots"] == 2
-    assert len(told["extracted_on"]) == 2
-    assert set(told["read"]) == set(told["extracted_on"])
-    first, second = told["read"].values()
+    content = json.loads(done.stdout.strip().splitlines()[-1])
+    assert content["slots"] == 2
+    assert len(content["extracted_on"]) == 2
+    assert set(content["read"]) == set(content["extracted_on"])
+    first, second = content["read"].values()
     assert first == second
     (folder,) = (tmp_path / "shared" / "features").glob("log_mel-*")
     assert len(list(folder.glob("*.json"))) == 1

@@ -1,4 +1,4 @@
-"""Jobs on a cluster with a token: they register what the command registers, and their folders stay."""
+"""Jobs on a cluster with a token register the same models as the command, and their folders remain."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 @dataclass(frozen=True)
 class Guarded:
-    """A cluster that asks for a token, and the client's side of it."""
+    """A cluster that requires a token, and its client."""
 
     folder: Path
     port: int
@@ -72,24 +72,24 @@ class Guarded:
         return self.run("-m", "ray.scripts.scripts", "job", "submit", *job)
 
 
-def test_a_job_on_a_guarded_cluster_registers_what_the_command_registers(tone_corpus: Path, tmp_path: Path) -> None:
+def test_a_job_on_a_cluster_with_a_token_registers_the_models_of_the_command(tone_corpus: Path, tmp_path: Path) -> None:
     cluster = Guarded(tmp_path, *free_ports(3))
     (tmp_path / "mine.yaml").write_text(SPACE)
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
     jobs = tmp_path / "head" / "jobs"
     with cluster.up(), ThreadPoolExecutor() as pool:
         first = pool.submit(cluster.submit, *TUNE, str(tone_corpus))
-        wait_for((jobs / "nightly").exists)  # Ray's own command does not wait for a cluster that has just started
+        wait_for((jobs / "nightly").exists)  # Ray's command does not wait for a cluster that is starting
         beside = pool.submit(cluster.submit_plainly, "jobs/tune.py", *TUNE[1:], str(tone_corpus))
         ended = first.result()
         again = cluster.submit("tune", "--resume")
         plain = beside.result()
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "registered ser-student version 1" in ended.stderr
-    told = json.loads(ended.stdout)
-    assert (told["name"], told["exit_code"]) == ("nightly", 0)
+    content = json.loads(ended.stdout)
+    assert (content["name"], content["exit_code"]) == ("nightly", 0)
     assert again.returncode == 2, again.stdout + again.stderr
-    assert "the last tuning is finished" in again.stderr, "the job of the same name has found what the first has left"
+    assert "the last tuning is finished" in again.stderr, "the job of the same name continues in its folder"
     assert plain.returncode == 0, plain.stdout + plain.stderr
     assert "registered ser-student version 1" in plain.stdout
     for name in ("nightly", "plain"):

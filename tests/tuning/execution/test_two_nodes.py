@@ -1,4 +1,4 @@
-"""A study on two nodes, of which the second sees none of the driver's folders, and dies."""
+"""A study on two nodes; the second cannot read the driver's folders, and is killed."""
 
 import json
 import os
@@ -26,7 +26,7 @@ confirm: {{trials: 1, seeds: 1}}
 sampler: {{name: random}}
 scheduler: {{name: none}}
 """
-# An empty folder that cannot be written, in place of the driver's, in a world of mounts of its own.
+# Mounts an empty read-only folder over the driver's, in a mount namespace of its own.
 BLIND = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 
 
@@ -45,7 +45,7 @@ pytestmark = [
 
 
 class Nodes:
-    """Two nodes of one core: `driver` is the first one's folder, which the second cannot see."""
+    """Two nodes of one core: `driver` is the folder of the first, which the second cannot read."""
 
     def __init__(self, folder: Path) -> None:
         self.driver, self.other = folder / "driver", folder / "other"
@@ -74,7 +74,7 @@ class Nodes:
         return ray_node(self.other / "work", self.second, *words, within=within)
 
     def raylet_of(self, temporary: Path) -> int:
-        """Return the process of the raylet whose sockets lie under `temporary`."""
+        """Return the process of the raylet whose sockets are under `temporary`."""
         (found,) = (
             process.pid
             for process in psutil.process_iter(["cmdline"])
@@ -90,7 +90,7 @@ class Nodes:
         return subprocess.Popen(command, cwd=self.driver / "work", env=environment, text=True, **pipes)
 
 
-def test_a_node_with_a_disk_of_its_own_trains_trials_and_may_die(tone_corpus: Path, tmp_path: Path) -> None:
+def test_a_node_with_its_own_disk_trains_trials_and_can_be_killed(tone_corpus: Path, tmp_path: Path) -> None:
     nodes, space = Nodes(tmp_path), tmp_path / "driver" / "work" / "two.yaml"
     space.write_text(SPACE)
     received = tmp_path / "other" / "ser-home" / "features"
@@ -98,18 +98,18 @@ def test_a_node_with_a_disk_of_its_own_trains_trials_and_may_die(tone_corpus: Pa
         process = nodes.ser("tune", str(space), "--corpus", str(tone_corpus))
         try:
             wait_for(lambda: process.poll() is not None or list(received.glob("log_mel-*/*.json")))
-            time.sleep(1)  # the trial that has asked for features is on its way
+            time.sleep(1)  # the trial that received features is running
             assert process.poll() is None, process.communicate()[0]
             os.kill(nodes.raylet_of(blinds), signal.SIGKILL)
-            said, _ = process.communicate(timeout=150)
+            output, _ = process.communicate(timeout=150)
         finally:
             process.kill()
             process.wait()
-    assert process.returncode == 0, said
-    assert f"{TRIALS} trials complete, 0 stopped early, 0 failed" in said, said
+    assert process.returncode == 0, output
+    assert f"{TRIALS} trials complete, 0 stopped early, 0 failed" in output, output
     (study,) = (tmp_path / "driver" / "work" / "runs").glob("*/study.json")
     trials = json.loads(nodes.ser("studies", "show", study.parent.name, "--json").communicate()[0])["trials"]
     assert [trial["number"] for trial in trials] == list(range(TRIALS))
-    assert list(study.parent.glob("tune-*/*/error.txt")), "the node has taken a trial with it"
-    assert not list((tmp_path / "other").rglob("runs")), "the driver alone writes what is kept"
-    assert not (tmp_path / "driver" / "user" / ".ray").exists(), "no token is written beside the one that is named"
+    assert list(study.parent.glob("tune-*/*/error.txt")), "a trial was lost with the node"
+    assert not list((tmp_path / "other").rglob("runs")), "only the driver writes results"
+    assert not (tmp_path / "driver" / "user" / ".ray").exists(), "no other token is written"

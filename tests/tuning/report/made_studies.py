@@ -1,4 +1,4 @@
-"""Studies with a known truth, made in a moment."""
+"""Synthetic studies with known effects."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ GRID = np.arange(1.0, 5.5, 0.5)
 
 
 def made_study(n_trials: int, seed: int, pruned: float = 0.0) -> TrialTable:
-    """A strong and a weak axis, three that do nothing, one that exists (and counts) only where alpha is 0.5."""
+    """Return a study with a strong, a weak and three inert axes, and one that exists only with alpha 0.5."""
     rng = np.random.default_rng(seed)
     trials = []
     for number in range(n_trials):
@@ -47,7 +47,7 @@ def made_study(n_trials: int, seed: int, pruned: float = 0.0) -> TrialTable:
 
 
 def strong(seconds: float) -> float:
-    """What the duration limit does: 0 from 4 s on, 0.15 less at 1 s."""
+    """Return the effect of the duration limit: 0 from 4 s on, -0.15 at 1 s."""
     return -0.15 * max(0.0, (4.0 - seconds) / 3) ** 1.5
 
 

@@ -1,4 +1,4 @@
-"""What each value of an axis reached."""
+"""The best trial of each value of an axis."""
 
 import pytest
 
@@ -9,19 +9,19 @@ from tests.tuning.report.made_studies import AXES, made_study
 (NORM,) = (axis for axis in AXES if axis.name == "model.norm")
 
 
-def test_of_each_choice_the_best_trial_is_told_the_better_choice_first():
+def test_the_best_trial_of_each_choice_is_listed_better_choices_first():
     table = made_study(12, seed=3)
     scores = {
         choice: [s for t, s in zip(table.scored, table.final_scores, strict=True) if t.params["model.norm"] == choice]
         for choice in NORM.values
     }
     first, last = sorted(scores, key=lambda choice: -max(scores[choice]))
-    told = summarise_best_trials(table, NORM)
-    assert told.index(first) < told.index(last)
-    assert f"{first} {max(scores[first]):.3f} (of {len(scores[first])})" in told
+    line = summarise_best_trials(table, NORM)
+    assert line.index(first) < line.index(last)
+    assert f"{first} {max(scores[first]):.3f} (of {len(scores[first])})" in line
 
 
 @pytest.mark.parametrize("trials", [0, 1])
 def test_choices_that_no_trial_had_are_left_out(trials):
-    told = summarise_best_trials(TrialTable(AXES, made_study(2, seed=0).trials[:trials]), NORM)
-    assert told.count("(of 1)") == trials
+    line = summarise_best_trials(TrialTable(AXES, made_study(2, seed=0).trials[:trials]), NORM)
+    assert line.count("(of 1)") == trials

@@ -24,10 +24,10 @@ def test_axes_that_do_nothing_are_named_without_effect(found):
     assert sum(innocent) >= 18
 
 
-def test_the_interval_of_the_strong_axis_holds_the_truth(found):
+def test_the_interval_of_the_strong_axis_contains_the_true_share(found):
     strong = [axis for each in found for axis in each.axes if axis.axis.name == STRONG]
     assert sum(axis.low <= share_of_strong() <= axis.high for axis in strong) >= 18
-    assert np.mean([axis.high - axis.low for axis in strong]) < 0.6  # [0, 1] would hold it always
+    assert np.mean([axis.high - axis.low for axis in strong]) < 0.6  # [0, 1] would always contain it
 
 
 def test_a_weak_axis_ranks_above_those_that_do_nothing(found):
@@ -43,7 +43,7 @@ def test_a_conditional_axis_is_found_where_it_exists():
     assert child.has_effect
 
 
-def test_with_too_few_trials_it_says_so_in_place_of_numbers():
+def test_with_too_few_trials_there_is_no_importance():
     few = estimate_importance(made_study(MIN_TRIALS - 1, 0))
     assert not few.is_known and few.axes == () and few.min_trials == MIN_TRIALS
 
@@ -57,7 +57,7 @@ def test_a_pruned_trial_counts_with_the_gain_that_complete_ones_made_from_its_ep
     np.testing.assert_allclose(TrialTable((), trials).final_scores, [0.7, 0.6, 0.5])
 
 
-def test_a_failed_trial_takes_no_part():
+def test_a_failed_trial_is_not_scored():
     table = made_study(40, 0)
     failed = Trial(40, "failed", dict(table.trials[0].params), 0.99, {1: 0.99})
     assert TrialTable(table.axes, (*table.trials, failed)).scored == table.scored

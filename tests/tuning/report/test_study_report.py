@@ -21,8 +21,8 @@ scheduler: {name: none}
 """
 
 
-def studied(path, n_trials, **summary):
-    """A study's folder: from 2 s on a longer clip helps no more; every fourth trial is stopped after an epoch."""
+def make_study(path, n_trials, **summary):
+    """Create a study in which a clip limit above 2 s has no effect; every fourth trial is pruned after an epoch."""
     folder = StudyFolder(path / "limits-demo")
     folder.path.mkdir(parents=True)
     folder.update(**({"name": folder.name, "state": STUDY_FINISHED, "corpus": "demo", "metrics": {}} | summary))
@@ -47,16 +47,16 @@ def studied(path, n_trials, **summary):
     return folder
 
 
-def test_the_answer_names_the_setting_that_matters_and_what_it_costs(tmp_path):
-    folder = studied(tmp_path, 64)
+def test_the_answer_has_the_important_setting_and_the_cost_of_its_values(tmp_path):
+    folder = make_study(tmp_path, 64)
     words = "\n".join(StudyReport.read(folder).summarise())
-    assert re.search(r"data\.max_seconds: best near (2|2\.5|3) s .*1 s costs 0\.(19|2)\d", words)
+    assert re.search(r"data\.max_seconds: best near (2|2\.5|3) s .*1 s is 0\.(19|2)\d", words)
     assert "no effect seen in 64 trials: " in words
     assert "model.norm" in words.partition("no effect seen in")[2].splitlines()[0]
 
 
-def test_the_page_needs_nothing_else_and_its_figures_lie_beside_it(tmp_path):
-    _, page = write_report(studied(tmp_path, 40))
+def test_the_page_is_self_contained_and_its_figures_are_also_files(tmp_path):
+    _, page = write_report(make_study(tmp_path, 40))
     text = page.read_text()
     assert not re.search(r'(?:src|href)="(?!data:)', text.partition("<script")[0])
     assert "<script src" not in text and "default-src 'none'" in text
@@ -67,8 +67,8 @@ def test_the_page_needs_nothing_else_and_its_figures_lie_beside_it(tmp_path):
     assert [path.name for path in page.parent.parent.glob(".report*")] == []
 
 
-def test_a_second_report_takes_the_place_of_the_first(tmp_path):
-    folder = studied(tmp_path, 3)
+def test_a_second_report_replaces_the_first(tmp_path):
+    folder = make_study(tmp_path, 3)
     _, page = write_report(folder)
     (page.parent / "old.png").touch()
     write_report(folder)
@@ -76,21 +76,21 @@ def test_a_second_report_takes_the_place_of_the_first(tmp_path):
 
 
 @pytest.mark.parametrize("n_trials", [0, 1, 4])
-def test_a_study_of_few_trials_says_what_cannot_be_said(tmp_path, n_trials):
-    report, page = write_report(studied(tmp_path, n_trials, state=STUDY_INTERRUPTED))
-    assert f"not enough trials to tell which settings matter: {n_trials} of 20" in report.summarise()
+def test_the_report_of_few_trials_states_that_importance_is_unknown(tmp_path, n_trials):
+    report, page = write_report(make_study(tmp_path, n_trials, state=STUDY_INTERRUPTED))
+    assert f"not enough trials to estimate the importance of settings: {n_trials} of 20" in report.summarise()
     assert page.exists()
 
 
-def test_the_figure_on_new_seeds_stands_beside_that_of_the_search(tmp_path):
+def test_the_dev_uar_with_new_seeds_is_reported_with_that_of_the_search(tmp_path):
     metrics = {"dev_uar": 0.81, "dev_uar_new_seeds": 0.76, "test_uar": 0.99}
-    words = StudyReport.read(studied(tmp_path, 2, metrics=metrics)).summarise()
-    assert any("0.760 with new seeds; the search said 0.810, of which 0.050 was luck" in line for line in words)
+    words = StudyReport.read(make_study(tmp_path, 2, metrics=metrics)).summarise()
+    assert any("0.760 with new seeds (0.810 in the search, of which 0.050 was luck)" in line for line in words)
     assert not any("0.99" in line for line in words)
 
 
 def test_the_pareto_set_is_of_complete_trials_that_no_other_beats(tmp_path):
-    report = StudyReport.read(studied(tmp_path, 30))
+    report = StudyReport.read(make_study(tmp_path, 30))
     front = report.pareto_trials
     assert front and all(trial.state == "complete" for trial in front)
     complete = [trial for trial in report.table.scored if trial.state == "complete"]
@@ -99,30 +99,30 @@ def test_the_pareto_set_is_of_complete_trials_that_no_other_beats(tmp_path):
         assert not any(o.best_dev_uar > trial.best_dev_uar and o.metrics["parameters"] <= size for o in complete)
 
 
-def test_names_of_strangers_are_no_markup(tmp_path):
-    folder = studied(tmp_path, 2, corpus="<script>alert(1)</script>")
+def test_names_are_escaped(tmp_path):
+    folder = make_study(tmp_path, 2, corpus="<script>alert(1)</script>")
     _, page = write_report(folder)
     assert "<script>alert" not in page.read_text()
 
 
-def test_what_scripts_read_is_json(tmp_path):
-    content = StudyReport.read(studied(tmp_path, 24)).as_json()
+def test_the_report_for_scripts_is_json(tmp_path):
+    content = StudyReport.read(make_study(tmp_path, 24)).as_json()
     assert json.loads(json.dumps(content))["enough_trials"] is True
 
 
-def test_a_trial_that_was_cut_off_after_an_epoch_counts(tmp_path):
-    folder = studied(tmp_path, 0, state=STUDY_INTERRUPTED)
+def test_an_interrupted_trial_counts_with_its_epochs(tmp_path):
+    folder = make_study(tmp_path, 0, state=STUDY_INTERRUPTED)
     trial = folder.open_study(optuna.samplers.RandomSampler(seed=0)).ask()
     trial.suggest_float("data.max_seconds", 1.0, 3.0)
     trial.set_user_attr("parameters", 1000)
     trial.report(0.6, 1)
     report = StudyReport.read(folder)
     assert "best so far: trial 0, dev UAR 0.600" in "\n".join(report.summarise())
-    assert report.pareto_trials == [], "it may yet become better or worse"
+    assert report.pareto_trials == [], "its final score is unknown"
 
 
 def test_a_trial_out_of_bounds_is_in_no_pareto_set(tmp_path):
-    folder = studied(tmp_path, 12)
+    folder = make_study(tmp_path, 12)
     request = read_request(folder)
     limited = SPACE + "constraints: [{metric: parameters, at_most: 3000}]\n"
     replace(request, text=limited).save(folder)

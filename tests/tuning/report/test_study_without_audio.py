@@ -1,4 +1,4 @@
-"""A study over features and durations reads no audio: it goes on when the audio is gone."""
+"""A study over features and durations reads no audio after the extraction."""
 
 import io
 import shutil
@@ -47,12 +47,12 @@ def test_features_durations_and_normalisation_are_tried_without_the_audio(
     monkeypatch.setattr(tune, "prepare_dataset", prepare_then_lose_the_audio)
     (tmp_path / "features.yaml").write_text(SPACE)
     plan = tune.TuneRequest([PlannedStudy(str(tmp_path / "features.yaml"))], DataRequest(CorpusRequest(str(corpus))))
-    said = io.StringIO()
-    (outcome,) = tune.tune(plan, Display(Console(file=said, width=200))).study_results
+    output = io.StringIO()
+    (outcome,) = tune.tune(plan, Display(Console(file=output, width=200))).study_results
     assert not corpus.exists()
     assert outcome.state_counts["failed"] == 0
     assert outcome.state_counts["complete"] + outcome.state_counts["pruned"] == 6
-    assert "54 files decoded" in said.getvalue()
+    assert "54 files decoded" in output.getvalue()
     client = open_client()
     (registered,) = client.search_model_versions("name = 'ser-teacher'")
     assert registered.tags["corpus"] == "ravdess"

@@ -1,4 +1,4 @@
-"""What the members of a searched set gain."""
+"""The gain of the members of a searched set."""
 
 import dataclasses
 
@@ -12,8 +12,8 @@ from tests.tuning.report.made_studies import AXES, made_study
 GAIN = 0.1
 
 
-def with_a_gain(table: TrialTable, member: str) -> TrialTable:
-    """Return the study had the member of the set gained something."""
+def add_gain(table: TrialTable, member: str) -> TrialTable:
+    """Return the study with a gain for the trials with the member."""
     trials = [
         dataclasses.replace(
             trial,
@@ -27,27 +27,27 @@ def with_a_gain(table: TrialTable, member: str) -> TrialTable:
     return TrialTable(table.axes, tuple(trials))
 
 
-def test_a_member_that_gains_is_first_and_sure_and_its_interval_holds_the_gain():
-    first, *others = estimate_member_effects(with_a_gain(made_study(60, seed=1), "mfcc"), SETS)
+def test_a_member_with_a_gain_is_first_and_its_interval_contains_the_gain():
+    first, *others = estimate_member_effects(add_gain(made_study(60, seed=1), "mfcc"), SETS)
     assert (first.name, first.is_sure) == ("mfcc", True)
     assert first.low < GAIN < first.high
     assert not any(member.is_sure for member in others)
 
 
-def test_of_members_that_do_nothing_few_are_sure():
+def test_few_members_without_an_effect_are_certain():
     sure = sum(
         any(member.is_sure for member in estimate_member_effects(made_study(60, seed), SETS)) for seed in range(20)
     )
-    assert sure <= 3, "all intervals of a study hold together at 95 %"
+    assert sure <= 3, "the intervals of a study are simultaneous"
 
 
-def test_it_is_said_which_gain_and_of_which_it_is_not_sure():
-    told = summarise_members(SETS, estimate_member_effects(with_a_gain(made_study(60, seed=1), "mfcc"), SETS))
-    assert told.startswith("features.sets: mfcc gains 0.1")
-    assert "; not sure: " in told
+def test_the_line_lists_certain_gains_and_then_the_others():
+    line = summarise_members(SETS, estimate_member_effects(add_gain(made_study(60, seed=1), "mfcc"), SETS))
+    assert line.startswith("features.sets, gain of each member in mean dev UAR: mfcc +0.1")
+    assert "; interval contains 0: " in line
 
 
 @pytest.mark.parametrize("trials", [0, 4])
-def test_with_too_few_trials_it_says_so(trials):
+def test_too_few_trials_are_reported(trials):
     few = TrialTable(AXES, made_study(20, seed=0).trials[:trials])
     assert "too few trials" in summarise_members(SETS, estimate_member_effects(few, SETS))

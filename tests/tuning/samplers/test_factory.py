@@ -1,4 +1,4 @@
-"""Samplers propose valid configurations, end where a space ends, and are as quick late in a study as early."""
+"""Samplers propose valid configurations, end with a finite space, and read a bounded history."""
 
 import optuna
 import pytest
@@ -42,8 +42,8 @@ def study_of(space: Space, done: int = 0) -> optuna.Study:
     return optuna.create_study(direction="maximize", sampler=make_sampler(space, done))
 
 
-def told(study: optuna.Study, space: Space, score: float = 0.5) -> dict:
-    """Ask for a trial, tell its score as the book of a study does, and return its stored parameters."""
+def add_trial(study: optuna.Study, space: Space, score: float = 0.5) -> dict:
+    """Draw and score a trial as a study's recorder does; return its stored parameters."""
     trial = study.ask()
     space.draw(trial)
     trial.set_user_attr("parameters", 1)
@@ -51,8 +51,8 @@ def told(study: optuna.Study, space: Space, score: float = 0.5) -> dict:
     return trial.params
 
 
-def past(count: int) -> list:
-    """Trials of two axes that have ended, every third one early."""
+def make_trials(count: int) -> list:
+    """Return ended trials of two axes, every third one pruned."""
     domains = {name: Axis(name, "uniform", (0.0, 1.0), None, {}).distribution for name in "xy"}
     return [
         create_trial(
@@ -74,60 +74,60 @@ def key(params: dict) -> tuple:
 def test_every_sampler_proposes_configurations_of_a_conditional_space(name, space_of):
     space = space_of(OPEN, name)
     study, valid = study_of(space), {key(each) for each in space.iterate_configurations()}
-    assert all(key(told(study, space, number / 30)) in valid for number in range(30))
+    assert all(key(add_trial(study, space, number / 30)) in valid for number in range(30))
 
 
 def test_a_gaussian_process_proposes_configurations_of_a_plain_space(space_of):
     text = "role: student\nspace:\n  model.layers: {int: [1, 3]}\n  distill.alpha: {uniform: [0, 0.9]}\n"
     space = space_of(text, "gp")
     study = study_of(space)
-    found = [told(study, space, number / 14) for number in range(14)]
+    found = [add_trial(study, space, number / 14) for number in range(14)]
     assert all(params["model.layers"] in (1, 2, 3) and 0 <= params["distill.alpha"] <= 0.9 for params in found)
     assert "gp:relative_params:0" in study.trials[-1].system_attrs  # by the process, not at random
 
 
-def test_a_grid_tries_everything_once_and_is_exhausted(space_of):
+def test_a_grid_tries_every_configuration_once_and_is_exhausted(space_of):
     space = space_of(FINITE, "grid")
     study = study_of(space)
     tried = []
     while not is_exhausted(study):
-        tried.append(key(told(study, space)))
+        tried.append(key(add_trial(study, space)))
     assert len(tried) == len(set(tried)) == CONFIGURATIONS
 
 
-def test_a_resumed_grid_goes_on_where_it_was_and_tries_again_what_a_kill_lost(space_of):
+def test_a_resumed_grid_continues_and_repeats_a_trial_that_never_started(space_of):
     space = space_of(FINITE, "grid")
     study = study_of(space)
-    before = {key(told(study, space)) for _ in range(20)}
+    before = {key(add_trial(study, space)) for _ in range(20)}
     lost = study.ask()
     space.draw(lost)
-    study.tell(lost, state=TrialState.FAIL)  # what a study's book tells of a trial that never began
+    study.tell(lost, state=TrialState.FAIL)  # as a study's recorder does for a trial that never started
     study.sampler = make_sampler(space, n_existing=21)
     after = set()
     while not is_exhausted(study):
-        after.add(key(told(study, space)))
+        after.add(key(add_trial(study, space)))
     assert key(lost.params) in after
     assert before.isdisjoint(after)
     assert len(before) + len(after) == CONFIGURATIONS
 
 
-def test_a_grid_completes_a_point_by_what_is_left_beside_it(space_of):
+def test_a_grid_completes_an_enqueued_point_with_an_untried_configuration(space_of):
     space = space_of(OPEN, "grid")
     study = study_of(space)
     (point,) = list_first_points(space)
     study.enqueue_trial(point)
-    assert told(study, space).items() >= point.items()
+    assert add_trial(study, space).items() >= point.items()
     tried = 1
     while not is_exhausted(study):
-        told(study, space)
+        add_trial(study, space)
         tried += 1
     assert tried == CONFIGURATIONS
 
 
-def test_the_order_of_a_grid_is_its_seeds(space_of):
+def test_the_order_of_a_grid_depends_on_its_seed(space_of):
     def first(seed: int) -> tuple:
         space = space_of(FINITE, "grid", seed)
-        return key(told(study_of(space), space))
+        return key(add_trial(study_of(space), space))
 
     assert len({first(seed) for seed in range(6)}) > 1
     assert first(3) == first(3)
@@ -138,17 +138,17 @@ def test_a_resumed_study_repeats_no_draws(name, space_of):
     text = "role: student\nspace:\n  distill.alpha: {uniform: [0, 0.9]}\n  optimizer.lr: {loguniform: [0.001, 0.1]}\n"
     space = space_of(text, name, seed=2**31 - 1)
     study = study_of(space)
-    drawn = [key(told(study, space)) for _ in range(3)]
+    drawn = [key(add_trial(study, space)) for _ in range(3)]
     for _ in range(3):
         study.sampler = make_sampler(space, n_existing=len(study.trials))
-        drawn += [key(told(study, space)) for _ in range(3)]
+        drawn += [key(add_trial(study, space)) for _ in range(3)]
     assert len(set(drawn)) == len(drawn)
 
 
-def test_studies_whose_seeds_follow_each_other_share_no_draws_on_resuming(space_of):
+def test_a_resumed_study_draws_other_values_than_a_study_with_a_following_seed(space_of):
     text = "role: student\nspace:\n  distill.alpha: {uniform: [0, 0.9]}\n"
     resumed, fresh = space_of(text, "random", 0), space_of(text, "random", 5)
-    assert told(study_of(resumed, done=5), resumed) != told(study_of(fresh), fresh)
+    assert add_trial(study_of(resumed, done=5), resumed) != add_trial(study_of(fresh), fresh)
 
 
 def test_qmc_spreads_every_axis_evenly_also_of_a_conditional_space(space_of):
@@ -158,7 +158,7 @@ def test_qmc_spreads_every_axis_evenly_also_of_a_conditional_space(space_of):
         "qmc",
     )
     study = study_of(space)
-    drawn = [told(study, space) for _ in range(64)]
+    drawn = [add_trial(study, space) for _ in range(64)]
     assert sum(params["model.name"] == "gru" for params in drawn) == 32
     assert [sum(low <= params["distill.alpha"] < low + 0.1 for params in drawn) for low in (0, 0.1, 0.2, 0.3)] == [
         8
@@ -174,19 +174,19 @@ def test_tpe_on_a_short_history_is_optunas(space_of):
         for sampler in (BoundedTpeSampler, TPESampler)
     ]
     for number in range(25):
-        ours, theirs = (told(study, space, (number * 7 % 11) / 11) for study in studies)
+        ours, theirs = (add_trial(study, space, (number * 7 % 11) / 11) for study in studies)
         assert ours == theirs
 
 
-def test_the_history_that_is_shown_holds_the_best_the_latest_and_what_runs():
+def test_the_bounded_history_has_the_best_the_latest_and_the_running_trials():
     study = optuna.create_study(direction="maximize")
     running = study.ask()
-    study.add_trials(past(300))
+    study.add_trials(make_trials(300))
     best = create_trial(state=TrialState.COMPLETE, value=2.0)
     study.add_trial(best)
-    study.add_trials(past(300))
+    study.add_trials(make_trials(300))
     history = BoundedHistory(best=5, latest=20)
-    for _ in range(2):  # the second time from what was kept
+    for _ in range(2):  # the second call uses its cache
         shown = [trial.number for trial in history.select(study, study.get_trials(deepcopy=False))]
         scored = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
         top = {trial.number for trial in sorted(scored, key=lambda trial: -trial.value)[:5]}
@@ -195,18 +195,18 @@ def test_the_history_that_is_shown_holds_the_best_the_latest_and_what_runs():
         assert shown == sorted(shown)
 
 
-def test_a_trial_that_ends_late_is_among_the_best_all_the_same():
+def test_a_trial_that_ends_late_can_be_among_the_best():
     study = optuna.create_study(direction="maximize")
     late = study.ask()
-    study.add_trials(past(50))
+    study.add_trials(make_trials(50))
     history = BoundedHistory(best=3, latest=5)
     history.select(study, study.get_trials(deepcopy=False))
     study.tell(late, 9.0)
-    study.add_trials(past(50))
+    study.add_trials(make_trials(50))
     assert history.select(study, study.get_trials(deepcopy=False))[0].number == late.number
 
 
-def test_what_breaks_a_constraint_is_not_among_the_best_however_it_scores():
+def test_a_trial_that_violates_a_constraint_is_not_among_the_best():
     study = optuna.create_study(direction="maximize")
     for number in range(20):
         study.add_trial(
@@ -217,8 +217,8 @@ def test_what_breaks_a_constraint_is_not_among_the_best_however_it_scores():
 
 
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED])
-def test_a_constraint_reaches_tpe_also_through_trials_that_were_stopped(state):
-    """The better half of the axis is over the limit: TPE, told so, proposes from the other half."""
+def test_tpe_reads_constraints_of_complete_and_pruned_trials(state):
+    """The better half of the axis violates the constraint: TPE proposes from the other half."""
     axis = Axis("x", "uniform", (0.0, 1.0), None, {})
     shares = []
     for limited in (True, False):
@@ -258,18 +258,18 @@ def test_nsga2_prefers_parents_that_keep_the_constraint():
     assert shares[1] <= 0.2
 
 
-def test_the_capped_history_is_read_from_a_journal(tmp_path):
+def test_the_bounded_history_is_read_from_a_journal(tmp_path):
     journal = str(tmp_path / "journal.log")
     storage = JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal)))
     study = optuna.create_study(
         storage=storage, direction="maximize", sampler=BoundedTpeSampler(seed=0, best=5, latest=20)
     )
-    study.add_trials(past(200))
+    study.add_trials(make_trials(200))
     trial = study.ask()
-    assert set(trial.relative_params) == set(past(1)[0].params)
+    assert set(trial.relative_params) == set(make_trials(1)[0].params)
 
 
-def test_points_come_first_then_every_architecture_that_they_leave_out(space_of):
+def test_points_come_first_then_every_other_architecture(space_of):
     assert list_first_points(space_of(OPEN, "tpe")) == [
         {"model.name": "gru", "features.sets": "zcr"},
         {"model.name": "bilstm"},
@@ -277,12 +277,12 @@ def test_points_come_first_then_every_architecture_that_they_leave_out(space_of)
     ]
 
 
-def test_a_grid_is_given_no_architectures_and_a_fixed_one_none(space_of):
+def test_a_grid_and_a_fixed_architecture_add_no_points(space_of):
     assert list_first_points(space_of(FINITE, "grid")) == []
     assert list_first_points(space_of(FINITE, "tpe").with_overrides({"model.name": "gru"})) == []
 
 
-def test_points_that_the_user_made_equal_come_once(space_of):
+def test_points_that_an_override_makes_equal_come_once(space_of):
     text = FINITE + "points:\n  - {model.name: gru, distill.alpha: 0.3}\n  - {model.name: bilstm, distill.alpha: 0.3}\n"
     space = space_of(text, "tpe").with_overrides({"model.name": "gru"})
     assert list_first_points(space) == [{"distill.alpha": 0.3}]

@@ -1,11 +1,11 @@
-"""Asynchronous successive halving, against stops worked out by hand."""
+"""Early-stopping rules against stops computed by hand."""
 
-import json
 import random
 
 import pytest
 
-from ser_platform.tuning.schedulers.rules import Asha, MedianRule, rungs_as_json, rungs_from_json
+from ser_platform.tuning.schedulers.rules import Asha, MedianRule
+from ser_platform.tuning.schedulers.rung_store import RungStore
 
 
 def test_the_rungs_are_grace_times_powers_of_the_factor_below_the_last_epoch():
@@ -14,23 +14,23 @@ def test_the_rungs_are_grace_times_powers_of_the_factor_below_the_last_epoch():
     assert list(Asha(5, 2, 5).rungs) == []
 
 
-def test_the_stops_are_those_worked_out_by_hand():
-    asha = Asha(1, 2, 4)  # half of those at a rung go on: the cutoff is the median of the earlier scores
-    assert not asha.record_score(0, 1, 0.5)  # the first has nobody to lose against
+def test_the_stops_are_those_computed_by_hand():
+    asha = Asha(1, 2, 4)  # half of the trials at a rung continue: the cutoff is the median of the earlier scores
+    assert not asha.record_score(0, 1, 0.5)  # the first has no score to be compared with
     assert asha.record_score(1, 1, 0.4)  # below 0.5
     assert asha.record_score(2, 1, 0.44)  # below the median of 0.5 and 0.4
     assert not asha.record_score(3, 1, 0.44)  # as good as the median of 0.5, 0.4 and 0.44
     assert not asha.record_score(4, 1, 0.6)
 
 
-def test_a_third_goes_on_under_a_factor_of_three():
+def test_a_third_continues_with_a_factor_of_three():
     asha = Asha(1, 3, 9)
     asha.replay((trial, {1: score}) for trial, score in enumerate([0.0, 0.3, 0.6, 0.9]))
     assert asha.compute_cutoff(1, 4) == pytest.approx(0.6)  # two thirds of the way from the worst to the best
     assert asha.record_score(4, 1, 0.59)
 
 
-def test_nobody_is_stopped_between_rungs_or_before_grace():
+def test_no_trial_is_stopped_between_rungs_or_in_the_grace_epochs():
     asha = Asha(3, 3, 30)
     for epoch in range(1, 30):
         for trial in range(5):
@@ -43,11 +43,11 @@ def test_a_trial_is_not_compared_with_itself():
     asha = Asha(1, 2, 4)
     asha.record_score(0, 1, 0.9)
     assert asha.record_score(1, 1, 0.1)
-    assert asha.record_score(1, 1, 0.1), "as it would have been before the kill that it was cut off by"
+    assert asha.record_score(1, 1, 0.1), "as before the interruption"
     assert asha.rungs[1] == {0: 0.9, 1: 0.1}
 
 
-def test_a_study_that_was_replayed_stops_the_same_trials_as_one_undisturbed():
+def test_a_replayed_study_stops_the_same_trials_as_an_uninterrupted_one():
     rng = random.Random(0)
     histories = {trial: {epoch: rng.random() for epoch in range(1, 10)} for trial in range(40)}
 
@@ -60,13 +60,13 @@ def test_a_study_that_was_replayed_stops_the_same_trials_as_one_undisturbed():
                     break
         return seen
 
-    undisturbed, before, after = Asha(1, 3, 10), Asha(1, 3, 10), Asha(1, 3, 10)
-    expected = run(undisturbed, range(40))
+    uninterrupted, before, after = Asha(1, 3, 10), Asha(1, 3, 10), Asha(1, 3, 10)
+    expected = run(uninterrupted, range(40))
     first_half = run(before, range(20))
     after.replay(first_half.items())
     assert after.rungs == before.rungs
     assert first_half | run(after, range(20, 40)) == expected
-    assert after.rungs == undisturbed.rungs
+    assert after.rungs == uninterrupted.rungs
 
 
 def test_brackets_start_later_one_after_another_and_get_their_shares():
@@ -78,14 +78,14 @@ def test_brackets_start_later_one_after_another_and_get_their_shares():
     assert [epoch for epoch in range(1, 30) if asha.can_stop_at(late, epoch)] == [9, 27]
 
 
-def test_a_trial_competes_with_its_own_bracket():
+def test_a_trial_is_compared_with_its_own_bracket():
     asha = Asha(1, 2, 8, brackets=2)
     first, second = (next(t for t in range(50) if asha.assign_bracket(t) == bracket) for bracket in (0, 1))
     assert not asha.record_score(first, 2, 0.9)
-    assert not asha.record_score(second, 2, 0.1), "nobody of its bracket was there before"
+    assert not asha.record_score(second, 2, 0.1), "it is the first of its bracket"
 
 
-def test_the_median_rule_stops_what_is_below_the_running_averages():
+def test_the_median_rule_stops_trials_below_the_median_of_running_averages():
     median = MedianRule(1, 10)
     for trial, scores in enumerate(([0.2, 0.6], [0.4, 0.4], [0.5, 0.9])):  # averages after epoch 2: 0.4, 0.4, 0.7
         for epoch, score in enumerate(scores, 1):
@@ -95,7 +95,7 @@ def test_the_median_rule_stops_what_is_below_the_running_averages():
     assert not median.record_score(4, 2, 0.4)
 
 
-def test_the_median_rule_is_rebuilt_from_history_and_rungs_outlive_json():
+def test_the_median_rule_is_rebuilt_from_history_and_its_rungs_from_their_file(tmp_path):
     rng = random.Random(1)
     histories = [(trial, {epoch: rng.random() for epoch in range(1, 6)}) for trial in range(9)]
     live, rebuilt = MedianRule(1, 10), MedianRule(1, 10)
@@ -104,4 +104,5 @@ def test_the_median_rule_is_rebuilt_from_history_and_rungs_outlive_json():
             live.record_score(trial, epoch, score)
     rebuilt.replay(histories)
     assert rebuilt.rungs == live.rungs
-    assert rungs_from_json(json.loads(json.dumps(rungs_as_json(live.rungs)))) == live.rungs
+    RungStore(tmp_path).save(live.rungs)
+    assert RungStore(tmp_path).read() == live.rungs

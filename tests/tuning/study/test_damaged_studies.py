@@ -1,4 +1,4 @@
-"""A study whose files are damaged, and a report's folder that is somebody else's: told in a line, and left alone."""
+"""Damaged study files are reported in one line; a report replaces only an earlier report."""
 
 import json
 
@@ -19,7 +19,7 @@ def study(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_journal_that_is_damaged_in_its_midst_is_told(study):
+def test_a_damaged_line_of_the_journal_is_reported(study):
     journal = study.path / "journal.log"
     journal.write_text("{half a li\n" + journal.read_text())
     with pytest.raises(WorkFailed, match=r"journal\.log is damaged"):
@@ -27,7 +27,7 @@ def test_a_journal_that_is_damaged_in_its_midst_is_told(study):
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"name": "mine"}', "half"])
-def test_a_damaged_summary_is_told_by_its_file(study, content):
+def test_a_damaged_summary_is_reported_with_its_file(study, content):
     (study.path / "study.json").write_text(content)
     with pytest.raises(WorkFailed, match=r"study\.json is damaged"):
         list_studies()
@@ -40,14 +40,14 @@ def test_a_damaged_study_does_not_hide_the_others(study):
 
 
 @pytest.mark.parametrize("request_json", ["{}", '{"confirm": null, "odd": 1}'])
-def test_a_request_that_is_not_whole_is_told(study, request_json):
+def test_an_incomplete_request_is_reported(study, request_json):
     (study.path / REQUEST_FILE).write_text(request_json)
     (study.path / SPACE_FILE).write_text("role: student")
     with pytest.raises(SerError, match="is damaged"):
         read_request(study)
 
 
-def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(study, tmp_path):
+def test_a_report_replaces_an_earlier_one_and_no_other_files(study, tmp_path):
     _, page = write_report(study, tmp_path / "report")
     write_report(study, tmp_path / "report")
     assert page.is_file()
@@ -56,7 +56,7 @@ def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(study, t
     (precious / "thesis.txt").write_text("years")
     (tmp_path / "file.txt").write_text("years")
     for taken in (precious, tmp_path / "file.txt", tmp_path):
-        with pytest.raises(UserError, match="is there already"):
+        with pytest.raises(UserError, match="exists and is not the report of a study"):
             write_report(study, taken)
     assert (precious / "thesis.txt").read_text() == "years"
     assert json.loads((study.path / "study.json").read_text())["name"] == "mine"

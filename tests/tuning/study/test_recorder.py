@@ -1,4 +1,4 @@
-"""The book of a study, with formulas in place of training."""
+"""The recorder of a study, with given scores in place of training."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,19 +33,19 @@ scheduler: {grace_epochs: 1, reduction_factor: 3}
 
 
 class Listener:
-    """Notes what the tracker is told."""
+    """A tracker that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.events: list[tuple[str, int]] = []
 
     def start_trial(self, number: int, settings: Settings) -> None:
-        self.told.append(("start", number))
+        self.events.append(("start", number))
 
     def log_epoch(self, number: int, result: Mapping[str, float]) -> None:
-        self.told.append(("epoch", number))
+        self.events.append(("epoch", number))
 
     def end_trial(self, number: int, state: str, metrics: Mapping[str, float], reason: str) -> None:
-        self.told.append((state, number))
+        self.events.append((state, number))
 
     def is_run_whole(self, number: int) -> bool:
         return True
@@ -63,7 +63,7 @@ def folder() -> StudyFolder:
     return create_study_folder("made", role="student", corpus="made")
 
 
-def open_book(space: Space, folder: StudyFolder, listener: Listener | None = None) -> StudyRecorder:
+def open_recorder(space: Space, folder: StudyFolder, listener: Listener | None = None) -> StudyRecorder:
     return StudyRecorder(space, folder.open_study(optuna.samplers.RandomSampler(seed=0)), 4, listener or Listener())
 
 
@@ -72,78 +72,78 @@ def result(epoch: int, score: float) -> dict[str, float]:
     return losses | {"epoch": epoch, "best_dev_uar": score, "best_epoch": epoch, "seconds": 0.1}
 
 
-def test_a_trial_that_runs_to_its_end_is_told_with_its_best_score(space: Space, folder: StudyFolder) -> None:
+def test_a_complete_trial_is_stored_with_its_best_score(space: Space, folder: StudyFolder) -> None:
     listener = Listener()
-    book = open_book(space, folder, listener)
-    record = book.ask()
+    recorder = open_recorder(space, folder, listener)
+    record = recorder.ask()
     assert record is not None
-    book.record_epoch(record.number, result(1, 0.4))
-    book.finish(record.number)
+    recorder.record_epoch(record.number, result(1, 0.4))
+    recorder.finish(record.number)
     stored = folder.read_trials()[record.number]
     assert stored.state == TrialState.COMPLETE
     assert stored.value == pytest.approx(0.4)
-    assert listener.told == [("start", record.number), ("epoch", record.number), ("complete", record.number)]
+    assert listener.events == [("start", record.number), ("epoch", record.number), ("complete", record.number)]
 
 
 def test_a_stopped_trial_is_pruned_and_keeps_its_intermediate_values(space: Space, folder: StudyFolder) -> None:
-    book = open_book(space, folder)
-    good, bad = book.ask(), book.ask()
+    recorder = open_recorder(space, folder)
+    good, bad = recorder.ask(), recorder.ask()
     assert good is not None
     assert bad is not None
-    assert not book.record_epoch(good.number, result(1, 0.6))
-    assert book.record_epoch(bad.number, result(1, 0.2))
-    book.finish(bad.number)
+    assert not recorder.record_epoch(good.number, result(1, 0.6))
+    assert recorder.record_epoch(bad.number, result(1, 0.2))
+    recorder.finish(bad.number)
     stored = folder.read_trials()[bad.number]
     assert stored.state == TrialState.PRUNED
     assert stored.intermediate_values == {1: 0.2}
 
 
-def test_a_failed_trial_is_told_as_failed_with_its_reason(space: Space, folder: StudyFolder) -> None:
-    book = open_book(space, folder)
-    record = book.ask()
+def test_a_failed_trial_is_stored_with_its_reason(space: Space, folder: StudyFolder) -> None:
+    recorder = open_recorder(space, folder)
+    record = recorder.ask()
     assert record is not None
-    book.finish(record.number, failure="Diverged: loss is nan in epoch 1")
-    book.finish(record.number)  # Tune may say it twice
+    recorder.finish(record.number, failure="Diverged: loss is nan in epoch 1")
+    recorder.finish(record.number)  # Tune can report it twice
     stored = folder.read_trials()[record.number]
     assert stored.state == TrialState.FAIL
     assert stored.user_attrs["reason"] == "Diverged: loss is nan in epoch 1"
 
 
 def test_a_configuration_over_the_limit_costs_no_trial(space: Space, folder: StudyFolder) -> None:
-    book = open_book(space, folder)
-    records = [book.ask() for _ in range(6)]
-    assert book.ask() is None, "the budget is 6 trained trials"
+    recorder = open_recorder(space, folder)
+    records = [recorder.ask() for _ in range(6)]
+    assert recorder.ask() is None, "the budget is 6 trained trials"
     assert all(record is not None and record.n_parameters <= 100_000 for record in records)
     stored = [trial.user_attrs.get("outcome") for trial in folder.read_trials()]
-    assert book.untrained_counts[Outcome.OVER_LIMIT] == stored.count("over_limit") > 0
+    assert recorder.untrained_counts[Outcome.OVER_LIMIT] == stored.count("over_limit") > 0
 
 
 def test_a_configuration_seen_before_is_not_trained_again(space: Space, folder: StudyFolder) -> None:
     finite = replace(space, axes=tuple(axis for axis in space.axes if axis.name == "model.hidden_size"), constraints=())
-    book = open_book(finite, folder)
+    recorder = open_recorder(finite, folder)
     for _ in range(3):
-        record = book.ask()
+        record = recorder.ask()
         assert record is not None
-        book.record_epoch(record.number, result(1, 0.5))
-        book.finish(record.number)
-    assert book.ask() is None  # three widths, all tried
-    assert book.is_exhausted
-    assert len(book.records) == 3
-    assert book.untrained_counts[Outcome.DUPLICATE] == len(folder.read_trials()) - 3
+        recorder.record_epoch(record.number, result(1, 0.5))
+        recorder.finish(record.number)
+    assert recorder.ask() is None  # three widths, all tried
+    assert recorder.is_exhausted
+    assert len(recorder.records) == 3
+    assert recorder.untrained_counts[Outcome.DUPLICATE] == len(folder.read_trials()) - 3
     stored = [trial.user_attrs for trial in folder.read_trials()]
     twins = [attributes["twin"] for attributes in stored if attributes["outcome"] == "duplicate"]
-    assert twins and set(twins) <= book.records.keys()
+    assert twins and set(twins) <= recorder.records.keys()
 
 
 def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, folder: StudyFolder) -> None:
-    book = open_book(space, folder)
-    done, running = book.ask(), book.ask()
+    recorder = open_recorder(space, folder)
+    done, running = recorder.ask(), recorder.ask()
     assert done is not None
     assert running is not None
-    book.record_epoch(done.number, result(1, 0.6))
-    book.finish(done.number)
-    book.record_epoch(running.number, result(1, 0.5))
-    again = open_book(space, folder)  # as after a kill: nothing but the journal is left
+    recorder.record_epoch(done.number, result(1, 0.6))
+    recorder.finish(done.number)
+    recorder.record_epoch(running.number, result(1, 0.5))
+    again = open_recorder(space, folder)  # as after a kill: only the journal remains
     restarted = again.ask()
     assert restarted is not None
     assert restarted.number == running.number
@@ -159,15 +159,15 @@ def test_a_study_killed_in_a_trial_runs_it_again_under_its_number(space: Space, 
 
 
 def test_early_stopping_survives_a_kill(space: Space, folder: StudyFolder) -> None:
-    book = open_book(space, folder)
-    record = book.ask()
+    recorder = open_recorder(space, folder)
+    record = recorder.ask()
     assert record is not None
-    book.record_epoch(record.number, result(1, 0.9))
-    book.finish(record.number)
-    again = open_book(space, folder)
+    recorder.record_epoch(record.number, result(1, 0.9))
+    recorder.finish(record.number)
+    again = open_recorder(space, folder)
     later = again.ask()
     assert later is not None
-    assert again.record_epoch(later.number, result(1, 0.3)), "the rung remembers 0.9"
+    assert again.record_epoch(later.number, result(1, 0.3)), "the rung has 0.9"
 
 
 def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path: Path) -> None:
@@ -175,12 +175,12 @@ def test_every_architecture_is_tried(space: Space, folder: StudyFolder, tmp_path
     names = ["cnn_bilstm", "attention_bilstm", "bilstm", "lite_cnn"]
     axes = f"{{model.name: {{choice: {names}}}, seed: {{int: [0, 9]}}}}"
     path.write_text(f"role: student\nspace: {axes}\nbudget: {{trials: 4}}\n")
-    book = open_book(read_space(path), folder)
-    records = [book.ask() for _ in names]
+    recorder = open_recorder(read_space(path), folder)
+    records = [recorder.ask() for _ in names]
     assert sorted(record.settings.model.name for record in records if record) == sorted(names)
 
 
-def spaced(tmp_path: Path, text: str) -> Space:
+def read_other_space(tmp_path: Path, text: str) -> Space:
     path = tmp_path / "other.yaml"
     path.write_text(text)
     return read_space(path)
@@ -201,62 +201,64 @@ scheduler: {name: none}
 def test_of_several_objectives_the_feasible_pareto_set_is_ordered_by_dev_uar(
     tmp_path: Path, folder: StudyFolder
 ) -> None:
-    space = spaced(tmp_path, TWO_OBJECTIVES)
+    space = read_other_space(tmp_path, TWO_OBJECTIVES)
     study = folder.open_study(make_sampler(space, 0), ["maximize", "minimize"])
-    book = StudyRecorder(space, study, 4, Listener())
+    recorder = StudyRecorder(space, study, 4, Listener())
     score_of, latency_of = {8: 0.5, 16: 0.4, 32: 0.7, 64: 0.9}, {8: 1, 16: 1, 32: 1, 64: 9}
-    while (record := book.ask()) is not None:
+    while (record := recorder.ask()) is not None:
         size = record.settings.model.hidden_size
-        book.record_epoch(record.number, result(1, score_of[size]) | {"latency_ms": latency_of[size]})
-        book.finish(record.number)
-    assert [r.settings.model.hidden_size for r in book.rank_candidates()] == [32, 8], "16 is beaten, 64 too slow"
+        recorder.record_epoch(record.number, result(1, score_of[size]) | {"latency_ms": latency_of[size]})
+        recorder.finish(record.number)
+    assert [r.settings.model.hidden_size for r in recorder.rank_candidates()] == [32, 8], "16 is beaten, 64 too slow"
     stored = {trial.params["model.hidden_size"]: trial for trial in folder.read_trials()}
     assert stored[64].state == TrialState.COMPLETE
     assert stored[64].constraints["latency_ms"] == pytest.approx(4)
-    assert stored[32].values == [0.7, book.rank_candidates()[0].n_parameters]
+    assert stored[32].values == [0.7, recorder.rank_candidates()[0].n_parameters]
     assert {"dev_uar", "parameters", "latency_ms"} <= stored[32].user_attrs["metrics"].keys()
 
 
-def test_no_new_trial_is_asked_for_once_the_epochs_are_spent(space: Space, folder: StudyFolder) -> None:
-    book = open_book(replace(space, budget=replace(space.budget, epochs=3)), folder)
-    record = book.ask()
+def test_no_new_trial_is_drawn_once_the_epochs_are_spent(space: Space, folder: StudyFolder) -> None:
+    recorder = open_recorder(replace(space, budget=replace(space.budget, epochs=3)), folder)
+    record = recorder.ask()
     assert record is not None
     for epoch in (1, 2, 3):
-        book.record_epoch(record.number, result(epoch, 0.5))
-    book.finish(record.number)
-    assert book.ask() is None
-    assert not book.is_exhausted
+        recorder.record_epoch(record.number, result(epoch, 0.5))
+    recorder.finish(record.number)
+    assert recorder.ask() is None
+    assert not recorder.is_exhausted
 
 
-@pytest.mark.parametrize("told", [{"best_dev_uar": float("nan")}, {}])
-def test_a_trial_that_reports_no_number_has_failed(space: Space, folder: StudyFolder, told: dict[str, float]) -> None:
-    book = open_book(space, folder)
-    record = book.ask()
+@pytest.mark.parametrize("reported", [{"best_dev_uar": float("nan")}, {}])
+def test_a_trial_without_a_finite_score_has_failed(
+    space: Space, folder: StudyFolder, reported: dict[str, float]
+) -> None:
+    recorder = open_recorder(space, folder)
+    record = recorder.ask()
     assert record is not None
-    if told:
-        book.record_epoch(record.number, result(1, 0.5) | told)
-    book.finish(record.number)
+    if reported:
+        recorder.record_epoch(record.number, result(1, 0.5) | reported)
+    recorder.finish(record.number)
     assert folder.read_trials()[record.number].state == TrialState.FAIL
     assert record.failure_reason
-    assert book.rank_candidates() == []
+    assert recorder.rank_candidates() == []
 
 
-def test_a_trial_killed_while_it_was_drawn_is_drawn_under_its_number(space: Space, folder: StudyFolder) -> None:
+def test_a_trial_interrupted_while_it_was_drawn_is_drawn_under_its_number(space: Space, folder: StudyFolder) -> None:
     folder.open_study(optuna.samplers.RandomSampler(seed=0)).ask()
-    record = open_book(replace(space, constraints=()), folder).ask()
+    record = open_recorder(replace(space, constraints=()), folder).ask()
     assert record is not None
     assert record.number == 0
 
 
-def test_saved_rungs_are_those_of_the_history(space: Space, folder: StudyFolder) -> None:
+def test_saved_rungs_agree_with_the_history(space: Space, folder: StudyFolder) -> None:
     study, saved = folder.open_study(optuna.samplers.RandomSampler(seed=0)), RungStore(folder.path)
-    book = StudyRecorder(space, study, 4, Listener(), saved)
+    recorder = StudyRecorder(space, study, 4, Listener(), saved)
     for score in (0.4, 0.6):
-        record = book.ask()
+        record = recorder.ask()
         assert record is not None
-        book.record_epoch(record.number, result(1, score))
-    again = StudyRecorder(space, folder.open_study(), 4, Listener(), saved)
-    told = list(collect_score_histories(space, folder.read_trials()))
-    assert find_disagreements(saved.read(), make_stopping_rule(space), told) == []
-    assert sorted(again.rungs[1].values()) == [0.4, 0.6]
-    assert find_disagreements({1: {0: 0.5}}, make_stopping_rule(space), told)
+        recorder.record_epoch(record.number, result(1, score))
+    StudyRecorder(space, folder.open_study(), 4, Listener(), saved)
+    histories = list(collect_score_histories(space, folder.read_trials()))
+    assert find_disagreements(saved.read(), make_stopping_rule(space), histories) == []
+    assert sorted(saved.read()[1].values()) == [0.4, 0.6]
+    assert find_disagreements({1: {0: 0.5}}, make_stopping_rule(space), histories)

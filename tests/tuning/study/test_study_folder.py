@@ -1,4 +1,4 @@
-"""A study on disk survives a kill in the middle of a line."""
+"""A study on disk survives a kill in the middle of a line of its journal."""
 
 import os
 
@@ -31,7 +31,7 @@ def study_of(n_trials: int) -> StudyFolder:
 
 
 def tear(folder: StudyFolder) -> bytes:
-    """Write half a line at the end of the journal, as a kill does; return the content."""
+    """Append half a line to the journal, as a kill does; return the content."""
     journal = folder.path / "journal.log"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines) + lines[-1][: len(lines[-1]) // 2])
@@ -47,7 +47,7 @@ def test_a_torn_last_line_is_cut_and_the_study_opens():
     assert len(folder.read_trials()) == 4
 
 
-def test_reading_leaves_the_journal_as_it_is():
+def test_reading_does_not_change_the_journal():
     folder = study_of(3)
     torn = tear(folder)
     assert len(folder.read_trials()) == 3
@@ -68,7 +68,7 @@ def test_a_journal_torn_in_its_first_line_is_a_study_without_trials():
     assert folder.open_study().trials == []
 
 
-def test_results_are_forced_to_the_disk_and_every_line_is_with_the_system_at_once(
+def test_results_are_synced_to_disk_and_every_line_is_written_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     forced: list[int] = []
@@ -86,7 +86,7 @@ def test_results_are_forced_to_the_disk_and_every_line_is_with_the_system_at_onc
     assert len(forced) == 2
 
 
-def test_trials_that_wait_are_found_when_they_were_enqueued_and_when_the_study_is_opened_again():
+def test_enqueued_trials_are_found_also_when_the_study_is_opened_again():
     folder = create_study_folder("made", role="student")
     study = folder.open_study()
     study.ask()
@@ -100,7 +100,7 @@ def test_trials_that_wait_are_found_when_they_were_enqueued_and_when_the_study_i
     assert again.ask().suggest_float("lr", 0, 1) == 0.5
 
 
-def test_a_study_that_was_not_begun_has_no_trials():
+def test_a_study_that_has_not_started_has_no_trials():
     assert create_study_folder("made").read_trials() == []
 
 
@@ -123,7 +123,7 @@ def test_studies_are_found_by_name_and_listed():
         find_study("third")
 
 
-def test_a_summary_keeps_what_is_not_changed():
+def test_an_update_keeps_the_other_fields_of_the_summary():
     folder = create_study_folder("made", role="student")
     folder.update(state="finished")
     assert (folder.summary["role"], folder.summary["state"]) == ("student", "finished")
@@ -135,8 +135,8 @@ def test_trials_are_described_as_the_command_line_lists_them():
     assert (described[0]["number"], described[0]["state"], described[0]["run_id"]) == (0, "complete", "run")
 
 
-def test_trials_that_were_told_without_training_are_not_listed():
+def test_trials_without_training_are_not_listed():
     folder = study_of(2)
     study = folder.open_study()
-    study.tell(study.ask(), state=optuna.trial.TrialState.PRUNED)  # over the limit of parameters, say
+    study.tell(study.ask(), state=optuna.trial.TrialState.PRUNED)  # for example over the limit of parameters
     assert [trial["number"] for trial in describe_trials(folder.read_trials(), {})] == [0, 1]

@@ -1,4 +1,4 @@
-"""What became of a trial is a field of its record; records of version 0.1, which have a sentence only, still read."""
+"""The outcome of a trial is a stored field; trials of version 0.1, which have only a sentence, can be read."""
 
 from collections import Counter
 from typing import Any
@@ -15,7 +15,7 @@ from ser_platform.tuning.study.study_folder import StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome, read_outcome
 from tests.tuning.study_folders import create_study_folder
 
-# User attributes as version 0.1 wrote them, the trial's state in Optuna, and what that meant.
+# The trial's state in Optuna, user attributes as version 0.1 wrote them, and the outcome.
 RECORDS_OF_0_1: list[tuple[TrialState, dict[str, Any], Outcome]] = [
     (TrialState.COMPLETE, {"parameters": 1337, "state": "complete"}, Outcome.COMPLETE),
     (TrialState.PRUNED, {"parameters": 1337, "state": "pruned"}, Outcome.PRUNED),
@@ -90,7 +90,7 @@ class SilentTracker:
         return True
 
 
-def test_a_recorder_takes_over_the_records_of_version_0_1(old_study: StudyFolder, tmp_path: Any) -> None:
+def test_a_recorder_reads_the_trials_of_version_0_1(old_study: StudyFolder, tmp_path: Any) -> None:
     path = tmp_path / "space.yaml"
     path.write_text("role: student\nspace: {optimizer.lr: {loguniform: [1.0e-4, 1.0e-2]}}\nbudget: {trials: 6}\n")
     recorder = StudyRecorder(read_space(path), old_study.open_study(), 4, SilentTracker())

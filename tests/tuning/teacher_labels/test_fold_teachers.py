@@ -1,4 +1,4 @@
-"""Fold teachers, with a recorder in place of training."""
+"""Fold teachers, with a stub in place of training."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -25,18 +25,18 @@ SETTINGS = resolve({"model.name": "bilstm"})
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FitJob]:
-    """The training runs asked for; each teacher answers with the clip's number."""
-    monkeypatch.setattr(outputs, "home", lambda: tmp_path)  # none is cached yet
-    asked: list[FitJob] = []
+    """The training runs; the logits of each clip are its row."""
+    monkeypatch.setattr(outputs, "home", lambda: tmp_path)  # without stored outputs
+    started: list[FitJob] = []
 
-    def answer(wanted: Sequence[FitJob], where: Cluster, progress: Callable[[int, int], None]) -> list[FitResult]:
-        asked.extend(wanted)
-        logits = [np.repeat(job.label_rows[:, None], 3, axis=1).astype(np.float32) for job in wanted]
+    def answer(new_jobs: Sequence[FitJob], where: Cluster, progress: Callable[[int, int], None]) -> list[FitResult]:
+        started.extend(new_jobs)
+        logits = [np.repeat(job.label_rows[:, None], 3, axis=1).astype(np.float32) for job in new_jobs]
         return [FitResult({}, None, [], None, values) for values in logits]  # type: ignore[arg-type]
 
     monkeypatch.setattr(fold_teachers, "fit_all", answer)
     monkeypatch.setattr(fold_teachers, "fit_temperature", lambda logits, targets, min_temperature: 1.0)
-    return asked
+    return started
 
 
 def make_fold_teachers(split: Split, digest: str = "a") -> fold_teachers.FoldTeachers:
@@ -45,16 +45,16 @@ def make_fold_teachers(split: Split, digest: str = "a") -> fold_teachers.FoldTea
     )
 
 
-def test_no_fold_teacher_has_heard_whom_it_labels_nor_dev_nor_test(split: Split, jobs: list[FitJob]) -> None:
+def test_no_fold_teacher_is_trained_on_speakers_it_labels_or_on_dev_or_test(split: Split, jobs: list[FitJob]) -> None:
     make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
     speaker = split.manifest.column("speaker")
     assert jobs
     for job in jobs:
-        heard = set(speaker[job.data.train])
-        assert heard.isdisjoint(speaker[job.label_rows])
-        assert heard.isdisjoint(split.speakers("dev"))
-        assert heard.isdisjoint(split.speakers("test"))
-        assert job.data.dev is None, "the fold decides nothing"
+        trained_on = set(speaker[job.data.train])
+        assert trained_on.isdisjoint(speaker[job.label_rows])
+        assert trained_on.isdisjoint(split.speakers("dev"))
+        assert trained_on.isdisjoint(split.speakers("test"))
+        assert job.data.dev is None, "it does not stop early on the fold"
 
 
 def test_every_training_clip_is_labelled_once_and_by_its_own_row(split: Split, jobs: list[FitJob]) -> None:
@@ -78,7 +78,7 @@ def test_another_teacher_version_has_other_outputs(split: Split, jobs: list[FitJ
     assert len(jobs) == 2 * first
 
 
-def test_rotated_dev_speakers_are_unheard_too_and_share_teachers(split: Split, jobs: list[FitJob]) -> None:
+def test_fold_teachers_are_not_trained_on_rotated_dev_speakers_and_are_shared(split: Split, jobs: list[FitJob]) -> None:
     teachers = make_fold_teachers(split)
     teachers.label_split(split, OUT_OF_FOLD)
     first = len(jobs)
@@ -88,7 +88,7 @@ def test_rotated_dev_speakers_are_unheard_too_and_share_teachers(split: Split, j
     np.testing.assert_array_equal(logits[rotated.train, 0], rotated.train)
     for job in jobs[first:]:
         assert set(speaker[job.data.train]).isdisjoint(rotated.speakers("dev"))
-    assert len(jobs) - first < first + 1, "the teacher without both groups serves both"
+    assert len(jobs) - first < first + 1, "the teacher without both groups labels both"
 
 
 def test_dev_speakers_rotate_where_training_has_few_speakers(split: Split) -> None:
@@ -97,9 +97,7 @@ def test_dev_speakers_rotate_where_training_has_few_speakers(split: Split) -> No
     assert all(rotation.speakers("test") == split.speakers("test") for rotation in rotations)
 
 
-def test_fold_teachers_of_a_recipe_with_copies_go_without_and_their_key_says_so(
-    split: Split, jobs: list[FitJob]
-) -> None:
+def test_fold_teachers_of_a_recipe_with_copies_are_trained_without_them(split: Split, jobs: list[FitJob]) -> None:
     copied = SETTINGS.with_overrides({"augment.copies": 2})
     kept = fold_teachers.FoldTeachers(
         split, copied, 3, "b", Cluster(1, 0.0), lambda what: nullcontext(lambda done, everything: None)
@@ -109,65 +107,65 @@ def test_fold_teachers_of_a_recipe_with_copies_go_without_and_their_key_says_so(
 
 
 def two_copies_each(split: Split) -> AugmentedClips:
-    """Copies of the training clips, as if they were made."""
+    """Return two copies of each training clip, without audio."""
     originals = np.repeat(split.train, 2)
     numbers = np.tile([1, 2], len(split.train))
     hashes = tuple(f"copy-{number}-of-{row}" for row, number in zip(originals, numbers, strict=True))
     return AugmentedClips(hashes, originals, ("threefold_speed",) * len(hashes), numbers)
 
 
-def test_a_copy_is_labelled_by_a_teacher_that_has_not_heard_its_speaker(split: Split, jobs: list[FitJob]) -> None:
+def test_a_copy_is_labelled_by_a_teacher_that_is_not_trained_on_its_speaker(split: Split, jobs: list[FitJob]) -> None:
     copies = two_copies_each(split)
-    said = make_fold_teachers(split).label_split(split, OUT_OF_FOLD, copies)
-    np.testing.assert_array_equal(said.copy_logits[:, 0], len(split.manifest) + np.arange(len(copies.hashes)))
-    np.testing.assert_array_equal(said.select(np.array([3]))[-1], said.copy_logits[3])
+    labelled = make_fold_teachers(split).label_split(split, OUT_OF_FOLD, copies)
+    np.testing.assert_array_equal(labelled.copy_logits[:, 0], len(split.manifest) + np.arange(len(copies.hashes)))
+    np.testing.assert_array_equal(labelled.select(np.array([3]))[-1], labelled.copy_logits[3])
     for job in jobs:
         speaker = np.array(job.data.speakers)
         assert set(speaker[job.data.train]).isdisjoint(speaker[job.label_rows])
-        assert max(job.data.train) < len(split.manifest), "they train on originals"
+        assert max(job.data.train) < len(split.manifest), "they are trained on originals"
         assert all(job.data.hashes[row].startswith("copy") for row in job.label_rows if row >= len(split.manifest))
 
 
 def test_an_ensemble_is_the_mean_of_all_fold_teachers(split: Split, jobs: list[FitJob], monkeypatch) -> None:
-    def answer(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[FitResult]:
+    def answer(new_jobs: Sequence[FitJob], where: Cluster, progress: object) -> list[FitResult]:
         return [
             FitResult({}, None, [], None, np.full((len(job.label_rows), 3), float(number)))  # type: ignore[arg-type]
-            for number, job in enumerate(wanted)
+            for number, job in enumerate(new_jobs)
         ]
 
     monkeypatch.setattr(fold_teachers, "fit_all", answer)
-    said = make_fold_teachers(split).label_split(split, ENSEMBLE, two_copies_each(split))
+    labelled = make_fold_teachers(split).label_split(split, ENSEMBLE, two_copies_each(split))
     n_folds = len(group_training_speakers(split))
-    np.testing.assert_allclose(said.clip_logits[split.train], (n_folds - 1) / 2)
-    np.testing.assert_allclose(said.copy_logits, (n_folds - 1) / 2)
-    assert np.isnan(said.clip_logits[split.dev]).all()
+    np.testing.assert_allclose(labelled.clip_logits[split.train], (n_folds - 1) / 2)
+    np.testing.assert_allclose(labelled.copy_logits, (n_folds - 1) / 2)
+    assert np.isnan(labelled.clip_logits[split.dev]).all()
 
 
-def test_logits_are_calibrated_by_clips_that_the_teacher_has_not_heard(
+def test_logits_are_calibrated_on_clips_that_the_teacher_is_not_trained_on(
     split: Split, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(outputs, "home", lambda: tmp_path)
     targets = split.manifest.encode_targets(split.manifest.labels)
 
-    def timid(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[FitResult]:
-        """Right in three of four, and hardly surer than by chance."""
+    def timid(new_jobs: Sequence[FitJob], where: Cluster, progress: object) -> list[FitResult]:
+        """Right for three of four clips, with almost uniform probabilities."""
         fits = []
-        for job in wanted:
+        for job in new_jobs:
             logits = np.zeros((len(job.label_rows), 3), dtype=np.float32)
-            told = np.where(job.label_rows % 4 == 0, (targets[job.label_rows] + 1) % 3, targets[job.label_rows])
-            logits[np.arange(len(told)), told] = 0.1
+            answers = np.where(job.label_rows % 4 == 0, (targets[job.label_rows] + 1) % 3, targets[job.label_rows])
+            logits[np.arange(len(answers)), answers] = 0.1
             fits.append(FitResult({}, None, [], None, logits))  # type: ignore[arg-type]
         return fits
 
     monkeypatch.setattr(fold_teachers, "fit_all", timid)
-    said = make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
+    labelled = make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
     right = np.mean(split.train % 4 != 0)
-    sure = softmax(said.clip_logits[split.train], axis=1).max(axis=1)
-    assert said.temperature < 0.1
+    sure = softmax(labelled.clip_logits[split.train], axis=1).max(axis=1)
+    assert labelled.temperature < 0.1
     np.testing.assert_allclose(sure, right, atol=0.02)
 
 
-def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_whom_they_label(
+def test_the_teacher_of_an_assistant_is_not_trained_on_speakers_that_the_assistant_labels(
     split: Split, jobs: list[FitJob]
 ) -> None:
     manifest, (one, two, *four) = split.manifest, split.manifest.speakers
@@ -191,11 +189,11 @@ def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_who
     teachers = [job for job in jobs if job.settings.model.name == "cnn_bilstm"]
     assert assistants and teachers
     for job in assistants:
-        said = job.data.teacher_outputs[OUT_OF_FOLD].clip_logits
-        np.testing.assert_array_equal(said[job.data.train, 0], job.data.train)
-        assert np.isnan(said[job.label_rows]).all()
+        labelled = job.data.teacher_outputs[OUT_OF_FOLD].clip_logits
+        np.testing.assert_array_equal(labelled[job.data.train, 0], job.data.train)
+        assert np.isnan(labelled[job.label_rows]).all()
         inner = [each for each in teachers if set() < set(each.data.train) < set(job.data.train)]
-        assert inner, "taught by teachers that have heard less than it has"
+        assert inner, "its teachers are trained on fewer clips"
         for each in inner:
             assert set(speaker[each.data.train]).isdisjoint(speaker[job.label_rows])
     for job in teachers:
@@ -204,7 +202,7 @@ def test_an_assistants_fold_teachers_learn_from_a_teacher_that_has_not_heard_who
         assert set(speaker[job.data.train]).isdisjoint(speaker[job.label_rows])
 
 
-def test_too_few_groups_of_speakers_are_refused_in_a_line(split: Split, jobs: list[FitJob]) -> None:
+def test_too_few_groups_of_speakers_are_refused(split: Split, jobs: list[FitJob]) -> None:
     folds = fold_teachers.FoldTeachers(
         split,
         SETTINGS,
@@ -219,22 +217,22 @@ def test_too_few_groups_of_speakers_are_refused_in_a_line(split: Split, jobs: li
     assert jobs == []
 
 
-def test_what_no_teacher_has_heard_all_label_together(
+def test_unlabelled_clips_get_the_mean_of_all_fold_teachers(
     split: Split, jobs: list[FitJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answer(wanted: Sequence[FitJob], where: Cluster, progress: object) -> list[FitResult]:
-        jobs.extend(wanted)
-        given = [np.full((len(job.label_rows), 3), number, np.float32) for number, job in enumerate(wanted)]
+    def answer(new_jobs: Sequence[FitJob], where: Cluster, progress: object) -> list[FitResult]:
+        jobs.extend(new_jobs)
+        given = [np.full((len(job.label_rows), 3), number, np.float32) for number, job in enumerate(new_jobs)]
         return [FitResult({}, None, [], None, values) for values in given]  # type: ignore[arg-type]
 
     monkeypatch.setattr(fold_teachers, "fit_all", answer)
     strangers = ("ab" * 32, "cd" * 32)
-    said = make_fold_teachers(split).label_split(split, OUT_OF_FOLD, unlabelled=strangers)
+    labelled = make_fold_teachers(split).label_split(split, OUT_OF_FOLD, unlabelled=strangers)
     n_clips = len(split.manifest)
-    np.testing.assert_allclose(said.unlabelled_logits, np.full((2, 3), (len(jobs) - 1) / 2))
+    np.testing.assert_allclose(labelled.unlabelled_logits, np.full((2, 3), (len(jobs) - 1) / 2))
     for job in jobs:
-        assert not set(job.data.train) & {n_clips, n_clips + 1}, "nobody is trained on them"
+        assert not set(job.data.train) & {n_clips, n_clips + 1}, "no fold teacher is trained on them"
         assert {n_clips, n_clips + 1} <= set(job.label_rows)
-    asked = len(jobs)
+    n_jobs = len(jobs)
     make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
-    assert len(jobs) == 2 * asked, "outputs without them are others"
+    assert len(jobs) == 2 * n_jobs, "outputs without them have another key"

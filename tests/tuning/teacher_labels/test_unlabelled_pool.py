@@ -1,4 +1,4 @@
-"""Speech without labels: who is refused, what a student pays for it, and what the teacher says of it."""
+"""Unlabelled speech: refused clips, its loss term, and its teacher outputs."""
 
 import shutil
 from contextlib import nullcontext
@@ -29,17 +29,22 @@ from ser_platform.training.loop import class_weights
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_job import TrialData, fit
 from ser_platform.tuning.teacher_labels import fold_teachers
-from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
+from ser_platform.tuning.teacher_labels.unlabelled_pool import FeatureNeeds, UnlabelledPool, prepare_unlabelled
 from ser_platform.workflows import train as training
 from ser_platform.workflows.train import train
 
 NEEDS = [(("log_mel",), "float32")]
-TAUGHT = {"model.name": "lite_cnn", "distill.alpha": 0.5, "distill.unlabelled": "more", "features.sets": ("log_mel",)}
+DISTILLED = {
+    "model.name": "lite_cnn",
+    "distill.alpha": 0.5,
+    "distill.unlabelled": "more",
+    "features.sets": ("log_mel",),
+}
 
 
 @pytest.fixture
 def strangers(tmp_path: Path, tone) -> Path:
-    """A folder of five recordings in no order that a corpus has, and one that is no audio."""
+    """A folder with five recordings that fits no corpus."""
     folder = tmp_path / "strangers"
     for number in range(5):
         path = folder / "some" / f"take {number}.wav"
@@ -53,17 +58,21 @@ def split(tones) -> Split:
     return split_by_speaker(tones, seed=0)
 
 
-def test_any_folder_of_recordings_will_do(strangers):
+def prepare(folder: Path, *splits: Split, needs: FeatureNeeds = NEEDS) -> UnlabelledPool:
+    return prepare_unlabelled(str(folder), needs, splits, Display(Console(quiet=True)).showing_progress)
+
+
+def test_any_folder_of_recordings_is_accepted(strangers):
     clips = read_unlabelled_speech(str(strangers))
     assert [Path(path).stem for path in clips.column("path")] == [f"take {number}" for number in range(5)]
     assert clips.speakers == ("folder-strangers-unknown",)
 
 
-def test_a_corpus_tells_who_speaks(tone_corpus):
+def test_the_speakers_of_a_known_corpus_are_read(tone_corpus):
     assert read_unlabelled_speech(str(tone_corpus)).speakers[:2] == ("ravdess-01", "ravdess-02")
 
 
-def test_what_is_not_there_is_refused_by_name(tmp_path):
+def test_an_empty_or_missing_folder_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match=r"empty holds no audio"):
         read_unlabelled_speech(str(tmp_path / "empty"))
@@ -71,18 +80,17 @@ def test_what_is_not_there_is_refused_by_name(tmp_path):
         read_unlabelled_speech("nowhere")
 
 
-def test_a_clip_that_is_there_twice_counts_once(strangers):
+def test_a_duplicate_clip_counts_once(strangers):
     shutil.copy(strangers / "some" / "take 1.wav", strangers / "again.wav")
-    assert len(prepare_unlabelled(str(strangers), NEEDS).hashes) == 5
+    assert len(prepare(strangers).hashes) == 5
 
 
 @pytest.mark.parametrize("part", ["train", "dev", "test"])
 def test_one_renamed_clip_of_the_corpus_is_refused_by_name(strangers, split, part):
     clip = split.manifest.take(split.parts[part][:1]).column("path")[0]
-    shutil.copy(clip, strangers / "some" / "nobody knows me.wav")
-    found = prepare_unlabelled(str(strangers), NEEDS)
-    with pytest.raises(LineageLeak, match=f"strangers holds 1 {part} clips.*some/nobody knows me"):
-        found.refuse_overlap(split)
+    shutil.copy(clip, strangers / "some" / "renamed clip.wav")
+    with pytest.raises(LineageLeak, match=f"strangers contains 1 {part} clips.*some/renamed clip"):
+        prepare(strangers, split)
 
 
 def test_another_clip_of_a_test_speaker_is_refused(tones, tone_corpus, tmp_path, split):
@@ -91,16 +99,15 @@ def test_another_clip_of_a_test_speaker_is_refused(tones, tone_corpus, tmp_path,
     (tmp_path / "more").mkdir()
     samples, rate = soundfile.read(next((tone_corpus / f"Actor_{number}").iterdir()))
     soundfile.write(tmp_path / "more" / f"03-01-01-01-01-01-{number}.wav", samples[: len(samples) // 2], rate)
-    found = prepare_unlabelled(str(tmp_path / "more"), NEEDS)
-    with pytest.raises(LineageLeak, match="holds 0 test clips of this corpus, or others of its test speakers"):
-        found.refuse_overlap(split)
+    with pytest.raises(LineageLeak, match="contains 0 test clips of this corpus, or others of its test speakers"):
+        prepare(tmp_path / "more", split)
 
 
-def test_strangers_are_welcome(strangers, split):
-    prepare_unlabelled(str(strangers), NEEDS).refuse_overlap(split)
+def test_recordings_of_other_speakers_are_accepted(strangers, split):
+    prepare(strangers, split)
 
 
-def test_only_the_teacher_term_hears_a_clip_without_a_label():
+def test_a_clip_without_a_label_enters_only_the_teacher_term():
     student, teacher, targets = torch.randn(6, 3), torch.randn(6, 3), torch.tensor([0, -1, 2, 1, -1, -1])
     how = {"temperature": 2.0, "class_weights": torch.tensor([0.5, 1.0, 2.0]), "label_smoothing": 0.1}
     labelled = targets >= 0
@@ -131,38 +138,38 @@ def test_a_batch_without_any_label_has_a_finite_loss():
     assert logits.grad.isfinite().all()
 
 
-def test_an_epoch_has_no_more_of_them_than_of_the_others_and_all_get_their_turn():
+def test_an_epoch_has_at_most_as_many_unlabelled_clips_as_labelled_ones_in_turn():
     labelled, unlabelled = np.arange(4), np.arange(10, 20)
     epochs = [add_unlabelled(labelled, unlabelled, seed=0, epoch=epoch) for epoch in range(1, 6)]
     assert all(clips[:4].tolist() == [0, 1, 2, 3] and len(clips) == 8 for clips in epochs)
-    heard = np.concatenate([clips[4:] for clips in epochs])
-    assert np.bincount(heard, minlength=20)[10:].tolist() == [2] * 10
+    drawn = np.concatenate([clips[4:] for clips in epochs])
+    assert np.bincount(drawn, minlength=20)[10:].tolist() == [2] * 10
     few = add_unlabelled(labelled, unlabelled[:3], seed=0, epoch=7)
     assert sorted(few.tolist()) == [0, 1, 2, 3, 10, 11, 12]
     assert add_unlabelled(labelled, unlabelled[:0], seed=0, epoch=1) is labelled
 
 
-def test_a_task_has_them_behind_clips_and_copies(split, strangers):
-    settings = resolve(TAUGHT | {"augment.copies": 1, "augment.recipe": "threefold_speed", "distill.hint": "mse"})
+def test_unlabelled_clips_come_after_clips_and_copies(split, strangers):
+    settings = resolve(DISTILLED | {"augment.copies": 1, "augment.recipe": "threefold_speed", "distill.hint": "mse"})
     needs = feature_view(settings).required_families
     copies = prepare_augmented_clips(split, [("threefold_speed", 2)], needs)
-    more = prepare_unlabelled(str(strangers), [(needs, "float32")]).hashes
+    more = prepare(strangers, needs=[(needs, "float32")]).hashes
     manifest, n, n_copies = split.manifest, len(split.manifest), len(copies.hashes)
     numbered = np.arange(n + n_copies + len(more), dtype=np.float32)[:, None]
-    said = TeacherOutputs(*np.split(numbered, [n, n + n_copies]))
+    labelled_outputs = TeacherOutputs(*np.split(numbered, [n, n + n_copies]))
     task = TrialData.from_split(
-        split, manifest.labels, {"out_of_fold": said}, copies, hints=numbered, unlabelled_hashes=more
+        split, manifest.labels, {"out_of_fold": labelled_outputs}, copies, hints=numbered, unlabelled_hashes=more
     )
     data = task.make_training_data(settings)
     assert data.unlabelled.tolist() == list(range(len(data.targets) - 5, len(data.targets)))
-    wanted = np.arange(n + n_copies, n + n_copies + 5)
-    np.testing.assert_array_equal(data.teacher_logits[data.unlabelled, 0], wanted)
-    np.testing.assert_array_equal(data.teacher_embeddings[data.unlabelled, 0], wanted)
+    expected = np.arange(n + n_copies, n + n_copies + 5)
+    np.testing.assert_array_equal(data.teacher_logits[data.unlabelled, 0], expected)
+    np.testing.assert_array_equal(data.teacher_embeddings[data.unlabelled, 0], expected)
     of_copies = data.labelled[data.labelled >= n]
     chosen = n + copies.select_copies("threefold_speed", 1, split.train)
     np.testing.assert_array_equal(data.teacher_logits[of_copies, 0], chosen)
     alone = task.make_training_data(settings.with_overrides({"distill.alpha": 0.0, "distill.hint": "off"}))
-    assert len(alone.unlabelled) == 0, "without a teacher nobody says what is in them"
+    assert len(alone.unlabelled) == 0, "without a teacher they have no targets"
     np.testing.assert_array_equal(
         class_weights(data.targets[data.labelled], 3), class_weights(alone.targets[alone.train], 3)
     )
@@ -177,25 +184,25 @@ def test_a_task_has_them_behind_clips_and_copies(split, strangers):
         ({"features.normalise": "speaker"}, "nobody says who speaks"),
     ],
 )
-def test_what_needs_a_label_or_a_speaker_is_refused(settings, told):
+def test_settings_that_need_a_label_or_a_speaker_are_refused(settings, told):
     with pytest.raises(UserError, match=f"distill.unlabelled more cannot be with .*{told}"):
-        refuse_contradictions(resolve(TAUGHT | settings))
+        refuse_contradictions(resolve(DISTILLED | settings))
 
 
-def test_a_student_that_learnt_from_them_says_so_for_good(tones, tone_corpus, strangers, monkeypatch):
+def test_the_lineage_of_a_student_includes_unlabelled_clips(tones, tone_corpus, strangers, monkeypatch):
     monkeypatch.setattr(training, "connect_cluster", lambda: nullcontext(Cluster(1, 0.0)))
     monkeypatch.setattr(fold_teachers, "fit_all", lambda jobs, where, progress: [fit(job) for job in jobs])
     request, display = DataRequest(CorpusRequest(str(tone_corpus))), Display(Console(quiet=True))
     train("teacher", request, {"model.name": "bilstm", "train.epochs": 1}, "cpu", display)
-    taught = TAUGHT | {"train.epochs": 1, "distill.unlabelled": str(strangers)}
-    result = train("student", request, taught, "cpu", display)
+    settings = DISTILLED | {"train.epochs": 1, "distill.unlabelled": str(strangers)}
+    result = train("student", request, settings, "cpu", display)
     client = open_client()
     bundle = load_bundle(client, find_alias(client, "ser-student", CANDIDATE))
-    heard = prepare_unlabelled(str(strangers), NEEDS).lineage
-    assert set(heard.trained_audio) <= set(bundle.lineage.trained_audio)
+    lineage = prepare(strangers).lineage
+    assert set(lineage.trained_audio) <= set(bundle.lineage.trained_audio)
     assert result.model is not None
 
     clip = result.dataset.manifest.take(result.dataset.split.test[:1]).column("path")[0]
     shutil.copy(clip, strangers / "harmless.wav")
-    with pytest.raises(LineageLeak, match="holds 1 test clips.*harmless"):
-        train("student", request, taught, "cpu", display)
+    with pytest.raises(LineageLeak, match="contains 1 test clips.*harmless"):
+        train("student", request, settings, "cpu", display)
