@@ -17,6 +17,7 @@ from ser_platform.features.store.feature_store import families_folder, open_fami
 from ser_platform.features.views.view import FeatureView
 from ser_platform.features.views.viewed_clips import StoredViewedClips, view_clip
 from ser_platform.settings import resolve
+from ser_platform.tuning.search_space.registered_names import REGISTRIES
 
 pytestmark = pytest.mark.usefixtures("pretrained")
 
@@ -113,9 +114,10 @@ def test_families_are_looked_up_but_not_listed():
 
 
 def test_a_feature_set_can_be_of_an_encoder():
-    assert resolve({"features.sets": ["tiny.en.statistics"]}).features.sets == ("tiny.en.statistics",)
+    settings = resolve({"features.sets": ["tiny.en.statistics"]}, REGISTRIES)
+    assert settings.features.sets == ("tiny.en.statistics",)
     with pytest.raises(UserError, match="unknown features.sets 'tiny'"):
-        resolve({"features.sets": ["tiny"]})
+        resolve({"features.sets": ["tiny"]}, REGISTRIES)
 
 
 @pytest.fixture
