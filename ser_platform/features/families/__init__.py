@@ -53,4 +53,4 @@ class FamilyRegistry(dict[str, Family]):
 
 
 # Everything that has a name. What is in FEATURE_SETS is stored of every clip, the rest when asked for.
-FAMILIES = FamilyRegistry({name: preset.family for name, preset in PRESETS.items()} | FEATURE_SETS)
+FAMILIES = FamilyRegistry(PRESETS | FEATURE_SETS)

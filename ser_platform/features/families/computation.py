@@ -1,6 +1,6 @@
-"""From a clip, or a batch of clips, to the features of the families asked for; and each family's address in a cache."""
+"""Computing the features of a clip, and the cache key of each family."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -9,58 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import DECODE_POLICY, Audio
-from ser_platform.features.families.analysis import LIBROSA_STFT, SPEECH_STFT, Analysis, Stft
+from ser_platform.features.families.analysis import Analysis
 from ser_platform.features.families.encoded import EncoderFamily
-from ser_platform.features.families.family import Delta, Family, Stack, StftFamily
-from ser_platform.features.families.functionals import Functionals
-from ser_platform.features.families.pitch import F0
-from ser_platform.features.families.spectral import (
-    Bandwidth,
-    Centroid,
-    Chroma,
-    Contrast,
-    DecibelMel,
-    Flatness,
-    LogMel,
-    MelPower,
-    Mfcc,
-    Rolloff,
-    Tonnetz,
-)
-from ser_platform.features.families.temporal import Rms, Waveform, Zcr
+from ser_platform.features.families.family import Family
 from ser_platform.files import digest_of
-
-__all__ = [
-    "F0",
-    "LIBROSA_STFT",
-    "SPEECH_STFT",
-    "Analysis",
-    "Bandwidth",
-    "Centroid",
-    "Chroma",
-    "Contrast",
-    "DecibelMel",
-    "Delta",
-    "Family",
-    "Flatness",
-    "Functionals",
-    "LogMel",
-    "MelPower",
-    "Mfcc",
-    "Rms",
-    "Rolloff",
-    "Stack",
-    "Stft",
-    "StftFamily",
-    "Tonnetz",
-    "Waveform",
-    "Zcr",
-    "compute_features",
-    "compute_features_batch",
-    "describe_empty_bands",
-    "family_cache_key",
-    "family_label",
-]
 
 
 def family_cache_key(name: str, family: Family) -> str:
@@ -101,23 +53,3 @@ def compute_features(
     with torch.inference_mode():
         analysis = Analysis(audio)
         return {name: analysis.compute(families[name]).numpy() for name in names}
-
-
-def compute_features_batch(
-    audios: Sequence[Audio],
-    names: Iterable[str],
-    families: Mapping[str, Family],
-    device: torch.device | str = "cpu",
-) -> list[dict[str, NDArray[np.float32]]]:
-    """Return for each clip what `compute_features` returns, up to rounding; all but resampling runs on `device`.
-
-    Clips are padded to the longest: batches of similar length waste least.
-    """
-    if not audios:
-        return []
-    names = list(names)
-    with torch.inference_mode():
-        analysis = Analysis(audios, device)
-        values = {name: analysis.compute(families[name]).cpu().numpy() for name in names}
-    rows = {name: families[name].count_rows(analysis) for name in names}
-    return [{name: values[name][clip, : rows[name][clip]] for name in names} for clip in range(len(audios))]

@@ -56,14 +56,11 @@ class EncoderFamily:
     def _columns(self, what: str = "") -> tuple[str, ...]:
         return tuple(f"state{state}_{what}{column}" for state in range(self.n_states) for column in range(self.width))
 
-    def _states(self, analysis: Analysis) -> tuple[Tensor, Tensor]:
-        """Return the states `(n_clips, n_frames, n_states, width)` of clips, and how many frames each has."""
-        waveforms = analysis.waveform(self.sample_rate)
-        lengths = torch.tensor(analysis.lengths(self.sample_rate), device=waveforms.device)
-        states: tuple[Tensor, Tensor] = _load_encoder(self.encoder, str(waveforms.device))(
-            waveforms if analysis.is_batch else waveforms[None], lengths
-        )
-        return states
+    def _states(self, analysis: Analysis) -> Tensor:
+        """Return the hidden states of a clip, side by side: `(n_frames, n_states * width)`."""
+        waveform = analysis.waveform(self.sample_rate)
+        states: Tensor = _load_encoder(self.encoder)(waveform[None], torch.tensor([len(waveform)]))[0]
+        return states[0].flatten(1)
 
 
 @dataclass(frozen=True)
@@ -87,23 +84,11 @@ class EncoderStatistics(EncoderFamily):
     def column_names(self) -> tuple[str, ...]:
         return tuple(name for block in STATISTICS_BLOCKS for name in self._columns(f"{block}_"))
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        return [1] * len(analysis.clips)
-
     def __call__(self, analysis: Analysis) -> Tensor:
-        waveforms, lengths = analysis.waveform(self.sample_rate), analysis.lengths(self.sample_rate)
-        rows = [
-            self._row(states[:count].flatten(1), samples[:length])
-            for states, count, samples, length in zip(
-                *self._states(analysis), waveforms if analysis.is_batch else waveforms[None], lengths, strict=True
-            )
-        ]
-        return torch.stack(rows) if analysis.is_batch else rows[0]
-
-    def _row(self, frames: Tensor, samples: Tensor) -> Tensor:
-        loud = frames
+        frames = loud = self._states(analysis)
         if math.isfinite(self.hop_s):
-            loud = frames[find_loud_frames(samples, len(frames), round(self.hop_s * self.sample_rate))]
+            samples, hop = analysis.waveform(self.sample_rate), round(self.hop_s * self.sample_rate)
+            loud = frames[find_loud_frames(samples, len(frames), hop)]
         return torch.cat([*_mean_and_std(frames), *_mean_and_std(loud)])[None]
 
 
@@ -138,17 +123,8 @@ class EncoderFrames(EncoderFamily):
     def column_names(self) -> tuple[str, ...]:
         return self._columns()
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        lengths = torch.tensor(analysis.lengths(self.sample_rate))
-        counts: list[int] = _load_encoder(self.encoder, str(analysis.device)).frame_counts(lengths).tolist()
-        return counts
-
     def __call__(self, analysis: Analysis) -> Tensor:
-        states, counts = self._states(analysis)
-        if not analysis.is_batch:
-            return states[0].flatten(1)
-        own = torch.arange(states.shape[1], device=states.device) < counts[:, None]
-        return states.flatten(2) * own[:, :, None]
+        return self._states(analysis)
 
 
 KINDS: dict[str, type[EncoderStatistics] | type[EncoderFrames]] = {
@@ -209,6 +185,6 @@ def save_encoders(names: Iterable[str]) -> None:
 
 
 @lru_cache(maxsize=2)
-def _load_encoder(encoder: str, device: str) -> SpeechEncoder:
+def _load_encoder(encoder: str) -> SpeechEncoder:
     """Return the module of an encoder that computes features; a process has one."""
-    return find_encoder(encoder).load().requires_grad_(False).to(device)
+    return find_encoder(encoder).load().requires_grad_(False)

@@ -32,11 +32,8 @@ class Family(Protocol):
     @property
     def column_names(self) -> tuple[str, ...]: ...
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        """Return how many rows each clip has."""
-
     def __call__(self, analysis: Analysis) -> Tensor:
-        """Return `(n_frames, n_features)` of a clip, `(n_clips, n_frames, n_features)` of a batch."""
+        """Return the features `(n_frames, n_features)` of a clip."""
 
 
 def number_columns(name: str, n_features: int) -> tuple[str, ...]:
@@ -48,6 +45,7 @@ def number_columns(name: str, n_features: int) -> tuple[str, ...]:
 class StftFamily:
     """A family whose rows are the frames of an `Stft`."""
 
+    columns: ClassVar[tuple[str, ...]] = ()
     stft: Stft = SPEECH_STFT
 
     @property
@@ -58,8 +56,13 @@ class StftFamily:
     def frame_s(self) -> float:
         return self.stft.frame_s
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        return analysis.frame_counts(self.stft)
+    @property
+    def n_features(self) -> int:
+        return len(self.column_names)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return self.columns
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,6 @@ class Stack:
     def column_names(self) -> tuple[str, ...]:
         return tuple(name for member in self.members for name in member.column_names)
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        return self.members[0].count_rows(analysis)
-
     def __call__(self, analysis: Analysis) -> Tensor:
         return torch.cat([analysis.compute(member) for member in self.members], dim=-1)
 
@@ -131,22 +131,12 @@ class Delta:
     def column_names(self) -> tuple[str, ...]:
         return tuple(f"{name}_delta{'' if self.order == 1 else self.order}" for name in self.family.column_names)
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        return self.family.count_rows(analysis)
-
     def __call__(self, analysis: Analysis) -> Tensor:
         values, half = analysis.compute(self.family), self.width // 2
-        rows = torch.tensor(self.count_rows(analysis), device=values.device)[:, None]
-        frame = torch.arange(-half, values.shape[-2] + half, device=values.device)
-        extended = _take(values, frame.clamp_min(0).minimum(rows - 1))
-        changes = extended.unfold(-2, self.width, 1) @ savgol_weights(self.width, self.order, values.device)
+        n_frames = len(values)
+        extended = values[torch.arange(-half, n_frames + half).clamp(0, n_frames - 1)]
+        changes = extended.unfold(0, self.width, 1) @ savgol_weights(self.width, self.order)
+        if n_frames < self.width:
+            return changes
         # The derivative of a fit is the same all over its window: the ends have that of the nearest full one.
-        nearest = frame[half:-half].clamp_min(half).minimum(rows - 1 - half)
-        return _take(changes, torch.where(rows >= self.width, nearest, frame[half:-half]))
-
-
-def _take(values: Tensor, rows: Tensor) -> Tensor:
-    """Return the rows `(n_clips, n_taken)` of `(n_clips, n_frames, n_features)`, or of one clip."""
-    if values.ndim == 2:
-        return values[rows[0]]
-    return values.gather(1, rows[:, :, None].expand(-1, -1, values.shape[2]))
+        return changes[torch.arange(n_frames).clamp(half, n_frames - 1 - half)]

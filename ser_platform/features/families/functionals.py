@@ -52,17 +52,10 @@ class Functionals:
     def column_names(self) -> tuple[str, ...]:
         return tuple(_smile(self.parameter_set).feature_names)
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        return [1] * len(analysis.clips)
-
     def __call__(self, analysis: Analysis) -> Tensor:
-        smile = _smile(self.parameter_set)
-        clips = [
-            smile.process_signal(clip.resample(self.sample_rate), self.sample_rate).to_numpy(np.float32)
-            for clip in analysis.clips
-        ]
-        values = torch.nan_to_num(torch.from_numpy(np.stack(clips)), posinf=0.0, neginf=0.0).to(analysis.device)
-        return values if analysis.is_batch else values[0]
+        samples = analysis.audio.resample(self.sample_rate)
+        values = _smile(self.parameter_set).process_signal(samples, self.sample_rate).to_numpy(np.float32)
+        return torch.nan_to_num(torch.from_numpy(values), posinf=0.0, neginf=0.0)
 
 
 @lru_cache

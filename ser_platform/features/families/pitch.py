@@ -26,8 +26,7 @@ class F0(StftFamily):
     """
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 2
-    column_names: ClassVar[tuple[str, ...]] = ("f0_hz", "voicing")
+    columns: ClassVar[tuple[str, ...]] = ("f0_hz", "voicing")
     frame_length: int = 1024  # samples; 64 ms
     lowest_hz: float = 60.0
     highest_hz: float = 600.0
@@ -43,9 +42,8 @@ class F0(StftFamily):
         frames = analysis.frames(self.stft.sample_rate, self.frame_length, self.stft.hop_length)
         # Silence repeats itself at every lag, but is no voice.
         power = analysis.frame_power(self.stft.sample_rate, self.frame_length, self.stft.hop_length)
-        block = FRAMES_IN_CACHE if frames.device.type == "cpu" else frames.shape[-2]
-        parts = zip(frames.split(block, dim=-2), (power < AMIN).split(block, dim=-2), strict=True)
-        return torch.cat([self._pitch(part, is_silent) for part, is_silent in parts], dim=-2)
+        parts = zip(frames.split(FRAMES_IN_CACHE), (power < AMIN).split(FRAMES_IN_CACHE), strict=True)
+        return torch.cat([self._pitch(part, is_silent) for part, is_silent in parts])
 
     def _pitch(self, frames: Tensor, is_silent: Tensor) -> Tensor:
         shortest, longest = self.lags
@@ -70,7 +68,7 @@ def normalised_difference(frames: Tensor, longest: int) -> Tensor:
     correlation = torch.fft.irfft(magnitude(torch.fft.rfft(frames, size)).square_(), size)[..., : longest + 1]
     left_behind = frames[..., :longest].square().cumsum(-1)  # energy of the samples that have no partner before them
     difference = torch.sub(2 * correlation[..., :1], left_behind).sub_(correlation[..., 1:], alpha=2)
-    lags = torch.arange(1, longest + 1, dtype=torch.float32, device=frames.device)
+    lags = torch.arange(1, longest + 1, dtype=torch.float32)
     return (difference * lags).div_(difference.cumsum(-1).add_(TINY))
 
 
@@ -81,7 +79,7 @@ def find_first_trough(aperiodicity: Tensor, threshold: float) -> Tensor:
     is_trough[..., 0] = aperiodicity[..., 0] < aperiodicity[..., 1]
     is_trough[..., 1:-1] = (inside < aperiodicity[..., :-2]) & (inside <= aperiodicity[..., 2:])
     is_trough[..., -1] = aperiodicity[..., -1] < aperiodicity[..., -2]
-    index = torch.arange(aperiodicity.shape[-1], device=aperiodicity.device)
+    index = torch.arange(aperiodicity.shape[-1])
     none = aperiodicity.shape[-1]
     first = torch.where(is_trough & (aperiodicity < threshold), index, none).amin(-1, keepdim=True)
     return torch.where(first < none, first, aperiodicity.min(-1, keepdim=True).indices)

@@ -21,45 +21,42 @@ TINY = torch.finfo(torch.float32).tiny  # of a silent frame nothing can be norma
 
 
 @dataclass(frozen=True)
-class MelPower(StftFamily):
-    """Mel energies, Slaney's mel scale and area normalisation (`melspectrogram`)."""
+class MelFamily(StftFamily):
+    """A family with one column for each mel band, called `band` and its number."""
 
-    version: ClassVar[int] = 1
+    band: ClassVar[str]
     n_mels: int = 128
 
     @property
-    def n_features(self) -> int:
-        return self.n_mels
-
-    @property
     def column_names(self) -> tuple[str, ...]:
-        return number_columns("mel", self.n_mels)
+        return number_columns(self.band, self.n_mels)
+
+
+@dataclass(frozen=True)
+class MelPower(MelFamily):
+    """Mel energies, Slaney's mel scale and area normalisation (`melspectrogram`)."""
+
+    version: ClassVar[int] = 1
+    band: ClassVar[str] = "mel"
 
     def __call__(self, analysis: Analysis) -> Tensor:
         return analysis.mel(self.stft, self.n_mels)
 
 
 @dataclass(frozen=True)
-class LogMel(StftFamily):
+class LogMel(MelFamily):
     """Natural-log mel energies, Slaney's mel scale and area normalisation."""
 
     version: ClassVar[int] = 3
+    band: ClassVar[str] = "log_mel"
     n_mels: int = 64
-
-    @property
-    def n_features(self) -> int:
-        return self.n_mels
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        return number_columns("log_mel", self.n_mels)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         return analysis.log_mel(self.stft, self.n_mels)
 
 
 @dataclass(frozen=True)
-class DecibelMel(StftFamily):
+class DecibelMel(MelFamily):
     """Mel energies in decibels (`power_to_db` of `melspectrogram`).
 
     `ref` is "one" (full scale), or "max" for decibels under the clip's loudest band; what is more than `top_db` under
@@ -67,17 +64,9 @@ class DecibelMel(StftFamily):
     """
 
     version: ClassVar[int] = 1
-    n_mels: int = 128
+    band: ClassVar[str] = "mel_db"
     ref: str = "one"
     top_db: float | None = 80.0
-
-    @property
-    def n_features(self) -> int:
-        return self.n_mels
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        return number_columns("mel_db", self.n_mels)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         return analysis.decibel_mel(self.stft, self.n_mels, self.ref, self.top_db)
@@ -96,10 +85,6 @@ class Mfcc(StftFamily):
     scale: str = "ln"
 
     @property
-    def n_features(self) -> int:
-        return self.n_mfcc
-
-    @property
     def column_names(self) -> tuple[str, ...]:
         return number_columns("mfcc", self.n_mfcc)
 
@@ -108,7 +93,7 @@ class Mfcc(StftFamily):
             levels = analysis.decibel_mel(self.stft, self.n_mels, "one", 80.0)
         else:
             levels = analysis.log_mel(self.stft, self.n_mels)
-        return levels @ dct_matrix(self.n_mfcc, self.n_mels, levels.device)
+        return levels @ dct_matrix(self.n_mfcc, self.n_mels)
 
 
 @dataclass(frozen=True)
@@ -120,13 +105,12 @@ class Chroma(StftFamily):
     """
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 12
-    column_names: ClassVar[tuple[str, ...]] = tuple(
+    columns: ClassVar[tuple[str, ...]] = tuple(
         f"chroma_{name}" for name in ("c", "c#", "d", "d#", "e", "f", "f#", "g", "g#", "a", "a#", "b")
     )
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        energy = analysis.power(self.stft) @ chroma_filters(self.stft.sample_rate, self.stft.n_fft, analysis.device)
+        energy = analysis.power(self.stft) @ chroma_filters(self.stft.sample_rate, self.stft.n_fft)
         return _divide_or_zero(energy, energy.amax(-1, keepdim=True))
 
 
@@ -135,14 +119,13 @@ class Tonnetz(StftFamily):
     """Tonal centroids of the chroma: fifths, minor and major thirds (`tonnetz(chroma=chroma_stft)`)."""
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 6
-    column_names: ClassVar[tuple[str, ...]] = tuple(
+    columns: ClassVar[tuple[str, ...]] = tuple(
         f"tonnetz_{circle}_{axis}" for circle in ("fifths", "minor", "major") for axis in "xy"
     )
 
     def __call__(self, analysis: Analysis) -> Tensor:
         chroma = analysis.compute(Chroma(self.stft))
-        return _divide_or_zero(chroma, chroma.sum(-1, keepdim=True)) @ tonnetz_matrix(chroma.device)
+        return _divide_or_zero(chroma, chroma.sum(-1, keepdim=True)) @ tonnetz_matrix()
 
 
 @dataclass(frozen=True)
@@ -150,13 +133,12 @@ class Centroid(StftFamily):
     """Mean frequency in Hz, weighted by magnitude (`spectral_centroid`); 0 in silence."""
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 1
-    column_names: ClassVar[tuple[str, ...]] = ("centroid_hz",)
+    columns: ClassVar[tuple[str, ...]] = ("centroid_hz",)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
-        bins = bin_numbers(self.stft.n_bins, magnitude.device)
-        return _divide_or_zero((magnitude @ bins)[..., None], analysis.total(self.stft)) * self.stft.bin_hz
+        bins = bin_numbers(self.stft.n_bins)
+        return _divide_or_zero((magnitude @ bins)[:, None], analysis.total(self.stft)) * self.stft.bin_hz
 
 
 @dataclass(frozen=True)
@@ -164,12 +146,11 @@ class Bandwidth(StftFamily):
     """Standard deviation of frequency in Hz, weighted by magnitude (`spectral_bandwidth`); 0 in silence."""
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 1
-    column_names: ClassVar[tuple[str, ...]] = ("bandwidth_hz",)
+    columns: ClassVar[tuple[str, ...]] = ("bandwidth_hz",)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
-        bins = bin_numbers(self.stft.n_bins, magnitude.device)
+        bins = bin_numbers(self.stft.n_bins)
         # Around the centroid: mean square minus squared mean would cancel for a narrow band of high frequency.
         spread = (bins - analysis.compute(Centroid(self.stft)) / self.stft.bin_hz).square_().mul_(magnitude)
         variance = _divide_or_zero(spread.sum(-1, keepdim=True), analysis.total(self.stft))
@@ -181,13 +162,12 @@ class Rolloff(StftFamily):
     """Frequency in Hz under which `share` of a frame's summed magnitude lies (`spectral_rolloff`); 0 in silence."""
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 1
-    column_names: ClassVar[tuple[str, ...]] = ("rolloff_hz",)
+    columns: ClassVar[tuple[str, ...]] = ("rolloff_hz",)
     share: float = 0.85
 
     def __call__(self, analysis: Analysis) -> Tensor:
         reached = analysis.magnitude(self.stft).cumsum(-1)
-        return torch.searchsorted(reached, (self.share * reached[..., -1:]).contiguous()).float() * self.stft.bin_hz
+        return torch.searchsorted(reached, (self.share * reached[:, -1:]).contiguous()).float() * self.stft.bin_hz
 
 
 @dataclass(frozen=True)
@@ -195,8 +175,7 @@ class Flatness(StftFamily):
     """Geometric over arithmetic mean of the power, 1 for white noise and for silence (`spectral_flatness`)."""
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 1
-    column_names: ClassVar[tuple[str, ...]] = ("flatness",)
+    columns: ClassVar[tuple[str, ...]] = ("flatness",)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         power = analysis.power(self.stft).clamp_min(AMIN)
@@ -217,12 +196,8 @@ class Contrast(StftFamily):
     quantile: float = 0.02
 
     @property
-    def n_features(self) -> int:
-        return self.n_bands + 1
-
-    @property
     def column_names(self) -> tuple[str, ...]:
-        return number_columns("contrast_db", self.n_features)
+        return number_columns("contrast_db", self.n_bands + 1)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
@@ -232,22 +207,16 @@ class Contrast(StftFamily):
 
 
 def _extremes(magnitude: Tensor, bands: tuple[tuple[int, int, int], ...]) -> Tensor:
-    """Return the mean of each band's smallest bins and of its largest, `(2, ..., n_frames, n_bands)`.
+    """Return the mean of each band's smallest bins and of its largest, `(2, n_frames, n_bands)`.
 
     `bands` are as `contrast_bands` gives them.
     """
-    sums = torch.empty((2, *magnitude.shape[:-1], len(bands)), device=magnitude.device)
+    sums = torch.empty((2, len(magnitude), len(bands)))
     for band, (first, last, size) in enumerate(bands):
-        bins = magnitude[..., first:last]
-        if bins.device.type == "cpu":  # NumPy's vectorised sort takes a tenth of the time of torch's
-            ordered = np.sort(bins.numpy())
-            np.add.reduce(ordered[..., :size], -1, out=sums[0, ..., band].numpy())
-            np.add.reduce(ordered[..., -size:], -1, out=sums[1, ..., band].numpy())
-        else:
-            on_device = bins.sort(-1).values
-            sums[0, ..., band] = on_device[..., :size].sum(-1)
-            sums[1, ..., band] = on_device[..., -size:].sum(-1)
-    return sums / torch.tensor([size for _, _, size in bands], device=sums.device)
+        ordered = np.sort(magnitude[:, first:last].numpy())  # takes a tenth of the time of torch's
+        np.add.reduce(ordered[:, :size], -1, out=sums[0, :, band].numpy())
+        np.add.reduce(ordered[:, -size:], -1, out=sums[1, :, band].numpy())
+    return sums / torch.tensor([size for _, _, size in bands])
 
 
 def _divide_or_zero(values: Tensor, length: Tensor) -> Tensor:

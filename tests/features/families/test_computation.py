@@ -6,31 +6,14 @@ import sys
 import numpy as np
 import pytest
 import scipy.fft
-import torch
 
 from ser_platform.corpora.audio.reader import Audio
-from ser_platform.features.families import FAMILIES, FEATURE_SETS
-from ser_platform.features.families.computation import (
-    LIBROSA_STFT,
-    SPEECH_STFT,
-    Analysis,
-    Bandwidth,
-    Centroid,
-    Chroma,
-    Delta,
-    Flatness,
-    Functionals,
-    LogMel,
-    Mfcc,
-    Rms,
-    Stack,
-    Waveform,
-    Zcr,
-    compute_features,
-    compute_features_batch,
-    describe_empty_bands,
-    family_cache_key,
-)
+from ser_platform.features.families import FEATURE_SETS
+from ser_platform.features.families.analysis import LIBROSA_STFT, SPEECH_STFT, Analysis
+from ser_platform.features.families.computation import compute_features, describe_empty_bands, family_cache_key
+from ser_platform.features.families.family import Delta, Stack
+from ser_platform.features.families.spectral import Bandwidth, Centroid, Chroma, Flatness, LogMel, Mfcc
+from ser_platform.features.families.temporal import Rms, Waveform, Zcr
 
 FRAME_FAMILIES = [name for name, family in FEATURE_SETS.items() if family.frame_s == SPEECH_STFT.frame_s]
 
@@ -175,33 +158,6 @@ def test_columns_of_one_name_do_not_go_side_by_side():
 def test_families_of_other_frames_do_not_go_side_by_side():
     with pytest.raises(ValueError, match="must share their frames"):
         Stack((Zcr(), Rms(LIBROSA_STFT)))
-
-
-@pytest.mark.parametrize("name", [name for name in FAMILIES if not isinstance(FAMILIES[name], Functionals)])
-def test_a_batch_has_what_each_clip_has_alone(name, tone):
-    """The middle clip ends in a click, which frames after its end still hear."""
-    rng = np.random.default_rng(0)
-    clips = [tone(440.0, 0.61), 0.01 * rng.normal(size=14_321).astype(np.float32), tone(1234.5, 0.1), -tone(90.0, 0.3)]
-    clips[1][-1] = -1.0
-    audios = [Audio(clip, 16_000) for clip in clips]
-    for audio, of_batch in zip(audios, compute_features_batch(audios, [name], FAMILIES), strict=True):
-        alone = compute_features(audio, [name], FAMILIES)[name]
-        assert of_batch[name].shape == alone.shape
-        np.testing.assert_allclose(of_batch[name], alone, rtol=1e-4, atol=1e-4 * max(1.0, np.abs(alone).max()))
-
-
-def test_a_batch_of_nothing_is_nothing():
-    assert compute_features_batch([], ["rms"], FEATURE_SETS) == []
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("name", [name for name in FAMILIES if not isinstance(FAMILIES[name], Functionals)])
-def test_a_gpu_computes_what_the_cpu_computes(name, tone):
-    audios = [Audio(tone(440.0, 0.5), 16_000), Audio(tone(150.0, 0.8) + tone(300.0, 0.8), 16_000)]
-    for audio, of_gpu in zip(audios, compute_features_batch(audios, [name], FAMILIES, "cuda"), strict=True):
-        on_cpu = compute_features(audio, [name], FAMILIES)[name]
-        np.testing.assert_allclose(of_gpu[name], on_cpu, rtol=1e-3, atol=1e-3 * max(1.0, np.abs(on_cpu).max()))
 
 
 def test_the_key_of_a_family_changes_with_a_family_in_it(monkeypatch):

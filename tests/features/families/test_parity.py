@@ -13,30 +13,25 @@ import pytest
 from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import Audio, list_audio_files, read_audio
-from ser_platform.features.families.computation import (
-    F0,
-    LIBROSA_STFT,
-    SPEECH_STFT,
-    Analysis,
+from ser_platform.features.families.analysis import LIBROSA_STFT, SPEECH_STFT, Analysis, Stft
+from ser_platform.features.families.computation import compute_features
+from ser_platform.features.families.family import Delta, Family
+from ser_platform.features.families.pitch import F0
+from ser_platform.features.families.presets import PRESETS
+from ser_platform.features.families.spectral import (
     Bandwidth,
     Centroid,
     Chroma,
     Contrast,
     DecibelMel,
-    Delta,
-    Family,
     Flatness,
     LogMel,
     MelPower,
     Mfcc,
-    Rms,
     Rolloff,
-    Stft,
     Tonnetz,
-    Zcr,
-    compute_features,
 )
-from ser_platform.features.families.presets import PRESETS
+from ser_platform.features.families.temporal import Rms, Zcr
 
 pytestmark = pytest.mark.filterwarnings("ignore:n_fft=.*too large", "ignore:Empty filters", "ignore:Trying to estimate")
 
@@ -134,7 +129,7 @@ def reference(y: Samples, family: Family) -> Samples:
     return REFERENCES[type(family)](y, family)
 
 
-CHUNKS = PRESETS["chunks128"].family
+CHUNKS = PRESETS["chunks128"]
 FAMILIES = [
     *(
         family
@@ -203,7 +198,7 @@ def test_a_preset_is_librosas_features_from_the_waveform_at_its_defaults(name):
             *(f.melspectrogram(**keyed), contrast, zcr, f.rms(y=y)),
         ],
     }[name]
-    family = PRESETS[name].family
+    family = PRESETS[name]
     values = compute_features(Audio(y, 22_050), [name], {name: family})[name].T
     assert len(values) == family.n_features == int("".join(filter(str.isdigit, name)))
     parts = np.split(values, np.cumsum([len(part) for part in expected])[:-1])
@@ -276,5 +271,5 @@ def test_a_spectrum_is_computed_once_for_all_families_that_name_it(monkeypatch):
     compute_spectrum = Analysis._spectrum
     monkeypatch.setattr(Analysis, "_spectrum", lambda self, stft: calls.append(stft) or compute_spectrum(self, stft))
     names = ["vector184", "frames201"]
-    compute_features(Audio(np.float32(NOISE), 22_050), names, {name: PRESETS[name].family for name in names})
+    compute_features(Audio(np.float32(NOISE), 22_050), names, {name: PRESETS[name] for name in names})
     assert calls == [LIBROSA_STFT]

@@ -318,7 +318,7 @@ def test_segments_of_one_file_are_clips_of_their_own(tmp_path, tone):
 
 
 def test_the_address_of_a_family_changes_with_its_fields_and_its_version(monkeypatch):
-    from ser_platform.features.families.computation import LogMel
+    from ser_platform.features.families.spectral import LogMel
 
     key = family_cache_key("log_mel", LogMel())
     assert family_cache_key("log_mel", LogMel()) == key
