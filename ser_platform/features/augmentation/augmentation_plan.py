@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import CorpusError
 from ser_platform.features.augmentation.recipes import Recipe, compute_copy_digest
-from ser_platform.features.augmentation.sounds import refuse_leaking_sounds
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,6 @@ def plan_copies(split: Split, recipe: Recipe, n_copies: int) -> tuple[PlannedCop
 
     Raises:
         CorpusError: the clips have no audio digests yet: they are not prepared.
-        LineageLeak: the recipe's sounds hold a dev or test clip.
         ValueError: `n_copies` is below 0.
     """
     if n_copies < 0:
@@ -39,8 +37,6 @@ def plan_copies(split: Split, recipe: Recipe, n_copies: int) -> tuple[PlannedCop
     digests = split.manifest.column("audio_sha256")
     if n_copies and not all(digests[split.train]):
         raise CorpusError("training clips have no audio digest yet: extract their features before copying them")
-    for sounds in recipe.sound_folders:
-        refuse_leaking_sounds(sounds, split)
     held_out = {*digests[split.dev], *digests[split.test]}
     return tuple(
         PlannedCopy(int(row), index, compute_copy_digest(digests[row], recipe.key, index))

@@ -17,7 +17,6 @@ from ser_platform.features.augmentation.channels import BandLimit, Codec, MuLaw
 from ser_platform.features.augmentation.level import Gain, PreEmphasis
 from ser_platform.features.augmentation.noise import Noise
 from ser_platform.features.augmentation.rooms import Reverb
-from ser_platform.features.augmentation.sounds import SoundFolder
 from ser_platform.features.augmentation.stretching import Pitch, Speed, Tempo
 from ser_platform.features.augmentation.transform import KEY_LENGTH, Transform
 from ser_platform.files import digest_of
@@ -58,12 +57,6 @@ class Recipe:
         except BadAudio as bad:
             raise BadAudio(f"{self.name} copy {index} of {audio.sha256[:12]}", bad.reason) from bad
         return Audio(samples, self.sample_rate, digest)
-
-    @property
-    def sound_folders(self) -> tuple[SoundFolder, ...]:
-        """The folders of sounds mixed into the copies: pass them to `refuse_leaking_sounds`, keep their lineages."""
-        values = [value for variant in self.variants for transform in variant for value in vars(transform).values()]
-        return tuple(dict.fromkeys(value for value in values if isinstance(value, SoundFolder)))
 
 
 def compute_copy_digest(audio_sha256: str, recipe_key: str, index: int) -> str:

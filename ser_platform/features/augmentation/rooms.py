@@ -1,4 +1,4 @@
-"""Speech in a room: convolved with an impulse response that is made, or was measured.
+"""Speech in a room: convolution with a synthetic impulse response.
 
 The clip keeps its length (what rings on behind its end is cut) and its level.
 """
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torchaudio
 
-from ser_platform.features.augmentation.sounds import SoundFolder
 from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, draw_uniform, rms
 
 
@@ -29,18 +28,10 @@ class Reverb(Transform):
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         rt60_s, direct_db = draw_uniform(self.rt60_s, rng), draw_uniform(self.direct_db, rng)
-        return _convolve_with_room(samples, make_room_response(rt60_s, direct_db, sample_rate, rng))
-
-
-@dataclass(frozen=True)
-class MeasuredRoom(Transform):
-    """One of a folder's impulse responses, from its loudest sample on: the speech comes no later."""
-
-    responses: SoundFolder
-
-    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        response = self.responses.draw(sample_rate, rng)
-        return _convolve_with_room(samples, response[int(np.abs(response).argmax()) :])
+        response = make_room_response(rt60_s, direct_db, sample_rate, rng)
+        reverberant = torchaudio.functional.fftconvolve(torch.tensor(samples), torch.tensor(response))
+        cut: Samples = reverberant[: len(samples)].numpy()
+        return cut * np.float32(rms(samples) / max(rms(cut), 1e-12))
 
 
 def make_room_response(rt60_s: float, direct_db: float, sample_rate: int, rng: np.random.Generator) -> Samples:
@@ -52,9 +43,3 @@ def make_room_response(rt60_s: float, direct_db: float, sample_rate: int, rng: n
     tail *= np.sqrt(10 ** (-direct_db / 10) / np.square(tail).sum())
     tail[0] = 1
     return tail.astype(np.float32)
-
-
-def _convolve_with_room(samples: Samples, response: Samples) -> Samples:
-    reverberant = torchaudio.functional.fftconvolve(torch.tensor(samples), torch.tensor(response))
-    cut: Samples = reverberant[: len(samples)].numpy()
-    return cut * np.float32(rms(samples) / max(rms(cut), 1e-12))

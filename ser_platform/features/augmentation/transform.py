@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import SILENCE_PEAK
 from ser_platform.errors import BadAudio
-from ser_platform.features.augmentation.sounds import SoundFolder
 from ser_platform.files import digest_of
 
 Samples = NDArray[np.float32]
@@ -92,9 +91,7 @@ def _peak(samples: Samples, when: str) -> float:
 
 
 def _to_json_value(value: object) -> object:
-    """Return a field as JSON knows it; (15, 30) and (15.0, 30.0) are one range, a folder is what it holds."""
-    if isinstance(value, SoundFolder):
-        return value.digest
+    """Return a field as JSON; (15, 30) and (15.0, 30.0) are one range."""
     if isinstance(value, tuple):
         return [_to_json_value(item) for item in value]
     return float(value) if isinstance(value, int | float) else value
