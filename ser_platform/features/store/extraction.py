@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from ser_platform.corpora.audio.reader import Audio, read_audio
+from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import BadAudio
 from ser_platform.features.augmentation.recipes import RECIPES
 from ser_platform.features.families import FAMILIES
@@ -46,6 +47,11 @@ class ClipSource:
     recipe: str = ""
     copy_index: int = 0
 
+    @classmethod
+    def from_utterance(cls, utterance: Utterance, recipe: str = "", copy_index: int = 0) -> "ClipSource":
+        """Return the source of an utterance, or of a copy of it."""
+        return cls(str(utterance.path), utterance.start_s, utterance.end_s, recipe, copy_index)
+
     def read(self) -> Audio:
         """Return the audio.
 
@@ -70,6 +76,10 @@ class ExtractionJob:
     dtype: str
     root: Path
     run_id: str
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of a family."""
+        return family_folder(self.root, name, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ def extract(job: ExtractionJob) -> ExtractionResult:
         fresh, outcomes = _compute_missing(job)
     for name, clips in fresh.items():
         if clips:
-            write_shard(family_folder(job.root, name, job.dtype), describe_family(name), list(clips.values()))
+            write_shard(job.folder(name), describe_family(name), list(clips.values()))
     return ExtractionResult(job.first_clip, tuple(outcomes))
 
 
@@ -118,8 +128,12 @@ def _compute_missing(job: ExtractionJob) -> tuple[dict[str, dict[bytes, StoredCl
             outcomes.append(bad)
             continue
         digest = bytes.fromhex(audio.sha256)
-        wanted = [name for name in job.names if digest not in fresh[name] and digest not in _find_stored(job, name)]
-        for name, values in compute_features(audio, wanted, FAMILIES).items():
+        missing = [
+            name
+            for name in job.names
+            if digest not in fresh[name] and digest not in _find_stored_before(job.run_id, job.folder(name))
+        ]
+        for name, values in compute_features(audio, missing, FAMILIES).items():
             fresh[name][digest] = StoredClip.from_features(digest, values, job.dtype)
         outcomes.append(DecodedClip(audio.sha256, audio.duration_s))
     return fresh, outcomes
@@ -142,10 +156,6 @@ def describe_family(name: str) -> dict[str, object]:
     parameters = asdict(family)  # type: ignore[call-overload]
     kind, label = type(family).__name__, family_label(name, family)
     return {"family": label, "kind": kind, "version": family.version, "parameters": parameters}
-
-
-def _find_stored(job: ExtractionJob, name: str) -> frozenset[bytes]:
-    return _find_stored_before(job.run_id, family_folder(job.root, name, job.dtype))
 
 
 @lru_cache(maxsize=64)
@@ -178,7 +188,7 @@ def map_on_this_machine(jobs: Sequence[ExtractionJob], processes: int | None = N
             return
 
 
-def make_local_mapper(processes: int | None) -> JobMapper:
+def make_local_mapper(processes: int) -> JobMapper:
     """Return the mapper over so many processes of this machine."""
     return partial(map_on_this_machine, processes=processes)
 

@@ -147,7 +147,7 @@ class _Preparation:
             if not todo:
                 break
             refused = len(self.unusable)
-            with self._report_full_disk(todo):
+            with report_full_disk(partial(self._describe_full_disk, todo)):
                 self._extract(todo, mapper, progress)
             n_decoded += len(todo) - (len(self.unusable) - refused)
         return n_decoded
@@ -155,7 +155,7 @@ class _Preparation:
     def finish(self) -> None:
         """Settle what was extracted."""
         if digests := self._known_digests():
-            with self._report_full_disk([]):
+            with report_full_disk(partial(self._describe_full_disk, [])):
                 finalise_families(self.names, digests, self.dtype)
 
     def _find_missing(self) -> list[int]:
@@ -169,9 +169,7 @@ class _Preparation:
         ]
 
     def _extract(self, todo: list[int], mapper: JobMapper, progress: ProgressCallback | None) -> None:
-        sources = [
-            ClipSource(str(clip.path), clip.start_s, clip.end_s) for clip in (self.utterances[row] for row in todo)
-        ]
+        sources = [ClipSource.from_utterance(self.utterances[row]) for row in todo]
         due, self._n_done = time.monotonic() + INDEX_WRITE_INTERVAL_S, 0
         try:
             for done in mapper(make_jobs(sources, self.names, self.dtype, self.root)):
@@ -203,23 +201,28 @@ class _Preparation:
             bytes.fromhex(known[self.signatures[row]].sha256) for row in rows if self.signatures[row] in known
         )
 
-    @contextlib.contextmanager
-    def _report_full_disk(self, rows: Sequence[int]) -> Iterator[None]:
-        """Say in one line that the disk is full, and how much room the clips of `rows` that are not done need."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in NO_SPACE_ERRNOS:
-                raise
-            left = [self.utterances[row].duration_s or ASSUMED_CLIP_S for row in rows[self._n_done :]]
-            gigabytes = sum(_bytes_of(name, self.dtype, seconds) for name in self.names for seconds in left) / GIGABYTE
-            raise WorkFailed(
-                f"no space left for features in {self.root}: {len(left)} clips still need about {gigabytes:.2g} GB; "
-                "make room (ser features gc), or set SER_HOME to a larger disk. What was extracted is kept"
-            ) from error
+    def _describe_full_disk(self, rows: Sequence[int]) -> str:
+        """Return the message for a full disk, with the space that the clips of `rows` that are not done need."""
+        left = [self.utterances[row].duration_s or ASSUMED_CLIP_S for row in rows[self._n_done :]]
+        gigabytes = sum(_bytes_of(name, self.dtype, seconds) for name in self.names for seconds in left) / GIGABYTE
+        return (
+            f"no space left for features in {self.root}: {len(left)} clips still need about {gigabytes:.2g} GB; "
+            "make room (ser features gc), or set SER_HOME to a larger disk. What was extracted is kept"
+        )
 
 
-def finalise_families(names: Iterable[str], digests: Collection[bytes], dtype: str = "float32") -> None:
+@contextlib.contextmanager
+def report_full_disk(describe: Callable[[], str]) -> Iterator[None]:
+    """Raise WorkFailed with the message that `describe` returns where the block fails on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE_ERRNOS:
+            raise
+        raise WorkFailed(describe()) from error
+
+
+def finalise_families(names: Iterable[str], digests: Collection[bytes], dtype: str) -> None:
     """Put the parts of families together, note that these clips are needed, and hold the store to its limit.
 
     Raises:

@@ -25,17 +25,6 @@ from ser_platform.features.families.temporal import Rms, Zcr
 
 RMS_FAMILY = "rms"  # the family: natural log of a frame's root mean square, full scale 0
 LN_PER_DB = math.log(10) / 20  # natural-log amplitude in a decibel
-GAIN_INVARIANT_FAMILIES = (
-    Bandwidth,
-    Centroid,
-    Chroma,
-    Contrast,
-    F0,
-    Flatness,
-    Rolloff,
-    Tonnetz,
-    Zcr,
-)  # a gain changes nothing
 
 
 def gain_weights(family: Family) -> NDArray[np.float32] | None:
@@ -46,25 +35,26 @@ def gain_weights(family: Family) -> NDArray[np.float32] | None:
     first coefficient times `sqrt(n_mels)`. (Energies at their floor, of digital silence, move along, where a gain on
     the samples would leave them.)
     """
+    zeros = np.zeros(family.n_features, dtype=np.float32)
     match family:
         case LogMel():
-            return np.full(family.n_features, 2.0, dtype=np.float32)
+            return zeros + 2
         case DecibelMel():
-            return np.full(family.n_features, 0.0 if family.ref == "max" else 1 / LN_PER_DB, dtype=np.float32)
+            return zeros if family.ref == "max" else zeros + 1 / LN_PER_DB
         case Mfcc():
-            first = math.sqrt(family.n_mels) * (1 / LN_PER_DB if family.scale == "db" else 2.0)
-            return np.array([first] + [0.0] * (family.n_features - 1), dtype=np.float32)
+            zeros[0] = math.sqrt(family.n_mels) * (1 / LN_PER_DB if family.scale == "db" else 2)
+            return zeros
         case Rms(scale="ln"):
-            return np.ones(1, dtype=np.float32)
+            return zeros + 1
         case Delta():
-            return None if gain_weights(family.family) is None else np.zeros(family.n_features, dtype=np.float32)
+            return None if gain_weights(family.family) is None else zeros
         case Stack():
-            parts = [gain_weights(member) for member in family.members]
-            return None if any(part is None for part in parts) else np.concatenate(parts)  # type: ignore[arg-type]
+            parts = [weights for member in family.members if (weights := gain_weights(member)) is not None]
+            return np.concatenate(parts) if len(parts) == len(family.members) else None
+        case Bandwidth() | Centroid() | Chroma() | Contrast() | F0() | Flatness() | Rolloff() | Tonnetz() | Zcr():
+            return zeros
         case _:
-            return (
-                np.zeros(family.n_features, dtype=np.float32) if isinstance(family, GAIN_INVARIANT_FAMILIES) else None
-            )
+            return None
 
 
 @dataclass(frozen=True)

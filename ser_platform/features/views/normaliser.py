@@ -2,18 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_platform.settings.features import Normalise
+
 STD_FLOOR = 1e-5  # a constant column would divide by zero
-GLOBAL_NORMALISATION, UTTERANCE_NORMALISATION, SPEAKER_NORMALISATION, NO_NORMALISATION = (
-    "global",
-    "utterance",
-    "speaker",
-    "none",
-)
 # Whose statistics: all training clips', the clip's own, its speaker's; or nothing is scaled.
+GLOBAL_NORMALISATION, UTTERANCE_NORMALISATION, SPEAKER_NORMALISATION, NO_NORMALISATION = get_args(Normalise)
 
 
 def make_protocol_note(normalise: str) -> str | None:
@@ -33,15 +31,14 @@ class Normaliser:
     std: NDArray[np.float32]
 
     @classmethod
-    def from_sums(
-        cls, n_frames: int | NDArray[np.int64], sums: NDArray[np.float64], squares: NDArray[np.float64]
-    ) -> "Normaliser":
-        """Fit from the sum and the sum of squares of `n_frames` frames: a number and `(n_features,)`, or `(n,)` and
-        `(n, n_features)` for n groups at once.
+    def from_sums(cls, n_frames: int | NDArray[np.int64], sums: NDArray[np.float64]) -> "Normaliser":
+        """Fit from the sums and sums of squares over `n_frames` frames, `(2, n_features)`.
+
+        With `n_frames` `(n,)` and `sums` `(n, 2, n_features)`, fit n groups at once.
         """
         counts = np.asarray(n_frames)[..., None]
-        mean = sums / counts
-        variance = np.maximum(squares / counts - mean**2, 0.0)
+        mean = sums[..., 0, :] / counts
+        variance = np.maximum(sums[..., 1, :] / counts - mean**2, 0.0)
         return cls(mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32))
 
     @classmethod

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_platform.features.store.shard import compute_sums
+
 NO_POOL = "none"
 PERCENTILES = (5, 25, 50, 75, 95)
 # Statistics in the order in which they stand side by side: every column's mean, then every column's std, ...
@@ -20,24 +22,22 @@ def pool(frames: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     """Return the statistics `name` of frames `(n_frames, n_features)`, one row `(n_statistics * n_features,)`."""
     if name == "percentiles":
         return _percentiles(frames).ravel()
-    wide = frames.astype(np.float64)
-    made = pool_sums(np.array([len(frames)]), wide.sum(axis=0)[None], (wide**2).sum(axis=0)[None], name)[0]
+    made = pool_sums(np.array([len(frames)]), compute_sums(frames)[None], name)[0]
     return np.concatenate([made, frames.min(axis=0), frames.max(axis=0)]) if name == "mean_std_min_max" else made
 
 
-def pool_sums(
-    n_frames: NDArray[np.int64], sums: NDArray[np.float64], squares: NDArray[np.float64], name: str
-) -> NDArray[np.float32]:
+def pool_sums(n_frames: NDArray[np.int64], sums: NDArray[np.float64], name: str) -> NDArray[np.float32]:
     """Return the mean, and unless `name` is "mean" the standard deviation, of clips `(n_clips, ...)` from their sums.
 
     Args:
-        n_frames: of each clip, `(n_clips,)`.
-        sums, squares: sums and sums of squares over its frames, `(n_clips, n_features)`.
+        n_frames: frames of each clip, `(n_clips,)`.
+        sums: sums and sums of squares over its frames, `(n_clips, 2, n_features)`.
+        name: a key of `POOLS`.
     """
-    mean = sums / n_frames[:, None]
+    mean = sums[:, 0] / n_frames[:, None]
     if name == "mean":
         return mean.astype(np.float32)
-    std = np.sqrt(np.maximum(squares / n_frames[:, None] - mean**2, 0.0))
+    std = np.sqrt(np.maximum(sums[:, 1] / n_frames[:, None] - mean**2, 0.0))
     return np.concatenate([mean, std], axis=1).astype(np.float32)
 
 

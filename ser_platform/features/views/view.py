@@ -93,9 +93,7 @@ class FeatureView:
         if len(rates) != 1:
             rates_text = ", ".join(f"{name} {_rate(FAMILIES[name].frame_s)}" for name in self.sets)
             raise UserError(
-                f"features.sets {list(self.sets)} differ in frame rate ({rates_text}); waveform stands alone, and so "
-                "does "
-                "every set with frames of its own"
+                f"features.sets {list(self.sets)} differ in frame rate ({rates_text}); choose sets of one rate, or waveform alone"
             )
 
     def _refuse_frame_settings(self, why: str) -> None:
@@ -104,13 +102,11 @@ class FeatureView:
             "data.skip_s": self.skip_s,
             "data.trim_db": self.trim_db,
             "data.min_seconds": self.min_seconds,
-            "features.pool": 0 if self.pool == NO_POOL else self.pool,
+            "features.pool": self.pool if self.is_pooled else 0,
             "features.chunk": self.chunk,
             "features.normalise": self.normalise if self.normalise == UTTERANCE_NORMALISATION else 0,
         }
-        for name, value in given.items():
-            if value:
-                raise UserError(f"{why}, so {name} {value} cannot be")
+        _refuse_given(given, why)
 
     def _check_pool(self) -> None:
         why = f"features.pool {self.pool} leaves one row of a clip"
@@ -118,9 +114,7 @@ class FeatureView:
             raise UserError(f"{why}, and that of its samples says nothing; pool frame features")
         if self.crop == "random":
             raise UserError(f"{why}, computed once: data.crop random cannot be; take head or centre")
-        for name, value in (("data.min_seconds", self.min_seconds), ("features.chunk", self.chunk)):
-            if value:
-                raise UserError(f"{why}, so {name} {value:g} cannot be")
+        _refuse_given({"data.min_seconds": self.min_seconds, "features.chunk": self.chunk}, why)
         if self.normalise == UTTERANCE_NORMALISATION:
             raise UserError(f"{why}, whose mean features.normalise utterance would make 0; take global or speaker")
 
@@ -140,21 +134,8 @@ class FeatureView:
         Raises:
             UserError: the settings contradict each other.
         """
-        return cls(
-            sets,
-            n_mfcc=settings.features.n_mfcc,
-            pool=settings.features.pool,
-            chunk=settings.features.chunk,
-            chunk_hop=settings.features.chunk_hop,
-            normalise=settings.features.normalise,
-            max_seconds=settings.data.max_seconds,
-            crop=settings.data.crop,
-            skip_s=settings.data.skip_s,
-            min_seconds=settings.data.min_seconds,
-            pad=settings.data.pad,
-            trim_db=settings.data.trim_db,
-            level_dbfs=settings.data.level_dbfs,
-        )
+        values = vars(settings.data) | vars(settings.features) | {"sets": sets}
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "FeatureView":
@@ -257,6 +238,12 @@ class FeatureView:
         if self.crop == "centre" or epoch is None:
             return n_cropped // 2
         return (_hash_numbers(clips, seed, epoch) % (n_cropped + 1).astype(np.uint64)).astype(np.int64)
+
+
+def _refuse_given(given: Mapping[str, object], why: str) -> None:
+    for name, value in given.items():
+        if value:
+            raise UserError(f"{why}, so {name} {value} cannot be")
 
 
 def _is_mfcc(family: Family) -> bool:

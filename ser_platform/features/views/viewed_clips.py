@@ -14,6 +14,7 @@ from ser_platform.errors import UserError
 from ser_platform.features.families import FAMILIES
 from ser_platform.features.families.computation import compute_features
 from ser_platform.features.store.feature_store import open_family
+from ser_platform.features.store.shard import compute_sums
 from ser_platform.features.views.loudness import LN_PER_DB, RMS_FAMILY, FrameLevels
 from ser_platform.features.views.normaliser import (
     GLOBAL_NORMALISATION,
@@ -69,7 +70,7 @@ class ViewedClips:
     def fit_normaliser(self, clips: Rows) -> Normaliser:
         """Fit the normaliser on whole clips `(n_clips,)` from their sums; reads features only where they are pooled."""
         return Normaliser.concatenate(
-            Normaliser.from_sums(counts.sum(), *sums.sum(axis=0)) for counts, sums in self._sums(clips)
+            Normaliser.from_sums(counts.sum(), sums.sum(axis=0)) for counts, sums in self._sums(clips)
         )
 
     def batch(
@@ -134,9 +135,7 @@ class ViewedClips:
 
     def _choose_normaliser(self, clips: Rows, normaliser: Normaliser) -> Normaliser:
         if self.view.normalise == UTTERANCE_NORMALISATION:
-            return Normaliser.concatenate(
-                Normaliser.from_sums(counts, sums[:, 0], sums[:, 1]) for counts, sums in self._sums(clips)
-            )
+            return Normaliser.concatenate(Normaliser.from_sums(counts, sums) for counts, sums in self._sums(clips))
         if self.view.normalise == SPEAKER_NORMALISATION:
             speaker_of, by_speaker = self._by_speaker
             return by_speaker.take(speaker_of[clips])
@@ -150,11 +149,10 @@ class ViewedClips:
         speaker_of = np.unique(np.asarray(self.speakers), return_inverse=True)[1]
         order = np.argsort(speaker_of, kind="stable")
         starts = np.flatnonzero(np.diff(speaker_of[order], prepend=-1))
-        parts = []
-        for counts, sums in self._sums(np.arange(len(speaker_of))):
-            total = np.add.reduceat(sums[order], starts)
-            parts.append(Normaliser.from_sums(np.add.reduceat(counts[order], starts), total[:, 0], total[:, 1]))
-        return speaker_of, Normaliser.concatenate(parts)
+        return speaker_of, Normaliser.concatenate(
+            Normaliser.from_sums(np.add.reduceat(counts[order], starts), np.add.reduceat(sums[order], starts))
+            for counts, sums in self._sums(np.arange(len(speaker_of)))
+        )
 
     def _sums(self, clips: Rows) -> list[Sums]:
         """Return the sums of whole clips, one entry a set; of pooled clips one entry, with a row a clip."""
@@ -182,7 +180,7 @@ class ViewedClips:
         unknown = clips[np.isnan(self._pooled[clips, 0])]
         if self.view.pool in POOLS_FROM_SUMS:
             whole = unknown[self._is_whole(unknown)]
-            parts = [pool_sums(counts, sums[:, 0], sums[:, 1], "mean_std") for counts, sums in self._frame_sums(whole)]
+            parts = [pool_sums(counts, sums, "mean_std") for counts, sums in self._frame_sums(whole)]
             halves = [np.split(part, 2, axis=1) for part in parts]
             mean_std = [np.concatenate(columns, axis=1) for columns in zip(*halves, strict=True)]
             self._pooled[whole] = np.concatenate(mean_std, axis=1)[:, : self.view.n_features]
@@ -233,14 +231,13 @@ class _ComputedClips:
 
     @cached_property
     def sums(self) -> NDArray[np.float64]:
-        wide = (features.astype(np.float64) for features in self._clips)
-        return np.stack([np.stack([each.sum(axis=0), (each**2).sum(axis=0)]) for each in wide])
+        return np.stack([compute_sums(features) for features in self._clips])
 
     def clip(self, number: int) -> Columns:
         return self._clips[number]
 
 
-def view_audio(view: FeatureView, clips: Sequence[Audio], speakers: Sequence[str] | None = None) -> ViewedClips:
+def _view_audio(view: FeatureView, clips: Sequence[Audio], speakers: Sequence[str] | None = None) -> ViewedClips:
     """Return clips, just decoded, through a view; `speakers` tells whose each is."""
     computed = [compute_features(audio, view.required_families, FAMILIES) for audio in clips]
     return ViewedClips(
@@ -259,13 +256,13 @@ def view_clip(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Column
             "the model was trained with features.normalise speaker: a single file tells nothing of its speaker's "
             "other clips; give it many of one person with ser predict --one-speaker, or take another model"
         )
-    features, _ = view_audio(view, [audio]).batch(np.zeros(1, dtype=np.int64), normaliser)
+    features, _ = _view_audio(view, [audio]).batch(np.zeros(1, dtype=np.int64), normaliser)
     return features[0]
 
 
 def view_speaker_clips(view: FeatureView, clips: Sequence[Audio], normaliser: Normaliser) -> list[Columns]:
     """Return `(n_frames, n_features)` of each of one person's clips, scaled by the statistics of all of them."""
-    viewed = view_audio(view, clips, [""] * len(clips))
+    viewed = _view_audio(view, clips, [""] * len(clips))
     return [viewed.batch(np.array([row]), normaliser)[0][0] for row in range(len(clips))]
 
 
