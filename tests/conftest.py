@@ -146,7 +146,7 @@ def pretrained(tiny_encoders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def forget_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be as a new process, which remembers no encoder."""
     monkeypatch.setattr(encoder_lookup, "_registered_by_pin", {})
-    for cache in (encoded._family, encoded._load_encoder):
+    for cache in (encoded._make_family, encoded._load_encoder):
         cache.cache_clear()
 
 

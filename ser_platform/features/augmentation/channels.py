@@ -26,7 +26,7 @@ FILTER_HEADROOM = np.float32(
 )  # torchaudio clips what its filters give at full scale; a filtered peak may be the higher one
 MU_LAW_STEPS = 256  # 8 bits, ITU-T G.711
 FORMATS = {"mp3": "MPEG_LAYER_III", "ogg": "VORBIS"}
-SMALLEST = 0.99  # libsndfile refuses 1 for MP3
+MAX_COMPRESSION = 0.99  # libsndfile refuses 1 for MP3
 WRITE_BLOCK_SAMPLES = (
     4096  # samples; libvorbis keeps a longer block on the stack and dies of it (libsndfile issue 1095)
 )
@@ -49,7 +49,7 @@ class BandLimit(Transform):
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         if self.low_hz:
-            scale = FILTER_HEADROOM * _over_full_scale(samples)
+            scale = FILTER_HEADROOM * _measure_overshoot(samples)
             lifted = torchaudio.functional.highpass_biquad(torch.tensor(samples / scale), sample_rate, self.low_hz)
             samples = lifted.numpy() * scale
         if sample_rate <= self.rate_hz:
@@ -63,7 +63,7 @@ class MuLaw(Transform):
     """Every sample in 8 bits on a logarithmic scale, as telephone exchanges carry it (ITU-T G.711)."""
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        scale = _over_full_scale(samples)
+        scale = _measure_overshoot(samples)
         steps = torchaudio.functional.mu_law_encoding(torch.tensor(samples / scale), MU_LAW_STEPS)
         decoded: Samples = torchaudio.functional.mu_law_decoding(steps, MU_LAW_STEPS).numpy()
         return decoded * scale
@@ -82,10 +82,10 @@ class Codec(Transform):
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {self.format!r}")
-        check_range("compression", self.compression, 0, SMALLEST)
+        check_range("compression", self.compression, 0, MAX_COMPRESSION)
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        scale = _over_full_scale(samples)
+        scale = _measure_overshoot(samples)
         resampled = Audio(samples / scale, sample_rate).resample(SAMPLE_RATE)  # MP3 knows nine rates only
         coded = self._encode_and_decode(resampled, draw_uniform(self.compression, rng))
         return fit_length(Audio(coded, SAMPLE_RATE).resample(sample_rate), len(samples)) * scale
@@ -101,6 +101,6 @@ class Codec(Transform):
         return decoded
 
 
-def _over_full_scale(samples: Samples) -> np.float32:
+def _measure_overshoot(samples: Samples) -> np.float32:
     """Return by how much the peak passes full scale, at least 1: coders clip what does."""
     return np.float32(max(1.0, float(np.abs(samples).max())))

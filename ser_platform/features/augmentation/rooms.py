@@ -9,7 +9,14 @@ import numpy as np
 import torch
 import torchaudio
 
-from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, draw_uniform, rms
+from ser_platform.features.augmentation.transform import (
+    Range,
+    Samples,
+    Transform,
+    check_range,
+    compute_rms,
+    draw_uniform,
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Reverb(Transform):
         response = make_room_response(rt60_s, direct_db, sample_rate, rng)
         reverberant = torchaudio.functional.fftconvolve(torch.tensor(samples), torch.tensor(response))
         cut: Samples = reverberant[: len(samples)].numpy()
-        return cut * np.float32(rms(samples) / max(rms(cut), 1e-12))
+        return cut * np.float32(compute_rms(samples) / max(compute_rms(cut), 1e-12))
 
 
 def make_room_response(rt60_s: float, direct_db: float, sample_rate: int, rng: np.random.Generator) -> Samples:

@@ -17,9 +17,9 @@ from ser_platform.features.augmentation.transform import (
     Samples,
     Transform,
     check_range,
+    compute_rms,
     draw_uniform,
     fit_length,
-    rms,
 )
 
 WINDOW_S = 0.032  # s; of the phase vocoder, some pitch periods of any voice
@@ -98,4 +98,6 @@ def _stretch(samples: Samples, sample_rate: int, rate: float) -> Samples:
     stretched = torchaudio.functional.phase_vocoder(spectrum, rate, advance)
     waveform: Samples = torch.istft(stretched, n_fft, hop, window=window, length=round(len(samples) / rate)).numpy()
     # Frames whose phases do not quite agree any more cancel a little: about 1 dB.
-    return (waveform * (rms(samples) / max(rms(waveform), SILENCE_PEAK * rms(samples)))).astype(np.float32)
+    return (waveform * (compute_rms(samples) / max(compute_rms(waveform), SILENCE_PEAK * compute_rms(samples)))).astype(
+        np.float32
+    )

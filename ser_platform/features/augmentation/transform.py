@@ -47,9 +47,9 @@ class Transform(ABC):
         if samples.ndim != 1 or samples.dtype != np.float32:
             raise ValueError(f"samples must be mono (n_samples,) float32, got {samples.shape} {samples.dtype}")
         name = type(self).__name__
-        before = _peak(samples, f"before {name}")
+        before = _measure_peak(samples, f"before {name}")
         changed = np.ascontiguousarray(self._apply(samples, sample_rate, rng), dtype=np.float32)
-        if _peak(changed, f"after {name}") < SILENCE_PEAK * before:
+        if _measure_peak(changed, f"after {name}") < SILENCE_PEAK * before:
             raise BadAudio("clip", f"is silent after {name}")
         return changed
 
@@ -73,7 +73,7 @@ def check_range(what: str, bounds: Range, lowest: float, highest: float) -> None
         raise ValueError(f"{what} must be (low, high) with {lowest:g} <= low <= high <= {highest:g}; got {bounds}")
 
 
-def rms(samples: Samples) -> float:
+def compute_rms(samples: Samples) -> float:
     """Return the root mean square."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
 
@@ -83,7 +83,7 @@ def fit_length(samples: Samples, n_samples: int) -> Samples:
     return np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
 
 
-def _peak(samples: Samples, when: str) -> float:
+def _measure_peak(samples: Samples, when: str) -> float:
     peak = float(np.abs(samples).max()) if len(samples) else 0.0
     if not 0 < peak < float("inf"):  # NaN compares as false
         raise BadAudio("clip", f"is {'empty or silent' if peak == 0 else 'not finite'} {when}")

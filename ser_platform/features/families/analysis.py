@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ser_platform.corpora.audio.reader import SAMPLE_RATE, Audio
-from ser_platform.features.families.filters import mel_filters
+from ser_platform.features.families.filters import make_mel_filters
 
 AMIN = 1e-10  # power; digital silence would give -inf
 WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
@@ -104,9 +104,9 @@ class Analysis:
         return self._compute_once(("log", stft, n_mels), lambda: self.mel(stft, n_mels).clamp_min(AMIN).log())
 
     def decibel_mel(self, stft: Stft, n_mels: int, ref: str, top_db: float | None) -> Tensor:
-        """Return mel energies in decibels `(n_frames, n_mels)`; see `decibels`."""
+        """Return mel energies in decibels `(n_frames, n_mels)`; see `convert_to_decibels`."""
         key = ("decibels", stft, n_mels, ref, top_db)
-        return self._compute_once(key, lambda: decibels(self.mel(stft, n_mels), ref, top_db))
+        return self._compute_once(key, lambda: convert_to_decibels(self.mel(stft, n_mels), ref, top_db))
 
     def total(self, stft: Stft) -> Tensor:
         """Return the sum of each frame's magnitudes, `(n_frames, 1)`."""
@@ -121,7 +121,7 @@ class Analysis:
         return self.audio.waveform if sample_rate == SAMPLE_RATE else self.audio.resample(sample_rate)
 
     def _apply_mel_filters(self, stft: Stft, n_mels: int) -> Tensor:
-        power, filters = self.power(stft), mel_filters(stft.sample_rate, stft.n_fft, n_mels)
+        power, filters = self.power(stft), make_mel_filters(stft.sample_rate, stft.n_fft, n_mels)
         return torch.cat([power[:, first:last] @ weights for first, last, weights in filters], dim=-1)
 
     def _spectrum(self, stft: Stft) -> Tensor:
@@ -136,7 +136,7 @@ class Analysis:
         return spectrum
 
 
-def magnitude(spectrum: Tensor) -> Tensor:
+def compute_magnitude(spectrum: Tensor) -> Tensor:
     """Return the absolute value of a complex tensor in single precision."""
     out = torch.empty(spectrum.shape)
     _write_magnitude(spectrum, out)
@@ -147,7 +147,7 @@ def _write_magnitude(spectrum: Tensor, out: Tensor) -> None:
     np.abs(spectrum.to(torch.complex64).numpy(), out=out.numpy())  # takes a seventh of torch's time
 
 
-def decibels(power: Tensor, ref: str = "one", top_db: float | None = 80.0) -> Tensor:
+def convert_to_decibels(power: Tensor, ref: str = "one", top_db: float | None = 80.0) -> Tensor:
     """Return `10 log10(power / ref)`, no lower than `top_db` under the clip's largest value.
 
     Args:

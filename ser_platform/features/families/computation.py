@@ -18,10 +18,10 @@ from ser_platform.files import digest_of
 def family_cache_key(name: str, family: Family) -> str:
     """Return the cache address of a family: its name and a digest of what it is made of and of the decode policy."""
     made = digest_of({"family": _describe_parameters(family), "decode": DECODE_POLICY}, 12)
-    return f"{family_label(name, family)}-{made}"
+    return f"{make_family_label(name, family)}-{made}"
 
 
-def family_label(name: str, family: Family) -> str:
+def make_family_label(name: str, family: Family) -> str:
     """Return what a family is called in a cache: an encoder's the same however it was spelled."""
     return family.label if isinstance(family, EncoderFamily) else name
 

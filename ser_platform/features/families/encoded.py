@@ -89,10 +89,10 @@ class EncoderStatistics(EncoderFamily):
         if math.isfinite(self.hop_s):
             samples, hop = analysis.waveform(self.sample_rate), round(self.hop_s * self.sample_rate)
             loud = frames[find_loud_frames(samples, len(frames), hop)]
-        return torch.cat([*_mean_and_std(frames), *_mean_and_std(loud)])[None]
+        return torch.cat([*_compute_mean_and_std(frames), *_compute_mean_and_std(loud)])[None]
 
 
-def _mean_and_std(frames: Tensor) -> tuple[Tensor, Tensor]:
+def _compute_mean_and_std(frames: Tensor) -> tuple[Tensor, Tensor]:
     variance, mean = torch.var_mean(frames, dim=0, correction=0)
     return mean, variance.clamp_min(LEAST_VARIANCE).sqrt()
 
@@ -157,11 +157,11 @@ def find_encoder_family(name: str) -> Family | None:
     if not is_encoder_family_name(name):
         return None
     spelled, _, kind = name.rpartition(".")
-    return _family(kind, find_encoder(spelled).label, spelled)
+    return _make_family(kind, find_encoder(spelled).label, spelled)
 
 
 @lru_cache(maxsize=32)
-def _family(kind: str, label: str, spelled: str) -> Family:
+def _make_family(kind: str, label: str, spelled: str) -> Family:
     return KINDS[kind].from_encoder(find_encoder(spelled))  # type: ignore[return-value]
 
 

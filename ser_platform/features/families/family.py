@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ser_platform.features.families.analysis import SPEECH_STFT, Analysis, Stft
-from ser_platform.features.families.filters import savgol_weights
+from ser_platform.features.families.filters import make_savgol_weights
 
 
 class Family(Protocol):
@@ -135,7 +135,7 @@ class Delta:
         values, half = analysis.compute(self.family), self.width // 2
         n_frames = len(values)
         extended = values[torch.arange(-half, n_frames + half).clamp(0, n_frames - 1)]
-        changes = extended.unfold(0, self.width, 1) @ savgol_weights(self.width, self.order)
+        changes = extended.unfold(0, self.width, 1) @ make_savgol_weights(self.width, self.order)
         if n_frames < self.width:
             return changes
         # The derivative of a fit is the same all over its window: the ends have that of the nearest full one.

@@ -21,13 +21,13 @@ def _to_tensor(matrix: NDArray[np.float64]) -> Tensor:
 
 
 @lru_cache
-def bin_numbers(n_bins: int) -> Tensor:
+def make_bin_numbers(n_bins: int) -> Tensor:
     """Return 0, 1, ... as floats, `(n_bins,)`."""
     return _to_tensor(np.arange(n_bins, dtype=np.float64))
 
 
 @lru_cache
-def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> tuple[tuple[int, int, Tensor], ...]:
+def make_mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> tuple[tuple[int, int, Tensor], ...]:
     """Return triangular filters of equal area on Slaney's mel scale.
 
     A filter is zero over most bins, so they come in groups of neighbours: the first bin, the bin after the last, and
@@ -53,7 +53,7 @@ def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> tuple[tuple[int, i
 
 
 @lru_cache
-def dct_matrix(n_mfcc: int, n_mels: int) -> Tensor:
+def make_dct_matrix(n_mfcc: int, n_mels: int) -> Tensor:
     """Return the first `n_mfcc` rows of the orthonormal DCT-II, transposed: `(n_mels, n_mfcc)`."""
     band, order = np.arange(n_mels)[:, None] + 0.5, np.arange(n_mfcc)
     matrix = np.sqrt(2 / n_mels) * np.cos(np.pi / n_mels * band * order)
@@ -62,7 +62,7 @@ def dct_matrix(n_mfcc: int, n_mels: int) -> Tensor:
 
 
 @lru_cache
-def chroma_filters(sample_rate: int, n_fft: int) -> Tensor:
+def make_chroma_filters(sample_rate: int, n_fft: int) -> Tensor:
     """Return the weight of each bin for the twelve pitch classes from C on, A4 = 440 Hz, `(n_fft // 2 + 1, 12)`.
 
     Source: Ellis, Chroma feature analysis and synthesis (2007), as in `librosa.filters.chroma` with tuning 0.
@@ -78,7 +78,7 @@ def chroma_filters(sample_rate: int, n_fft: int) -> Tensor:
 
 
 @lru_cache
-def tonnetz_matrix() -> Tensor:
+def make_tonnetz_matrix() -> Tensor:
     """Return where the twelve pitch classes lie on the circles of fifths, minor thirds and major thirds, `(12, 6)`.
 
     Source: Harte, Sandler & Gasser (2006), Detecting harmonic change in musical audio.
@@ -89,7 +89,7 @@ def tonnetz_matrix() -> Tensor:
 
 
 @lru_cache
-def contrast_bands(
+def find_contrast_bands(
     sample_rate: int, n_fft: int, n_bands: int, lowest_hz: float, quantile: float
 ) -> tuple[tuple[int, int, int], ...]:
     """Return the first bin, the bin after the last and the bins in a quantile, for each octave band.
@@ -114,7 +114,7 @@ def contrast_bands(
 
 
 @lru_cache
-def savgol_weights(width: int, order: int) -> Tensor:
+def make_savgol_weights(width: int, order: int) -> Tensor:
     """Return the weights `(width,)` whose sum over a window is the `order`-th derivative of the polynomial of that
     degree that fits it best (Savitzky & Golay, 1964)."""
     offsets = np.arange(width) - width // 2

@@ -50,16 +50,16 @@ class Functionals:
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        return tuple(_smile(self.parameter_set).feature_names)
+        return tuple(_load_extractor(self.parameter_set).feature_names)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         samples = analysis.audio.resample(self.sample_rate)
-        values = _smile(self.parameter_set).process_signal(samples, self.sample_rate).to_numpy(np.float32)
+        values = _load_extractor(self.parameter_set).process_signal(samples, self.sample_rate).to_numpy(np.float32)
         return torch.nan_to_num(torch.from_numpy(values), posinf=0.0, neginf=0.0)
 
 
 @lru_cache
-def _smile(parameter_set: str) -> "opensmile.Smile":
+def _load_extractor(parameter_set: str) -> "opensmile.Smile":
     """Return the extractor of a parameter set; making one reads its configuration."""
     try:
         import opensmile

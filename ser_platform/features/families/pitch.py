@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ser_platform.features.families.analysis import AMIN, Analysis, magnitude
+from ser_platform.features.families.analysis import AMIN, Analysis, compute_magnitude
 from ser_platform.features.families.family import StftFamily
 
 FRAMES_IN_CACHE = 128  # frames of 1024, their spectra and their correlations are 3 MB
@@ -47,14 +47,14 @@ class F0(StftFamily):
 
     def _pitch(self, frames: Tensor, is_silent: Tensor) -> Tensor:
         shortest, longest = self.lags
-        aperiodicity = normalised_difference(frames, longest)[..., shortest - 1 :]
+        aperiodicity = compute_normalised_difference(frames, longest)[..., shortest - 1 :]
         lag = find_first_trough(aperiodicity, self.trough)
-        hertz = self.stft.sample_rate / (shortest + lag + _refinement(aperiodicity, lag))
+        hertz = self.stft.sample_rate / (shortest + lag + _refine_lag(aperiodicity, lag))
         at_lag = aperiodicity.gather(-1, lag).masked_fill_(is_silent, 1.0)
         return torch.cat((torch.where(at_lag < self.unvoiced, hertz, 0.0), (1 - at_lag).clamp(0, 1)), dim=-1)
 
 
-def normalised_difference(frames: Tensor, longest: int) -> Tensor:
+def compute_normalised_difference(frames: Tensor, longest: int) -> Tensor:
     """Return how much a frame differs from itself so many samples later, over the mean of that up to this lag.
 
     Args:
@@ -64,8 +64,8 @@ def normalised_difference(frames: Tensor, longest: int) -> Tensor:
     Returns:
         `(..., longest)`, for the lags 1 to `longest`: steps 2 and 3 of YIN.
     """
-    size = _fast_length(frames.shape[-1] + longest)  # so many points that no lag wraps around
-    correlation = torch.fft.irfft(magnitude(torch.fft.rfft(frames, size)).square_(), size)[..., : longest + 1]
+    size = _round_up_length(frames.shape[-1] + longest)  # so many points that no lag wraps around
+    correlation = torch.fft.irfft(compute_magnitude(torch.fft.rfft(frames, size)).square_(), size)[..., : longest + 1]
     left_behind = frames[..., :longest].square().cumsum(-1)  # energy of the samples that have no partner before them
     difference = torch.sub(2 * correlation[..., :1], left_behind).sub_(correlation[..., 1:], alpha=2)
     lags = torch.arange(1, longest + 1, dtype=torch.float32)
@@ -85,7 +85,7 @@ def find_first_trough(aperiodicity: Tensor, threshold: float) -> Tensor:
     return torch.where(first < none, first, aperiodicity.min(-1, keepdim=True).indices)
 
 
-def _refinement(aperiodicity: Tensor, lag: Tensor) -> Tensor:
+def _refine_lag(aperiodicity: Tensor, lag: Tensor) -> Tensor:
     """Return how far from `lag` the parabola through it and its neighbours has its minimum, 0 at the ends: step 5."""
     last = aperiodicity.shape[-1] - 1
     before, at, after = (aperiodicity.gather(-1, (lag + step).clamp(0, last)) for step in (-1, 0, 1))
@@ -94,7 +94,7 @@ def _refinement(aperiodicity: Tensor, lag: Tensor) -> Tensor:
     return torch.where(is_usable, -slope / torch.where(is_usable, curvature, 1.0), 0.0)
 
 
-def _fast_length(n_samples: int) -> int:
+def _round_up_length(n_samples: int) -> int:
     """Return the next multiple of 64 that has no prime factor over 7, which FFTs are fast at."""
     length = 64 * math.ceil(n_samples / 64)
     while True:

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser_platform.features.families.analysis import AMIN, Analysis, decibels
+from ser_platform.features.families.analysis import AMIN, Analysis, convert_to_decibels
 from ser_platform.features.families.family import StftFamily, number_columns
 from ser_platform.features.families.filters import (
-    bin_numbers,
-    chroma_filters,
-    contrast_bands,
-    dct_matrix,
-    tonnetz_matrix,
+    find_contrast_bands,
+    make_bin_numbers,
+    make_chroma_filters,
+    make_dct_matrix,
+    make_tonnetz_matrix,
 )
 
 TINY = torch.finfo(torch.float32).tiny  # of a silent frame nothing can be normalised
@@ -93,7 +93,7 @@ class Mfcc(StftFamily):
             levels = analysis.decibel_mel(self.stft, self.n_mels, "one", 80.0)
         else:
             levels = analysis.log_mel(self.stft, self.n_mels)
-        return levels @ dct_matrix(self.n_mfcc, self.n_mels)
+        return levels @ make_dct_matrix(self.n_mfcc, self.n_mels)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Chroma(StftFamily):
     )
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        energy = analysis.power(self.stft) @ chroma_filters(self.stft.sample_rate, self.stft.n_fft)
+        energy = analysis.power(self.stft) @ make_chroma_filters(self.stft.sample_rate, self.stft.n_fft)
         return _divide_or_zero(energy, energy.amax(-1, keepdim=True))
 
 
@@ -125,7 +125,7 @@ class Tonnetz(StftFamily):
 
     def __call__(self, analysis: Analysis) -> Tensor:
         chroma = analysis.compute(Chroma(self.stft))
-        return _divide_or_zero(chroma, chroma.sum(-1, keepdim=True)) @ tonnetz_matrix()
+        return _divide_or_zero(chroma, chroma.sum(-1, keepdim=True)) @ make_tonnetz_matrix()
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Centroid(StftFamily):
 
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
-        bins = bin_numbers(self.stft.n_bins)
+        bins = make_bin_numbers(self.stft.n_bins)
         return _divide_or_zero((magnitude @ bins)[:, None], analysis.total(self.stft)) * self.stft.bin_hz
 
 
@@ -150,7 +150,7 @@ class Bandwidth(StftFamily):
 
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
-        bins = bin_numbers(self.stft.n_bins)
+        bins = make_bin_numbers(self.stft.n_bins)
         # Around the centroid: mean square minus squared mean would cancel for a narrow band of high frequency.
         spread = (bins - analysis.compute(Centroid(self.stft)) / self.stft.bin_hz).square_().mul_(magnitude)
         variance = _divide_or_zero(spread.sum(-1, keepdim=True), analysis.total(self.stft))
@@ -201,15 +201,15 @@ class Contrast(StftFamily):
 
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
-        bands = contrast_bands(self.stft.sample_rate, self.stft.n_fft, self.n_bands, self.lowest_hz, self.quantile)
-        valleys, peaks = decibels(_extremes(magnitude, bands))
+        bands = find_contrast_bands(self.stft.sample_rate, self.stft.n_fft, self.n_bands, self.lowest_hz, self.quantile)
+        valleys, peaks = convert_to_decibels(_average_extremes(magnitude, bands))
         return peaks - valleys
 
 
-def _extremes(magnitude: Tensor, bands: tuple[tuple[int, int, int], ...]) -> Tensor:
+def _average_extremes(magnitude: Tensor, bands: tuple[tuple[int, int, int], ...]) -> Tensor:
     """Return the mean of each band's smallest bins and of its largest, `(2, n_frames, n_bands)`.
 
-    `bands` are as `contrast_bands` gives them.
+    `bands` are as `find_contrast_bands` gives them.
     """
     sums = torch.empty((2, len(magnitude), len(bands)))
     for band, (first, last, size) in enumerate(bands):

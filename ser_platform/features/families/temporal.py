@@ -10,7 +10,7 @@ from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.features.families.analysis import AMIN, Analysis
 from ser_platform.features.families.family import StftFamily
 
-ZERO = 1e-10  # amplitude that has no sign
+SIGN_THRESHOLD = 1e-10  # amplitude that has no sign
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Zcr(StftFamily):
 
     def __call__(self, analysis: Analysis) -> Tensor:
         rate, frame_length = self.stft.sample_rate, self.stft.win_length
-        changes = _sign_changes(analysis.padded_waveform(rate, frame_length))
+        changes = _find_sign_changes(analysis.padded_waveform(rate, frame_length))
         # From padding to the first sample is no change, nor from the last to padding.
         before = frame_length // 2 - 1
         changes[[before, before + len(analysis.waveform(rate))]] = 0
@@ -33,9 +33,9 @@ class Zcr(StftFamily):
         return counts / frame_length
 
 
-def _sign_changes(samples: Tensor) -> Tensor:
+def _find_sign_changes(samples: Tensor) -> Tensor:
     """Return 1 where a sample's sign is not the next one's, else 0: `(n_samples - 1,)`."""
-    is_negative = samples.numpy() < -ZERO  # NumPy compares in a fifth of torch's time
+    is_negative = samples.numpy() < -SIGN_THRESHOLD  # NumPy compares in a fifth of torch's time
     return torch.from_numpy(is_negative[1:] != is_negative[:-1]).float()
 
 

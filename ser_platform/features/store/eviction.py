@@ -126,7 +126,7 @@ class _EvictionCandidate:
         self._evicted: set[bytes] = set()
         self._access_files: list[Path] = []
 
-    def give_up(self, access: ClipAccess) -> int:
+    def release(self, access: ClipAccess) -> int:
         """Give up a use; return how many bytes nobody needs any more."""
         self._users.subtract(access.clips)
         if access.file:
@@ -165,7 +165,7 @@ def evict_clips(
     freed = 0
     for use, family in uses:
         if total - freed > max_bytes or use.accessed_at < accessed_before:
-            freed += family.give_up(use)
+            freed += family.release(use)
     for family in families if freed and not dry_run else ():
         family.remove()
     return freed

@@ -25,7 +25,7 @@ from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import BadAudio
 from ser_platform.features.augmentation.recipes import RECIPES
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.computation import compute_features, family_cache_key, family_label
+from ser_platform.features.families.computation import compute_features, family_cache_key, make_family_label
 from ser_platform.features.store.index import DecodedClip
 from ser_platform.features.store.locks import hold_read_lock
 from ser_platform.features.store.shard import StoredClip, list_intact_shards, write_shard
@@ -109,7 +109,7 @@ def make_jobs(sources: Sequence[ClipSource], names: Sequence[str], dtype: str, r
 
 def extract(job: ExtractionJob) -> ExtractionResult:
     """Decode the clips of a job, each once, and store the families that are not stored yet."""
-    with _one_thread():
+    with _use_one_thread():
         fresh, outcomes = _compute_missing(job)
     for name, clips in fresh.items():
         if clips:
@@ -140,7 +140,7 @@ def _compute_missing(job: ExtractionJob) -> tuple[dict[str, dict[bytes, StoredCl
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def _use_one_thread() -> Iterator[None]:
     """Compute on one thread: a clip is too short to share, and threads that wait for each other cost more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -154,7 +154,7 @@ def describe_family(name: str) -> dict[str, object]:
     """Return what a part says of its family."""
     family = FAMILIES[name]
     parameters = asdict(family)  # type: ignore[call-overload]
-    kind, label = type(family).__name__, family_label(name, family)
+    kind, label = type(family).__name__, make_family_label(name, family)
     return {"family": label, "kind": kind, "version": family.version, "parameters": parameters}
 
 

@@ -101,10 +101,10 @@ def prepare_features(
     save_encoders(names)
     work = _Preparation(list(manifest), names, _check_dtype(dtype))
     n_decoded = work.extract_missing(mapper, progress)
-    _refuse_too_many(work.unusable, len(manifest), max_bad)
+    _refuse_unusable(work.unusable, len(manifest), max_bad)
     work.finish()
     good = np.array([row for row in range(len(manifest)) if row not in work.unusable], dtype=np.int64)
-    found = [work.decoded_clip(row) for row in good]
+    found = [work.find_clip(row) for row in good]
     prepared = manifest.take(good).with_column("audio_sha256", [clip.sha256 for clip in found])
     prepared = prepared.with_column("duration_s", [clip.duration_s for clip in found])
     return PreparedClips(prepared, tuple(work.unusable.values()), n_decoded)
@@ -136,7 +136,7 @@ class _Preparation:
         self.unusable: dict[int, BadAudio] = {}
         self._n_done = 0  # clips of the present round
 
-    def decoded_clip(self, row: int) -> DecodedClip:
+    def find_clip(self, row: int) -> DecodedClip:
         return self.index.clips_by_signature[self.signatures[row]]
 
     def extract_missing(self, mapper: JobMapper, progress: ProgressCallback | None) -> int:
@@ -154,7 +154,7 @@ class _Preparation:
 
     def finish(self) -> None:
         """Settle what was extracted."""
-        if digests := self._known_digests():
+        if digests := self._list_known_digests():
             with report_full_disk(partial(self._describe_full_disk, [])):
                 finalise_families(self.names, digests, self.dtype)
 
@@ -177,7 +177,7 @@ class _Preparation:
                 self._n_done += len(done.outcomes)
                 if (began := time.monotonic()) >= due:
                     self.index.write()
-                    enforce_size_limit(self.root, dict.fromkeys(self.folders, self._known_digests()))
+                    enforce_size_limit(self.root, dict.fromkeys(self.folders, self._list_known_digests()))
                     due = time.monotonic() + max(
                         INDEX_WRITE_INTERVAL_S, (time.monotonic() - began) / MAX_INDEX_WRITE_SHARE
                     )
@@ -193,7 +193,7 @@ class _Preparation:
             else:
                 self.index.add(self.audio_folders[row], self.signatures[row], outcome)
 
-    def _known_digests(self) -> frozenset[bytes]:
+    def _list_known_digests(self) -> frozenset[bytes]:
         """Return the digests of the clips of which something is known by now."""
         known = self.index.clips_by_signature
         rows = (row for row in range(len(self.signatures)) if row not in self.unusable)
@@ -204,7 +204,9 @@ class _Preparation:
     def _describe_full_disk(self, rows: Sequence[int]) -> str:
         """Return the message for a full disk, with the space that the clips of `rows` that are not done need."""
         left = [self.utterances[row].duration_s or ASSUMED_CLIP_S for row in rows[self._n_done :]]
-        gigabytes = sum(_bytes_of(name, self.dtype, seconds) for name in self.names for seconds in left) / GIGABYTE
+        gigabytes = (
+            sum(_estimate_bytes(name, self.dtype, seconds) for name in self.names for seconds in left) / GIGABYTE
+        )
         return (
             f"no space left for features in {self.root}: {len(left)} clips still need about {gigabytes:.2g} GB; "
             "make room (ser features gc), or set SER_HOME to a larger disk. What was extracted is kept"
@@ -241,13 +243,13 @@ def _finalise_folder(folder: Path, digests: frozenset[bytes]) -> None:
     record_access(folder, digests)
 
 
-def _bytes_of(name: str, dtype: str, seconds: float) -> float:
+def _estimate_bytes(name: str, dtype: str, seconds: float) -> float:
     """Return about how many bytes a family takes of a clip."""
     family = FAMILIES[name]
     return (1 + seconds / family.frame_s) * family.n_features * np.dtype(dtype).itemsize
 
 
-def _refuse_too_many(unusable: dict[int, BadAudio], n_files: int, max_bad: float) -> None:
+def _refuse_unusable(unusable: dict[int, BadAudio], n_files: int, max_bad: float) -> None:
     if len(unusable) > max_bad * n_files:
         listed = "; ".join(str(bad) for bad in list(unusable.values())[:10])
         raise CorpusError(
@@ -280,32 +282,32 @@ class StoredFamily:
         self._places = [places[digest] for digest in wanted]
         found = [(part.data, part.offsets[row], part.offsets[row + 1]) for part, row in self._places]
         self._rows = [data[first:last] for data, first, last in found]
-        self._checked = np.zeros(len(wanted), dtype=np.bool_)
+        self._is_checked = np.zeros(len(wanted), dtype=np.bool_)
         self.lengths = np.array([len(rows) for rows in self._rows], dtype=np.int64)
 
     @cached_property
     def sums(self) -> NDArray[np.float64]:
         """Sums and sums of squares over each clip's rows, `(n_clips, 2, n_features)`."""
-        known = [part.clip(row).sums for part, row in self._places]
+        known = [part.read_clip(row).sums for part, row in self._places]
         return np.stack(
-            [compute_sums(self.clip(number)) if sums is None else sums for number, sums in enumerate(known)]
+            [compute_sums(self.read_clip(number)) if sums is None else sums for number, sums in enumerate(known)]
         )
 
-    def clip(self, number: int) -> Features:
+    def read_clip(self, number: int) -> Features:
         """Return the features `(n_frames, n_features)` of a clip, without copying.
 
         Raises:
             WorkFailed: they are not what was written; the part is dropped, so that the next command extracts it again.
         """
-        if not self._checked[number]:
+        if not self._is_checked[number]:
             self._check(number)
         return self._rows[number]
 
     def _check(self, number: int) -> None:
         part, row = self._places[number]
-        if not part.clip(row).is_intact:
+        if not part.read_clip(row).is_intact:
             raise _drop_shards([part])
-        self._checked[number] = True
+        self._is_checked[number] = True
 
 
 @lru_cache(maxsize=64)

@@ -38,7 +38,7 @@ class AudioIndex:
     """The entries of some folders of audio; `clips_by_signature` has them all, by signature."""
 
     def __init__(self, folders: Iterable[str]) -> None:
-        self._clips_by_folder = {folder: _read(_path(folder)) for folder in folders}
+        self._clips_by_folder = {folder: _read_index(_find_index_file(folder)) for folder in folders}
         self._changed: set[str] = set()
         self.clips_by_signature = {
             key: value for index in self._clips_by_folder.values() for key, value in index.items()
@@ -52,18 +52,18 @@ class AudioIndex:
     def write(self) -> None:
         """Write the folders that have changed, beside what other processes have written meanwhile."""
         for folder in sorted(self._changed):
-            path = _path(folder)
+            path = _find_index_file(folder)
             with hold_work_lock(path, "write"):
-                entries = _read(path) | self._clips_by_folder[folder]
+                entries = _read_index(path) | self._clips_by_folder[folder]
                 write_json(path, {key: [value.sha256, value.duration_s] for key, value in entries.items()})
         self._changed.clear()
 
 
-def _path(folder: str) -> Path:
+def _find_index_file(folder: str) -> Path:
     return home() / "index" / f"{digest_of(folder, 24)}.json"
 
 
-def _read(path: Path) -> dict[str, DecodedClip]:
+def _read_index(path: Path) -> dict[str, DecodedClip]:
     try:
         return {key: DecodedClip(*value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
     except FileNotFoundError:

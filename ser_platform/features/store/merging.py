@@ -47,7 +47,7 @@ def _write_merged(folder: Path, parts: list[Shard], drop: Collection[bytes]) -> 
     clips: dict[bytes, StoredClip] = {}
     for part in parts:
         for position, digest in enumerate(part.hashes):
-            if digest not in clips and digest not in drop and (clip := part.clip(position)).is_intact:
+            if digest not in clips and digest not in drop and (clip := part.read_clip(position)).is_intact:
                 clips[digest] = clip
     return [write_shard(folder, parts[0].record.about, list(clips.values()))] if clips else []
 

@@ -31,7 +31,7 @@ from ser_platform.settings.features import FeatureDtype
 
 FORMAT_VERSION = 2  # raise it when the files change
 DTYPES = get_args(FeatureDtype)
-DIGEST = 32  # bytes of a SHA-256
+DIGEST_BYTES = 32  # bytes of a SHA-256
 
 Features = NDArray[np.floating[Any]]
 
@@ -159,7 +159,7 @@ class Shard:
         # Not np.load: a damaged header would be believed.
         return np.memmap(self.paths[1], self.record.dtype, "r", head, shape).view(np.ndarray)
 
-    def clip(self, position: int) -> StoredClip:
+    def read_clip(self, position: int) -> StoredClip:
         """Return a clip without copying its rows."""
         entry = self.table[position]
         rows = self.data[self.offsets[position] : self.offsets[position + 1]]
@@ -196,7 +196,7 @@ class Shard:
 
 def split_digests(joined: bytes) -> list[bytes]:
     """Return digests that were joined to one string of bytes."""
-    return [joined[first : first + DIGEST] for first in range(0, len(joined), DIGEST)]
+    return [joined[first : first + DIGEST_BYTES] for first in range(0, len(joined), DIGEST_BYTES)]
 
 
 def list_recorded_shards(folder: Path) -> list[Shard]:
@@ -216,7 +216,7 @@ def write_shard(folder: Path, about: dict[str, Any], clips: Sequence[StoredClip]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{uuid.uuid4().hex}.json"
     dtype, n_features = clips[0].values.dtype, clips[0].values.shape[1]
-    table = _table(clips, n_features)
+    table = _make_table(clips, n_features)
     n_rows = int(table["rows"].sum())
     data, index = path.with_suffix(".npy"), path.with_suffix(".clips.npy")
     try:
@@ -233,9 +233,9 @@ def write_shard(folder: Path, about: dict[str, Any], clips: Sequence[StoredClip]
     return Shard(path, record)
 
 
-def _table(clips: Sequence[StoredClip], n_features: int) -> NDArray[Any]:
+def _make_table(clips: Sequence[StoredClip], n_features: int) -> NDArray[Any]:
     """Return the entries of a part. One row is its own sum: those of thousands of columns would outweigh the data."""
-    fields: list[Any] = [("sha256", f"V{DIGEST}"), ("rows", "<i8"), ("crc", "<u4")]
+    fields: list[Any] = [("sha256", f"V{DIGEST_BYTES}"), ("rows", "<i8"), ("crc", "<u4")]
     summed = any(len(clip.values) != 1 for clip in clips)
     table = np.zeros(len(clips), [*fields, ("sums", "<f8", (2, n_features))] if summed else fields)
     for entry, clip in zip(table, clips, strict=True):

@@ -47,7 +47,7 @@ class Chunks:
         return padded[clip_of[:, None], frames], lengths.clamp_max(self.size)[clip_of], clip_of
 
 
-def mean_by_clip(values: Tensor, clip_of: Tensor, n_clips: int) -> Tensor:
+def average_by_clip(values: Tensor, clip_of: Tensor, n_clips: int) -> Tensor:
     """Average `(n_windows, n_values)` over the windows of each clip; return `(n_clips, n_values)`."""
     total = values.new_zeros(n_clips, values.shape[1]).index_add(0, clip_of, values)
     return total / torch.bincount(clip_of, minlength=n_clips)[:, None].to(values.dtype)
@@ -60,4 +60,4 @@ def average_logits(
     if chunks is None:
         return model(features, lengths)
     windows, own, clip_of = chunks.cut(features, lengths)
-    return mean_by_clip(model(windows, own), clip_of, len(features))
+    return average_by_clip(model(windows, own), clip_of, len(features))

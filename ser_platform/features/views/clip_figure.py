@@ -21,10 +21,10 @@ from ser_platform.features.families.computation import compute_features
 from ser_platform.features.families.pitch import F0
 from ser_platform.features.views.loudness import LN_PER_DB
 
-SHOWN = ("log_mel", "chroma", "f0", "rms")
+FIGURE_FAMILIES = ("log_mel", "chroma", "f0", "rms")
 RANGE_DB = 80.0  # of the mel bands, under the loudest
 QUIET_DB = 30.0  # under the loudest frame: what YIN finds there is breath, noise or an echo, and no voice
-PALE = 0.2  # opacity of the pitch classes of quiet frames, which are those of noise
+QUIET_ALPHA = 0.2  # opacity of the pitch classes of quiet frames, which are those of noise
 PITCH_CLASSES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 MEL_TICKS = (250, 500, 1000, 2000, 4000)  # Hz
 PITCH_TICKS = (60, 80, 100, 125, 150, 200, 250, 300, 400, 500, 600)  # Hz
@@ -71,7 +71,7 @@ class AnalysedClip:
     @classmethod
     def from_audio(cls, audio: Audio) -> "AnalysedClip":
         """Compute what is shown of a clip."""
-        return cls(audio, compute_features(audio, SHOWN, FAMILIES))
+        return cls(audio, compute_features(audio, FIGURE_FAMILIES, FAMILIES))
 
     @property
     def f0(self) -> Values:
@@ -114,7 +114,9 @@ def draw_clip(clip: AnalysedClip, title: str, path: Path) -> None:
     image = _draw_chroma(chroma, clip.features["chroma"])
     bar = figure.colorbar(image, cax=figure.add_subplot(grid[2, 1]))
     bar.set_label("share of the largest")
-    image.set_alpha(np.broadcast_to(np.where(clip.is_quiet, PALE, 1.0), (len(PITCH_CLASSES), len(clip.is_quiet))))
+    image.set_alpha(
+        np.broadcast_to(np.where(clip.is_quiet, QUIET_ALPHA, 1.0), (len(PITCH_CLASSES), len(clip.is_quiet)))
+    )
     _draw_f0(pitch, clip.f0)
     for panel in panels[:-1]:
         panel.tick_params(labelbottom=False)
@@ -152,13 +154,13 @@ def _draw_image(axes: Axes, values: Values, cmap: str, low: float, high: float) 
 def _draw_mel(axes: Axes, log_mel: Values) -> AxesImage:
     levels = log_mel / (2 * LN_PER_DB)  # natural log of power, to dB
     # Bands are equally wide in mel, the first one's centre a step above 0, the last one's a step below the highest.
-    step = _mel(SPEECH_STFT.sample_rate / 2) / (log_mel.shape[1] + 1)
-    axes.set_yticks([_mel(hertz) / step - 1 for hertz in MEL_TICKS], [f"{hertz / 1000:g}" for hertz in MEL_TICKS])
+    step = _to_mel(SPEECH_STFT.sample_rate / 2) / (log_mel.shape[1] + 1)
+    axes.set_yticks([_to_mel(hertz) / step - 1 for hertz in MEL_TICKS], [f"{hertz / 1000:g}" for hertz in MEL_TICKS])
     axes.set_ylabel("mel bands\n(kHz)")
     return _draw_image(axes, levels - levels.max(), "magma", -RANGE_DB, 0)
 
 
-def _mel(hertz: float) -> float:
+def _to_mel(hertz: float) -> float:
     """Return a frequency in mel on Slaney's scale (see `filters`)."""
     return 3 * hertz / 200 if hertz < 1000 else 15 + 27 * math.log(hertz / 1000) / math.log(6.4)
 

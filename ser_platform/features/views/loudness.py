@@ -27,7 +27,7 @@ RMS_FAMILY = "rms"  # the family: natural log of a frame's root mean square, ful
 LN_PER_DB = math.log(10) / 20  # natural-log amplitude in a decibel
 
 
-def gain_weights(family: Family) -> NDArray[np.float32] | None:
+def compute_gain_weights(family: Family) -> NDArray[np.float32] | None:
     """Return what a gain of 1 in natural-log amplitude adds to each column, `(n_features,)`; None where it does more
     than add.
 
@@ -47,9 +47,9 @@ def gain_weights(family: Family) -> NDArray[np.float32] | None:
         case Rms(scale="ln"):
             return zeros + 1
         case Delta():
-            return None if gain_weights(family.family) is None else zeros
+            return None if compute_gain_weights(family.family) is None else zeros
         case Stack():
-            parts = [weights for member in family.members if (weights := gain_weights(member)) is not None]
+            parts = [weights for member in family.members if (weights := compute_gain_weights(member)) is not None]
             return np.concatenate(parts) if len(parts) == len(family.members) else None
         case Bandwidth() | Centroid() | Chroma() | Contrast() | F0() | Flatness() | Rolloff() | Tonnetz() | Zcr():
             return zeros

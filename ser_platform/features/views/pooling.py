@@ -21,7 +21,7 @@ POOLS_FROM_SUMS = ("mean", "mean_std")  # known from sums and sums of squares: t
 def pool(frames: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     """Return the statistics `name` of frames `(n_frames, n_features)`, one row `(n_statistics * n_features,)`."""
     if name == "percentiles":
-        return _percentiles(frames).ravel()
+        return _compute_percentiles(frames).ravel()
     made = pool_sums(np.array([len(frames)]), compute_sums(frames)[None], name)[0]
     return np.concatenate([made, frames.min(axis=0), frames.max(axis=0)]) if name == "mean_std_min_max" else made
 
@@ -41,7 +41,7 @@ def pool_sums(n_frames: NDArray[np.int64], sums: NDArray[np.float64], name: str)
     return np.concatenate([mean, std], axis=1).astype(np.float32)
 
 
-def _percentiles(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+def _compute_percentiles(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return `(n_percentiles, n_features)`, interpolated linearly as by `np.percentile`, in an eighth of its time."""
     ordered = np.sort(np.ascontiguousarray(frames.T), axis=1)
     place = np.array(PERCENTILES) / 100 * (len(frames) - 1)

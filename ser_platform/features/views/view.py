@@ -13,7 +13,7 @@ from ser_platform.features.families import FAMILIES
 from ser_platform.features.families.family import Delta, Family
 from ser_platform.features.families.spectral import Mfcc
 from ser_platform.features.views.chunks import Chunks
-from ser_platform.features.views.loudness import RMS_FAMILY, gain_weights
+from ser_platform.features.views.loudness import RMS_FAMILY, compute_gain_weights
 from ser_platform.features.views.normaliser import UTTERANCE_NORMALISATION
 from ser_platform.features.views.pooling import NO_POOL, POOLS
 from ser_platform.settings import Settings
@@ -91,9 +91,10 @@ class FeatureView:
                 raise UnknownChoice("features.sets", name, FAMILIES)
         rates = {FAMILIES[name].frame_s for name in self.sets}
         if len(rates) != 1:
-            rates_text = ", ".join(f"{name} {_rate(FAMILIES[name].frame_s)}" for name in self.sets)
+            rates_text = ", ".join(f"{name} {_format_rate(FAMILIES[name].frame_s)}" for name in self.sets)
             raise UserError(
-                f"features.sets {list(self.sets)} differ in frame rate ({rates_text}); choose sets of one rate, or waveform alone"
+                f"features.sets {list(self.sets)} differ in frame rate ({rates_text}); choose sets of one rate, or "
+                "waveform alone"
             )
 
     def _refuse_frame_settings(self, why: str) -> None:
@@ -119,9 +120,9 @@ class FeatureView:
             raise UserError(f"{why}, whose mean features.normalise utterance would make 0; take global or speaker")
 
     def _check_level(self) -> None:
-        fixed = [name for name in self.sets if gain_weights(FAMILIES[name]) is None]
+        fixed = [name for name in self.sets if compute_gain_weights(FAMILIES[name]) is None]
         if fixed:
-            able = [name for name, family in FAMILIES.items() if gain_weights(family) is not None]
+            able = [name for name, family in FAMILIES.items() if compute_gain_weights(family) is not None]
             raise UserError(
                 f"data.level_dbfs {self.level_dbfs:g}: a gain is no constant added to {', '.join(fixed)}; valid are "
                 f"{', '.join(able)}"
@@ -156,13 +157,13 @@ class FeatureView:
 
     @property
     def max_frames(self) -> int:
-        return max(1, self._frames(self.max_seconds))
+        return max(1, self._count_frames(self.max_seconds))
 
     @property
     def min_frames(self) -> int:
-        return self._frames(self.min_seconds)
+        return self._count_frames(self.min_seconds)
 
-    def _frames(self, seconds: float) -> int:
+    def _count_frames(self, seconds: float) -> int:
         # Rounded first: 3 s of 10 ms frames are 300, whatever 3 / 0.01 is in binary.
         return int(round(seconds / self.frame_s, 6))
 
@@ -182,7 +183,7 @@ class FeatureView:
         """The windows that a model hears one by one, or None where it hears whole clips."""
         return Chunks(self.chunk, self.chunk_hop or self.chunk) if self.chunk else None
 
-    def width(self, name: str) -> int:
+    def count_columns(self, name: str) -> int:
         """Return how many columns of feature set `name` are used."""
         family = FAMILIES[name]
         return min(self.n_mfcc, family.n_features) if _is_mfcc(family) else family.n_features
@@ -190,7 +191,7 @@ class FeatureView:
     @property
     def n_columns(self) -> int:
         """How many columns a frame has."""
-        return sum(self.width(name) for name in self.sets)
+        return sum(self.count_columns(name) for name in self.sets)
 
     @property
     def n_features(self) -> int:
@@ -200,8 +201,8 @@ class FeatureView:
     @property
     def gain_weights(self) -> NDArray[np.float32]:
         """What a gain of 1 in natural-log amplitude adds to each column, `(n_columns,)`; where `level_dbfs` is set."""
-        weights = [gain_weights(FAMILIES[name]) for name in self.sets]
-        return np.concatenate([w[: self.width(name)] for name, w in zip(self.sets, weights, strict=True)])  # type: ignore[index]
+        weights = [compute_gain_weights(FAMILIES[name]) for name in self.sets]
+        return np.concatenate([w[: self.count_columns(name)] for name, w in zip(self.sets, weights, strict=True)])  # type: ignore[index]
 
     def locate_part(
         self, n_frames: NDArray[np.int64], sounding: tuple[NDArray[np.int64], NDArray[np.int64]] | None
@@ -220,7 +221,7 @@ class FeatureView:
             first, stop = (np.ceil(np.round(end * ratio, 6)).astype(np.int64) for end in sounding)
             stop = np.minimum(stop, n_frames)
         least = np.minimum(n_frames, math.ceil(round(MIN_REMAINING_S / self.frame_s, 6)))
-        first = np.minimum(np.maximum(first, self._frames(self.skip_s)), np.maximum(stop - least, 0))
+        first = np.minimum(np.maximum(first, self._count_frames(self.skip_s)), np.maximum(stop - least, 0))
         return first, np.maximum(stop, first + least) - first
 
     def choose_crop_offsets(
@@ -250,7 +251,7 @@ def _is_mfcc(family: Family) -> bool:
     return isinstance(family, Mfcc) or (isinstance(family, Delta) and _is_mfcc(family.family))
 
 
-def _rate(frame_s: float) -> str:
+def _format_rate(frame_s: float) -> str:
     return "one row a clip" if math.isinf(frame_s) else f"{1 / frame_s:.4g} Hz"
 
 

@@ -42,7 +42,7 @@ class FamilyClips(Protocol):
     def sums(self) -> NDArray[np.float64]:
         """Sums and sums of squares over each clip's rows, `(n_clips, 2, n_features)`."""
 
-    def clip(self, number: int) -> Columns:
+    def read_clip(self, number: int) -> Columns:
         """Return the features `(n_frames, n_features)` of a clip."""
 
 
@@ -70,7 +70,7 @@ class ViewedClips:
     def fit_normaliser(self, clips: Rows) -> Normaliser:
         """Fit the normaliser on whole clips `(n_clips,)` from their sums; reads features only where they are pooled."""
         return Normaliser.concatenate(
-            Normaliser.from_sums(counts.sum(), sums.sum(axis=0)) for counts, sums in self._sums(clips)
+            Normaliser.from_sums(counts.sum(), sums.sum(axis=0)) for counts, sums in self._compute_sums(clips)
         )
 
     def batch(
@@ -103,7 +103,7 @@ class ViewedClips:
         for row in np.flatnonzero(kept < features.shape[1]):
             features[row, kept[row] :] = 0
             if kept[row] < lengths[row] and self.view.pad != "zeros":
-                features[row, : lengths[row]] = features[row, _padding_indices(kept[row], lengths[row], self.view.pad)]
+                features[row, : lengths[row]] = features[row, _pad_indices(kept[row], lengths[row], self.view.pad)]
         return features, lengths
 
     def _copy_frames(self, clips: Rows, first: Rows, features: Columns) -> None:
@@ -111,13 +111,13 @@ class ViewedClips:
         places = list(zip(clips.tolist(), first.tolist(), self._n_kept[clips].tolist(), strict=True))
         column = 0
         for name in self.view.sets:
-            family, width = self._families[name], self.view.width(name)
+            family, width = self._families[name], self.view.count_columns(name)
             columns = features[:, :, column : column + width]
             column += width
-            dtype = family.clip(places[0][0]).dtype
+            dtype = family.read_clip(places[0][0]).dtype
             target = columns if dtype == np.float32 else np.zeros(columns.shape, dtype=dtype)
             for row, (clip, start, kept) in enumerate(places):
-                target[row, :kept] = family.clip(clip)[start : start + kept, :width]
+                target[row, :kept] = family.read_clip(clip)[start : start + kept, :width]
             if dtype != np.float32:
                 # Half precision: numpy widens numbers one by one, torch many at once.
                 torch.from_numpy(columns).copy_(torch.from_numpy(target))
@@ -125,7 +125,7 @@ class ViewedClips:
     @cached_property
     def _loudness(self) -> FrameLevels:
         family = self._families[RMS_FAMILY]
-        return FrameLevels.from_rms([family.clip(number) for number in range(len(family.lengths))])
+        return FrameLevels.from_rms([family.read_clip(number) for number in range(len(family.lengths))])
 
     @cached_property
     def _gains(self) -> Columns | None:
@@ -135,14 +135,16 @@ class ViewedClips:
 
     def _choose_normaliser(self, clips: Rows, normaliser: Normaliser) -> Normaliser:
         if self.view.normalise == UTTERANCE_NORMALISATION:
-            return Normaliser.concatenate(Normaliser.from_sums(counts, sums) for counts, sums in self._sums(clips))
+            return Normaliser.concatenate(
+                Normaliser.from_sums(counts, sums) for counts, sums in self._compute_sums(clips)
+            )
         if self.view.normalise == SPEAKER_NORMALISATION:
-            speaker_of, by_speaker = self._by_speaker
+            speaker_of, by_speaker = self._speaker_statistics
             return by_speaker.take(speaker_of[clips])
         return Normaliser.identity(self.view.n_features) if self.view.normalise == NO_NORMALISATION else normaliser
 
     @cached_property
-    def _by_speaker(self) -> tuple[Rows, Normaliser]:
+    def _speaker_statistics(self) -> tuple[Rows, Normaliser]:
         """The speaker's number of each clip, and the statistics of all clips of each speaker, whatever their label."""
         if self.speakers is None:
             raise UserError("features.normalise speaker: who speaks must be known; take global or utterance")
@@ -151,20 +153,20 @@ class ViewedClips:
         starts = np.flatnonzero(np.diff(speaker_of[order], prepend=-1))
         return speaker_of, Normaliser.concatenate(
             Normaliser.from_sums(np.add.reduceat(counts[order], starts), np.add.reduceat(sums[order], starts))
-            for counts, sums in self._sums(np.arange(len(speaker_of)))
+            for counts, sums in self._compute_sums(np.arange(len(speaker_of)))
         )
 
-    def _sums(self, clips: Rows) -> list[Sums]:
+    def _compute_sums(self, clips: Rows) -> list[Sums]:
         """Return the sums of whole clips, one entry a set; of pooled clips one entry, with a row a clip."""
         if self.view.is_pooled:
             pooled = self._pool(clips).astype(np.float64)
             return [(np.ones_like(clips), np.stack([pooled, pooled**2], axis=1))]
-        return self._frame_sums(clips)
+        return self._compute_frame_sums(clips)
 
-    def _frame_sums(self, clips: Rows) -> list[Sums]:
+    def _compute_frame_sums(self, clips: Rows) -> list[Sums]:
         parts, column = [], 0
         for name in self.view.sets:
-            family, width = self._families[name], self.view.width(name)
+            family, width = self._families[name], self.view.count_columns(name)
             counts, sums = family.lengths[clips], family.sums[clips, :, :width]
             if self._gains is not None:
                 # A constant d on n frames: the sum grows by n d, the sum of squares by 2 d sum + n d^2.
@@ -180,7 +182,7 @@ class ViewedClips:
         unknown = clips[np.isnan(self._pooled[clips, 0])]
         if self.view.pool in POOLS_FROM_SUMS:
             whole = unknown[self._is_whole(unknown)]
-            parts = [pool_sums(counts, sums, "mean_std") for counts, sums in self._frame_sums(whole)]
+            parts = [pool_sums(counts, sums, "mean_std") for counts, sums in self._compute_frame_sums(whole)]
             halves = [np.split(part, 2, axis=1) for part in parts]
             mean_std = [np.concatenate(columns, axis=1) for columns in zip(*halves, strict=True)]
             self._pooled[whole] = np.concatenate(mean_std, axis=1)[:, : self.view.n_features]
@@ -233,7 +235,7 @@ class _ComputedClips:
     def sums(self) -> NDArray[np.float64]:
         return np.stack([compute_sums(features) for features in self._clips])
 
-    def clip(self, number: int) -> Columns:
+    def read_clip(self, number: int) -> Columns:
         return self._clips[number]
 
 
@@ -271,7 +273,7 @@ def _broadcast_statistics(statistics: Columns) -> torch.Tensor:
     return torch.tensor(statistics if statistics.ndim == 1 else statistics[:, None])
 
 
-def _padding_indices(n_frames: int, length: int, pad: str) -> Rows:
+def _pad_indices(n_frames: int, length: int, pad: str) -> Rows:
     """Return which of a clip's `n_frames` stand in `length` frames: over and over, or there and back (`np.pad`)."""
     frame = np.arange(length)
     if pad == "repeat" or n_frames == 1:

@@ -133,7 +133,7 @@ def test_a_clip_is_heard_once(stored, monkeypatch):
     encoded._load_encoder.cache_clear()
     assert prepare_features(manifest, [name], dtype="float16").n_decoded == 0
     family = open_family(name, tuple(manifest.column("audio_sha256")), "float16")
-    assert family.clip(0).dtype == np.float16 and family.clip(0).shape == (1, FAMILIES[name].n_features)
+    assert family.read_clip(0).dtype == np.float16 and family.read_clip(0).shape == (1, FAMILIES[name].n_features)
 
 
 def test_training_and_prediction_see_the_same(stored):

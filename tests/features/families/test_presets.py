@@ -63,7 +63,7 @@ def test_a_missing_opensmile_is_told_with_the_command_that_installs_it(monkeypat
         return import_module(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without_opensmile)
-    opensmile_functionals._smile.cache_clear()
+    opensmile_functionals._load_extractor.cache_clear()
     with pytest.raises(MissingExtra, match=r"pip install 'ser-platform\[opensmile\]'"):
         compute_features(noise(0.5), ["egemaps"], FAMILIES)
 

@@ -129,14 +129,14 @@ def test_what_is_stored_is_what_was_computed(name, tones):
     family = open_family(name, hashes_of(tones))
     for number, utterance in list(enumerate(tones))[::5]:
         computed = compute_features(read_audio(utterance.path), [name], FAMILIES)[name]
-        np.testing.assert_array_equal(family.clip(number), computed)
+        np.testing.assert_array_equal(family.read_clip(number), computed)
         assert family.lengths[number] == len(computed)
 
 
 def test_clips_are_numbered_in_the_order_asked_for(tones):
     hashes = hashes_of(tones)
     forwards, backwards = open_family("rms", hashes), open_family("rms", hashes[::-1])
-    np.testing.assert_array_equal(forwards.clip(0), backwards.clip(len(hashes) - 1))
+    np.testing.assert_array_equal(forwards.read_clip(0), backwards.read_clip(len(hashes) - 1))
 
 
 def test_another_view_extracts_nothing_even_without_the_audio(tones, tone_corpus, tmp_path, monkeypatch):
@@ -221,9 +221,9 @@ def test_half_precision_is_stored_apart_and_close(few_tones):
     manifest = prepare_features(manifest_of(few_tones), ["log_mel"]).manifest
     prepare_features(manifest, ["log_mel"], dtype="float16")
     single, half = (open_family("log_mel", hashes_of(manifest), dtype) for dtype in ("float32", "float16"))
-    assert half.clip(3).dtype == np.float16
-    np.testing.assert_allclose(half.clip(3), single.clip(3), rtol=1e-3, atol=1e-2)
-    np.testing.assert_array_equal(half.sums[3, 0], half.clip(3).astype(np.float64).sum(axis=0))
+    assert half.read_clip(3).dtype == np.float16
+    np.testing.assert_allclose(half.read_clip(3), single.read_clip(3), rtol=1e-3, atol=1e-2)
+    np.testing.assert_array_equal(half.sums[3, 0], half.read_clip(3).astype(np.float64).sum(axis=0))
 
 
 def test_numbers_that_do_not_fit_half_precision_are_refused():
@@ -271,7 +271,7 @@ def test_a_mapper_may_run_the_jobs_in_any_order(few_tones, monkeypatch):
 
 def test_several_processes_store_what_one_stores(few_tones, tmp_path, monkeypatch):
     alone = prepare_features(manifest_of(few_tones), ["log_mel"])
-    features = [open_family("log_mel", hashes_of(alone.manifest)).clip(n).copy() for n in range(9)]
+    features = [open_family("log_mel", hashes_of(alone.manifest)).read_clip(n).copy() for n in range(9)]
     monkeypatch.setenv("SER_HOME", str(tmp_path / "other-home"))
     monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 3)
     open_family.cache_clear()
@@ -280,7 +280,7 @@ def test_several_processes_store_what_one_stores(few_tones, tmp_path, monkeypatc
     assert list(together.manifest) == list(alone.manifest)
     assert [Path(bad.path).stem for bad in together.unusable] == ["03-01-01-01-09-01-01"]
     for number, values in enumerate(features):
-        np.testing.assert_array_equal(open_family("log_mel", hashes_of(together.manifest)).clip(number), values)
+        np.testing.assert_array_equal(open_family("log_mel", hashes_of(together.manifest)).read_clip(number), values)
 
 
 def test_processes_are_started_once_they_pay(few_tones, monkeypatch):
@@ -314,7 +314,7 @@ def test_segments_of_one_file_are_clips_of_their_own(tmp_path, tone):
     prepared = prepare_features(manifest, DEFAULT_FEATURE_SETS).manifest
     assert list(prepared.column("duration_s")) == [1.0, 1.0]
     zcr = open_family("zcr", hashes_of(prepared))
-    assert np.median(zcr.clip(0)) < np.median(zcr.clip(1))
+    assert np.median(zcr.read_clip(0)) < np.median(zcr.read_clip(1))
 
 
 def test_the_address_of_a_family_changes_with_its_fields_and_its_version(monkeypatch):

@@ -47,7 +47,7 @@ if __name__ == "__main__":
     family = open_family("log_mel", tuple(prepared.column("audio_sha256")))
     print("open", flush=True)
     if sys.stdin.readline():
-        print(sum(float(family.clip(number).sum()) for number in range(len(prepared))), flush=True)
+        print(sum(float(family.read_clip(number).sum()) for number in range(len(prepared))), flush=True)
 """
 
 
@@ -70,7 +70,7 @@ def data_of(name: str) -> list[Path]:
 def features_of(manifest: Manifest) -> list[np.ndarray]:
     """Read everything back, past what this process knows."""
     families = [StoredFamily(name, hashes_of(manifest)) for name in NAMES]
-    return [family.clip(number).copy() for family in families for number in range(len(manifest))]
+    return [family.read_clip(number).copy() for family in families for number in range(len(manifest))]
 
 
 def flip(path: Path, *, quietly: bool = False) -> None:
@@ -127,7 +127,7 @@ def test_a_byte_that_the_disk_changed_quietly_reaches_nobody(prepared, few_tones
     flip(data_of("log_mel")[0], quietly=True)
     family = StoredFamily("log_mel", hashes_of(prepared))
     with pytest.raises(WorkFailed, match="1 stored feature files were damaged .* run the command again"):
-        [family.clip(number) for number in range(9)]
+        [family.read_clip(number) for number in range(9)]
     assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
     for values, again in zip(before, features_of(prepared), strict=True):
         np.testing.assert_array_equal(values, again)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ser_platform.features.views.chunks import Chunks, average_logits, mean_by_clip
+from ser_platform.features.views.chunks import Chunks, average_by_clip, average_logits
 
 
 def begins(size: int, hop: int, *lengths: int) -> list[list[int]]:
@@ -41,7 +41,7 @@ def test_a_batch_shorter_than_a_chunk_is_filled_up():
 
 def test_the_mean_of_a_clip_is_over_its_own_chunks():
     values = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 5.0]])
-    assert mean_by_clip(values, torch.tensor([0, 0, 1]), 2).tolist() == [[2, 1], [5, 5]]
+    assert average_by_clip(values, torch.tensor([0, 0, 1]), 2).tolist() == [[2, 1], [5, 5]]
 
 
 def model(features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

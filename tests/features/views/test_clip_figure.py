@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ser_platform.corpora.audio.reader import Audio
-from ser_platform.features.views.clip_figure import MEL_TICKS, AnalysedClip, _mel, draw_clip
+from ser_platform.features.views.clip_figure import MEL_TICKS, AnalysedClip, _to_mel, draw_clip
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_clip_of_any_length_is_drawn(seconds, tone, tmp_path):
 def test_a_tone_lies_in_the_band_that_is_written_beside_it(tone):
     for hertz in MEL_TICKS:
         log_mel = AnalysedClip.from_audio(Audio(tone(float(hertz), 0.5), 16_000)).features["log_mel"]
-        place = _mel(hertz) / (_mel(8000) / 65) - 1
+        place = _to_mel(hertz) / (_to_mel(8000) / 65) - 1
         assert abs(int(log_mel[10:40].mean(axis=0).argmax()) - place) <= 1
 
 

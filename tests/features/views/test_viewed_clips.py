@@ -10,7 +10,7 @@ from ser_platform.errors import UserError
 from ser_platform.features.families import FAMILIES
 from ser_platform.features.families.computation import compute_features
 from ser_platform.features.store.feature_store import prepare_features
-from ser_platform.features.views.loudness import gain_weights
+from ser_platform.features.views.loudness import compute_gain_weights
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.features.views.view import FeatureView
 from ser_platform.features.views.viewed_clips import StoredViewedClips, ViewedClips, view_clip, view_speaker_clips
@@ -52,7 +52,7 @@ class Held:
         wide = [clip.astype(np.float64) for clip in clips]
         self.sums = np.stack([[clip.sum(axis=0), (clip**2).sum(axis=0)] for clip in wide])
 
-    def clip(self, number: int) -> np.ndarray:
+    def read_clip(self, number: int) -> np.ndarray:
         self.read.append(number)
         return self.clips[number]
 
@@ -153,7 +153,9 @@ def test_trimming_nothing_but_the_ends_keeps_a_pause(tone):
     assert raw([audio], replace(PLAIN, sets=("rms",), max_seconds=9.0, trim_db=30.0))[1].tolist() == [91]
 
 
-@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if gain_weights(family) is not None])
+@pytest.mark.parametrize(
+    "name", [name for name, family in FAMILIES.items() if compute_gain_weights(family) is not None]
+)
 def test_a_gain_in_the_view_is_a_gain_on_the_samples(name, speech):
     view = FeatureView((name,), n_mfcc=40, max_seconds=9.0, crop="head", level_dbfs=-12.0)
     loud = [Audio(noisy(audio), 16_000) for audio in speech]
