@@ -1,4 +1,4 @@
-"""Copies of training clips in the store: made once, kept and found like originals, by a digest that is known before."""
+"""Copies of training clips in the feature store: made once, and found by a digest like original clips."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class AugmentedClips:
-    """The copies that a training may use, behind the clips of the manifest.
+    """The stored copies of training clips; training numbers them after the clips of the manifest.
 
     Attributes:
-        hashes: a digest a copy.
-        originals: the rows in the manifest that they are copies of, `(n_copies,)`; labels and speakers are theirs.
-        recipes: the name of each one's recipe.
-        indices: which copy of its original by that recipe, from 1, `(n_copies,)`.
+        hashes: digest of each copy.
+        original_rows: manifest row of each copy's original, `(n_copies,)`; the copy has its label and speaker.
+        recipes: name of each copy's recipe.
+        copy_indices: number of each copy among those of its original by its recipe, from 1, `(n_copies,)`.
     """
 
     hashes: tuple[str, ...]
@@ -45,7 +45,7 @@ class AugmentedClips:
     copy_indices: Rows
 
     def select_copies(self, recipe: str, n_copies: int, train: Rows) -> Rows:
-        """Return the numbers of the first `n_copies` copies by a recipe of the clips `train`."""
+        """Return the numbers of the first `n_copies` copies by a recipe of the clips in the manifest rows `train`."""
         if not self.hashes:
             return np.empty(0, dtype=np.int64)
         is_chosen = (np.array(self.recipes) == recipe) & (self.copy_indices <= n_copies)
@@ -64,13 +64,20 @@ def prepare_augmented_clips(
     mapper: JobMapper = map_on_this_machine,
     dtype: str = "float32",
 ) -> AugmentedClips:
-    """Make sure that copies of a split's training clips are stored; return them.
+    """Store copies of a split's training clips where they are not stored yet; return them.
+
+    A copy that is silent or otherwise unusable is left out.
 
     Args:
-        wanted: recipes by name, and how many copies of each clip.
+        split: the split whose training clips are copied.
+        copies_per_recipe: names of recipes, and the number of copies of each clip.
         names: families to store.
+        progress: called with (copies done, copies to do).
+        mapper: runs the extraction.
+        dtype: dtype of the stored features.
 
-    A copy of which nothing usable is left is not there: its original is still trained on.
+    Raises:
+        WorkFailed: the disk is full.
     """
     copies = [(recipe, copy) for recipe, n in copies_per_recipe for copy in plan_copies(split, RECIPES[recipe], n)]
     root = families_folder()
@@ -79,8 +86,8 @@ def prepare_augmented_clips(
     utterances = list(split.manifest) if todo else []
     sources = [ClipSource.from_utterance(utterances[copy.original_row], recipe, copy.index) for recipe, copy in todo]
     message = (
-        f"no space left for copies in {root}; make room (ser features gc), set SER_HOME to a larger disk, or ask for "
-        "fewer augment.copies. What was made is kept"
+        f"no space left for copies in {root}; free space (ser features gc), set SER_HOME to a larger disk, or use "
+        "fewer augment.copies; finished copies are kept"
     )
     unusable: set[str] = set()
     n_done = 0

@@ -15,7 +15,7 @@ COLOURS = ("white", "pink")
 class Noise(Transform):
     """Gaussian noise: white (the same power in every hertz) or pink (in every octave).
 
-    The signal-to-noise ratio is of the whole clip's energy, pauses included, over the whole band.
+    The signal-to-noise ratio uses the energy of the whole clip, pauses included, over the whole band.
     """
 
     snr_db: Range = (15.0, 30.0)  # dB
@@ -36,7 +36,7 @@ class Noise(Transform):
 
 
 def _make_pink(white: Samples) -> Samples:
-    """Return the noise with its power falling as 1 / frequency, without a mean."""
+    """Return the noise with power proportional to 1 / frequency and zero mean."""
     spectrum = np.fft.rfft(white)
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     spectrum[0] = 0

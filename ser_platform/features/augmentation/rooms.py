@@ -1,6 +1,6 @@
 """Speech in a room: convolution with a synthetic impulse response.
 
-The clip keeps its length (what rings on behind its end is cut) and its level.
+The clip keeps its length and its level; the reverberation after its end is cut.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from ser_platform.features.augmentation.transform import (
 
 @dataclass(frozen=True)
 class Reverb(Transform):
-    """A made room: the direct sound, then Gaussian noise that decays exponentially.
+    """A synthetic room: the direct sound, then Gaussian noise that decays exponentially.
 
     Source: Moorer (1979), "About this reverberation business", Computer Music Journal 3(2).
     """
 
-    rt60_s: Range = (0.2, 0.8)  # s until the tail has fallen by 60 dB; a living room has 0.4, a lecture hall 1
-    direct_db: Range = (0.0, 12.0)  # dB of the direct sound's energy over the tail's: nearer is more
+    rt60_s: Range = (0.2, 0.8)  # s until the tail has decayed by 60 dB; 0.4 in a living room, 1 in a lecture hall
+    direct_db: Range = (0.0, 12.0)  # energy of the direct sound over that of the tail; higher is nearer
 
     def __post_init__(self) -> None:
         check_range("rt60_s", self.rt60_s, 0.02, 10)

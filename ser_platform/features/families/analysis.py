@@ -1,4 +1,4 @@
-"""What families share: the waveform of a clip at each rate, and one spectrum per `Stft`, each computed once."""
+"""What families share: the waveform of a clip at each sample rate and one spectrum per `Stft`, each computed once."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FRAMES_IN_CACHE = 16  # 2048 samples in double precision, and their spectra: 0.7
 
 @dataclass(frozen=True)
 class Stft:
-    """One short-time Fourier transform, centred, zeros beyond the ends; families that name the same one share it."""
+    """Settings of a centred short-time Fourier transform, with zeros beyond the ends; equal settings share one."""
 
     sample_rate: int = SAMPLE_RATE  # Hz
     n_fft: int = 512  # samples; next power of two
@@ -41,12 +41,12 @@ class Stft:
         return self.sample_rate / self.n_fft
 
 
-SPEECH_STFT = Stft()  # what the frame families share, so that a feature set is columns side by side
-LIBROSA_STFT = Stft(22_050, 2048, 2048, 512)  # the defaults of every `librosa.feature` function
+SPEECH_STFT = Stft()  # of all families in FEATURE_SETS, so that their columns can be concatenated
+LIBROSA_STFT = Stft(22_050, 2048, 2048, 512)  # defaults of the `librosa.feature` functions
 
 
 class Analysis:
-    """One clip, and what was already computed of it; every tensor of frames is `(n_frames, ...)`.
+    """One clip and a cache of what was computed from it; every tensor of frames is `(n_frames, ...)`.
 
     Raises:
         ValueError: the waveform is not mono.
@@ -59,7 +59,7 @@ class Analysis:
         self._cache: dict[Hashable, Tensor] = {}
 
     def compute(self, family: Callable[["Analysis"], Tensor]) -> Tensor:
-        """Return the features of a family, computed once however many families build on it."""
+        """Return the features of a family, computed once even where several families use it."""
         return self._compute_once(family, lambda: family(self))
 
     def waveform(self, sample_rate: int) -> Tensor:
@@ -67,18 +67,18 @@ class Analysis:
         return self._compute_once(sample_rate, lambda: torch.from_numpy(self._resample(sample_rate)))
 
     def padded_waveform(self, sample_rate: int, frame_length: int) -> Tensor:
-        """Return the samples with zeros at both ends, so that `unfold` gives frames centred on their hop."""
+        """Return the samples with zeros at both ends, so that `unfold` returns frames centred on their hop."""
         half = frame_length // 2
         key = ("padded", sample_rate, frame_length)
         ends = (half, frame_length - half)
         return self._compute_once(key, lambda: torch.nn.functional.pad(self.waveform(sample_rate), ends))
 
     def frames(self, sample_rate: int, frame_length: int, hop_length: int) -> Tensor:
-        """Return centred frames `(n_frames, frame_length)`, zeros beyond the ends, as many as a spectrum has."""
+        """Return centred frames `(n_frames, frame_length)`, zeros beyond the ends; `n_frames` is that of a spectrum."""
         return self.cut_frames(self.padded_waveform(sample_rate, frame_length), sample_rate, frame_length, hop_length)
 
     def cut_frames(self, padded: Tensor, sample_rate: int, frame_length: int, hop_length: int) -> Tensor:
-        """Return frames `(n_frames, frame_length)` of what was made from `padded_waveform` samples."""
+        """Return frames `(n_frames, frame_length)` of values derived from `padded_waveform`."""
         n_frames = 1 + len(self.waveform(sample_rate)) // hop_length
         return padded.unfold(0, frame_length, hop_length)[:n_frames]
 
@@ -125,7 +125,7 @@ class Analysis:
         return torch.cat([power[:, first:last] @ weights for first, last, weights in filters], dim=-1)
 
     def _spectrum(self, stft: Stft) -> Tensor:
-        # A window in the middle of n_fft zeros has the magnitudes of the window alone: only the phase differs.
+        # A window centred in n_fft zeros has the same magnitudes as the window alone: only the phase differs.
         # In single precision the transform's rounding would fill the valleys of a loud spectrum.
         samples = self.padded_waveform(stft.sample_rate, stft.win_length).double()
         frames = self.cut_frames(samples, stft.sample_rate, stft.win_length, stft.hop_length)
@@ -144,14 +144,14 @@ def compute_magnitude(spectrum: Tensor) -> Tensor:
 
 
 def _write_magnitude(spectrum: Tensor, out: Tensor) -> None:
-    np.abs(spectrum.to(torch.complex64).numpy(), out=out.numpy())  # takes a seventh of torch's time
+    np.abs(spectrum.to(torch.complex64).numpy(), out=out.numpy())  # seven times as fast as torch
 
 
 def convert_to_decibels(power: Tensor, ref: str = "one", top_db: float | None = 80.0) -> Tensor:
-    """Return `10 log10(power / ref)`, no lower than `top_db` under the clip's largest value.
+    """Return `10 log10(power / ref)`, at least the clip's largest value minus `top_db`.
 
     Args:
-        power: `(..., n_frames, n_features)`; what is under 1e-10 counts as that.
+        power: `(..., n_frames, n_features)`; values under 1e-10 are replaced by 1e-10.
         ref: "one", or "max" for the clip's largest power.
 
     Source: `librosa.power_to_db`.

@@ -16,18 +16,18 @@ from ser_platform.files import digest_of
 
 
 def family_cache_key(name: str, family: Family) -> str:
-    """Return the cache address of a family: its name and a digest of what it is made of and of the decode policy."""
-    made = digest_of({"family": _describe_parameters(family), "decode": DECODE_POLICY}, 12)
-    return f"{make_family_label(name, family)}-{made}"
+    """Return the cache key of a family: its name, and a digest of its parameters and of the decode policy."""
+    digest = digest_of({"family": _describe_parameters(family), "decode": DECODE_POLICY}, 12)
+    return f"{make_family_label(name, family)}-{digest}"
 
 
 def make_family_label(name: str, family: Family) -> str:
-    """Return what a family is called in a cache: an encoder's the same however it was spelled."""
+    """Return the name of a family in its cache key; for an encoder, it does not depend on how the encoder was named."""
     return family.label if isinstance(family, EncoderFamily) else name
 
 
 def _describe_parameters(value: Any) -> Any:
-    """Return the kind, version and fields of a family and of all families in it, as JSON."""
+    """Return the class name, version and fields of a family and of all families in it, as JSON."""
     if isinstance(value, tuple):
         return [_describe_parameters(item) for item in value]
     if not is_dataclass(value):
@@ -37,7 +37,7 @@ def _describe_parameters(value: Any) -> Any:
 
 
 def describe_empty_bands(family: Family, sample_rate: int) -> str | None:
-    """Return a warning where a family listens above what audio of this rate (Hz) holds, else None; callers print it."""
+    """Return a warning where a family has bands above half of the audio's sample rate (Hz), else None."""
     if family.sample_rate <= sample_rate:
         return None
     return (

@@ -1,4 +1,4 @@
-"""What a family of features is, and families made of others: side by side, and their change over time."""
+"""The interface of feature families, and families built from others: concatenation and change over time."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -11,20 +11,19 @@ from ser_platform.features.families.filters import make_savgol_weights
 
 
 class Family(Protocol):
-    """One kind of feature, a frozen dataclass: fields and `version` are the cache key, so bump `version` when the
-    result changes.
-
-    `frame_s` is the seconds from one row to the next, infinite where a clip has one row; a column is one feature.
+    """One kind of feature, a frozen dataclass. Fields and `version` are the cache key: bump `version` when the result
+    changes.
     """
 
     version: ClassVar[int]
 
     @property
     def sample_rate(self) -> int:
-        """The rate in Hz at which a clip is heard."""
+        """The sample rate in Hz of the waveform that the family is computed from."""
 
     @property
-    def frame_s(self) -> float: ...
+    def frame_s(self) -> float:
+        """Seconds from one row to the next, infinite where a clip has one row."""
 
     @property
     def n_features(self) -> int: ...
@@ -37,7 +36,7 @@ class Family(Protocol):
 
 
 def number_columns(name: str, n_features: int) -> tuple[str, ...]:
-    """Return a column name for each of `n_features`: `mel_0`, `mel_1`, ..."""
+    """Return numbered column names, such as `mel_0`, `mel_1`, ..."""
     return tuple(f"{name}_{number}" for number in range(n_features))
 
 
@@ -67,10 +66,10 @@ class StftFamily:
 
 @dataclass(frozen=True)
 class Stack:
-    """Families of one frame rate side by side, kept in time; pooling over time is a view.
+    """Families of one frame rate, their columns concatenated.
 
     Raises:
-        ValueError: the frame rates or sample rates differ, or two columns have one name.
+        ValueError: the frame rates or sample rates differ, or two columns have the same name.
     """
 
     version: ClassVar[int] = 1
@@ -78,9 +77,9 @@ class Stack:
 
     def __post_init__(self) -> None:
         if len({(member.frame_s, member.sample_rate) for member in self.members}) != 1:
-            raise ValueError(f"families side by side must share their frames: {self.members}")
+            raise ValueError(f"stacked families must have the same frame rate and sample rate; got {self.members}")
         if len(set(self.column_names)) < self.n_features:
-            raise ValueError(f"families side by side have columns of one name: {self.column_names}")
+            raise ValueError(f"stacked families must have distinct column names; got {self.column_names}")
 
     @property
     def sample_rate(self) -> int:
@@ -104,10 +103,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Delta:
-    """How the columns of another family change, per frame: the `order`-th derivative of the polynomial that fits the
-    frames around best, at the ends that of the first and last full window.
+    """Change of the columns of another family, per frame: the `order`-th derivative of the polynomial fitted to the
+    window around each frame; at the ends, that of the first and the last full window.
 
-    A clip shorter than a window is continued with its first and last frame. Source: `librosa.feature.delta`.
+    A clip shorter than a window is extended with its first and last frame. Source: `librosa.feature.delta`.
     """
 
     version: ClassVar[int] = 1
@@ -138,5 +137,5 @@ class Delta:
         changes = extended.unfold(0, self.width, 1) @ make_savgol_weights(self.width, self.order)
         if n_frames < self.width:
             return changes
-        # The derivative of a fit is the same all over its window: the ends have that of the nearest full one.
+        # The derivative of a fit is constant over its window: frames at the ends take that of the nearest full window.
         return changes[torch.arange(n_frames).clamp(half, n_frames - 1 - half)]

@@ -1,6 +1,6 @@
-"""The fixed matrices between a spectrum and its features, computed in double precision and kept in single.
+"""The fixed matrices that map a spectrum to features, computed in double precision and stored in single precision.
 
-They agree with librosa's to the last bit that single precision has; librosa itself would take seconds to import.
+They agree with librosa's to single precision; importing librosa takes seconds.
 """
 
 from functools import lru_cache
@@ -13,7 +13,7 @@ from torch import Tensor
 
 A0 = 27.5  # Hz
 FILTERS_IN_GROUP = 32
-OCTAVE_CENTRE, OCTAVE_WIDTH = 5.0, 2.0  # octaves over A0: where pitch is heard best, and how far around
+OCTAVE_CENTRE, OCTAVE_WIDTH = 5.0, 2.0  # octaves over A0: centre and width of the weighting
 
 
 def _to_tensor(matrix: NDArray[np.float64]) -> Tensor:
@@ -30,9 +30,9 @@ def make_bin_numbers(n_bins: int) -> Tensor:
 def make_mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> tuple[tuple[int, int, Tensor], ...]:
     """Return triangular filters of equal area on Slaney's mel scale.
 
-    A filter is zero over most bins, so they come in groups of neighbours: the first bin, the bin after the last, and
-    the weights `(last - first, n_filters)`. That is a quarter of the products; sparse matrices would need the spectrum
-    transposed, which takes longer than they save.
+    Filters are zero over most bins, so they are returned in groups of neighbours: first bin, bin after the last, and
+    weights `(last - first, n_filters)`. This takes a quarter of the products. Sparse matrices would need a transposed
+    spectrum, which takes longer than they save.
 
     Source: Slaney, Auditory Toolbox (1998): linear to 1 kHz (15 mel), then 27 steps for a factor of 6.4.
     """
@@ -79,7 +79,7 @@ def make_chroma_filters(sample_rate: int, n_fft: int) -> Tensor:
 
 @lru_cache
 def make_tonnetz_matrix() -> Tensor:
-    """Return where the twelve pitch classes lie on the circles of fifths, minor thirds and major thirds, `(12, 6)`.
+    """Return the twelve pitch classes on the circles of fifths, minor thirds and major thirds, `(12, 6)`.
 
     Source: Harte, Sandler & Gasser (2006), Detecting harmonic change in musical audio.
     """
@@ -92,16 +92,16 @@ def make_tonnetz_matrix() -> Tensor:
 def find_contrast_bands(
     sample_rate: int, n_fft: int, n_bands: int, lowest_hz: float, quantile: float
 ) -> tuple[tuple[int, int, int], ...]:
-    """Return the first bin, the bin after the last and the bins in a quantile, for each octave band.
+    """Return first bin, bin after the last, and number of bins in the quantile, for each octave band.
 
-    Neighbouring bands share a bin and the top one has all above, as `librosa.feature.spectral_contrast` has it.
+    Neighbouring bands share a bin and the top band has all bins above, as in `librosa.feature.spectral_contrast`.
 
     Raises:
-        ValueError: the highest band begins over half of the sample rate.
+        ValueError: the highest band begins above half of the sample rate.
     """
     edges = np.concatenate(([0.0], lowest_hz * 2.0 ** np.arange(n_bands + 1)))
     if edges[-2] >= sample_rate / 2:
-        raise ValueError(f"contrast band from {edges[-2]:g} Hz is over half of {sample_rate} Hz; use fewer bands")
+        raise ValueError(f"contrast band from {edges[-2]:g} Hz is above half of {sample_rate} Hz; use fewer bands")
     bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
     bands = []
     for band, (low, high) in enumerate(pairwise(edges)):
@@ -115,8 +115,9 @@ def find_contrast_bands(
 
 @lru_cache
 def make_savgol_weights(width: int, order: int) -> Tensor:
-    """Return the weights `(width,)` whose sum over a window is the `order`-th derivative of the polynomial of that
-    degree that fits it best (Savitzky & Golay, 1964)."""
+    """Return weights `(width,)`: their weighted sum over a window is the `order`-th derivative of the polynomial of
+    degree `order` fitted to it (Savitzky & Golay, 1964).
+    """
     offsets = np.arange(width) - width // 2
     fit = np.linalg.pinv(np.vander(offsets, order + 1, increasing=True))
     return _to_tensor(fit[order] * np.prod(np.arange(1, order + 1)))

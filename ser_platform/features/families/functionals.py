@@ -1,7 +1,7 @@
-"""Functionals of openSMILE: one row a clip, the acoustic parameter sets that the field compares itself with.
+"""Functionals of openSMILE: one row per clip; the standard acoustic parameter sets of the field.
 
 Source: Eyben et al. (2016), GeMAPS, IEEE Transactions on Affective Computing 7(2); Schuller et al. (2016), ComParE.
-openSMILE's licence allows research and education only, so the package is an extra and never bundled.
+openSMILE's licence allows research and education only, so the package is an optional extra.
 """
 
 import math
@@ -25,10 +25,10 @@ SIZES = {"eGeMAPSv02": 88, "ComParE_2016": 6373}
 
 @dataclass(frozen=True)
 class Functionals:
-    """The functionals of a parameter set, `(1, n_features)` of a clip; what openSMILE leaves undefined is 0.
+    """The functionals of a parameter set, `(1, n_features)` per clip; undefined values are 0.
 
     Raises:
-        MissingExtra: the package `opensmile` is not installed; on use, not on making.
+        MissingExtra: the package `opensmile` is not installed; raised on use, not on construction.
         UnknownChoice: there is no such parameter set.
     """
 
@@ -60,7 +60,7 @@ class Functionals:
 
 @lru_cache
 def _load_extractor(parameter_set: str) -> "opensmile.Smile":
-    """Return the extractor of a parameter set; making one reads its configuration."""
+    """Return the extractor of a parameter set, built once: building one reads its configuration."""
     try:
         import opensmile
     except ModuleNotFoundError as error:

@@ -1,7 +1,7 @@
 """Fundamental frequency and voicing by YIN.
 
 Source: de Cheveigné & Kawahara (2002), YIN, a fundamental frequency estimator for speech and music, JASA 111(4), steps
-2 to 5; the window of a frame is the whole frame, as in `librosa.yin`, with which the frequencies agree.
+2 to 5. The window of a frame is the whole frame, as in `librosa.yin`; the frequencies agree with it.
 """
 
 import math
@@ -30,8 +30,8 @@ class F0(StftFamily):
     frame_length: int = 1024  # samples; 64 ms
     lowest_hz: float = 60.0
     highest_hz: float = 600.0
-    trough: float = 0.1  # the first period whose aperiodicity is less is taken, else the least aperiodic one
-    unvoiced: float = 0.4  # aperiodicity from which a frame has no fundamental frequency
+    trough: float = 0.1  # the first period with lower aperiodicity is chosen, else that of the lowest aperiodicity
+    unvoiced: float = 0.4  # a frame of at least this aperiodicity has no fundamental frequency
 
     @property
     def lags(self) -> tuple[int, int]:
@@ -40,7 +40,7 @@ class F0(StftFamily):
 
     def __call__(self, analysis: Analysis) -> Tensor:
         frames = analysis.frames(self.stft.sample_rate, self.frame_length, self.stft.hop_length)
-        # Silence repeats itself at every lag, but is no voice.
+        # Silence is periodic at every lag, but unvoiced.
         power = analysis.frame_power(self.stft.sample_rate, self.frame_length, self.stft.hop_length)
         parts = zip(frames.split(FRAMES_IN_CACHE), (power < AMIN).split(FRAMES_IN_CACHE), strict=True)
         return torch.cat([self._pitch(part, is_silent) for part, is_silent in parts])
@@ -55,18 +55,18 @@ class F0(StftFamily):
 
 
 def compute_normalised_difference(frames: Tensor, longest: int) -> Tensor:
-    """Return how much a frame differs from itself so many samples later, over the mean of that up to this lag.
+    """Return the cumulative mean normalised difference function: steps 2 and 3 of YIN.
 
     Args:
-        frames: `(..., frame_length)`, taken as 0 beyond the end.
+        frames: `(..., frame_length)`, extended with zeros.
         longest: the largest lag, in samples.
 
     Returns:
-        `(..., longest)`, for the lags 1 to `longest`: steps 2 and 3 of YIN.
+        `(..., longest)`, for the lags 1 to `longest`.
     """
-    size = _round_up_length(frames.shape[-1] + longest)  # so many points that no lag wraps around
+    size = _round_up_length(frames.shape[-1] + longest)  # long enough that no lag wraps around
     correlation = torch.fft.irfft(compute_magnitude(torch.fft.rfft(frames, size)).square_(), size)[..., : longest + 1]
-    left_behind = frames[..., :longest].square().cumsum(-1)  # energy of the samples that have no partner before them
+    left_behind = frames[..., :longest].square().cumsum(-1)  # energy of the samples without a partner at this lag
     difference = torch.sub(2 * correlation[..., :1], left_behind).sub_(correlation[..., 1:], alpha=2)
     lags = torch.arange(1, longest + 1, dtype=torch.float32)
     return (difference * lags).div_(difference.cumsum(-1).add_(TINY))
@@ -86,7 +86,7 @@ def find_first_trough(aperiodicity: Tensor, threshold: float) -> Tensor:
 
 
 def _refine_lag(aperiodicity: Tensor, lag: Tensor) -> Tensor:
-    """Return how far from `lag` the parabola through it and its neighbours has its minimum, 0 at the ends: step 5."""
+    """Return the offset from `lag` to the minimum of the parabola through its neighbours, 0 at the ends: step 5."""
     last = aperiodicity.shape[-1] - 1
     before, at, after = (aperiodicity.gather(-1, (lag + step).clamp(0, last)) for step in (-1, 0, 1))
     curvature, slope = before + after - 2 * at, (after - before) / 2
@@ -95,7 +95,7 @@ def _refine_lag(aperiodicity: Tensor, lag: Tensor) -> Tensor:
 
 
 def _round_up_length(n_samples: int) -> int:
-    """Return the next multiple of 64 that has no prime factor over 7, which FFTs are fast at."""
+    """Return the next multiple of 64 without a prime factor over 7, a length at which FFTs are fast."""
     length = 64 * math.ceil(n_samples / 64)
     while True:
         rest = length

@@ -49,7 +49,7 @@ PRESETS: dict[str, Family] = {
     # Data-Science-kosta/Speech-Emotion-Classification-with-PyTorch (there: decibels under the 3 s kept): skips 0.5 s,
     # keeps 3 s, in windows of 128 frames every 64.
     "chunks128": DecibelMel(Stft(48_000, 1024, 512, 256, "hamming"), 128, "max"),
-    # Models of samples, such as wav2vec 2.0.
+    # Models whose input is samples, such as wav2vec 2.0.
     "waveform": Waveform(),
     # Eyben et al. (2016), GeMAPS: one row.
     "egemaps": Functionals("eGeMAPSv02"),

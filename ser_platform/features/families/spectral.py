@@ -1,4 +1,4 @@
-"""Families of the spectrum. Each agrees with the `librosa.feature` function that its docstring names."""
+"""Families of the spectrum. Each agrees with the `librosa.feature` function named in its docstring."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,12 +17,12 @@ from ser_platform.features.families.filters import (
     make_tonnetz_matrix,
 )
 
-TINY = torch.finfo(torch.float32).tiny  # of a silent frame nothing can be normalised
+TINY = torch.finfo(torch.float32).tiny  # avoids a division by zero in silent frames
 
 
 @dataclass(frozen=True)
 class MelFamily(StftFamily):
-    """A family with one column for each mel band, called `band` and its number."""
+    """A family with one column per mel band, named `band` and its number."""
 
     band: ClassVar[str]
     n_mels: int = 128
@@ -59,8 +59,8 @@ class LogMel(MelFamily):
 class DecibelMel(MelFamily):
     """Mel energies in decibels (`power_to_db` of `melspectrogram`).
 
-    `ref` is "one" (full scale), or "max" for decibels under the clip's loudest band; what is more than `top_db` under
-    it counts as that.
+    `ref` is "one" (full scale), or "max" for decibels relative to the clip's loudest band. Values more than `top_db`
+    under the loudest band are raised to that level.
     """
 
     version: ClassVar[int] = 1
@@ -76,7 +76,7 @@ class DecibelMel(MelFamily):
 class Mfcc(StftFamily):
     """Mel-frequency cepstral coefficients: orthonormal DCT-II of the log-mel energies (Davis & Mermelstein, 1980).
 
-    `scale` is "ln", or "db" for decibels with 80 dB of range (`mfcc`). All 40 are stored; using fewer is a view.
+    `scale` is "ln", or "db" for decibels with 80 dB of range (`mfcc`). All 40 are stored; a view may use fewer.
     """
 
     version: ClassVar[int] = 3
@@ -98,10 +98,11 @@ class Mfcc(StftFamily):
 
 @dataclass(frozen=True)
 class Chroma(StftFamily):
-    """Energy of the twelve pitch classes, of which a frame's largest is 1 (`chroma_stft` with `tuning=0`).
+    """Energy of the twelve pitch classes, scaled so that a frame's largest is 1 (`chroma_stft` with `tuning=0`).
 
-    The tuning is fixed: librosa's default estimates one from each clip, which for speech is noise, and takes most of
-    its time. Source: Ellis (2007), Chroma feature analysis and synthesis.
+    The tuning is fixed: librosa's default estimates it from each clip, which is unreliable for speech and slow.
+
+    Source: Ellis (2007), Chroma feature analysis and synthesis.
     """
 
     version: ClassVar[int] = 1
@@ -151,7 +152,7 @@ class Bandwidth(StftFamily):
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
         bins = make_bin_numbers(self.stft.n_bins)
-        # Around the centroid: mean square minus squared mean would cancel for a narrow band of high frequency.
+        # Around the centroid: mean square minus squared mean loses precision for a narrow band of high frequency.
         spread = (bins - analysis.compute(Centroid(self.stft)) / self.stft.bin_hz).square_().mul_(magnitude)
         variance = _divide_or_zero(spread.sum(-1, keepdim=True), analysis.total(self.stft))
         return variance.sqrt() * self.stft.bin_hz
@@ -159,7 +160,7 @@ class Bandwidth(StftFamily):
 
 @dataclass(frozen=True)
 class Rolloff(StftFamily):
-    """Frequency in Hz under which `share` of a frame's summed magnitude lies (`spectral_rolloff`); 0 in silence."""
+    """Frequency in Hz below which `share` of a frame's summed magnitude is (`spectral_rolloff`); 0 in silence."""
 
     version: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("rolloff_hz",)
@@ -185,7 +186,7 @@ class Flatness(StftFamily):
 
 @dataclass(frozen=True)
 class Contrast(StftFamily):
-    """Decibels from the weakest to the strongest bins of octave bands: up to 200 Hz, 400 Hz, ... (`spectral_contrast`).
+    """Decibels from the weakest to the strongest bins of octave bands: to 200 Hz, to 400 Hz, ... (`spectral_contrast`).
 
     Source: Jiang et al. (2002), Music type classification by spectral contrast feature.
     """
@@ -209,11 +210,11 @@ class Contrast(StftFamily):
 def _average_extremes(magnitude: Tensor, bands: tuple[tuple[int, int, int], ...]) -> Tensor:
     """Return the mean of each band's smallest bins and of its largest, `(2, n_frames, n_bands)`.
 
-    `bands` are as `find_contrast_bands` gives them.
+    `bands` is the result of `find_contrast_bands`.
     """
     sums = torch.empty((2, len(magnitude), len(bands)))
     for band, (first, last, size) in enumerate(bands):
-        ordered = np.sort(magnitude[:, first:last].numpy())  # takes a tenth of the time of torch's
+        ordered = np.sort(magnitude[:, first:last].numpy())  # ten times as fast as torch
         np.add.reduce(ordered[:, :size], -1, out=sums[0, :, band].numpy())
         np.add.reduce(ordered[:, -size:], -1, out=sums[1, :, band].numpy())
     return sums / torch.tensor([size for _, _, size in bands])

@@ -1,4 +1,4 @@
-"""A clip as one row: statistics of its columns over its frames."""
+"""Pooling: a clip as one row of statistics of its columns over its frames."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from ser_platform.features.store.shard import compute_sums
 
 NO_POOL = "none"
 PERCENTILES = (5, 25, 50, 75, 95)
-# Statistics in the order in which they stand side by side: every column's mean, then every column's std, ...
+# Statistics in the order of their concatenation: the mean of every column, then the std of every column, ...
 POOLS: dict[str, tuple[str, ...]] = {
     NO_POOL: (),
     "mean": ("mean",),
@@ -15,15 +15,15 @@ POOLS: dict[str, tuple[str, ...]] = {
     "mean_std_min_max": ("mean", "std", "min", "max"),
     "percentiles": tuple(f"p{percent}" for percent in PERCENTILES),
 }
-POOLS_FROM_SUMS = ("mean", "mean_std")  # known from sums and sums of squares: the frames need not be read
+POOLS_FROM_SUMS = ("mean", "mean_std")  # computed from sums and sums of squares, without reading frames
 
 
 def pool(frames: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     """Return the statistics `name` of frames `(n_frames, n_features)`, one row `(n_statistics * n_features,)`."""
     if name == "percentiles":
         return _compute_percentiles(frames).ravel()
-    made = pool_sums(np.array([len(frames)]), compute_sums(frames)[None], name)[0]
-    return np.concatenate([made, frames.min(axis=0), frames.max(axis=0)]) if name == "mean_std_min_max" else made
+    pooled = pool_sums(np.array([len(frames)]), compute_sums(frames)[None], name)[0]
+    return np.concatenate([pooled, frames.min(axis=0), frames.max(axis=0)]) if name == "mean_std_min_max" else pooled
 
 
 def pool_sums(n_frames: NDArray[np.int64], sums: NDArray[np.float64], name: str) -> NDArray[np.float32]:
@@ -42,11 +42,11 @@ def pool_sums(n_frames: NDArray[np.int64], sums: NDArray[np.float64], name: str)
 
 
 def _compute_percentiles(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `(n_percentiles, n_features)`, interpolated linearly as by `np.percentile`, in an eighth of its time."""
+    """Return `(n_percentiles, n_features)`, as `np.percentile` does, eight times as fast."""
     ordered = np.sort(np.ascontiguousarray(frames.T), axis=1)
     place = np.array(PERCENTILES) / 100 * (len(frames) - 1)
     below = place.astype(np.int64)
     share = (place - below).astype(np.float32)
     low, high = ordered[:, below], ordered[:, np.minimum(below + 1, len(frames) - 1)]
-    made: NDArray[np.float32] = (low + share * (high - low)).T
-    return made
+    percentiles: NDArray[np.float32] = (low + share * (high - low)).T
+    return percentiles

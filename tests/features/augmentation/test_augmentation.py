@@ -1,4 +1,4 @@
-"""Copies of clips: every transform does what its physics say, and a copy is the same wherever it is made."""
+"""Copies of clips: transforms have the expected acoustic effect, and copies are reproducible."""
 
 import hashlib
 import subprocess
@@ -48,7 +48,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def speechlike(seconds: float = 1.5, sample_rate: int = RATE) -> np.ndarray:
-    """Syllables: a voice of 140 Hz with harmonics that comes and goes four times a second, over a faint hiss."""
+    """Return a voice of 140 Hz with harmonics, modulated four times a second, with faint noise."""
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     voice = sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 20))
     voice *= 0.1 * np.clip(np.sin(2 * np.pi * 4 * t), 0, 1)
@@ -81,7 +81,7 @@ def cents(ratio: float) -> float:
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("sample_rate", [8_000, 16_000, 24_414, 48_000])
-def test_a_transform_gives_finite_sound_of_the_same_type(name, sample_rate):
+def test_a_transform_returns_finite_samples_of_the_same_type(name, sample_rate):
     before = speechlike(0.7, sample_rate)
     for seed in range(3):
         after = TRANSFORMS[name](before, sample_rate, rng(seed))
@@ -90,14 +90,14 @@ def test_a_transform_gives_finite_sound_of_the_same_type(name, sample_rate):
 
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMS.keys() - CHANGES_LENGTH))
-def test_a_transform_that_does_not_say_so_keeps_the_length(name):
+def test_most_transforms_keep_the_length(name):
     for n_samples in (1_601, 24_000):
         before = speechlike(n_samples / RATE)
         assert len(TRANSFORMS[name](before, RATE, rng())) == n_samples
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_the_same_generator_gives_the_same_samples_and_the_clip_is_left_alone(name):
+def test_equal_generators_give_equal_samples_and_the_clip_is_unchanged(name):
     before = speechlike()
     kept = before.copy()
     before.flags.writeable = False
@@ -121,7 +121,7 @@ def test_a_peak_beyond_full_scale_is_not_clipped(name):
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_silence_and_what_is_no_number_are_refused(name):
+def test_silence_and_nan_are_refused(name):
     with pytest.raises(BadAudio, match="silent before"):
         TRANSFORMS[name](np.zeros(RATE, np.float32), RATE, rng())
     with pytest.raises(BadAudio, match="empty"):
@@ -132,13 +132,13 @@ def test_silence_and_what_is_no_number_are_refused(name):
         TRANSFORMS[name](broken, RATE, rng())
 
 
-def test_what_leaves_silence_is_refused(tone):
+def test_a_silent_result_is_refused(tone):
     with pytest.raises(BadAudio, match="silent after BandLimit"):
         BandLimit(4_000, 0)(tone(7_000, 1.0) * hanning(1.0), RATE, rng())
 
 
 @pytest.mark.parametrize("samples", [np.ones((2, 100), np.float32), np.ones(100)])
-def test_only_mono_float32_is_taken(samples):
+def test_other_samples_than_mono_float32_are_refused(samples):
     with pytest.raises(ValueError, match=r"mono \(n_samples,\) float32"):
         Gain()(samples, RATE, rng())
 
@@ -163,7 +163,7 @@ def test_only_mono_float32_is_taken(samples):
         (lambda: Codec(compression=(0, 2)), "compression must be"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(make, message):
+def test_invalid_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -171,12 +171,12 @@ def test_what_cannot_be_meant_is_refused(make, message):
 # Keys
 
 
-def test_every_transform_and_recipe_has_a_key_of_its_own():
+def test_all_transforms_and_recipes_have_different_keys():
     assert len({transform.key for transform in TRANSFORMS.values()}) == len(TRANSFORMS)
     assert len({recipe.key for recipe in RECIPES.values()}) == len(RECIPES)
 
 
-def test_a_key_follows_every_field_the_class_and_the_version(monkeypatch):
+def test_a_key_depends_on_fields_class_and_version(monkeypatch):
     key = Noise().key
     assert len({key, Noise((15, 31)).key, Noise(colour="pink").key, Gain((15, 30)).key}) == 4
     assert Noise((15, 30)).key == key, "whole numbers are the same range"
@@ -184,7 +184,7 @@ def test_a_key_follows_every_field_the_class_and_the_version(monkeypatch):
     assert Noise().key != key
 
 
-def test_a_recipes_key_follows_transforms_order_rate_and_version_but_not_its_name(monkeypatch):
+def test_the_key_of_a_recipe_depends_on_transforms_order_rate_and_version_not_on_its_name(monkeypatch):
     recipe = RECIPES["broad"]
     others = [
         replace(recipe, variants=recipe.variants[:-1]),
@@ -199,19 +199,19 @@ def test_a_recipes_key_follows_transforms_order_rate_and_version_but_not_its_nam
     assert replace(recipe).key != key
 
 
-def test_keys_stay_what_they_were():
-    # A key that changes makes every stored copy anew: change these with a `version`, not by accident.
+def test_keys_are_those_of_earlier_versions():
+    # With another key every stored copy is made again: change these only with a `version`.
     assert Noise().key == "28e94c2b0d5dc1a5869fc2b93029c6b9"
     assert RECIPES["fourfold"].key == "9aac74ad74abb9a653e70e091fd94bb8"
     assert compute_copy_digest(DIGEST, "recipe", 1)[:16] == "d2c4ada8659f3e31"
 
 
-# Physics
+# Acoustic effect
 
 
 @pytest.mark.parametrize("colour", ["white", "pink"])
 @pytest.mark.parametrize("snr_db", [0, 15, 30])
-def test_noise_has_the_ratio_it_says(colour, snr_db):
+def test_noise_has_the_given_ratio(colour, snr_db):
     before = speechlike()
     after = Noise((snr_db, snr_db), colour)(before, RATE, rng())
     assert db(energy(before) / energy(after - before)) == pytest.approx(snr_db, abs=0.01)
@@ -234,19 +234,19 @@ def test_the_ratio_is_drawn_from_its_range():
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1, 1.15])
-def test_speed_moves_pitch_and_length_together(factor, tone):
+def test_speed_changes_pitch_and_length_together(factor, tone):
     after = Speed((factor,))(tone(440, 1.0), RATE, rng())
     assert len(after) == pytest.approx(RATE / factor, abs=1)
     assert cents(peak_hz(after) / (440 * factor)) == pytest.approx(0, abs=2)
 
 
-def test_speed_takes_each_of_its_factors_and_nothing_between(tone):
+def test_speed_draws_one_of_its_factors(tone):
     lengths = {len(Speed((0.9, 1.1))(tone(440, 0.5), RATE, rng(seed))) for seed in range(20)}
     assert lengths == {-(-8_000 * 10 // 9), -(-8_000 * 10 // 11)}
 
 
 @pytest.mark.parametrize("rate", [0.8, 0.9, 1.0, 1.25])
-def test_tempo_moves_the_length_and_leaves_the_pitch(rate, tone):
+def test_tempo_changes_the_length_and_keeps_the_pitch(rate, tone):
     after = Tempo((rate, rate))(tone(440, 2.0), RATE, rng())
     assert len(after) == round(2 * RATE / rate)
     assert cents(peak_hz(after) / 440) == pytest.approx(0, abs=2)
@@ -254,13 +254,13 @@ def test_tempo_moves_the_length_and_leaves_the_pitch(rate, tone):
 
 
 @pytest.mark.parametrize("seconds", [30, 120])
-def test_tempo_is_true_to_the_pitch_of_a_long_clip(seconds, tone):
+def test_tempo_keeps_the_pitch_of_a_long_clip(seconds, tone):
     end = Tempo((1.1, 1.1))(tone(440, seconds), RATE, rng())[-2 * RATE : -RATE // 2]
     assert cents(peak_hz(end) / 440) == pytest.approx(0, abs=2)
 
 
 @pytest.mark.parametrize("semitones", [-4, -1, 0.5, 3])
-def test_pitch_moves_the_pitch_and_leaves_the_length(semitones, tone):
+def test_pitch_changes_the_pitch_and_keeps_the_length(semitones, tone):
     after = Pitch((semitones, semitones))(tone(440, 1.0), RATE, rng())
     assert len(after) == RATE
     assert cents(peak_hz(after[1000:-1000]) / 440) == pytest.approx(100 * semitones, abs=4)
@@ -272,12 +272,12 @@ def test_gain_is_in_decibels():
     assert db(energy(Gain((-6, -6))(before, RATE, rng())) / energy(before)) == pytest.approx(-6, abs=1e-3)
 
 
-def test_pre_emphasis_is_the_difference_it_says():
+def test_pre_emphasis_is_a_weighted_difference():
     after = PreEmphasis(0.5)(np.array([1, 2, -1, 0], np.float32), RATE, rng())
     np.testing.assert_allclose(after, [1, 1.5, -2, 0.5])
 
 
-def test_a_made_room_decays_by_sixty_decibels_in_its_time():
+def test_a_synthetic_room_decays_by_sixty_decibels_in_its_reverberation_time():
     for rt60_s in (0.3, 0.8):
         response = make_room_response(rt60_s, 6.0, RATE, rng())
         assert len(response) == round(rt60_s * RATE)
@@ -288,14 +288,14 @@ def test_a_made_room_decays_by_sixty_decibels_in_its_time():
 
 
 @pytest.mark.parametrize("transform", [Reverb(), Reverb((2.0, 2.0), (-10, -10))])
-def test_a_room_leaves_the_level_and_rings_on(transform, tone):
+def test_a_room_keeps_the_level_and_adds_reverberation(transform, tone):
     before = np.concatenate([tone(500, 0.3), np.zeros(RATE // 2, np.float32)])
     after = transform(before, RATE, rng())
     assert energy(after) == pytest.approx(energy(before), rel=1e-3)
     assert np.abs(after[RATE // 3 : RATE // 2]).max() > 1e-4
 
 
-def test_a_band_limit_keeps_what_is_inside_and_removes_what_is_outside(tone):
+def test_a_band_limit_keeps_the_band_and_removes_the_rest(tone):
     for hz, kept in ((60, False), (1_000, True), (3_000, True), (4_500, False), (7_000, False)):
         before = tone(hz, 1.0) + tone(1_000, 1.0, level=1e-2)
         after = BandLimit()(before, RATE, rng())
@@ -308,7 +308,7 @@ def test_a_rate_below_the_band_keeps_its_upper_edge(tone):
     assert energy(BandLimit(16_000, 0)(before, 8_000, rng())) == pytest.approx(energy(before), rel=1e-3)
 
 
-def test_mu_law_errs_by_a_share_of_the_sample():
+def test_the_error_of_mu_law_is_proportional_to_the_sample():
     before = speechlike()
     after = MuLaw()(before, RATE, rng())
     assert 30 < db(energy(before) / energy(after - before)) < 45
@@ -316,24 +316,24 @@ def test_mu_law_errs_by_a_share_of_the_sample():
 
 
 @pytest.mark.parametrize("format_", ["mp3", "ogg"])
-def test_a_codec_changes_little_and_moves_nothing_in_time(format_):
+def test_a_codec_changes_little_and_adds_no_delay(format_):
     before = speechlike()
     after = Codec(format_, (0.5, 0.5))(before, RATE, rng())
     assert 10 < db(energy(before) / energy(after - before)) < 60
 
 
-def test_a_long_clip_survives_ogg():
+def test_a_long_clip_can_be_coded_as_ogg():
     assert len(Codec("ogg")(speechlike(90), RATE, rng())) == 90 * RATE
 
 
 # Recipes and copies
 
 
-def test_the_settings_offer_the_recipes_there_are():
+def test_the_choices_of_the_setting_are_the_recipes():
     assert REGISTRIES["augment.recipe"] == tuple(RECIPES)
 
 
-def test_a_copy_depends_on_clip_recipe_and_number_alone():
+def test_a_copy_depends_on_clip_recipe_and_number_only():
     audio = Audio(speechlike(), RATE, DIGEST)
     recipe = RECIPES["broad"]
     forwards = [recipe.make_copy(audio, index) for index in range(1, 8)]
@@ -353,9 +353,9 @@ def test_another_process_makes_the_same_copy():
         f"audio = Audio(np.sin(2764 * t).astype(np.float32), 16000, {DIGEST!r})\n"
         "print(hashlib.sha256(RECIPES['fourfold'].make_copy(audio, 2).samples.tobytes()).hexdigest())\n"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.strip()
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.strip()
     audio = Audio(np.sin(2764 * np.arange(8000) / 16000).astype(np.float32), RATE, DIGEST)
-    assert told == hashlib.sha256(RECIPES["fourfold"].make_copy(audio, 2).samples.tobytes()).hexdigest()
+    assert printed == hashlib.sha256(RECIPES["fourfold"].make_copy(audio, 2).samples.tobytes()).hexdigest()
 
 
 def test_the_fourfold_expansion_is_noise_speed_and_pre_emphasis():
@@ -366,7 +366,7 @@ def test_the_fourfold_expansion_is_noise_speed_and_pre_emphasis():
     np.testing.assert_allclose(lifted[1:], audio.samples[1:] - 0.97 * audio.samples[:-1], atol=1e-6)
 
 
-def test_variants_take_turns_with_new_draws():
+def test_variants_are_used_cyclically_with_new_draws():
     recipe, audio = RECIPES["fourfold"], Audio(speechlike(), RATE, DIGEST)
     first, fourth = recipe.make_copy(audio, 1), recipe.make_copy(audio, 4)
     assert len(first.samples) == len(fourth.samples) == len(audio.samples)
@@ -374,7 +374,7 @@ def test_variants_take_turns_with_new_draws():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_copy_is_at_the_recipes_rate_under_a_digest_of_its_own(name):
+def test_a_copy_has_the_rate_of_the_recipe_and_its_own_digest(name):
     audio = Audio(speechlike(sample_rate=48_000), 48_000, DIGEST)
     copies = [RECIPES[name].make_copy(audio, index) for index in range(1, 7)]
     assert {copy.sample_rate for copy in copies} == {RATE}
@@ -383,25 +383,25 @@ def test_a_copy_is_at_the_recipes_rate_under_a_digest_of_its_own(name):
     assert copies[0].sha256 == compute_copy_digest(DIGEST, RECIPES[name].key, 1)
 
 
-def test_another_clip_or_recipe_draws_anew():
+def test_digests_differ_between_clips_and_recipes():
     digests = {compute_copy_digest(clip, recipe, index) for clip in "ab" for recipe in "cd" for index in (1, 2)}
     assert len(digests) == 8
 
 
 @pytest.mark.parametrize(("digest", "index"), [("", 1), (DIGEST, 0), (DIGEST, -1)])
-def test_the_original_is_no_copy_and_a_clip_without_digest_has_none(digest, index):
+def test_index_zero_and_a_clip_without_digest_are_refused(digest, index):
     with pytest.raises(ValueError, match=r"digest|numbered from 1"):
         RECIPES["fourfold"].make_copy(Audio(speechlike(), RATE, digest), index)
 
 
-def test_a_copy_of_which_nothing_is_left_is_named(tone):
-    recipe = Recipe("deaf", ((BandLimit(4_000, 0),),))
-    with pytest.raises(BadAudio, match="deaf copy 3 of abababababab: is silent after BandLimit"):
+def test_the_error_of_a_silent_copy_names_it(tone):
+    recipe = Recipe("high_pass", ((BandLimit(4_000, 0),),))
+    with pytest.raises(BadAudio, match="high_pass copy 3 of abababababab: is silent after BandLimit"):
         recipe.make_copy(Audio(tone(7_000, 1.0) * hanning(1.0), RATE, DIGEST), 3)
 
 
 @pytest.mark.parametrize("protocol", ["speaker", "loso", "random"])
-def test_only_training_clips_are_copied_whatever_the_protocol(protocol, tones):
+def test_only_training_clips_are_copied_under_every_protocol(protocol, tones):
     for split in make_splits(tones, protocol, 0, True):
         copies = plan_copies(split, RECIPES["fourfold"], 3)
         assert {copy.original_row for copy in copies} == set(split.train.tolist())
@@ -409,13 +409,13 @@ def test_only_training_clips_are_copied_whatever_the_protocol(protocol, tones):
         assert len(copies) == 3 * len(split.train)
 
 
-def test_rows_cannot_be_handed_over(split):
+def test_rows_in_place_of_a_split_are_refused(split):
     for rows in (split.dev, split.manifest, list(split.manifest)):
         with pytest.raises(AttributeError):
             plan_copies(rows, RECIPES["fourfold"], 1)
 
 
-def test_a_training_clip_that_is_also_judged_by_gets_no_copy(tones):
+def test_a_training_clip_that_is_also_in_dev_or_test_is_not_copied(tones):
     digests = list(tones.column("audio_sha256"))
     digests[0] = digests[53]
     doubled = tones.with_column("audio_sha256", digests)
@@ -425,7 +425,7 @@ def test_a_training_clip_that_is_also_judged_by_gets_no_copy(tones):
     assert {copy.original_row for copy in plan_copies(split, RECIPES["fourfold"], 1)} == set(range(1, 40))
 
 
-def test_copies_are_named_by_row_number_and_digest(split):
+def test_copies_have_an_index_and_a_digest(split):
     copies = plan_copies(split, RECIPES["fourfold"], 2)
     assert [copy.index for copy in copies[:4]] == [1, 2, 1, 2]
     original = split.manifest.column("audio_sha256")[split.train[0]]
@@ -433,13 +433,13 @@ def test_copies_are_named_by_row_number_and_digest(split):
     assert len({copy.digest for copy in copies}) == len(copies)
 
 
-def test_no_copies_are_none(split):
+def test_zero_copies_are_allowed_and_fewer_refused(split):
     assert plan_copies(split, RECIPES["fourfold"], 0) == ()
     with pytest.raises(ValueError, match="at least 0; got -1"):
         plan_copies(split, RECIPES["fourfold"], -1)
 
 
-def test_clips_that_are_not_prepared_cannot_be_copied(split):
+def test_clips_without_audio_digests_cannot_be_copied(split):
     bare = Manifest(split.manifest.table.drop_columns(["audio_sha256"]))
-    with pytest.raises(CorpusError, match="no audio digest yet"):
+    with pytest.raises(CorpusError, match="no audio digest: extract"):
         plan_copies(replace(split, manifest=bare), RECIPES["fourfold"], 1)

@@ -89,12 +89,12 @@ def delta(y: Samples, family: Delta) -> Samples:
     )
 
 
-def framed(stft: Stft) -> dict[str, int]:
+def frame_arguments(stft: Stft) -> dict[str, int]:
     return {"frame_length": stft.win_length, "hop_length": stft.hop_length}
 
 
 def rms(y: Samples, family: Rms) -> Samples:
-    values = librosa.feature.rms(y=y, **framed(family.stft))
+    values = librosa.feature.rms(y=y, **frame_arguments(family.stft))
     return 0.5 * np.log(np.maximum(values**2, 1e-10)) if family.scale == "ln" else values
 
 
@@ -115,12 +115,12 @@ REFERENCES: dict[type, Callable[..., Samples]] = {
     Rolloff: of_magnitude(librosa.feature.spectral_rolloff),
     Contrast: of_magnitude(librosa.feature.spectral_contrast),
     Flatness: lambda y, family: librosa.feature.spectral_flatness(S=spectrum(y, family.stft, 1)),
-    Zcr: lambda y, family: librosa.feature.zero_crossing_rate(y, **framed(family.stft)),
+    Zcr: lambda y, family: librosa.feature.zero_crossing_rate(y, **frame_arguments(family.stft)),
     Rms: rms,
 }
 
 
-# Differences of large values that are as good as equal: MFCC go up to a thousand, levels to -100 dB.
+# Tolerated differences of large values: MFCC reach 1000, levels -100 dB.
 ROUNDING: dict[type, float] = {Delta: 1e-4, Contrast: 1e-5}
 
 
@@ -171,12 +171,12 @@ def check(audio: Audio, family: Family) -> None:
     assert_near(values, reference(audio.resample(family.sample_rate), family).T, ROUNDING.get(type(family), 0.0))
 
 
-def told(family: Family) -> str:
+def make_test_id(family: Family) -> str:
     return f"{type(family).__name__} {family.sample_rate} {'-'.join(family.column_names[:1])}"
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
-@pytest.mark.parametrize("family", FAMILIES, ids=told)
+@pytest.mark.parametrize("family", FAMILIES, ids=make_test_id)
 def test_a_family_agrees_with_librosa(family, sound):
     check(Audio(np.float32(SOUNDS[sound]), family.sample_rate), family)
 
@@ -247,7 +247,7 @@ def real_clips() -> list[Audio]:
 
 
 @pytest.mark.corpora
-@pytest.mark.parametrize("family", FAMILIES, ids=told)
+@pytest.mark.parametrize("family", FAMILIES, ids=make_test_id)
 def test_a_family_agrees_with_librosa_on_real_speech(family):
     for audio in real_clips():
         check(audio, family)
