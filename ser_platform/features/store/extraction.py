@@ -99,9 +99,9 @@ def family_folder(root: Path, name: str, dtype: str) -> Path:
 
 def make_jobs(sources: Sequence[ClipSource], names: Sequence[str], dtype: str, root: Path) -> list[ExtractionJob]:
     """Return jobs of at most `CLIPS_PER_JOB` clips each."""
-    run = uuid.uuid4().hex
+    run_id = uuid.uuid4().hex
     return [
-        ExtractionJob(first, tuple(sources[first : first + CLIPS_PER_JOB]), tuple(names), dtype, root, run)
+        ExtractionJob(first, tuple(sources[first : first + CLIPS_PER_JOB]), tuple(names), dtype, root, run_id)
         for first in range(0, len(sources), CLIPS_PER_JOB)
     ]
 
@@ -118,6 +118,7 @@ def extract(job: ExtractionJob) -> ExtractionResult:
 
 def _compute_missing(job: ExtractionJob) -> tuple[dict[str, dict[bytes, StoredClip]], list[DecodedClip | BadAudio]]:
     """Return the missing features of each family by digest, and the outcome of each clip."""
+    stored = {name: _find_stored_before(job.run_id, job.folder(name)) for name in job.names}
     fresh: dict[str, dict[bytes, StoredClip]] = {name: {} for name in job.names}
     outcomes: list[DecodedClip | BadAudio] = []
     for source in job.clips:
@@ -127,11 +128,7 @@ def _compute_missing(job: ExtractionJob) -> tuple[dict[str, dict[bytes, StoredCl
             outcomes.append(bad)
             continue
         digest = bytes.fromhex(audio.sha256)
-        missing = [
-            name
-            for name in job.names
-            if digest not in fresh[name] and digest not in _find_stored_before(job.run_id, job.folder(name))
-        ]
+        missing = [name for name in job.names if digest not in fresh[name] and digest not in stored[name]]
         for name, values in compute_features(audio, missing, FAMILIES).items():
             fresh[name][digest] = StoredClip.from_features(digest, values, job.dtype)
         outcomes.append(DecodedClip(audio.sha256, audio.duration_s))

@@ -82,7 +82,7 @@ class FrameLevels:
         return (0.5 * np.log(power)).astype(np.float32)
 
     def find_sounding_part(self, under_db: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the first frame of each clip within `under_db` of its loudest frame, and the one after the last such."""
+        """Return the first frame of each clip within `under_db` of its loudest frame, and the one after the last."""
         loudest = np.maximum.reduceat(self.frames, self._first_frames)
         is_loud = self.frames >= np.repeat(loudest - under_db * LN_PER_DB, self.lengths)
         frame = np.arange(len(self.frames)) - np.repeat(self._first_frames, self.lengths)
