@@ -1,4 +1,4 @@
-"""Feature sets of published systems, as families of frames; comments name the source, and what it does over time.
+"""Feature sets of published systems, as families of frames; comments name the source and its use of the frames.
 
 Means and windows over time are settings of a view (`features.views`), not part of a family.
 """
@@ -24,14 +24,14 @@ BASE = (Mfcc(LIBROSA_STFT, 128, 40, "db"), Chroma(LIBROSA_STFT), MelPower(LIBROS
 
 
 PRESETS: dict[str, Family] = {
-    # x4nth055/emotion-recognition-using-speech (there: chroma of the magnitude, tuning estimated from each clip): means
-    # of the columns over the clip.
+    # x4nth055/emotion-recognition-using-speech: means of the columns over the clip. The original has chroma of the
+    # magnitude, with the tuning estimated from each clip.
     "vector180": Stack(BASE),
     # Clip vectors of librosa's defaults, as in notebooks on RAVDESS, TESS, SAVEE and CREMA-D: means.
     "vector184": Stack(
         (*BASE, Zcr(LIBROSA_STFT), Centroid(LIBROSA_STFT), Rolloff(LIBROSA_STFT), Bandwidth(LIBROSA_STFT))
     ),
-    # As vector180 (tonnetz there of the harmonic part's constant-Q chroma): means.
+    # Same source: means. The original has the tonnetz of the harmonic part's constant-Q chroma.
     "vector193": Stack((*BASE, Contrast(LIBROSA_STFT), Tonnetz(LIBROSA_STFT))),
     # Frame sequences of librosa's defaults for recurrent networks: every frame.
     "frames201": Stack(
@@ -46,8 +46,8 @@ PRESETS: dict[str, Family] = {
             Rms(LIBROSA_STFT, "linear"),
         )
     ),
-    # Data-Science-kosta/Speech-Emotion-Classification-with-PyTorch (there: decibels under the 3 s kept): skips 0.5 s,
-    # keeps 3 s, in windows of 128 frames every 64.
+    # Data-Science-kosta/Speech-Emotion-Classification-with-PyTorch: 3 s after the first 0.5 s, in windows of 128 frames
+    # every 64. The original has decibels relative to the loudest band of these 3 s.
     "chunks128": DecibelMel(Stft(48_000, 1024, 512, 256, "hamming"), 128, "max"),
     # Models whose input is samples, such as wav2vec 2.0.
     "waveform": Waveform(),
