@@ -83,8 +83,8 @@ def _find_readable_folders(root: Path) -> set[Path]:
 
     A family of an encoder is identified by its shards' description, so that it is kept while the encoder is missing.
     """
-    encoded = {folder for folder in list_family_folders(root) if _is_encoder_folder(folder)}
-    return {family_folder(root, name, dtype) for name in FAMILIES for dtype in DTYPES} | encoded
+    encoder_folders = {folder for folder in list_family_folders(root) if _is_encoder_folder(folder)}
+    return {family_folder(root, name, dtype) for name in FAMILIES for dtype in DTYPES} | encoder_folders
 
 
 def _is_encoder_folder(folder: Path) -> bool:
@@ -105,10 +105,10 @@ def _summarise_folder(folder: Path, readable: bool) -> StoredFamilySummary:
     with hold_read_lock(folder, hold_until_exit=False):
         shards = list_intact_shards(folder)
         clips = {digest for shard in shards for digest in shard.hashes}
-        used_at = max((access.accessed_at for access in read_accesses(folder, shards)), default=None)
+        accessed_at = max((access.accessed_at for access in read_accesses(folder, shards)), default=None)
     record = shards[0].record if shards else None
     about, dtype = (record.about, record.dtype) if record else ({}, "")
-    return StoredFamilySummary(folder, about, dtype, len(clips), measure_folder_size(folder), used_at, readable)
+    return StoredFamilySummary(folder, about, dtype, len(clips), measure_folder_size(folder), accessed_at, readable)
 
 
 class _EvictionCandidate:
@@ -122,16 +122,16 @@ class _EvictionCandidate:
             accesses = read_accesses(folder, shards)
         # In a family that this command extracts, clips without a recorded access are this command's.
         self.accesses = [access for access in accesses if access.file or needed is None]
-        self._users = Counter(digest for access in self.accesses for digest in access.clips)
+        self._n_accesses = Counter(digest for access in self.accesses for digest in access.clips)
         self._evicted: set[bytes] = set()
         self._access_files: list[Path] = []
 
     def release(self, access: ClipAccess) -> int:
         """Release the clips of one access; return the size in bytes of those that no other access has."""
-        self._users.subtract(access.clips)
+        self._n_accesses.subtract(access.clips)
         if access.file:
             self._access_files.append(access.file)
-        gone = {digest for digest in access.clips if not self._users[digest]} - self._needed & self._sizes.keys()
+        gone = {digest for digest in access.clips if not self._n_accesses[digest]} - self._needed & self._sizes.keys()
         self._evicted |= gone
         return sum(self._sizes[digest] for digest in gone)
 
@@ -178,14 +178,14 @@ def enforce_size_limit(root: Path, needed: NeededClips) -> None:
     Raises:
         WorkFailed: the clips that may not be removed take more.
     """
-    most = read_size_limit()
-    if most is None or measure_store_size(root) <= most:
+    max_bytes = read_size_limit()
+    if max_bytes is None or measure_store_size(root) <= max_bytes:
         return
-    evict_clips(root, most, needed)
-    if (left := measure_store_size(root)) > most:
+    evict_clips(root, max_bytes, needed)
+    if (left := measure_store_size(root)) > max_bytes:
         raise WorkFailed(
             f"the features that this command and other processes use take at least {left / GIGABYTE:.3g} GB; "
-            f"SER_FEATURES_GB allows {most / GIGABYTE:.3g}: raise it, or use fewer feature sets"
+            f"SER_FEATURES_GB allows {max_bytes / GIGABYTE:.3g}: raise it, or use fewer feature sets"
         )
 
 
