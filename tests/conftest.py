@@ -146,7 +146,7 @@ def pretrained(tiny_encoders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def forget_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be as a new process, which remembers no encoder."""
     monkeypatch.setattr(encoder_lookup, "_registered_by_pin", {})
-    for cache in (encoded._family, encoded._load_encoder):
+    for cache in (encoded._make_family, encoded._load_encoder):
         cache.cache_clear()
 
 
@@ -222,7 +222,7 @@ def _tones_prepared(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
     home = tmp_path_factory.mktemp("shared-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SER_HOME", str(home))
-        manifest, _ = FoundCorpus("ravdess", tone_corpus).read_manifest()
+        manifest, _ = FoundCorpus("ravdess", tone_corpus).read_manifest()[0]
         manifest = prepare_features(manifest, DEFAULT_FEATURE_SETS).manifest
     return home, manifest
 

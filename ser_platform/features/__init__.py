@@ -1,5 +1,5 @@
 """Frame features: computed once, stored, and read through views.
 
-In: families, the store, views, augmentation, and the dataset that a training reads.
-Not in: models, which know only widths and lengths (`models`); batches (`training.batches`).
+Contains families, the store, views, augmentation and the dataset that training reads.
+Does not contain models (`models`) or batches (`training.batches`).
 """

@@ -1,4 +1,4 @@
-"""From what the user asks for to clips whose features are stored, split by a protocol."""
+"""Datasets: a requested corpus is read, checked, extracted and split by a protocol."""
 
 import contextlib
 import time
@@ -21,20 +21,20 @@ from ser_platform.features.store.extraction import JobMapper, map_on_this_machin
 from ser_platform.features.store.feature_store import prepare_features
 from ser_platform.progress import Display, format_count
 
-# What the shipped search spaces and the baseline choose from.
+# The shipped search spaces and the baseline choose from these.
 DEFAULT_FEATURE_SETS = ("log_mel", "mfcc", "zcr", "rms", "waveform")
 
 
 @dataclass(frozen=True)
 class DataRequest:
-    """Which speech, under which labels, split how.
+    """The requested speech, its label rules and its split.
 
     Attributes:
         speech: the corpora and how to read them.
         protocol: see `corpora.splits.protocols`.
-        fold: 1 for the first of a protocol's folds; None takes all of them.
-        seed: of what the protocol leaves open.
-        allow_leaky_split: whether a split may leak; it is stamped for good.
+        fold: number of one fold of the protocol, from 1; None takes all folds.
+        seed: seed of the random choices of the protocol.
+        allow_leaky_split: whether a split may leak; results are then stamped permanently.
         max_bad: largest share of unusable files, in [0, 1].
     """
 
@@ -46,22 +46,22 @@ class DataRequest:
     max_bad: float = 0.05
 
     def with_labels(self, labels: str) -> "DataRequest":
-        """Return the request under other rules for labels."""
+        """Return the request with other label rules."""
         return replace(self, speech=replace(self.speech, labels=labels))
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values; `from_json` reads them."""
+        """Return the request as JSON values; `from_json` reads them."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "DataRequest":
-        """Read what `version_as_json` wrote."""
+        """Return the request that `as_json` wrote."""
         return cls(**{**content, "speech": CorpusRequest(**content["speech"])})
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared corpus, or several: its name, and its splits, one or one a fold."""
+    """The prepared clips of one corpus or several, with one split, or one split per fold."""
 
     name: str
     splits: tuple[Split, ...]
@@ -75,7 +75,7 @@ class Dataset:
         """
         if len(self.splits) > 1:
             raise UserError(
-                f"protocol {self.splits[0].protocol!r} makes {len(self.splits)} folds; say which one with --fold"
+                f"protocol {self.splits[0].protocol!r} makes {len(self.splits)} folds; choose one with --fold"
             )
         return self.splits[0]
 
@@ -85,7 +85,7 @@ class Dataset:
 
     @property
     def hashes(self) -> tuple[str, ...]:
-        """Audio digests, in the order of the manifest."""
+        """Audio digests of the clips, in the order of the manifest."""
         return tuple(self.manifest.column("audio_sha256"))
 
     @property
@@ -95,7 +95,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class PreparedSpeech:
-    """The clips of a request, decoded and their features stored, not split; `n_decoded` were decoded just now."""
+    """The clips of a request with stored features, not split; `n_decoded` counts those decoded by this call."""
 
     name: str
     manifest: Manifest
@@ -112,19 +112,24 @@ def prepare_dataset(
     mapper: JobMapper = map_on_this_machine,
     dtype: str = "float32",
 ) -> Dataset:
-    """Find, check, extract and split what is asked for, and tell what was found.
+    """Read, check, extract and split the requested speech; print a summary.
 
-    `require_one_split` refuses a protocol of several folds where none is chosen; `names` are the feature families to
-    store of every clip, as `dtype`, and `mapper` runs the extraction.
+    Args:
+        request: the speech and its split.
+        display: prints progress and notes.
+        require_one_split: refuse a protocol of several folds where no fold is chosen.
+        names: feature families to store for every clip.
+        mapper: runs the extraction.
+        dtype: dtype of the stored features.
 
     Raises:
-        UserError: the request cannot be met; before anything long starts where possible.
+        UserError: the request cannot be met; raised before extraction where possible.
     """
 
     def check(name: str, manifest: Manifest) -> None:
-        # What the names already forbid is refused before hours of decoding; audio in two parts shows only afterwards.
+        # Labels and speakers are checked before hours of decoding; the same audio in two parts is found only after it.
         if len(manifest.labels) < 2:
-            raise UserError(f"{name} has one emotion ({', '.join(manifest.labels)}): there is nothing to tell apart")
+            raise UserError(f"{name} has one emotion ({', '.join(manifest.labels)}): at least two are needed")
         planned = Dataset(name, tuple(make_folds(manifest, request)))
         if require_one_split:
             _ = planned.split
@@ -137,7 +142,7 @@ def prepare_dataset(
     for split in splits:
         for gap in split.missing_emotions:
             where = f"fold {split.fold}: " if split.fold else ""
-            display.print_line(f"note: {where}{gap}; UAR is over the classes that are there")
+            display.print_line(f"note: {where}{gap}; UAR is over the classes that are present")
     return Dataset(speech.name, tuple(splits))
 
 
@@ -149,7 +154,7 @@ def prepare_speech(
     mapper: JobMapper = map_on_this_machine,
     dtype: str = "float32",
 ) -> PreparedSpeech:
-    """Find, check and extract what is asked for; `check` may refuse the manifest before anything is decoded.
+    """Read, check and extract the requested speech; `check` may refuse the manifest before extraction.
 
     Raises:
         UserError: the request cannot be met.
@@ -157,7 +162,7 @@ def prepare_speech(
     began = time.monotonic()
     corpus = request.speech.corpus or parse_named_corpora(request.protocol)
     if not corpus:
-        raise UserError("say which corpus, with --corpus NAME_OR_PATH")
+        raise UserError("no corpus is given; name one with --corpus NAME_OR_PATH")
     speech = read_requested_speech(replace(request.speech, corpus=corpus))
     for note in speech.notes:
         display.print_line(f"note: {note}")
@@ -172,32 +177,33 @@ def prepare_speech(
 
 
 def _find_empty_bands(manifest: Manifest, names: Iterable[str]) -> Iterator[str]:
-    """Yield what to know of families whose bands lie above what the first clip of each corpus holds."""
-    asked = [FAMILIES[name] for name in names]
-    if all(describe_empty_bands(family, SAMPLE_RATE) is None for family in asked):
+    """Yield a warning per corpus for each family with bands above the highest frequency of the corpus's first clip."""
+    families = [FAMILIES[name] for name in names]
+    if all(describe_empty_bands(family, SAMPLE_RATE) is None for family in families):
         return
     codes, corpora = manifest.encode_column("corpus")
     for number, corpus in enumerate(corpora):
         (first,) = manifest.take(np.flatnonzero(codes == number)[:1])
-        with contextlib.suppress(BadAudio):  # gone by now, which is no matter: its features are stored
+        with contextlib.suppress(BadAudio):  # the file was removed after extraction; its features are stored
             rate = read_audio(first.path, first.start_s, first.end_s).sample_rate
-            yield from (f"{corpus}: {told}" for family in asked if (told := describe_empty_bands(family, rate)))
+            warnings = (describe_empty_bands(family, rate) for family in families)
+            yield from (f"{corpus}: {warning}" for warning in warnings if warning)
 
 
 def _describe_work(names: Iterable[str]) -> str:
-    """Return what takes the time where these families are computed."""
+    """Return the slow steps of computing these families, for the progress line."""
     encoders = sorted({name.partition("@")[0] for name in names if is_encoder_family_name(name)})
-    return f"decoded, heard by {' and '.join(encoders)}" if encoders else "decoded"
+    return f"decoded and encoded by {' and '.join(encoders)}" if encoders else "decoded"
 
 
 def add_features(dataset: Dataset, names: Iterable[str], dtype: str, display: Display) -> None:
-    """Store more feature families of a dataset's clips, those that a model found later needs."""
+    """Store more feature families of a dataset's clips."""
     with display.showing_progress(f"{dataset.name}: files {_describe_work(names)}") as count:
         prepare_features(dataset.manifest, names, 0.0, count, dtype=dtype)
 
 
 def make_folds(manifest: Manifest, request: DataRequest) -> list[Split]:
-    """Return the splits that a request asks for: all folds, or the chosen one.
+    """Return the requested splits: all folds, or the chosen one.
 
     Raises:
         UserError: there is no such split.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.features.views.chunks import Chunks, average_logits, mean_by_clip
+from ser_platform.features.views.chunks import Chunks, average_by_clip, average_logits
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.models import build_model
 from ser_platform.models.model_output import ModelOutput, NeuralModel
@@ -414,7 +414,7 @@ def _compute_output(model: NeuralModel, batch: Batch, chunks: Chunks | None) -> 
         return model.compute_output(batch.features, batch.lengths)
     windows, lengths, clip_of = chunks.cut(batch.features, batch.lengths)
     output = model.compute_output(windows, lengths)
-    return replace(output, logits=mean_by_clip(output.logits, clip_of, len(batch.features)))
+    return replace(output, logits=average_by_clip(output.logits, clip_of, len(batch.features)))
 
 
 def _own_state(module: nn.Module | None) -> dict[str, Tensor]:

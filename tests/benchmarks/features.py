@@ -32,14 +32,15 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import Audio, list_audio_files, read_audio
 from ser_platform.features.families import FEATURE_SETS
-from ser_platform.features.families.computation import LIBROSA_STFT, compute_features
+from ser_platform.features.families.analysis import LIBROSA_STFT
+from ser_platform.features.families.computation import compute_features
 from ser_platform.features.families.pitch import F0
 from ser_platform.features.families.presets import PRESETS
 from ser_platform.settings import corpora_folder
 
 CORPORA = {"emodb": "emodb", "ravdess": "ravdess-speech"}
 NAMES = ("vector184", "frames201")
-FAMILIES = {name: PRESETS[name].family for name in NAMES}
+FAMILIES = {name: PRESETS[name] for name in NAMES}
 RATE = LIBROSA_STFT.sample_rate
 
 Samples = NDArray[np.float32]

@@ -85,7 +85,7 @@ def test_what_cannot_be_split_as_asked_is_refused_in_one_line(ser, tone_corpus: 
     ("words", "message"),
     [
         (["train", "pupil", "--corpus", "demo"], "unknown role 'pupil'; choose from: teacher, student"),
-        (["train", "student"], "say which corpus"),
+        (["train", "student"], "no corpus is given"),
         (["train", "student", "--labels", "7", "--set", "data.labels=7"], "give one"),
         (["train", "student", "--set", "model.name=resnet", "--corpus", "demo"], "unknown model.name 'resnet'"),
         (["evaluate", "ser-student", "--corpus", "demo"], "no registered model 'ser-student'"),

@@ -1,4 +1,4 @@
-"""Copies of training clips: made once, trained on, never of dev or test."""
+"""Copies of training clips: made once, used in training, never of dev or test."""
 
 import numpy as np
 
@@ -14,25 +14,25 @@ from ser_platform.tuning.execution.fit_job import TrialData
 SMALL = {"train.epochs": 1, "model.width": 4, "model.hidden_size": 8, "data.max_seconds": 0.5}
 
 
-def task_of(split: Split, copies=NO_AUGMENTED_CLIPS) -> TrialData:
+def make_trial_data(split: Split, copies=NO_AUGMENTED_CLIPS) -> TrialData:
     return TrialData.from_split(split, split.manifest.labels, copies=copies)
 
 
-def test_copies_are_made_of_training_clips_alone_and_only_once(split):
-    seen = []
+def test_only_training_clips_are_copied_and_only_once(split):
+    sent = []
 
-    def counting(jobs):
-        seen.append(sum(len(job.clips) for job in jobs))
+    def count(jobs):
+        sent.append(sum(len(job.clips) for job in jobs))
         return map_on_this_machine(jobs)
 
-    copies = prepare_augmented_clips(split, [("rooms", 2)], ["log_mel"], mapper=counting)
+    copies = prepare_augmented_clips(split, [("rooms", 2)], ["log_mel"], mapper=count)
     assert set(copies.original_rows) == set(split.train)
-    assert len(copies.hashes) == 2 * len(split.train) == seen[0]
-    prepare_augmented_clips(split, [("rooms", 2)], ["log_mel"], mapper=counting)
-    assert seen[1] == 0
+    assert len(copies.hashes) == 2 * len(split.train) == sent[0]
+    prepare_augmented_clips(split, [("rooms", 2)], ["log_mel"], mapper=count)
+    assert sent[1] == 0
 
 
-def test_a_copy_has_other_features_than_its_original_and_the_recipe_says_which(split):
+def test_a_copy_has_the_features_of_its_recipe(split):
     copies = prepare_augmented_clips(split, [("fourfold", 3)], ["log_mel"])
     stored = open_family("log_mel", copies.hashes)
     originals = open_family("log_mel", tuple(split.manifest.column("audio_sha256")))
@@ -43,8 +43,8 @@ def test_a_copy_has_other_features_than_its_original_and_the_recipe_says_which(s
     assert len(RECIPES["fourfold"].variants) == 3
 
 
-def test_a_trial_trains_on_as_many_copies_as_it_asks_for(split):
-    task = task_of(split, prepare_augmented_clips(split, [("fourfold", 2), ("prosody", 2)], ["log_mel"]))
+def test_a_trial_trains_on_the_number_of_copies_in_its_settings(split):
+    task = make_trial_data(split, prepare_augmented_clips(split, [("fourfold", 2), ("prosody", 2)], ["log_mel"]))
     for n_copies, recipe in ((0, "fourfold"), (1, "fourfold"), (2, "prosody")):
         settings = resolve(SMALL | {"augment.copies": n_copies, "augment.recipe": recipe})
         data = task.make_training_data(settings)
@@ -56,6 +56,6 @@ def test_a_trial_trains_on_as_many_copies_as_it_asks_for(split):
         assert len(list(Trainer(settings, data).epochs())) == 1
 
 
-def test_without_copies_a_task_is_what_it_was(split):
-    plain = task_of(split).make_training_data(resolve(SMALL))
+def test_without_copies_training_has_the_original_clips_only(split):
+    plain = make_trial_data(split).make_training_data(resolve(SMALL))
     assert np.array_equal(plain.train, split.train)

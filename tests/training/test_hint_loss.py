@@ -167,7 +167,7 @@ def test_embeddings_are_the_mean_loud_states_of_the_layers_that_the_teacher_hear
     stored = open_family(family, hashes, settings.features.dtype)
     found = encoder_embeddings(settings, hashes)
     assert found.shape == (len(tones), 32)
-    blocks = np.asarray(stored.clip(3), dtype=np.float32).reshape(4, 3, 32)  # mean, std, loud mean, loud std; 3 states
+    blocks = np.asarray(stored.read_clip(3), dtype=np.float32).reshape(4, 3, 32)  # STATISTICS_BLOCKS; 3 states
     np.testing.assert_allclose(found[3], blocks[2, 1], rtol=1e-3, atol=1e-3)  # middle: neither first nor last
 
 

@@ -1,7 +1,4 @@
-"""What a telephone, a recorder or a messenger leaves of speech: a narrower band, coarser steps, lossy coding.
-
-Length and level stay.
-"""
+"""Effects of transmission channels: a narrower band, quantisation, lossy coding. Length and level stay the same."""
 
 import io
 from dataclasses import dataclass
@@ -21,27 +18,23 @@ from ser_platform.features.augmentation.transform import (
     fit_length,
 )
 
-FILTER_HEADROOM = np.float32(
-    4
-)  # torchaudio clips what its filters give at full scale; a filtered peak may be the higher one
+FILTER_HEADROOM = np.float32(4)  # torchaudio clips the output of filters at full scale, and filtering may raise a peak
 MU_LAW_STEPS = 256  # 8 bits, ITU-T G.711
 FORMATS = {"mp3": "MPEG_LAYER_III", "ogg": "VORBIS"}
-SMALLEST = 0.99  # libsndfile refuses 1 for MP3
-WRITE_BLOCK_SAMPLES = (
-    4096  # samples; libvorbis keeps a longer block on the stack and dies of it (libsndfile issue 1095)
-)
+MAX_COMPRESSION = 0.99  # libsndfile refuses 1 for MP3
+WRITE_BLOCK_SAMPLES = 4096  # libvorbis overflows the stack on longer blocks (libsndfile issue 1095)
 
 
 @dataclass(frozen=True)
 class BandLimit(Transform):
-    """Only what lies above `low_hz` (12 dB an octave) and below half of `rate_hz`.
+    """The band above `low_hz` (12 dB per octave) and below half of `rate_hz`.
 
-    The defaults are the telephone's band (300 to 3400 Hz, ITU-T G.712) but for a less steep lower edge. A clip whose
-    rate is no higher keeps its upper edge.
+    The defaults are the telephone band (300 to 3400 Hz, ITU-T G.712) with a less steep lower edge. A clip with at most
+    this sample rate keeps its upper edge.
     """
 
     rate_hz: int = 8_000  # Hz
-    low_hz: float = 300.0  # Hz; 0 leaves the lows alone
+    low_hz: float = 300.0  # Hz; 0 is no lower edge
 
     def __post_init__(self) -> None:
         check_range("rate_hz", (self.rate_hz, self.rate_hz), MIN_RATE, 48_000)
@@ -49,7 +42,7 @@ class BandLimit(Transform):
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         if self.low_hz:
-            scale = FILTER_HEADROOM * _over_full_scale(samples)
+            scale = FILTER_HEADROOM * _measure_overshoot(samples)
             lifted = torchaudio.functional.highpass_biquad(torch.tensor(samples / scale), sample_rate, self.low_hz)
             samples = lifted.numpy() * scale
         if sample_rate <= self.rate_hz:
@@ -60,10 +53,10 @@ class BandLimit(Transform):
 
 @dataclass(frozen=True)
 class MuLaw(Transform):
-    """Every sample in 8 bits on a logarithmic scale, as telephone exchanges carry it (ITU-T G.711)."""
+    """Every sample in 8 bits on a logarithmic scale, as in telephony (ITU-T G.711)."""
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        scale = _over_full_scale(samples)
+        scale = _measure_overshoot(samples)
         steps = torchaudio.functional.mu_law_encoding(torch.tensor(samples / scale), MU_LAW_STEPS)
         decoded: Samples = torchaudio.functional.mu_law_decoding(steps, MU_LAW_STEPS).numpy()
         return decoded * scale
@@ -71,22 +64,22 @@ class MuLaw(Transform):
 
 @dataclass(frozen=True)
 class Codec(Transform):
-    """Coded as MP3 or Ogg Vorbis at 16 kHz, with a variable bit rate, and decoded again; neither delays the clip.
+    """Coding as MP3 or Ogg Vorbis at 16 kHz, with a variable bit rate, and decoding, without delay.
 
-    A coder leaves nothing of a clip at the threshold of hearing, which is refused like any silence.
+    The result of a very quiet clip may be silent, which is refused.
     """
 
     format: str = "mp3"
-    compression: Range = (0.3, 0.95)  # libsndfile's scale: 0 sounds best, 0.99 is smallest
+    compression: Range = (0.3, 0.95)  # libsndfile's scale: 0 is the best quality, 0.99 the smallest file
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {self.format!r}")
-        check_range("compression", self.compression, 0, SMALLEST)
+        check_range("compression", self.compression, 0, MAX_COMPRESSION)
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        scale = _over_full_scale(samples)
-        resampled = Audio(samples / scale, sample_rate).resample(SAMPLE_RATE)  # MP3 knows nine rates only
+        scale = _measure_overshoot(samples)
+        resampled = Audio(samples / scale, sample_rate).resample(SAMPLE_RATE)  # MP3 has nine sample rates only
         coded = self._encode_and_decode(resampled, draw_uniform(self.compression, rng))
         return fit_length(Audio(coded, SAMPLE_RATE).resample(sample_rate), len(samples)) * scale
 
@@ -101,6 +94,6 @@ class Codec(Transform):
         return decoded
 
 
-def _over_full_scale(samples: Samples) -> np.float32:
-    """Return by how much the peak passes full scale, at least 1: coders clip what does."""
+def _measure_overshoot(samples: Samples) -> np.float32:
+    """Return the factor by which the peak exceeds full scale, at least 1: coders clip at full scale."""
     return np.float32(max(1.0, float(np.abs(samples).max())))

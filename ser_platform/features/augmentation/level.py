@@ -1,4 +1,4 @@
-"""Louder, softer, brighter: gain and pre-emphasis."""
+"""Gain and pre-emphasis."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from ser_platform.features.augmentation.transform import Range, Samples, Transfo
 
 @dataclass(frozen=True)
 class Gain(Transform):
-    """Another level; a peak may pass full scale."""
+    """A change of level; peaks may exceed full scale."""
 
     db: Range = (-6.0, 6.0)  # dB
 
@@ -24,9 +24,9 @@ class Gain(Transform):
 
 @dataclass(frozen=True)
 class PreEmphasis(Transform):
-    """`y[n] = x[n] - coefficient * x[n - 1]`: lifts the highs; the level falls, of speech by 2 to 13 dB.
+    """`y[n] = x[n] - coefficient * x[n - 1]`: raises high frequencies and lowers the level, of speech by 2 to 13 dB.
 
-    Source: Rabiner & Schafer (1978), Digital Processing of Speech Signals; 0.97 is HTK's.
+    Source: Rabiner & Schafer (1978), Digital Processing of Speech Signals; 0.97 is the default of HTK.
     """
 
     coefficient: float = 0.97

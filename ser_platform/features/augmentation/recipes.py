@@ -1,7 +1,7 @@
-"""Recipes: how the copies of a training clip are made, the same on every machine.
+"""Recipes of changed copies of training clips, reproducible on every machine.
 
-Copies are numbered from 1; 0 is the original. What is drawn for a copy depends on the recipe, the clip's audio and the
-number, and on nothing else: not on the order of work, the process, the path or the other clips.
+Copies are numbered from 1; 0 is the original. The random values of a copy depend only on the recipe, the clip's audio
+and the number of the copy.
 """
 
 import hashlib
@@ -17,7 +17,6 @@ from ser_platform.features.augmentation.channels import BandLimit, Codec, MuLaw
 from ser_platform.features.augmentation.level import Gain, PreEmphasis
 from ser_platform.features.augmentation.noise import Noise
 from ser_platform.features.augmentation.rooms import Reverb
-from ser_platform.features.augmentation.sounds import SoundFolder
 from ser_platform.features.augmentation.stretching import Pitch, Speed, Tempo
 from ser_platform.features.augmentation.transform import KEY_LENGTH, Transform
 from ser_platform.files import digest_of
@@ -25,10 +24,10 @@ from ser_platform.files import digest_of
 
 @dataclass(frozen=True)
 class Recipe:
-    """Copies take turns: copy 1 goes through the first of `variants`, one transform after another, copy 2 through the
-    second, and from the first again when all have been used.
+    """Variants of transforms. Copy 1 uses the first of `variants`, copy 2 the second, and so on, cyclically; the
+    transforms of a variant are applied in order.
 
-    All is done at one rate: the same noise or filter means the same to a 48 kHz recording as to one of 16 kHz.
+    Clips are first resampled to `sample_rate`, so that noise and filters do not depend on the rate of the recording.
     """
 
     version: ClassVar[int] = 1
@@ -38,16 +37,16 @@ class Recipe:
 
     @cached_property
     def key(self) -> str:
-        """A digest of the transforms, their order, the rate and `version`; the name does not count."""
+        """A digest of the transforms, their order, the rate and `version`, but not the name."""
         variants = [[transform.key for transform in variant] for variant in self.variants]
         return digest_of({"variants": variants, "rate": self.sample_rate, "version": self.version}, KEY_LENGTH)
 
     def make_copy(self, audio: Audio, index: int) -> Audio:
-        """Return copy `index`, from 1, of a clip; its digest is `compute_copy_digest`.
+        """Return copy `index`, from 1, of a clip, with the digest of `compute_copy_digest`.
 
         Raises:
-            ValueError: the clip has no digest, or there is no such copy.
-            BadAudio: nothing is left of it.
+            ValueError: the clip has no digest, or the index is below 1.
+            BadAudio: the copy is silent or not finite.
         """
         digest = compute_copy_digest(audio.sha256, self.key, index)
         rng = np.random.default_rng(int(digest, 16))
@@ -59,15 +58,9 @@ class Recipe:
             raise BadAudio(f"{self.name} copy {index} of {audio.sha256[:12]}", bad.reason) from bad
         return Audio(samples, self.sample_rate, digest)
 
-    @property
-    def sound_folders(self) -> tuple[SoundFolder, ...]:
-        """The folders of sounds mixed into the copies: pass them to `refuse_leaking_sounds`, keep their lineages."""
-        values = [value for variant in self.variants for transform in variant for value in vars(transform).values()]
-        return tuple(dict.fromkeys(value for value in values if isinstance(value, SoundFolder)))
-
 
 def compute_copy_digest(audio_sha256: str, recipe_key: str, index: int) -> str:
-    """Return what a copy is kept under as an original is under its digest: 64 hex digits.
+    """Return the digest of a copy, which identifies it as an audio digest identifies an original: 64 hex digits.
 
     Raises:
         ValueError: the clip has no digest, or the index is below 1.
@@ -79,7 +72,7 @@ def compute_copy_digest(audio_sha256: str, recipe_key: str, index: int) -> str:
     return hashlib.sha256(f"copy {audio_sha256} {recipe_key} {index}".encode()).hexdigest()
 
 
-# The expansion to four times the clips that much work on acted speech uses: the original, and these three.
+# A common expansion of acted speech to four times the clips: the original and these three copies.
 FOURFOLD = ((Noise(snr_db=(15.0, 30.0)),), (Speed(factors=(0.9, 1.1)),), (PreEmphasis(0.97),))
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -87,9 +80,9 @@ RECIPES: dict[str, Recipe] = {
         Recipe("fourfold", FOURFOLD),
         # Ko et al., 2015: the original, one slower and one faster.
         Recipe("threefold_speed", ((Speed((0.9,)),), (Speed((1.1,)),))),
-        # Small enough that the emotion stays what it was.
+        # Small changes, which do not change the emotion.
         Recipe("prosody", ((Pitch((-1.5, 1.5)),), (Tempo((0.9, 1.1)),), (Pitch((-1.0, 1.0)), Tempo((0.93, 1.07))))),
-        # Where speech is heard: another room, a noisy one, nearer and farther.
+        # Rooms and background noise, near and far.
         Recipe(
             "rooms",
             (
@@ -98,7 +91,7 @@ RECIPES: dict[str, Recipe] = {
                 (Noise((10.0, 25.0), "pink"), Gain((-6.0, 6.0))),
             ),
         ),
-        # What speech has come through: a telephone, and what people send each other.
+        # Telephone and lossy coding.
         Recipe("channels", ((BandLimit(), MuLaw()), (Codec("mp3"),), (Codec("ogg"),))),
         Recipe(
             "broad",

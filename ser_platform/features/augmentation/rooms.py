@@ -1,6 +1,6 @@
-"""Speech in a room: convolved with an impulse response that is made, or was measured.
+"""Speech in a room: convolution with a synthetic impulse response.
 
-The clip keeps its length (what rings on behind its end is cut) and its level.
+The clip keeps its length and its level; the reverberation after its end is cut.
 """
 
 from dataclasses import dataclass
@@ -9,19 +9,25 @@ import numpy as np
 import torch
 import torchaudio
 
-from ser_platform.features.augmentation.sounds import SoundFolder
-from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, draw_uniform, rms
+from ser_platform.features.augmentation.transform import (
+    Range,
+    Samples,
+    Transform,
+    check_range,
+    compute_rms,
+    draw_uniform,
+)
 
 
 @dataclass(frozen=True)
 class Reverb(Transform):
-    """A made room: the direct sound, then Gaussian noise that decays exponentially.
+    """A synthetic room: the direct sound, then Gaussian noise that decays exponentially.
 
     Source: Moorer (1979), "About this reverberation business", Computer Music Journal 3(2).
     """
 
-    rt60_s: Range = (0.2, 0.8)  # s until the tail has fallen by 60 dB; a living room has 0.4, a lecture hall 1
-    direct_db: Range = (0.0, 12.0)  # dB of the direct sound's energy over the tail's: nearer is more
+    rt60_s: Range = (0.2, 0.8)  # s until the tail has decayed by 60 dB; 0.4 in a living room, 1 in a lecture hall
+    direct_db: Range = (0.0, 12.0)  # energy of the direct sound over that of the tail; higher is nearer
 
     def __post_init__(self) -> None:
         check_range("rt60_s", self.rt60_s, 0.02, 10)
@@ -29,18 +35,10 @@ class Reverb(Transform):
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
         rt60_s, direct_db = draw_uniform(self.rt60_s, rng), draw_uniform(self.direct_db, rng)
-        return _convolve_with_room(samples, make_room_response(rt60_s, direct_db, sample_rate, rng))
-
-
-@dataclass(frozen=True)
-class MeasuredRoom(Transform):
-    """One of a folder's impulse responses, from its loudest sample on: the speech comes no later."""
-
-    responses: SoundFolder
-
-    def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        response = self.responses.draw(sample_rate, rng)
-        return _convolve_with_room(samples, response[int(np.abs(response).argmax()) :])
+        response = make_room_response(rt60_s, direct_db, sample_rate, rng)
+        reverberant = torchaudio.functional.fftconvolve(torch.tensor(samples), torch.tensor(response))
+        cut: Samples = reverberant[: len(samples)].numpy()
+        return cut * np.float32(compute_rms(samples) / max(compute_rms(cut), 1e-12))
 
 
 def make_room_response(rt60_s: float, direct_db: float, sample_rate: int, rng: np.random.Generator) -> Samples:
@@ -52,9 +50,3 @@ def make_room_response(rt60_s: float, direct_db: float, sample_rate: int, rng: n
     tail *= np.sqrt(10 ** (-direct_db / 10) / np.square(tail).sum())
     tail[0] = 1
     return tail.astype(np.float32)
-
-
-def _convolve_with_room(samples: Samples, response: Samples) -> Samples:
-    reverberant = torchaudio.functional.fftconvolve(torch.tensor(samples), torch.tensor(response))
-    cut: Samples = reverberant[: len(samples)].numpy()
-    return cut * np.float32(rms(samples) / max(rms(cut), 1e-12))

@@ -1,6 +1,6 @@
-"""Faster, slower, higher, lower.
+"""Changes of speed, tempo and pitch.
 
-Pitch and tempo carry emotion: anger is high and fast, sadness low and slow. Small ranges keep the label true.
+Pitch and tempo express emotion: anger is high and fast, sadness low and slow. Only small changes preserve the label.
 """
 
 import math
@@ -17,20 +17,20 @@ from ser_platform.features.augmentation.transform import (
     Samples,
     Transform,
     check_range,
+    compute_rms,
     draw_uniform,
     fit_length,
-    rms,
 )
 
-WINDOW_S = 0.032  # s; of the phase vocoder, some pitch periods of any voice
-# torchaudio's kernels grow with both parts of the ratio: 2 semitones at 16 kHz, as its own pitch_shift resamples them,
-# take a kernel of 1 GB. A denominator up to this misses a pitch by 2 cents at most.
+WINDOW_S = 0.032  # s; of the phase vocoder: several pitch periods of any voice
+# torchaudio's kernels grow with both parts of the ratio: 2 semitones at 16 kHz in its own pitch_shift take a kernel of
+# 1 GB. With denominators up to this, the error in pitch is at most 2 cents.
 LARGEST_DENOMINATOR = 400
 
 
 @dataclass(frozen=True)
 class Speed(Transform):
-    """Played faster or slower by one of `factors`, as a tape is: pitch and formants move with the tempo.
+    """Playback faster or slower by one of `factors`: pitch and formants change with the tempo.
 
     Changes the length, to `n_samples / factor` rounded up. Source: Ko, Peddinti, Povey & Khudanpur (2015), "Audio
     augmentation for speech recognition", Interspeech.
@@ -40,7 +40,7 @@ class Speed(Transform):
 
     def __post_init__(self) -> None:
         if not self.factors:
-            raise ValueError("factors must hold at least one")
+            raise ValueError("factors must have at least one element")
         for factor in self.factors:
             check_range("factors", (factor, factor), 0.5, 2)
 
@@ -51,9 +51,9 @@ class Speed(Transform):
 
 @dataclass(frozen=True)
 class Tempo(Transform):
-    """Faster (above 1) or slower speech of the same pitch. Changes the length, to `n_samples / rate` rounded.
+    """Faster (above 1) or slower speech at the same pitch. Changes the length, to `n_samples / rate` rounded.
 
-    Source: the phase vocoder, Flanagan & Golden (1966), Bell System Technical Journal 45; smears onsets a little.
+    Source: the phase vocoder, Flanagan & Golden (1966), Bell System Technical Journal 45. Onsets are slightly smeared.
     """
 
     rate: Range = (0.9, 1.1)
@@ -67,7 +67,7 @@ class Tempo(Transform):
 
 @dataclass(frozen=True)
 class Pitch(Transform):
-    """Higher or lower speech of the same tempo and length; the formants move with the pitch."""
+    """Higher or lower speech at the same tempo and length; formants change with the pitch."""
 
     semitones: Range = (-2.0, 2.0)
 
@@ -81,7 +81,7 @@ class Pitch(Transform):
 
 
 def _resample(samples: Samples, factor: Fraction) -> Samples:
-    """Return the samples played `factor` times as fast."""
+    """Return the samples resampled to play `factor` times as fast."""
     resample = torchaudio.functional.resample
     resampled: Samples = resample(torch.tensor(samples), factor.numerator, factor.denominator).numpy()
     return resampled
@@ -91,11 +91,12 @@ def _stretch(samples: Samples, sample_rate: int, rate: float) -> Samples:
     """Return the samples `rate` times as fast at the same pitch and level, `(round(n_samples / rate),)`."""
     hop = max(1, round(WINDOW_S / 4 * sample_rate))
     n_fft = 4 * hop
-    window = torch.hann_window(n_fft, dtype=torch.float64)  # phases are summed over the clip: float32 would drift
+    window = torch.hann_window(n_fft, dtype=torch.float64)  # phases accumulate over the clip, where float32 would drift
     padded = torch.nn.functional.pad(torch.tensor(samples, dtype=torch.float64), (0, n_fft))
     spectrum = torch.stft(padded, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
     advance = torch.linspace(0, math.pi * hop, n_fft // 2 + 1, dtype=torch.float64)[:, None]
     stretched = torchaudio.functional.phase_vocoder(spectrum, rate, advance)
     waveform: Samples = torch.istft(stretched, n_fft, hop, window=window, length=round(len(samples) / rate)).numpy()
-    # Frames whose phases do not quite agree any more cancel a little: about 1 dB.
-    return (waveform * (rms(samples) / max(rms(waveform), SILENCE_PEAK * rms(samples)))).astype(np.float32)
+    # Phases of overlapping frames differ slightly, which lowers the level by about 1 dB.
+    level = compute_rms(samples)
+    return (waveform * (level / max(compute_rms(waveform), SILENCE_PEAK * level))).astype(np.float32)

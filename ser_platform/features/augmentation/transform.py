@@ -1,7 +1,7 @@
-"""What every change to a clip's samples has in common: a key that names it, and what it may never give back.
+"""The base class of changes to a clip's samples: its key, and the checks of its result.
 
-No transform clips: samples are floats, and a peak may pass full scale. A coder that knows no more than full scale is
-given the clip scaled down, and its result is scaled back.
+No transform clips: samples are floats, and peaks may exceed full scale. For coders that clip at full scale, the clip is
+scaled down before and up again after.
 """
 
 from abc import ABC, abstractmethod
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import SILENCE_PEAK
 from ser_platform.errors import BadAudio
-from ser_platform.features.augmentation.sounds import SoundFolder
 from ser_platform.files import digest_of
 
 Samples = NDArray[np.float32]
-Range = tuple[float, float]  # lowest and highest value that is drawn, with the same chance everywhere between
+Range = tuple[float, float]  # lowest and highest value of a uniform distribution
 
 KEY_LENGTH = 32  # hex digits
 
@@ -26,8 +25,8 @@ KEY_LENGTH = 32  # hex digits
 class Transform(ABC):
     """A change to a clip. Fields and `version` are its key: bump `version` when the result changes.
 
-    Ranges are drawn anew at every call, from the generator given; the same generator gives the same samples, to the
-    rounding of the machine's Fourier transforms and, for lossy coders, of the coder's release.
+    Every call draws new values from the given generator. Generators in the same state give the same samples, up to
+    rounding of the machine's Fourier transforms and, for lossy coders, up to the version of the coder.
     """
 
     version: ClassVar[int] = 1
@@ -39,18 +38,18 @@ class Transform(ABC):
         return digest_of({"transform": type(self).__name__, "fields": values, "version": self.version}, KEY_LENGTH)
 
     def __call__(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
-        """Map mono samples `(n_samples,)` at a rate in Hz to samples at that rate, as many unless the class says else.
+        """Return changed samples at the same rate in Hz, `(n_samples,)` unless the class changes the length.
 
         Raises:
             ValueError: the samples are not mono float32.
-            BadAudio: what came, or what is left, is silent (80 dB below what came) or not finite.
+            BadAudio: the samples are silent or not finite, or the result is (silent: 80 dB under the samples).
         """
         if samples.ndim != 1 or samples.dtype != np.float32:
             raise ValueError(f"samples must be mono (n_samples,) float32, got {samples.shape} {samples.dtype}")
         name = type(self).__name__
-        before = _peak(samples, f"before {name}")
+        before = _measure_peak(samples, f"before {name}")
         changed = np.ascontiguousarray(self._apply(samples, sample_rate, rng), dtype=np.float32)
-        if _peak(changed, f"after {name}") < SILENCE_PEAK * before:
+        if _measure_peak(changed, f"after {name}") < SILENCE_PEAK * before:
             raise BadAudio("clip", f"is silent after {name}")
         return changed
 
@@ -59,32 +58,28 @@ class Transform(ABC):
 
 
 def draw_uniform(bounds: Range, rng: np.random.Generator) -> float:
-    """Return a value of a range."""
+    """Return a random value of a range."""
     return float(rng.uniform(*bounds))
 
 
 def check_range(what: str, bounds: Range, lowest: float, highest: float) -> None:
-    """Refuse a range whose ends are swapped, no numbers, or beyond what is possible.
-
-    Raises:
-        ValueError: it is.
-    """
+    """Raise ValueError where a range is reversed, not a number, or not within `lowest` and `highest`."""
     low, high = bounds
     if not lowest <= low <= high <= highest:  # NaN compares as false
         raise ValueError(f"{what} must be (low, high) with {lowest:g} <= low <= high <= {highest:g}; got {bounds}")
 
 
-def rms(samples: Samples) -> float:
-    """Return the root mean square."""
+def compute_rms(samples: Samples) -> float:
+    """Return the root mean square of samples."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
 
 
 def fit_length(samples: Samples, n_samples: int) -> Samples:
-    """Return the first `n_samples`, zeros behind a shorter clip: what resampling there and back loses or adds."""
+    """Return the first `n_samples` samples, padded with zeros: resampling twice may change the length."""
     return np.pad(samples[:n_samples], (0, max(0, n_samples - len(samples))))
 
 
-def _peak(samples: Samples, when: str) -> float:
+def _measure_peak(samples: Samples, when: str) -> float:
     peak = float(np.abs(samples).max()) if len(samples) else 0.0
     if not 0 < peak < float("inf"):  # NaN compares as false
         raise BadAudio("clip", f"is {'empty or silent' if peak == 0 else 'not finite'} {when}")
@@ -92,9 +87,7 @@ def _peak(samples: Samples, when: str) -> float:
 
 
 def _to_json_value(value: object) -> object:
-    """Return a field as JSON knows it; (15, 30) and (15.0, 30.0) are one range, a folder is what it holds."""
-    if isinstance(value, SoundFolder):
-        return value.digest
+    """Return a field as JSON; (15, 30) and (15.0, 30.0) are one range."""
     if isinstance(value, tuple):
         return [_to_json_value(item) for item in value]
     return float(value) if isinstance(value, int | float) else value

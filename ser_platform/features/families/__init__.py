@@ -1,4 +1,4 @@
-"""Families of frame features. `FAMILIES` names them all, `FEATURE_SETS` those that are stored of every clip."""
+"""Families of frame features: `FAMILIES` has all of them by name, `FEATURE_SETS` those of this platform."""
 
 from ser_platform.features.families.encoded import find_encoder_family
 from ser_platform.features.families.family import Delta, Family
@@ -36,10 +36,10 @@ FEATURE_SETS: dict[str, Family] = {
 
 
 class FamilyRegistry(dict[str, Family]):
-    """Families by name; those of pretrained encoders are found when asked for, and not listed.
+    """Families by name. Families of pretrained encoders are found by name and are not listed.
 
-    `NAME@DIGEST.statistics` and `NAME@DIGEST.frames` are of the encoder `NAME`; without a digest, of the one that is
-    there now. Asking for one of an encoder that is not there raises a UserError.
+    `NAME@DIGEST.statistics` and `NAME@DIGEST.frames` are families of the encoder `NAME` with weights of this digest;
+    without a digest, of the encoder that `NAME` names now. The name of a missing encoder raises a UserError.
     """
 
     def __missing__(self, name: str) -> Family:
@@ -52,5 +52,5 @@ class FamilyRegistry(dict[str, Family]):
         return super().__contains__(name) or (isinstance(name, str) and find_encoder_family(name) is not None)
 
 
-# Everything that has a name. What is in FEATURE_SETS is stored of every clip, the rest when asked for.
-FAMILIES = FamilyRegistry({name: preset.family for name, preset in PRESETS.items()} | FEATURE_SETS)
+# The families of FEATURE_SETS, and those of published systems.
+FAMILIES = FamilyRegistry(PRESETS | FEATURE_SETS)

@@ -1,7 +1,7 @@
-"""What a pretrained encoder makes of a clip, as feature families: the hidden states of all its layers.
+"""Feature families of pretrained encoders: the hidden states of all layers.
 
-Computed once of a whole clip and stored like every other family, so that trying heads on a frozen encoder runs no
-encoder. The encoder is told by the digest of its weights, which is part of the family's address in the store.
+They are computed once per clip and stored like every other family, so that training heads on a frozen encoder does not
+run the encoder. The digest of the encoder's weights is part of the family's cache key.
 """
 
 import math
@@ -20,19 +20,19 @@ from ser_platform.features.families.family import Family
 
 STATISTICS_KIND, FRAMES_KIND = "statistics", "frames"
 STATISTICS_BLOCKS = ("mean", "std", "loud_mean", "loud_std")  # of EncoderStatistics
-LEAST_VARIANCE = 1e-10  # of a state that is the same in every frame
+LEAST_VARIANCE = 1e-10  # floor for a state that is constant over the frames
 
 
 @dataclass(frozen=True)
 class EncoderFamily:
-    """What families of an encoder share.
+    """What the families of an encoder share.
 
     Attributes:
-        encoder: its name and the digest of its weights, `NAME@DIGEST`.
-        n_states: hidden states of a frame: what enters the first layer, and what leaves each.
-        width: numbers of a hidden state.
-        sample_rate: the rate in Hz at which it hears.
-        hop_s: seconds from one of its frames to the next, infinite where they do not follow from the samples.
+        encoder: name and digest of the weights, `NAME@DIGEST`.
+        n_states: hidden states per frame: the input of the first layer and the output of each layer.
+        width: numbers per hidden state.
+        sample_rate: sample rate in Hz of the encoder's input.
+        hop_s: seconds from one frame to the next, infinite where frames have no fixed rate.
     """
 
     version: ClassVar[int] = 1
@@ -56,20 +56,18 @@ class EncoderFamily:
     def _columns(self, what: str = "") -> tuple[str, ...]:
         return tuple(f"state{state}_{what}{column}" for state in range(self.n_states) for column in range(self.width))
 
-    def _states(self, analysis: Analysis) -> tuple[Tensor, Tensor]:
-        """Return the states `(n_clips, n_frames, n_states, width)` of clips, and how many frames each has."""
-        waveforms = analysis.waveform(self.sample_rate)
-        lengths = torch.tensor(analysis.lengths(self.sample_rate), device=waveforms.device)
-        states: tuple[Tensor, Tensor] = _load_encoder(self.encoder, str(waveforms.device))(
-            waveforms if analysis.is_batch else waveforms[None], lengths
-        )
-        return states
+    def _states(self, analysis: Analysis) -> Tensor:
+        """Return the hidden states of a clip, concatenated: `(n_frames, n_states * width)`."""
+        waveform = analysis.waveform(self.sample_rate)
+        states: Tensor = _load_encoder(self.encoder)(waveform[None], torch.tensor([len(waveform)]))[0]
+        return states[0].flatten(1)
 
 
 @dataclass(frozen=True)
 class EncoderStatistics(EncoderFamily):
-    """One row a clip: the mean over its frames of every number of every hidden state, then their deviations; then both
-    over its loud frames alone, those within 30 dB of its loudest one: without pauses, whose share is the speaker's.
+    """One row per clip: mean and standard deviation over frames of every number of every hidden state.
+
+    Both are taken over all frames, then over loud frames alone (within 30 dB of the loudest), which leaves out pauses.
     """
 
     version: ClassVar[int] = 2
@@ -87,44 +85,32 @@ class EncoderStatistics(EncoderFamily):
     def column_names(self) -> tuple[str, ...]:
         return tuple(name for block in STATISTICS_BLOCKS for name in self._columns(f"{block}_"))
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        return [1] * len(analysis.clips)
-
     def __call__(self, analysis: Analysis) -> Tensor:
-        waveforms, lengths = analysis.waveform(self.sample_rate), analysis.lengths(self.sample_rate)
-        rows = [
-            self._row(states[:count].flatten(1), samples[:length])
-            for states, count, samples, length in zip(
-                *self._states(analysis), waveforms if analysis.is_batch else waveforms[None], lengths, strict=True
-            )
-        ]
-        return torch.stack(rows) if analysis.is_batch else rows[0]
-
-    def _row(self, frames: Tensor, samples: Tensor) -> Tensor:
-        loud = frames
+        frames = loud = self._states(analysis)
         if math.isfinite(self.hop_s):
-            loud = frames[find_loud_frames(samples, len(frames), round(self.hop_s * self.sample_rate))]
-        return torch.cat([*_mean_and_std(frames), *_mean_and_std(loud)])[None]
+            samples, hop = analysis.waveform(self.sample_rate), round(self.hop_s * self.sample_rate)
+            loud = frames[find_loud_frames(samples, len(frames), hop)]
+        return torch.cat([*_compute_mean_and_std(frames), *_compute_mean_and_std(loud)])[None]
 
 
-def _mean_and_std(frames: Tensor) -> tuple[Tensor, Tensor]:
+def _compute_mean_and_std(frames: Tensor) -> tuple[Tensor, Tensor]:
     variance, mean = torch.var_mean(frames, dim=0, correction=0)
     return mean, variance.clamp_min(LEAST_VARIANCE).sqrt()
 
 
 @dataclass(frozen=True)
 class EncoderFrames(EncoderFamily):
-    """Every frame: the numbers of all its hidden states side by side; meant to be stored as float16.
+    """One row per frame: the numbers of all hidden states, concatenated; best stored as float16.
 
     Raises:
-        UserError: the encoder's frames do not follow from the samples.
+        UserError: the encoder's frames have no fixed rate.
     """
 
     kind: ClassVar[str] = FRAMES_KIND
 
     def __post_init__(self) -> None:
         if math.isinf(self.hop_s):
-            raise UserError(f"{self.encoder} has no frames at a fixed rate; take model.pooling statistics")
+            raise UserError(f"{self.encoder} has no frames at a fixed rate; use model.pooling statistics")
 
     @property
     def frame_s(self) -> float:
@@ -138,17 +124,8 @@ class EncoderFrames(EncoderFamily):
     def column_names(self) -> tuple[str, ...]:
         return self._columns()
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        lengths = torch.tensor(analysis.lengths(self.sample_rate))
-        counts: list[int] = _load_encoder(self.encoder, str(analysis.device)).frame_counts(lengths).tolist()
-        return counts
-
     def __call__(self, analysis: Analysis) -> Tensor:
-        states, counts = self._states(analysis)
-        if not analysis.is_batch:
-            return states[0].flatten(1)
-        own = torch.arange(states.shape[1], device=states.device) < counts[:, None]
-        return states.flatten(2) * own[:, :, None]
+        return self._states(analysis)
 
 
 KINDS: dict[str, type[EncoderStatistics] | type[EncoderFrames]] = {
@@ -158,7 +135,7 @@ KINDS: dict[str, type[EncoderStatistics] | type[EncoderFrames]] = {
 
 
 def encoder_family_name(backbone: str, kind: str) -> str:
-    """Return the name in `FAMILIES` of an encoder's family; `kind` is STATISTICS or FRAMES.
+    """Return the name in `FAMILIES` of an encoder's family; `kind` is a key of `KINDS`.
 
     Raises:
         UserError: there is no such encoder.
@@ -167,30 +144,30 @@ def encoder_family_name(backbone: str, kind: str) -> str:
 
 
 def is_encoder_family_name(name: str) -> bool:
-    """Tell whether a family's name is `ENCODER.KIND`; whether there is such an encoder is not asked."""
+    """Return whether a family's name has the form `ENCODER.KIND`, for any encoder."""
     spelled, _, kind = name.rpartition(".")
     return bool(spelled) and kind in KINDS
 
 
 def find_encoder_family(name: str) -> Family | None:
-    """Return the family called `ENCODER.KIND`, None where the name is no such one.
+    """Return the family named `ENCODER.KIND`, None for a name of another form.
 
     Raises:
-        UserError: there is no such encoder, or it has no such family.
+        UserError: there is no such encoder, or its frames have no fixed rate.
     """
     if not is_encoder_family_name(name):
         return None
     spelled, _, kind = name.rpartition(".")
-    return _family(kind, find_encoder(spelled).label, spelled)
+    return _make_family(kind, find_encoder(spelled).label, spelled)
 
 
 @lru_cache(maxsize=32)
-def _family(kind: str, label: str, spelled: str) -> Family:
+def _make_family(kind: str, label: str, spelled: str) -> Family:
     return KINDS[kind].from_encoder(find_encoder(spelled))  # type: ignore[return-value]
 
 
 def parse_family_description(about: Mapping[str, Any]) -> Family | None:
-    """Return the family of an encoder that a stored part was described by; it needs no encoder. None for another."""
+    """Return the encoder family that a stored shard describes, without the encoder; None for any other family."""
     kinds = {kind.__name__: kind for kind in KINDS.values()}
     kind = kinds.get(str(about.get("kind")))
     if kind is None or about.get("version") != kind.version:
@@ -202,13 +179,13 @@ def parse_family_description(about: Mapping[str, Any]) -> Family | None:
 
 
 def save_encoders(names: Iterable[str]) -> None:
-    """Have other processes of this `SER_HOME` find the encoders of these families that came with a model."""
+    """Save the encoders of these families that came with a model under `SER_HOME`, for other processes."""
     for name in names:
         if is_encoder_family_name(name):
             save_encoder(find_encoder(name.rpartition(".")[0]))
 
 
 @lru_cache(maxsize=2)
-def _load_encoder(encoder: str, device: str) -> SpeechEncoder:
-    """Return the module of an encoder that computes features; a process has one."""
-    return find_encoder(encoder).load().requires_grad_(False).to(device)
+def _load_encoder(encoder: str) -> SpeechEncoder:
+    """Return the module of an encoder that computes features, loaded once per process."""
+    return find_encoder(encoder).load().requires_grad_(False)

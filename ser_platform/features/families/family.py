@@ -1,4 +1,4 @@
-"""What a family of features is, and families made of others: side by side, and their change over time."""
+"""The interface of feature families, and families built from others: concatenation and change over time."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -7,24 +7,23 @@ import torch
 from torch import Tensor
 
 from ser_platform.features.families.analysis import SPEECH_STFT, Analysis, Stft
-from ser_platform.features.families.filters import savgol_weights
+from ser_platform.features.families.filters import make_savgol_weights
 
 
 class Family(Protocol):
-    """One kind of feature, a frozen dataclass: fields and `version` are the cache key, so bump `version` when the
-    result changes.
-
-    `frame_s` is the seconds from one row to the next, infinite where a clip has one row; a column is one feature.
+    """One kind of feature, a frozen dataclass. Fields and `version` are the cache key: bump `version` when the result
+    changes.
     """
 
     version: ClassVar[int]
 
     @property
     def sample_rate(self) -> int:
-        """The rate in Hz at which a clip is heard."""
+        """The sample rate in Hz of the waveform that the family is computed from."""
 
     @property
-    def frame_s(self) -> float: ...
+    def frame_s(self) -> float:
+        """Seconds from one row to the next, infinite where a clip has one row."""
 
     @property
     def n_features(self) -> int: ...
@@ -32,15 +31,12 @@ class Family(Protocol):
     @property
     def column_names(self) -> tuple[str, ...]: ...
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        """Return how many rows each clip has."""
-
     def __call__(self, analysis: Analysis) -> Tensor:
-        """Return `(n_frames, n_features)` of a clip, `(n_clips, n_frames, n_features)` of a batch."""
+        """Return the features `(n_frames, n_features)` of a clip."""
 
 
 def number_columns(name: str, n_features: int) -> tuple[str, ...]:
-    """Return a column name for each of `n_features`: `mel_0`, `mel_1`, ..."""
+    """Return numbered column names, such as `mel_0`, `mel_1`, ..."""
     return tuple(f"{name}_{number}" for number in range(n_features))
 
 
@@ -48,6 +44,7 @@ def number_columns(name: str, n_features: int) -> tuple[str, ...]:
 class StftFamily:
     """A family whose rows are the frames of an `Stft`."""
 
+    columns: ClassVar[tuple[str, ...]] = ()
     stft: Stft = SPEECH_STFT
 
     @property
@@ -58,16 +55,21 @@ class StftFamily:
     def frame_s(self) -> float:
         return self.stft.frame_s
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        return analysis.frame_counts(self.stft)
+    @property
+    def n_features(self) -> int:
+        return len(self.column_names)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return self.columns
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Families of one frame rate side by side, kept in time; pooling over time is a view.
+    """Families of one frame rate, their columns concatenated.
 
     Raises:
-        ValueError: the frame rates or sample rates differ, or two columns have one name.
+        ValueError: the frame rates or sample rates differ, or two columns have the same name.
     """
 
     version: ClassVar[int] = 1
@@ -75,9 +77,9 @@ class Stack:
 
     def __post_init__(self) -> None:
         if len({(member.frame_s, member.sample_rate) for member in self.members}) != 1:
-            raise ValueError(f"families side by side must share their frames: {self.members}")
+            raise ValueError(f"stacked families must have the same frame rate and sample rate; got {self.members}")
         if len(set(self.column_names)) < self.n_features:
-            raise ValueError(f"families side by side have columns of one name: {self.column_names}")
+            raise ValueError(f"stacked families must have distinct column names; got {self.column_names}")
 
     @property
     def sample_rate(self) -> int:
@@ -95,19 +97,16 @@ class Stack:
     def column_names(self) -> tuple[str, ...]:
         return tuple(name for member in self.members for name in member.column_names)
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        return self.members[0].count_rows(analysis)
-
     def __call__(self, analysis: Analysis) -> Tensor:
         return torch.cat([analysis.compute(member) for member in self.members], dim=-1)
 
 
 @dataclass(frozen=True)
 class Delta:
-    """How the columns of another family change, per frame: the `order`-th derivative of the polynomial that fits the
-    frames around best, at the ends that of the first and last full window.
+    """Change of the columns of another family, per frame: the `order`-th derivative of the polynomial fitted to the
+    window around each frame; at the ends, that of the first and the last full window.
 
-    A clip shorter than a window is continued with its first and last frame. Source: `librosa.feature.delta`.
+    A clip shorter than a window is extended with its first and last frame. Source: `librosa.feature.delta`.
     """
 
     version: ClassVar[int] = 1
@@ -131,22 +130,12 @@ class Delta:
     def column_names(self) -> tuple[str, ...]:
         return tuple(f"{name}_delta{'' if self.order == 1 else self.order}" for name in self.family.column_names)
 
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        return self.family.count_rows(analysis)
-
     def __call__(self, analysis: Analysis) -> Tensor:
         values, half = analysis.compute(self.family), self.width // 2
-        rows = torch.tensor(self.count_rows(analysis), device=values.device)[:, None]
-        frame = torch.arange(-half, values.shape[-2] + half, device=values.device)
-        extended = _take(values, frame.clamp_min(0).minimum(rows - 1))
-        changes = extended.unfold(-2, self.width, 1) @ savgol_weights(self.width, self.order, values.device)
-        # The derivative of a fit is the same all over its window: the ends have that of the nearest full one.
-        nearest = frame[half:-half].clamp_min(half).minimum(rows - 1 - half)
-        return _take(changes, torch.where(rows >= self.width, nearest, frame[half:-half]))
-
-
-def _take(values: Tensor, rows: Tensor) -> Tensor:
-    """Return the rows `(n_clips, n_taken)` of `(n_clips, n_frames, n_features)`, or of one clip."""
-    if values.ndim == 2:
-        return values[rows[0]]
-    return values.gather(1, rows[:, :, None].expand(-1, -1, values.shape[2]))
+        n_frames = len(values)
+        extended = values[torch.arange(-half, n_frames + half).clamp(0, n_frames - 1)]
+        changes = extended.unfold(0, self.width, 1) @ make_savgol_weights(self.width, self.order)
+        if n_frames < self.width:
+            return changes
+        # The derivative of a fit is constant over its window: frames at the ends take that of the nearest full window.
+        return changes[torch.arange(n_frames).clamp(half, n_frames - 1 - half)]

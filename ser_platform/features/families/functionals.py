@@ -1,7 +1,7 @@
-"""Functionals of openSMILE: one row a clip, the acoustic parameter sets that the field compares itself with.
+"""Functionals of openSMILE: one row per clip; the standard acoustic parameter sets of the field.
 
 Source: Eyben et al. (2016), GeMAPS, IEEE Transactions on Affective Computing 7(2); Schuller et al. (2016), ComParE.
-openSMILE's licence allows research and education only, so the package is an extra and never bundled.
+openSMILE's licence allows research and education only, so the package is an optional extra.
 """
 
 import math
@@ -25,10 +25,10 @@ SIZES = {"eGeMAPSv02": 88, "ComParE_2016": 6373}
 
 @dataclass(frozen=True)
 class Functionals:
-    """The functionals of a parameter set, `(1, n_features)` of a clip; what openSMILE leaves undefined is 0.
+    """The functionals of a parameter set, `(1, n_features)` per clip; undefined values are 0.
 
     Raises:
-        MissingExtra: the package `opensmile` is not installed; on use, not on making.
+        MissingExtra: the package `opensmile` is not installed; raised on use, not on construction.
         UnknownChoice: there is no such parameter set.
     """
 
@@ -50,24 +50,17 @@ class Functionals:
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        return tuple(_smile(self.parameter_set).feature_names)
-
-    def count_rows(self, analysis: Analysis) -> list[int]:
-        return [1] * len(analysis.clips)
+        return tuple(_load_extractor(self.parameter_set).feature_names)
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        smile = _smile(self.parameter_set)
-        clips = [
-            smile.process_signal(clip.resample(self.sample_rate), self.sample_rate).to_numpy(np.float32)
-            for clip in analysis.clips
-        ]
-        values = torch.nan_to_num(torch.from_numpy(np.stack(clips)), posinf=0.0, neginf=0.0).to(analysis.device)
-        return values if analysis.is_batch else values[0]
+        samples = analysis.audio.resample(self.sample_rate)
+        values = _load_extractor(self.parameter_set).process_signal(samples, self.sample_rate).to_numpy(np.float32)
+        return torch.nan_to_num(torch.from_numpy(values), posinf=0.0, neginf=0.0)
 
 
 @lru_cache
-def _smile(parameter_set: str) -> "opensmile.Smile":
-    """Return the extractor of a parameter set; making one reads its configuration."""
+def _load_extractor(parameter_set: str) -> "opensmile.Smile":
+    """Return the extractor of a parameter set, built once: building one reads its configuration."""
     try:
         import opensmile
     except ModuleNotFoundError as error:

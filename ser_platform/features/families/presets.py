@@ -1,9 +1,7 @@
-"""Feature sets of published systems, as families whose columns stand side by side and are kept in time.
+"""Feature sets of published systems, as families of frames; comments name the source and its use of the frames.
 
-What a system does with them over time (means, windows) is a view: it is said here, and applied elsewhere.
+Means and windows over time are settings of a view (`features.views`), not part of a family.
 """
-
-from dataclasses import dataclass
 
 from ser_platform.features.families.analysis import LIBROSA_STFT, Stft
 from ser_platform.features.families.family import Family, Stack
@@ -22,55 +20,39 @@ from ser_platform.features.families.spectral import (
 )
 from ser_platform.features.families.temporal import Rms, Waveform, Zcr
 
-CHUNKS_STFT = Stft(48_000, 1024, 512, 256, "hamming")
 BASE = (Mfcc(LIBROSA_STFT, 128, 40, "db"), Chroma(LIBROSA_STFT), MelPower(LIBROSA_STFT))
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A published system's features: the family, whose they are, and the view of them that its model sees."""
-
-    family: Family
-    source: str
-    view: str
-
-
-MEANS = "mean of each column over the clip"
-TUTORIAL = "x4nth055/emotion-recognition-using-speech (there: chroma of the magnitude, tuning estimated from each clip)"
-PRESETS: dict[str, Preset] = {
-    "vector180": Preset(Stack(BASE), TUTORIAL, MEANS),
-    "vector184": Preset(
-        Stack((*BASE, Zcr(LIBROSA_STFT), Centroid(LIBROSA_STFT), Rolloff(LIBROSA_STFT), Bandwidth(LIBROSA_STFT))),
-        "clip vectors of librosa's defaults, as in notebooks on RAVDESS, TESS, SAVEE and CREMA-D",
-        MEANS,
+PRESETS: dict[str, Family] = {
+    # x4nth055/emotion-recognition-using-speech: means of the columns over the clip. The original has chroma of the
+    # magnitude, with the tuning estimated from each clip.
+    "vector180": Stack(BASE),
+    # Clip vectors of librosa's defaults, as in notebooks on RAVDESS, TESS, SAVEE and CREMA-D: means.
+    "vector184": Stack(
+        (*BASE, Zcr(LIBROSA_STFT), Centroid(LIBROSA_STFT), Rolloff(LIBROSA_STFT), Bandwidth(LIBROSA_STFT))
     ),
-    "vector193": Preset(
-        Stack((*BASE, Contrast(LIBROSA_STFT), Tonnetz(LIBROSA_STFT))),
-        f"{TUTORIAL}; tonnetz there of the harmonic part's constant-Q chroma",
-        MEANS,
+    # Same source: means. The original has the tonnetz of the harmonic part's constant-Q chroma.
+    "vector193": Stack((*BASE, Contrast(LIBROSA_STFT), Tonnetz(LIBROSA_STFT))),
+    # Frame sequences of librosa's defaults for recurrent networks: every frame.
+    "frames201": Stack(
+        (
+            Mfcc(LIBROSA_STFT, 128, 50, "db"),
+            Centroid(LIBROSA_STFT),
+            Flatness(LIBROSA_STFT),
+            Chroma(LIBROSA_STFT),
+            MelPower(LIBROSA_STFT),
+            Contrast(LIBROSA_STFT),
+            Zcr(LIBROSA_STFT),
+            Rms(LIBROSA_STFT, "linear"),
+        )
     ),
-    "frames201": Preset(
-        Stack(
-            (
-                Mfcc(LIBROSA_STFT, 128, 50, "db"),
-                Centroid(LIBROSA_STFT),
-                Flatness(LIBROSA_STFT),
-                Chroma(LIBROSA_STFT),
-                MelPower(LIBROSA_STFT),
-                Contrast(LIBROSA_STFT),
-                Zcr(LIBROSA_STFT),
-                Rms(LIBROSA_STFT, "linear"),
-            )
-        ),
-        "frame sequences of librosa's defaults for recurrent networks",
-        "every frame",
-    ),
-    "chunks128": Preset(
-        DecibelMel(CHUNKS_STFT, 128, "max"),
-        "Data-Science-kosta/Speech-Emotion-Classification-with-PyTorch (there: decibels under the 3 s kept)",
-        "skip 0.5 s, keep 3 s, windows of 128 frames every 64",
-    ),
-    "waveform": Preset(Waveform(), "models that hear samples: wav2vec 2.0 and its kin", "every sample"),
-    "egemaps": Preset(Functionals("eGeMAPSv02"), "Eyben et al. (2016), GeMAPS", "the one row"),
-    "compare": Preset(Functionals("ComParE_2016"), "Schuller et al. (2016), ComParE", "the one row"),
+    # Data-Science-kosta/Speech-Emotion-Classification-with-PyTorch: 3 s after the first 0.5 s, in windows of 128 frames
+    # every 64. The original has decibels relative to the loudest band of these 3 s.
+    "chunks128": DecibelMel(Stft(48_000, 1024, 512, 256, "hamming"), 128, "max"),
+    # Models whose input is samples, such as wav2vec 2.0.
+    "waveform": Waveform(),
+    # Eyben et al. (2016), GeMAPS: one row.
+    "egemaps": Functionals("eGeMAPSv02"),
+    # Schuller et al. (2016), ComParE: one row.
+    "compare": Functionals("ComParE_2016"),
 }

@@ -1,4 +1,4 @@
-"""Families of the spectrum. Each agrees with the `librosa.feature` function that its docstring names."""
+"""Families of the spectrum. Each agrees with the `librosa.feature` function named in its docstring."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,77 +7,66 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser_platform.features.families.analysis import AMIN, Analysis, decibels
+from ser_platform.features.families.analysis import AMIN, Analysis, convert_to_decibels
 from ser_platform.features.families.family import StftFamily, number_columns
 from ser_platform.features.families.filters import (
-    bin_numbers,
-    chroma_filters,
-    contrast_bands,
-    dct_matrix,
-    tonnetz_matrix,
+    find_contrast_bands,
+    make_bin_numbers,
+    make_chroma_filters,
+    make_dct_matrix,
+    make_tonnetz_matrix,
 )
 
-TINY = torch.finfo(torch.float32).tiny  # of a silent frame nothing can be normalised
+TINY = torch.finfo(torch.float32).tiny  # avoids a division by zero in silent frames
 
 
 @dataclass(frozen=True)
-class MelPower(StftFamily):
-    """Mel energies, Slaney's mel scale and area normalisation (`melspectrogram`)."""
+class MelFamily(StftFamily):
+    """A family with one column per mel band, named `band` and its number."""
 
-    version: ClassVar[int] = 1
+    band: ClassVar[str]
     n_mels: int = 128
 
     @property
-    def n_features(self) -> int:
-        return self.n_mels
-
-    @property
     def column_names(self) -> tuple[str, ...]:
-        return number_columns("mel", self.n_mels)
+        return number_columns(self.band, self.n_mels)
+
+
+@dataclass(frozen=True)
+class MelPower(MelFamily):
+    """Mel energies, Slaney's mel scale and area normalisation (`melspectrogram`)."""
+
+    version: ClassVar[int] = 1
+    band: ClassVar[str] = "mel"
 
     def __call__(self, analysis: Analysis) -> Tensor:
         return analysis.mel(self.stft, self.n_mels)
 
 
 @dataclass(frozen=True)
-class LogMel(StftFamily):
+class LogMel(MelFamily):
     """Natural-log mel energies, Slaney's mel scale and area normalisation."""
 
     version: ClassVar[int] = 3
+    band: ClassVar[str] = "log_mel"
     n_mels: int = 64
-
-    @property
-    def n_features(self) -> int:
-        return self.n_mels
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        return number_columns("log_mel", self.n_mels)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         return analysis.log_mel(self.stft, self.n_mels)
 
 
 @dataclass(frozen=True)
-class DecibelMel(StftFamily):
+class DecibelMel(MelFamily):
     """Mel energies in decibels (`power_to_db` of `melspectrogram`).
 
-    `ref` is "one" (full scale), or "max" for decibels under the clip's loudest band; what is more than `top_db` under
-    it counts as that.
+    `ref` is "one" (full scale), or "max" for decibels relative to the clip's loudest band. Values more than `top_db`
+    under the loudest band are raised to that level.
     """
 
     version: ClassVar[int] = 1
-    n_mels: int = 128
+    band: ClassVar[str] = "mel_db"
     ref: str = "one"
     top_db: float | None = 80.0
-
-    @property
-    def n_features(self) -> int:
-        return self.n_mels
-
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        return number_columns("mel_db", self.n_mels)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         return analysis.decibel_mel(self.stft, self.n_mels, self.ref, self.top_db)
@@ -87,17 +76,13 @@ class DecibelMel(StftFamily):
 class Mfcc(StftFamily):
     """Mel-frequency cepstral coefficients: orthonormal DCT-II of the log-mel energies (Davis & Mermelstein, 1980).
 
-    `scale` is "ln", or "db" for decibels with 80 dB of range (`mfcc`). All 40 are stored; using fewer is a view.
+    `scale` is "ln", or "db" for decibels with 80 dB of range (`mfcc`). All 40 are stored; a view may use fewer.
     """
 
     version: ClassVar[int] = 3
     n_mels: int = 64
     n_mfcc: int = 40
     scale: str = "ln"
-
-    @property
-    def n_features(self) -> int:
-        return self.n_mfcc
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -108,25 +93,25 @@ class Mfcc(StftFamily):
             levels = analysis.decibel_mel(self.stft, self.n_mels, "one", 80.0)
         else:
             levels = analysis.log_mel(self.stft, self.n_mels)
-        return levels @ dct_matrix(self.n_mfcc, self.n_mels, levels.device)
+        return levels @ make_dct_matrix(self.n_mfcc, self.n_mels)
 
 
 @dataclass(frozen=True)
 class Chroma(StftFamily):
-    """Energy of the twelve pitch classes, of which a frame's largest is 1 (`chroma_stft` with `tuning=0`).
+    """Energy of the twelve pitch classes, scaled so that a frame's largest is 1 (`chroma_stft` with `tuning=0`).
 
-    The tuning is fixed: librosa's default estimates one from each clip, which for speech is noise, and takes most of
-    its time. Source: Ellis (2007), Chroma feature analysis and synthesis.
+    The tuning is fixed: librosa's default estimates it from each clip, which is unreliable for speech and slow.
+
+    Source: Ellis (2007), Chroma feature analysis and synthesis.
     """
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 12
-    column_names: ClassVar[tuple[str, ...]] = tuple(
+    columns: ClassVar[tuple[str, ...]] = tuple(
         f"chroma_{name}" for name in ("c", "c#", "d", "d#", "e", "f", "f#", "g", "g#", "a", "a#", "b")
     )
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        energy = analysis.power(self.stft) @ chroma_filters(self.stft.sample_rate, self.stft.n_fft, analysis.device)
+        energy = analysis.power(self.stft) @ make_chroma_filters(self.stft.sample_rate, self.stft.n_fft)
         return _divide_or_zero(energy, energy.amax(-1, keepdim=True))
 
 
@@ -135,14 +120,13 @@ class Tonnetz(StftFamily):
     """Tonal centroids of the chroma: fifths, minor and major thirds (`tonnetz(chroma=chroma_stft)`)."""
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 6
-    column_names: ClassVar[tuple[str, ...]] = tuple(
+    columns: ClassVar[tuple[str, ...]] = tuple(
         f"tonnetz_{circle}_{axis}" for circle in ("fifths", "minor", "major") for axis in "xy"
     )
 
     def __call__(self, analysis: Analysis) -> Tensor:
         chroma = analysis.compute(Chroma(self.stft))
-        return _divide_or_zero(chroma, chroma.sum(-1, keepdim=True)) @ tonnetz_matrix(chroma.device)
+        return _divide_or_zero(chroma, chroma.sum(-1, keepdim=True)) @ make_tonnetz_matrix()
 
 
 @dataclass(frozen=True)
@@ -150,13 +134,12 @@ class Centroid(StftFamily):
     """Mean frequency in Hz, weighted by magnitude (`spectral_centroid`); 0 in silence."""
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 1
-    column_names: ClassVar[tuple[str, ...]] = ("centroid_hz",)
+    columns: ClassVar[tuple[str, ...]] = ("centroid_hz",)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
-        bins = bin_numbers(self.stft.n_bins, magnitude.device)
-        return _divide_or_zero((magnitude @ bins)[..., None], analysis.total(self.stft)) * self.stft.bin_hz
+        bins = make_bin_numbers(self.stft.n_bins)
+        return _divide_or_zero((magnitude @ bins)[:, None], analysis.total(self.stft)) * self.stft.bin_hz
 
 
 @dataclass(frozen=True)
@@ -164,13 +147,12 @@ class Bandwidth(StftFamily):
     """Standard deviation of frequency in Hz, weighted by magnitude (`spectral_bandwidth`); 0 in silence."""
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 1
-    column_names: ClassVar[tuple[str, ...]] = ("bandwidth_hz",)
+    columns: ClassVar[tuple[str, ...]] = ("bandwidth_hz",)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
-        bins = bin_numbers(self.stft.n_bins, magnitude.device)
-        # Around the centroid: mean square minus squared mean would cancel for a narrow band of high frequency.
+        bins = make_bin_numbers(self.stft.n_bins)
+        # Around the centroid: mean square minus squared mean loses precision for a narrow band of high frequency.
         spread = (bins - analysis.compute(Centroid(self.stft)) / self.stft.bin_hz).square_().mul_(magnitude)
         variance = _divide_or_zero(spread.sum(-1, keepdim=True), analysis.total(self.stft))
         return variance.sqrt() * self.stft.bin_hz
@@ -178,16 +160,15 @@ class Bandwidth(StftFamily):
 
 @dataclass(frozen=True)
 class Rolloff(StftFamily):
-    """Frequency in Hz under which `share` of a frame's summed magnitude lies (`spectral_rolloff`); 0 in silence."""
+    """Frequency in Hz below which `share` of a frame's summed magnitude is (`spectral_rolloff`); 0 in silence."""
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 1
-    column_names: ClassVar[tuple[str, ...]] = ("rolloff_hz",)
+    columns: ClassVar[tuple[str, ...]] = ("rolloff_hz",)
     share: float = 0.85
 
     def __call__(self, analysis: Analysis) -> Tensor:
         reached = analysis.magnitude(self.stft).cumsum(-1)
-        return torch.searchsorted(reached, (self.share * reached[..., -1:]).contiguous()).float() * self.stft.bin_hz
+        return torch.searchsorted(reached, (self.share * reached[:, -1:]).contiguous()).float() * self.stft.bin_hz
 
 
 @dataclass(frozen=True)
@@ -195,8 +176,7 @@ class Flatness(StftFamily):
     """Geometric over arithmetic mean of the power, 1 for white noise and for silence (`spectral_flatness`)."""
 
     version: ClassVar[int] = 1
-    n_features: ClassVar[int] = 1
-    column_names: ClassVar[tuple[str, ...]] = ("flatness",)
+    columns: ClassVar[tuple[str, ...]] = ("flatness",)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         power = analysis.power(self.stft).clamp_min(AMIN)
@@ -206,7 +186,7 @@ class Flatness(StftFamily):
 
 @dataclass(frozen=True)
 class Contrast(StftFamily):
-    """Decibels from the weakest to the strongest bins of octave bands: up to 200 Hz, 400 Hz, ... (`spectral_contrast`).
+    """Decibels from the weakest to the strongest bins of octave bands: to 200 Hz, to 400 Hz, ... (`spectral_contrast`).
 
     Source: Jiang et al. (2002), Music type classification by spectral contrast feature.
     """
@@ -217,37 +197,27 @@ class Contrast(StftFamily):
     quantile: float = 0.02
 
     @property
-    def n_features(self) -> int:
-        return self.n_bands + 1
-
-    @property
     def column_names(self) -> tuple[str, ...]:
-        return number_columns("contrast_db", self.n_features)
+        return number_columns("contrast_db", self.n_bands + 1)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         magnitude = analysis.magnitude(self.stft)
-        bands = contrast_bands(self.stft.sample_rate, self.stft.n_fft, self.n_bands, self.lowest_hz, self.quantile)
-        valleys, peaks = decibels(_extremes(magnitude, bands))
+        bands = find_contrast_bands(self.stft.sample_rate, self.stft.n_fft, self.n_bands, self.lowest_hz, self.quantile)
+        valleys, peaks = convert_to_decibels(_average_extremes(magnitude, bands))
         return peaks - valleys
 
 
-def _extremes(magnitude: Tensor, bands: tuple[tuple[int, int, int], ...]) -> Tensor:
-    """Return the mean of each band's smallest bins and of its largest, `(2, ..., n_frames, n_bands)`.
+def _average_extremes(magnitude: Tensor, bands: tuple[tuple[int, int, int], ...]) -> Tensor:
+    """Return the mean of each band's smallest bins and of its largest, `(2, n_frames, n_bands)`.
 
-    `bands` are as `contrast_bands` gives them.
+    `bands` is the result of `find_contrast_bands`.
     """
-    sums = torch.empty((2, *magnitude.shape[:-1], len(bands)), device=magnitude.device)
+    sums = torch.empty((2, len(magnitude), len(bands)))
     for band, (first, last, size) in enumerate(bands):
-        bins = magnitude[..., first:last]
-        if bins.device.type == "cpu":  # NumPy's vectorised sort takes a tenth of the time of torch's
-            ordered = np.sort(bins.numpy())
-            np.add.reduce(ordered[..., :size], -1, out=sums[0, ..., band].numpy())
-            np.add.reduce(ordered[..., -size:], -1, out=sums[1, ..., band].numpy())
-        else:
-            on_device = bins.sort(-1).values
-            sums[0, ..., band] = on_device[..., :size].sum(-1)
-            sums[1, ..., band] = on_device[..., -size:].sum(-1)
-    return sums / torch.tensor([size for _, _, size in bands], device=sums.device)
+        ordered = np.sort(magnitude[:, first:last].numpy())  # ten times as fast as torch
+        np.add.reduce(ordered[:, :size], -1, out=sums[0, :, band].numpy())
+        np.add.reduce(ordered[:, -size:], -1, out=sums[1, :, band].numpy())
+    return sums / torch.tensor([size for _, _, size in bands])
 
 
 def _divide_or_zero(values: Tensor, length: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 """The feature store: each file decoded once, each family computed once, memory-mapped.
 
-In: extraction, shards, the index of decoded files, locks, the access log, eviction.
-Not in: how a feature is computed (`features.families`), which columns a model reads (`features.views`).
+Contains extraction, shards, the index of decoded files, locks, the access log and eviction.
+Does not contain the computation of features (`features.families`) or the choice of columns (`features.views`).
 """

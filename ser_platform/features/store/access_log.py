@@ -1,7 +1,7 @@
-"""Who needed which clips of a family, and when last: a note a command, cheap to renew.
+"""The access log of a family: which clips commands used, and when.
 
-A note lies in the family's folder: `X.use` holds the digests of the clips, and its modification time tells when a
-command needed them last.
+Each set of clips has a file `X.use` in the family's folder: it contains the digests of the clips, and its modification
+time is the last access.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from ser_platform.files import replacing
 
 @dataclass(frozen=True)
 class ClipAccess:
-    """Clips that some command needed; `file` is None for those that no finished command has asked for."""
+    """Clips that a command used; `file` is None for those that no finished command has used."""
 
     file: Path | None
     accessed_at: float  # seconds since 1970
@@ -24,21 +24,21 @@ class ClipAccess:
 
 
 def record_access(folder: Path, digests: Iterable[bytes]) -> None:
-    """Note that these clips are needed now."""
+    """Record that these clips are used now."""
     content = b"".join(sorted(set(digests)))
-    note = folder / f"{hashlib.sha256(content).hexdigest()[:24]}.use"
-    if note.exists():
-        os.utime(note)
+    file = folder / f"{hashlib.sha256(content).hexdigest()[:24]}.use"
+    if file.exists():
+        os.utime(file)
     elif content:
-        with replacing(note) as temporary:
+        with replacing(file) as temporary:
             temporary.write_bytes(content)
 
 
-def read_accesses(folder: Path, parts: Iterable[Shard]) -> list[ClipAccess]:
-    """Return the uses of a folder's clips."""
-    notes = [note for note in folder.glob("*.use") if note.name[0] != "."]
-    uses = [ClipAccess(note, note.stat().st_mtime, frozenset(split_digests(note.read_bytes()))) for note in notes]
-    noted = frozenset().union(*(use.clips for use in uses))
-    stored = {digest: part.path.stat().st_mtime for part in parts for digest in part.hashes}
-    rest = stored.keys() - noted
-    return [*uses, ClipAccess(None, max(stored[digest] for digest in rest), frozenset(rest))] if rest else uses
+def read_accesses(folder: Path, shards: Iterable[Shard]) -> list[ClipAccess]:
+    """Return the recorded accesses to a folder's clips, and one for clips in `shards` without a record."""
+    files = [file for file in folder.glob("*.use") if file.name[0] != "."]
+    accesses = [ClipAccess(file, file.stat().st_mtime, frozenset(split_digests(file.read_bytes()))) for file in files]
+    recorded = frozenset().union(*(access.clips for access in accesses))
+    stored = {digest: shard.path.stat().st_mtime for shard in shards for digest in shard.hashes}
+    rest = stored.keys() - recorded
+    return [*accesses, ClipAccess(None, max(stored[digest] for digest in rest), frozenset(rest))] if rest else accesses

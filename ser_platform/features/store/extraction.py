@@ -1,8 +1,7 @@
-"""Extraction: a job of some clips in, parts in the store and a word on each clip out.
+"""Extraction of features: a job of some clips writes shards and returns the outcome of each clip.
 
-`extract` is a plain function of a job, and a job is small and can be sent anywhere; what maps it over jobs is passed to
-the store. On one machine that is `map_on_this_machine`; a cluster has a mapper of its own, and there the folder of the
-job must lie on storage that all nodes share.
+`extract` depends only on its job, and a job is small enough to be sent to other machines. A mapper runs `extract` over
+jobs: `map_on_this_machine`, or that of a cluster, where the folder of the job must be on storage that all nodes share.
 """
 
 import contextlib
@@ -21,24 +20,25 @@ from pathlib import Path
 import torch
 
 from ser_platform.corpora.audio.reader import Audio, read_audio
+from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import BadAudio
 from ser_platform.features.augmentation.recipes import RECIPES
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.computation import compute_features, family_cache_key, family_label
+from ser_platform.features.families.computation import compute_features, family_cache_key, make_family_label
 from ser_platform.features.store.index import DecodedClip
 from ser_platform.features.store.locks import hold_read_lock
 from ser_platform.features.store.shard import StoredClip, list_intact_shards, write_shard
 from ser_platform.settings import slots
 
 CLIPS_PER_JOB = 64
-# Seconds until processes stand ready: the fork server imports torch once, the processes are copies of it. Each imports
-# the program's own main module again, which for `ser` is nothing, for a script whatever it imports.
+# Seconds until worker processes are ready: the fork server imports torch once, and workers are copies of it. Each
+# worker imports the main module again: nothing for `ser`, all imports of a script for a script.
 POOL_STARTS_S = 3.0
 
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Where a clip's audio is, and which copy of it is meant: 0 is the clip itself."""
+    """The audio file and segment of a clip, and a recipe and number of a copy of it; number 0 is the clip itself."""
 
     path: str
     start_s: float | None
@@ -46,11 +46,16 @@ class ClipSource:
     recipe: str = ""
     copy_index: int = 0
 
+    @classmethod
+    def from_utterance(cls, utterance: Utterance, recipe: str = "", copy_index: int = 0) -> "ClipSource":
+        """Return the source of an utterance, or of a copy of it."""
+        return cls(str(utterance.path), utterance.start_s, utterance.end_s, recipe, copy_index)
+
     def read(self) -> Audio:
         """Return the audio.
 
         Raises:
-            BadAudio: there is none that can be used.
+            BadAudio: it cannot be decoded, or the copy is unusable.
         """
         audio = read_audio(Path(self.path), self.start_s, self.end_s)
         return RECIPES[self.recipe].make_copy(audio, self.copy_index) if self.copy_index else audio
@@ -60,8 +65,8 @@ class ClipSource:
 class ExtractionJob:
     """Clips to decode and the families to store of each, as `dtype` under `root`.
 
-    `first_clip` is the place of its first clip among all. `run_id` names the call that made the job: what was stored
-    before that is not computed again.
+    `first_clip` is the index of its first clip among those of all jobs. `run_id` names the call that made the job:
+    features that were stored before it are not computed again.
     """
 
     first_clip: int
@@ -71,10 +76,14 @@ class ExtractionJob:
     root: Path
     run_id: str
 
+    def folder(self, name: str) -> Path:
+        """Return the folder of a family."""
+        return family_folder(self.root, name, self.dtype)
+
 
 @dataclass(frozen=True)
 class ExtractionResult:
-    """What became of the clips of a job, in their order; `first_clip` as in the job."""
+    """The outcome of each clip of a job, in the job's order; `first_clip` as in the job."""
 
     first_clip: int
     outcomes: tuple[DecodedClip | BadAudio, ...]
@@ -84,31 +93,32 @@ JobMapper = Callable[[Sequence[ExtractionJob]], Iterator[ExtractionResult]]  # r
 
 
 def family_folder(root: Path, name: str, dtype: str) -> Path:
-    """Return the folder of a family: its name, and the digest of all that its numbers depend on."""
+    """Return the folder of a family, named by its cache key and dtype."""
     return root / f"{family_cache_key(name, FAMILIES[name])}-{dtype}"
 
 
 def make_jobs(sources: Sequence[ClipSource], names: Sequence[str], dtype: str, root: Path) -> list[ExtractionJob]:
-    """Deal clips into jobs."""
-    run = uuid.uuid4().hex
+    """Return jobs of at most `CLIPS_PER_JOB` clips each."""
+    run_id = uuid.uuid4().hex
     return [
-        ExtractionJob(first, tuple(sources[first : first + CLIPS_PER_JOB]), tuple(names), dtype, root, run)
+        ExtractionJob(first, tuple(sources[first : first + CLIPS_PER_JOB]), tuple(names), dtype, root, run_id)
         for first in range(0, len(sources), CLIPS_PER_JOB)
     ]
 
 
 def extract(job: ExtractionJob) -> ExtractionResult:
-    """Decode the clips of a job, each once, and store the families that are not stored yet."""
-    with _one_thread():
+    """Decode each clip of a job once and store the families that are missing."""
+    with _use_one_thread():
         fresh, outcomes = _compute_missing(job)
     for name, clips in fresh.items():
         if clips:
-            write_shard(family_folder(job.root, name, job.dtype), describe_family(name), list(clips.values()))
+            write_shard(job.folder(name), describe_family(name), list(clips.values()))
     return ExtractionResult(job.first_clip, tuple(outcomes))
 
 
 def _compute_missing(job: ExtractionJob) -> tuple[dict[str, dict[bytes, StoredClip]], list[DecodedClip | BadAudio]]:
-    """Return what is to be stored of each family, by digest, and what became of each clip."""
+    """Return the missing features of each family by digest, and the outcome of each clip."""
+    stored = {name: _find_stored_before(job.run_id, job.folder(name)) for name in job.names}
     fresh: dict[str, dict[bytes, StoredClip]] = {name: {} for name in job.names}
     outcomes: list[DecodedClip | BadAudio] = []
     for source in job.clips:
@@ -118,16 +128,16 @@ def _compute_missing(job: ExtractionJob) -> tuple[dict[str, dict[bytes, StoredCl
             outcomes.append(bad)
             continue
         digest = bytes.fromhex(audio.sha256)
-        wanted = [name for name in job.names if digest not in fresh[name] and digest not in _find_stored(job, name)]
-        for name, values in compute_features(audio, wanted, FAMILIES).items():
+        missing = [name for name in job.names if digest not in fresh[name] and digest not in stored[name]]
+        for name, values in compute_features(audio, missing, FAMILIES).items():
             fresh[name][digest] = StoredClip.from_features(digest, values, job.dtype)
         outcomes.append(DecodedClip(audio.sha256, audio.duration_s))
     return fresh, outcomes
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: a clip is too short to share, and threads that wait for each other cost more."""
+def _use_one_thread() -> Iterator[None]:
+    """Compute on one thread: for short clips, synchronising threads takes longer than it saves."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -137,33 +147,30 @@ def _one_thread() -> Iterator[None]:
 
 
 def describe_family(name: str) -> dict[str, object]:
-    """Return what a part says of its family."""
+    """Return the description of a family in its shards."""
     family = FAMILIES[name]
     parameters = asdict(family)  # type: ignore[call-overload]
-    kind, label = type(family).__name__, family_label(name, family)
+    kind, label = type(family).__name__, make_family_label(name, family)
     return {"family": label, "kind": kind, "version": family.version, "parameters": parameters}
 
 
-def _find_stored(job: ExtractionJob, name: str) -> frozenset[bytes]:
-    return _find_stored_before(job.run_id, family_folder(job.root, name, job.dtype))
-
-
 @lru_cache(maxsize=64)
-def _find_stored_before(run: str, folder: Path) -> frozenset[bytes]:
-    """Return the clips in a folder; a process looks once a run. The one that asked for the job keeps them there."""
+def _find_stored_before(run_id: str, folder: Path) -> frozenset[bytes]:
+    """Return the stored clips of a family, read once per run; the process that made the job has the lease."""
     return find_stored_digests(folder, hold_until_exit=False)
 
 
 def find_stored_digests(folder: Path, hold_until_exit: bool = True) -> frozenset[bytes]:
-    """Return the digests of the clips in a family's folder; with a lease, they stay as long as this process lives."""
+    """Return the digests of the clips in a family's folder; `hold_until_exit` as in `hold_read_lock`."""
     with hold_read_lock(folder, hold_until_exit):
-        return frozenset(digest for part in list_intact_shards(folder) for digest in part.hashes)
+        return frozenset(digest for shard in list_intact_shards(folder) for digest in shard.hashes)
 
 
 def map_on_this_machine(jobs: Sequence[ExtractionJob], processes: int | None = None) -> Iterator[ExtractionResult]:
-    """Extract in this process, and in others as soon as what is left would take longer than starting them.
+    """Extract on this machine.
 
-    `processes` are started at once; by default one a core where that pays.
+    `processes` above 1 are started at once. By default, extraction starts in this process, and one process per core
+    is started once the remaining work takes longer than starting them.
     """
     if processes is not None and processes > 1:
         yield from _map_in_processes(jobs, processes)
@@ -178,8 +185,8 @@ def map_on_this_machine(jobs: Sequence[ExtractionJob], processes: int | None = N
             return
 
 
-def make_local_mapper(processes: int | None) -> JobMapper:
-    """Return the mapper over so many processes of this machine."""
+def make_local_mapper(processes: int) -> JobMapper:
+    """Return the mapper over a number of processes of this machine."""
     return partial(map_on_this_machine, processes=processes)
 
 
@@ -191,7 +198,7 @@ def _map_in_processes(jobs: Sequence[ExtractionJob], processes: int) -> Iterator
         try:
             for job, future in zip(reversed(jobs), reversed(futures), strict=True):
                 if futures[0].done():
-                    break  # the processes stand ready; until then this one works from the other end
+                    break  # the workers are ready; until then this process takes jobs from the end
                 if future.cancel():
                     yield extract(job)
             for future in as_completed(futures):
@@ -202,12 +209,12 @@ def _map_in_processes(jobs: Sequence[ExtractionJob], processes: int) -> Iterator
 
 
 def _set_up() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End when the parent does, also where it was killed: the queue's other end is held by the siblings."""
+    """End this worker when the parent ends or is killed: siblings keep the job queue open."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -1,12 +1,12 @@
 """The feature store: every file decoded once, every family computed once, read back memory-mapped.
 
-A family with its parameters and stored dtype has a folder named by their digest; in it lies one part, a memory-mapped
-file with offsets, beside which extraction appends smaller ones until they are put together (`merging`). Clips are found
-by the SHA-256 of their decoded samples, which `index` knows of unchanged files. What is stored can be trusted or is
-extracted again (`shard`), nothing is removed under a process that reads it (`locks`), and `SER_FEATURES_GB` bounds
-what all takes (`eviction`).
+A family with its parameters and stored dtype has a folder named by their digest. It contains one shard, a memory-mapped
+file with offsets; extraction appends smaller shards, which are then merged (`merging`). Clips are found by the SHA-256
+of their decoded samples, which `index` has for unchanged files. Damaged features are found and extracted again
+(`shard`), no file is removed while another process may read it (`locks`), and `SER_FEATURES_GB` limits the size
+(`eviction`).
 
-Processes on other machines read the same files: there `SER_HOME` is a folder on storage that all nodes share.
+Processes on other machines may read the same files: `SER_HOME` is then a folder on storage that all nodes share.
 """
 
 import contextlib
@@ -47,17 +47,17 @@ from ser_platform.features.store.shard import (
 )
 from ser_platform.settings import home, slots
 
-INDEX_WRITE_INTERVAL_S = 1.0  # seconds of work that a kill can cost, or INDEX_SHARE of the time spent on writing it
-MAX_INDEX_WRITE_SHARE = 0.05
-ROUNDS = 2  # the second for clips that went, to make room, before it was known that they are needed
-ASSUMED_CLIP_S = 3.0  # of a clip, where nothing is known of it
+INDEX_WRITE_INTERVAL_S = 1.0  # shortest time between two writes of the index, which a kill can cost
+MAX_INDEX_WRITE_SHARE = 0.05  # of the time may be spent on writing the index
+ROUNDS = 2  # the second for clips that were evicted before it was known that this command needs them
+ASSUMED_CLIP_S = 3.0  # duration of a clip where it is unknown
 
 ProgressCallback = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class PreparedClips:
-    """A manifest with durations and audio digests, the files set aside, and how many were decoded just now."""
+    """A manifest with durations and audio digests, the unusable files, and the number of clips decoded by this call."""
 
     manifest: Manifest
     unusable: tuple[BadAudio, ...]
@@ -78,33 +78,33 @@ def prepare_features(
     dtype: str = "float32",
     mapper: JobMapper = map_on_this_machine,
 ) -> PreparedClips:
-    """Make sure that these families of every clip are stored; return the manifest with durations and audio digests.
+    """Store these families of every clip where they are missing; return the manifest with durations and audio digests.
 
-    A clip that lacks some of them is decoded once, and what is stored of it is not computed again. From here on this
-    process keeps the families from being removed by others.
+    A clip with missing families is decoded once, and only the missing ones are computed. Until this process ends, no
+    other process removes the families.
 
     Args:
-        manifest: what to prepare; unusable files are set aside with their reason.
-        names: of `FAMILIES`.
+        manifest: the clips; unusable files are left out and returned with their reason.
+        names: names in `FAMILIES`.
         max_bad: largest share of unusable files, in [0, 1].
         progress: called with (files done, files to do).
-        dtype: in which the features are stored, one of `DTYPES`.
-        mapper: maps `extract` over jobs, here or elsewhere.
+        dtype: dtype of the stored features, one of `DTYPES`.
+        mapper: runs `extract` over jobs, on this machine or a cluster.
 
     Raises:
         UserError: a name or the dtype is unknown.
         CorpusError: more than `max_bad` of the files are unusable; lists them.
-        WorkFailed: the disk is full, or `SER_FEATURES_GB` is less than what is asked for.
+        WorkFailed: the disk is full, or the requested features take more than `SER_FEATURES_GB`.
     """
-    read_size_limit()  # refused before anything is done
+    read_size_limit()  # raises before any work is done
     names = _check_families(names)
     save_encoders(names)
     work = _Preparation(list(manifest), names, _check_dtype(dtype))
     n_decoded = work.extract_missing(mapper, progress)
-    _refuse_too_many(work.unusable, len(manifest), max_bad)
+    _refuse_unusable(work.unusable, len(manifest), max_bad)
     work.finish()
     good = np.array([row for row in range(len(manifest)) if row not in work.unusable], dtype=np.int64)
-    found = [work.decoded_clip(row) for row in good]
+    found = [work.find_clip(row) for row in good]
     prepared = manifest.take(good).with_column("audio_sha256", [clip.sha256 for clip in found])
     prepared = prepared.with_column("duration_s", [clip.duration_s for clip in found])
     return PreparedClips(prepared, tuple(work.unusable.values()), n_decoded)
@@ -125,7 +125,7 @@ def _check_dtype(dtype: str) -> str:
 
 
 class _Preparation:
-    """One call of `prepare_features`: what is known of its clips, and what is stored of them."""
+    """The state of one call of `prepare_features`."""
 
     def __init__(self, utterances: Sequence[Utterance], names: tuple[str, ...], dtype: str) -> None:
         self.utterances, self.names, self.dtype, self.root = utterances, names, dtype, families_folder()
@@ -134,44 +134,42 @@ class _Preparation:
         self.audio_folders = [str(utterance.path.parent) for utterance in utterances]
         self.index = AudioIndex(dict.fromkeys(self.audio_folders))
         self.unusable: dict[int, BadAudio] = {}
-        self._n_done = 0  # clips of the present round
+        self._n_done = 0  # clips of the current round
 
-    def decoded_clip(self, row: int) -> DecodedClip:
+    def find_clip(self, row: int) -> DecodedClip:
         return self.index.clips_by_signature[self.signatures[row]]
 
     def extract_missing(self, mapper: JobMapper, progress: ProgressCallback | None) -> int:
-        """Extract what is missing; return how many clips were decoded."""
+        """Extract the missing features; return the number of clips decoded."""
         n_decoded = 0
         for _ in range(ROUNDS):
             todo = self._find_missing()
             if not todo:
                 break
             refused = len(self.unusable)
-            with self._report_full_disk(todo):
+            with report_full_disk(partial(self._describe_full_disk, todo)):
                 self._extract(todo, mapper, progress)
             n_decoded += len(todo) - (len(self.unusable) - refused)
         return n_decoded
 
     def finish(self) -> None:
-        """Settle what was extracted."""
-        if digests := self._known_digests():
-            with self._report_full_disk([]):
+        """Merge the extracted shards and record the access."""
+        if digests := self._list_known_digests():
+            with report_full_disk(partial(self._describe_full_disk, [])):
                 finalise_families(self.names, digests, self.dtype)
 
     def _find_missing(self) -> list[int]:
-        """Return the rows of clips that some family lacks, or of which nothing is known."""
-        held = [find_stored_digests(folder) for folder in self.folders]
+        """Return the rows of clips that are not in the index, or missing from a family."""
+        stored = [find_stored_digests(folder) for folder in self.folders]
         known = {key: bytes.fromhex(clip.sha256) for key, clip in self.index.clips_by_signature.items()}
         return [
             row
             for row, key in enumerate(self.signatures)
-            if row not in self.unusable and (key not in known or any(known[key] not in clips for clips in held))
+            if row not in self.unusable and (key not in known or any(known[key] not in clips for clips in stored))
         ]
 
     def _extract(self, todo: list[int], mapper: JobMapper, progress: ProgressCallback | None) -> None:
-        sources = [
-            ClipSource(str(clip.path), clip.start_s, clip.end_s) for clip in (self.utterances[row] for row in todo)
-        ]
+        sources = [ClipSource.from_utterance(self.utterances[row]) for row in todo]
         due, self._n_done = time.monotonic() + INDEX_WRITE_INTERVAL_S, 0
         try:
             for done in mapper(make_jobs(sources, self.names, self.dtype, self.root)):
@@ -179,7 +177,7 @@ class _Preparation:
                 self._n_done += len(done.outcomes)
                 if (began := time.monotonic()) >= due:
                     self.index.write()
-                    enforce_size_limit(self.root, dict.fromkeys(self.folders, self._known_digests()))
+                    enforce_size_limit(self.root, dict.fromkeys(self.folders, self._list_known_digests()))
                     due = time.monotonic() + max(
                         INDEX_WRITE_INTERVAL_S, (time.monotonic() - began) / MAX_INDEX_WRITE_SHARE
                     )
@@ -195,39 +193,46 @@ class _Preparation:
             else:
                 self.index.add(self.audio_folders[row], self.signatures[row], outcome)
 
-    def _known_digests(self) -> frozenset[bytes]:
-        """Return the digests of the clips of which something is known by now."""
+    def _list_known_digests(self) -> frozenset[bytes]:
+        """Return the digests of the clips that are in the index."""
         known = self.index.clips_by_signature
         rows = (row for row in range(len(self.signatures)) if row not in self.unusable)
         return frozenset(
             bytes.fromhex(known[self.signatures[row]].sha256) for row in rows if self.signatures[row] in known
         )
 
-    @contextlib.contextmanager
-    def _report_full_disk(self, rows: Sequence[int]) -> Iterator[None]:
-        """Say in one line that the disk is full, and how much room the clips of `rows` that are not done need."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in NO_SPACE_ERRNOS:
-                raise
-            left = [self.utterances[row].duration_s or ASSUMED_CLIP_S for row in rows[self._n_done :]]
-            gigabytes = sum(_bytes_of(name, self.dtype, seconds) for name in self.names for seconds in left) / GIGABYTE
-            raise WorkFailed(
-                f"no space left for features in {self.root}: {len(left)} clips still need about {gigabytes:.2g} GB; "
-                "make room (ser features gc), or set SER_HOME to a larger disk. What was extracted is kept"
-            ) from error
+    def _describe_full_disk(self, rows: Sequence[int]) -> str:
+        """Return the message for a full disk, with the space that the remaining clips of `rows` need."""
+        left = [self.utterances[row].duration_s or ASSUMED_CLIP_S for row in rows[self._n_done :]]
+        gigabytes = (
+            sum(_estimate_bytes(name, self.dtype, seconds) for name in self.names for seconds in left) / GIGABYTE
+        )
+        return (
+            f"no space left for features in {self.root}: {len(left)} clips still need about {gigabytes:.2g} GB; "
+            "free space (ser features gc), or set SER_HOME to a larger disk; extracted features are kept"
+        )
 
 
-def finalise_families(names: Iterable[str], digests: Collection[bytes], dtype: str = "float32") -> None:
-    """Put the parts of families together, note that these clips are needed, and hold the store to its limit.
+@contextlib.contextmanager
+def report_full_disk(describe: Callable[[], str]) -> Iterator[None]:
+    """Raise WorkFailed with the message that `describe` returns where the block fails on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE_ERRNOS:
+            raise
+        raise WorkFailed(describe()) from error
+
+
+def finalise_families(names: Iterable[str], digests: Collection[bytes], dtype: str) -> None:
+    """Merge the shards of families, record that these clips are used, and enforce the size limit of the store.
 
     Raises:
-        WorkFailed: what may not be removed is more than the limit.
+        WorkFailed: the clips that may not be removed take more than the limit.
     """
     root, needed = families_folder(), frozenset(digests)
     folders = [family_folder(root, name, dtype) for name in names]
-    with ThreadPoolExecutor(slots()) as pool:  # copying and digests need no interpreter
+    with ThreadPoolExecutor(slots()) as pool:  # copying and hashing release the interpreter lock
         list(pool.map(partial(_finalise_folder, digests=needed), folders))
     enforce_size_limit(root, dict.fromkeys(folders, needed))
 
@@ -238,13 +243,13 @@ def _finalise_folder(folder: Path, digests: frozenset[bytes]) -> None:
     record_access(folder, digests)
 
 
-def _bytes_of(name: str, dtype: str, seconds: float) -> float:
-    """Return about how many bytes a family takes of a clip."""
+def _estimate_bytes(name: str, dtype: str, seconds: float) -> float:
+    """Return the approximate size of a clip's features, in bytes."""
     family = FAMILIES[name]
     return (1 + seconds / family.frame_s) * family.n_features * np.dtype(dtype).itemsize
 
 
-def _refuse_too_many(unusable: dict[int, BadAudio], n_files: int, max_bad: float) -> None:
+def _refuse_unusable(unusable: dict[int, BadAudio], n_files: int, max_bad: float) -> None:
     if len(unusable) > max_bad * n_files:
         listed = "; ".join(str(bad) for bad in list(unusable.values())[:10])
         raise CorpusError(
@@ -253,7 +258,7 @@ def _refuse_too_many(unusable: dict[int, BadAudio], n_files: int, max_bad: float
 
 
 class StoredFamily:
-    """One family of some clips, memory-mapped. Clips are numbered in the order of `hashes`.
+    """One stored family of some clips, memory-mapped. Clips are numbered in the order of `hashes`.
 
     Raises:
         WorkFailed: some clips are not stored.
@@ -261,61 +266,61 @@ class StoredFamily:
 
     def __init__(self, name: str, hashes: Sequence[str], dtype: str = "float32") -> None:
         folder = family_folder(families_folder(), name, dtype)
-        wanted = [bytes.fromhex(digest) for digest in hashes]
+        digests = [bytes.fromhex(digest) for digest in hashes]
         places: dict[bytes, tuple[Shard, int]] = {}
         with hold_read_lock(folder):
-            for part in list_intact_shards(folder):
-                if not places.keys() >= set(wanted):
-                    _ = part.data  # mapped now: from here on it may be removed
-                    places = {digest: (part, row) for row, digest in enumerate(part.hashes)} | places
-        missing = set(wanted) - places.keys()
+            for shard in list_intact_shards(folder):
+                if not places.keys() >= set(digests):
+                    _ = shard.data  # mapped now, so that the file may be removed afterwards
+                    places = {digest: (shard, row) for row, digest in enumerate(shard.hashes)} | places
+        missing = set(digests) - places.keys()
         if missing:
             raise WorkFailed(
                 f"{len(missing)} clips have no stored {name} ({dtype}) in {folder}; run the command again to extract "
                 "them. On a cluster SER_HOME must be the same shared folder on every node"
             )
-        self._places = [places[digest] for digest in wanted]
-        found = [(part.data, part.offsets[row], part.offsets[row + 1]) for part, row in self._places]
+        self._places = [places[digest] for digest in digests]
+        found = [(shard.data, shard.offsets[row], shard.offsets[row + 1]) for shard, row in self._places]
         self._rows = [data[first:last] for data, first, last in found]
-        self._checked = np.zeros(len(wanted), dtype=np.bool_)
+        self._is_checked = np.zeros(len(digests), dtype=np.bool_)
         self.lengths = np.array([len(rows) for rows in self._rows], dtype=np.int64)
 
     @cached_property
     def sums(self) -> NDArray[np.float64]:
         """Sums and sums of squares over each clip's rows, `(n_clips, 2, n_features)`."""
-        known = [part.clip(row).sums for part, row in self._places]
+        known = [shard.read_clip(row).sums for shard, row in self._places]
         return np.stack(
-            [compute_sums(self.clip(number)) if sums is None else sums for number, sums in enumerate(known)]
+            [compute_sums(self.read_clip(number)) if sums is None else sums for number, sums in enumerate(known)]
         )
 
-    def clip(self, number: int) -> Features:
+    def read_clip(self, number: int) -> Features:
         """Return the features `(n_frames, n_features)` of a clip, without copying.
 
         Raises:
-            WorkFailed: they are not what was written; the part is dropped, so that the next command extracts it again.
+            WorkFailed: they are damaged; the shard is dropped, so that the next command extracts it again.
         """
-        if not self._checked[number]:
+        if not self._is_checked[number]:
             self._check(number)
         return self._rows[number]
 
     def _check(self, number: int) -> None:
-        part, row = self._places[number]
-        if not part.clip(row).is_intact:
-            raise _drop_shards([part])
-        self._checked[number] = True
+        shard, row = self._places[number]
+        if not shard.read_clip(row).is_intact:
+            raise _drop_shards([shard])
+        self._is_checked[number] = True
 
 
 @lru_cache(maxsize=64)
 def open_family(name: str, hashes: tuple[str, ...], dtype: str = "float32") -> StoredFamily:
-    """Open one family of these clips; a process that runs many trials opens it once."""
+    """Return one stored family of these clips, opened once per process."""
     return StoredFamily(name, hashes, dtype)
 
 
 def verify_store(names: Iterable[str] | None = None) -> int:
-    """Read all that is stored, or all of these families, and compare it with its digests; return how many bytes.
+    """Read all stored features, or those of these families, and compare them with their digests; return their bytes.
 
     Raises:
-        WorkFailed: something was altered; it is dropped, so that the next command extracts it again.
+        WorkFailed: some are damaged; their shards are dropped, so that the next command extracts them again.
     """
     root = families_folder()
     if names is None:
@@ -325,19 +330,19 @@ def verify_store(names: Iterable[str] | None = None) -> int:
     n_bytes, damaged = 0, []
     for folder in folders:
         with hold_read_lock(folder, hold_until_exit=False):
-            parts = list_recorded_shards(folder)
-            damaged += [part for part in parts if not part.is_intact(thorough=True)]
-            n_bytes += sum(part.n_bytes for part in parts)
+            shards = list_recorded_shards(folder)
+            damaged += [shard for shard in shards if not shard.is_intact(thorough=True)]
+            n_bytes += sum(shard.n_bytes for shard in shards)
     if damaged:
         raise _drop_shards(damaged)
     return n_bytes
 
 
 def _drop_shards(damaged: Sequence[Shard]) -> WorkFailed:
-    """Drop damaged parts: without its JSON a part is none. Return the error to raise."""
-    for part in damaged:
-        part.path.unlink(missing_ok=True)
-    open_family.cache_clear()  # may hold what was damaged
+    """Remove the JSON files of damaged shards, which drops them. Return the error to raise."""
+    for shard in damaged:
+        shard.path.unlink(missing_ok=True)
+    open_family.cache_clear()  # may have the damaged shards open
     return WorkFailed(
         f"{len(damaged)} stored feature files were damaged (first: {damaged[0].paths[1]}) and have been dropped; "
         "run the command again"

@@ -1,7 +1,7 @@
-"""What is known of files that were decoded before, a JSON file for each folder of audio.
+"""The index of decoded files: one JSON file per folder of audio maps unchanged files to digests of their samples.
 
-By folder, so that a corpus under other rules for labels, or joined to another, is known as well. Path, size and
-modification time lead to the digest of the samples, so an unchanged file is not decoded to learn it.
+A file is identified by path, size and modification time, so that it is not decoded again to find its digest. The index
+is by folder, so that it does not depend on label rules or on how corpora are combined.
 """
 
 import json
@@ -18,14 +18,14 @@ from ser_platform.settings import home
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """What decoding a clip has told."""
+    """The digest and duration of a decoded clip."""
 
     sha256: str
     duration_s: float
 
 
 def make_signature(utterance: Utterance) -> str:
-    """Return what identifies an unchanged file: path, size, modification time, segment, and how it is decoded."""
+    """Return what identifies an unchanged clip: path, size, modification time, segment and decode policy."""
     try:
         stat = utterance.path.stat()
         file = f"{stat.st_size}:{stat.st_mtime_ns}"
@@ -35,38 +35,38 @@ def make_signature(utterance: Utterance) -> str:
 
 
 class AudioIndex:
-    """The entries of some folders of audio; `clips_by_signature` has them all, by signature."""
+    """The entries of some folders of audio; `clips_by_signature` has the entries of all of them."""
 
     def __init__(self, folders: Iterable[str]) -> None:
-        self._clips_by_folder = {folder: _read(_path(folder)) for folder in folders}
+        self._clips_by_folder = {folder: _read_index(_find_index_file(folder)) for folder in folders}
         self._changed: set[str] = set()
         self.clips_by_signature = {
             key: value for index in self._clips_by_folder.values() for key, value in index.items()
         }
 
     def add(self, folder: str, key: str, decoded: DecodedClip) -> None:
-        """Note a clip of a folder under its signature."""
+        """Add a clip of a folder under its signature."""
         self.clips_by_signature[key] = self._clips_by_folder[folder][key] = decoded
         self._changed.add(folder)
 
     def write(self) -> None:
-        """Write the folders that have changed, beside what other processes have written meanwhile."""
+        """Write the folders that have changed, merged with what other processes have written."""
         for folder in sorted(self._changed):
-            path = _path(folder)
+            path = _find_index_file(folder)
             with hold_work_lock(path, "write"):
-                entries = _read(path) | self._clips_by_folder[folder]
+                entries = _read_index(path) | self._clips_by_folder[folder]
                 write_json(path, {key: [value.sha256, value.duration_s] for key, value in entries.items()})
         self._changed.clear()
 
 
-def _path(folder: str) -> Path:
+def _find_index_file(folder: str) -> Path:
     return home() / "index" / f"{digest_of(folder, 24)}.json"
 
 
-def _read(path: Path) -> dict[str, DecodedClip]:
+def _read_index(path: Path) -> dict[str, DecodedClip]:
     try:
         return {key: DecodedClip(*value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError):
-        return {}  # a cache: what cannot be read is decoded again
+        return {}  # a cache: unreadable entries are decoded again

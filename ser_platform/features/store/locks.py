@@ -1,9 +1,9 @@
-"""Who uses a folder of features: a lease for as long as a process lives, a lock for the moment of a change.
+"""Locks on folders of features: a lease for the lifetime of a process, a lock for the duration of a change.
 
-Both are `flock`: they end with their process, however it ends, so a kill leaves nothing that must time out, and they
-reach as far as the storage does, so processes on all nodes of a cluster see each other on shared storage (NFS 4, or
-Lustre mounted with `flock`). Whoever opens or extracts takes a lease under the shared lock; whoever removes files holds
-the exclusive lock and finds no lease but its own: a file that a process may read does not vanish under it.
+Both are `flock` locks. The operating system releases them when their process ends, even when it is killed. On shared
+storage (NFS 4, or Lustre mounted with `flock`) they work between all nodes of a cluster. A process that opens or
+extracts features takes a lease under the shared lock. A process that removes files holds the exclusive lock and checks
+that there is no lease but its own, so that no file is removed while another process may read it.
 """
 
 import contextlib
@@ -16,15 +16,14 @@ from pathlib import Path
 
 from ser_platform.errors import WorkFailed
 
-LOCKS_FOLDER = ".locks"  # beside the folders, so that removing a folder does not remove what guards it
-_process_locks: dict[
-    tuple[int, Path], tuple[Path, int]
-] = {}  # (process, folder) -> this process's lease, and its open file
+LOCKS_FOLDER = ".locks"  # outside the folders, so that removing a folder does not remove its locks
+# (process, folder) -> the lease file of this process, and its open handle
+_process_locks: dict[tuple[int, Path], tuple[Path, int]] = {}
 
 
 @contextlib.contextmanager
 def hold_read_lock(folder: Path, hold_until_exit: bool = True) -> Iterator[None]:
-    """While the block lasts nothing is removed from `folder`; with a lease, nothing until the process ends."""
+    """Prevent removal of files from `folder` during the block; with `hold_until_exit`, until this process ends."""
     with _hold_lock(folder, fcntl.LOCK_SH):
         if hold_until_exit:
             _take_process_lock(folder)
@@ -33,29 +32,29 @@ def hold_read_lock(folder: Path, hold_until_exit: bool = True) -> Iterator[None]
 
 @contextlib.contextmanager
 def hold_removal_lock(folder: Path) -> Iterator[bool]:
-    """Keep others from opening `folder` while the block lasts; yields whether no other process has it open."""
+    """Prevent other processes from opening `folder` during the block; yield whether no other has it open."""
     with _hold_lock(folder, fcntl.LOCK_EX):
         yield not _is_used_by_others(folder)
 
 
 @contextlib.contextmanager
 def try_work_lock(folder: Path, work: str) -> Iterator[bool]:
-    """Yield whether this is the only process that does `work` on `folder`; does not wait for another."""
-    with _hold_lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB, work) as got:
-        yield got
+    """Yield whether this is the only process that does `work` on `folder`; do not wait for another."""
+    with _hold_lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB, work) as is_locked:
+        yield is_locked
 
 
 @contextlib.contextmanager
 def hold_work_lock(folder: Path, work: str) -> Iterator[None]:
-    """Do `work` on `folder` while no other process does; waits for it."""
+    """Wait until no other process does `work` on `folder`, and exclude others during the block."""
     with _hold_lock(folder, fcntl.LOCK_EX, work):
         yield
 
 
 def is_in_use(folder: Path) -> bool:
-    """Tell whether another live process has `folder` open."""
-    with hold_removal_lock(folder) as free:
-        return not free
+    """Return whether another running process has `folder` open."""
+    with hold_removal_lock(folder) as is_free:
+        return not is_free
 
 
 @contextlib.contextmanager
@@ -79,13 +78,13 @@ def _flock(handle: int, how: int) -> bool:
         return False
     except OSError as error:
         if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise WorkFailed("the storage under SER_HOME has no file locks (flock); mount it with locks") from error
+            raise WorkFailed("the storage under SER_HOME has no file locks (flock); mount it with them") from error
         raise
     return True
 
 
 def _take_process_lock(folder: Path) -> None:
-    """Take this process's lease; the caller holds the lock, so nobody takes it for a dead one meanwhile."""
+    """Take this process's lease. The caller holds the shared lock, so that no process removes the new lease file."""
     held = _process_locks.get((os.getpid(), folder))
     if held is not None and held[0].exists():
         return
@@ -96,7 +95,7 @@ def _take_process_lock(folder: Path) -> None:
 
 
 def _is_used_by_others(folder: Path) -> bool:
-    """Tell whether another process has a lease; removes leases of dead ones. The caller holds the exclusive lock."""
+    """Return whether another process has a lease; remove leases of ended ones. The caller holds the exclusive lock."""
     mine = _process_locks.get((os.getpid(), folder))
     leases = (folder.parent / LOCKS_FOLDER).glob(f"{folder.name}.*.lease")
     return any(_is_held(path) for path in leases if mine is None or path != mine[0])

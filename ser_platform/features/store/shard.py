@@ -1,13 +1,14 @@
-"""A part: the stored features of some clips of one family, in three files that are whole or absent.
+"""A shard: the stored features of some clips of one family, in three files.
 
-`X.npy` holds all rows one after another, `(n_rows, n_features)`; `X.clips.npy` an entry a clip, in the same order:
-digest of the audio, number of rows, CRC-32 of the rows, their sum and sum of squares (not where every clip is one row).
-`X.json` says what they are, with size, modification time and SHA-256 of both; it is written last and renamed into
-place, so without it there is no part.
+- `X.npy` contains the rows of all clips, concatenated, `(n_rows, n_features)`.
+- `X.clips.npy` contains one entry per clip, in the same order: digest of the audio, number of rows, CRC-32 of the rows,
+  and their sum and sum of squares (left out where every clip is one row).
+- `X.json` describes them, with size, modification time and SHA-256 of both. It is written last and renamed into place:
+  files without it are no shard.
 
-What is checked when: the format, the sizes and the whole of `X.clips.npy` at every opening; all of `X.npy` where its
-modification time is not the recorded one; the CRC of a clip when a process reads it first. So opening reads no
-features, and no altered byte reaches a model.
+Opening a shard checks the format, the sizes and all of `X.clips.npy`; it checks all of `X.npy` only where the
+modification time differs from the recorded one. The CRC of a clip is checked when a process first reads the clip. So
+opening reads no features, and no altered byte reaches a model.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from ser_platform.settings.features import FeatureDtype
 
 FORMAT_VERSION = 2  # raise it when the files change
 DTYPES = get_args(FeatureDtype)
-DIGEST = 32  # bytes of a SHA-256
+DIGEST_BYTES = 32  # bytes of a SHA-256
 
 Features = NDArray[np.floating[Any]]
 
@@ -50,17 +51,17 @@ class StoredClip:
         """Convert features to the stored dtype.
 
         Raises:
-            WorkFailed: they hold numbers too large for it.
+            WorkFailed: a number is too large for the dtype.
         """
         with np.errstate(over="ignore"):
             values = np.ascontiguousarray(features, dtype=dtype)
         if values.dtype != features.dtype and not np.array_equal(np.isfinite(values), np.isfinite(features)):
-            raise WorkFailed(f"features up to {np.abs(features).max():.3g} do not fit {dtype}; store them as float32")
+            raise WorkFailed(f"features up to {np.abs(features).max():.3g} do not fit {dtype}; use float32")
         return cls(sha256, values, zlib.crc32(values.data))
 
     @property
     def is_intact(self) -> bool:
-        """Whether the rows are what was written."""
+        """Whether the rows have the recorded CRC."""
         return zlib.crc32(self.values.data) == self.crc
 
 
@@ -72,7 +73,7 @@ def compute_sums(values: Features) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class FileStamp:
-    """What a file was when it was written."""
+    """Size, modification time and digest of a file as written."""
 
     size: int
     mtime_ns: int
@@ -86,7 +87,7 @@ class FileStamp:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """The JSON of a part. `about` describes the family."""
+    """The content of a shard's JSON. `about` describes the family."""
 
     format: int
     about: dict[str, Any]
@@ -99,7 +100,7 @@ class ShardRecord:
 
     @classmethod
     def read(cls, path: Path) -> "ShardRecord | None":
-        """Read a record; None where it is damaged, or of another format."""
+        """Return the record in a file, None where it is damaged or of another format."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["record"]["format"] != FORMAT_VERSION or digest_of(content["record"]) != content["sha256"]:
@@ -107,7 +108,7 @@ class ShardRecord:
             stamps = {name: FileStamp(**content["record"][name]) for name in ("data", "clips")}
             return cls(**content["record"] | stamps)
         except (OSError, ValueError, TypeError, KeyError):
-            return None  # a cache: what cannot be read is extracted again
+            return None  # a cache: unreadable shards are extracted again
 
     def write(self, path: Path) -> None:
         """Write the record with its digest."""
@@ -116,14 +117,14 @@ class ShardRecord:
 
 
 class Shard:
-    """A whole part. `path` is its JSON."""
+    """A shard with a readable record. `path` is its JSON file."""
 
     def __init__(self, path: Path, record: ShardRecord) -> None:
         self.path, self.record = path, record
 
     @property
     def paths(self) -> tuple[Path, Path, Path]:
-        """The JSON before what it makes whole."""
+        """The files, the JSON first."""
         return self.path, self.path.with_suffix(".npy"), self.path.with_suffix(".clips.npy")
 
     @property
@@ -132,7 +133,7 @@ class Shard:
 
     @cached_property
     def table(self) -> NDArray[Any]:
-        """An entry a clip: `sha256`, `rows`, `crc`, and `sums` where clips have several rows."""
+        """One entry per clip: `sha256`, `rows`, `crc`, and `sums` where clips have several rows."""
         table: NDArray[Any] = np.load(self.paths[2], allow_pickle=False)
         return table
 
@@ -148,7 +149,7 @@ class Shard:
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
-        """Where each clip's rows begin, and where the last ones end: `(n_clips + 1,)`."""
+        """First row of each clip, then the number of all rows, `(n_clips + 1,)`."""
         return np.concatenate([[0], np.cumsum(self.table["rows"])])
 
     @cached_property
@@ -156,10 +157,10 @@ class Shard:
         """All rows `(n_rows, n_features)`, memory-mapped."""
         shape = (self.record.n_rows, self.record.n_features)
         head = self.record.data.size - int(np.prod(shape)) * np.dtype(self.record.dtype).itemsize
-        # Not np.load: a damaged header would be believed.
+        # Not np.load, which would trust a damaged header.
         return np.memmap(self.paths[1], self.record.dtype, "r", head, shape).view(np.ndarray)
 
-    def clip(self, position: int) -> StoredClip:
+    def read_clip(self, position: int) -> StoredClip:
         """Return a clip without copying its rows."""
         entry = self.table[position]
         rows = self.data[self.offsets[position] : self.offsets[position + 1]]
@@ -167,7 +168,7 @@ class Shard:
         return StoredClip(self.hashes[position], rows, int(entry["crc"]), sums)
 
     def is_intact(self, thorough: bool = False) -> bool:
-        """Tell whether the files are what was written; `thorough` reads all of them."""
+        """Return whether the files are as written; `thorough` reads all of them."""
         _, data, clips = self.paths
         try:
             now, was = data.stat(), self.record.data
@@ -180,43 +181,43 @@ class Shard:
             return False
 
     def remove(self) -> None:
-        """Remove the files; who has them open reads on."""
+        """Remove the files; processes that have them open can still read them."""
         for path in self.paths:
             path.unlink(missing_ok=True)
 
     def refresh(self) -> "Shard":
-        """Note the modification time of data that was found whole, as after a copy, so that it is not read again."""
+        """Record a new modification time of intact data, as after a copy, so that the data is not read again."""
         if self.paths[1].stat().st_mtime_ns == self.record.data.mtime_ns:
             return self
         record = replace(self.record, data=FileStamp.from_file(self.paths[1], self.record.data.sha256))
-        with contextlib.suppress(OSError):  # a store that may not be written
+        with contextlib.suppress(OSError):  # a read-only store
             record.write(self.path)
         return Shard(self.path, record)
 
 
 def split_digests(joined: bytes) -> list[bytes]:
-    """Return digests that were joined to one string of bytes."""
-    return [joined[first : first + DIGEST] for first in range(0, len(joined), DIGEST)]
+    """Return the digests in their concatenation."""
+    return [joined[first : first + DIGEST_BYTES] for first in range(0, len(joined), DIGEST_BYTES)]
 
 
 def list_recorded_shards(folder: Path) -> list[Shard]:
-    """Return the parts of a folder by their records, sound or not."""
+    """Return the shards of a folder with readable records, intact or not."""
     records = [(path, ShardRecord.read(path)) for path in sorted(folder.glob("[!.]*.json"))]
     return [Shard(path, record) for path, record in records if record is not None]
 
 
 def list_intact_shards(folder: Path) -> list[Shard]:
-    """Return the sound parts of a folder, those with most clips first."""
-    sound = [part.refresh() for part in list_recorded_shards(folder) if part.is_intact()]
-    return sorted(sound, key=lambda part: -part.record.n_clips)
+    """Return the intact shards of a folder, those with most clips first."""
+    intact = [shard.refresh() for shard in list_recorded_shards(folder) if shard.is_intact()]
+    return sorted(intact, key=lambda shard: -shard.record.n_clips)
 
 
 def write_shard(folder: Path, about: dict[str, Any], clips: Sequence[StoredClip]) -> Shard:
-    """Write clips of one family as a part; at a failure, as of a full disk, nothing of it stays."""
+    """Write clips of one family as a shard; remove its files where writing fails, as on a full disk."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{uuid.uuid4().hex}.json"
     dtype, n_features = clips[0].values.dtype, clips[0].values.shape[1]
-    table = _table(clips, n_features)
+    table = _make_table(clips, n_features)
     n_rows = int(table["rows"].sum())
     data, index = path.with_suffix(".npy"), path.with_suffix(".clips.npy")
     try:
@@ -233,20 +234,20 @@ def write_shard(folder: Path, about: dict[str, Any], clips: Sequence[StoredClip]
     return Shard(path, record)
 
 
-def _table(clips: Sequence[StoredClip], n_features: int) -> NDArray[Any]:
-    """Return the entries of a part. One row is its own sum: those of thousands of columns would outweigh the data."""
-    fields: list[Any] = [("sha256", f"V{DIGEST}"), ("rows", "<i8"), ("crc", "<u4")]
-    summed = any(len(clip.values) != 1 for clip in clips)
-    table = np.zeros(len(clips), [*fields, ("sums", "<f8", (2, n_features))] if summed else fields)
+def _make_table(clips: Sequence[StoredClip], n_features: int) -> NDArray[Any]:
+    """Return the entries of a shard, without sums where every clip is one row, which is its own sum."""
+    fields: list[Any] = [("sha256", f"V{DIGEST_BYTES}"), ("rows", "<i8"), ("crc", "<u4")]
+    has_sums = any(len(clip.values) != 1 for clip in clips)
+    table = np.zeros(len(clips), [*fields, ("sums", "<f8", (2, n_features))] if has_sums else fields)
     for entry, clip in zip(table, clips, strict=True):
         entry["sha256"], entry["rows"], entry["crc"] = clip.sha256, len(clip.values), clip.crc
-        if summed:
+        if has_sums:
             entry["sums"] = compute_sums(clip.values) if clip.sums is None else clip.sums
     return table
 
 
 def _write_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterable[NDArray[Any]]) -> FileStamp:
-    """Write an .npy file block by block; unlike `ndarray.tofile`, a full disk says so."""
+    """Write an .npy file block by block; unlike `ndarray.tofile`, raise an error on a full disk."""
     head, digest = io.BytesIO(), hashlib.sha256()
     description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_2_0(head, description)

@@ -1,5 +1,5 @@
-"""What a model reads of stored features: columns, frames, pooling and normalisation.
+"""Views of stored features: the columns and frames that are a model's input, their pooling and normalisation.
 
-In: views, clips through a view, windows, loudness, the figure of one clip.
-Not in: anything that computes a feature (`features.families`).
+Contains views, clips through a view, windows, loudness and the figure of one clip.
+Does not contain the computation of features (`features.families`).
 """

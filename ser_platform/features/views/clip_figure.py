@@ -1,4 +1,4 @@
-"""One clip as a person hears and a model sees it: waveform, mel bands, pitch classes and voice over one time axis."""
+"""The figure of one clip: waveform, mel bands, pitch classes and fundamental frequency over one time axis."""
 
 import math
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ from ser_platform.features.families.computation import compute_features
 from ser_platform.features.families.pitch import F0
 from ser_platform.features.views.loudness import LN_PER_DB
 
-SHOWN = ("log_mel", "chroma", "f0", "rms")
-RANGE_DB = 80.0  # of the mel bands, under the loudest
-QUIET_DB = 30.0  # under the loudest frame: what YIN finds there is breath, noise or an echo, and no voice
-PALE = 0.2  # opacity of the pitch classes of quiet frames, which are those of noise
+FIGURE_FAMILIES = ("log_mel", "chroma", "f0", "rms")
+RANGE_DB = 80.0  # range of the mel bands, under the loudest
+QUIET_DB = 30.0  # under the loudest frame: YIN finds pitch there in breath, noise and echoes
+QUIET_ALPHA = 0.2  # opacity of the pitch classes of quiet frames, which are noise
 PITCH_CLASSES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 MEL_TICKS = (250, 500, 1000, 2000, 4000)  # Hz
 PITCH_TICKS = (60, 80, 100, 125, 150, 200, 250, 300, 400, 500, 600)  # Hz
-COLUMNS = 2400  # of the waveform: more than the figure has pixels
+COLUMNS = 2400  # of the waveform; more than the figure has pixels
 SIZE = (10.0, 9.0)  # inches
 INK, VOICE = "#2c5f8a", "#b03a2e"
 Values = NDArray[np.float32]
@@ -36,13 +36,13 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What is said of a clip in numbers.
+    """Measurements of a clip.
 
     Attributes:
         seconds, sample_rate: duration, and the file's own rate in Hz.
         level_dbfs: root mean square, in dB under full scale; a sine that reaches full scale has -3.
-        silence: share of 20 ms frames more than 40 dB under the speech, in [0, 1].
-        voiced: share of frames with a voice, in [0, 1].
+        silence: share of 20 ms frames more than 40 dB under the speech level, in [0, 1].
+        voiced: share of voiced frames, in [0, 1].
         mean_f0_hz: fundamental frequency over voiced frames; None where there are none.
     """
 
@@ -63,31 +63,31 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class AnalysedClip:
-    """A clip and the features of it that are shown, each `(n_frames, n_features)`."""
+    """A clip and the features in its figure, each `(n_frames, n_features)`."""
 
     audio: Audio
     features: Mapping[str, Values]
 
     @classmethod
     def from_audio(cls, audio: Audio) -> "AnalysedClip":
-        """Compute what is shown of a clip."""
-        return cls(audio, compute_features(audio, SHOWN, FAMILIES))
+        """Compute the features in the figure of a clip."""
+        return cls(audio, compute_features(audio, FIGURE_FAMILIES, FAMILIES))
 
     @property
     def f0(self) -> Values:
-        """Fundamental frequency of each frame in Hz, NaN without a voice, `(n_frames,)`."""
+        """Fundamental frequency of each frame in Hz, NaN in unvoiced frames, `(n_frames,)`."""
         hertz = self.features["f0"][:, 0]
         return np.where((hertz > 0) & ~self.is_quiet, hertz, np.float32(np.nan))
 
     @property
     def is_quiet(self) -> NDArray[np.bool_]:
-        """Which frames are far under the loudest, `(n_frames,)`."""
+        """Which frames are more than `QUIET_DB` under the loudest, `(n_frames,)`."""
         levels = self.features["rms"][:, 0]
         return levels < levels.max() - QUIET_DB * LN_PER_DB
 
     @property
     def facts(self) -> ClipFacts:
-        """The clip in numbers."""
+        """The measurements of the clip."""
         power = float(np.square(self.audio.samples.astype(np.float64)).mean())
         voiced = self.f0[np.isfinite(self.f0)]
         return ClipFacts(
@@ -101,9 +101,9 @@ class AnalysedClip:
 
 
 def draw_clip(clip: AnalysedClip, title: str, path: Path) -> None:
-    """Draw the clip and write a PNG."""
+    """Draw the figure of a clip and write it as PNG."""
     figure = Figure(figsize=SIZE, layout="constrained")
-    # A column of its own for colour bars: the time axes stay aligned.
+    # Colour bars have a column of their own, so that the time axes are aligned.
     grid = figure.add_gridspec(4, 2, width_ratios=(60, 1), height_ratios=(1.1, 1.9, 1.5, 1.3))
     panels = [figure.add_subplot(grid[0, 0])]
     panels += [figure.add_subplot(grid[row, 0], sharex=panels[0]) for row in (1, 2, 3)]
@@ -114,7 +114,9 @@ def draw_clip(clip: AnalysedClip, title: str, path: Path) -> None:
     image = _draw_chroma(chroma, clip.features["chroma"])
     bar = figure.colorbar(image, cax=figure.add_subplot(grid[2, 1]))
     bar.set_label("share of the largest")
-    image.set_alpha(np.broadcast_to(np.where(clip.is_quiet, PALE, 1.0), (len(PITCH_CLASSES), len(clip.is_quiet))))
+    image.set_alpha(
+        np.broadcast_to(np.where(clip.is_quiet, QUIET_ALPHA, 1.0), (len(PITCH_CLASSES), len(clip.is_quiet)))
+    )
     _draw_f0(pitch, clip.f0)
     for panel in panels[:-1]:
         panel.tick_params(labelbottom=False)
@@ -124,11 +126,11 @@ def draw_clip(clip: AnalysedClip, title: str, path: Path) -> None:
     figure.suptitle(title, fontsize=13, x=0.01, ha="left", fontweight="bold")
     wave.set_title(str(clip.facts), fontsize=10.5, loc="left")
     path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(path)  # no global state of pyplot: safe in any thread
+    FigureCanvasAgg(figure).print_png(path)  # without pyplot's global state: safe in any thread
 
 
 def _draw_waveform(axes: Axes, audio: Audio) -> None:
-    """Draw the lowest and highest sample of each column of pixels: a line through all would take seconds."""
+    """Draw the lowest and highest sample of each column: drawing all samples takes seconds."""
     size = max(1, len(audio.samples) // COLUMNS)
     columns = audio.samples[: len(audio.samples) // size * size].reshape(-1, size)
     time = np.arange(len(columns)) * size / audio.sample_rate
@@ -141,7 +143,7 @@ def _draw_waveform(axes: Axes, audio: Audio) -> None:
 
 
 def _draw_image(axes: Axes, values: Values, cmap: str, low: float, high: float) -> AxesImage:
-    """Draw `(n_frames, n_features)` as colours; a frame is centred on its time."""
+    """Draw values `(n_frames, n_features)` as colours; each frame is centred on its time."""
     half = SPEECH_STFT.frame_s / 2
     extent = (-half, len(values) * SPEECH_STFT.frame_s - half, -0.5, values.shape[1] - 0.5)
     return axes.imshow(
@@ -151,14 +153,14 @@ def _draw_image(axes: Axes, values: Values, cmap: str, low: float, high: float) 
 
 def _draw_mel(axes: Axes, log_mel: Values) -> AxesImage:
     levels = log_mel / (2 * LN_PER_DB)  # natural log of power, to dB
-    # Bands are equally wide in mel, the first one's centre a step above 0, the last one's a step below the highest.
-    step = _mel(SPEECH_STFT.sample_rate / 2) / (log_mel.shape[1] + 1)
-    axes.set_yticks([_mel(hertz) / step - 1 for hertz in MEL_TICKS], [f"{hertz / 1000:g}" for hertz in MEL_TICKS])
+    # Band centres are equally spaced in mel, from one step above 0 to one step below the highest frequency.
+    step = _to_mel(SPEECH_STFT.sample_rate / 2) / (log_mel.shape[1] + 1)
+    axes.set_yticks([_to_mel(hertz) / step - 1 for hertz in MEL_TICKS], [f"{hertz / 1000:g}" for hertz in MEL_TICKS])
     axes.set_ylabel("mel bands\n(kHz)")
     return _draw_image(axes, levels - levels.max(), "magma", -RANGE_DB, 0)
 
 
-def _mel(hertz: float) -> float:
+def _to_mel(hertz: float) -> float:
     """Return a frequency in mel on Slaney's scale (see `filters`)."""
     return 3 * hertz / 200 if hertz < 1000 else 15 + 27 * math.log(hertz / 1000) / math.log(6.4)
 

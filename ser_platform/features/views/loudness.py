@@ -1,4 +1,4 @@
-"""What the stored root mean squares tell: how loud a clip is, where it sounds, and what a gain does to features."""
+"""Loudness from stored root mean squares: levels of clips, sounding parts, and the effect of a gain on features."""
 
 import math
 from collections.abc import Sequence
@@ -23,55 +23,44 @@ from ser_platform.features.families.spectral import (
 )
 from ser_platform.features.families.temporal import Rms, Zcr
 
-RMS_FAMILY = "rms"  # the family: natural log of a frame's root mean square, full scale 0
-LN_PER_DB = math.log(10) / 20  # natural-log amplitude in a decibel
-GAIN_INVARIANT_FAMILIES = (
-    Bandwidth,
-    Centroid,
-    Chroma,
-    Contrast,
-    F0,
-    Flatness,
-    Rolloff,
-    Tonnetz,
-    Zcr,
-)  # a gain changes nothing
+RMS_FAMILY = "rms"  # natural log of a frame's root mean square; full scale is 0
+LN_PER_DB = math.log(10) / 20  # natural-log amplitude per decibel
 
 
-def gain_weights(family: Family) -> NDArray[np.float32] | None:
-    """Return what a gain of 1 in natural-log amplitude adds to each column, `(n_features,)`; None where it does more
-    than add.
+def compute_gain_weights(family: Family) -> NDArray[np.float32] | None:
+    """Return what a gain of 1 in natural-log amplitude adds to each column, `(n_features,)`.
 
-    Logarithms of energies move by twice the gain. The orthonormal DCT turns a constant over `n_mels` bands into its
-    first coefficient times `sqrt(n_mels)`. (Energies at their floor, of digital silence, move along, where a gain on
-    the samples would leave them.)
+    Returns None where the effect is not an added constant. Logarithms of energies change by twice the gain. The
+    orthonormal DCT maps a constant over `n_mels` bands to its first coefficient, times `sqrt(n_mels)`. Energies at
+    their floor (digital silence) change as well, unlike with a gain on the samples.
     """
+    zeros = np.zeros(family.n_features, dtype=np.float32)
     match family:
         case LogMel():
-            return np.full(family.n_features, 2.0, dtype=np.float32)
+            return zeros + 2
         case DecibelMel():
-            return np.full(family.n_features, 0.0 if family.ref == "max" else 1 / LN_PER_DB, dtype=np.float32)
+            return zeros if family.ref == "max" else zeros + 1 / LN_PER_DB
         case Mfcc():
-            first = math.sqrt(family.n_mels) * (1 / LN_PER_DB if family.scale == "db" else 2.0)
-            return np.array([first] + [0.0] * (family.n_features - 1), dtype=np.float32)
+            zeros[0] = math.sqrt(family.n_mels) * (1 / LN_PER_DB if family.scale == "db" else 2)
+            return zeros
         case Rms(scale="ln"):
-            return np.ones(1, dtype=np.float32)
+            return zeros + 1
         case Delta():
-            return None if gain_weights(family.family) is None else np.zeros(family.n_features, dtype=np.float32)
+            return None if compute_gain_weights(family.family) is None else zeros
         case Stack():
-            parts = [gain_weights(member) for member in family.members]
-            return None if any(part is None for part in parts) else np.concatenate(parts)  # type: ignore[arg-type]
+            parts = [weights for member in family.members if (weights := compute_gain_weights(member)) is not None]
+            return np.concatenate(parts) if len(parts) == len(family.members) else None
+        case Bandwidth() | Centroid() | Chroma() | Contrast() | F0() | Flatness() | Rolloff() | Tonnetz() | Zcr():
+            return zeros
         case _:
-            return (
-                np.zeros(family.n_features, dtype=np.float32) if isinstance(family, GAIN_INVARIANT_FAMILIES) else None
-            )
+            return None
 
 
 @dataclass(frozen=True)
 class FrameLevels:
-    """Frame levels of some clips, one after another: natural log of the root mean square, `(n_all_frames,)`.
+    """Frame levels of some clips, concatenated: natural log of the root mean square, `(n_all_frames,)`.
 
-    `lengths` says how many frames each clip has, `(n_clips,)`.
+    `lengths` are the frames of each clip, `(n_clips,)`.
     """
 
     frames: NDArray[np.float32]
@@ -79,7 +68,7 @@ class FrameLevels:
 
     @classmethod
     def from_rms(cls, clips: Sequence[NDArray[np.float32]]) -> "FrameLevels":
-        """Read the `rms` of clips, each `(n_frames, 1)`."""
+        """Return the levels of clips from their `rms`, each `(n_frames, 1)`."""
         frames = np.concatenate([clip[:, 0] for clip in clips]).astype(np.float32, copy=False)
         return cls(frames, np.array([len(clip) for clip in clips], dtype=np.int64))
 
@@ -88,12 +77,12 @@ class FrameLevels:
         return np.cumsum(self.lengths) - self.lengths
 
     def compute_clip_levels(self) -> NDArray[np.float32]:
-        """Return the level of each whole clip in natural-log amplitude, full scale 0, `(n_clips,)`."""
+        """Return the level of each whole clip in natural-log amplitude, `(n_clips,)`; full scale is 0."""
         power = np.add.reduceat(np.exp(2.0 * self.frames.astype(np.float64)), self._first_frames) / self.lengths
         return (0.5 * np.log(power)).astype(np.float32)
 
     def find_sounding_part(self, under_db: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the first frame of each clip within `under_db` of its loudest, and the frame after the last one."""
+        """Return the first frame of each clip within `under_db` of its loudest frame, and the one after the last."""
         loudest = np.maximum.reduceat(self.frames, self._first_frames)
         is_loud = self.frames >= np.repeat(loudest - under_db * LN_PER_DB, self.lengths)
         frame = np.arange(len(self.frames)) - np.repeat(self._first_frames, self.lengths)

@@ -1,26 +1,24 @@
-"""Scaling every column to zero mean and unit variance, by statistics of the training clips, the clip or its speaker."""
+"""Normalisation: every column is scaled to zero mean and unit variance."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-STD_FLOOR = 1e-5  # a constant column would divide by zero
-GLOBAL_NORMALISATION, UTTERANCE_NORMALISATION, SPEAKER_NORMALISATION, NO_NORMALISATION = (
-    "global",
-    "utterance",
-    "speaker",
-    "none",
-)
-# Whose statistics: all training clips', the clip's own, its speaker's; or nothing is scaled.
+from ser_platform.settings.features import Normalise
+
+STD_FLOOR = 1e-5  # avoids a division by zero in a constant column
+# By the statistics of all training clips, of the clip, of all clips of its speaker; or no scaling.
+GLOBAL_NORMALISATION, UTTERANCE_NORMALISATION, SPEAKER_NORMALISATION, NO_NORMALISATION = get_args(Normalise)
 
 
 def make_protocol_note(normalise: str) -> str | None:
-    """Return what a protocol's stamp must add under `features.normalise`, or None where there is nothing to tell.
+    """Return the note that `features.normalise` adds to a protocol's stamp, None for no note.
 
-    Per-speaker statistics rest on all clips of a test speaker, though not on their labels: whoever has a single clip of
-    an unknown voice cannot have them, so figures reached so stand apart.
+    Per-speaker statistics use all clips of a test speaker, though not their labels. A single clip of an unknown speaker
+    cannot be normalised so, and results are not comparable with those of the other normalisations.
     """
     return "per-speaker normalisation" if normalise == SPEAKER_NORMALISATION else None
 
@@ -33,35 +31,34 @@ class Normaliser:
     std: NDArray[np.float32]
 
     @classmethod
-    def from_sums(
-        cls, n_frames: int | NDArray[np.int64], sums: NDArray[np.float64], squares: NDArray[np.float64]
-    ) -> "Normaliser":
-        """Fit from the sum and the sum of squares of `n_frames` frames: a number and `(n_features,)`, or `(n,)` and
-        `(n, n_features)` for n groups at once.
+    def from_sums(cls, n_frames: int | NDArray[np.int64], sums: NDArray[np.float64]) -> "Normaliser":
+        """Fit from the sums and sums of squares over `n_frames` frames, `(2, n_features)`.
+
+        With `n_frames` `(n,)` and `sums` `(n, 2, n_features)`, fit n groups at once.
         """
         counts = np.asarray(n_frames)[..., None]
-        mean = sums / counts
-        variance = np.maximum(squares / counts - mean**2, 0.0)
+        mean = sums[..., 0, :] / counts
+        variance = np.maximum(sums[..., 1, :] / counts - mean**2, 0.0)
         return cls(mean.astype(np.float32), np.maximum(np.sqrt(variance), STD_FLOOR).astype(np.float32))
 
     @classmethod
     def identity(cls, n_features: int) -> "Normaliser":
-        """Return one that changes nothing."""
+        """Return a normaliser that changes nothing."""
         return cls(np.zeros(n_features, dtype=np.float32), np.ones(n_features, dtype=np.float32))
 
     @classmethod
     def concatenate(cls, parts: Iterable["Normaliser"]) -> "Normaliser":
-        """Join the columns of several."""
-        joined = list(parts)
+        """Return one normaliser for the concatenated columns of several."""
+        parts = list(parts)
         return cls(
-            np.concatenate([part.mean for part in joined], axis=-1),
-            np.concatenate([part.std for part in joined], axis=-1),
+            np.concatenate([part.mean for part in parts], axis=-1),
+            np.concatenate([part.std for part in parts], axis=-1),
         )
 
     def take(self, groups: NDArray[np.int64]) -> "Normaliser":
-        """Return the statistics of some groups, in that order."""
+        """Return the statistics of some groups, in the order given."""
         return Normaliser(self.mean[groups], self.std[groups])
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scale features `(..., n_features)`."""
+        """Return features `(..., n_features)`, scaled."""
         return (features - self.mean) / self.std

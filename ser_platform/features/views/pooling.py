@@ -1,11 +1,13 @@
-"""A clip as one row: statistics of its columns over its frames."""
+"""Pooling: a clip as one row of statistics of its columns over its frames."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_platform.features.store.shard import compute_sums
+
 NO_POOL = "none"
 PERCENTILES = (5, 25, 50, 75, 95)
-# Statistics in the order in which they stand side by side: every column's mean, then every column's std, ...
+# Statistics in the order of their concatenation: the mean of every column, then the std of every column, ...
 POOLS: dict[str, tuple[str, ...]] = {
     NO_POOL: (),
     "mean": ("mean",),
@@ -13,40 +15,38 @@ POOLS: dict[str, tuple[str, ...]] = {
     "mean_std_min_max": ("mean", "std", "min", "max"),
     "percentiles": tuple(f"p{percent}" for percent in PERCENTILES),
 }
-POOLS_FROM_SUMS = ("mean", "mean_std")  # known from sums and sums of squares: the frames need not be read
+POOLS_FROM_SUMS = ("mean", "mean_std")  # computed from sums and sums of squares, without reading frames
 
 
 def pool(frames: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     """Return the statistics `name` of frames `(n_frames, n_features)`, one row `(n_statistics * n_features,)`."""
     if name == "percentiles":
-        return _percentiles(frames).ravel()
-    wide = frames.astype(np.float64)
-    made = pool_sums(np.array([len(frames)]), wide.sum(axis=0)[None], (wide**2).sum(axis=0)[None], name)[0]
-    return np.concatenate([made, frames.min(axis=0), frames.max(axis=0)]) if name == "mean_std_min_max" else made
+        return _compute_percentiles(frames).ravel()
+    pooled = pool_sums(np.array([len(frames)]), compute_sums(frames)[None], name)[0]
+    return np.concatenate([pooled, frames.min(axis=0), frames.max(axis=0)]) if name == "mean_std_min_max" else pooled
 
 
-def pool_sums(
-    n_frames: NDArray[np.int64], sums: NDArray[np.float64], squares: NDArray[np.float64], name: str
-) -> NDArray[np.float32]:
+def pool_sums(n_frames: NDArray[np.int64], sums: NDArray[np.float64], name: str) -> NDArray[np.float32]:
     """Return the mean, and unless `name` is "mean" the standard deviation, of clips `(n_clips, ...)` from their sums.
 
     Args:
-        n_frames: of each clip, `(n_clips,)`.
-        sums, squares: sums and sums of squares over its frames, `(n_clips, n_features)`.
+        n_frames: frames of each clip, `(n_clips,)`.
+        sums: sums and sums of squares over its frames, `(n_clips, 2, n_features)`.
+        name: a key of `POOLS`.
     """
-    mean = sums / n_frames[:, None]
+    mean = sums[:, 0] / n_frames[:, None]
     if name == "mean":
         return mean.astype(np.float32)
-    std = np.sqrt(np.maximum(squares / n_frames[:, None] - mean**2, 0.0))
+    std = np.sqrt(np.maximum(sums[:, 1] / n_frames[:, None] - mean**2, 0.0))
     return np.concatenate([mean, std], axis=1).astype(np.float32)
 
 
-def _percentiles(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `(n_percentiles, n_features)`, interpolated linearly as by `np.percentile`, in an eighth of its time."""
+def _compute_percentiles(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `(n_percentiles, n_features)`, as `np.percentile` does, eight times as fast."""
     ordered = np.sort(np.ascontiguousarray(frames.T), axis=1)
     place = np.array(PERCENTILES) / 100 * (len(frames) - 1)
     below = place.astype(np.int64)
     share = (place - below).astype(np.float32)
     low, high = ordered[:, below], ordered[:, np.minimum(below + 1, len(frames) - 1)]
-    made: NDArray[np.float32] = (low + share * (high - low)).T
-    return made
+    percentiles: NDArray[np.float32] = (low + share * (high - low)).T
+    return percentiles

@@ -1,4 +1,4 @@
-"""Clips through a view: batches for training, statistics for the normaliser, and the same path for a single clip."""
+"""Clips through a view: batches for training, statistics for the normaliser, and single clips for prediction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +14,7 @@ from ser_platform.errors import UserError
 from ser_platform.features.families import FAMILIES
 from ser_platform.features.families.computation import compute_features
 from ser_platform.features.store.feature_store import open_family
+from ser_platform.features.store.shard import compute_sums
 from ser_platform.features.views.loudness import LN_PER_DB, RMS_FAMILY, FrameLevels
 from ser_platform.features.views.normaliser import (
     GLOBAL_NORMALISATION,
@@ -31,7 +32,7 @@ Sums = tuple[Rows, NDArray[np.float64]]  # counts `(n_clips,)`; sums and sums of
 
 
 class FamilyClips(Protocol):
-    """One family of some clips, stored or just computed."""
+    """One family of some clips, stored or in memory."""
 
     @property
     def lengths(self) -> Rows:
@@ -41,14 +42,15 @@ class FamilyClips(Protocol):
     def sums(self) -> NDArray[np.float64]:
         """Sums and sums of squares over each clip's rows, `(n_clips, 2, n_features)`."""
 
-    def clip(self, number: int) -> Columns:
+    def read_clip(self, number: int) -> Columns:
         """Return the features `(n_frames, n_features)` of a clip."""
 
 
 class ViewedClips:
-    """Clips, numbered from 0, through a view. `lengths` are the frames of each that a model sees, `(n_clips,)`.
+    """Clips, numbered from 0, through a view. `lengths` are the frames of each in a model's input, `(n_clips,)`.
 
-    `families` are the view's `needs`; `speakers` says who speaks in each clip, which per-speaker normalisation asks.
+    `families` are the view's `required_families`; `speakers` has the speaker of each clip, for per-speaker
+    normalisation.
     """
 
     def __init__(
@@ -67,20 +69,20 @@ class ViewedClips:
         self.lengths = np.ones_like(n_frames) if view.is_pooled else np.maximum(self._n_kept, view.min_frames)
 
     def fit_normaliser(self, clips: Rows) -> Normaliser:
-        """Fit the normaliser on whole clips `(n_clips,)` from their sums; reads features only where they are pooled."""
+        """Return the normaliser fitted on whole clips `(n_clips,)`; only pooling reads their features."""
         return Normaliser.concatenate(
-            Normaliser.from_sums(counts.sum(), *sums.sum(axis=0)) for counts, sums in self._sums(clips)
+            Normaliser.from_sums(counts.sum(), sums.sum(axis=0)) for counts, sums in self._compute_sums(clips)
         )
 
     def batch(
         self, clips: Rows, normaliser: Normaliser, *, seed: int = 0, epoch: int | None = None
     ) -> tuple[Columns, Rows]:
-        """Return scaled features `(n_clips, n_frames, n_features)`, 0 past a clip's end, and lengths.
+        """Return scaled features `(n_clips, n_frames, n_features)`, 0 past a clip's end, and lengths `(n_clips,)`.
 
         Args:
             clips: numbers of the clips.
-            normaliser: of the training clips; not asked under per-utterance and per-speaker normalisation.
-            seed, epoch: of training; a random crop is another in every epoch, and centred without one.
+            normaliser: that of the training clips; unused by per-utterance and per-speaker normalisation.
+            seed, epoch: of training; a random crop differs between epochs, and is centred without an epoch.
         """
         scaling = self._choose_normaliser(clips, normaliser)
         if self.view.is_pooled:
@@ -95,81 +97,80 @@ class ViewedClips:
         mean: Columns = scaling.mean
         if self._gains is not None:
             mean = (mean - self._gains[clips, None] * self.view.gain_weights).astype(np.float32, copy=False)
-        # torch: numpy takes half as long again where one operand has fewer dimensions.
+        # torch is faster than NumPy where one operand has fewer dimensions.
         torch.from_numpy(features).sub_(_broadcast_statistics(mean)).mul_(
             _broadcast_statistics(np.reciprocal(scaling.std))
         )
         for row in np.flatnonzero(kept < features.shape[1]):
             features[row, kept[row] :] = 0
             if kept[row] < lengths[row] and self.view.pad != "zeros":
-                features[row, : lengths[row]] = features[row, _padding_indices(kept[row], lengths[row], self.view.pad)]
+                features[row, : lengths[row]] = features[row, _pad_indices(kept[row], lengths[row], self.view.pad)]
         return features, lengths
 
     def _copy_frames(self, clips: Rows, first: Rows, features: Columns) -> None:
-        """Copy the kept frames of `clips` from frame `first` on into `features`; the rest is left as it is."""
+        """Copy the kept frames of `clips` from frame `first` on into `features`; leave the rest unchanged."""
         places = list(zip(clips.tolist(), first.tolist(), self._n_kept[clips].tolist(), strict=True))
         column = 0
         for name in self.view.sets:
-            family, width = self._families[name], self.view.width(name)
+            family, width = self._families[name], self.view.count_columns(name)
             columns = features[:, :, column : column + width]
             column += width
-            dtype = family.clip(places[0][0]).dtype
+            dtype = family.read_clip(places[0][0]).dtype
             target = columns if dtype == np.float32 else np.zeros(columns.shape, dtype=dtype)
             for row, (clip, start, kept) in enumerate(places):
-                target[row, :kept] = family.clip(clip)[start : start + kept, :width]
+                target[row, :kept] = family.read_clip(clip)[start : start + kept, :width]
             if dtype != np.float32:
-                # Half precision: numpy widens numbers one by one, torch many at once.
+                # Half precision: torch converts faster than NumPy.
                 torch.from_numpy(columns).copy_(torch.from_numpy(target))
 
     @cached_property
     def _loudness(self) -> FrameLevels:
         family = self._families[RMS_FAMILY]
-        return FrameLevels.from_rms([family.clip(number) for number in range(len(family.lengths))])
+        return FrameLevels.from_rms([family.read_clip(number) for number in range(len(family.lengths))])
 
     @cached_property
     def _gains(self) -> Columns | None:
-        """The gain of each clip in natural-log amplitude, `(n_clips,)`; None leaves the levels."""
+        """The gain of each clip in natural-log amplitude, `(n_clips,)`; None without `level_dbfs`."""
         level = self.view.level_dbfs
         return LN_PER_DB * level - self._loudness.compute_clip_levels() if level else None
 
     def _choose_normaliser(self, clips: Rows, normaliser: Normaliser) -> Normaliser:
         if self.view.normalise == UTTERANCE_NORMALISATION:
             return Normaliser.concatenate(
-                Normaliser.from_sums(counts, sums[:, 0], sums[:, 1]) for counts, sums in self._sums(clips)
+                Normaliser.from_sums(counts, sums) for counts, sums in self._compute_sums(clips)
             )
         if self.view.normalise == SPEAKER_NORMALISATION:
-            speaker_of, by_speaker = self._by_speaker
+            speaker_of, by_speaker = self._speaker_statistics
             return by_speaker.take(speaker_of[clips])
         return Normaliser.identity(self.view.n_features) if self.view.normalise == NO_NORMALISATION else normaliser
 
     @cached_property
-    def _by_speaker(self) -> tuple[Rows, Normaliser]:
-        """The speaker's number of each clip, and the statistics of all clips of each speaker, whatever their label."""
+    def _speaker_statistics(self) -> tuple[Rows, Normaliser]:
+        """The number of each clip's speaker, and the statistics of all clips of each speaker."""
         if self.speakers is None:
-            raise UserError("features.normalise speaker: who speaks must be known; take global or utterance")
+            raise UserError("features.normalise speaker: the speakers are unknown; use global or utterance")
         speaker_of = np.unique(np.asarray(self.speakers), return_inverse=True)[1]
         order = np.argsort(speaker_of, kind="stable")
         starts = np.flatnonzero(np.diff(speaker_of[order], prepend=-1))
-        parts = []
-        for counts, sums in self._sums(np.arange(len(speaker_of))):
-            total = np.add.reduceat(sums[order], starts)
-            parts.append(Normaliser.from_sums(np.add.reduceat(counts[order], starts), total[:, 0], total[:, 1]))
-        return speaker_of, Normaliser.concatenate(parts)
+        return speaker_of, Normaliser.concatenate(
+            Normaliser.from_sums(np.add.reduceat(counts[order], starts), np.add.reduceat(sums[order], starts))
+            for counts, sums in self._compute_sums(np.arange(len(speaker_of)))
+        )
 
-    def _sums(self, clips: Rows) -> list[Sums]:
-        """Return the sums of whole clips, one entry a set; of pooled clips one entry, with a row a clip."""
+    def _compute_sums(self, clips: Rows) -> list[Sums]:
+        """Return the sums of whole clips, one entry per set; with pooling one entry, where each clip is one row."""
         if self.view.is_pooled:
             pooled = self._pool(clips).astype(np.float64)
             return [(np.ones_like(clips), np.stack([pooled, pooled**2], axis=1))]
-        return self._frame_sums(clips)
+        return self._compute_frame_sums(clips)
 
-    def _frame_sums(self, clips: Rows) -> list[Sums]:
+    def _compute_frame_sums(self, clips: Rows) -> list[Sums]:
         parts, column = [], 0
         for name in self.view.sets:
-            family, width = self._families[name], self.view.width(name)
+            family, width = self._families[name], self.view.count_columns(name)
             counts, sums = family.lengths[clips], family.sums[clips, :, :width]
             if self._gains is not None:
-                # A constant d on n frames: the sum grows by n d, the sum of squares by 2 d sum + n d^2.
+                # Adding d to n frames adds n d to the sum, and 2 d sum + n d^2 to the sum of squares.
                 added = self._gains[clips, None].astype(np.float64) * self.view.gain_weights[column : column + width]
                 grown = counts[:, None] * added
                 sums = np.stack([sums[:, 0] + grown, sums[:, 1] + (2 * sums[:, 0] + grown) * added], axis=1)
@@ -178,11 +179,11 @@ class ViewedClips:
         return parts
 
     def _pool(self, clips: Rows) -> Columns:
-        """Return the statistics of clips `(n_clips, n_features)`, not scaled; each clip is read once, if at all."""
+        """Return the unscaled statistics of clips `(n_clips, n_features)`; each clip is read at most once."""
         unknown = clips[np.isnan(self._pooled[clips, 0])]
         if self.view.pool in POOLS_FROM_SUMS:
             whole = unknown[self._is_whole(unknown)]
-            parts = [pool_sums(counts, sums[:, 0], sums[:, 1], "mean_std") for counts, sums in self._frame_sums(whole)]
+            parts = [pool_sums(counts, sums, "mean_std") for counts, sums in self._compute_frame_sums(whole)]
             halves = [np.split(part, 2, axis=1) for part in parts]
             mean_std = [np.concatenate(columns, axis=1) for columns in zip(*halves, strict=True)]
             self._pooled[whole] = np.concatenate(mean_std, axis=1)[:, : self.view.n_features]
@@ -197,13 +198,13 @@ class ViewedClips:
         return self._pooled[clips]
 
     def _is_whole(self, clips: Rows) -> NDArray[np.bool_]:
-        """Tell of which clips the view keeps every frame."""
+        """Return for each clip whether the view keeps every frame."""
         kept = self._n_kept[clips]
         return np.logical_and.reduce([self._families[name].lengths[clips] == kept for name in self.view.sets])
 
 
 class StoredViewedClips(ViewedClips):
-    """The clips of `hashes`, stored as `dtype`, through a view."""
+    """Stored clips through a view, in the order of `hashes`; `dtype` is that of the stored features."""
 
     def __init__(
         self,
@@ -214,18 +215,18 @@ class StoredViewedClips(ViewedClips):
     ) -> None:
         super().__init__(view, {name: open_family(name, hashes, dtype) for name in view.required_families}, speakers)
         if view.is_pooled:
-            # Trials of a process share these, however they scale them.
+            # Trials of a process share the unscaled statistics.
             self._pooled = _make_pooled_cache(replace(view, normalise=GLOBAL_NORMALISATION), hashes, dtype)
 
 
 @lru_cache(maxsize=8)
 def _make_pooled_cache(view: FeatureView, hashes: tuple[str, ...], dtype: str) -> Columns:
-    """Return the pooled clips of a process, `(n_clips, n_features)`, filled in as they are asked for, NaN before."""
+    """Return the pooled clips of a process, `(n_clips, n_features)`, NaN where they are not computed yet."""
     return np.full((len(hashes), view.n_features), np.nan, dtype=np.float32)
 
 
 class _ComputedClips:
-    """One family of clips, just computed."""
+    """One family of clips, in memory."""
 
     def __init__(self, clips: list[Columns]) -> None:
         self._clips = clips
@@ -233,15 +234,14 @@ class _ComputedClips:
 
     @cached_property
     def sums(self) -> NDArray[np.float64]:
-        wide = (features.astype(np.float64) for features in self._clips)
-        return np.stack([np.stack([each.sum(axis=0), (each**2).sum(axis=0)]) for each in wide])
+        return np.stack([compute_sums(features) for features in self._clips])
 
-    def clip(self, number: int) -> Columns:
+    def read_clip(self, number: int) -> Columns:
         return self._clips[number]
 
 
-def view_audio(view: FeatureView, clips: Sequence[Audio], speakers: Sequence[str] | None = None) -> ViewedClips:
-    """Return clips, just decoded, through a view; `speakers` tells whose each is."""
+def _view_audio(view: FeatureView, clips: Sequence[Audio], speakers: Sequence[str] | None = None) -> ViewedClips:
+    """Return decoded clips through a view; `speakers` has the speaker of each."""
     computed = [compute_features(audio, view.required_families, FAMILIES) for audio in clips]
     return ViewedClips(
         view, {name: _ComputedClips([each[name] for each in computed]) for name in view.required_families}, speakers
@@ -249,33 +249,33 @@ def view_audio(view: FeatureView, clips: Sequence[Audio], speakers: Sequence[str
 
 
 def view_clip(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Columns:
-    """Return `(n_frames, n_features)` of a whole clip, as training saw its clips: the path that prediction takes.
+    """Return the features `(n_frames, n_features)` of a clip for prediction, processed as in training.
 
     Raises:
-        UserError: per-speaker normalisation, which a clip alone cannot have; see `view_speaker_clips`.
+        UserError: the view has per-speaker normalisation, which needs several clips; see `view_speaker_clips`.
     """
     if view.normalise == SPEAKER_NORMALISATION:
         raise UserError(
-            "the model was trained with features.normalise speaker: a single file tells nothing of its speaker's "
-            "other clips; give it many of one person with ser predict --one-speaker, or take another model"
+            "the model was trained with features.normalise speaker, which needs several clips of one speaker: give "
+            "them with ser predict --one-speaker, or use another model"
         )
-    features, _ = view_audio(view, [audio]).batch(np.zeros(1, dtype=np.int64), normaliser)
+    features, _ = _view_audio(view, [audio]).batch(np.zeros(1, dtype=np.int64), normaliser)
     return features[0]
 
 
 def view_speaker_clips(view: FeatureView, clips: Sequence[Audio], normaliser: Normaliser) -> list[Columns]:
-    """Return `(n_frames, n_features)` of each of one person's clips, scaled by the statistics of all of them."""
-    viewed = view_audio(view, clips, [""] * len(clips))
+    """Return the features `(n_frames, n_features)` of each of one speaker's clips, scaled by the statistics of all."""
+    viewed = _view_audio(view, clips, [""] * len(clips))
     return [viewed.batch(np.array([row]), normaliser)[0][0] for row in range(len(clips))]
 
 
 def _broadcast_statistics(statistics: Columns) -> torch.Tensor:
-    """Return statistics `(n_features,)` as they are, those of each clip, `(n_clips, n_features)`, with frames to be."""
+    """Return statistics `(n_features,)` unchanged, and `(n_clips, n_features)` with an axis for frames."""
     return torch.tensor(statistics if statistics.ndim == 1 else statistics[:, None])
 
 
-def _padding_indices(n_frames: int, length: int, pad: str) -> Rows:
-    """Return which of a clip's `n_frames` stand in `length` frames: over and over, or there and back (`np.pad`)."""
+def _pad_indices(n_frames: int, length: int, pad: str) -> Rows:
+    """Return the indices of a clip's `n_frames` that fill `length` frames, repeated or reflected as by `np.pad`."""
     frame = np.arange(length)
     if pad == "repeat" or n_frames == 1:
         return frame % n_frames

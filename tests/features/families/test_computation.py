@@ -1,4 +1,4 @@
-"""Frame features state physics: tones of known pitch and level."""
+"""Frame features of signals with known properties: tones of known pitch and level."""
 
 import subprocess
 import sys
@@ -6,31 +6,14 @@ import sys
 import numpy as np
 import pytest
 import scipy.fft
-import torch
 
 from ser_platform.corpora.audio.reader import Audio
-from ser_platform.features.families import FAMILIES, FEATURE_SETS
-from ser_platform.features.families.computation import (
-    LIBROSA_STFT,
-    SPEECH_STFT,
-    Analysis,
-    Bandwidth,
-    Centroid,
-    Chroma,
-    Delta,
-    Flatness,
-    Functionals,
-    LogMel,
-    Mfcc,
-    Rms,
-    Stack,
-    Waveform,
-    Zcr,
-    compute_features,
-    compute_features_batch,
-    describe_empty_bands,
-    family_cache_key,
-)
+from ser_platform.features.families import FEATURE_SETS
+from ser_platform.features.families.analysis import LIBROSA_STFT, SPEECH_STFT, Analysis
+from ser_platform.features.families.computation import compute_features, describe_empty_bands, family_cache_key
+from ser_platform.features.families.family import Delta, Stack
+from ser_platform.features.families.spectral import Bandwidth, Centroid, Chroma, Flatness, LogMel, Mfcc
+from ser_platform.features.families.temporal import Rms, Waveform, Zcr
 
 FRAME_FAMILIES = [name for name, family in FEATURE_SETS.items() if family.frame_s == SPEECH_STFT.frame_s]
 
@@ -52,7 +35,7 @@ def test_a_tone_peaks_in_the_mel_band_whose_centre_is_nearest(frequency, tone):
     assert np.abs(peaks - nearest).max() <= (0 if frequency == 1000.0 else 1)
 
 
-def test_ten_times_the_amplitude_is_a_hundred_times_the_energy(tone):
+def test_ten_times_the_amplitude_has_a_hundred_times_the_energy(tone):
     quiet, loud = (features("log_mel", tone(1000.0, 0.5, level=level))[5:-5].max(axis=1) for level in (0.05, 0.5))
     np.testing.assert_allclose(loud - quiet, np.log(100), atol=1e-3)
 
@@ -80,13 +63,13 @@ def test_fewer_mfcc_are_the_first_of_more():
 
 
 @pytest.mark.parametrize("n_samples", [1600, 1601, 1759, 1760, 4000, 7999, 8000, 8001, 16_000, 48_123])
-def test_all_frame_families_have_a_frame_for_every_hop_begun(n_samples):
+def test_all_frame_families_have_one_frame_more_than_full_hops(n_samples):
     waveform = np.random.default_rng(0).normal(0, 0.1, n_samples).astype(np.float32)
     counts = {name: len(features(name, waveform)) for name in FRAME_FAMILIES}
     assert counts == dict.fromkeys(FRAME_FAMILIES, 1 + n_samples // SPEECH_STFT.hop_length)
 
 
-# A delta hears four frames before a sound begins, and of tonal families silence and a tone may be level.
+# A delta reaches four frames before a sound begins; f0 and contrast may be equal for silence and a tone.
 LOCAL_FAMILIES = [name for name in FRAME_FAMILIES if name not in ("mfcc_delta", "f0", "contrast")]
 
 
@@ -109,12 +92,12 @@ def test_features_are_finite_floats_of_the_stated_width(name, tone):
 
 
 @pytest.mark.parametrize("name", FEATURE_SETS)
-def test_a_family_alone_gives_what_it_gives_beside_the_others(name, tone):
+def test_a_family_computed_alone_equals_it_computed_with_others(name, tone):
     together = compute_features(Audio(tone(440.0, 0.5), 16_000), FEATURE_SETS, FEATURE_SETS)
     np.testing.assert_array_equal(together[name], features(name, tone(440.0, 0.5)))
 
 
-def test_the_waveform_is_itself(tone):
+def test_the_waveform_family_is_the_samples(tone):
     np.testing.assert_array_equal(features("waveform", tone(440.0, 0.5))[:, 0], tone(440.0, 0.5))
 
 
@@ -141,7 +124,7 @@ def test_noise_is_flat_and_a_tone_is_not(tone):
 
 
 @pytest.mark.parametrize(("frequency", "pitch_class"), [(261.63, "c"), (440.0, "a"), (880.0, "a"), (740.0, "f#")])
-def test_a_tone_lights_its_pitch_class(frequency, pitch_class, tone):
+def test_a_tone_has_its_energy_in_its_pitch_class(frequency, pitch_class, tone):
     chroma = Chroma(LIBROSA_STFT)
     values = chroma(Analysis(Audio(tone(frequency, 0.5, 22_050), 22_050)))[5:-5]
     assert {chroma.column_names[column] for column in values.argmax(dim=1)} == {f"chroma_{pitch_class}"}
@@ -167,55 +150,28 @@ def test_a_delta_is_the_slope_of_a_column():
     np.testing.assert_allclose(values[6:-6], np.log(2) / 10, rtol=0.02)
 
 
-def test_columns_of_one_name_do_not_go_side_by_side():
-    with pytest.raises(ValueError, match="columns of one name"):
+def test_families_with_equal_column_names_cannot_be_stacked():
+    with pytest.raises(ValueError, match="distinct column names"):
         Stack((Zcr(), Zcr()))
 
 
-def test_families_of_other_frames_do_not_go_side_by_side():
-    with pytest.raises(ValueError, match="must share their frames"):
+def test_families_with_different_frames_cannot_be_stacked():
+    with pytest.raises(ValueError, match="must have the same frame rate"):
         Stack((Zcr(), Rms(LIBROSA_STFT)))
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if not isinstance(FAMILIES[name], Functionals)])
-def test_a_batch_has_what_each_clip_has_alone(name, tone):
-    """The middle clip ends in a click, which frames after its end still hear."""
-    rng = np.random.default_rng(0)
-    clips = [tone(440.0, 0.61), 0.01 * rng.normal(size=14_321).astype(np.float32), tone(1234.5, 0.1), -tone(90.0, 0.3)]
-    clips[1][-1] = -1.0
-    audios = [Audio(clip, 16_000) for clip in clips]
-    for audio, of_batch in zip(audios, compute_features_batch(audios, [name], FAMILIES), strict=True):
-        alone = compute_features(audio, [name], FAMILIES)[name]
-        assert of_batch[name].shape == alone.shape
-        np.testing.assert_allclose(of_batch[name], alone, rtol=1e-4, atol=1e-4 * max(1.0, np.abs(alone).max()))
-
-
-def test_a_batch_of_nothing_is_nothing():
-    assert compute_features_batch([], ["rms"], FEATURE_SETS) == []
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("name", [name for name in FAMILIES if not isinstance(FAMILIES[name], Functionals)])
-def test_a_gpu_computes_what_the_cpu_computes(name, tone):
-    audios = [Audio(tone(440.0, 0.5), 16_000), Audio(tone(150.0, 0.8) + tone(300.0, 0.8), 16_000)]
-    for audio, of_gpu in zip(audios, compute_features_batch(audios, [name], FAMILIES, "cuda"), strict=True):
-        on_cpu = compute_features(audio, [name], FAMILIES)[name]
-        np.testing.assert_allclose(of_gpu[name], on_cpu, rtol=1e-3, atol=1e-3 * max(1.0, np.abs(on_cpu).max()))
-
-
-def test_the_key_of_a_family_changes_with_a_family_in_it(monkeypatch):
+def test_the_key_of_a_family_changes_with_its_inner_family(monkeypatch):
     keys = {family_cache_key("it", family) for family in (Delta(Mfcc()), Delta(Mfcc(n_mfcc=13)), Delta(LogMel()))}
     assert len(keys) == 3
     monkeypatch.setattr(Mfcc, "version", Mfcc.version + 1)
     assert family_cache_key("it", Delta(Mfcc())) not in keys
 
 
-def test_families_of_the_same_fields_have_keys_of_their_own():
+def test_families_with_the_same_fields_have_different_keys():
     assert family_cache_key("it", Centroid()) != family_cache_key("it", Flatness())
 
 
-def test_bands_that_the_audio_does_not_have_are_told():
+def test_bands_above_the_audio_give_a_warning():
     assert (
         describe_empty_bands(Centroid(LIBROSA_STFT), 22_050) is None and describe_empty_bands(LogMel(), 48_000) is None
     )

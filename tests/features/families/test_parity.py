@@ -13,30 +13,25 @@ import pytest
 from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import Audio, list_audio_files, read_audio
-from ser_platform.features.families.computation import (
-    F0,
-    LIBROSA_STFT,
-    SPEECH_STFT,
-    Analysis,
+from ser_platform.features.families.analysis import LIBROSA_STFT, SPEECH_STFT, Analysis, Stft
+from ser_platform.features.families.computation import compute_features
+from ser_platform.features.families.family import Delta, Family
+from ser_platform.features.families.pitch import F0
+from ser_platform.features.families.presets import PRESETS
+from ser_platform.features.families.spectral import (
     Bandwidth,
     Centroid,
     Chroma,
     Contrast,
     DecibelMel,
-    Delta,
-    Family,
     Flatness,
     LogMel,
     MelPower,
     Mfcc,
-    Rms,
     Rolloff,
-    Stft,
     Tonnetz,
-    Zcr,
-    compute_features,
 )
-from ser_platform.features.families.presets import PRESETS
+from ser_platform.features.families.temporal import Rms, Zcr
 
 pytestmark = pytest.mark.filterwarnings("ignore:n_fft=.*too large", "ignore:Empty filters", "ignore:Trying to estimate")
 
@@ -94,12 +89,12 @@ def delta(y: Samples, family: Delta) -> Samples:
     )
 
 
-def framed(stft: Stft) -> dict[str, int]:
+def frame_arguments(stft: Stft) -> dict[str, int]:
     return {"frame_length": stft.win_length, "hop_length": stft.hop_length}
 
 
 def rms(y: Samples, family: Rms) -> Samples:
-    values = librosa.feature.rms(y=y, **framed(family.stft))
+    values = librosa.feature.rms(y=y, **frame_arguments(family.stft))
     return 0.5 * np.log(np.maximum(values**2, 1e-10)) if family.scale == "ln" else values
 
 
@@ -120,12 +115,12 @@ REFERENCES: dict[type, Callable[..., Samples]] = {
     Rolloff: of_magnitude(librosa.feature.spectral_rolloff),
     Contrast: of_magnitude(librosa.feature.spectral_contrast),
     Flatness: lambda y, family: librosa.feature.spectral_flatness(S=spectrum(y, family.stft, 1)),
-    Zcr: lambda y, family: librosa.feature.zero_crossing_rate(y, **framed(family.stft)),
+    Zcr: lambda y, family: librosa.feature.zero_crossing_rate(y, **frame_arguments(family.stft)),
     Rms: rms,
 }
 
 
-# Differences of large values that are as good as equal: MFCC go up to a thousand, levels to -100 dB.
+# Tolerated differences of large values: MFCC reach 1000, levels -100 dB.
 ROUNDING: dict[type, float] = {Delta: 1e-4, Contrast: 1e-5}
 
 
@@ -134,7 +129,7 @@ def reference(y: Samples, family: Family) -> Samples:
     return REFERENCES[type(family)](y, family)
 
 
-CHUNKS = PRESETS["chunks128"].family
+CHUNKS = PRESETS["chunks128"]
 FAMILIES = [
     *(
         family
@@ -176,12 +171,12 @@ def check(audio: Audio, family: Family) -> None:
     assert_near(values, reference(audio.resample(family.sample_rate), family).T, ROUNDING.get(type(family), 0.0))
 
 
-def told(family: Family) -> str:
+def make_test_id(family: Family) -> str:
     return f"{type(family).__name__} {family.sample_rate} {'-'.join(family.column_names[:1])}"
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
-@pytest.mark.parametrize("family", FAMILIES, ids=told)
+@pytest.mark.parametrize("family", FAMILIES, ids=make_test_id)
 def test_a_family_agrees_with_librosa(family, sound):
     check(Audio(np.float32(SOUNDS[sound]), family.sample_rate), family)
 
@@ -203,7 +198,7 @@ def test_a_preset_is_librosas_features_from_the_waveform_at_its_defaults(name):
             *(f.melspectrogram(**keyed), contrast, zcr, f.rms(y=y)),
         ],
     }[name]
-    family = PRESETS[name].family
+    family = PRESETS[name]
     values = compute_features(Audio(y, 22_050), [name], {name: family})[name].T
     assert len(values) == family.n_features == int("".join(filter(str.isdigit, name)))
     parts = np.split(values, np.cumsum([len(part) for part in expected])[:-1])
@@ -252,7 +247,7 @@ def real_clips() -> list[Audio]:
 
 
 @pytest.mark.corpora
-@pytest.mark.parametrize("family", FAMILIES, ids=told)
+@pytest.mark.parametrize("family", FAMILIES, ids=make_test_id)
 def test_a_family_agrees_with_librosa_on_real_speech(family):
     for audio in real_clips():
         check(audio, family)
@@ -276,5 +271,5 @@ def test_a_spectrum_is_computed_once_for_all_families_that_name_it(monkeypatch):
     compute_spectrum = Analysis._spectrum
     monkeypatch.setattr(Analysis, "_spectrum", lambda self, stft: calls.append(stft) or compute_spectrum(self, stft))
     names = ["vector184", "frames201"]
-    compute_features(Audio(np.float32(NOISE), 22_050), names, {name: PRESETS[name].family for name in names})
+    compute_features(Audio(np.float32(NOISE), 22_050), names, {name: PRESETS[name] for name in names})
     assert calls == [LIBROSA_STFT]

@@ -1,4 +1,4 @@
-"""Presets say what a published system hears: widths, rates and columns; openSMILE where it is installed."""
+"""Presets of published systems: widths, rates and columns; openSMILE where it is installed."""
 
 import builtins
 import math
@@ -10,44 +10,34 @@ from ser_platform.corpora.audio.reader import Audio
 from ser_platform.errors import MissingExtra, UnknownChoice
 from ser_platform.features.families import FAMILIES, FEATURE_SETS
 from ser_platform.features.families import functionals as opensmile_functionals
-from ser_platform.features.families.computation import (
-    Functionals,
-    compute_features,
-    compute_features_batch,
-    describe_empty_bands,
-    family_cache_key,
-)
+from ser_platform.features.families.computation import compute_features, describe_empty_bands, family_cache_key
+from ser_platform.features.families.functionals import Functionals
 from ser_platform.features.families.presets import PRESETS
 
 OPENSMILE = ["egemaps", "compare"]
-OURS = [name for name in PRESETS if name not in OPENSMILE]
+COMPUTED_HERE = [name for name in PRESETS if name not in OPENSMILE]
 
 
 def noise(seconds: float, sample_rate: int = 16_000) -> Audio:
     return Audio(np.random.default_rng(0).normal(0, 0.1, round(seconds * sample_rate)).astype(np.float32), sample_rate)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", COMPUTED_HERE)
 def test_a_preset_is_as_wide_as_its_columns(name):
-    family = PRESETS[name].family
+    family = PRESETS[name]
     values = compute_features(noise(0.5), [name], FAMILIES)[name]
     assert values.dtype == np.float32 and np.isfinite(values).all()
     assert values.shape[1] == family.n_features == len(family.column_names) == len(set(family.column_names))
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_says_whose_it_is_and_what_its_model_sees(name):
-    assert PRESETS[name].source and PRESETS[name].view
-
-
-def test_every_name_means_one_family():
+def test_every_name_is_of_one_family():
     assert FEATURE_SETS.items() <= FAMILIES.items() and set(FAMILIES) == {*FEATURE_SETS, *PRESETS}
     assert len({family_cache_key("it", family) for family in FAMILIES.values()}) == len(FAMILIES)
 
 
 @pytest.mark.parametrize(("name", "frame_ms"), [("vector184", 23.22), ("frames201", 23.22), ("chunks128", 5.333)])
-def test_presets_keep_time_at_their_own_rate(name, frame_ms):
-    family = PRESETS[name].family
+def test_presets_have_their_own_frame_rate(name, frame_ms):
+    family = PRESETS[name]
     assert 1000 * family.frame_s == pytest.approx(frame_ms, rel=1e-3)
     rows = len(compute_features(noise(1.0), [name], FAMILIES)[name])
     assert rows == 1 + int(family.sample_rate // round(family.frame_s * family.sample_rate))
@@ -59,12 +49,12 @@ def test_chunks_are_decibels_under_the_loudest_band_of_a_clip():
 
 
 def test_speech_at_16_khz_leaves_bands_of_the_presets_empty():
-    told = {name: describe_empty_bands(PRESETS[name].family, 16_000) for name in PRESETS}
-    assert {name for name in told if told[name]} == set(OURS) - {"waveform"}
-    assert told["chunks128"] == "features up to 24000 Hz of audio at 16000 Hz: the bands above 8000 Hz are empty"
+    warnings = {name: describe_empty_bands(PRESETS[name], 16_000) for name in PRESETS}
+    assert {name for name in warnings if warnings[name]} == set(COMPUTED_HERE) - {"waveform"}
+    assert warnings["chunks128"] == "features up to 24000 Hz of audio at 16000 Hz: the bands above 8000 Hz are empty"
 
 
-def test_a_missing_opensmile_is_told_with_the_command_that_installs_it(monkeypatch):
+def test_a_missing_opensmile_is_reported_with_its_install_command(monkeypatch):
     import_module = builtins.__import__
 
     def without_opensmile(name, *rest, **named):
@@ -73,7 +63,7 @@ def test_a_missing_opensmile_is_told_with_the_command_that_installs_it(monkeypat
         return import_module(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without_opensmile)
-    opensmile_functionals._smile.cache_clear()
+    opensmile_functionals._load_extractor.cache_clear()
     with pytest.raises(MissingExtra, match=r"pip install 'ser-platform\[opensmile\]'"):
         compute_features(noise(0.5), ["egemaps"], FAMILIES)
 
@@ -84,12 +74,10 @@ def test_an_unknown_parameter_set_is_refused_with_the_valid_ones():
 
 
 @pytest.mark.parametrize("name", OPENSMILE)
-def test_functionals_are_one_row_a_clip(name):
+def test_functionals_have_one_row_per_clip(name):
     pytest.importorskip("opensmile", reason="the extra opensmile is not installed")
-    family = PRESETS[name].family
-    clips = [noise(0.5), noise(1.0), Audio(np.zeros(16_000, np.float32), 16_000)]
-    for clip, of_batch in zip(clips, compute_features_batch(clips, [name], FAMILIES), strict=True):
+    family = PRESETS[name]
+    for clip in (noise(0.5), noise(1.0), Audio(np.zeros(16_000, np.float32), 16_000)):
         values = compute_features(clip, [name], FAMILIES)[name]
         assert values.shape == (1, family.n_features) == (1, len(family.column_names))
         assert np.isfinite(values).all() and math.isinf(family.frame_s)
-        np.testing.assert_array_equal(of_batch[name], values)

@@ -1,4 +1,4 @@
-"""What the store may take, what goes first, and what never goes."""
+"""The size limit of the store, the order of eviction, and the clips that are never evicted."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def manifest(few_tones: Path) -> Manifest:
 
 @pytest.fixture(autouse=True)
 def _as_separate_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every shard is followed by a look at the limit."""
+    """Enforce the limit after every shard."""
     monkeypatch.setattr(feature_store, "INDEX_WRITE_INTERVAL_S", 0.0)
     monkeypatch.setattr(feature_store, "MAX_INDEX_WRITE_SHARE", 1e9)
     monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 3)
@@ -52,47 +52,47 @@ def folder(name: str) -> Path:
     return family_folder(families_folder(), name, "float32")
 
 
-def stored() -> dict[str, int]:
-    """Clips by family."""
+def count_stored_clips() -> dict[str, int]:
+    """Return the number of stored clips by family."""
     return {entry.about["family"]: entry.n_clips for entry in list_stored_families(families_folder())}
 
 
-def some(manifest: Manifest, *rows: int) -> Manifest:
+def take(manifest: Manifest, *rows: int) -> Manifest:
     return manifest.take(np.array(rows))
 
 
 def set_back(name: str, days: float) -> None:
-    """Let what is noted of a family's uses be so many days ago."""
-    for note in folder(name).glob("*.use"):
-        then = note.stat().st_mtime - days * 86_400
-        os.utime(note, (then, then))
+    """Set the recorded accesses of a family back by some days."""
+    for file in folder(name).glob("*.use"):
+        then = file.stat().st_mtime - days * 86_400
+        os.utime(file, (then, then))
 
 
 def allow(monkeypatch: pytest.MonkeyPatch, n_bytes: float) -> None:
     monkeypatch.setenv("SER_FEATURES_GB", str(n_bytes / GIGABYTE))
 
 
-def test_there_is_no_limit_unless_one_is_set(monkeypatch):
+def test_there_is_no_limit_by_default(monkeypatch):
     assert read_size_limit() is None
     monkeypatch.setenv("SER_FEATURES_GB", "1.5")
     assert read_size_limit() == 1_500_000_000
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-1", "nan", "inf"])
-def test_a_limit_that_is_none_is_refused_before_anything_is_decoded(manifest, monkeypatch, text):
+def test_an_invalid_limit_is_refused_before_decoding(manifest, monkeypatch, text):
     monkeypatch.setenv("SER_FEATURES_GB", text)
     with pytest.raises(UserError, match="SER_FEATURES_GB must be a number of gigabytes above 0"):
         prepare_features(manifest, ["rms"])
     assert not families_folder().exists()
 
 
-def test_the_family_used_least_recently_goes_first(manifest, monkeypatch):
+def test_the_least_recently_used_family_is_removed_first(manifest, monkeypatch):
     for days, name in ((3, "log_mel"), (2, "mfcc")):
         prepare_features(manifest, [name])
         set_back(name, days)
     allow(monkeypatch, measure_store_size(families_folder()) + 1000)
     prepare_features(manifest, ["rms"])
-    assert stored() == {"mfcc": 9, "rms": 9}
+    assert count_stored_clips() == {"mfcc": 9, "rms": 9}
 
 
 def test_using_a_family_again_keeps_it(manifest, monkeypatch):
@@ -102,30 +102,30 @@ def test_using_a_family_again_keeps_it(manifest, monkeypatch):
     prepare_features(manifest, ["log_mel"])
     allow(monkeypatch, measure_store_size(families_folder()) + 1000)
     prepare_features(manifest, ["rms"])
-    assert stored() == {"log_mel": 9, "rms": 9}
+    assert count_stored_clips() == {"log_mel": 9, "rms": 9}
 
 
-def test_of_a_family_that_is_needed_the_clips_go_that_are_not(manifest, monkeypatch):
-    prepare_features(some(manifest, 0, 1, 2, 3, 4), ["log_mel"])
+def test_unused_clips_of_a_used_family_are_removed(manifest, monkeypatch):
+    prepare_features(take(manifest, 0, 1, 2, 3, 4), ["log_mel"])
     set_back("log_mel", 1)
-    needed = some(manifest, 4, 5, 6, 7, 8)
+    needed = take(manifest, 4, 5, 6, 7, 8)
     allow(monkeypatch, 1.2 * measure_store_size(families_folder()))
     prepared = prepare_features(needed, ["log_mel"]).manifest
-    assert stored() == {"log_mel": 5}
+    assert count_stored_clips() == {"log_mel": 5}
     assert measure_store_size(families_folder()) <= read_size_limit()
     assert StoredFamily("log_mel", tuple(prepared.column("audio_sha256"))).lengths.all()
 
 
-def test_what_the_command_itself_needs_is_never_removed_but_refused(manifest, monkeypatch):
+def test_more_features_than_the_limit_are_refused_without_removing_them(manifest, monkeypatch):
     prepare_features(manifest, ["rms"])
     allow(monkeypatch, measure_store_size(families_folder()) + 100_000)
-    with pytest.raises(WorkFailed, match=r"SER_FEATURES_GB allows 0.0001\d*: raise it, or ask for fewer feature sets"):
+    with pytest.raises(WorkFailed, match=r"SER_FEATURES_GB allows 0.0001\d*: raise it, or use fewer feature sets"):
         prepare_features(manifest, ["log_mel", "rms"])
-    assert stored()["rms"] == 9
-    assert 0 < stored()["log_mel"] < 9, "stopped on the way"
+    assert count_stored_clips()["rms"] == 9
+    assert 0 < count_stored_clips()["log_mel"] < 9, "extraction stopped"
 
 
-def test_what_another_process_has_open_stays(manifest, monkeypatch):
+def test_a_family_open_in_another_process_is_kept(manifest, monkeypatch):
     prepare_features(manifest, ["log_mel"])
     set_back("log_mel", 9)
     command = [sys.executable, "-c", HOLD, str(folder("log_mel"))]
@@ -134,13 +134,13 @@ def test_what_another_process_has_open_stays(manifest, monkeypatch):
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as other:
         assert other.stdout.readline() == "open\n"
         assert collect_garbage(families_folder(), max_bytes=0) == 0
-        assert stored() == {"log_mel": 9}
+        assert count_stored_clips() == {"log_mel": 9}
         other.communicate("\n")
     collect_garbage(families_folder(), max_bytes=0)
-    assert stored() == {}
+    assert count_stored_clips() == {}
 
 
-def test_garbage_is_what_killed_runs_left_and_what_no_version_here_reads(manifest):
+def test_leftovers_of_killed_runs_and_unreadable_families_are_garbage(manifest):
     prepare_features(manifest, ["rms"])
     left = [folder("rms") / name for name in ("torn.npy", ".torn.json.x1.json", "old.json")]
     for path in left:
@@ -153,31 +153,31 @@ def test_garbage_is_what_killed_runs_left_and_what_no_version_here_reads(manifes
     assert collect_garbage(families_folder()) == 1300
     assert list_family_folders(families_folder()) == [folder("rms")]
     assert not any(path.exists() for path in left)
-    assert stored() == {"rms": 9}
+    assert count_stored_clips() == {"rms": 9}
 
 
-def test_what_nobody_used_for_days_goes_and_the_rest_stays(manifest):
+def test_clips_unused_for_days_are_removed(manifest):
     prepare_features(manifest, ["log_mel", "rms"])
     set_back("log_mel", 31)
     before = max(entry.accessed_at for entry in list_stored_families(families_folder())) - 30 * 86_400
     freed = collect_garbage(families_folder(), accessed_before=before, dry_run=True)
-    assert freed > 0 and stored() == {"log_mel": 9, "rms": 9}
+    assert freed > 0 and count_stored_clips() == {"log_mel": 9, "rms": 9}
     assert collect_garbage(families_folder(), accessed_before=before) == freed
-    assert stored() == {"rms": 9}
+    assert count_stored_clips() == {"rms": 9}
 
 
-def test_clips_of_a_run_that_never_ended_can_go_like_others(manifest):
+def test_clips_of_an_unfinished_run_can_be_removed(manifest):
     prepare_features(manifest, ["rms"])
-    for note in folder("rms").glob("*.use"):
-        note.unlink()
+    for file in folder("rms").glob("*.use"):
+        file.unlink()
     collect_garbage(families_folder(), max_bytes=0)
-    assert stored() == {}
+    assert count_stored_clips() == {}
 
 
-def test_clips_that_two_commands_used_go_with_the_later(manifest):
-    prepare_features(some(manifest, 0, 1), ["rms"])
+def test_clips_of_two_commands_are_as_recent_as_the_later_one(manifest):
+    prepare_features(take(manifest, 0, 1), ["rms"])
     set_back("rms", 5)
-    prepare_features(some(manifest, 1, 2), ["rms"])
+    prepare_features(take(manifest, 1, 2), ["rms"])
     before = max(entry.accessed_at for entry in list_stored_families(families_folder())) - 86_400
     collect_garbage(families_folder(), accessed_before=before)
-    assert stored() == {"rms": 2}
+    assert count_stored_clips() == {"rms": 2}

@@ -1,4 +1,4 @@
-"""Every file is decoded once, every family computed once; what is read back is what was computed."""
+"""Every file is decoded once and every family computed once; stored features equal the computed ones."""
 
 import dataclasses
 import json
@@ -51,13 +51,13 @@ def test_each_file_is_extracted_once(few_tones):
     assert prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).n_decoded == 0
 
 
-def test_an_unchanged_file_is_not_even_opened(few_tones, monkeypatch):
+def test_an_unchanged_file_is_not_opened(few_tones, monkeypatch):
     first = prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest
     monkeypatch.setattr(extraction, "read_audio", None)
     assert prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest.table == first.table
 
 
-def test_only_the_file_that_was_touched_is_decoded_again(few_tones):
+def test_only_a_touched_file_is_decoded_again(few_tones):
     first = prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest
     touched = next(iter(first)).path
     os.utime(touched, ns=(1, 1))
@@ -80,7 +80,7 @@ def test_durations_are_those_of_the_audio(few_tones):
         assert utterance.duration_s == soundfile.info(utterance.path).duration
 
 
-def test_bad_files_are_set_aside_with_their_reason(few_tones):
+def test_unusable_files_are_left_out_with_their_reason(few_tones):
     good = prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).manifest
     bad = next(iter(good)).path
     bad.write_bytes(b"not audio at all")
@@ -90,7 +90,7 @@ def test_bad_files_are_set_aside_with_their_reason(few_tones):
     assert list(prepared.manifest.column("id")) == list(good.column("id"))[1:]
 
 
-def test_a_file_that_vanished_is_set_aside(few_tones):
+def test_a_missing_file_is_left_out(few_tones):
     manifest = manifest_of(few_tones)
     prepare_features(manifest, DEFAULT_FEATURE_SETS)
     gone = next(iter(manifest)).path
@@ -108,7 +108,7 @@ def test_more_bad_files_than_allowed_are_refused_by_name(few_tones):
     assert str(bad[0]) in str(refusal.value) and str(bad[1]) in str(refusal.value)
 
 
-def test_refused_work_is_not_lost(few_tones):
+def test_features_extracted_before_a_refusal_are_kept(few_tones):
     bad = next(iter(manifest_of(few_tones))).path
     whole = bad.read_bytes()
     bad.write_bytes(b"")
@@ -118,25 +118,25 @@ def test_refused_work_is_not_lost(few_tones):
     assert prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS).n_decoded == 1
 
 
-def test_progress_ends_at_what_there_was_to_do(few_tones):
-    told = []
-    prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS, progress=lambda done, of: told.append((done, of)))
-    assert told == [(9, 9)]
+def test_progress_ends_at_the_number_of_files(few_tones):
+    reports = []
+    prepare_features(manifest_of(few_tones), DEFAULT_FEATURE_SETS, progress=lambda done, of: reports.append((done, of)))
+    assert reports == [(9, 9)]
 
 
 @pytest.mark.parametrize("name", DEFAULT_FEATURE_SETS)
-def test_what_is_stored_is_what_was_computed(name, tones):
+def test_stored_features_equal_the_computed_ones(name, tones):
     family = open_family(name, hashes_of(tones))
     for number, utterance in list(enumerate(tones))[::5]:
         computed = compute_features(read_audio(utterance.path), [name], FAMILIES)[name]
-        np.testing.assert_array_equal(family.clip(number), computed)
+        np.testing.assert_array_equal(family.read_clip(number), computed)
         assert family.lengths[number] == len(computed)
 
 
-def test_clips_are_numbered_in_the_order_asked_for(tones):
+def test_clips_are_numbered_in_the_given_order(tones):
     hashes = hashes_of(tones)
     forwards, backwards = open_family("rms", hashes), open_family("rms", hashes[::-1])
-    np.testing.assert_array_equal(forwards.clip(0), backwards.clip(len(hashes) - 1))
+    np.testing.assert_array_equal(forwards.read_clip(0), backwards.read_clip(len(hashes) - 1))
 
 
 def test_another_view_extracts_nothing_even_without_the_audio(tones, tone_corpus, tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_another_view_extracts_nothing_even_without_the_audio(tones, tone_corpus
     assert widths[0][0] == 50
 
 
-def test_only_the_families_asked_for_are_stored(few_tones):
+def test_only_the_requested_families_are_stored(few_tones):
     manifest = prepare_features(manifest_of(few_tones), ["zcr", "rms"]).manifest
     assert stored_families() == {"rms", "zcr"}
     with pytest.raises(WorkFailed, match="9 clips have no stored log_mel"):
@@ -205,7 +205,7 @@ def test_a_family_is_one_memory_mapped_file(few_tones, monkeypatch):
     assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".npy", ".npy", ".use"]
 
 
-def test_a_little_that_is_new_is_not_worth_rewriting_much(few_tones, tones, monkeypatch):
+def test_few_new_clips_are_not_merged_into_a_large_shard(few_tones, tones, monkeypatch):
     manifest = manifest_of(few_tones)
     shutil.copytree(families_folder().parent, few_tones.parent / "home")
     monkeypatch.setenv("SER_HOME", str(few_tones.parent / "home"))
@@ -217,17 +217,17 @@ def test_a_little_that_is_new_is_not_worth_rewriting_much(few_tones, tones, monk
     assert len(list(family_folder(families_folder(), "rms", "float32").glob("*.json"))) == 3
 
 
-def test_half_precision_is_stored_apart_and_close(few_tones):
+def test_half_precision_is_stored_separately_and_is_close(few_tones):
     manifest = prepare_features(manifest_of(few_tones), ["log_mel"]).manifest
     prepare_features(manifest, ["log_mel"], dtype="float16")
     single, half = (open_family("log_mel", hashes_of(manifest), dtype) for dtype in ("float32", "float16"))
-    assert half.clip(3).dtype == np.float16
-    np.testing.assert_allclose(half.clip(3), single.clip(3), rtol=1e-3, atol=1e-2)
-    np.testing.assert_array_equal(half.sums[3, 0], half.clip(3).astype(np.float64).sum(axis=0))
+    assert half.read_clip(3).dtype == np.float16
+    np.testing.assert_allclose(half.read_clip(3), single.read_clip(3), rtol=1e-3, atol=1e-2)
+    np.testing.assert_array_equal(half.sums[3, 0], half.read_clip(3).astype(np.float64).sum(axis=0))
 
 
-def test_numbers_that_do_not_fit_half_precision_are_refused():
-    with pytest.raises(WorkFailed, match="features up to 7e\\+04 do not fit float16; store them as float32"):
+def test_numbers_too_large_for_half_precision_are_refused():
+    with pytest.raises(WorkFailed, match="features up to 7e\\+04 do not fit float16; use float32"):
         StoredClip.from_features(b"", np.array([[7e4]], dtype=np.float32), "float16")
 
 
@@ -238,7 +238,7 @@ def test_an_unknown_family_or_dtype_is_refused_with_the_valid_ones(few_tones):
         prepare_features(manifest_of(few_tones), ["rms"], dtype="int8")
 
 
-def test_a_family_of_one_row_a_clip_is_stored(few_tones, monkeypatch):
+def test_a_family_with_one_row_per_clip_is_stored(few_tones, monkeypatch):
     @dataclasses.dataclass(frozen=True)
     class Peak:
         version = 1
@@ -269,9 +269,9 @@ def test_a_mapper_may_run_the_jobs_in_any_order(few_tones, monkeypatch):
         assert utterance.audio_sha256 == read_audio(utterance.path).sha256
 
 
-def test_several_processes_store_what_one_stores(few_tones, tmp_path, monkeypatch):
+def test_several_processes_store_the_same_as_one(few_tones, tmp_path, monkeypatch):
     alone = prepare_features(manifest_of(few_tones), ["log_mel"])
-    features = [open_family("log_mel", hashes_of(alone.manifest)).clip(n).copy() for n in range(9)]
+    features = [open_family("log_mel", hashes_of(alone.manifest)).read_clip(n).copy() for n in range(9)]
     monkeypatch.setenv("SER_HOME", str(tmp_path / "other-home"))
     monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 3)
     open_family.cache_clear()
@@ -280,32 +280,32 @@ def test_several_processes_store_what_one_stores(few_tones, tmp_path, monkeypatc
     assert list(together.manifest) == list(alone.manifest)
     assert [Path(bad.path).stem for bad in together.unusable] == ["03-01-01-01-09-01-01"]
     for number, values in enumerate(features):
-        np.testing.assert_array_equal(open_family("log_mel", hashes_of(together.manifest)).clip(number), values)
+        np.testing.assert_array_equal(open_family("log_mel", hashes_of(together.manifest)).read_clip(number), values)
 
 
-def test_processes_are_started_once_they_pay(few_tones, monkeypatch):
+def test_processes_are_started_when_the_work_is_long_enough(few_tones, monkeypatch):
     monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 2)
     monkeypatch.setattr(extraction, "slots", lambda: 2)
-    helped = []
+    n_jobs = []
     in_processes = extraction._map_in_processes
     monkeypatch.setattr(
-        extraction, "_map_in_processes", lambda jobs, n: helped.append(len(jobs)) or in_processes(jobs, n)
+        extraction, "_map_in_processes", lambda jobs, n: n_jobs.append(len(jobs)) or in_processes(jobs, n)
     )
     assert prepare_features(manifest_of(few_tones), ["rms"]).n_decoded == 9
-    assert helped == []
+    assert n_jobs == []
     monkeypatch.setattr(extraction, "POOL_STARTS_S", 0.0)
     assert prepare_features(manifest_of(few_tones), ["zcr"]).n_decoded == 9
-    assert helped == [4]
+    assert n_jobs == [4]
 
 
-def test_other_choices_of_clips_from_a_folder_are_known(few_tones):
+def test_clips_of_a_folder_are_indexed_across_selections(few_tones):
     manifest = manifest_of(few_tones)
     assert prepare_features(manifest.take(np.array([0, 3, 5])), DEFAULT_FEATURE_SETS).n_decoded == 3
     assert prepare_features(manifest, DEFAULT_FEATURE_SETS).n_decoded == 6
     assert prepare_features(manifest.take(np.array([8, 1])), DEFAULT_FEATURE_SETS).n_decoded == 0
 
 
-def test_segments_of_one_file_are_clips_of_their_own(tmp_path, tone):
+def test_segments_of_one_file_are_separate_clips(tmp_path, tone):
     path = tmp_path / "dialogue.wav"
     soundfile.write(path, np.concatenate([tone(200.0, 1.0), tone(900.0, 1.0)]), 16_000)
     manifest = Manifest.from_utterances(
@@ -314,11 +314,11 @@ def test_segments_of_one_file_are_clips_of_their_own(tmp_path, tone):
     prepared = prepare_features(manifest, DEFAULT_FEATURE_SETS).manifest
     assert list(prepared.column("duration_s")) == [1.0, 1.0]
     zcr = open_family("zcr", hashes_of(prepared))
-    assert np.median(zcr.clip(0)) < np.median(zcr.clip(1))
+    assert np.median(zcr.read_clip(0)) < np.median(zcr.read_clip(1))
 
 
-def test_the_address_of_a_family_changes_with_its_fields_and_its_version(monkeypatch):
-    from ser_platform.features.families.computation import LogMel
+def test_the_cache_key_of_a_family_changes_with_its_fields_and_version(monkeypatch):
+    from ser_platform.features.families.spectral import LogMel
 
     key = family_cache_key("log_mel", LogMel())
     assert family_cache_key("log_mel", LogMel()) == key

@@ -1,38 +1,28 @@
-"""What a kill, a second process, a damaged file or a full disk does to the store: never wrong features."""
+"""The store after a kill, with a second process or a full disk: features are never wrong."""
 
 import contextlib
 import errno
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ser_platform.corpora.corpus_lookup import FoundCorpus
 from ser_platform.corpora.manifest import Manifest
 from ser_platform.errors import WorkFailed
 from ser_platform.features.store import extraction, feature_store, merging, shard
-from ser_platform.features.store.extraction import family_folder
-from ser_platform.features.store.feature_store import (
-    StoredFamily,
-    families_folder,
-    open_family,
-    prepare_features,
-    verify_store,
-)
+from ser_platform.features.store.feature_store import prepare_features
 from ser_platform.features.store.locks import is_in_use
 from ser_platform.features.store.merging import merge_shards
+from tests.features.store.reading import NAMES, data_of, features_of, folder, hashes_of, manifest_of
 
 ROOT = Path(__file__).resolve().parents[3]
-NAMES = ("log_mel", "rms")
-# Reads a word at a time from standard input, so that a test decides when it goes on.
+# Waits for a line on standard input, so that a test controls its progress.
 PREPARE = """
 import sys
 from pathlib import Path
@@ -47,39 +37,8 @@ if __name__ == "__main__":
     family = open_family("log_mel", tuple(prepared.column("audio_sha256")))
     print("open", flush=True)
     if sys.stdin.readline():
-        print(sum(float(family.clip(number).sum()) for number in range(len(prepared))), flush=True)
+        print(sum(float(family.read_clip(number).sum()) for number in range(len(prepared))), flush=True)
 """
-
-
-def manifest_of(root: Path) -> Manifest:
-    return FoundCorpus("ravdess", root).read_manifest()[0]
-
-
-def hashes_of(manifest: Manifest) -> tuple[str, ...]:
-    return tuple(manifest.column("audio_sha256"))
-
-
-def folder(name: str) -> Path:
-    return family_folder(families_folder(), name, "float32")
-
-
-def data_of(name: str) -> list[Path]:
-    return [path for path in sorted(folder(name).glob("*.npy")) if ".clips" not in path.name]
-
-
-def features_of(manifest: Manifest) -> list[np.ndarray]:
-    """Read everything back, past what this process knows."""
-    families = [StoredFamily(name, hashes_of(manifest)) for name in NAMES]
-    return [family.clip(number).copy() for family in families for number in range(len(manifest))]
-
-
-def flip(path: Path, *, quietly: bool = False) -> None:
-    """Change the last byte; quietly, as a failing disk does: the modification time stays."""
-    before = path.stat()
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    if quietly:
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.fixture
@@ -88,10 +47,10 @@ def prepared(few_tones: Path) -> Manifest:
 
 
 @contextlib.contextmanager
-def preparing(corpus: Path, home: Path, before: str = "") -> Iterator[subprocess.Popen[str]]:
-    """Another process that prepares the corpus, a clip a shard, opens a family and waits for a line.
+def run_preparation(corpus: Path, home: Path, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run a process that prepares the corpus in shards of one clip, opens a family and waits for a line.
 
-    `before` is run first.
+    `before` is code that runs first.
     """
     environment = os.environ | {"SER_HOME": str(home), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", before + PREPARE, str(corpus)]
@@ -111,105 +70,16 @@ def wait_for(process: subprocess.Popen[str], word: str) -> None:
     raise AssertionError(f"ended without {word!r}")
 
 
-@pytest.mark.parametrize("spoil", [flip, Path.unlink, lambda path: os.truncate(path, path.stat().st_size - 8)])
-def test_a_changed_cut_or_missing_file_is_extracted_again(prepared, few_tones, spoil):
-    before = features_of(prepared)
-    spoil(data_of("log_mel")[0])
-    with pytest.raises(WorkFailed, match="9 clips have no stored log_mel .*run the command again"):
-        StoredFamily("log_mel", hashes_of(prepared))
-    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
-    for values, again in zip(before, features_of(prepared), strict=True):
-        np.testing.assert_array_equal(values, again)
-
-
-def test_a_byte_that_the_disk_changed_quietly_reaches_nobody(prepared, few_tones):
-    before = features_of(prepared)
-    flip(data_of("log_mel")[0], quietly=True)
-    family = StoredFamily("log_mel", hashes_of(prepared))
-    with pytest.raises(WorkFailed, match="1 stored feature files were damaged .* run the command again"):
-        [family.clip(number) for number in range(9)]
-    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
-    for values, again in zip(before, features_of(prepared), strict=True):
-        np.testing.assert_array_equal(values, again)
-
-
-def test_verify_reads_everything_and_drops_what_was_altered(prepared, few_tones):
-    assert verify_store(NAMES) > 0
-    flip(data_of("rms")[0], quietly=True)
-    with pytest.raises(WorkFailed, match="damaged"):
-        verify_store(NAMES)
-    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
-    verify_store(NAMES)
-
-
-@pytest.mark.parametrize("spoil", [flip, Path.unlink])
-def test_damaged_sums_are_extracted_again(prepared, few_tones, spoil):
-    (index,) = folder("rms").glob("*.clips.npy")
-    spoil(index)
-    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
-
-
-@pytest.mark.parametrize(
-    "content", ["", '{"half', "[]", "{}", '{"hashes": ["00"], "lengths": [3], "sha256": "", "sums_sha256": ""}']
-)
-def test_a_record_that_cannot_be_read_is_extracted_again(prepared, few_tones, content):
-    (record,) = folder("rms").glob("*.json")
-    record.write_text(content)
-    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
-
-
-def test_a_record_with_another_number_in_it_is_not_believed(prepared, few_tones):
-    (record,) = folder("log_mel").glob("*.json")
-    record.write_text(record.read_text().replace('"n_features": 64', '"n_features": 32'))
-    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
-
-
-def test_a_store_of_another_format_is_extracted_again(prepared, few_tones, monkeypatch):
-    monkeypatch.setattr(shard, "FORMAT_VERSION", shard.FORMAT_VERSION + 1)
-    with pytest.raises(WorkFailed, match="9 clips have no stored rms"):
-        StoredFamily("rms", hashes_of(prepared))
-    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 9
-    assert len(list(folder("rms").glob("*.json"))) == 1, "the old one is gone"
-
-
-def test_a_store_that_was_copied_is_read_once_and_believed(prepared, tmp_path, monkeypatch):
-    before = features_of(prepared)
-    shutil.copytree(tmp_path / "ser-home", tmp_path / "copied", copy_function=shutil.copyfile)
-    monkeypatch.setenv("SER_HOME", str(tmp_path / "copied"))
-    for values, again in zip(before, features_of(prepared), strict=True):
-        np.testing.assert_array_equal(values, again)
-    monkeypatch.setattr(shard, "sha256_of", checked := _Recorder(shard.sha256_of))
-    StoredFamily("log_mel", hashes_of(prepared))
-    assert [path.name for path in checked.paths if ".clips" not in path.name] == []
-
-
-class _Recorder:
-    def __init__(self, function: Callable[[Path], str]) -> None:
-        self.function, self.paths = function, []
-
-    def __call__(self, path: Path) -> str:
-        self.paths.append(path)
-        return self.function(path)
-
-
-def test_data_without_a_record_are_none_and_go(prepared, few_tones):
-    """The JSON is written last; a kill before leaves data that nobody reads."""
-    torn = folder("rms") / "torn.npy"
-    np.save(torn, np.zeros((3, 1), np.float32))
-    assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 0
-    assert not torn.exists()
-
-
-def test_a_kill_between_two_families_costs_the_second(few_tones, monkeypatch):
+def test_a_kill_between_two_families_loses_the_second_only(few_tones, monkeypatch):
     write, written = extraction.write_shard, []
 
-    def killed_after_one(folder, about, clips):
+    def raise_after_one(folder, about, clips):
         if written:
             raise KeyboardInterrupt
         written.append(write(folder, about, clips))
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "write_shard", killed_after_one)
+        patch.setattr(extraction, "write_shard", raise_after_one)
         with pytest.raises(KeyboardInterrupt):
             prepare_features(manifest_of(few_tones), NAMES)
     monkeypatch.setattr(extraction, "compute_features", computing := _Names(extraction.compute_features))
@@ -226,26 +96,26 @@ class _Names:
         return self.function(audio, names, families)
 
 
-def test_a_kill_costs_one_shard(few_tones, monkeypatch):
+def test_a_kill_loses_one_shard_only(few_tones, monkeypatch):
     monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 4)
     monkeypatch.setattr(feature_store, "INDEX_WRITE_INTERVAL_S", 0.0)
     monkeypatch.setattr(feature_store, "MAX_INDEX_WRITE_SHARE", 1e9)  # written after each shard
     extract, calls = extraction.extract, []
 
-    def killed_in_the_third(job):
+    def raise_in_the_third(job):
         calls.append(job)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return extract(job)
 
-    monkeypatch.setattr(extraction, "extract", killed_in_the_third)
+    monkeypatch.setattr(extraction, "extract", raise_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         prepare_features(manifest_of(few_tones), NAMES)
     assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 1
 
 
 @pytest.mark.parametrize("moment", ["write_shard", "_remove_shards"])
-def test_a_kill_while_parts_are_put_together_loses_nothing(prepared, few_tones, tmp_path, monkeypatch, moment):
+def test_a_kill_during_merging_loses_nothing(prepared, few_tones, tmp_path, monkeypatch, moment):
     before = features_of(prepared)
     monkeypatch.setenv("SER_HOME", str(tmp_path / "killed"))
     monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 2)
@@ -263,10 +133,10 @@ def _interrupt(*arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_kill_9_during_extraction_and_again_gives_the_same_bits(prepared, few_tones, tmp_path, monkeypatch):
+def test_kill_9_during_extraction_then_a_second_run_gives_the_same_bits(prepared, few_tones, tmp_path, monkeypatch):
     before = features_of(prepared)
     home = tmp_path / "killed"
-    with preparing(few_tones, home) as process:
+    with run_preparation(few_tones, home) as process:
         wait_for(process, "4")
         process.send_signal(signal.SIGKILL)
     monkeypatch.setenv("SER_HOME", str(home))
@@ -277,26 +147,26 @@ def test_kill_9_during_extraction_and_again_gives_the_same_bits(prepared, few_to
         np.testing.assert_array_equal(values, other)
 
 
-DIES = "import os\nfrom ser_platform.features.store import merging\ndef dies(*given): os.kill(os.getpid(), 9)\n"
+KILL = "import os\nfrom ser_platform.features.store import merging\ndef kill(*given): os.kill(os.getpid(), 9)\n"
 HALF = (
     "def half(folder, about, clips):\n"
     "    (folder / 'half.npy').write_bytes(clips[0].values.tobytes())\n"
-    "    dies()\n"
+    "    kill()\n"
     "merging.write_shard = half\n"
 )
 
 
 @pytest.mark.parametrize(
     "moment",
-    [HALF, "merging._remove_shards = dies\n"],
-    ids=["the new file is half written", "the old files still lie there"],
+    [HALF, "merging._remove_shards = kill\n"],
+    ids=["the new file is half written", "the old files are not removed yet"],
 )
-def test_kill_9_while_parts_are_put_together_and_again_gives_the_same_bits(
+def test_kill_9_during_merging_then_a_second_run_gives_the_same_bits(
     prepared, few_tones, tmp_path, monkeypatch, moment
 ):
     before = features_of(prepared)
     home = tmp_path / "killed"
-    with preparing(few_tones, home, DIES + moment) as process:
+    with run_preparation(few_tones, home, KILL + moment) as process:
         assert process.wait(60) == -signal.SIGKILL
     monkeypatch.setenv("SER_HOME", str(home))
     assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 0
@@ -305,14 +175,14 @@ def test_kill_9_while_parts_are_put_together_and_again_gives_the_same_bits(
         np.testing.assert_array_equal(values, other)
 
 
-def test_two_processes_that_extract_at_once_end_with_one_whole_store(prepared, few_tones, tmp_path, monkeypatch):
+def test_two_processes_that_extract_together_write_one_store(prepared, few_tones, tmp_path, monkeypatch):
     before = features_of(prepared)
     home = tmp_path / "shared"
-    with preparing(few_tones, home) as first, preparing(few_tones, home) as second:
+    with run_preparation(few_tones, home) as first, run_preparation(few_tones, home) as second:
         for process in (first, second):
             wait_for(process, "open")
-        told = [process.communicate("go\n")[0] for process in (first, second)]
-    assert float(told[0]) == float(told[1]) != 0
+        sums = [process.communicate("go\n")[0] for process in (first, second)]
+    assert float(sums[0]) == float(sums[1]) != 0
     monkeypatch.setenv("SER_HOME", str(home))
     assert prepare_features(manifest_of(few_tones), NAMES).n_decoded == 0
     assert len(data_of("log_mel")) == len(data_of("rms")) == 1
@@ -320,9 +190,9 @@ def test_two_processes_that_extract_at_once_end_with_one_whole_store(prepared, f
         np.testing.assert_array_equal(values, other)
 
 
-def test_who_has_a_family_open_goes_on_reading_while_it_is_put_together_anew(few_tones, tmp_path, monkeypatch):
+def test_a_process_can_read_an_open_family_while_it_is_merged(few_tones, tmp_path, monkeypatch):
     monkeypatch.setenv("SER_HOME", str(tmp_path / "shared"))
-    with preparing(few_tones, tmp_path / "shared") as reader:
+    with run_preparation(few_tones, tmp_path / "shared") as reader:
         wait_for(reader, "open")
         assert is_in_use(folder("log_mel"))
         (old,) = data_of("log_mel")
@@ -339,7 +209,7 @@ def test_who_has_a_family_open_goes_on_reading_while_it_is_put_together_anew(few
     assert data_of("log_mel") == [old]
 
 
-def test_the_processes_of_a_killed_command_end_too(few_tones, tmp_path):
+def test_worker_processes_of_a_killed_command_end(few_tones, tmp_path):
     script = PREPARE.replace(
         "extraction.CLIPS_PER_JOB = 1", "extraction.CLIPS_PER_JOB = 1; extraction.POOL_STARTS_S = -1.0"
     )
@@ -379,13 +249,13 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_a_full_disk_is_told_in_one_line_and_leaves_nothing_half(prepared, few_tones, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line_and_leaves_no_partial_files(prepared, few_tones, tmp_path, monkeypatch):
     before = features_of(prepared)
     monkeypatch.setenv("SER_HOME", str(tmp_path / "full"))
     monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 3)
     write, calls = shard._write_array, []
 
-    def full_after_seven(path, *more):
+    def write_seven(path, *more):
         calls.append(path)
         stamp = write(path, *more)
         if len(calls) == 7:
@@ -394,7 +264,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing_half(prepared, few_t
         return stamp
 
     with monkeypatch.context() as patch:
-        patch.setattr(shard, "_write_array", full_after_seven)
+        patch.setattr(shard, "_write_array", write_seven)
         with pytest.raises(
             WorkFailed, match=r"no space left for features in .*full/features: 6 clips still need about"
         ):
@@ -405,14 +275,14 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing_half(prepared, few_t
         np.testing.assert_array_equal(values, again)
 
 
-def test_without_room_to_put_parts_together_they_stay_as_they_are(few_tones, monkeypatch):
+def test_shards_are_not_merged_on_a_full_disk(few_tones, monkeypatch):
     monkeypatch.setattr(extraction, "CLIPS_PER_JOB", 3)
 
-    def full(folder, about, clips):
+    def raise_full_disk(folder, about, clips):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(merging, "write_shard", full)
+        patch.setattr(merging, "write_shard", raise_full_disk)
         manifest = prepare_features(manifest_of(few_tones), NAMES).manifest
     assert len(data_of("rms")) == 3
     several = features_of(manifest)
@@ -420,16 +290,3 @@ def test_without_room_to_put_parts_together_they_stay_as_they_are(few_tones, mon
     assert len(data_of("rms")) == 1
     for values, again in zip(several, features_of(manifest), strict=True):
         np.testing.assert_array_equal(values, again)
-
-
-def test_the_record_tells_format_family_and_parameters(prepared):
-    (path,) = folder("log_mel").glob("*.json")
-    record = json.loads(path.read_text())["record"]
-    assert record["format"] == shard.FORMAT_VERSION
-    assert record["about"]["family"] == "log_mel"
-    assert record["about"]["parameters"]["n_mels"] == 64
-    assert (record["dtype"], record["n_clips"]) == ("float32", 9)
-
-
-def test_a_family_is_opened_once_in_a_process(prepared):
-    assert open_family("rms", hashes_of(prepared)) is open_family("rms", hashes_of(prepared))

@@ -1,4 +1,4 @@
-"""The figure of a clip shows, and its numbers say, what is in the clip."""
+"""The figure of a clip and its measurements."""
 
 import math
 from pathlib import Path
@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from ser_platform.corpora.audio.reader import Audio
-from ser_platform.features.views.clip_figure import MEL_TICKS, AnalysedClip, _mel, draw_clip
+from ser_platform.features.views.clip_figure import MEL_TICKS, AnalysedClip, _to_mel, draw_clip
 
 
 @pytest.fixture
-def voiced(tone) -> AnalysedClip:
-    """A second of 200 Hz between two half seconds of nothing."""
+def tone_clip(tone) -> AnalysedClip:
+    """A second of 200 Hz between two half seconds of silence."""
     quiet = np.zeros(8000, np.float32)
     return AnalysedClip.from_audio(Audio(np.concatenate([quiet, tone(200.0, 1.0, level=1.0), quiet]), 16_000))
 
 
-def test_duration_and_rate_are_the_files_own(tone):
+def test_duration_and_rate_are_those_of_the_file(tone):
     facts = AnalysedClip.from_audio(Audio(tone(200.0, 0.5, sample_rate=44_100), 44_100)).facts
     assert facts.seconds == 0.5
     assert facts.sample_rate == 44_100
@@ -28,16 +28,16 @@ def test_a_sine_that_reaches_full_scale_has_minus_three_decibels(tone):
     assert facts.level_dbfs == pytest.approx(20 * math.log10(1 / math.sqrt(2)), abs=0.01)
 
 
-def test_silence_is_the_share_that_is_silent(voiced):
-    assert voiced.facts.silence == pytest.approx(0.5, abs=0.02)
+def test_silence_is_the_share_of_silent_frames(tone_clip):
+    assert tone_clip.facts.silence == pytest.approx(0.5, abs=0.02)
 
 
-def test_the_mean_f0_is_that_of_the_voice(voiced):
-    assert voiced.facts.mean_f0_hz == pytest.approx(200, abs=1)
-    assert voiced.facts.voiced == pytest.approx(0.5, abs=0.05)
+def test_the_mean_f0_is_the_pitch_of_the_tone(tone_clip):
+    assert tone_clip.facts.mean_f0_hz == pytest.approx(200, abs=1)
+    assert tone_clip.facts.voiced == pytest.approx(0.5, abs=0.05)
 
 
-def test_noise_has_no_voice(tmp_path):
+def test_noise_is_unvoiced(tmp_path):
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     clip = AnalysedClip.from_audio(Audio(noise, 16_000))
     assert clip.facts.mean_f0_hz is None
@@ -52,15 +52,15 @@ def test_a_clip_of_any_length_is_drawn(seconds, tone, tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_tone_lies_in_the_band_that_is_written_beside_it(tone):
+def test_a_tone_is_in_the_band_of_its_axis_label(tone):
     for hertz in MEL_TICKS:
         log_mel = AnalysedClip.from_audio(Audio(tone(float(hertz), 0.5), 16_000)).features["log_mel"]
-        place = _mel(hertz) / (_mel(8000) / 65) - 1
+        place = _to_mel(hertz) / (_to_mel(8000) / 65) - 1
         assert abs(int(log_mel[10:40].mean(axis=0).argmax()) - place) <= 1
 
 
 @pytest.mark.corpora
-def test_real_speech_has_a_voice_of_human_pitch():
+def test_real_speech_has_human_pitch():
     from ser_platform.corpora.audio.reader import read_audio
     from ser_platform.settings import corpora_folder
 

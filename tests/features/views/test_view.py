@@ -1,4 +1,4 @@
-"""A view is arithmetic: which frames, which columns; what contradicts itself is refused in words."""
+"""Views: the choice of frames and columns; contradictory settings are refused."""
 
 import math
 from dataclasses import asdict, fields
@@ -18,7 +18,7 @@ N_FRAMES = np.array([140, 80, 300])
 
 
 def choices_of(setting: str) -> tuple[str, ...]:
-    """Return the words of a setting, or of the registry that holds them."""
+    """Return the choices of a setting, or of its registry."""
     return SETTINGS[setting].choices or tuple(REGISTRIES[setting])
 
 
@@ -26,11 +26,11 @@ def view(*sets: str, **changes: object) -> FeatureView:
     return FeatureView(**{"sets": sets or ("rms",), "n_mfcc": 20, "max_seconds": 1.0, "crop": "centre", **changes})  # type: ignore[arg-type]
 
 
-def begins(seen: FeatureView, epoch: int | None = None, seed: int = 0) -> list[int]:
-    """Return the first frame that is kept of clips of `N_FRAMES` frames."""
-    first, part = seen.locate_part(N_FRAMES, None)
-    room = part - np.minimum(part, seen.max_frames)
-    return (first + seen.choose_crop_offsets(room, np.arange(3), seed, epoch)).tolist()
+def first_frames(chosen: FeatureView, epoch: int | None = None, seed: int = 0) -> list[int]:
+    """Return the first kept frame of clips of `N_FRAMES` frames."""
+    first, part = chosen.locate_part(N_FRAMES, None)
+    room = part - np.minimum(part, chosen.max_frames)
+    return (first + chosen.choose_crop_offsets(room, np.arange(3), seed, epoch)).tolist()
 
 
 def test_a_view_is_as_wide_as_its_sets():
@@ -47,16 +47,16 @@ def test_a_pooled_view_has_every_column_once_for_each_statistic(pool, rows):
 
 
 @pytest.mark.parametrize(("crop", "first"), [("head", [0, 0, 0]), ("centre", [20, 0, 100]), ("random", [20, 0, 100])])
-def test_a_longer_clip_is_cropped_and_judged_by_one_part(crop, first):
-    assert begins(view(crop=crop)) == first
+def test_a_longer_clip_is_cropped_to_one_part(crop, first):
+    assert first_frames(view(crop=crop)) == first
 
 
 def test_a_random_crop_follows_from_seed_epoch_and_clip():
     drawn = view(crop="random")
-    assert begins(drawn, epoch=3, seed=5) == begins(drawn, epoch=3, seed=5)
-    assert len({tuple(begins(drawn, epoch=epoch, seed=seed)) for epoch in range(10) for seed in range(10)}) > 90
+    assert first_frames(drawn, epoch=3, seed=5) == first_frames(drawn, epoch=3, seed=5)
+    assert len({tuple(first_frames(drawn, epoch=epoch, seed=seed)) for epoch in range(10) for seed in range(10)}) > 90
     alone = drawn.choose_crop_offsets(np.array([200]), np.array([2]), seed=5, epoch=3)
-    assert begins(drawn, epoch=3, seed=5)[2] == alone[0]
+    assert first_frames(drawn, epoch=3, seed=5)[2] == alone[0]
 
 
 def test_random_crops_begin_everywhere_equally_often():
@@ -81,7 +81,7 @@ def test_a_tenth_of_a_second_is_always_left():
     assert part.tolist() == [10, 10]
 
 
-def test_what_sounds_is_found_in_frames_of_any_length():
+def test_the_sounding_part_is_found_in_frames_of_any_length():
     ends = np.array([20]), np.array([90])  # 0.2 to 0.9 s
     assert [end.tolist() for end in view("waveform", trim_db=30.0).locate_part(np.array([16_000]), ends)] == [
         [3200],
@@ -98,9 +98,9 @@ def test_a_second_is_a_hundred_frames_or_16000_samples():
 
 
 def test_features_of_whole_clips_have_one_row_however_long_the_clip():
-    seen = view("egemaps")
-    assert math.isinf(seen.frame_s) and seen.max_frames == 1 and seen.min_frames == 0
-    assert [end.tolist() for end in seen.locate_part(np.array([1, 1]), None)] == [[0, 0], [1, 1]]
+    chosen = view("egemaps")
+    assert math.isinf(chosen.frame_s) and chosen.max_frames == 1 and chosen.min_frames == 0
+    assert [end.tolist() for end in chosen.locate_part(np.array([1, 1]), None)] == [[0, 0], [1, 1]]
 
 
 def test_levels_need_the_root_mean_squares_stored():
@@ -113,15 +113,15 @@ def test_levels_need_the_root_mean_squares_stored():
     assert view("log_mel", "rms", trim_db=30.0).required_families == ("log_mel", "rms")
 
 
-def test_chunks_lie_side_by_side_unless_a_hop_is_given():
+def test_chunks_do_not_overlap_unless_a_hop_is_given():
     assert view("chunks128").chunks is None
     assert view("chunks128", chunk=128).chunks == Chunks(128, 128)
     assert view("chunks128", chunk=128, chunk_hop=64).chunks == Chunks(128, 64)
 
 
 CONTRADICTIONS = [
-    (("log_mel", "waveform"), {}, "differ in frame rate.*waveform stands alone"),
-    (("log_mel", "egemaps"), {}, "egemaps one row a clip"),
+    (("log_mel", "waveform"), {}, "differ in frame rate.*choose sets of one rate, or waveform alone"),
+    (("log_mel", "egemaps"), {}, "egemaps one row per clip"),
     (("rms",), {"min_seconds": 1.5}, "data.min_seconds 1.5 is more than data.max_seconds 1"),
     (("rms",), {"chunk": 10, "chunk_hop": 20}, "features.chunk_hop 20 is more than features.chunk 10"),
     (("rms",), {"chunk_hop": 20}, "features.chunk_hop 20 is more than features.chunk 0"),
@@ -136,33 +136,33 @@ CONTRADICTIONS = [
     (("egemaps",), {"pool": "mean"}, "egemaps.*one row.*features.pool mean"),
     (("egemaps",), {"chunk": 10}, "egemaps.*one row.*features.chunk 10"),
     (("egemaps",), {"normalise": "utterance"}, "egemaps.*one row.*features.normalise utterance"),
-    (("waveform",), {"level_dbfs": -20.0}, "data.level_dbfs -20.*waveform.*valid are.*log_mel"),
+    (("waveform",), {"level_dbfs": -20.0}, "data.level_dbfs -20.*waveform.*valid features.sets are.*log_mel"),
     (("frames201",), {"level_dbfs": -20.0}, "data.level_dbfs -20.*frames201"),
 ]
 
 
 @pytest.mark.parametrize(("sets", "changes", "words"), CONTRADICTIONS)
-def test_what_contradicts_itself_is_refused_naming_both_sides(sets, changes, words):
+def test_a_contradiction_is_refused_with_both_settings(sets, changes, words):
     with pytest.raises(UserError, match=words):
         view(*sets, **changes)
 
 
 @pytest.mark.parametrize(("setting", "field"), [(setting, field) for setting, (field, _) in CHOICES.items()])
-def test_a_word_that_means_nothing_is_refused_naming_the_valid_ones(setting, field):
+def test_an_invalid_choice_is_refused_with_the_valid_ones(setting, field):
     with pytest.raises(UnknownChoice, match=f"{setting}.*{choices_of(setting)[0]}"):
         view(**{field: "blue"})
 
 
-def test_an_unknown_set_is_refused_naming_the_known():
+def test_an_unknown_set_is_refused_with_the_valid_ones():
     with pytest.raises(UnknownChoice, match="'blue'.*log_mel"):
         view("blue")
 
 
-def test_every_family_is_a_feature_set_that_can_be_set():
+def test_every_family_is_a_valid_feature_set():
     assert set(REGISTRIES["features.sets"]) == set(FAMILIES)
 
 
-def test_every_word_of_a_view_is_a_settings_choice():
+def test_the_choices_of_a_view_are_those_of_the_settings():
     assert {setting: choices for setting, (_, choices) in CHOICES.items()} == {
         setting: choices_of(setting) for setting in CHOICES
     }
@@ -182,15 +182,15 @@ def test_a_view_follows_from_the_settings():
         "features.chunk_hop": 32,
         "features.normalise": "utterance",
     }
-    seen = FeatureView.from_settings(resolve(given), ("mfcc",))
-    assert asdict(seen) == {
+    chosen = FeatureView.from_settings(resolve(given), ("mfcc",))
+    assert asdict(chosen) == {
         "sets": ("mfcc",),
         "pool": "none",
         **{name.split(".")[1]: value for name, value in given.items()},
     }
 
 
-def test_without_settings_a_view_is_what_it_was_before_there_were_more():
+def test_default_settings_give_a_view_with_the_default_fields():
     assert FeatureView.from_settings(resolve({}), ("mfcc",)) == FeatureView(("mfcc",), 20, 3.0, "centre")
 
 
@@ -200,8 +200,8 @@ def test_every_field_has_a_setting():
 
 
 def test_a_view_reads_back_from_json():
-    seen = view("mfcc", pool="mean_std", skip_s=0.1)
-    assert FeatureView.from_json({**asdict(seen), "sets": list(seen.sets)}) == seen
+    chosen = view("mfcc", pool="mean_std", skip_s=0.1)
+    assert FeatureView.from_json({**asdict(chosen), "sets": list(chosen.sets)}) == chosen
 
 
 def test_a_view_of_an_older_version_reads_with_the_defaults():
@@ -209,12 +209,12 @@ def test_a_view_of_an_older_version_reads_with_the_defaults():
     assert FeatureView.from_json(old) == view("log_mel")
 
 
-def test_a_view_of_a_newer_version_is_refused_by_what_it_adds():
+def test_a_view_of_a_newer_version_is_refused_with_the_unknown_field():
     with pytest.raises(UserError, match="'colour'"):
         FeatureView.from_json({**asdict(view()), "colour": 1})
 
 
-def test_everything_of_a_view_can_be_searched(tmp_path):
+def test_every_field_of_a_view_can_be_searched(tmp_path):
     space = tmp_path / "views.yaml"
     space.write_text(
         "role: student\nspace:\n"
