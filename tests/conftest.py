@@ -222,7 +222,7 @@ def _tones_prepared(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
     home = tmp_path_factory.mktemp("shared-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SER_HOME", str(home))
-        manifest, _ = FoundCorpus("ravdess", tone_corpus).read_manifest()[0]
+        manifest, _ = FoundCorpus("ravdess", tone_corpus).read_manifest()
         manifest = prepare_features(manifest, DEFAULT_FEATURE_SETS).manifest
     return home, manifest
 

@@ -71,7 +71,7 @@ def test_as_name_selects_the_adapter(tmp_path):
 def test_one_misnamed_file_does_not_hide_the_corpus_and_is_named(tmp_path):
     root = write_files(tmp_path / "spoken", "03a01Fa.wav", "03a01Nc.wav", "notes.wav")
     with pytest.raises(CorpusError, match=r"notes\.wav.*no EmoDB name"):
-        find_corpus(str(root)).read_manifest()[0]
+        find_corpus(str(root)).read_manifest()
 
 
 def test_an_unknown_name_is_refused_naming_the_valid_ones(speech):
@@ -86,7 +86,7 @@ def test_of_many_misnamed_files_five_are_named_and_the_others_counted(tmp_path):
     with pytest.raises(
         CorpusError, match=r"notes0\.wav.*notes4\.wav[^;]*; and 2 more, see: ser corpora doctor .*spoken$"
     ):
-        find_corpus(str(root), as_name="emodb").read_manifest()[0]
+        find_corpus(str(root), as_name="emodb").read_manifest()
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -97,7 +97,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_an_empty_folder_is_refused_under_its_name_too(speech):
     write_files(speech / "emodb", "README.md")
     with pytest.raises(CorpusError, match="holds no audio"):
-        find_corpus("emodb").read_manifest()[0]
+        find_corpus("emodb").read_manifest()
 
 
 def test_file_names_of_no_corpus_are_refused_with_a_hint_to_as(tmp_path):
@@ -312,7 +312,7 @@ def test_a_file_name_that_is_not_utf8_is_refused_by_name(tmp_path):
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     with pytest.raises(CorpusError, match="03a01W.a.wav: its name is not UTF-8"):
-        find_corpus(str(root)).read_manifest()[0]
+        find_corpus(str(root)).read_manifest()
 
 
 def test_a_folder_of_videos_is_recognised(tmp_path, ffmpeg):

@@ -386,7 +386,7 @@ def test_a_download_with_two_copies_of_tess_yields_each_clip_once(tmp_path):
     clips = ["OAF_angry/OAF_back_angry.wav", "YAF_angry/YAF_back_angry.wav"]
     write_files(tmp_path, [f"{name}/{clip}" for clip in clips] + [f"{name}/{name}/{clip}" for clip in clips])
     found = find_corpus(str(tmp_path))
-    manifest, left_out = found.read_manifest()[0]
+    manifest, left_out = found.read_manifest()
     assert (found.adapter_name, list(manifest.column("id"))) == ("tess", ["OAF_back_angry", "YAF_back_angry"])
     assert left_out == {"second copy": 2}
 

@@ -168,7 +168,7 @@ def test_without_ffmpeg_video_is_refused_before_anything_is_read(release, monkey
     monkeypatch.setenv("PATH", "")
     root = release("train", [row(0, 0), row(0, 1)], ["dia0_utt0.mp4", "dia0_utt1.mp4"])
     with pytest.raises(UserError, match="mp4 files, like MELD's, need ffmpeg"):
-        FoundCorpus("meld", root).read_manifest()[0]
+        FoundCorpus("meld", root).read_manifest()
 
 
 def test_the_counts_in_the_docstring_add_up():
