@@ -6,18 +6,23 @@ from typing import Annotated
 
 import typer
 
+from ser_platform.cli.options import format_examples
+
+EXAMPLES = format_examples("ser ui", "ser ui --port 5050")
+
 
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
-    """Open the MLflow UI of this folder's runs, on 127.0.0.1."""
+    """Open the MLflow UI of this folder's runs on 127.0.0.1; Ctrl-C stops it."""
     from ser_platform.tracking.mlflow_store import open_client, tracking_uri
     from ser_platform.tracking.ui_view import VIEW_TAG, view_path
 
-    experiments = [one for one in open_client().search_experiments() if VIEW_TAG in one.tags]
+    experiments = [experiment for experiment in open_client().search_experiments() if VIEW_TAG in experiment.tags]
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C stops it); it answers after some seconds", flush=True)
-    for one in experiments:
-        print(f"  {one.name}, its trials compared: http://127.0.0.1:{port}{view_path(one.experiment_id)}", flush=True)
+    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C stops it); it is ready after some seconds", flush=True)
+    for experiment in experiments:
+        page = f"http://127.0.0.1:{port}{view_path(experiment.experiment_id)}"
+        print(f"  {experiment.name}, a comparison of its trials: {page}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri()]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])
