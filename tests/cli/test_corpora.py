@@ -67,7 +67,7 @@ def test_prepare_shows_every_fold(ser, tone_corpus: Path) -> None:
         (["--speaker-from", "("], "is no regular expression"),
         (["--speaker-from", "Actor_.."], "must have one group"),
         (["--speaker-from", "(Actor)"], "is by ravdess-01"),
-        (["--speaker-from", "(A)", "--speaker-column", "who"], "give one"),
+        (["--speaker-from", "(A)", "--speaker-column", "voice"], "give one"),
         (["--column", "emotion"], "--column takes OURS=THEIRS"),
         (["--as", "klingon"], "unknown corpus 'klingon'"),
         (["--fold", "9", "--protocol", "loso"], "makes folds 1 to 6"),

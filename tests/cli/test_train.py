@@ -36,9 +36,9 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         (["--workers", "0"], "--workers 0: at least 1 worker"),
         (["--workers", str(slots() + 1)], f"this machine has slots for {slots()} (CPU cores)"),
         (["--workers", "2", "--device", "mps"], "mps has one worker"),
-        (["--workers", "1", "--set", "model.name=svm_linear"], "svm_linear is fitted at once"),
+        (["--workers", "1", "--set", "model.name=svm_linear"], "svm_linear is fitted in one step"),
         (["--init", "ser-teacher@champion"], "no registered model 'ser-teacher'"),
-        (["--init", "."], "holds no bundle"),
+        (["--init", "."], "contains no model"),
         (["--resume"], "nothing to resume here; start with: ser train"),
     ],
 )
@@ -54,7 +54,7 @@ def test_the_role_is_required(refused) -> None:
 def test_resume_refuses_another_command_and_a_finished_training(refused) -> None:
     plan = TrainRequest("teacher", DataRequest(CorpusRequest("demo")), {"seed": 1}, name="train-teacher-demo")
     plan.save()
-    assert "train-teacher-demo as it began: seed was 1, is 2" in refused("--resume", "--set", "seed=2")
+    assert "train-teacher-demo with its original options: seed was 1, is 2" in refused("--resume", "--set", "seed=2")
     assert "--role was teacher, is student" in refused("student", "--resume")
     assert "--corpus was demo, is emodb" in refused("--resume", "--corpus", "emodb")
     plan.remove_folder()

@@ -220,7 +220,7 @@ def test_sync_sends_what_a_killed_study_has_left_behind(
     assert "does not answer" in str(down.exception)
     server.start()
     unknown = CliRunner().invoke(app, ["tracking", "sync", "another"])
-    assert "nothing waits of another; waiting: orphan" in str(unknown.exception)
+    assert "no events wait for another; studies with waiting events: orphan" in str(unknown.exception)
     done = CliRunner().invoke(app, ["tracking", "sync"])
     assert done.exit_code == 0, done.exception
     assert f"orphan: {5 * N_TRIALS} events sent" in done.output
@@ -229,7 +229,7 @@ def test_sync_sends_what_a_killed_study_has_left_behind(
     assert RetryingClient(server.url).get_run(runs.parent_id).info.end_time <= killed
     assert told == {number: run for number, run in wanted.items() if number != "parent"}
     again = CliRunner().invoke(app, ["tracking", "sync"])
-    assert "nothing waits" in again.output
+    assert "no events wait" in again.output
 
 
 def test_events_of_another_store_are_not_sent_into_this_one(server: Server, tmp_path: Path) -> None:

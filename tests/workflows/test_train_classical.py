@@ -1,4 +1,4 @@
-"""`ser train` of a model that is fitted at once: its defaults suffice, and what is registered predicts."""
+"""`ser train` of a closed-form or scikit-learn model: its defaults suffice, and the registered model predicts."""
 
 import io
 import math

@@ -30,7 +30,7 @@ from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_job import TrialData, fit
 from ser_platform.tuning.teacher_labels import fold_teachers
 from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
-from ser_platform.workflows import train as training
+from ser_platform.workflows import training_run
 from ser_platform.workflows.train import train
 
 NEEDS = [(("log_mel",), "float32")]
@@ -183,7 +183,7 @@ def test_what_needs_a_label_or_a_speaker_is_refused(settings, told):
 
 
 def test_a_student_that_learnt_from_them_says_so_for_good(tones, tone_corpus, strangers, monkeypatch):
-    monkeypatch.setattr(training, "connect_cluster", lambda: nullcontext(Cluster(1, 0.0)))
+    monkeypatch.setattr(training_run, "connect_cluster", lambda: nullcontext(Cluster(1, 0.0)))
     monkeypatch.setattr(fold_teachers, "fit_all", lambda jobs, where, progress: [fit(job) for job in jobs])
     request, display = DataRequest(CorpusRequest(str(tone_corpus))), Display(Console(quiet=True))
     train("teacher", request, {"model.name": "bilstm", "train.epochs": 1}, "cpu", display)
