@@ -73,12 +73,7 @@ app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
     )
 )
 @add_data_options
-def prepare(
-    corpus: CorpusArgument = "",
-    as_json: JsonOption = False,
-    *,
-    data: DataOptions,
-) -> None:
+def prepare(corpus: CorpusArgument = "", as_json: JsonOption = False, *, data: DataOptions) -> None:
     """Decode the new and changed files of a corpus, compute its features, print its split."""
     from ser_platform.features.dataset import prepare_dataset
 

@@ -61,11 +61,7 @@ def _outputs_as_json(stored: "StoredOutputs") -> dict[str, Any]:
 
 
 @outputs.command(epilog=format_examples("ser distill outputs gc", "ser distill outputs gc --older-than 30 --dry-run"))
-def gc(
-    older_than: OlderThanOption = None,
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
-) -> None:
+def gc(older_than: OlderThanOption = None, dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Remove damaged files and unfinished files of killed runs; a study computes removed outputs again."""
     from ser_platform.distillation.outputs import list_outputs, outputs_folder
 

@@ -36,8 +36,7 @@ def evaluate(
         typer.Option(help="test, dev or all; default: all where no speaker of the corpus was in training, else test."),
     ] = None,
     allow_leak: Annotated[
-        bool,
-        typer.Option("--allow-leak", help="Accept clips or speakers from the training data; results are marked."),
+        bool, typer.Option("--allow-leak", help="Accept clips or speakers from the training data; results are marked.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write figures, predictions.csv and evaluation.json here.")

@@ -103,8 +103,7 @@ def extract(
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="Number of processes; default: up to one for each CPU core, or Ray tasks if RAY_ADDRESS is set.",
+            min=1, help="Number of processes; default: up to one for each CPU core, or Ray tasks if RAY_ADDRESS is set."
         ),
     ] = None,
     as_json: JsonOption = False,

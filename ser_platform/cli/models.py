@@ -176,8 +176,7 @@ def promote(
     version: Annotated[str | None, typer.Option(help="Promote this version instead of the candidate.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Promote the candidates of both models.")] = False,
     margin: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="Largest accepted loss of UAR; default: the policy's."),
+        float | None, typer.Option(min=0.0, max=1.0, help="Largest accepted loss of UAR; default: the policy's.")
     ] = None,
     policy: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File of the limits; default: mlflow/promotion_policy.yaml.")

@@ -26,8 +26,7 @@ CorporaOption = Annotated[list[str], typer.Option("--corpus", metavar="CORPUS", 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be freed; remove nothing.")]
 OlderThanOption = Annotated[
-    float | None,
-    typer.Option(metavar="DAYS", min=0.0, help="Also remove what was last used more than DAYS days ago."),
+    float | None, typer.Option(metavar="DAYS", min=0.0, help="Also remove what was last used more than DAYS days ago.")
 ]
 
 
@@ -77,7 +76,7 @@ class DataOptions:
         str | None,
         _split_option(
             help="speaker (default), loso, speaker_kfold:K, official, fixed:FILE.csv, cross_corpus:train=A,test=B "
-            "(without a corpus) or random.",
+            "(without a corpus) or random."
         ),
     ] = None
     fold: Annotated[

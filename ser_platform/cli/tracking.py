@@ -30,8 +30,7 @@ def server(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of server processes.")] = 2,
     auth: Annotated[
-        bool,
-        typer.Option("--auth/--no-auth", help="Require the password in FOLDER/admin_password."),
+        bool, typer.Option("--auth/--no-auth", help="Require the password in FOLDER/admin_password.")
     ] = True,
 ) -> None:
     """Run an MLflow server for the runs and models of several users, in the foreground; Ctrl-C stops it.\f

@@ -29,8 +29,7 @@ def train(
     role: Annotated[str | None, typer.Argument(metavar="ROLE", help="teacher or student.")] = None,
     corpus: CorporaOption = [],  # noqa: B006 - Typer takes [] for an optional list
     set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set a setting; repeatable."),
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a setting; repeatable.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto uses a GPU if there is one.")] = "auto",
     workers: Annotated[

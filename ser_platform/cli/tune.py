@@ -57,8 +57,7 @@ def tune(
         ),
     ] = None,
     set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting of the search; repeatable."),
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Fix a setting of the search; repeatable.")
     ] = None,
     from_: Annotated[
         list[str] | None,

@@ -11,9 +11,7 @@ from ser_platform.cli.options import format_examples
 EXAMPLES = format_examples("ser ui", "ser ui --port 5050")
 
 
-def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
-) -> None:
+def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000) -> None:
     """Open the MLflow UI of this folder's runs on 127.0.0.1; Ctrl-C stops it."""
     from ser_platform.tracking.mlflow_store import open_client, tracking_uri
     from ser_platform.tracking.ui_view import VIEW_TAG, view_path

@@ -36,11 +36,7 @@ def _make_tune_request(folder: StudyFolder, request: StudyRequest, trials: int, 
     if plan is None:
         study = PlannedStudy(request.space, request.is_control)
         plan = TuneRequest(
-            [study],
-            request.data,
-            overrides=request.overrides,
-            study_names={study: name},
-            teacher=request.teacher,
+            [study], request.data, overrides=request.overrides, study_names={study: name}, teacher=request.teacher
         )
         plan.save()
     _extend_request(folder, request, trials, minutes).save(folder)

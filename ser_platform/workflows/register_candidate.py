@@ -29,12 +29,7 @@ from ser_platform.settings import Settings
 from ser_platform.shipped_folders import find_checkout
 from ser_platform.tracking.gate_inputs import PREDICTIONS_FILE
 from ser_platform.tracking.mlflow_store import Client
-from ser_platform.tracking.registry import (
-    RegisteredVersion,
-    artifact_suffix,
-    model_name,
-    register,
-)
+from ser_platform.tracking.registry import RegisteredVersion, artifact_suffix, model_name, register
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.configuration import count_prediction_parameters, feature_view, stamp_protocol
 from ser_platform.training.epoch_result import EpochResult
@@ -61,7 +56,6 @@ class Origin:
     split: Split
     study_name: str
     trial_number: int
-    code_version: str
     teacher: Teacher | None
     warm_start: WarmStart = NO_WARM_START
     unlabelled: UnlabelledPool | None = None
@@ -111,7 +105,7 @@ def pack_bundle(
             "study": origin.study_name,
             "trial": str(origin.trial_number),
             "epochs": str(max(1, epochs)),
-            "code_version": origin.code_version,
+            "code_version": find_code_version(),
         },
     )
 

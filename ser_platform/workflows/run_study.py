@@ -35,7 +35,7 @@ from ser_platform.tuning.study.trial_record import TrialRecord
 from ser_platform.tuning.study.warm_start import enqueue_earlier, read_warm_start
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.workflows.confirmation import ConfirmedTrial, confirm, rotate_dev
-from ser_platform.workflows.register_candidate import Origin, pack_bundle, score_and_register
+from ser_platform.workflows.register_candidate import Origin, find_code_version, pack_bundle, score_and_register
 from ser_platform.workflows.trial_data import TrialDataBuilder
 
 TIMED_TRIALS, TIMED_EPOCHS = 3, 3
@@ -71,11 +71,10 @@ class StudyRunner:
         experiment: str,
         cluster: Cluster,
         display: Display,
-        code_version: str,
         teacher: Teacher | None = None,
     ) -> None:
         self.space, self.corpus, self.folder, self.cluster, self.display = space, corpus, folder, cluster, display
-        self.client, self.teacher, self.code_version = client, teacher, code_version
+        self.client, self.teacher = client, teacher
         split, self.warm_start = corpus.split, read_warm_start(folder)
         tags = {
             "role": space.role,
@@ -83,7 +82,7 @@ class StudyRunner:
             "protocol": split.protocol_stamp + self.warm_start.stamp,
             "manifest": split.manifest.fingerprint,
             "split": split.fingerprint,
-            "code_version": code_version,
+            "code_version": find_code_version(),
             **({"warm_start": " ".join(self.warm_start.studies)} if self.warm_start.studies else {}),
         }
         self.runs = StudyRuns(client, experiment, folder.name, tags, make_trial_tags, folder.path)
@@ -128,7 +127,6 @@ class StudyRunner:
             self.corpus.split,
             self.folder.name,
             winner.record.number,
-            self.code_version,
             self.teacher,
             self.warm_start,
             self.data_builder.unlabelled,

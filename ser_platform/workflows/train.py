@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from ser_platform.errors import UserError
-from ser_platform.features.dataset import DataRequest, Dataset, add_features, prepare_dataset
+from ser_platform.features.dataset import Dataset, add_features, prepare_dataset
 from ser_platform.progress import Display
-from ser_platform.settings import Overrides, Settings, check_overrides, resolve, runs_folder
+from ser_platform.settings import Settings, check_overrides, resolve, runs_folder
 from ser_platform.tracking.mlflow_store import Client, open_client
 from ser_platform.training.adversary_loss import encode_languages
 from ser_platform.training.closed_form.closed_form_settings import describe_fitted_model, is_fitted_at_once
@@ -37,13 +37,6 @@ from ser_platform.workflows.initial_weights import InitialModel, find_initial_mo
 from ser_platform.workflows.train_plan import TrainRequest
 from ser_platform.workflows.training_run import FoldStart, TrainingRun, TrainResult
 from ser_platform.workflows.trial_data import prepare_pool
-
-
-def train(
-    role: str, data: DataRequest, overrides: Overrides, device: str, display: Display, **options: Any
-) -> TrainResult:
-    """Train one configuration on every fold of the request: `run_training` of a new `TrainRequest`."""
-    return run_training(TrainRequest(role, data, overrides, device, **options), display)
 
 
 def run_training(plan: TrainRequest, display: Display) -> TrainResult:

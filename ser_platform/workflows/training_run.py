@@ -25,11 +25,7 @@ from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment
 from ser_platform.tracking.registry import RegisteredVersion
 from ser_platform.tracking.run_artifacts import log_datasets, log_settings
 from ser_platform.tracking.runs import StudyRuns
-from ser_platform.training.configuration import (
-    count_prediction_parameters,
-    feature_view,
-    stamp_protocol,
-)
+from ser_platform.training.configuration import count_prediction_parameters, feature_view, stamp_protocol
 from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.hint_loss import NO_HINT
 from ser_platform.tuning.execution.cluster import connect_cluster
@@ -52,7 +48,6 @@ class TrainResult:
     """Result of a training: the test score, pooled over folds, and the registered model where there is one fold."""
 
     name: str
-    role: str
     dataset: Dataset
     settings: Settings
     n_parameters: int
@@ -156,16 +151,7 @@ class TrainingRun:
         model = None
         if len(fits) == 1:
             fit, split, settings = fits[0], self.dataset.split, self.settings
-            origin = Origin(
-                self.role,
-                self.dataset,
-                split,
-                self.name,
-                0,
-                find_code_version(),
-                self.teachers[0],
-                unlabelled=self.unlabelled,
-            )
+            origin = Origin(self.role, self.dataset, split, self.name, 0, self.teachers[0], unlabelled=self.unlabelled)
             bundle = self.start.add_lineage(
                 pack_bundle(origin, fit, settings, split, fit.best_epoch, {"dev_uar": dev_uar})
             )
@@ -181,7 +167,6 @@ class TrainingRun:
         self.plan.remove_folder()  # the registry contains the weights, MLflow the epochs
         return TrainResult(
             name=self.name,
-            role=self.role,
             dataset=self.dataset,
             settings=self.settings,
             n_parameters=parameters,

@@ -52,7 +52,6 @@ from ser_platform.workflows.distillation_control import (
     log_control,
     make_assessment_folds,
 )
-from ser_platform.workflows.register_candidate import find_code_version
 from ser_platform.workflows.run_lock import hold_tuning_lock
 from ser_platform.workflows.run_study import StudyResult, StudyRunner
 from ser_platform.workflows.trial_data import TrialDataBuilder, prepare_pool
@@ -229,7 +228,7 @@ def _run_study(
         teacher = _find_study_teacher(plan, folder, corpus, client, display) if is_distilled(space) else None
         if teacher is not None and may_use_hints(space):  # refused before fold teachers are trained
             require_hint_teacher(teacher.description.settings, teacher.title)
-        run = StudyRunner(space, corpus, folder, client, experiment, cluster, display, find_code_version(), teacher)
+        run = StudyRunner(space, corpus, folder, client, experiment, cluster, display, teacher)
     except BaseException as ended:
         folder.update(state=_choose_state(ended))
         raise

@@ -16,7 +16,9 @@ from ser_platform.progress import Display
 from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.tracking.registry import find_model, load_bundle
 from ser_platform.workflows.initial_weights import find_initial_model
-from ser_platform.workflows.train import TrainResult, train
+from ser_platform.workflows.train import run_training
+from ser_platform.workflows.train_plan import TrainRequest
+from ser_platform.workflows.training_run import TrainResult
 
 SMALL = {"model.name": "bilstm", "model.hidden_size": 8, "train.epochs": 2, "data.max_seconds": 0.5}
 
@@ -30,7 +32,9 @@ def trained(corpus: Path, overrides: dict, init: str | None = None, *, allow_lea
     printed = io.StringIO()
     request = DataRequest(CorpusRequest(str(corpus)), **split)
     display = Display(Console(file=printed, width=200))
-    result: TrainResult = train("student", request, overrides, "cpu", display, init=init, allow_leak=allow_leak)
+    result: TrainResult = run_training(
+        TrainRequest("student", request, overrides, "cpu", init=init, allow_leak=allow_leak), display
+    )
     return result, printed.getvalue()
 
 

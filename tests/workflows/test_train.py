@@ -18,8 +18,9 @@ from ser_platform.metrics import uar
 from ser_platform.progress import Display
 from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.tracking.registry import find_model, load_bundle
-from ser_platform.workflows.train import TrainResult, choose_device, run_training, train
+from ser_platform.workflows.train import choose_device, run_training
 from ser_platform.workflows.train_plan import TrainRequest
+from ser_platform.workflows.training_run import TrainResult
 
 FAST = {"train.epochs": 3, "model.width": 4, "model.hidden_size": 8, "data.max_seconds": 0.5}
 
@@ -38,7 +39,7 @@ def request(corpus: Path, **more) -> DataRequest:
 
 
 def trained(corpus: Path, overrides: dict | None = None, **more) -> TrainResult:
-    return train("student", request(corpus, **more), FAST | (overrides or {}), "cpu", display())
+    return run_training(TrainRequest("student", request(corpus, **more), FAST | (overrides or {}), "cpu"), display())
 
 
 def candidate() -> Bundle:

@@ -18,7 +18,9 @@ from ser_platform.tracking import pyfunc
 from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.tracking.registry import find_model, load_bundle
 from ser_platform.workflows import register_candidate
-from ser_platform.workflows.train import TrainResult, train
+from ser_platform.workflows.train import run_training
+from ser_platform.workflows.train_plan import TrainRequest
+from ser_platform.workflows.training_run import TrainResult
 
 pytestmark = pytest.mark.usefixtures("pretrained", "tones")
 
@@ -33,7 +35,9 @@ def trained(tone_corpus, monkeypatch) -> Train:
     def run(**settings: object) -> TrainResult:
         chosen = NAMED | {f"model.{name}": value for name, value in settings.items()}
         display = Display(Console(file=io.StringIO()))
-        return train("teacher", DataRequest(CorpusRequest(str(tone_corpus))), chosen, "cpu", display)
+        return run_training(
+            TrainRequest("teacher", DataRequest(CorpusRequest(str(tone_corpus))), chosen, "cpu"), display
+        )
 
     return run
 
@@ -77,7 +81,7 @@ def test_a_tuned_encoder_is_registered_with_all_its_weights(trained, forget):
 def test_a_classical_model_can_use_an_encoder(trained, forget, tone_corpus):
     display, request = Display(Console(file=io.StringIO())), DataRequest(CorpusRequest(str(tone_corpus)))
     settings = {"model.name": "logistic", "features.sets": ("tiny-whisper.statistics",), "model.c": 0.01}
-    done = train("student", request, settings, "cpu", display)
+    done = run_training(TrainRequest("student", request, settings, "cpu"), display)
     forget()
     client = open_client()
     bundle = load_bundle(client, find_model(client, "ser-student@candidate"))

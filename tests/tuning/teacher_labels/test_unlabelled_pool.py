@@ -31,7 +31,8 @@ from ser_platform.tuning.execution.fit_job import TrialData, fit
 from ser_platform.tuning.teacher_labels import fold_teachers
 from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
 from ser_platform.workflows import training_run
-from ser_platform.workflows.train import train
+from ser_platform.workflows.train import run_training
+from ser_platform.workflows.train_plan import TrainRequest
 
 NEEDS = [(("log_mel",), "float32")]
 TAUGHT = {"model.name": "lite_cnn", "distill.alpha": 0.5, "distill.unlabelled": "more", "features.sets": ("log_mel",)}
@@ -186,9 +187,9 @@ def test_a_student_that_learnt_from_them_says_so_for_good(tones, tone_corpus, st
     monkeypatch.setattr(training_run, "connect_cluster", lambda: nullcontext(Cluster(1, 0.0)))
     monkeypatch.setattr(fold_teachers, "fit_all", lambda jobs, where, progress: [fit(job) for job in jobs])
     request, display = DataRequest(CorpusRequest(str(tone_corpus))), Display(Console(quiet=True))
-    train("teacher", request, {"model.name": "bilstm", "train.epochs": 1}, "cpu", display)
+    run_training(TrainRequest("teacher", request, {"model.name": "bilstm", "train.epochs": 1}, "cpu"), display)
     taught = TAUGHT | {"train.epochs": 1, "distill.unlabelled": str(strangers)}
-    result = train("student", request, taught, "cpu", display)
+    result = run_training(TrainRequest("student", request, taught, "cpu"), display)
     client = open_client()
     bundle = load_bundle(client, find_alias(client, "ser-student", CANDIDATE))
     heard = prepare_unlabelled(str(strangers), NEEDS).lineage
@@ -198,4 +199,4 @@ def test_a_student_that_learnt_from_them_says_so_for_good(tones, tone_corpus, st
     clip = result.dataset.manifest.take(result.dataset.split.test[:1]).column("path")[0]
     shutil.copy(clip, strangers / "harmless.wav")
     with pytest.raises(LineageLeak, match="holds 1 test clips.*harmless"):
-        train("student", request, taught, "cpu", display)
+        run_training(TrainRequest("student", request, taught, "cpu"), display)
