@@ -24,34 +24,33 @@ from ser_platform.cli import (
 from ser_platform.cli.output import escape_unprintable
 from ser_platform.errors import SerError
 
-DATA, TRAIN, COMPARE, USE, MAINTAIN = PANELS = (
-    "Data",
-    "Train and tune",
-    "Compare and promote",
-    "Use a model",
-    "Maintain",
-)
+DATA, TRAIN, COMPARE, USE, MAINTAIN = "Data", "Train and tune", "Compare and promote", "Use a model", "Maintain"
+ORDER = [
+    "corpora",
+    "features",
+    "tune",
+    "train",
+    "studies",
+    "distill",
+    "submit",
+    "evaluate",
+    "models",
+    "predict",
+    "ui",
+    "tracking",
+]
 UsageError: Any = typer.BadParameter.__base__  # of Click, or of the copy of Click inside newer versions of Typer
 
 
-class PanelGroup(TyperGroup):
-    """Commands in the order of their panels; in a panel, in the order of `ORDER`."""
-
-    ORDER = ("tune", "train", "studies", "distill", "evaluate", "models")
+class OrderedGroup(TyperGroup):
+    """Lists commands in the order of use, others last."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        def place(name: str) -> tuple[int, int]:
-            panel = getattr(self.commands[name], "rich_help_panel", None)
-            return (
-                PANELS.index(panel) if panel in PANELS else len(PANELS),
-                self.ORDER.index(name) if name in self.ORDER else len(self.ORDER),
-            )
-
-        return sorted(self.commands, key=place)
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
 app = typer.Typer(
-    cls=PanelGroup,
+    cls=OrderedGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -74,15 +74,12 @@ def show(model: VersionArgument, as_json: JsonOption = False) -> None:
         for name, value in found.metrics.items()
         if name.startswith("test_recall_")
     ]
-    units = (
-        ("parameters", "parameters", 1.0, ",.0f"),
-        ("size", "size_bytes", 1e3, ",.0f"),
-        ("latency", "latency_ms", 1, ".1f"),
+    measures = (
+        ("parameters", "parameters", "{:,}"),
+        ("size", "size_bytes", "{:,} bytes"),
+        ("latency", "latency_ms", "{:.1f} ms for 3 s on one CPU thread"),
     )
-    ends = {"parameters": "", "size": " KB", "latency": " ms for 3 s on one CPU thread"}
-    rows += [
-        [name, f"{plain[key] / unit:{form}}{ends[name]}"] for name, key, unit, form in units if plain[key] is not None
-    ]
+    rows += [[name, text.format(plain[key])] for name, key, text in measures if plain[key] is not None]
     rows += [["digest", plain["digest"]], *([key, decision] for key, decision in plain["decisions"].items())]
     print_table(found.title, ["property", "value"], rows)
 
@@ -120,9 +117,7 @@ def compare(first: VersionArgument, second: VersionArgument, as_json: JsonOption
             registry.version_as_json(model) | {"latency_p95_ms": latency, "recalls": recall}
             for model, latency, recall in zip(found.models, found.latency_p95_ms, shown, strict=True)
         ]
-        gain_json = (
-            None if gain is None else {"value": gain.value, "low": gain.low, "high": gain.high, "over": gain.over}
-        )
+        gain_json = gain and {"value": gain.value, "low": gain.low, "high": gain.high, "over": gain.over}
         print_json({"models": models, "gain": gain_json, "incomparable": found.why_no_gain})
         return
     rows = [["test UAR", *(format_test_uar(model.metrics) for model in found.models)]]

@@ -16,7 +16,7 @@ from ser_platform.cli.output import format_test_uar, make_console, make_display,
 from ser_platform.errors import UnknownChoice, UserError
 
 if TYPE_CHECKING:
-    from ser_platform.workflows.train import TrainResult
+    from ser_platform.workflows.training_run import TrainResult
 
 ROLES = ("teacher", "student")
 EXAMPLES = format_examples(

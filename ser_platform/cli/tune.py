@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -123,14 +123,14 @@ def tune(
     corpus_name = require_one_corpus(corpus) or ("" if parse_named_corpora(data.protocol or "") else "demo")
     fixed = parse_fixed_settings(set_, data)
     names, encoder = (spaces, {}) if spaces else _choose_spaces(fixed)
-    limits = _limit_demo(spaces, corpus_name)
+    is_demo = corpus_name == "demo" and not spaces
     plan = TuneRequest(
         planned=[PlannedStudy(str(space_path(name))) for name in names],
         data=data.data_request(corpus_name),
-        trials=trials or limits.trials,
+        trials=trials or (DEMO_TRIALS if is_demo else None),
         minutes=minutes,
-        confirm=_parse_confirm(confirm) or limits.confirm,
-        overrides={**limits.overrides, **encoder, **fixed},
+        confirm=_parse_confirm(confirm) or (DEMO_CONFIRM if is_demo else None),
+        overrides={**(DEMO_SETTINGS if is_demo else {}), **encoder, **fixed},
         warm_start=list(from_ or ()),
         allow_leak=allow_leak,
         teacher=teacher,
@@ -185,21 +185,6 @@ def _choose_spaces(fixed: "Overrides") -> "tuple[Sequence[str], Overrides]":
     return (DEFAULT_SPACES, {}) if found is None else (ENCODER_SPACES, {"model.backbone": resolve_pinned_name(found)})
 
 
-class _DemoLimits(NamedTuple):
-    """The defaults of a tuning's budget; None is the budget of the space."""
-
-    trials: int | None
-    confirm: tuple[int, int] | None
-    overrides: "Overrides"
-
-
-def _limit_demo(spaces: Sequence[str], corpus: str) -> _DemoLimits:
-    """Return limits that make the demo short; a space given by the user has none."""
-    if corpus == "demo" and not spaces:
-        return _DemoLimits(DEMO_TRIALS, DEMO_CONFIRM, DEMO_SETTINGS)
-    return _DemoLimits(None, None, {})
-
-
 def _parse_confirm(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -217,7 +202,7 @@ def _print_result(tuned: "TuneResult") -> None:
         rows.append(
             [
                 outcome.role,
-                settings.model.name + _format_distillation(settings) + _note_undistilled(outcome.role, settings),
+                _format_model(outcome.role, settings),
                 f"{outcome.n_parameters:,}",
                 f"{outcome.winner.record.best_dev_uar:.3f}",
                 f"{outcome.winner.mean_dev_uar:.3f}",
@@ -271,15 +256,14 @@ def _format_efficiency(value: float) -> str:
     return "every trial was trained before" if math.isnan(value) else f"platform efficiency {value:.2f}"
 
 
-def _note_undistilled(role: str, settings: "Settings") -> str:
-    return ", alpha 0: no teacher" if role == "student" and not settings.distill.alpha else ""
-
-
-def _format_distillation(settings: "Settings") -> str:
-    """Return the settings that follow a model's name in the leaderboard."""
-    alpha = settings.distill.alpha
-    softened = "" if settings.distill.loss in ("mse", "hard") else f" T {settings.distill.temperature:.2g}"
-    suffix = f", alpha {alpha:g}{softened}" if alpha else ""
+def _format_model(role: str, settings: "Settings") -> str:
+    """Return the model of a row of the leaderboard: its name and the settings of distillation."""
+    alpha, text = settings.distill.alpha, settings.model.name
     if settings.model.name == "pretrained":
-        suffix = f", {settings.model.backbone.partition('@')[0]}"
-    return suffix + (", per-speaker normalisation" if settings.features.normalise == "speaker" else "")
+        text += f", {settings.model.backbone.partition('@')[0]}"
+    elif alpha:
+        is_softened = settings.distill.loss not in ("mse", "hard")
+        text += f", alpha {alpha:g}" + (f" T {settings.distill.temperature:.2g}" if is_softened else "")
+    if settings.features.normalise == "speaker":
+        text += ", per-speaker normalisation"
+    return text if role == "teacher" or alpha else f"{text}, alpha 0: no teacher"

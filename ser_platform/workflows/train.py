@@ -36,7 +36,7 @@ from ser_platform.tuning.teacher_labels.unlabelled_pool import UnlabelledPool
 from ser_platform.workflows.initial_weights import InitialModel, find_initial_model
 from ser_platform.workflows.train_plan import TrainRequest
 from ser_platform.workflows.training_run import FoldStart, TrainingRun, TrainResult
-from ser_platform.workflows.trial_data import prepare_pool
+from ser_platform.workflows.trial_data import FeatureNeed, prepare_pool
 
 
 def run_training(plan: TrainRequest, display: Display) -> TrainResult:
@@ -137,7 +137,7 @@ def _prepare_pool(
     name = settings.distill.unlabelled
     if not name:
         return None
-    needs = [(feature_view(settings).required_families, settings.features.dtype)]
+    needs: list[FeatureNeed] = [(feature_view(settings).required_families, settings.features.dtype)]
     needs += [each for teacher in teachers if teacher for each in teacher.feature_needs]
     return prepare_pool(name, needs, dataset.splits, display.showing_progress)
 

@@ -40,7 +40,7 @@ from ser_platform.workflows.initial_weights import InitialModel
 from ser_platform.workflows.register_candidate import Origin, find_code_version, pack_bundle, score_and_register
 from ser_platform.workflows.run_study import make_trial_tags
 from ser_platform.workflows.train_plan import TrainRequest
-from ser_platform.workflows.trial_data import prepare_copies
+from ser_platform.workflows.trial_data import FeatureNeed, prepare_copies
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ class TrainingRun:
         digests = () if self.unlabelled is None else self.unlabelled.hashes
         copies, outputs, hints = NO_AUGMENTED_CLIPS, dict[str, TeacherOutputs](), None
         if settings.augment.copies:
-            needs = [(feature_view(settings).required_families, settings.features.dtype)]
+            needs: list[FeatureNeed] = [(feature_view(settings).required_families, settings.features.dtype)]
             needs += [] if teacher is None else teacher.feature_needs[:1]
             recipes = [(settings.augment.recipe, settings.augment.copies)]
             copies = prepare_copies(split, recipes, needs, self._show_progress)

@@ -25,11 +25,11 @@ from ser_platform.tuning.teacher_labels.fold_teachers import SpeakerGroup, Teach
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.tuning.teacher_labels.unlabelled_pool import UnlabelledPool, prepare_unlabelled
 
-FeatureNeeds = Sequence[tuple[Sequence[str], str]]  # feature families, and the dtype in which they are stored
+FeatureNeed = tuple[Sequence[str], str]  # feature families, and the dtype in which they are stored
 
 
 def prepare_copies(
-    split: Split, recipes: Sequence[tuple[str, int]], needs: FeatureNeeds, show_progress: ShowProgress
+    split: Split, recipes: Sequence[tuple[str, int]], needs: Sequence[FeatureNeed], show_progress: ShowProgress
 ) -> AugmentedClips:
     """Return augmented copies of the training clips, with the first of `needs`; the features of all needs are stored.
 
@@ -43,7 +43,7 @@ def prepare_copies(
 
 
 def prepare_pool(
-    name: str, needs: FeatureNeeds, splits: Iterable[Split], show_progress: ShowProgress
+    name: str, needs: Sequence[FeatureNeed], splits: Iterable[Split], show_progress: ShowProgress
 ) -> UnlabelledPool:
     """Return the unlabelled speech called `name`, with stored features.
 
@@ -124,7 +124,7 @@ class TrialDataBuilder:
         return prepare_pool(name, needs, [self._corpus.split], self._show_progress)
 
     @property
-    def _input_needs(self) -> tuple[Sequence[str], str]:
+    def _input_needs(self) -> FeatureNeed:
         return list_input_families([self._space]), self._space.fixed_settings.features.dtype
 
     def _pick_distilled_settings(self) -> Settings:

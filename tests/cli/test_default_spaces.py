@@ -5,7 +5,9 @@ import shutil
 
 import huggingface_hub.constants
 import pytest
+from typer.testing import CliRunner
 
+from ser_platform.cli import app
 from ser_platform.cli.spaces import list_spaces
 from ser_platform.cli.tune import (
     DEFAULT_SPACES,
@@ -14,7 +16,6 @@ from ser_platform.cli.tune import (
     DEMO_TRIALS,
     ENCODER_SPACES,
     _choose_spaces,
-    _limit_demo,
 )
 from ser_platform.encoders import encoder_lookup, find_default_encoder, resolve_pinned_name
 from ser_platform.tuning.search_space.requirements import list_input_families
@@ -51,9 +52,14 @@ def test_a_damaged_encoder_is_reported_and_left_out(pretrained, tmp_path, monkey
     assert printed.startswith("left out: ") and "a-broken" in printed and printed.count("\n") == 1
 
 
-def test_the_limits_of_the_demo_do_not_apply_to_a_space_given_by_the_user():
-    assert _limit_demo([], "demo") == (DEMO_TRIALS, DEMO_CONFIRM, DEMO_SETTINGS)
-    assert _limit_demo(["duration"], "demo") == _limit_demo([], "ravdess") == (None, None, {})
+def test_the_limits_of_the_demo_do_not_apply_to_a_space_or_corpus_given_by_the_user(forget, monkeypatch):
+    forget()
+    plans = []
+    monkeypatch.setattr("ser_platform.cli.tune.run_plan", plans.append)
+    for words in ([], ["duration"], ["--corpus", "ravdess"]):
+        assert CliRunner().invoke(app, ["tune", "--no-control", *words]).exit_code == 0
+    limits = [(plan.trials, plan.confirm, plan.overrides) for plan in plans]
+    assert limits == [(DEMO_TRIALS, DEMO_CONFIRM, DEMO_SETTINGS), (None, None, {}), (None, None, {})]
 
 
 def test_the_listing_contains_the_question_of_each_space(capsys):

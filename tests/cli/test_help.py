@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ser_platform.cli import PANELS, app
+from ser_platform.cli import COMPARE, DATA, MAINTAIN, TRAIN, USE, app
 from ser_platform.cli.output import fit_widths, print_table
 
 WORDS = "many long words that are wrapped between two words and never within one of them"
@@ -42,7 +42,7 @@ def test_each_option_has_a_description(words: tuple[str, ...]) -> None:
 
 def test_the_help_groups_the_verbs_in_order_of_use() -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
-    places = [text.index(f" {panel} ") for panel in PANELS]
+    places = [text.index(f" {panel} ") for panel in (DATA, TRAIN, COMPARE, USE, MAINTAIN)]
     assert places == sorted(places)
 
 
