@@ -25,20 +25,7 @@ from ser_platform.cli.output import escape_unprintable
 from ser_platform.errors import SerError
 
 DATA, TRAIN, COMPARE, USE, MAINTAIN = "Data", "Train and tune", "Compare and promote", "Use a model", "Maintain"
-ORDER = [
-    "corpora",
-    "features",
-    "tune",
-    "train",
-    "studies",
-    "distill",
-    "submit",
-    "evaluate",
-    "models",
-    "predict",
-    "ui",
-    "tracking",
-]
+ORDER = ("corpora", "features", "tune", "train", "studies", "distill", "submit", "evaluate", "models", "predict", "ui")
 UsageError: Any = typer.BadParameter.__base__  # of Click, or of the copy of Click inside newer versions of Typer
 
 

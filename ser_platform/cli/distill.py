@@ -27,7 +27,7 @@ def list_(as_json: JsonOption = False) -> None:
         return
     rows = [
         [
-            (entry["teacher"] or "-") if entry["readable"] else "damaged; ser distill outputs gc removes it",
+            (entry["teacher"] or "-") if entry["readable"] else "damaged",
             str(entry["digest"])[:12],
             str(entry["model"]),
             str(entry["kind"]),
@@ -41,6 +41,8 @@ def list_(as_json: JsonOption = False) -> None:
     columns = ["teacher", "digest", "model", "kind", "clips trained on", "clips labelled", "size", "last used"]
     total = sum(entry["bytes"] for entry in entries) / 1e6
     print_table(f"Teacher outputs: {total:.1f} MB in {outputs_folder()}", columns, rows)
+    if not all(entry["readable"] for entry in entries):
+        make_console().print("damaged outputs are removed by: ser distill outputs gc")
 
 
 def _outputs_as_json(stored: "StoredOutputs") -> dict[str, Any]:

@@ -75,8 +75,8 @@ def show(model: VersionArgument, as_json: JsonOption = False) -> None:
         if name.startswith("test_recall_")
     ]
     measures = (
-        ("parameters", "parameters", "{:,}"),
-        ("size", "size_bytes", "{:,} bytes"),
+        ("parameters", "parameters", "{:,.0f}"),
+        ("size", "size_bytes", "{:,.0f} bytes"),
         ("latency", "latency_ms", "{:.1f} ms for 3 s on one CPU thread"),
     )
     rows += [[name, text.format(plain[key])] for name, key, text in measures if plain[key] is not None]

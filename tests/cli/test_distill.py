@@ -37,11 +37,7 @@ def stored() -> OutputsKey:
 
 def test_a_list_names_teachers_and_damaged_files(stored):
     output = run("list")
-    assert (
-        "ser-teacher/2" in output
-        and "ser-teacher/1" in output
-        and "damaged; ser distill outputs gc removes it" in output
-    )
+    assert "ser-teacher/2" in output and "ser-teacher/1" in output and "removed by: ser distill outputs gc" in output
     entries = json.loads(run("list", "--json"))
     assert [entry["readable"] for entry in entries].count(False) == 1
     assert entries[-1]["teacher"] == "ser-teacher/1", "the last used first"
