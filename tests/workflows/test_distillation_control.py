@@ -60,7 +60,7 @@ def test_each_speaker_is_test_once_and_dev_once_and_never_both_with_training(spl
 
 def test_too_few_speakers_are_refused(split: Split) -> None:
     few = SimpleNamespace(manifest=SimpleNamespace(speakers=("a", "b", "c", "d", "e")), seed=0)
-    with pytest.raises(UserError, match="there are 5 speakers"):
+    with pytest.raises(UserError, match="the corpus has 5 speakers"):
         make_assessment_folds(few)  # type: ignore[arg-type]
 
 
@@ -84,7 +84,7 @@ def test_a_request_has_a_control_after_each_distilled_student_and_can_drop_it(tm
     assert both.uncompared_studies == [PlannedStudy(student)]
     assert [space.name for space in both.drop_controls()] == ["teacher", "student"]
     assert both.uncompared_studies == []
-    with pytest.raises(UserError, match="none of these does"):
+    with pytest.raises(UserError, match="none has distill.alpha above 0"):
         tune.TuneRequest([PlannedStudy(teacher)], DataRequest(CorpusRequest("demo"))).with_control(is_required=True)
 
 

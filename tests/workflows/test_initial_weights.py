@@ -78,9 +78,9 @@ def test_a_start_from_a_model_trained_on_test_speakers_is_refused_or_stamped(ton
 def test_a_start_with_another_architecture_or_features_is_refused_by_name(tones, tone_corpus):
     trained(tone_corpus, SMALL)
     for setting, value, message in (
-        ("model.name", "gru", "model.name is bilstm there, not gru"),
-        ("model.hidden_size", 16, "model.hidden_size is 8 there, not 16"),
-        ("features.sets", ("mfcc",), "features.sets is log_mel there, not mfcc"),
+        ("model.name", "gru", "model.name is bilstm, not gru"),
+        ("model.hidden_size", 16, "model.hidden_size is 8, not 16"),
+        ("features.sets", ("mfcc",), "features.sets is log_mel, not mfcc"),
     ):
         with pytest.raises(UserError, match=message):
             trained(tone_corpus, {setting: value}, "ser-student/1")
