@@ -19,9 +19,9 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Variables: CORPUS=$(CORPUS) (tune), ARGS (tune, test, bench, ui), PYTHON, EXTRAS"
 
-setup: $(INSTALLED) ## Create .venv with all that is needed, when missing or older than pyproject.toml
+setup: $(INSTALLED) ## Create .venv with all dependencies, if it is missing or older than pyproject.toml
 
-# The stamp is written last: an interrupted installation does not count, and one whose pip does not run is replaced.
+# The stamp is written last, after a complete installation. An environment whose pip fails is replaced.
 $(INSTALLED): pyproject.toml
 	@rm -f $@
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -45,10 +45,10 @@ check: $(INSTALLED) ## Check style, types and layers
 ui: $(INSTALLED) ## Open the MLflow UI on this folder's runs
 	$(BIN)/ser ui $(ARGS)
 
-promote: $(INSTALLED) ## Make the candidates the champions, if they pass the gates
+promote: $(INSTALLED) ## Make the candidates the champions, if they pass the promotion gates
 	$(BIN)/ser models promote --all
 
-mlflow-server: $(INSTALLED) ## Run an MLflow server for several people, on 127.0.0.1:5000, with a password
+mlflow-server: $(INSTALLED) ## Run an MLflow server for several users, on 127.0.0.1:5000, with a password
 	$(BIN)/ser tracking server $(ARGS)
 
 serve: $(INSTALLED) ## Serve the champion student over HTTP on 127.0.0.1:5001

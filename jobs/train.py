@@ -3,8 +3,8 @@
     ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/train.py teacher --workers 4 \
         --device cuda --corpus /speech/emodb --set model.name=pretrained --set model.tuning=full
 
-Without --workers the training takes a worker for each GPU of the cluster, and one a node where it has none. `runs/`
-and, where MLFLOW_TRACKING_URI is not set, `mlflow.db` are in SER_HOME/jobs/NAME of the head node.
+Without --workers the training has a worker for each GPU of the cluster, or one for each node if it has no GPU. `runs/`
+and, if MLFLOW_TRACKING_URI is not set, `mlflow.db` are in SER_HOME/jobs/NAME of the head node.
 """
 
 import os
@@ -14,8 +14,8 @@ from ser_platform.cli import main
 from ser_platform.tuning.execution.job_submission import enter_job_folder
 
 
-def words_of_cluster(words: list[str]) -> list[str]:
-    """Return the words of the command with the workers that the cluster offers, where they name none."""
+def add_workers(words: list[str]) -> list[str]:
+    """Return the words of the command, with the cluster's number of workers where they contain none."""
     if any(word.partition("=")[0] in ("--workers", "--resume", "--help") for word in words):
         return words
     from ser_platform.tuning.execution.cluster import connect_cluster
@@ -28,5 +28,5 @@ def words_of_cluster(words: list[str]) -> list[str]:
 if __name__ == "__main__":
     os.environ.setdefault("RAY_ADDRESS", "auto")  # the cluster that the job runs on
     words = enter_job_folder(sys.argv[1:])
-    sys.argv = ["ser", "train", *words_of_cluster(words)]
+    sys.argv = ["ser", "train", *add_workers(words)]
     main()

@@ -2,8 +2,8 @@
 
     ray job submit --address http://HEAD:8265 --working-dir . -- python jobs/tune.py student --corpus /speech/emodb
 
-The corpus is named by its path on the head node. Runs go to MLFLOW_TRACKING_URI when it is set, else to `mlflow.db` in
-SER_HOME/jobs/NAME of that node, NAME being the job's submission id; `runs/` is there too.
+--corpus is a path on the head node. Runs are logged to MLFLOW_TRACKING_URI if it is set, else to `mlflow.db` in
+SER_HOME/jobs/NAME of that node, where NAME is the job's submission id; `runs/` is in the same folder.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What all tests share: caches in a temporary folder, one thread, and a small corpus of tones."""
+"""Fixtures of all tests: caches in a temporary folder, one thread, and a small corpus of tones."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ CREATE_STORE = store_creation._create_store
 
 
 def pytest_configure() -> None:
-    """Have Ray start as it does for a user who has set nothing up: a process keeps the way that it first started."""
+    """Remove Ray's variables, because a process always starts Ray as it did the first time."""
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         os.environ.pop(name, None)
 
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
             item.add_marker(pytest.mark.xdist_group(group))
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not is_of_group(item, "ray"))  # the longest group begins first
+        items.sort(key=lambda item: not is_of_group(item, "ray"))  # the longest group starts first
 
 
 def is_of_group(item: pytest.Item, group: str) -> bool:
@@ -88,7 +88,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
-    """Runs `ser` in forks of one process; its `SER_HOME` is one, so that features are computed once."""
+    """Runs `ser` in forks of one process, with a common `SER_HOME`, so that features are computed once."""
     with Forge(tmp_path_factory.mktemp("home")) as forge:
         yield forge
 
@@ -108,9 +108,7 @@ def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tiny_models() -> dict[str, tuple[Any, Any]]:
-    """Return a model and its feature extractor of each kind; with group and with layer normalisation where there are
-    both.
-    """
+    """Return a model and its feature extractor of each kind, with group and with layer normalisation if it has both."""
     import transformers as t
 
     size = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
@@ -118,7 +116,7 @@ def tiny_models() -> dict[str, tuple[Any, Any]]:
     positions = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "num_feat_extract_layers": 3}
     of_samples = size | convolutions | positions
     layered = of_samples | {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
-    hears = t.Wav2Vec2FeatureExtractor(do_normalize=True)
+    waveform_extractor = t.Wav2Vec2FeatureExtractor(do_normalize=True)
     whisper = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
     tokens = {"vocab_size": 9, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     whispers = t.WhisperConfig(**whisper, **tokens)
@@ -126,25 +124,25 @@ def tiny_models() -> dict[str, tuple[Any, Any]]:
     spectrogram = t.ASTForAudioClassification(t.ASTConfig(**size, **spectra))
     return {
         "tiny-whisper": (t.WhisperForAudioClassification(whispers), t.WhisperFeatureExtractor()),
-        "tiny-wav2vec2": (t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(**of_samples)), hears),
-        "tiny-wav2vec2-layered": (t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(**layered)), hears),
-        "tiny-hubert": (t.HubertForSequenceClassification(t.HubertConfig(**of_samples)), hears),
-        "tiny-wavlm": (t.WavLMForSequenceClassification(t.WavLMConfig(**of_samples)), hears),
-        "tiny-wavlm-layered": (t.WavLMForSequenceClassification(t.WavLMConfig(**layered)), hears),
+        "tiny-wav2vec2": (t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(**of_samples)), waveform_extractor),
+        "tiny-wav2vec2-layered": (t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(**layered)), waveform_extractor),
+        "tiny-hubert": (t.HubertForSequenceClassification(t.HubertConfig(**of_samples)), waveform_extractor),
+        "tiny-wavlm": (t.WavLMForSequenceClassification(t.WavLMConfig(**of_samples)), waveform_extractor),
+        "tiny-wavlm-layered": (t.WavLMForSequenceClassification(t.WavLMConfig(**layered)), waveform_extractor),
         "tiny-spectrogram": (spectrogram, t.ASTFeatureExtractor(**spectra)),
     }
 
 
 @pytest.fixture
 def pretrained(tiny_encoders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of tiny encoders, which is `SER_PRETRAINED`, for a process that knows none of them yet."""
+    """The folder of tiny encoders, which is `SER_PRETRAINED`, for a process in which none of them is registered."""
     monkeypatch.setenv("SER_PRETRAINED", str(tiny_encoders))
     forget_encoders(monkeypatch)
     return tiny_encoders
 
 
 def forget_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be as a new process, which remembers no encoder."""
+    """Clear the registered encoders, as in a new process."""
     monkeypatch.setattr(encoder_lookup, "_registered_by_pin", {})
     for cache in (encoded._make_family, encoded._load_encoder):
         cache.cache_clear()
@@ -152,13 +150,13 @@ def forget_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Be as a new process, on a machine without encoders."""
+    """Return a function that clears the registered encoders and removes SER_PRETRAINED."""
 
-    def forgotten() -> None:
+    def clear() -> None:
         monkeypatch.delenv("SER_PRETRAINED", raising=False)
         forget_encoders(monkeypatch)
 
-    return forgotten
+    return clear
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +164,7 @@ def _nothing_outside_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Caches and `runs/` in the test's own folder."""
     monkeypatch.setenv("SER_HOME", str(tmp_path / "ser-home"))
     monkeypatch.chdir(tmp_path)
-    open_family.cache_clear()  # knows clips by their digest, not by SER_HOME
+    open_family.cache_clear()  # its key is the digest of the clips, without SER_HOME
 
 
 def require_bf16_lstm() -> None:
@@ -229,7 +227,7 @@ def _tones_prepared(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def tones(_tones_prepared: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch) -> Manifest:
-    """The tone corpus with its features stored; `SER_HOME` is where they lie, without test evaluations. Read only."""
+    """The tone corpus with its features stored; `SER_HOME` contains no test evaluations. Read only."""
     home, manifest = _tones_prepared
     shutil.rmtree(home / "ledger", ignore_errors=True)  # of another test
     monkeypatch.setenv("SER_HOME", str(home))
@@ -243,7 +241,7 @@ def split(tones: Manifest) -> Split:
 
 @pytest.fixture
 def training_data(split: Split) -> Callable[[Settings], TrainingData]:
-    """From settings to what they train on: the tone corpus, with dev speakers."""
+    """Return a function from settings to training data: the tone corpus, with dev speakers."""
 
     def data(settings: Settings) -> TrainingData:
         manifest = split.manifest

@@ -36,7 +36,8 @@ INSTEAD = {
 # A word with its own meaning: Optuna's ask and tell, and what a tool or a corpus calls its parts.
 LITERAL = (
     re.compile(r"(?:ask[/ ](?:and )?tell\b|\bstudy\.tell\b|\.tell\(|_tell\b|\bfile\.tell\b)", re.IGNORECASE),
-    re.compile(r'"heard"'),  # a key of past.json, the file of a warm start
+    # Keys of `--json`, of tags and of stored files, which scripts and earlier versions read.
+    re.compile(r"""["'](?:heard|looks|test_looks)["']"""),
 )
 WORDS = {word: re.compile(rf"(?<![A-Za-z])(?:{word})(?![A-Za-z])", re.IGNORECASE) for word in INSTEAD}
 

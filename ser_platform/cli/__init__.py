@@ -1,8 +1,10 @@
-"""The command line: `ser VERB`. Heavy imports happen inside the verbs, so that `--help` answers at once."""
+"""The command line: `ser VERB`. Verbs import heavy packages when they run, so that `--help` is printed at once."""
 
 import sys
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from ser_platform.cli import (
     corpora,
@@ -22,30 +24,44 @@ from ser_platform.cli import (
 from ser_platform.cli.output import escape_unprintable
 from ser_platform.errors import SerError
 
+DATA, TRAIN, COMPARE, USE, MAINTAIN = "Data", "Train and tune", "Compare and promote", "Use a model", "Maintain"
+ORDER = ("corpora", "features", "tune", "train", "studies", "distill", "submit", "evaluate", "models", "predict", "ui")
+UsageError: Any = typer.BadParameter.__base__  # of Click, or of the copy of Click inside newer versions of Typer
+
+
+class OrderedGroup(TyperGroup):
+    """Lists commands in the order of use, others last."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
 app = typer.Typer(
+    cls=OrderedGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Tune, distil and use speech emotion recognition models. Start with: ser tune",
-    epilog="Exit codes: 0 done, 1 the work failed, 2 wrong input. SER_HOME: caches; SER_CORPORA: where corpora lie.",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 wrong input.\n\n"
+    "SER_HOME: folder of caches. SER_CORPORA: folder of corpora.",
 )
-app.command()(tune.tune)
-app.command()(train.train)
-app.command(context_settings=submit.PASS_THROUGH)(submit.submit)
-app.command()(evaluate.evaluate)
-app.add_typer(corpora.app, name="corpora")
-app.add_typer(features.app, name="features")
-studies.app.command("extend")(extend.extend)
-app.add_typer(studies.app, name="studies")
-app.add_typer(distill.app, name="distill")
-app.add_typer(tracking.app, name="tracking")
-app.add_typer(models.app, name="models")
-app.command()(predict.predict)
-app.command()(ui.ui)
+app.add_typer(corpora.app, name="corpora", rich_help_panel=DATA)
+app.add_typer(features.app, name="features", rich_help_panel=DATA)
+app.command(rich_help_panel=TRAIN, epilog=tune.EXAMPLES)(tune.tune)
+app.command(rich_help_panel=TRAIN, epilog=train.EXAMPLES)(train.train)
+studies.app.command("extend", epilog=extend.EXAMPLES)(extend.extend)
+app.add_typer(studies.app, name="studies", rich_help_panel=TRAIN)
+app.add_typer(distill.app, name="distill", rich_help_panel=TRAIN)
+app.command(rich_help_panel=TRAIN, epilog=submit.EXAMPLES, context_settings=submit.PASS_THROUGH)(submit.submit)
+app.command(rich_help_panel=COMPARE, epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.add_typer(models.app, name="models", rich_help_panel=COMPARE)
+app.command(rich_help_panel=USE, epilog=predict.EXAMPLES)(predict.predict)
+app.add_typer(tracking.app, name="tracking", rich_help_panel=MAINTAIN)
+app.command(rich_help_panel=MAINTAIN, epilog=ui.EXAMPLES)(ui.ui)
 
 
 @app.callback()
-def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+def options(debug: bool = typer.Option(False, "--debug", help="Print the traceback of an error.")) -> None:
     """Tune, distil and use speech emotion recognition models."""
     global _debug
     _debug = debug
@@ -55,16 +71,40 @@ _debug = False
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line and its exit code."""
+    """Run the command line; every error is one line on standard error, with exit code 1 or 2."""
     try:
-        app(standalone_mode=True)
+        sys.exit(app(prog_name="ser", standalone_mode=False) or 0)
+    except UsageError as error:
+        message = _format_usage_error(error)
+        if message:
+            _exit_with(message, 2, error)
+        sys.exit(2)  # a command without arguments has printed its help
+    except typer.Abort as abort:
+        _exit_with("stopped; nothing was changed", 1, abort)
     except SerError as error:
-        if _debug:
-            raise
-        print(f"ser: {escape_unprintable(str(error))}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:  # a full disk, a folder that may not be written
-        if _debug:
-            raise
-        print(f"ser: {escape_unprintable(str(error.filename or 'system'))}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
+        _exit_with(str(error), error.exit_code, error)
+    except OSError as error:  # a full disk, a folder without write permission
+        _exit_with(f"{error.filename or 'system'}: {error.strerror or error}", 1, error)
+
+
+def _exit_with(message: str, code: int, error: BaseException) -> NoReturn:
+    if _debug:
+        raise error
+    print(f"ser: {escape_unprintable(message)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _format_usage_error(error: Any) -> str:
+    """Return one line: the wrong word of a command, what is valid, and the help to read."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if not message:
+        return ""
+    if hasattr(error.__cause__, "errors"):  # newer versions of Typer leave out the value
+        given = str(error.__cause__.errors()[0]["input"])
+        message = message.replace("Invalid value", f"Invalid value {given!r}", 1)
+    context = error.ctx
+    if message.startswith("No such command"):
+        choices = ", ".join(context.command.list_commands(context))
+        message = f"{message.partition('. ')[0]}; choose from: {choices}"
+    path = "ser" if context is None else context.command_path
+    return f"{message[0].lower()}{message[1:]}; see: {path} --help"

@@ -1,4 +1,4 @@
-"""The model that a command is given: a registered version, or a folder."""
+"""The model that a command uses: a registered version, or a bundle in a folder."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ser_platform.inference.bundle import Bundle
 
-MODEL_HELP = "NAME (its champion), NAME@ALIAS or NAME/VERSION of a registered model, or a folder that holds one."
+VERSION_HELP = "NAME (its champion), NAME@ALIAS or NAME/VERSION of a registered model"
+MODEL_HELP = f"{VERSION_HELP}, or a folder that contains a model."
 
 
 @dataclass(frozen=True)
 class ChosenModel:
-    """A verified bundle, and what to call it. `version` is None of a folder."""
+    """A verified bundle and its name. `version` is None where the bundle is read from a folder."""
 
     name: str
     version: str | None
@@ -23,11 +24,11 @@ class ChosenModel:
 
 
 def load_chosen_model(text: str) -> ChosenModel:
-    """Read the model that `text` names.
+    """Read the model with the reference `text`.
 
     Raises:
-        UserError: there is none.
-        BundleError: it is damaged or altered.
+        UserError: there is no such model.
+        BundleError: the model is damaged or altered.
     """
     from ser_platform.files import expand_path
     from ser_platform.inference.bundle import read_bundle

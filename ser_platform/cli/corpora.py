@@ -1,25 +1,24 @@
-"""`ser corpora`: what there is, how to get it, is it sound, is it ready."""
+"""`ser corpora`: list, fetch, check and prepare corpora."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ser_platform.cli.doctor import doctor
-from ser_platform.cli.fetch import fetch
-from ser_platform.cli.options import DataOptions, JsonOption, add_data_options
-from ser_platform.cli.output import console, make_table, print_json
+from ser_platform.cli import doctor, fetch
+from ser_platform.cli.options import CorpusArgument, DataOptions, JsonOption, add_data_options, format_examples
+from ser_platform.cli.output import make_display, print_json, print_table
 
 if TYPE_CHECKING:
     from ser_platform.corpora.splits.split import Split
 
-app = typer.Typer(no_args_is_help=True, help="Corpora: list them, fetch one, look for what would spoil it, prepare it.")
-ALWAYS_THERE = ("demo", "folder")
-FEW_SPEAKERS = 8  # named in a table's cell; more are counted
+app = typer.Typer(no_args_is_help=True, help="List corpora, download one, check it for problems, prepare it.")
+NEED_NO_DOWNLOAD = ("demo", "folder")
+MAX_NAMED_SPEAKERS = 8  # in a table's cell; more are counted
 
 
-@app.command("list")
+@app.command("list", epilog=format_examples("ser corpora list", "ser corpora list --json"))
 def list_(as_json: JsonOption = False) -> None:
-    """List the corpora: what they are, where they were found, how to get them."""
+    """List the corpora: language, size, licence, and the folder or how to get it."""
     from ser_platform.corpora.datasets import CORPORA
 
     entries = [_corpus_as_json(name) for name in CORPORA]
@@ -34,12 +33,12 @@ def list_(as_json: JsonOption = False) -> None:
             str(entry["speakers"] or "any"),
             str(entry["clips"] or "any"),
             entry["licence"],
-            entry["path"] or (entry["how"] if name in ALWAYS_THERE else f"not found: {entry['how']}"),
+            entry["path"] or (entry["how"] if name in NEED_NO_DOWNLOAD else f"not found; ser corpora fetch {name}"),
         ]
         for name, entry in zip(CORPORA, entries, strict=True)
     ]
-    columns = ["name", "language", "classes", "speakers", "clips", "licence", "where, or how to get it"]
-    console().print(make_table("Corpora", columns, rows))
+    columns = ["name", "language", "classes", "speakers", "clips", "licence", "folder, or how to get it"]
+    print_table("Corpora", columns, rows)
 
 
 def _corpus_as_json(name: str) -> dict[str, Any]:
@@ -64,38 +63,29 @@ def _corpus_as_json(name: str) -> dict[str, Any]:
     }
 
 
-app.command()(fetch)
-app.command()(doctor)
+app.command(epilog=fetch.EXAMPLES)(fetch.fetch)
+app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
-@app.command()
+@app.command(
+    epilog=format_examples(
+        "ser corpora prepare ravdess", "ser corpora prepare ravdess+emodb --labels 6 --protocol speaker_kfold:5"
+    )
+)
 @add_data_options
-def prepare(
-    corpus: Annotated[
-        str, typer.Argument(help="Name or folder; several: ravdess+emodb. cross_corpus names its own.")
-    ] = "",
-    as_json: JsonOption = False,
-    *,
-    data: DataOptions,
-) -> None:
-    """Decode a corpus, compute its features once, show its split.
-
-    Only new and changed files are decoded; a kill costs seconds of work.
-    """
-    from ser_platform.cli.output import error_console
+def prepare(corpus: CorpusArgument = "", as_json: JsonOption = False, *, data: DataOptions) -> None:
+    """Decode the new and changed files of a corpus, compute its features, print its split."""
     from ser_platform.features.dataset import prepare_dataset
-    from ser_platform.progress import Display
 
-    out = console()
-    dataset = prepare_dataset(data.data_request(corpus), Display(error_console() if as_json else out))
+    splits = prepare_dataset(data.data_request(corpus), make_display(as_json=as_json)).splits
     if as_json:
-        print_json([_split_json(split) for split in dataset.splits])
+        print_json([_split_as_json(split) for split in splits])
         return
-    for split in dataset.splits:
+    for split in splits:
         _print_split(split)
 
 
-def _split_json(split: "Split") -> dict[str, Any]:
+def _split_as_json(split: "Split") -> dict[str, Any]:
     return {
         "protocol": split.protocol_stamp,
         "fold": split.fold or None,
@@ -110,8 +100,8 @@ def _print_split(split: "Split") -> None:
     rows = []
     for part in split.summarise():
         speakers = part["speakers"]
-        named = ", ".join(speakers) if len(speakers) <= FEW_SPEAKERS else f"{len(speakers)} speakers"
+        named = ", ".join(speakers) if len(speakers) <= MAX_NAMED_SPEAKERS else f"{len(speakers)} speakers"
         counts = [str(count) for count in part["emotions"].values()]
         rows.append([part["part"], str(part["clips"]), f"{part['minutes']:.1f}", *counts, named])
     title = f"Split {split.fingerprint[:12]}, protocol {split.protocol_stamp}"
-    console().print(make_table(title, ["part", "clips", "minutes", *split.manifest.labels, "speakers"], rows))
+    print_table(title, ["part", "clips", "minutes", *split.manifest.labels, "speakers"], rows)

@@ -1,4 +1,4 @@
-"""`ser features`: what is stored, store more, check it, make room."""
+"""`ser features`: list, extract, verify and remove stored features."""
 
 import math
 import time
@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ser_platform.cli.features_show import show
-from ser_platform.cli.options import DataOptions, JsonOption
-from ser_platform.cli.output import console, error_console, make_table, print_json
+from ser_platform.cli import features_show
+from ser_platform.cli.options import (
+    DAY_S,
+    CorpusArgument,
+    DataOptions,
+    DryRunOption,
+    JsonOption,
+    OlderThanOption,
+    add_options,
+    format_examples,
+)
+from ser_platform.cli.output import make_console, make_display, print_json, print_table
 from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,15 +25,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Stored features: list them, extract more, check them, make room. SER_FEATURES_GB bounds what they take.",
+    help="Stored features: list, extract, verify or remove them. SER_FEATURES_GB limits their size in gigabytes.",
 )
-app.command()(show)
-DAY_S = 86_400  # seconds
+app.command(epilog=features_show.EXAMPLES)(features_show.show)
 
 
-@app.command("list")
+@app.command("list", epilog=format_examples("ser features list", "ser features list --json"))
 def list_(as_json: JsonOption = False) -> None:
-    """List the stored families: parameters, dtype, clips, size, when they were used last."""
+    """List the stored feature families: parameters, dtype, number of clips, size and last use."""
     from ser_platform.features.store.eviction import list_stored_families
     from ser_platform.features.store.feature_store import families_folder
 
@@ -35,7 +43,9 @@ def list_(as_json: JsonOption = False) -> None:
     rows = [
         [
             str(entry["family"]),
-            _parameters(entry["parameters"]) if entry["readable"] else "of another version; ser features gc removes it",
+            _format_parameters(entry["parameters"])
+            if entry["readable"]
+            else "of another version; ser features gc removes it",
             str(entry["dtype"] or "-"),
             f"{entry['clips']}",
             f"{entry['bytes'] / 1e6:.1f} MB",
@@ -45,13 +55,11 @@ def list_(as_json: JsonOption = False) -> None:
     ]
     total = sum(entry["bytes"] for entry in entries) / 1e9
     title = f"Stored features: {total:.2f} GB in {families_folder()}"
-    console().print(make_table(title, ["family", "parameters", "dtype", "clips", "size", "last used"], rows))
+    print_table(title, ["family", "parameters", "dtype", "clips", "size", "last used"], rows)
 
 
 def _family_as_json(stored: "StoredFamilySummary") -> dict[str, Any]:
-    last = (
-        None if stored.accessed_at is None else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(stored.accessed_at))
-    )
+    used_at = stored.accessed_at
     return {
         "family": stored.about.get("family", stored.folder.name.split("-")[0]),
         "kind": stored.about.get("kind"),
@@ -60,18 +68,18 @@ def _family_as_json(stored: "StoredFamilySummary") -> dict[str, Any]:
         "dtype": stored.dtype or None,
         "clips": stored.n_clips,
         "bytes": stored.n_bytes,
-        "last_used": last,
+        "last_used": None if used_at is None else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(used_at)),
         "readable": stored.is_readable,
         "path": str(stored.folder),
     }
 
 
-def _parameters(parameters: dict[str, Any]) -> str:
-    """Return parameters in a line; those of an inner part in brackets."""
+def _format_parameters(parameters: dict[str, Any]) -> str:
+    """Return parameters in one line; nested ones are in brackets."""
     parts = []
     for name, value in parameters.items():
         if isinstance(value, dict):
-            parts.append(f"{name}({_parameters(value)})")
+            parts.append(f"{name}({_format_parameters(value)})")
         elif isinstance(value, list):
             parts.append(f"{name}[{len(value)}]")
         else:
@@ -79,35 +87,39 @@ def _parameters(parameters: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-@app.command()
+@app.command(
+    epilog=format_examples("ser features extract ravdess", "ser features extract ravdess --sets log_mel,f0 --jobs 4")
+)
+@add_options("as_name", "max_bad")
 def extract(
-    corpus: Annotated[str, typer.Argument(help="Name or folder; several: ravdess+emodb.")],
+    corpus: CorpusArgument,
     sets: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Which feature sets; default: the usual ones.")
+        str | None,
+        typer.Option(metavar="A,B", help="Feature sets to compute; default: log_mel, mfcc, zcr, rms and waveform."),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32, or float16: half the size, numbers of 3 digits.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="float32, or float16: half the size, with about 3 significant digits.")
+    ] = "float32",
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes; default: one a core where that pays, Ray tasks where RAY_ADDRESS is set."),
+        typer.Option(
+            min=1, help="Number of processes; default: up to one for each CPU core, or Ray tasks if RAY_ADDRESS is set."
+        ),
     ] = None,
-    as_name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Read the folder as this corpus.")] = None,
-    max_bad: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest share of unusable files.")] = 0.05,
     as_json: JsonOption = False,
+    *,
+    data: DataOptions,
 ) -> None:
-    """Compute and store feature sets of a corpus; what is stored is not computed again. A kill costs seconds of work.
-
-    Example: ser features extract ravdess --sets log_mel,f0
-    """
+    """Compute the feature sets of a corpus that are not stored yet, and store them."""
     from ser_platform.features.dataset import DEFAULT_FEATURE_SETS, DataRequest, prepare_speech
     from ser_platform.features.store.extraction import make_local_mapper
-    from ser_platform.progress import Display
     from ser_platform.tuning.execution.remote_extraction import choose_mapper
 
-    names = _names(sets) or DEFAULT_FEATURE_SETS
-    request = DataRequest(DataOptions(as_name).corpus_request(corpus), max_bad=max_bad)
-    display = Display(error_console() if as_json else console())
-    chosen = choose_mapper() if jobs is None else make_local_mapper(jobs)
-    speech = prepare_speech(request, display, names=names, mapper=chosen, dtype=dtype)
+    names = _parse_sets(sets) or DEFAULT_FEATURE_SETS
+    request = DataRequest(data.corpus_request(corpus), max_bad=data.max_bad)
+    display = make_display(as_json=as_json)
+    mapper = choose_mapper() if jobs is None else make_local_mapper(jobs)
+    speech = prepare_speech(request, display, names=names, mapper=mapper, dtype=dtype)
     if as_json:
         content = {"corpus": speech.name, "clips": len(speech.manifest), "decoded": speech.n_decoded}
         print_json({**content, "sets": list(names), "dtype": dtype, "seconds": round(speech.elapsed_s, 3)})
@@ -118,44 +130,40 @@ def extract(
     )
 
 
-def _names(sets: str | None) -> tuple[str, ...]:
-    """Return the sets that `--sets` names, none where it was not given.
+def _parse_sets(sets: str | None) -> tuple[str, ...]:
+    """Return the names in `--sets`, none where it is not given.
 
     Raises:
-        UserError: it was given, and names none.
+        UserError: it is given without a name.
     """
     names = tuple(name.strip() for name in (sets or "").split(",") if name.strip())
     if sets is not None and not names:
-        raise UserError(f"--sets {sets!r} names no feature set; write them with commas, like log_mel,f0")
+        raise UserError(f"--sets {sets!r} names no feature set; separate names by commas, like log_mel,f0")
     return names
 
 
-@app.command()
+@app.command(epilog=format_examples("ser features verify", "ser features verify --sets log_mel,f0"))
 def verify(
-    sets: Annotated[str | None, typer.Option(metavar="A,B", help="Which feature sets; default: all.")] = None,
+    sets: Annotated[str | None, typer.Option(metavar="A,B", help="Feature sets to verify; default: all.")] = None,
 ) -> None:
-    """Read all stored features and compare them with their digests; what was altered is dropped."""
-    from ser_platform.features.store.feature_store import verify_store as check
+    """Compare all stored features with their digests, and remove altered ones."""
+    from ser_platform.features.store.feature_store import verify_store
 
-    n_bytes = check(_names(sets) or None)
-    console().print(f"{n_bytes / 1e9:.2f} GB of stored features are what was written", highlight=False)
+    n_bytes = verify_store(_parse_sets(sets) or None)
+    make_console().print(f"{n_bytes / 1e9:.2f} GB of stored features agree with their digests")
 
 
-@app.command()
+@app.command(epilog=format_examples("ser features gc --dry-run", "ser features gc --older-than 30 --to 10"))
 def gc(
-    older_than: Annotated[
-        float | None, typer.Option(metavar="DAYS", min=0.0, help="Remove what nobody used for so many days.")
-    ] = None,
+    older_than: OlderThanOption = None,
     to: Annotated[
-        float | None, typer.Option(metavar="GB", min=0.0, help="Remove the least recently used down to this size.")
+        float | None,
+        typer.Option(metavar="GB", min=0.0, help="Also remove the least recently used features until GB are left."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be freed, remove nothing.")] = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove leftovers of killed runs and stores of other versions, and with an option what was not used of late.
-
-    What another live process has open stays.
-    """
+    """Remove unfinished files of killed runs and stores of other versions; files open in another process stay."""
     from ser_platform.features.store.eviction import GIGABYTE, collect_garbage, measure_store_size
     from ser_platform.features.store.feature_store import families_folder
 
@@ -168,4 +176,4 @@ def gc(
         print_json({"freed_bytes": freed, "left_bytes": left, "dry_run": dry_run})
         return
     verb = "would be freed" if dry_run else "freed"
-    console().print(f"{freed / 1e6:.1f} MB {verb}, {left / 1e6:.1f} MB left in {root}", highlight=False)
+    make_console().print(f"{freed / 1e6:.1f} MB {verb}, {left / 1e6:.1f} MB left in {root}")

@@ -1,25 +1,29 @@
-"""`ser features show`: what one recording looks like to a model."""
+"""`ser features show`: the features of one recording, drawn over one time axis."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ser_platform.cli.options import JsonOption
+from ser_platform.cli.options import JsonOption, format_examples
 from ser_platform.cli.output import print_json
+
+EXAMPLES = format_examples("ser features show clip.wav", "ser features show clip.wav --out clip.png --json")
 
 
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording of speech, of any rate and channels.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Recording of speech, with any sample rate and number of channels.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Where the figure goes; default: runs/features-FILE.png.")
+        Path | None, typer.Option(metavar="PNG", help="File of the figure; default: runs/features-FILE.png.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw a recording's waveform, mel bands, pitch classes and F0 over one time axis, and tell it in numbers.
+    """Draw a recording's waveform, mel bands, pitch classes and F0, and print its duration, level and mean F0.\f
 
-    Duration, rate, level (root mean square in dB under full scale), silence (share of 20 ms frames more than 40 dB
-    under the speech), and the mean fundamental frequency of voiced frames.
+    The level is the root mean square in dB relative to full scale; silence is the share of 20 ms frames more than 40 dB
+    below the speech; the mean F0 is that of voiced frames.
     """
     from dataclasses import asdict
 
@@ -29,12 +33,12 @@ def show(
 
     png = out or runs_folder() / f"features-{file.stem}.png"
     if png.suffix.lower() != ".png":
-        raise UserError(f"--out {png}: the figure is a PNG; give a name that ends in .png")
+        raise UserError(f"--out {png}: the figure is a PNG file; give a name that ends in .png")
     if png.is_dir() or (png.parent.exists() and not png.parent.is_dir()):
-        raise UserError(f"--out {png}: is no place for a file")
+        raise UserError(f"--out {png}: is a folder, or its folder is a file; give the path of a PNG file")
     audio = read_audio(file)
 
-    from ser_platform.features.views.clip_figure import (  # seconds of imports: a wrong file is told first
+    from ser_platform.features.views.clip_figure import (  # seconds of imports: a wrong file is refused first
         AnalysedClip,
         draw_clip,
     )

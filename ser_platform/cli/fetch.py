@@ -1,4 +1,4 @@
-"""`ser corpora fetch`: download a corpus after its licence was accepted."""
+"""`ser corpora fetch`: download a corpus after its licence is accepted."""
 
 import sys
 import time
@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from ser_platform.cli.output import console
+from ser_platform.cli.options import format_examples
+from ser_platform.cli.output import make_console
 from ser_platform.errors import UnknownChoice, UserError
 
 if TYPE_CHECKING:
@@ -19,22 +20,21 @@ if TYPE_CHECKING:
     from ser_platform.corpora.facts import Archive, Facts
 
 LOG_EVERY_S = 15.0  # seconds
+EXAMPLES = format_examples("ser corpora fetch ravdess", "ser corpora fetch emodb --to corpora --accept-licence")
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus, as in: ser corpora list.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus; see: ser corpora list")],
     to: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Put it into FOLDER/NAME instead of under SER_CORPORA.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Unpack into FOLDER/NAME; default: SER_CORPORA, or SER_HOME/corpora."),
     ] = None,
-    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Accept the licence unasked.")] = False,
+    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Accept the licence.")] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Download it again, in place of the one fetched before.")
+        bool, typer.Option("--again", help="Download it again and replace the previous download.")
     ] = False,
 ) -> None:
-    """Download a corpus from its official place: resumes, checks, unpacks.
-
-    What was downloaded before an interruption is kept: the same command goes on with it.
-    """
+    """Download a corpus from its official site, check and unpack it; the same command resumes a download."""
     from ser_platform.corpora.corpus_lookup import fetched_folder
     from ser_platform.corpora.datasets import CORPORA
     from ser_platform.corpora.download.corpus_fetch import check_fetchable, fetch_corpus
@@ -45,41 +45,40 @@ def fetch(
     from ser_platform.files import expand_path
 
     folder = fetched_folder() if to is None else expand_path(to).resolve()
-    out = console()
-    found = None if again else _found(name, folder, searched=to is None)
+    out = make_console()
+    found = None if again else _find_corpus(name, folder, searches_all=to is None)
     if found is not None:
-        _print_line(out, f"{name} is there already: {found} (--again downloads it again)")
+        out.print(f"{name} exists already: {found} (--again downloads it again)")
         return
     check_fetchable(name, facts)
-    _show(out, facts, folder / name)
+    _print_facts(out, facts, folder / name)
     if not accept_licence:
-        _ask(facts)
+        _require_licence(facts)
     try:
-        with _watcher(out, name) as watcher:
-            fetched = fetch_corpus(name, facts, folder, replace_existing=again, reporter=watcher)
+        with (ProgressBar if out.is_terminal else ProgressLog)(out, name) as reporter:
+            fetched = fetch_corpus(name, facts, folder, replace_existing=again, reporter=reporter)
     except KeyboardInterrupt:
-        _print_line(out, "stopped; what was downloaded is kept. The same command goes on with it")
+        out.print("stopped; the part downloaded so far is kept. The same command continues the download")
         raise typer.Exit(1) from None
     _print_result(out, name, fetched)
 
 
-def _found(name: str, folder: Path, searched: bool) -> Path | None:
+def _find_corpus(name: str, folder: Path, searches_all: bool) -> Path | None:
     from ser_platform.corpora.corpus_lookup import locate_corpus
     from ser_platform.corpora.download.corpus_fetch import find_fetched_corpus
 
-    return find_fetched_corpus(name, folder) or (locate_corpus(name) if searched else None)
+    return find_fetched_corpus(name, folder) or (locate_corpus(name) if searches_all else None)
 
 
-def _show(out: Console, facts: "Facts", destination: Path) -> None:
-    """Print what would come, from whom, and on what terms."""
-    _print_line(out, facts.title)
+def _print_facts(out: Console, facts: "Facts", destination: Path) -> None:
+    out.print(facts.title)
     rows = [("licence", facts.licence), ("citation", facts.citation), ("homepage", facts.homepage)]
-    rows += [("download", _describe_archive(archive)) for archive in facts.archives]
+    rows += [("download", _format_archive(archive)) for archive in facts.archives]
     for what, text in [*rows, ("destination", str(destination))]:
-        _print_line(out, f"  {what:<12} {text}")
+        out.print(f"  {what:<12} {text}")
 
 
-def _describe_archive(archive: "Archive") -> str:
+def _format_archive(archive: "Archive") -> str:
     from ser_platform.corpora.download.transfer import format_size
 
     size = "size unknown" if archive.n_bytes is None else format_size(archive.n_bytes)
@@ -87,11 +86,11 @@ def _describe_archive(archive: "Archive") -> str:
     return f"{size} from {urlsplit(archive.url).hostname}, {check}"
 
 
-def _ask(facts: "Facts") -> None:
-    """Have the licence accepted.
+def _require_licence(facts: "Facts") -> None:
+    """Request the user to accept the licence.
 
     Raises:
-        UserError: nobody can be asked, or the answer is no.
+        UserError: there is no terminal, or the answer is no.
     """
     if not _is_interactive():
         raise UserError(f"the licence of {facts.title} ({facts.licence}) has to be accepted: add --accept-licence")
@@ -107,24 +106,16 @@ def _print_result(out: Console, name: str, fetched: "FetchedCorpus") -> None:
     from ser_platform.corpora.corpus_lookup import locate_corpus
     from ser_platform.corpora.download.corpus_fetch import RECEIPT
 
-    came = f"{fetched.n_files:,} files" if fetched.n_files else "another process has fetched it"
-    _print_line(out, f"{name} is in {fetched.path}: {came}")
+    count = f"{fetched.n_files:,} files" if fetched.n_files else "another process has fetched it"
+    out.print(f"{name} is in {fetched.path}: {count}")
     for record in fetched.unchecked:
         secure = "" if record.url.startswith("https:") else ", and the connection was not encrypted"
-        _print_line(out, f"{record.url}: not checked, as its publisher gives no checksum{secure}")
-        _print_line(out, f"  sha256 {record.sha256}  kept in {fetched.path / RECEIPT}")
+        out.print(f"{record.url}: not checked, as its publisher gives no checksum{secure}")
+        out.print(f"  sha256 {record.sha256}  written to {fetched.path / RECEIPT}")
     corpus = name if locate_corpus(name) == fetched.path else str(fetched.path)
-    _print_line(out, "Next:")
-    _print_line(out, f"  {f'ser corpora doctor {corpus}':<36} look for damaged, silent and double clips")
-    _print_line(out, f"  {f'ser tune --corpus {corpus}':<36} tune on it")
-
-
-def _print_line(out: Console, text: str) -> None:
-    out.print(text, highlight=False, markup=False)
-
-
-def _watcher(out: Console, name: str) -> "ProgressBar | ProgressLog":
-    return ProgressBar(out, name) if out.is_terminal else ProgressLog(out, name)
+    out.print("Next:")
+    out.print(f"  {f'ser corpora doctor {corpus}':<36} find damaged, silent and duplicate clips")
+    out.print(f"  {f'ser tune --corpus {corpus}':<36} tune on it")
 
 
 class ProgressBar:
@@ -143,13 +134,13 @@ class ProgressBar:
         self.progress.stop()
 
     def report(self, text: str) -> None:
-        _print_line(self.progress.console, text)
+        self.progress.console.print(text, highlight=False, markup=False)
 
     def report_bytes(self, done: int, total: int | None) -> None:
         if self.done < 0:
             self.task = self.progress.add_task(self.name, total=total)
         if done < self.done or self.done < 0:
-            # A resumed part was not received now: it must not count into the rate.
+            # A part from an earlier download must not count into the rate.
             self.progress.reset(self.task, total=total, completed=done)
         self.progress.update(self.task, total=total, completed=done)
         self.done = done
@@ -169,7 +160,7 @@ class ProgressLog:
         pass
 
     def report(self, text: str) -> None:
-        _print_line(self.out, text)
+        self.out.print(text, highlight=False, markup=False)
 
     def report_bytes(self, done: int, total: int | None) -> None:
         now = time.monotonic()
@@ -178,9 +169,9 @@ class ProgressLog:
         self.done = done
         if now - self.shown >= LOG_EVERY_S or done == total:
             self.shown = now
-            self.report(f"{self.name}: {self._line(now - self.began, done, total)}")
+            self.report(f"{self.name}: {self._format_line(now - self.began, done, total)}")
 
-    def _line(self, seconds: float, done: int, total: int | None) -> str:
+    def _format_line(self, seconds: float, done: int, total: int | None) -> str:
         from ser_platform.corpora.download.transfer import format_size
 
         rate = (done - self.first) / max(seconds, 1e-3)

@@ -1,4 +1,4 @@
-"""`ser models`: registered versions, and which one is in use."""
+"""`ser models`: registered versions, and which of them is the champion."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser_platform.cli.chosen_model import MODEL_HELP, load_chosen_model
-from ser_platform.cli.output import console, format_test_uar, make_table, print_json
+from ser_platform.cli.chosen_model import MODEL_HELP, VERSION_HELP, load_chosen_model
+from ser_platform.cli.options import JsonOption, format_examples
+from ser_platform.cli.output import format_test_uar, make_console, print_json, print_table
 from ser_platform.errors import PromotionRefused, UserError
 
 if TYPE_CHECKING:
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Registered models: list, show, compare, promote, roll back, export, delete."
 )
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+VersionArgument = Annotated[str, typer.Argument(metavar="MODEL", help=f"{VERSION_HELP}.")]
+ReasonOption = Annotated[str | None, typer.Option(help="Reason, recorded on the version.")]
 
 
-@app.command("list")
+@app.command("list", epilog=format_examples("ser models list", "ser models list --json"))
 def list_(as_json: JsonOption = False) -> None:
     """List every registered version, newest first."""
     from ser_platform.tracking import registry
@@ -31,8 +33,7 @@ def list_(as_json: JsonOption = False) -> None:
         return
     rows = [
         [
-            model.name,
-            model.version,
+            model.title,
             ", ".join(model.aliases),
             model.tags.get("corpus", ""),
             model.tags.get("protocol", ""),
@@ -42,16 +43,13 @@ def list_(as_json: JsonOption = False) -> None:
         ]
         for model in models
     ]
-    columns = ["name", "version", "aliases", "corpus", "protocol", "dev UAR", "test UAR, 95 % interval", "teacher"]
-    console().print(make_table("Registered models", columns, rows))
+    columns = ["version", "aliases", "corpus", "protocol", "dev UAR", "test UAR, 95 % interval", "teacher"]
+    print_table("Registered models", columns, rows)
 
 
-@app.command()
-def show(
-    model: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Show a registered version: where it comes from, its figures, what was decided about it."""
+@app.command(epilog=format_examples("ser models show ser-student", "ser models show ser-teacher/2 --json"))
+def show(model: VersionArgument, as_json: JsonOption = False) -> None:
+    """Show a registered version: its study, metrics and promotion decisions."""
     from ser_platform.tracking import registry
     from ser_platform.tracking.mlflow_store import open_client
 
@@ -76,28 +74,26 @@ def show(
         for name, value in found.metrics.items()
         if name.startswith("test_recall_")
     ]
-    units = (
-        ("parameters", "parameters", 1.0, ",.0f"),
-        ("size", "size_bytes", 1e3, ",.0f"),
-        ("latency", "latency_ms", 1, ".1f"),
+    measures = (
+        ("parameters", "parameters", "{:,.0f}"),
+        ("size", "size_bytes", "{:,.0f} bytes"),
+        ("latency", "latency_ms", "{:.1f} ms for 3 s on one CPU thread"),
     )
-    ends = {"parameters": "", "size": " KB", "latency": " ms for 3 s on one CPU thread"}
-    rows += [
-        [name, f"{plain[key] / unit:{form}}{ends[name]}"] for name, key, unit, form in units if plain[key] is not None
-    ]
+    rows += [[name, text.format(plain[key])] for name, key, text in measures if plain[key] is not None]
     rows += [["digest", plain["digest"]], *([key, decision] for key, decision in plain["decisions"].items())]
-    console().print(make_table(found.title, ["what", "is"], rows))
+    print_table(found.title, ["property", "value"], rows)
 
 
-@app.command()
-def compare(
-    first: Annotated[str, typer.Argument(help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")],
-    second: Annotated[str, typer.Argument(help="The same.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Compare two versions on the same test clips: what the second gains, with its interval, recalls, latency.
+@app.command(
+    epilog=format_examples(
+        "ser models compare ser-student/1 ser-student/2", "ser models compare ser-student ser-student/2"
+    )
+)
+def compare(first: VersionArgument, second: VersionArgument, as_json: JsonOption = False) -> None:
+    """Compare two versions on the same test clips: the UAR gain of the second, recalls, size and latency.\f
 
-    A version that was tested on other clips is first scored on the second's; that is a look at them.
+    A version that was tested on other clips is first evaluated on those of the second; the ledger records this test
+    evaluation.
     """
     from ser_platform.metrics import confusion_matrix, recalls
     from ser_platform.tracking import gate_inputs, registry
@@ -121,9 +117,7 @@ def compare(
             registry.version_as_json(model) | {"latency_p95_ms": latency, "recalls": recall}
             for model, latency, recall in zip(found.models, found.latency_p95_ms, shown, strict=True)
         ]
-        gain_json = (
-            None if gain is None else {"value": gain.value, "low": gain.low, "high": gain.high, "over": gain.over}
-        )
+        gain_json = gain and {"value": gain.value, "low": gain.low, "high": gain.high, "over": gain.over}
         print_json({"models": models, "gain": gain_json, "incomparable": found.why_no_gain})
         return
     rows = [["test UAR", *(format_test_uar(model.metrics) for model in found.models)]]
@@ -138,74 +132,74 @@ def compare(
         )
     latencies = ("-" if latency is None else f"{latency:.1f} ms" for latency in found.latency_p95_ms)
     rows.append(["latency, 95th percentile", *latencies])
-    out = console()
-    out.print(make_table("Two versions", ["", *titles], rows))
+    print_table("Two versions", ["", *titles], rows)
+    out = make_console()
     if gain is None:
-        out.print(f"no gain can be told: {found.why_no_gain}", highlight=False)
+        out.print(f"the gain is unknown: {found.why_no_gain}")
         return
     caveat = f" ({gain.caveat})" if gain.caveat else ""
-    sure = "" if gain.low > 0 or gain.high < 0 else ": no sure difference, the interval holds 0"
+    certainty = "" if gain.low > 0 or gain.high < 0 else ": no certain difference, the interval contains 0"
     out.print(
-        f"{titles[1]} against {titles[0]}: {gain.value:+.3f} UAR [{gain.low:+.3f}, {gain.high:+.3f}]{caveat}{sure}",
-        highlight=False,
+        f"{titles[1]} against {titles[0]}: {gain.value:+.3f} UAR [{gain.low:+.3f}, {gain.high:+.3f}]{caveat}{certainty}"
     )
 
 
-@app.command()
+@app.command(epilog=format_examples("ser models delete ser-student/3", "ser models delete ser-student/3 --yes"))
 def delete(
-    model: Annotated[str, typer.Argument(metavar="NAME/VERSION", help="One version, by its number.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    model: Annotated[str, typer.Argument(metavar="NAME/VERSION", help="Version, like ser-student/3.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
 ) -> None:
-    """Delete a version that is neither champion, previous nor candidate. Its run, and the files there, stay."""
+    """Delete a version that is neither champion, previous nor candidate; its run and the files of the run stay."""
     from ser_platform.tracking import registry
     from ser_platform.tracking.mlflow_store import open_client
 
     if "/" not in model.removeprefix("models:/"):
-        raise UserError(f"{model!r}: say which version, like ser-student/3; an alias may point to another by then")
+        raise UserError(f"{model!r} names no version; give NAME/VERSION, like ser-student/3")
     client = open_client()
     found = registry.find_model(client, model)
     if not yes and not typer.confirm(f"delete {found.title}?"):
         raise UserError(f"{found.title} was not deleted")
     registry.delete_version(client, found)
-    console().print(f"{found.title} is deleted", highlight=False)
+    make_console().print(f"{found.title} is deleted")
 
 
-@app.command()
+@app.command(
+    epilog=format_examples("ser models promote --all", "ser models promote ser-student/3 --force --reason 'lab demo'")
+)
 def promote(
-    name: Annotated[str | None, typer.Argument(help="NAME for its candidate, or NAME/VERSION.")] = None,
-    version: Annotated[str | None, typer.Option(help="This version instead of the candidate.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Promote both candidates.")] = False,
+    name: Annotated[str | None, typer.Argument(metavar="MODEL", help="NAME (its candidate) or NAME/VERSION.")] = None,
+    version: Annotated[str | None, typer.Option(help="Promote this version instead of the candidate.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Promote the candidates of both models.")] = False,
     margin: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="UAR that may be lost, in place of the policy's.")
+        float | None, typer.Option(min=0.0, max=1.0, help="Largest accepted loss of UAR; default: the policy's.")
     ] = None,
     policy: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Limits; default: mlflow/promotion_policy.yaml.")
+        Path | None, typer.Option(metavar="FILE", help="File of the limits; default: mlflow/promotion_policy.yaml.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Promote in spite of failed gates; needs --reason.")] = False,
-    reason: Annotated[str | None, typer.Option(help="Why; recorded on the version.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Promote although gates failed; needs --reason.")] = False,
+    reason: ReasonOption = None,
 ) -> None:
-    """Make the candidate the champion, if it passes the gates.
+    """Make the candidate the champion, if it passes the promotion gates; the decision is recorded on the version.\f
 
-    Gates: its digests verify and it predicts; its split does not leak and its protocol is the champion's; the paired
-    interval of its gain on the same test clips excludes a loss beyond the margin; and the limits of the policy on
-    recall, on the gap between sexes, calibration, latency and size. Each decision, a refusal too, is written to the
-    version.
+    Gates: its digests are correct and it predicts; its split does not leak and its protocol is the champion's; the
+    paired interval of its gain on the same test clips excludes a loss of more than the margin; recall, difference
+    between sexes, calibration, latency and size are within the limits of the policy.
     """
     from ser_platform.tracking import registry
     from ser_platform.tracking.mlflow_store import open_client
     from ser_platform.tracking.registry import make_model_name
 
     if (name is None) == (not every):
-        raise UserError("say which model to promote, ser-teacher or ser-student, or --all")
+        raise UserError("give the model to promote, ser-teacher or ser-student, or --all")
     if every and version is not None:
-        raise UserError("--version needs the name of one model, not --all")
+        raise UserError("--version needs a model, not --all, like: ser models promote ser-student --version 3")
     if name is not None and "/" in name:
         name, _, written = name.partition("/")
         if version is not None and version != written:
-            raise UserError(f"{name}/{written} and --version {version} are two versions; name one")
+            raise UserError(f"{name}/{written} and --version {version} are two versions; give one of them")
         version = written
     if force != (reason is not None):
-        raise UserError("--force and --reason go together")
+        raise UserError("--force needs --reason TEXT, and --reason needs --force; give both or neither")
     names = [make_model_name("teacher"), make_model_name("student")] if name is None else [name]
     client = open_client()
     if every:
@@ -218,7 +212,7 @@ def promote(
 def _promote(
     client: "Client", name: str, version: str | None, margin: float | None, policy: Path | None, reason: str | None
 ) -> PromotionRefused | None:
-    """Promote one model; return the refusal, so that the other model gets its turn."""
+    """Promote one model; return the refusal instead of raising it, so that the other model is promoted too."""
     from ser_platform.tracking import gate_inputs, promotion, registry
 
     limits, _ = gate_inputs.read_policy(policy, name)
@@ -226,54 +220,51 @@ def _promote(
         limits = replace(limits, uar_margin=margin)
     candidate = registry.find_model(client, f"{name}/{version}" if version else f"{name}@{registry.CANDIDATE}")
     champion = registry.find_alias(client, name, registry.CHAMPION)
-    out = console()
+    out = make_console()
     if champion is not None and champion.version == candidate.version:
-        out.print(f"{candidate.title} is the champion already", highlight=False)
+        out.print(f"{candidate.title} is the champion already")
         return None
     gates = gate_inputs.evaluate_candidate(client, candidate, champion, limits)
     for gate in gates:
-        out.print(f"{gate.verdict:<10}  {gate.name}: {gate.detail}", highlight=False)
+        out.print(f"{gate.verdict:<10}  {gate.name}: {gate.detail}")
     try:
         promotion.promote(client, candidate, champion, gates, reason)
     except PromotionRefused as refusal:
         return refusal
-    forced = (
-        " in spite of that, by force; the reason is on record"
-        if reason and any(g.passed is False for g in gates)
-        else ""
-    )
-    out.print(f"{candidate.title} is the champion now{forced}", highlight=False)
+    is_forced = reason and any(gate.passed is False for gate in gates)
+    out.print(f"{candidate.title} is the champion now{', by --force; the reason is recorded' if is_forced else ''}")
     return None
 
 
-@app.command()
+@app.command(
+    epilog=format_examples("ser models export ser-student model", "ser models export ser-student/2 model --int8")
+)
 def export(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; it must not be there, or be empty.")],
-    int8: Annotated[bool, typer.Option("--int8", help="Keep weights in 8 bits: under a third of the size.")] = False,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create, or an empty one.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Store weights with 8 bits, under a third of the size.")] = False,
 ) -> None:
-    """Write a model into a folder: all that prediction needs, and no pickle.
-
-    `ser predict --model FOLDER` and `ser evaluate FOLDER CORPUS` use it as they use a registered one.
-    """
+    """Write a model to a folder, for `ser predict --model FOLDER` and `ser evaluate FOLDER`."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already; give a new folder")
+        raise UserError(f"{folder} exists already; give a new folder")
     chosen = load_chosen_model(model)
     chosen.bundle.write(folder, chosen.bundle.card, int8=int8)
-    out = console()
-    out.print(f"{chosen.title} is in {folder}", highlight=False)
+    out = make_console()
+    out.print(f"{chosen.title} is in {folder}")
     for file in sorted(folder.iterdir()):
-        out.print(f"{file.stat().st_size / 1000:10,.1f} KB  {file.name}", highlight=False)
+        out.print(f"{file.stat().st_size / 1000:10,.1f} KB  {file.name}")
 
 
-@app.command()
+@app.command(
+    epilog=format_examples("ser models rollback ser-student", "ser models rollback ser-teacher --reason 'too slow'")
+)
 def rollback(
-    name: Annotated[str, typer.Argument(help="ser-teacher or ser-student.")],
-    reason: Annotated[str | None, typer.Option(help="Why; recorded on the version.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="ser-teacher or ser-student.")],
+    reason: ReasonOption = None,
 ) -> None:
-    """Go back to the previous champion."""
+    """Make the previous champion the champion again."""
     from ser_platform.tracking import promotion
     from ser_platform.tracking.mlflow_store import open_client
 
     champion = promotion.rollback(open_client(), name, reason)
-    console().print(f"{champion.title} is the champion again", highlight=False)
+    make_console().print(f"{champion.title} is the champion again")

@@ -1,9 +1,9 @@
-"""Options that several verbs share: which speech, under which labels, split how."""
+"""Options that several verbs share: the corpus, its labels and its split."""
 
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -15,88 +15,87 @@ if TYPE_CHECKING:
     from ser_platform.features.dataset import DataRequest
     from ser_platform.settings import Registries, SettingValue
 
-SPEECH_PANEL, SPLIT_PANEL = "Which speech", "How it is split"  # panels of --help
+Verb = Callable[..., None]
+DAY_S = 86_400  # seconds
+CORPUS_HELP = "Corpus name or folder; join several with +, like ravdess+emodb."
+_speech_option = functools.partial(typer.Option, rich_help_panel="Corpus and labels")
+_split_option = functools.partial(typer.Option, rich_help_panel="Split")
 
-CorporaOption = Annotated[
-    list[str],
-    typer.Option(
-        "--corpus", metavar="CORPUS", help="Name or folder; several: ravdess+emodb. cross_corpus names its own."
-    ),
+CorpusArgument = Annotated[str, typer.Argument(metavar="CORPUS", help=CORPUS_HELP)]
+CorporaOption = Annotated[list[str], typer.Option("--corpus", metavar="CORPUS", help=CORPUS_HELP)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be freed; remove nothing.")]
+OlderThanOption = Annotated[
+    float | None, typer.Option(metavar="DAYS", min=0.0, help="Also remove what was last used more than DAYS days ago.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def format_examples(first: str, second: str) -> str:
+    """Return the end of a verb's help: two commands to copy."""
+    return f"Examples:\n\n{first}\n\n{second}"
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What the user said of speech and split. `add_data_options` makes an option of every field."""
+    """The user's options for the corpus and its split. `add_data_options` adds an option for each field to a verb."""
 
     as_name: Annotated[
-        str | None,
-        typer.Option("--as", metavar="NAME", help="Read the folder as this corpus.", rich_help_panel=SPEECH_PANEL),
+        str | None, _speech_option("--as", metavar="NAME", help="Read the folder as this corpus, like emodb.")
     ] = None
     labels: Annotated[
         str | None,
-        typer.Option(
+        _speech_option(
             metavar="RULES",
-            help="Which emotions count as what (data.labels): as_labelled, shared, 4, 6, 7 or 8, then rules with "
+            help="Emotions to use (data.labels): as_labelled (default), shared, 4, 6, 7 or 8, then rules separated by "
             "commas, like '6, boredom -> neutral' or 'drop calm'.",
-            rich_help_panel=SPEECH_PANEL,
         ),
     ] = None
     speaker_from: Annotated[
         str | None,
-        typer.Option(
+        _speech_option(
             metavar="REGEX",
-            help="Finds the speaker in a clip's path within its corpus: the one group, like '^([^/]+)/'.",
-            rich_help_panel=SPEECH_PANEL,
+            help="Regular expression whose one group matches the speaker in a clip's path within the corpus, like "
+            "'^([^/]+)/'.",
         ),
     ] = None
     speaker_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Column of metadata.csv that says who speaks.", rich_help_panel=SPEECH_PANEL),
+        str | None, _speech_option(metavar="NAME", help="Column of metadata.csv that contains the speaker.")
     ] = None
     columns: Annotated[
         list[str] | None,
-        typer.Option(
+        _speech_option(
             "--column",
             metavar="OURS=THEIRS",
-            help="Column of metadata.csv that holds one of ours, like emotion=label or file_name=path.",
-            rich_help_panel=SPEECH_PANEL,
+            help="Use column THEIRS of metadata.csv as OURS, like emotion=label or file_name=path; repeatable.",
         ),
     ] = None
     max_bad: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Largest share of unusable files.", rich_help_panel=SPEECH_PANEL)
+        float, _speech_option(min=0.0, max=1.0, help="Largest accepted share of unusable files, 0 to 1.")
     ] = 0.05
     protocol: Annotated[
         str | None,
-        typer.Option(
-            help="speaker (the default), loso, speaker_kfold:K, official, fixed:FILE.csv, "
-            "cross_corpus:train=A,test=B or random.",
-            rich_help_panel=SPLIT_PANEL,
+        _split_option(
+            help="speaker (default), loso, speaker_kfold:K, official, fixed:FILE.csv, cross_corpus:train=A,test=B "
+            "(without a corpus) or random."
         ),
     ] = None
     fold: Annotated[
-        int | None,
-        typer.Option(min=1, help="Which fold of a protocol that makes several.", rich_help_panel=SPLIT_PANEL),
+        int | None, _split_option(min=1, help="Use only this fold of a protocol with several folds, from 1.")
     ] = None
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Seeds what the protocol leaves open; default 0.", rich_help_panel=SPLIT_PANEL),
-    ] = None
+    seed: Annotated[int | None, _split_option(min=0, help="Seed of the split; default: 0.")] = None
     allow_leaky_split: Annotated[
         bool,
-        typer.Option(
+        _split_option(
             "--allow-leaky-split",
-            help="Allow a split that leaks; all that comes of it is stamped.",
-            rich_help_panel=SPLIT_PANEL,
+            help="Accept a split with speakers or clips in both train and test; results are marked as leaky.",
         ),
     ] = False
 
     def corpus_request(self, corpus: str) -> "CorpusRequest":
-        """Return the request for this speech.
+        """Return the request for this corpus.
 
         Raises:
-            UserError: options contradict each other, or `--column` is no OURS=THEIRS.
+            UserError: options contradict each other, or `--column` is not OURS=THEIRS.
         """
         from ser_platform.corpora.corpus_lookup import CorpusRequest
 
@@ -109,11 +108,11 @@ class DataOptions:
         if self.speaker_column is not None:
             mapped["speaker"] = self.speaker_column
         if self.speaker_from is not None and "speaker" in mapped:
-            raise UserError("--speaker-from and --speaker-column both say who speaks; give one")
+            raise UserError("--speaker-from and --speaker-column both define the speaker; give one of them")
         return CorpusRequest(corpus, self.as_name, self.speaker_from, mapped, self.labels or "as_labelled")
 
     def data_request(self, corpus: str) -> "DataRequest":
-        """Return the request for this speech and split."""
+        """Return the request for this corpus and its split."""
         from ser_platform.features.dataset import DataRequest
 
         return DataRequest(
@@ -127,23 +126,23 @@ class DataOptions:
 
 
 def parse_fixed_settings(words: list[str] | None, data: DataOptions) -> "dict[str, SettingValue]":
-    """Return what `--set` and `--labels` fix.
+    """Return the settings fixed by `--set` and `--labels`.
 
     Raises:
-        UserError: a word is no `key=value`, or both say which labels.
+        UserError: a word is not `key=value`, or both options set the labels.
     """
     from ser_platform.settings import parse_assignments
 
-    parsed = parse_assignments(words or (), _registries_of(words or ()))
+    parsed = parse_assignments(words or (), _import_registries(words or ()))
     if data.labels is None:
         return parsed
     if "data.labels" in parsed:
-        raise UserError("--labels and --set data.labels=... say the same; give one")
+        raise UserError("--labels and --set data.labels=... set the same setting; give one of them")
     return {**parsed, "data.labels": data.labels}
 
 
-def _registries_of(words: Iterable[str]) -> "Registries":
-    """Return the names that registries hold where a word chooses among them: they take seconds to import."""
+def _import_registries(words: Iterable[str]) -> "Registries":
+    """Return the registered names where `words` set one of them, else nothing: importing them takes seconds."""
     from ser_platform.settings import SETTINGS
 
     names = {word.partition("=")[0] for word in words}
@@ -155,42 +154,42 @@ def _registries_of(words: Iterable[str]) -> "Registries":
 
 
 def require_one_corpus(given: list[str]) -> str:
-    """Return what `--corpus` says, "" where it was not given.
+    """Return the value of `--corpus`, "" where it is not given.
 
     Raises:
-        UserError: it was given twice, of which command lines silently take the last.
+        UserError: it is given more than once.
     """
     if len(given) > 1:
-        raise UserError(f"--corpus is given {len(given)} times; several corpora are joined: --corpus {'+'.join(given)}")
+        raise UserError(f"--corpus is given {len(given)} times; join several corpora: --corpus {'+'.join(given)}")
     return given[0] if given else ""
 
 
-def add_data_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb with a parameter `task: DataOptions` every option of it, behind its own."""
+def add_options(*names: str) -> Callable[[Verb], Verb]:
+    """Return a decorator that replaces a verb's parameter `data: DataOptions` by options for these fields of it."""
     hints = get_type_hints(DataOptions, include_extras=True)
-    shared = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(DataOptions)
-    ]
-    own = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
-        for parameter in inspect.signature(verb).parameters.values()
-        if parameter.name != "data"
-        for annotation in [get_type_hints(verb, include_extras=True)[parameter.name]]
-    ]
+    defaults = {field.name: field.default for field in fields(DataOptions)}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    shared = [inspect.Parameter(name, keyword, default=defaults[name], annotation=hints[name]) for name in names]
 
-    @functools.wraps(verb)
-    def with_options(**given: Any) -> None:
-        chosen: dict[str, Any] = {parameter.name: given.pop(parameter.name) for parameter in shared}
-        chosen["columns"] = chosen["columns"] or None  # Typer may say [] of an option that was not given
-        options = DataOptions(**chosen)
-        verb(**given, data=options)
+    def decorate(verb: Verb) -> Verb:
+        own_hints = get_type_hints(verb, include_extras=True)
+        own = [
+            parameter.replace(kind=keyword, annotation=own_hints[parameter.name])
+            for parameter in inspect.signature(verb).parameters.values()
+            if parameter.name != "data"
+        ]
 
-    with_options.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
-    return with_options
+        @functools.wraps(verb)
+        def call_verb(**given: Any) -> None:
+            chosen: dict[str, Any] = {name: given.pop(name) for name in names}
+            chosen["columns"] = chosen.get("columns") or None  # Typer passes [] for an option that is not given
+            verb(**given, data=DataOptions(**chosen))
+
+        call_verb.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+        call_verb.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
+        return call_verb
+
+    return decorate
+
+
+add_data_options = add_options(*(field.name for field in fields(DataOptions)))

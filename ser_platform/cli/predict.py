@@ -7,29 +7,35 @@ from typing import Annotated, Any
 import typer
 
 from ser_platform.cli.chosen_model import MODEL_HELP, load_chosen_model
-from ser_platform.cli.output import console, make_table, print_json
+from ser_platform.cli.options import JsonOption, format_examples
+from ser_platform.cli.output import print_json, print_table
 from ser_platform.errors import WorkFailed
+
+MAX_EMOTIONS = 4  # in a table's cell
+EXAMPLES = format_examples("ser predict clip.wav", "ser predict recordings/ --model ser-teacher@champion --json")
 
 
 def predict(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Audio files, or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER", help="Audio files, or folders of them.")],
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "ser-student",
     one_speaker: Annotated[
         bool,
         typer.Option(
             "--one-speaker",
-            help="The files are one person's, in several moods, 20 or more rather than the 10 it needs: each is heard "
-            "against all. For models trained with features.normalise speaker, never champions: name one with --model.",
+            help="All files are of one speaker in several emotions; at least 10 files, better 20. Needed by models "
+            "trained with features.normalise=speaker; these are never champions, so name one with --model.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Tell the emotion in speech: the most probable one, and the probability of each."""
+    """Predict the emotion in recordings, with the probability of each emotion."""
     from ser_platform.inference.predictor import Predictor, find_audio_files, predict_files
 
     files = find_audio_files(paths)
     chosen = load_chosen_model(model)
     predictions, refused = predict_files(Predictor(chosen.bundle), files, one_speaker)
+    if len(files) == 1 and refused:
+        raise refused[0]
     answers: list[dict[str, Any]] = [
         {
             "path": str(path),
@@ -40,19 +46,17 @@ def predict(
         }
         for path, prediction in predictions
     ]
-    if len(files) == 1 and refused:
-        raise refused[0]
     if as_json:
         print_json(answers)
     elif answers:
-        rows = [[a["path"], a["emotion"], _top(a["probabilities"])] for a in answers]
-        console().print(make_table(chosen.title, ["file", "emotion", "probabilities"], rows))
+        rows = [[each["path"], each["emotion"], _format_probabilities(each["probabilities"])] for each in answers]
+        print_table(chosen.title, ["file", "emotion", "probabilities"], rows)
     for unusable in refused:
-        print(f"set aside: {unusable}", file=sys.stderr)
+        print(f"left out: {unusable}", file=sys.stderr)
     if refused:
         raise WorkFailed(f"{len(refused)} of {len(files)} files could not be used")
 
 
-def _top(probabilities: dict[str, float]) -> str:
-    best = sorted(probabilities.items(), key=lambda item: -item[1])
-    return "  ".join(f"{emotion} {probability:.2f}" for emotion, probability in best[:4])
+def _format_probabilities(probabilities: dict[str, float]) -> str:
+    best = sorted(probabilities.items(), key=lambda item: -item[1])[:MAX_EMOTIONS]
+    return "  ".join(f"{emotion} {probability:.2f}" for emotion, probability in best)

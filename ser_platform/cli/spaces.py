@@ -1,8 +1,8 @@
-"""Search spaces by name: those that are shipped, and those in search_spaces/ of the working directory."""
+"""Search spaces by name: the shipped ones, and those in search_spaces/ of the working directory."""
 
 from pathlib import Path
 
-from ser_platform.cli.output import console, make_table, print_json
+from ser_platform.cli.output import print_json, print_table
 from ser_platform.errors import SearchSpaceError, UnknownChoice
 from ser_platform.shipped_folders import find_shipped
 
@@ -10,17 +10,17 @@ SPACES_FOLDER = Path("search_spaces")
 
 
 def known_spaces() -> dict[str, Path]:
-    """Return every search-space file by name; the working directory's go before the shipped ones."""
+    """Return every search-space file by name; a file of the working directory replaces a shipped one."""
     from ser_platform.tuning.search_space.yaml_file import find_space_files
 
     return find_space_files(find_shipped("search_spaces")) | find_space_files(Path.cwd() / SPACES_FOLDER)
 
 
 def space_path(name: str) -> Path:
-    """Return the file of a search space, given by name or path.
+    """Return the file of a search space with this name or path.
 
     Raises:
-        UnknownChoice: there is none of this name.
+        UnknownChoice: no search space has this name.
     """
     path = Path(name)
     if path.suffix == ".yaml":
@@ -32,7 +32,7 @@ def space_path(name: str) -> Path:
 
 
 def list_spaces(*, as_json: bool) -> None:
-    """Print what there is to tune: name, role, the question it answers, trials."""
+    """Print name, role, question and number of trials of every search space."""
     from ser_platform.tuning.search_space.yaml_file import read_question, read_space
 
     rows: list[dict[str, object]] = []
@@ -48,4 +48,4 @@ def list_spaces(*, as_json: bool) -> None:
         print_json(rows)
         return
     cells = [["-" if value is None else str(value) for value in row.values()] for row in rows]
-    console().print(make_table("Search spaces", ["name", "role", "question", "trials"], cells))
+    print_table("Search spaces", ["name", "role", "question", "trials"], cells)

@@ -1,4 +1,4 @@
-"""`ser studies`: what was searched, and what came of it."""
+"""`ser studies`: studies of this folder and their trials."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,22 +6,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ser_platform.cli.output import console, make_table, print_json
+from ser_platform.cli.options import JsonOption, format_examples
+from ser_platform.cli.output import make_console, print_json, print_table
 
 if TYPE_CHECKING:
     from ser_platform.tuning.report.study_report import StudyReport
+    from ser_platform.tuning.study.study_folder import StudyFolder
 
 app = typer.Typer(no_args_is_help=True, help="Studies of this folder: list them, show one, report, extend.")
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The study's name; see: ser studies list")]
+EXAMPLE_NAME = "student-ravdess-0101-120000-1a2b"
 
 
-def _study_as_json(folder: Any) -> dict[str, Any]:
+def _study_as_json(folder: "StudyFolder") -> dict[str, Any]:
     summary = folder.summary
     keys = ("name", "state", "role", "corpus", "created", "metrics", "registered", "control")
     return {key: summary.get(key) for key in keys}
 
 
-@app.command("list")
+@app.command("list", epilog=format_examples("ser studies list", "ser studies list --json"))
 def list_(as_json: JsonOption = False) -> None:
     """List the studies, oldest first."""
     from ser_platform.tuning.study.study_folder import list_studies
@@ -40,35 +43,41 @@ def list_(as_json: JsonOption = False) -> None:
         ]
         for entry in entries
     ]
-    console().print(make_table("Studies", ["name", "state", "dev UAR", "test UAR", "registered"], rows))
+    print_table("Studies", ["name", "state", "dev UAR", "test UAR", "registered"], rows)
 
 
-@app.command()
+@app.command(
+    epilog=format_examples(f"ser studies report {EXAMPLE_NAME}", f"ser studies report {EXAMPLE_NAME} --out report")
+)
 def report(
-    name: Annotated[str, typer.Argument(help="The study's name.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the report; default: runs/NAME/report.")] = None,
+    name: NameArgument,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the report; default: runs/NAME/report.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write what a study found as a page with figures, and say it in a few lines: finished, running or interrupted."""
+    """Write the results of a finished, running or interrupted study as a page with figures, and print a summary."""
     from ser_platform.files import expand_path
     from ser_platform.tuning.report.study_report import write_report
     from ser_platform.tuning.study.study_folder import find_study
 
-    made, page = write_report(find_study(name), None if out is None else expand_path(out))
+    study, page = write_report(find_study(name), None if out is None else expand_path(out))
     if as_json:
-        print_json({**made.as_json(), "page": str(page)})
+        print_json({**study.as_json(), "page": str(page)})
         return
-    lines = console()
-    for line in [made.question, *made.summarise(), f"report: {page}"]:
+    console = make_console()
+    for line in [study.question, *study.summarise(), f"report: {page}"]:
         if line:
-            lines.print(line, highlight=False)
+            console.print(line)
 
 
-@app.command()
+@app.command(epilog=format_examples(f"ser studies show {EXAMPLE_NAME}", f"ser studies show {EXAMPLE_NAME} --best 5"))
 def show(
-    name: Annotated[str, typer.Argument(help="The study's name.")],
-    pareto: Annotated[bool, typer.Option("--pareto", help="Only the trials that no other beats.")] = False,
-    best: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the N best, best first.")] = None,
+    name: NameArgument,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Only the trials of the Pareto set: no other trial is better in all goals.")
+    ] = False,
+    best: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the N best trials, best first.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a study's trials; the best is marked *."""
@@ -95,41 +104,39 @@ def show(
             f"{trial['metrics'].get('best_dev_uar', float('nan')):.3f}",
             str(int(trial["metrics"].get("epochs", 0))),
             str(int(trial["metrics"].get("parameters", 0))),
-            settings_line(trial["params"]),
+            _format_params(trial["params"]),
         ]
         for trial in trials
     ]
     summary = folder.summary
     columns = ["trial", "state", "dev UAR", "epochs", "parameters", "settings"]
-    console().print(make_table(f"{name}: {summary['state']}", columns, rows))
+    print_table(f"{name}: {summary['state']}", columns, rows)
     if control := summary.get("control"):
-        console().print(f"distillation: {control['gain']['verdict']}; ser studies report {name}", highlight=False)
+        make_console().print(f"distillation: {control['gain']['verdict']}; ser studies report {name}")
 
 
 def _print_pareto(study: "StudyReport") -> None:
-    """Print the Pareto set: what each objective came to, and the configuration."""
     places = {trial.number: place for place, trial in enumerate(study.table.scored)}
     goals = [goal.metric for goal in study.objectives]
     rows = [
         [
-            str(t.number),
-            *(f"{float(v):,.6g}" for v in study.objective_values[places[t.number]]),
-            settings_line(t.params),
+            str(trial.number),
+            *(f"{float(value):,.6g}" for value in study.objective_values[places[trial.number]]),
+            _format_params(trial.params),
         ]
-        for t in study.pareto_trials
+        for trial in study.pareto_trials
     ]
     title = f"{study.folder.name}: the Pareto set of {', '.join(goals)}"
     if len(goals) == 1:
         title += " (of one objective: its best trial)"
-    console().print(make_table(title, ["trial", *goals, "settings"], rows))
+    print_table(title, ["trial", *goals, "settings"], rows)
 
 
-def settings_line(params: Mapping[str, Any]) -> str:
-    """Return a configuration in one line."""
-    return " ".join(f"{key}={_short(value)}" for key, value in params.items())
+def _format_params(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={_format_value(value)}" for key, value in params.items())
 
 
-def _short(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return "+".join(value) if isinstance(value, list) else str(value)

@@ -15,7 +15,7 @@ def tabulate_control(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             f"{_percent(row['uar']['value'])} [{_percent(row['uar']['low'])}, {_percent(row['uar']['high'])}]",
             f"{100 * row['agreement']:.0f} %",
             f"{row['parameters']:,}",
-            "gone" if row["size_bytes"] is None else f"{row['size_bytes'] / 1e3:,.0f} kB",
+            "removed" if row["size_bytes"] is None else f"{row['size_bytes'] / 1e3:,.0f} kB",
             "-" if row["latency_ms"] is None else f"{row['latency_ms']:.1f} ms",
         ]
         for row in rows

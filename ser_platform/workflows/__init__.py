@@ -1,5 +1,5 @@
-"""Use cases, one a file: tune, train, extend, and the steps that they share.
+"""Use cases, one in each file: tune, train, extend, and the steps that they share.
 
-In: the order of the work from a request to a registered candidate.
-Not in: the command line (`cli`), single steps (`tuning`, `training`, `tracking`).
+This package defines the order of the steps from a request to a registered candidate. The command line is in `cli`, the
+steps are in `tuning`, `training` and `tracking`.
 """

@@ -1,6 +1,6 @@
-"""From the best trials to one candidate: train them again with new seeds, on rotated dev speakers where they are few.
+"""Confirmation: train the best trials again with new seeds, on rotated dev speakers where a corpus has few speakers.
 
-The best of many trials on two dev speakers is mostly luck. Test clips take no part.
+The best dev UAR of many trials on two dev speakers is mostly chance. Test clips are not used.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ MakeTrialData = Callable[[Split, Settings], TrialData]
 
 @dataclass(frozen=True)
 class ConfirmedTrial:
-    """A trial trained again. `fits[i]` was trained with seed `seeds[i]` on `splits[i]`."""
+    """A trial that was trained again: `fits[i]` with `settings[i]` on `splits[i]`."""
 
     record: TrialRecord
     settings: tuple[Settings, ...]
@@ -38,14 +38,14 @@ class ConfirmedTrial:
 
     @property
     def median_run(self) -> int:
-        """Which run has the median dev UAR (the lower one of an even number)."""
+        """Index of the fit with the median dev UAR (the lower one of an even number)."""
         order = np.argsort([fit.best_dev_uar for fit in self.fits], kind="stable")
         return int(order[(len(order) - 1) // 2])
 
     def summarise(self) -> dict[str, Any]:
-        """Return what a report says of it: trial, dev UAR in the search, and with each new seed."""
-        again = [fit.best_dev_uar for fit in self.fits]
-        return {"trial": self.record.number, "search": self.record.best_dev_uar, "again": again}
+        """Return the entry of a report: trial, dev UAR in the search, and dev UAR with each new seed."""
+        new_seeds = [fit.best_dev_uar for fit in self.fits]
+        return {"trial": self.record.number, "search": self.record.best_dev_uar, "again": new_seeds}
 
     @property
     def median_best_epoch(self) -> int:
@@ -62,7 +62,7 @@ def rotate_dev(split: Split) -> list[Split]:
         try:
             rotations.append(split.with_dev(group))
         except CorpusError:
-            continue  # these speakers hold some emotion's only training clips
+            continue  # without these speakers an emotion has no training clips
     return rotations or [split]
 
 
@@ -74,14 +74,14 @@ def confirm(
     finalists: FinalistTrainer,
     show_progress: ShowProgress,
 ) -> list[ConfirmedTrial]:
-    """Train each of `records` again with `n_seeds` new seeds; return them by mean dev UAR, best first."""
+    """Train each of `records` with `n_seeds` new seeds; return the results sorted by mean dev UAR, best first."""
     rotations = rotate_dev(split)
     splits = tuple(rotations[n % len(rotations)] for n in range(n_seeds))
     jobs: list[FitJob] = []
     for record in records:
-        for number, on in enumerate(splits):
+        for number, rotation in enumerate(splits):
             settings = record.settings.with_overrides({"seed": FIRST_CONFIRMATION_SEED + number})
-            jobs.append(FitJob(settings, make_trial_data(on, settings)))
+            jobs.append(FitJob(settings, make_trial_data(rotation, settings)))
     with show_progress("best trials again with new seeds") as progress:
         fits = finalists.train_all(jobs, progress)
     confirmed = []

@@ -1,8 +1,8 @@
-"""A distilled student beside its control, the undistilled student that was tuned as long, and their teacher.
+"""Comparison of a distilled student with its control, an undistilled student of the same search, and with the teacher.
 
-All are trained on the same speaker-disjoint folds of the whole corpus and judged by each fold's test speakers: the
-students with several seeds, the teacher's recipe once. Recipes are those that their studies chose, on dev speakers of
-the studies' split: both arms alike.
+All are trained on the same speaker-disjoint folds of the whole corpus and scored on each fold's test speakers: the
+students with several seeds, the teacher once. Both students have the settings that their studies have chosen on dev
+speakers of the studies' split.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.workflows.trial_data import TrialDataBuilder
 
 N_FOLDS, N_SEEDS = 5, 3
-FIRST_CONTROL_SEED = 2000  # no trial's, and no confirmation's
+FIRST_CONTROL_SEED = 2000  # differs from the seeds of trials and confirmations
 MIN_FOLDS = 3
 TEACHER, UNDISTILLED, DISTILLED = ROW_NAMES = ("teacher", "undistilled", "distilled")
 CONTROL_FOLDER, REPORT_FILE, FIGURE_FILE = "control", "control.json", "control.png"
@@ -46,13 +46,13 @@ Predictions = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """What a table says of a model.
+    """One model in the table of a comparison.
 
     Attributes:
-        uar: pooled over the folds, the mean over seeds; a share.
-        agreement: share of clips on which it says what the teacher says.
-        size_bytes: of its weights, an encoder's among them; None where they are gone, as is `latency_ms`, of a clip
-            from samples to probabilities on one CPU core.
+        uar: pooled over the folds, mean over seeds; in [0, 1].
+        agreement: share of clips with the teacher's prediction, in [0, 1].
+        size_bytes: size of the weights, those of an encoder included; None where they are not available.
+        latency_ms: from the samples of a 3 s clip to probabilities, on one CPU core; None without weights.
     """
 
     name: str
@@ -67,29 +67,29 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class ControlResult:
-    """The three rows, and what distillation gained."""
+    """The three rows, and the gain of distillation."""
 
     study_name: str
     protocol: str
     rows: tuple[ComparisonRow, ...]
     paired_gain: ArmComparison
     n_test_evaluations: int
-    is_distilled: bool = True  # not where the search chose alpha 0
+    is_distilled: bool = True  # False where the search chose alpha 0
 
     @property
     def is_proven(self) -> bool:
-        """Whether distilling was a gain for sure."""
+        """Whether the interval of the gain of distillation excludes 0."""
         return self.is_distilled and self.paired_gain.is_proven
 
     @property
     def verdict(self) -> str:
-        """What may be said of distilling, in words."""
+        """The conclusion about distillation, as text."""
         if self.is_distilled:
             return self.paired_gain.verdict
-        return "nothing can be said: the search chose alpha 0, both students learnt from labels alone"
+        return "no conclusion: the search chose alpha 0, so both students are trained on labels alone"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as scripts read it."""
+        """Return the report for JSON."""
         gain = self.paired_gain
         return {
             "study": self.study_name,
@@ -102,24 +102,24 @@ class ControlResult:
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm: a registered student, and what makes the tasks of its space."""
+    """One arm: a registered student, and the builder of training data for its space."""
 
     model: RegisteredVersion
     data_builder: TrialDataBuilder
 
 
 def make_assessment_folds(split: Split) -> list[Split]:
-    """Deal all speakers of a corpus into folds: each is test once, and dev once.
+    """Return folds of all speakers of a corpus: each speaker is in test once and in dev once.
 
     Raises:
         UserError: there are too few speakers.
-        CorpusError: no deal leaves every emotion in each fold's training.
+        CorpusError: with every assignment an emotion is missing from the training clips of a fold.
     """
     manifest = split.manifest
     n_folds = min(N_FOLDS, len(manifest.speakers) // 2)
     if n_folds < MIN_FOLDS:
         raise UserError(
-            f"a control compares on {MIN_FOLDS} folds of 2 speakers or more; there are {len(manifest.speakers)} "
+            f"a control needs {MIN_FOLDS} folds of at least 2 speakers; the corpus has {len(manifest.speakers)} "
             "speakers"
         )
 
@@ -138,7 +138,7 @@ def _make_fold(split: Split, groups: Sequence[NDArray[np.int64]], number: int) -
 
 
 def log_control(client: Client, run_id: str, control: ControlResult, folder: Path) -> None:
-    """Log the report to a study's parent run: figures, table, JSON and PNG."""
+    """Log the report to a study's parent run: metrics, table, JSON and PNG."""
     gain = control.paired_gain.gain
     figures = {"control_gain": gain.value, "control_gain_low": gain.low, "control_gain_high": gain.high}
     figures |= {f"control_uar_{row.name}": row.uar.value for row in control.rows}
@@ -163,7 +163,7 @@ def _to_columns(rows: Sequence[ComparisonRow]) -> dict[str, list[Any]]:
 
 
 class Comparison:
-    """Trains both arms and the teacher on each fold. A fold that is done is kept, and not trained again."""
+    """Trains both arms and the teacher on each fold; predictions of finished folds are stored and used again."""
 
     def __init__(
         self,
@@ -181,11 +181,11 @@ class Comparison:
 
     @property
     def folder(self) -> Path:
-        """Where the report is written."""
+        """The folder of the report."""
         return self._study.path / CONTROL_FOLDER
 
     def run(self) -> ControlResult:
-        """Train what is missing, read each fold's test clips, write the report."""
+        """Train on the unfinished folds, evaluate each fold's test clips, write and return the report."""
         folds = make_assessment_folds(self._corpus.split)
         fold_predictions = [self._predict_fold(fold) for fold in folds]
         rows = np.concatenate([fold.test for fold in folds])
@@ -220,8 +220,8 @@ class Comparison:
     def _predict_fold(self, fold: Split) -> dict[str, Predictions]:
         """Return predicted classes `(seeds, n_test)` of each row on a fold; the teacher has one seed."""
         recipes = {name: settings.dotted() for name, settings in self._settings.items()}
-        kept = self.folder / f"fold-{digest_of([fold.fingerprint, recipes, self._teacher.digest], 16)}.json"
-        if not kept.exists():
+        stored = self.folder / f"fold-{digest_of([fold.fingerprint, recipes, self._teacher.digest], 16)}.json"
+        if not stored.exists():
             labels = [TEACHER, *(name for name in (UNDISTILLED, DISTILLED) for _ in range(N_SEEDS))]
             jobs = [self._make_teacher_job(fold)]
             jobs += [
@@ -232,8 +232,8 @@ class Comparison:
             content: dict[str, list[list[int]]] = {name: [] for name in ROW_NAMES}
             for name, fit in zip(labels, fits, strict=True):
                 content[name].append(fit.label_logits.argmax(axis=1).tolist())
-            write_json(kept, content)
-        return {name: np.array(rows, dtype=np.int64) for name, rows in read_json(kept).items()}
+            write_json(stored, content)
+        return {name: np.array(rows, dtype=np.int64) for name, rows in read_json(stored).items()}
 
     def _make_student_job(self, fold: Split, name: str, seed: int) -> FitJob:
         settings = self._settings[name].with_overrides({"seed": FIRST_CONTROL_SEED + seed})
@@ -242,13 +242,13 @@ class Comparison:
         )
 
     def _make_teacher_job(self, fold: Split) -> FitJob:
-        """The teacher's recipe as fold teachers follow it: on the clips alone, for a fixed number of epochs."""
+        """Return the job of a fold teacher: without augmentation and dev clips, for a fixed number of epochs."""
         settings = self._teacher.description.settings.with_overrides(PLAIN_OVERRIDES)
         data = TrialData.from_split(fold, self._corpus.labels, self._label_for_teacher(fold))
         return FitJob(settings, replace(data, dev=None), label_rows=fold.test, stop_after=self._teacher.n_epochs)
 
     def _label_for_teacher(self, fold: Split) -> dict[str, TeacherOutputs]:
-        """Return what an assistant learns from its own teacher."""
+        """Return the outputs of the teacher's own teacher, {} where it has none."""
         settings, own = self._teacher.description.settings, self._teacher.own_teacher
         if own is None or not settings.distill.alpha:
             return {}
@@ -261,7 +261,7 @@ class Comparison:
         settings = self._teacher.description.settings if name == TEACHER else self._settings[name]
         try:
             folder, bundle = download_bundle(self._client, model), load_bundle(self._client, model)
-        except SerError:  # its weights are gone; its outputs are kept
+        except SerError:  # the weights were removed; the outputs are stored
             parameters, latency, size = count_prediction_parameters(settings, len(self._corpus.labels)), None, None
         else:
             parameters = count_prediction_parameters(settings, len(bundle.labels), bundle.state)

@@ -1,4 +1,4 @@
-"""Starting from a model that is there: its weights, on other speakers, other labels or a whole other corpus."""
+"""Training from the weights of an existing model, on other speakers, other labels or another corpus."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from ser_platform.training.closed_form.closed_form_settings import describe_fitt
 from ser_platform.training.configuration import feature_view
 from ser_platform.training.loop import seed_everything
 
-# What weights are of: taken over, and refused where the user asks for another.
+# Settings that the weights depend on: they are inherited, and another value is refused.
 WEIGHT_SETTING_PREFIXES = ("model.", "features.")
 FIXED_INPUT_SETTINGS = ("data.level_dbfs",)
-# Taken over, but the user's to change: they are of training, or of how much of a clip is heard.
+# Inherited settings that the user may change: they concern training, or the part of a clip that is used.
 CHANGEABLE_SETTINGS = (
     *("data.max_seconds", "data.skip_s", "data.min_seconds", "data.pad", "data.trim_db"),
     *("features.dtype", "model.dropout", "model.tuning", "model.tuned_layers", "model.adversary"),
@@ -33,14 +33,14 @@ CHANGEABLE_SETTINGS = (
 
 @dataclass(frozen=True)
 class InitialModel:
-    """The model that a training starts from; `title` names it in messages and on what comes of it."""
+    """The model that a training starts from; `title` is its name in messages and in provenance."""
 
     title: str
     bundle: Bundle
 
     @property
     def inherited_settings(self) -> Overrides:
-        """The settings that its weights and its hearing come with."""
+        """The model's settings of architecture, features and input."""
         own = self.bundle.settings
         return {
             name: own.value(name)
@@ -49,13 +49,15 @@ class InitialModel:
         }
 
     def refuse_incompatible(self, settings: Settings) -> None:
-        """Refuse to start a configuration that these weights are not of.
+        """Refuse a configuration that cannot start from these weights.
 
         Raises:
-            UserError: names what differs.
+            UserError: names the settings that differ.
         """
         if is_fitted_at_once(settings):
-            raise UserError(f"--init {self.title}: {describe_fitted_model(settings)} is fitted at once, from nothing")
+            raise UserError(
+                f"--init {self.title}: {describe_fitted_model(settings)} is fitted in one step; leave --init out"
+            )
         theirs, ours = fill_default_sizes(self.bundle.settings), fill_default_sizes(settings)
         differing = [
             name
@@ -64,20 +66,21 @@ class InitialModel:
         ]
         if differing:
             differences = ", ".join(
-                f"{name} is {_format_value(theirs.value(name))} there, not {_format_value(ours.value(name))}"
+                f"{name} is {_format_value(theirs.value(name))}, not {_format_value(ours.value(name))}"
                 for name in differing
             )
             raise UserError(
-                f"--init {self.title} has another architecture or view: {differences}; leave these settings out"
+                f"--init {self.title} has another architecture or other features: {differences}; "
+                "leave these settings out"
             )
 
     def make_state(self, settings: Settings, labels: Sequence[str]) -> dict[str, Tensor]:
-        """Return weights to start from: the model's, and of the classifier the rows of labels that both know.
+        """Return initial weights: those of the model, with the classifier's rows of labels that both have in common.
 
-        The other rows are drawn by the configuration's seed.
+        The rows of new labels are random, with the configuration's seed.
 
         Raises:
-            UserError: the weights are of another shape.
+            UserError: the weights have another shape.
         """
         n_features = feature_view(settings).n_features
         seed_everything(settings.seed)
@@ -97,52 +100,52 @@ class InitialModel:
         return state
 
     def describe_transfer(self, labels: Sequence[str]) -> str:
-        """Return one line that says what is taken over."""
+        """Return one line about the weights that are used."""
         line = f"starts from {self.title} ({self.bundle.provenance.get('corpus', 'unknown')})"
         if tuple(labels) == self.bundle.labels:
-            return f"{line}, which knows the same emotions: all weights are kept"
+            return f"{line}, which has the same emotions: all weights are used"
         kept = [label for label in labels if label in self.bundle.labels]
         new = [label for label in labels if label not in self.bundle.labels]
         gone = [label for label in self.bundle.labels if label not in labels]
         parts = [
             f"{', '.join(names)} {what}"
-            for names, what in ((kept, "kept"), (new, "begin at random"), (gone, "dropped"))
+            for names, what in ((kept, "kept"), (new, "random at first"), (gone, "dropped"))
             if names
         ]
-        return f"{line}; its classifier is replaced, a row an emotion: {'; '.join(parts)}"
+        return f"{line}; its classifier has one row for each emotion: {'; '.join(parts)}"
 
     def count_leaked_clips(self, split: Split, is_allowed: bool) -> int:
-        """Return how many dev and test clips of a split this model, or one before it, has heard, or their speakers.
+        """Return the number of dev and test clips that this model or its ancestors were trained on, or their speakers.
 
-        Dev may have selected it, as it selects among a study's trials; it may not have trained it.
+        The model may have been selected on dev, like the trials of a study, but not trained on it.
 
         Raises:
-            LineageLeak: there are any, and `is_allowed` is not set; names them.
+            LineageLeak: there are such clips and `is_allowed` is False; names them.
         """
         return count_leak(self.bundle.lineage, split, f"--init {self.title}", selected_on_dev=False, allow=is_allowed)
 
     def format_stamp(self, n_leaked: int) -> str:
-        """Return what is stamped on all that comes of a start which has heard so many dev and test clips."""
+        """Return the stamp for results of an initial model that was trained on `n_leaked` dev and test clips."""
         clips = f"{n_leaked} dev or test clips or their speakers"
-        return f" ({LINEAGE_LEAK_STAMP}: {self.title}, which it starts from, heard {clips})"
+        return f" ({LINEAGE_LEAK_STAMP}: the initial model {self.title} was trained on {clips})"
 
 
 def find_initial_model(client: Client, reference: str) -> InitialModel:
-    """Return the model to start from: a folder with a bundle, or a registered one as `find_model` reads it.
+    """Return the initial model: the bundle of a folder, or a registered model with a reference for `find_model`.
 
     Raises:
         UserError: there is no such model.
     """
     if not reference.startswith("models:/") and (folder := expand_path(reference)).is_dir():
         if not (folder / "bundle.json").exists():
-            raise UserError(f"--init {reference}: this folder holds no bundle (bundle.json is missing)")
+            raise UserError(f"--init {reference}: this folder contains no model (bundle.json is missing)")
         return InitialModel(str(Path(reference)), read_bundle(folder))
     found = find_model(client, reference)
     return InitialModel(found.title, load_bundle(client, found))
 
 
 def _find_emotion_weights(settings: Settings, n_features: int, n_emotions: int) -> set[str]:
-    """Return the names of the weights that have a row for each emotion: those that one emotion more makes longer."""
+    """Return the names of the weights with a row for each emotion: those that one more emotion makes longer."""
     with torch.device("meta"):
         few = build_model(settings, n_features, n_emotions, load_weights=False).state_dict()
         more = build_model(settings, n_features, n_emotions + 1, load_weights=False).state_dict()

@@ -1,4 +1,4 @@
-"""From trained weights to a registered candidate: pack the bundle, read the test once, log the result, register."""
+"""From trained weights to a registered candidate: pack the bundle, test once, log the result, register."""
 
 import json
 import subprocess
@@ -49,12 +49,12 @@ PROVENANCE_TAGS = ("corpus", "study", "trial", "test_fingerprint", "manifest", "
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a candidate comes from.
+    """The origin of a candidate.
 
     Attributes:
-        name: of the study or training; `trial_number` its number there.
-        split: of the study, by whose test clips candidates are compared; weights may come from a rotation of it.
-        unlabelled: speech that may have joined distillation.
+        study_name: name of the study or training; `trial_number` is the number of the trial in it.
+        split: split of the study, whose test clips compare candidates; the weights may be of a rotation of it.
+        unlabelled: speech that may have been used in distillation.
     """
 
     role: str
@@ -62,7 +62,6 @@ class Origin:
     split: Split
     study_name: str
     trial_number: int
-    code_version: str
     teacher: Teacher | None
     warm_start: WarmStart = NO_WARM_START
     unlabelled: UnlabelledPool | None = None
@@ -112,7 +111,7 @@ def pack_bundle(
             "study": origin.study_name,
             "trial": str(origin.trial_number),
             "epochs": str(max(1, epochs)),
-            "code_version": origin.code_version,
+            "code_version": find_code_version(),
         },
     )
 
@@ -120,9 +119,9 @@ def pack_bundle(
 def score_and_register(
     origin: Origin, bundle: Bundle, epochs: Sequence[EpochResult], client: Client, run_id: str
 ) -> tuple[TestScore, RegisteredVersion, int]:
-    """Read the test once, log the predictions and figures to a run, register the bundle that `n_epochs` came to.
+    """Evaluate the test clips once, log predictions and figures to a run, register the bundle.
 
-    Returns the score, the registered version, and how many models these test clips have judged so far.
+    Returns the score, the registered version, and the number of evaluations of these test clips so far.
     """
     split = origin.split
     logits = compute_logits(bundle, split.manifest, split.test)
@@ -154,7 +153,7 @@ def score_and_register(
         folder = Path(scratch) / "bundle"
         digest = bundle.write(folder, card)
         tags["size_bytes"] = str(sum(path.stat().st_size for path in folder.iterdir()))
-        if bundle.view.normalise != SPEAKER_NORMALISATION:  # a clip alone is not enough for it
+        if bundle.view.normalise != SPEAKER_NORMALISATION:  # it needs several clips of a speaker
             tags["latency_ms"] = f"{measure_bundle_latency_ms(bundle):.2f}"
         tags["parameters"] = str(count_prediction_parameters(bundle.settings, len(bundle.labels), bundle.state))
         model = register(client, name, run_id, folder, digest, tags, card, figures)
@@ -172,15 +171,13 @@ def log_test_predictions(
     artifact_folder: str,
     epochs: Sequence[EpochResult] = (),
 ) -> None:
-    """Log the test predictions, their figures and that of the epochs to a run, in its folder `artifact_folder`."""
+    """Log the test predictions and figures of them and of the epochs to the folder `artifact_folder` of a run."""
     folder, labels = scratch / Path(PREDICTIONS_FILE).parent, origin.dataset.labels
     title = f"{origin.study_name}: test UAR {score.uar.value:.3f}, protocol {protocol}"
     draw_confusion_matrix(score.matrix, labels, title, folder / "confusion_matrix.png")
     draw_recalls(score.matrix, labels, title, folder / "recall.png")
-    if len(epochs) > 1:  # what is solved at once has no curve
-        draw_learning_curves(
-            epochs, f"{origin.study_name}: the weights that were registered", folder / "learning_curves.png"
-        )
+    if len(epochs) > 1:  # a closed-form solution has no learning curve
+        draw_learning_curves(epochs, f"{origin.study_name}: the registered weights", folder / "learning_curves.png")
     test = origin.split.manifest.take(origin.split.test)
     columns: dict[str, Any] = {name: test.column(name) for name in ("audio_sha256", "id", "speaker", "sex", "emotion")}
     columns["predicted"] = [labels[row] for row in score.predictions]
@@ -189,7 +186,7 @@ def log_test_predictions(
 
 
 def encode_metrics(metrics: Mapping[str, float]) -> str:
-    """Return figures as JSON with six decimals, as a tag holds them."""
+    """Return metrics as JSON with six decimals, for a tag."""
     return json.dumps({name: round(value, 6) for name, value in metrics.items()})
 
 
@@ -216,9 +213,9 @@ def _make_card(origin: Origin, bundle: Bundle, score: TestScore, n_test_evaluati
 
 
 def _list_training_corpora(origin: Origin, bundle: Bundle) -> list[str]:
-    """Return the corpora that a model has learnt from, its ancestors' and unlabelled ones among them."""
+    """Return the corpora in the training data of a model, of its ancestors and of unlabelled speech."""
     split = origin.split
-    own = set(split.manifest.take(np.concatenate([split.train, split.dev])).column("corpus"))
+    own_corpora = set(split.manifest.take(np.concatenate([split.train, split.dev])).column("corpus"))
     speakers = (*bundle.lineage.trained_speakers, *bundle.lineage.selected_speakers)
-    passed_on = {name for name in CORPORA if any(speaker.startswith(f"{name}-") for speaker in speakers)}
-    return sorted(own | (passed_on - {"folder"}))
+    inherited = {name for name in CORPORA if any(speaker.startswith(f"{name}-") for speaker in speakers)}
+    return sorted(own_corpora | (inherited - {"folder"}))

@@ -1,4 +1,4 @@
-"""One tuning at a time in a working directory: two would write one plan."""
+"""A lock that allows one tuning at a time in a working directory, because two would write the same request."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,7 @@ from ser_platform.settings import runs_folder
 
 @contextlib.contextmanager
 def hold_tuning_lock() -> Iterator[None]:
-    """Be the only tuning of the working directory while the block lasts.
+    """Prevent other tunings of the working directory during the block.
 
     Raises:
         UserError: another process is tuning here.
@@ -20,7 +20,7 @@ def hold_tuning_lock() -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".tune.lock").open("a+", encoding="utf-8") as file:
         try:
-            # Unlike `flock`, which children inherit: one that outlives a killed tuning must not keep the lock.
+            # `flock` would be inherited: a child that survives a killed tuning would keep the lock.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)

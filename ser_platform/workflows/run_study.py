@@ -35,7 +35,7 @@ from ser_platform.tuning.study.trial_record import TrialRecord
 from ser_platform.tuning.study.warm_start import enqueue_earlier, read_warm_start
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.workflows.confirmation import ConfirmedTrial, confirm, rotate_dev
-from ser_platform.workflows.register_candidate import Origin, pack_bundle, score_and_register
+from ser_platform.workflows.register_candidate import Origin, find_code_version, pack_bundle, score_and_register
 from ser_platform.workflows.trial_data import TrialDataBuilder
 
 TIMED_TRIALS, TIMED_EPOCHS = 3, 3
@@ -44,7 +44,7 @@ MLFLOW_NOTE_TAG = "mlflow.note.content"  # the tag that MLflow shows as a run's 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study came to."""
+    """Result of a study."""
 
     study_name: str
     role: str
@@ -53,14 +53,14 @@ class StudyResult:
     test_score: TestScore
     n_test_evaluations: int
     model: RegisteredVersion
-    is_new_version: bool  # not so where the winner of an extended study is the one it had before
+    is_new_version: bool  # False where an extended study has the same winner as before
     state_counts: dict[str, int]
     wall_seconds: float
     efficiency: float
 
 
 class StudyRunner:
-    """Runs one study. Everything it needs is passed in; `run` does the work in order."""
+    """Runs one study: search, confirmation, test and registration."""
 
     def __init__(
         self,
@@ -71,26 +71,25 @@ class StudyRunner:
         experiment: str,
         cluster: Cluster,
         display: Display,
-        code_version: str,
         teacher: Teacher | None = None,
     ) -> None:
         self.space, self.corpus, self.folder, self.cluster, self.display = space, corpus, folder, cluster, display
-        self.client, self.teacher, self.code_version = client, teacher, code_version
+        self.client, self.teacher = client, teacher
         split, self.warm_start = corpus.split, read_warm_start(folder)
         protocol = split.protocol_stamp + self.warm_start.stamp
-        tags = make_study_tags(space.role, corpus.name, protocol, split, code_version)
+        tags = make_study_tags(space.role, corpus.name, protocol, split, find_code_version())
         if self.warm_start.studies:
             tags["warm_start"] = " ".join(self.warm_start.studies)
         self.runs = StudyRuns(client, experiment, folder.name, tags, make_trial_tags, folder.path)
         self.data_builder = TrialDataBuilder(space, corpus, teacher, cluster, self._show_progress)
 
     def run(self) -> StudyResult:
-        """Search, choose, test once, register.
+        """Search, confirm the best trials, test the winner once, register it.
 
         Raises:
-            LineageLeak: a trial may ask the registered teacher itself, which has heard who is to judge; or unlabelled
-                speech holds whom the corpus holds.
-            CorpusError: the unlabelled speech is not what it was when the study began.
+            LineageLeak: a trial uses outputs of the registered teacher, which was trained on dev or test clips; or the
+                unlabelled speech contains speakers of the corpus.
+            CorpusError: the unlabelled speech has changed since the study began.
         """
         if self.teacher is not None:
             n_folds = self.space.fixed_settings.data.folds
@@ -104,13 +103,11 @@ class StudyRunner:
         efficiency = self._measure_efficiency(
             [record for record in recorder.records.values() if record.epoch_results], wall
         )
-        plan = self.space.confirmation
-        best = records[: plan.trials]
         finalists = FinalistTrainer(
             self.space.role, self.cluster, self.folder.path / "finalists", self.space.resources.workers
         )
         confirmed = confirm(
-            best,
+            records[: self.space.confirmation.trials],
             self.corpus.split,
             self.space.confirmation.seeds,
             self.data_builder.build,
@@ -125,7 +122,6 @@ class StudyRunner:
             self.corpus.split,
             self.folder.name,
             winner.record.number,
-            self.code_version,
             self.teacher,
             self.warm_start,
             self.data_builder.unlabelled,
@@ -149,7 +145,7 @@ class StudyRunner:
         if len(self.space.objectives) > 1:
             goals = " and ".join(goal.metric for goal in self.space.objectives)
             message = (
-                f"no trial beats {', '.join(map(str, unbeaten))} in {goals}; the one of best dev UAR is registered"
+                f"the Pareto set of {goals} is trial {', '.join(map(str, unbeaten))}; the best in dev UAR is registered"
             )
             self.display.print_line(f"{self.space.name}: {message}; see: ser studies show {self.folder.name} --pareto")
         tags = {
@@ -183,35 +179,35 @@ class StudyRunner:
         )
 
     def _format_note(self, winner: ConfirmedTrial, score: TestScore, model: RegisteredVersion) -> str:
-        """Return what MLflow shows as the description of the study's run."""
+        """Return the description of the study's run in MLflow."""
         settings, uar = winner.settings[winner.median_run], score.uar
-        distilled = f", taught by {self.teacher.title}" if self.teacher and settings.distill.alpha else ""
+        distilled = f", distilled from {self.teacher.title}" if self.teacher and settings.distill.alpha else ""
         caveat = f" ({uar.caveat})" if uar.caveat else ""
         return (
             f"Trial {winner.record.number} was chosen: `{settings.model.name}`{distilled}; dev UAR with new seeds "
             f"{winner.mean_dev_uar:.3f}, test UAR {uar.value:.3f} [{uar.low:.3f}, {uar.high:.3f}]{caveat}; "
             f"{model.title}. "
-            "All its settings: `settings.yaml`; what the study found: `report/index.html`; its test clips: `test/`."
+            "All settings: `settings.yaml`; results of the study: `report/index.html`; test predictions: `test/`."
         )
 
     def _write_report(self) -> None:
-        """Write what the study found, and keep it with the parent run; a failure is told, and loses nothing else."""
+        """Write the report of the study and log it to the parent run; a failure is printed and has no other effect."""
         try:
             _, page = write_report(self.folder)
             self.runs.log_report(page.parent)
         except (OSError, ValueError, RuntimeError, LookupError, TypeError, WorkFailed) as error:
-            again = f"ser studies report {self.folder.name}"
-            self.display.print_line(f"{self.space.name}: its report could not be kept ({error}); try: {again}")
+            command = f"ser studies report {self.folder.name}"
+            self.display.print_line(f"{self.space.name}: its report could not be written ({error}); try: {command}")
         else:
             self.display.print_line(f"{self.space.name}: report in {page}")
 
     def abandon(self, state: str) -> None:
-        """Close the runs of a study that does not go on; the journal keeps what was done."""
+        """Close the runs of a failed or interrupted study; its journal contains the finished trials."""
         self.runs.close()
         self.runs.finish_study({}, {"state": state}, "KILLED", wait=False)
         if self.runs.unsent_file is not None:
             self.display.print_line(
-                f"{self.runs.unsent_file} holds what MLflow did not take; when it is back: ser tracking sync"
+                f"{self.runs.unsent_file} contains events for MLflow; when it can be reached again: ser tracking sync"
             )
         self.folder.end_search()
         self.folder.update(state=state, run_ids=self._run_ids())
@@ -224,7 +220,9 @@ class StudyRunner:
         found = "" if more is None else more.fingerprint
         if (known := self.folder.summary.get("unlabelled", found)) != found:
             name = "" if more is None else more.name
-            raise CorpusError(f"{self.folder.name}: distill.unlabelled {name} has changed since it began ({known[:8]})")
+            raise CorpusError(
+                f"{self.folder.name}: distill.unlabelled {name} has changed since the study began ({known[:8]})"
+            )
         self.folder.update(unlabelled=found)
 
     def _search(self) -> tuple[StudyRecorder, list[TrialRecord], float]:
@@ -249,7 +247,7 @@ class StudyRunner:
         for line in format_failures(recorder):
             self.display.print_line(f"{self.space.name}: {line}")
         if recorder.is_exhausted:
-            self.display.print_line(f"{self.space.name}: exhausted, every configuration left was tried before")
+            self.display.print_line(f"{self.space.name}: exhausted, every remaining configuration was tried before")
         records = recorder.rank_candidates()
         if not records:
             raise WorkFailed(f"{self.folder.name} has no candidate: {_explain_no_candidate(recorder)}")
@@ -261,8 +259,8 @@ class StudyRunner:
     def _measure_efficiency(self, records: list[TrialRecord], wall: float) -> float:
         """Return platform efficiency: epochs at the speed of one slot alone, over wall seconds times slots.
 
-        The trials that took longest are timed alone; the others are taken to be slowed by the same ratio. NaN where a
-        resumed study had no trial left to train.
+        The longest trials are timed alone; the same ratio is assumed for the others. NaN where a resumed study had no
+        trial left to train.
         """
         if not records:
             return math.nan
@@ -299,15 +297,15 @@ def _explain_no_candidate(recorder: StudyRecorder) -> str:
     """Return why no trial of a study may become the candidate."""
     if any(record.epoch_results and record.state != Outcome.FAILED for record in recorder.records.values()):
         limits = ", ".join(sorted({limit.metric for limit in recorder.space.constraints}))
-        return f"no trial kept within the constraints ({limits})"
+        return f"no trial satisfied the constraints ({limits})"
     reasons = "; ".join(
         sorted({record.failure_reason for record in recorder.records.values() if record.failure_reason})
     )
-    return f"no trial finished an epoch: {reasons or 'none was started'}"
+    return f"no trial finished an epoch: {reasons or 'no trial was started'}"
 
 
 def make_trial_tags(settings: Settings) -> dict[str, str]:
-    """Return the tags of a trial that its settings decide: the keys of its feature families."""
+    """Return the tags of a trial that follow from its settings: the keys of its feature families."""
     sets = feature_view(settings).sets
     tags = {"features": " ".join(family_cache_key(name, FAMILIES[name]) for name in sets)}
     note = make_protocol_note(settings.features.normalise)

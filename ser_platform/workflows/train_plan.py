@@ -1,4 +1,4 @@
-"""What `ser train` was asked for, kept in the training's folder, so that one which was cut off can go on."""
+"""The request of `ser train`, stored in the training's folder, so that an interrupted training can continue."""
 
 import contextlib
 import shutil
@@ -15,22 +15,22 @@ from ser_platform.settings import Overrides, as_json, check_overrides, runs_fold
 from ser_platform.tuning.execution.fit_folder import FitFolder
 
 TRAINING_FILE = "training.json"
-TRAINING_LOCK = "train"  # of which one process at a time does a training's
-CHANGEABLE_ON_RESUME = ("workers", "device")  # what may be another when a training goes on: it decides where, not what
-STATE_FIELDS = ("name", "facts", "finished")  # the plan's, no option of the user
+TRAINING_LOCK = "train"  # one process at a time may hold it for a training
+CHANGEABLE_ON_RESUME = ("workers", "device")  # options that decide where a training runs, not its result
+STATE_FIELDS = ("name", "facts", "finished")  # not options of the user
 
 
 @dataclass
 class TrainRequest:
-    """What `ser train` was asked for, and the training that it has become.
+    """The request of `ser train`, and the state of its training.
 
     Attributes:
-        overrides: settings in place of the role's.
-        workers: None trains in this process.
-        init: the model that it starts from, as the user named it; `allow_leak` starts from one that has heard dev or
-            test.
-        name: of the training, its folder under `runs/` and its MLflow run; "" before it begins.
-        facts: fingerprints of what it began with, which must be the same when it goes on.
+        overrides: settings that replace the defaults of the role.
+        workers: number of workers; None trains in this process.
+        init: the user's reference to the initial model.
+        allow_leak: whether the initial model may have been trained on dev or test clips.
+        name: of the training, of its folder under `runs/` and of its MLflow run; "" before it starts.
+        facts: fingerprints of data and models at the start, which must be unchanged when the training continues.
     """
 
     role: str
@@ -45,25 +45,25 @@ class TrainRequest:
     finished: bool = False
 
     def save(self) -> None:
-        """Write the plan into the training's folder; it is the last one of the working directory from now on."""
+        """Write the request to the training's folder; `load_last` then returns it."""
         write_json(self.folder / TRAINING_FILE, self.as_json())
 
     def remove_folder(self) -> None:
-        """Remove the training's folder: nothing of it is to go on."""
+        """Mark the training as finished and remove its folder."""
         self.finished = True
-        self.save()  # a kill while the folder is removed leaves no half of a training
+        self.save()  # after a kill during the removal the training is not continued
         shutil.rmtree(self.folder)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the request as JSON values."""
         return self.__dict__ | {"data": self.data.as_json(), "overrides": as_json(self.overrides)}
 
     @classmethod
     def load_last(cls) -> "TrainRequest":
-        """Return the plan of the working directory's training that was cut off last.
+        """Return the request of the training that was interrupted last in the working directory.
 
         Raises:
-            UserError: there is none, or another process goes on with it.
+            UserError: there is none, or another process continues it.
         """
         written = sorted(runs_folder().glob(f"*/{TRAINING_FILE}"), key=lambda path: path.stat().st_mtime, reverse=True)
         left = [plan for plan in map(cls._read, written) if not plan.finished]
@@ -73,7 +73,7 @@ class TrainRequest:
             with try_work_lock(plan.folder, TRAINING_LOCK) as mine:
                 if mine:
                     return plan
-        raise UserError(f"{left[0].name} is being trained by another process, and no other training was cut off here")
+        raise UserError(f"{left[0].name} is being trained by another process, and no other can be resumed")
 
     @classmethod
     def _read(cls, path: Path) -> "TrainRequest":
@@ -87,10 +87,10 @@ class TrainRequest:
             ) from error
 
     def refuse_other_options(self, requested: "TrainRequest", omitted: set[str]) -> None:
-        """Refuse to go on as `requested` where that is another training; options in `omitted` are as they were.
+        """Refuse to continue with options that differ from those at the start; fields in `omitted` are not compared.
 
         Raises:
-            UserError: names what differs.
+            UserError: names the options that differ.
         """
         free = {*CHANGEABLE_ON_RESUME, *STATE_FIELDS, *omitted}
         new_options, old_options = (
@@ -105,13 +105,15 @@ class TrainRequest:
                 f"{name} was {_format_value(old_options.get(name))}, is {_format_value(new_options.get(name))}"
                 for name in differing
             )
-            raise UserError(f"--resume goes on with {self.name} as it began: {differences}; leave these options out")
+            raise UserError(
+                f"--resume continues {self.name} with its original options: {differences}; leave these options out"
+            )
 
     def refuse_changed(self, facts: dict[str, Any]) -> None:
-        """Refuse to go on where the world has changed; remember it where the training begins.
+        """Refuse to continue where a fingerprint has changed; store the fingerprints at the start.
 
         Raises:
-            UserError: names what is another than when it began.
+            UserError: names what has changed.
         """
         changed = [name for name, value in self.facts.items() if value != facts.get(name)]
         if changed:
@@ -119,7 +121,9 @@ class TrainRequest:
                 f"{name}: it was {_format_value(self.facts[name])}, is {_format_value(facts.get(name))}"
                 for name in changed
             )
-            raise UserError(f"{self.name} cannot be resumed, something has changed since it began ({differences})")
+            raise UserError(
+                f"{self.name} cannot be resumed, because its data or models have changed since it began ({differences})"
+            )
         self.facts = facts
 
     @property
@@ -127,15 +131,15 @@ class TrainRequest:
         return runs_folder() / self.name
 
     def fold_folder(self, number: int) -> FitFolder:
-        """Return the folder in which a fold is trained."""
+        """Return the folder of a fold's checkpoints."""
         return FitFolder(self.folder / f"fold-{number + 1}")
 
     @contextlib.contextmanager
     def hold_lock(self) -> Iterator[None]:
-        """Keep other processes from going on with this training while the block lasts.
+        """Prevent other processes from continuing this training during the block.
 
         Raises:
-            UserError: another one does.
+            UserError: another process trains it.
         """
         with try_work_lock(self.folder, TRAINING_LOCK) as mine:
             if not mine:
@@ -144,7 +148,7 @@ class TrainRequest:
 
 
 def _flatten(content: dict[str, Any], before: str = "--") -> dict[str, Any]:
-    """Return nested mappings as one, in terms of JSON: settings under their names, the rest as options."""
+    """Return nested mappings as a flat one: settings under their names, other entries as options."""
     flat: dict[str, Any] = {}
     for name, value in content.items():
         if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""What the trials of a study train on: clips, copies of them, and what a teacher says to both."""
+"""The training data of trials: clips, augmented copies of them, and the teacher's outputs for both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from ser_platform.corpora.splits.split import Split
@@ -25,9 +25,25 @@ from ser_platform.tuning.teacher_labels.fold_teachers import SpeakerGroup, Teach
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.tuning.teacher_labels.unlabelled_pool import UnlabelledPool, prepare_unlabelled
 
+FeatureNeed = tuple[Sequence[str], str]  # feature families, and the dtype in which they are stored
+
+
+def prepare_copies(
+    split: Split, recipes: Sequence[tuple[str, int]], needs: Sequence[FeatureNeed], show_progress: ShowProgress
+) -> AugmentedClips:
+    """Return augmented copies of the training clips, with the first of `needs`; the features of all needs are stored.
+
+    `recipes` are pairs of a recipe and its number of copies.
+    """
+    made = []
+    for names, dtype in needs:
+        with show_progress("copies of training clips made") as progress:
+            made.append(prepare_augmented_clips(split, recipes, names, progress, mapper=choose_mapper(), dtype=dtype))
+    return made[0]
+
 
 class TrialDataBuilder:
-    """Makes the tasks of one space on one corpus; what they need is prepared when it is first asked for."""
+    """Builds the training data of one space on one corpus; features and outputs are computed at their first use."""
 
     def __init__(
         self, space: Space, corpus: Dataset, teacher: Teacher | None, cluster: Cluster, show_progress: ShowProgress
@@ -36,7 +52,7 @@ class TrialDataBuilder:
         self._cluster, self._show_progress = cluster, show_progress
 
     def build_for_trials(self) -> list[TrialData]:
-        """Return what a trial trains on: one task, or one a fold."""
+        """Return the training data of a trial: one item, or one for each fold."""
         settings, n_folds = self._pick_distilled_settings(), self._space.fixed_settings.data.folds
         if not n_folds:
             return [self.build(self._corpus.split, settings)]
@@ -48,10 +64,13 @@ class TrialDataBuilder:
     def build(
         self, split: Split, settings: Settings, labeller: TeacherLabeller | None = None, modes: tuple[str, ...] = ()
     ) -> TrialData:
-        """Return the task of training on `split`, with teacher outputs where the settings ask for them.
+        """Return the data for training on `split`, with teacher outputs where the settings use them.
 
-        `labeller` is of the split, or of what it is a rotation of; None is that of the corpus' own split. `modes` are
-        the teacher outputs that the task is to hold; without, all that a trial can ask for.
+        Args:
+            split: the split to train on.
+            settings: decide whether teacher outputs are needed.
+            labeller: of the split, or of the split that it is a rotation of; None is the one of the corpus' own split.
+            modes: the kinds of teacher outputs to include; () is all kinds that a trial of the space can use.
         """
         copies, pool = self._prepare_copies(split), self.unlabelled
         digests = () if pool is None else pool.hashes
@@ -64,63 +83,53 @@ class TrialDataBuilder:
         return TrialData.from_split(split, self._corpus.labels, teacher, copies, hints=hints, unlabelled_hashes=digests)
 
     def build_for_other_split(self, split: Split, settings: Settings) -> TrialData:
-        """Return the task of training on a split that is no rotation of the corpus' own."""
+        """Return the data for training on a split that is not a rotation of the corpus' own split."""
         labeller = self._make_labeller(split, None) if settings.distill.alpha > 0 else None
         return self.build(split, settings, labeller, (settings.distill.outputs,))
 
     def refuse_teacher_leak(self, splits: Sequence[Split]) -> None:
-        """Refuse splits of which the registered teacher has heard dev or test, where a trial may ask it itself.
+        """Refuse splits whose dev or test clips the registered teacher was trained on, where a trial uses its outputs.
 
         Raises:
-            LineageLeak: it has; names the clips.
+            LineageLeak: names the clips.
         """
         self._split_labeller.refuse_teacher_leak(splits, list_output_modes(self._space))
 
     @cached_property
     def unlabelled(self) -> UnlabelledPool | None:
-        """The speech without labels that a trial may ask for.
+        """The unlabelled speech that a trial may use, or None.
 
         Raises:
-            LineageLeak: it holds clips of the corpus, or others of its speakers.
+            LineageLeak: it contains clips of the corpus, or other clips of its speakers.
         """
         name = find_unlabelled_name(self._space)
         if not name or self._teacher is None:
             return None
-        feature_needs = [
-            (list_input_families([self._space]), self._space.fixed_settings.features.dtype),
-            *self._teacher.feature_needs,
-        ]
-        return prepare_unlabelled(name, feature_needs, [self._corpus.split], self._show_progress)
+        needs = [self._input_needs, *self._teacher.feature_needs]
+        return prepare_unlabelled(name, needs, [self._corpus.split], self._show_progress)
+
+    @property
+    def _input_needs(self) -> FeatureNeed:
+        return list_input_families([self._space]), self._space.fixed_settings.features.dtype
 
     def _pick_distilled_settings(self) -> Settings:
-        """Return settings that ask for teacher outputs when any trial of the space can."""
+        """Return settings that use teacher outputs if any trial of the space does."""
         axis = next((axis for axis in self._space.axes if axis.name == "distill.alpha"), None)
         fixed = self._space.fixed_settings
         return fixed if axis is None else fixed.with_overrides({axis.name: max(axis.values)})
 
     def _prepare_copies(self, split: Split) -> AugmentedClips:
-        """Return every copy of the training clips that a trial of the space can ask for; made when first needed."""
-        wanted = list_copy_recipes(self._space)
-        if not wanted:
+        """Return every augmented copy of the training clips that a trial of the space can use."""
+        recipes = list_copy_recipes(self._space)
+        if not recipes:
             return NO_AUGMENTED_CLIPS
-        copies = self._make_copies(
-            split, wanted, list_input_families([self._space]), self._space.fixed_settings.features.dtype
-        )
-        if self._teacher is not None:
-            described = self._teacher.description
-            self._make_copies(split, wanted, described.view.required_families, described.settings.features.dtype)
-        return copies
-
-    def _make_copies(
-        self, split: Split, wanted: Sequence[tuple[str, int]], names: Sequence[str], dtype: str
-    ) -> AugmentedClips:
-        with self._show_progress("copies of training clips made") as progress:
-            return prepare_augmented_clips(split, wanted, names, progress, mapper=choose_mapper(), dtype=dtype)
+        needs = [self._input_needs, *(self._teacher.feature_needs[:1] if self._teacher is not None else ())]
+        return prepare_copies(split, recipes, needs, self._show_progress)
 
     @cached_property
     def _split_labeller(self) -> TeacherLabeller:
         return self._make_labeller(self._corpus.split, None)
 
     def _make_labeller(self, split: Split, groups: list[SpeakerGroup] | None) -> TeacherLabeller:
-        assert self._teacher is not None, "a space that distils is not run without a teacher"
+        assert self._teacher is not None, "a space with distillation has a teacher"
         return TeacherLabeller(self._teacher, split, self._cluster, self._show_progress, groups)

@@ -1,4 +1,4 @@
-"""`ser tune`: a corpus, one study after another, a leaderboard; resumable as a whole."""
+"""`ser tune`: prepare a corpus, run one study after another, compare with controls; resumable as a whole."""
 
 import contextlib
 import time
@@ -43,7 +43,6 @@ from ser_platform.tuning.study.study_folder import (
 )
 from ser_platform.tuning.study.warm_start import make_warm_start, refuse_other_roles
 from ser_platform.tuning.teacher_labels.teacher import Teacher, find_teacher, load_teacher, refuse_leaky_distillation
-from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
 from ser_platform.workflows.distillation_control import (
     DISTILLED,
     UNDISTILLED,
@@ -53,7 +52,6 @@ from ser_platform.workflows.distillation_control import (
     log_control,
     make_assessment_folds,
 )
-from ser_platform.workflows.register_candidate import find_code_version
 from ser_platform.workflows.run_lock import hold_tuning_lock
 from ser_platform.workflows.run_study import StudyResult, StudyRunner
 from ser_platform.workflows.trial_data import TrialDataBuilder
@@ -62,7 +60,7 @@ from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest, is_di
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What `ser tune` came to: the studies of this call, and the SVM's score on the same test clips."""
+    """Result of `ser tune`: the studies of this call, and the score of a linear SVM on the same test clips."""
 
     corpus: Dataset
     study_results: list[StudyResult]
@@ -72,12 +70,13 @@ class TuneResult:
 
 
 def tune(plan: TuneRequest, display: Display) -> TuneResult:
-    """Run the plan's studies that are not finished.
+    """Run the unfinished studies of a request.
 
     Raises:
-        UserError: the plan cannot be carried out, before anything starts; or another tuning runs in this folder.
+        UserError: the request cannot be fulfilled, which is found before a study starts; or another tuning is running
+            in this folder.
     """
-    spaces = plan.read_spaces()  # what cannot be searched is refused before a folder is made
+    spaces = plan.read_spaces()  # an invalid space is refused before a folder is created
     for study, space in zip(plan.planned, spaces, strict=True):
         if not plan.is_finished(study):
             refuse_infeasible(space)
@@ -116,7 +115,7 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
     with connect_cluster() as cluster:
         for space in spaces:
             if space.resources.workers:
-                form_trial_team(space.resources.workers, cluster)  # refuses more workers than there are places
+                form_trial_team(space.resources.workers, cluster)  # refuses more workers than the cluster has slots
                 require_shared(runs_folder(), f"resources.workers {space.resources.workers}")
             else:
                 cluster.plan_trial_slots(space.resources)
@@ -137,25 +136,25 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
 
 
 def _refuse_infeasible_control(corpus: Dataset, students: Sequence[Space]) -> None:
-    """Refuse a control that could not be compared.
+    """Refuse a control that cannot be compared.
 
     Raises:
-        UserError: there are too few speakers, or a trial may ask the registered teacher, which has heard most of them.
+        UserError: there are too few speakers, or a trial uses the outputs of a teacher for its own training clips.
     """
     make_assessment_folds(corpus.split)
     for space in students:
         if IN_SAMPLE in list_output_modes(space):
             raise UserError(
-                f"{space.name}: distill.outputs {IN_SAMPLE} asks a teacher that has heard those whom a control judges "
-                "by; take out_of_fold or ensemble, or --no-control"
+                f"{space.name}: with distill.outputs {IN_SAMPLE} the teacher was trained on test speakers of the "
+                "control; choose out_of_fold or ensemble, or use --no-control"
             )
 
 
 def _refuse_unlabelled_overlap(space: Space, corpus: Dataset, display: Display) -> None:
-    """Refuse unlabelled speech that holds whom the corpus holds, before hours of search.
+    """Refuse unlabelled speech that contains speakers of the corpus, before hours of search.
 
     Raises:
-        LineageLeak: it does; names the files.
+        LineageLeak: names the files.
     """
     name = find_unlabelled_name(space)
     if name and is_distilled(space):
@@ -172,7 +171,7 @@ def _compare_with_control(
     cluster: Cluster,
     display: Display,
 ) -> ControlResult:
-    """Compare a student with its control, and keep what was found in the student's study."""
+    """Compare a student with its control, and write the result to the student's study."""
     folder, control_folder = plan.find_folder(student), plan.find_folder(student.control)
     assert folder is not None, "the student's study is finished"
     assert control_folder is not None, "its control is finished"
@@ -200,7 +199,7 @@ def _compare_with_control(
 
 @contextlib.contextmanager
 def _save_request(plan: TuneRequest) -> Iterator[None]:
-    """Save the plan before the work that the block does for it; one that is refused leaves the last in its place."""
+    """Save the request before the block; if the block refuses it, restore the previous request."""
     before = TuneRequest.path().read_bytes() if TuneRequest.path().exists() else None
     plan.save()
     try:
@@ -227,9 +226,9 @@ def _run_study(
     folder = _open_study_folder(plan, study, space, corpus)
     try:
         teacher = _find_study_teacher(plan, folder, corpus, client, display) if is_distilled(space) else None
-        if teacher is not None and may_use_hints(space):  # before its fold teachers are trained
+        if teacher is not None and may_use_hints(space):  # refused before fold teachers are trained
             require_hint_teacher(teacher.description.settings, teacher.title)
-        run = StudyRunner(space, corpus, folder, client, experiment, cluster, display, find_code_version(), teacher)
+        run = StudyRunner(space, corpus, folder, client, experiment, cluster, display, teacher)
     except BaseException as ended:
         folder.update(state=_choose_state(ended))
         raise
@@ -241,14 +240,14 @@ def _run_study(
 
 
 def _choose_state(ended: BaseException) -> str:
-    """Return the state of a study that an exception has ended."""
+    """Return the state of a study that ended with an exception."""
     return STUDY_INTERRUPTED if isinstance(ended, KeyboardInterrupt) else STUDY_FAILED
 
 
 def _find_study_teacher(
     plan: TuneRequest, folder: StudyFolder, corpus: Dataset, client: Client, display: Display
 ) -> Teacher:
-    """Return the teacher of a study, what it hears stored: who taught its first trials teaches the others too."""
+    """Return the teacher of a study, the same for all its trials, after storing the features that it needs."""
     known = folder.summary.get("teacher")
     teacher = load_teacher(client, corpus, known) if known else find_teacher(client, corpus, corpus.split, plan.teacher)
     folder.update(teacher=teacher.title)
@@ -258,7 +257,7 @@ def _find_study_teacher(
 
 
 def _open_study_folder(plan: TuneRequest, study: PlannedStudy, space: Space, corpus: Dataset) -> StudyFolder:
-    """Return the study's folder: the one it was interrupted in, or a new one, of which the plan knows first."""
+    """Return the folder of an interrupted study, or a new one, whose name is first saved in the request."""
     known = plan.find_folder(study)
     if known is not None:
         _refuse_changed_split(known, corpus)
@@ -278,10 +277,10 @@ def _open_study_folder(plan: TuneRequest, study: PlannedStudy, space: Space, cor
 
 
 def _refuse_changed_split(study: StudyFolder, corpus: Dataset) -> None:
-    """Refuse to go on with a study of other clips.
+    """Refuse to continue a study on other clips.
 
     Raises:
-        CorpusError: the corpus or its split is not what it was.
+        CorpusError: the corpus or its split has changed.
     """
     if study.summary["split"] != corpus.split.fingerprint:
         raise CorpusError(f"{study.name} cannot be resumed: the corpus or its split has changed since it began")
@@ -295,9 +294,9 @@ def score_baseline(corpus: Dataset, dtype: str) -> TestScore:
 
 
 def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, teacher_name: str) -> None:
-    """Refuse a student that distils where no teacher can be had: none is there or tuned before, or the split leaks."""
+    """Refuse distillation where the split leaks, or no teacher is registered, given or tuned before the student."""
     if teacher_name and not any(map(is_distilled, spaces)):
-        raise UserError(f"--teacher {teacher_name}: nobody learns from it; none of these spaces distils into a student")
+        raise UserError(f"--teacher {teacher_name}: no search space distils; add one with distill.alpha above 0")
     for space in spaces:
         if is_distilled(space):
             refuse_leaky_distillation(corpus.split)
@@ -309,7 +308,7 @@ def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, t
 
 
 def _require_agreement(spaces: Sequence[Space], setting: str) -> str:
-    """Return what the spaces agree on where a tuning has one of it."""
+    """Return the value of a setting that is the same in all spaces."""
     values = {str(space.fixed_settings.value(setting)) for space in spaces}
     if len(values) > 1:
         choices = "; ".join(sorted(values))

@@ -1,4 +1,4 @@
-"""What `ser tune` was asked for, kept in `runs/tune.json`: a tuning that was cut off goes on from it."""
+"""The request of `ser tune`, stored in `runs/tune.json`, so that an interrupted tuning can continue."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -21,7 +21,7 @@ KEYS_OF_0_1 = ("spaces", "studies")  # of `runs/tune.json`, in place of "planned
 
 @dataclass(frozen=True)
 class PlannedStudy:
-    """One study of a plan: the file of its search space, and whether its students learn without a teacher."""
+    """One study of a request: the file of its search space, and whether it is a control without a teacher."""
 
     path: str
     is_control: bool = False
@@ -34,7 +34,7 @@ class PlannedStudy:
 
 @dataclass
 class TuneRequest:
-    """What `ser tune` was asked for, and the study that each entry of the plan has become."""
+    """The request of `ser tune`, and the names of the studies that have begun."""
 
     planned: list[PlannedStudy]
     data: DataRequest
@@ -45,9 +45,9 @@ class TuneRequest:
     study_names: dict[PlannedStudy, str] = field(default_factory=dict)
     warm_start: list[str] = field(default_factory=list)  # earlier studies
     allow_leak: bool = False
-    teacher: str = ""  # a registered model, in place of the candidate or champion
-    needs_control: bool = True  # else it is left out where the corpus is too small for it
-    texts: dict[str, str] = field(default_factory=dict)  # of the spaces, as they were when the plan began
+    teacher: str = ""  # reference of a registered model; "" is the candidate or champion
+    needs_control: bool = True  # False leaves controls out where the corpus is too small for them
+    texts: dict[str, str] = field(default_factory=dict)  # of the spaces' files when the request was made
 
     @staticmethod
     def path() -> Path:
@@ -61,7 +61,7 @@ class TuneRequest:
 
     @classmethod
     def load_last(cls) -> "TuneRequest":
-        """Return the last plan of the working directory.
+        """Return the unfinished request of the working directory.
 
         Raises:
             UserError: there is none, or it is finished.
@@ -75,10 +75,10 @@ class TuneRequest:
 
     @classmethod
     def load_unfinished(cls) -> "TuneRequest | None":
-        """Return the last plan of the working directory unless there is none or it is finished.
+        """Return the unfinished request of the working directory, None where there is none.
 
         Raises:
-            UserError: a version that is not known wrote it.
+            UserError: an unknown version wrote it.
         """
         if not cls.path().exists():
             return None
@@ -95,7 +95,7 @@ class TuneRequest:
 
     @property
     def uncompared_studies(self) -> list[PlannedStudy]:
-        """The studies of students that are still to be compared with their control."""
+        """The studies of students that are not yet compared with their control."""
         students = [study for study in self.planned if not study.is_control and study.control in self.planned]
         folders = {study: self.find_folder(study) for study in students}
         return [study for study, folder in folders.items() if folder is None or not folder.summary.get("control")]
@@ -106,18 +106,18 @@ class TuneRequest:
         return folder if folder is not None and folder.has_begun else None
 
     def find_registered(self, client: Client, study: PlannedStudy) -> RegisteredVersion:
-        """Return the model that a finished study has registered."""
+        """Return the registered model of a finished study."""
         folder = self.find_folder(study)
         assert folder is not None
         return find_version(client, *read_registered_model(folder.summary))
 
     def is_finished(self, study: PlannedStudy) -> bool:
-        """Tell whether a planned study is finished."""
+        """Return whether a planned study is finished."""
         folder = self.find_folder(study)
         return folder is not None and folder.summary["state"] == STUDY_FINISHED
 
     def make_study_request(self, study: PlannedStudy) -> StudyRequest:
-        """Return what a study is asked for: as it was when it began, else as it is now."""
+        """Return the request of a study: the stored one if it has begun, else one from this request."""
         folder = self.find_folder(study)
         if folder is not None:
             return read_request(folder)
@@ -145,30 +145,30 @@ class TuneRequest:
         return [self.make_study_request(study).read_space() for study in self.planned]
 
     def with_control(self, *, is_required: bool) -> "TuneRequest":
-        """Return the plan with a control behind each study whose students learn from a teacher.
+        """Return the request with a control after each study with distillation.
 
         Args:
-            is_required: refuse a corpus that is too small for it.
+            is_required: whether a corpus that is too small for a control is refused.
 
         Raises:
-            UserError: no study has such students.
+            UserError: no study has distillation.
         """
         spaces = self.read_spaces()
         students = [study for study, space in zip(self.planned, spaces, strict=True) if is_distilled(space)]
         if not students:
-            raise UserError("--control is of a space whose students learn from a teacher; none of these does")
+            raise UserError("--control needs a search space with distillation; none has distill.alpha above 0")
         both = [each for study in self.planned for each in ((study, study.control) if study in students else (study,))]
         return replace(self, planned=both, needs_control=is_required)
 
     def drop_controls(self) -> list[Space]:
-        """Leave out every control; return the spaces that are left."""
+        """Remove every control from the request; return the remaining spaces."""
         self.planned = [study for study in self.planned if not study.is_control]
         self.save()
         return self.read_spaces()
 
 
 def read_registered_model(summary: Mapping[str, Any]) -> tuple[str, str]:
-    """Return name and version of the model that a study has registered; version 0.1 wrote their title alone."""
+    """Return name and version of the registered model of a study; version 0.1 wrote only their title."""
     if "registered_model" in summary:
         return summary["registered_model"]["name"], summary["registered_model"]["version"]
     name, _, version = summary["registered"].rpartition(" v")
@@ -176,7 +176,7 @@ def read_registered_model(summary: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def is_distilled(space: Space) -> bool:
-    """Tell whether any configuration of a space is a student that learns from a teacher."""
+    """Return whether any configuration of a space is a student with distillation."""
     if space.role != "student":
         return False
     axis = next((axis for axis in space.axes if axis.name == "distill.alpha"), None)
@@ -193,7 +193,7 @@ def _read_studies(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_studies_of_0_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the studies of a plan of version 0.1, where a control had "+control" behind its path."""
+    """Return the studies of a request of version 0.1, where the path of a control ends with "+control"."""
 
     def read(key: str) -> PlannedStudy:
         path = key.removesuffix("+control")

@@ -1,4 +1,4 @@
-"""`ser corpora list` and `prepare`, and what the options of speech and split refuse."""
+"""`ser corpora list` and `prepare`, and refused options for the corpus and its split."""
 
 import json
 import sys
@@ -18,13 +18,13 @@ def ser(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         monkeypatch.setattr(sys, "argv", ["ser", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
 
     return run
 
 
-def test_every_corpus_is_listed_with_what_it_is_and_how_to_get_it(ser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_corpus_is_listed_with_its_size_and_how_to_get_it(ser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SER_CORPORA", raising=False)
     code, out, _ = ser("corpora", "list", "--json")
     listed = {entry["name"]: entry for entry in json.loads(out)}
@@ -33,14 +33,14 @@ def test_every_corpus_is_listed_with_what_it_is_and_how_to_get_it(ser, monkeypat
     assert all(entry["path"] is None and entry["how"] and entry["licence"] for entry in listed.values())
 
 
-def test_a_corpus_that_is_there_is_listed_with_its_folder(ser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_corpus_is_listed_with_its_folder(ser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "speech" / "emodb-1.0").mkdir(parents=True)
     monkeypatch.setenv("SER_CORPORA", str(tmp_path / "speech"))
     _, out, _ = ser("corpora", "list")
     assert "emodb-1.0" in out and "not found" in out
 
 
-def test_prepare_tells_the_split_in_json_and_progress_beside_it(ser, tone_corpus: Path) -> None:
+def test_prepare_prints_the_split_as_json_and_progress_on_standard_error(ser, tone_corpus: Path) -> None:
     code, out, err = ser("corpora", "prepare", str(tone_corpus), "--labels", "drop happiness", "--json")
     (split,) = json.loads(out)
     assert code == 0
@@ -67,14 +67,14 @@ def test_prepare_shows_every_fold(ser, tone_corpus: Path) -> None:
         (["--speaker-from", "("], "is not a regular expression"),
         (["--speaker-from", "Actor_.."], "must have one group"),
         (["--speaker-from", "(Actor)"], "is by ravdess-01"),
-        (["--speaker-from", "(A)", "--speaker-column", "who"], "give one"),
+        (["--speaker-from", "(A)", "--speaker-column", "voice"], "give one"),
         (["--column", "emotion"], "--column takes OURS=THEIRS"),
         (["--as", "klingon"], "unknown corpus 'klingon'"),
         (["--fold", "9", "--protocol", "loso"], "makes folds 1 to 6"),
         (["--protocol", "official"], "ravdess has no official train, dev and test"),
     ],
 )
-def test_what_cannot_be_split_as_asked_is_refused_in_one_line(ser, tone_corpus: Path, words, message) -> None:
+def test_an_impossible_split_is_refused_in_one_line(ser, tone_corpus: Path, words, message) -> None:
     code, _, err = ser("corpora", "prepare", str(tone_corpus), *words)
     lines = [line for line in err.splitlines() if line.startswith("ser: ")]
     assert code == 2 and len(lines) == 1
@@ -100,7 +100,7 @@ def test_train_and_evaluate_refuse_in_one_line(ser, words, message, monkeypatch:
     assert message in lines[0]
 
 
-def test_names_that_look_like_markup_are_shown_as_they_are(ser, tmp_path: Path, tone_corpus: Path) -> None:
+def test_markup_in_names_is_printed_unchanged(ser, tmp_path: Path, tone_corpus: Path) -> None:
     for number, path in enumerate(sorted(tone_corpus.rglob("*.wav"))):
         emotion = {"01": "neutral", "03": "joy", "05": "anger"}[path.name[6:8]]
         target = tmp_path / "own" / f"[b]{path.stem[-2:]}" / emotion / f"{number}.wav"

@@ -1,4 +1,4 @@
-"""`ser distill outputs`: what is kept, and what goes."""
+"""`ser distill outputs`: list and remove stored teacher outputs."""
 
 import json
 import os
@@ -26,8 +26,8 @@ def run(*words: str) -> str:
 
 
 @pytest.fixture
-def kept() -> OutputsKey:
-    """Outputs used now, others used ten days ago, a file that is no tensors."""
+def stored() -> OutputsKey:
+    """Outputs used now, others used ten days ago, and a damaged file."""
     write_outputs(key("new"), ["a", "b"], np.zeros((2, 2), dtype=np.float32), "ser-teacher/2")
     write_outputs(key("old"), ["a", "b"], np.zeros((2, 2), dtype=np.float32), "ser-teacher/1")
     os.utime(key("old").path, (time.time() - 10 * DAY,) * 2)
@@ -35,21 +35,21 @@ def kept() -> OutputsKey:
     return key("new")
 
 
-def test_a_list_names_teachers_and_damaged_files(kept):
-    told = run("list")
-    assert "ser-teacher/2" in told and "ser-teacher/1" in told and "damaged; ser distill outputs gc removes it" in told
+def test_a_list_names_teachers_and_damaged_files(stored):
+    output = run("list")
+    assert "ser-teacher/2" in output and "ser-teacher/1" in output and "removed by: ser distill outputs gc" in output
     entries = json.loads(run("list", "--json"))
     assert [entry["readable"] for entry in entries].count(False) == 1
     assert entries[-1]["teacher"] == "ser-teacher/1", "the last used first"
     assert next(entry for entry in entries if entry["digest"] == "new")["clips"] == 2
 
 
-def test_nothing_is_listed_where_nothing_is_kept():
+def test_the_list_is_empty_without_stored_outputs():
     assert json.loads(run("list", "--json")) == []
     assert "0.0 MB" in run("gc")
 
 
-def test_a_dry_run_removes_nothing_and_a_run_what_is_damaged_or_old(kept):
+def test_a_dry_run_removes_nothing_and_a_run_removes_damaged_or_old_outputs(stored):
     assert json.loads(run("gc", "--older-than", "5", "--dry-run", "--json"))["files"] == 2
     assert len(list(outputs_folder().iterdir())) == 3
     writing = outputs_folder() / f".{key('other').path.name}.{'0' * 32}.safetensors"
@@ -59,4 +59,4 @@ def test_a_dry_run_removes_nothing_and_a_run_what_is_damaged_or_old(kept):
     writing.unlink()
     assert {path.name for path in outputs_folder().iterdir()} == {key("new").path.name, key("old").path.name}
     run("gc", "--older-than", "5")
-    assert [path.name for path in outputs_folder().iterdir()] == [kept.path.name]
+    assert [path.name for path in outputs_folder().iterdir()] == [stored.path.name]

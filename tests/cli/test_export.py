@@ -1,4 +1,4 @@
-"""`ser models export`, and the commands that take a folder in a registered model's place."""
+"""`ser models export`, and the commands that accept a folder instead of a registered model."""
 
 import json
 from pathlib import Path
@@ -25,9 +25,9 @@ def clip(tmp_path: Path, tone) -> Path:
 
 def test_an_export_in_8_bits_is_small_and_predicts_the_same(tmp_path, clip):
     made_bundle().write(tmp_path / "model", "# a card")
-    code, told = ser("models", "export", tmp_path / "model", tmp_path / "small", "--int8")
-    assert code == 0, told
-    assert "KB  model.safetensors" in told
+    code, output = ser("models", "export", tmp_path / "model", tmp_path / "small", "--int8")
+    assert code == 0, output
+    assert "KB  model.safetensors" in output
     assert read_bundle(tmp_path / "small").card == "# a card"
     answers = [json.loads(ser("predict", clip, "--model", tmp_path / name, "--json")[1]) for name in ("model", "small")]
     (whole,), (small,) = answers
@@ -36,15 +36,15 @@ def test_an_export_in_8_bits_is_small_and_predicts_the_same(tmp_path, clip):
     assert small["probabilities"] == pytest.approx(whole["probabilities"], abs=0.02)
 
 
-def test_a_folder_that_holds_something_is_not_written_into(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     made_bundle().write(tmp_path / "model", "card")
-    code, told = ser("models", "export", tmp_path / "model", tmp_path / "model")
+    code, output = ser("models", "export", tmp_path / "model", tmp_path / "model")
     assert code != 0
-    assert "is there already; give a new folder" in told
+    assert "exists already; give a new folder" in output
 
 
 def test_a_folder_without_a_model_is_refused_by_name(tmp_path, clip):
     (tmp_path / "nothing").mkdir()
-    code, told = ser("predict", clip, "--model", tmp_path / "nothing")
+    code, output = ser("predict", clip, "--model", tmp_path / "nothing")
     assert code != 0
-    assert "nothing/MANIFEST.sha256 cannot be read" in told
+    assert "nothing/MANIFEST.sha256 cannot be read" in output

@@ -1,4 +1,4 @@
-"""`ser features show` draws a recording and tells it in numbers."""
+"""`ser features show` draws a recording and prints its measures."""
 
 import json
 from pathlib import Path
@@ -22,32 +22,32 @@ def clip(tmp_path: Path, tone) -> Path:
     return path
 
 
-def test_it_prints_the_numbers_and_where_the_figure_is(clip, tmp_path):
-    answer = CliRunner().invoke(app, [str(clip)])
-    assert answer.exit_code == 0, answer.output
-    assert "1.00 s" in answer.output and "44100 Hz" in answer.output and "-9.0 dBFS" in answer.output
-    assert "220 Hz" in answer.output
+def test_it_prints_the_measures_and_the_path_of_the_figure(clip, tmp_path):
+    result = CliRunner().invoke(app, [str(clip)])
+    assert result.exit_code == 0, result.output
+    assert "1.00 s" in result.output and "44100 Hz" in result.output and "-9.0 dBFS" in result.output
+    assert "220 Hz" in result.output
     assert (tmp_path / "runs" / "features-tone.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_json_has_the_numbers_unrounded(clip, tmp_path):
-    answer = CliRunner().invoke(app, [str(clip), "--json", "--out", str(tmp_path / "mine.png")])
-    told = json.loads(answer.output)
-    assert told.keys() == {
+def test_json_contains_the_measures_unrounded(clip, tmp_path):
+    result = CliRunner().invoke(app, [str(clip), "--json", "--out", str(tmp_path / "mine.png")])
+    report = json.loads(result.output)
+    assert report.keys() == {
         "path", "seconds", "sample_rate", "level_dbfs", "silence", "voiced", "mean_f0_hz", "figure",
     }  # fmt: skip
-    assert told["seconds"] == 1.0 and told["mean_f0_hz"] == pytest.approx(220, abs=1)
-    assert told["figure"] == str(tmp_path / "mine.png") and (tmp_path / "mine.png").exists()
+    assert report["seconds"] == 1.0 and report["mean_f0_hz"] == pytest.approx(220, abs=1)
+    assert report["figure"] == str(tmp_path / "mine.png") and (tmp_path / "mine.png").exists()
 
 
-def test_a_file_that_is_no_speech_is_refused(tmp_path):
+def test_a_file_that_is_not_audio_is_refused(tmp_path):
     (tmp_path / "bad.wav").write_bytes(b"no audio")
-    answer = CliRunner().invoke(app, [str(tmp_path / "bad.wav")])
-    assert isinstance(answer.exception, BadAudio)
+    result = CliRunner().invoke(app, [str(tmp_path / "bad.wav")])
+    assert isinstance(result.exception, BadAudio)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_figure_that_is_no_png_is_refused(clip):
-    answer = CliRunner().invoke(app, [str(clip), "--out", "figure.pdf"])
-    assert isinstance(answer.exception, UserError)
-    assert "ends in .png" in str(answer.exception)
+def test_a_figure_that_is_not_a_png_is_refused(clip):
+    result = CliRunner().invoke(app, [str(clip), "--out", "figure.pdf"])
+    assert isinstance(result.exception, UserError)
+    assert "ends in .png" in str(result.exception)

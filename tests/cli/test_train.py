@@ -1,4 +1,4 @@
-"""What a user can get wrong about `ser train`: one clear line on stderr, exit code 2, before anything is decoded."""
+"""Wrong options of `ser train` are one line on standard error with exit code 2, before any file is decoded."""
 
 import sys
 
@@ -13,7 +13,7 @@ from ser_platform.workflows.train_plan import TrainRequest
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run `ser train` with wrong input; return the one line it says."""
+    """Run `ser train` with wrong input; return its one line on standard error."""
 
     def run(*words: str) -> str:
         monkeypatch.setattr(sys, "argv", ["ser", "train", *words])
@@ -31,22 +31,22 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--workers", "0"], "--workers 0: at least 1 worker"),
         (["--workers", str(slots() + 1)], f"this machine has slots for {slots()} (CPU cores)"),
         (["--workers", "2", "--device", "mps"], "mps has one worker"),
-        (["--workers", "1", "--set", "model.name=svm_linear"], "svm_linear is fitted at once"),
+        (["--workers", "1", "--set", "model.name=svm_linear"], "svm_linear is fitted in one step"),
         (["--init", "ser-teacher@champion"], "no registered model 'ser-teacher'"),
-        (["--init", "."], "holds no bundle"),
+        (["--init", "."], "contains no model"),
         (["--resume"], "nothing to resume here; start with: ser train"),
     ],
 )
-def test_a_wrong_option_is_refused(refused, words: list[str], told: str) -> None:
-    assert told in refused("teacher", "--corpus", "demo", *words)
+def test_a_wrong_option_is_refused(refused, words: list[str], message: str) -> None:
+    assert message in refused("teacher", "--corpus", "demo", *words)
 
 
-def test_who_is_to_be_trained_must_be_said(refused) -> None:
+def test_the_role_is_required(refused) -> None:
     assert "ser train teacher, or ser train student" in refused()
     assert "unknown role 'professor'" in refused("professor")
 
@@ -54,7 +54,7 @@ def test_who_is_to_be_trained_must_be_said(refused) -> None:
 def test_resume_refuses_another_command_and_a_finished_training(refused) -> None:
     plan = TrainRequest("teacher", DataRequest(CorpusRequest("demo")), {"seed": 1}, name="train-teacher-demo")
     plan.save()
-    assert "train-teacher-demo as it began: seed was 1, is 2" in refused("--resume", "--set", "seed=2")
+    assert "train-teacher-demo with its original options: seed was 1, is 2" in refused("--resume", "--set", "seed=2")
     assert "--role was teacher, is student" in refused("student", "--resume")
     assert "--corpus was demo, is emodb" in refused("--resume", "--corpus", "emodb")
     plan.remove_folder()

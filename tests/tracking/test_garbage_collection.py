@@ -42,7 +42,7 @@ def test_files_are_listed_by_run_with_their_versions(client: Client) -> None:
 
 def test_a_dry_run_removes_nothing_and_the_registered_version_stays(client: Client) -> None:
     dry = CliRunner().invoke(app, ["tracking", "gc"])
-    assert "0.0 MB would go: ser tracking gc --older-than 30 --yes" in dry.output
+    assert "0.0 MB can be removed: ser tracking gc --older-than 30 --yes" in dry.output
     assert len(list_run_files(client)) == 2
     done = CliRunner().invoke(app, ["tracking", "gc", "--yes", "--json"])
     printed = json.loads(done.output)

@@ -219,7 +219,7 @@ def test_sync_sends_the_events_of_a_killed_study(
     assert "does not answer" in str(down.exception)
     server.start()
     unknown = CliRunner().invoke(app, ["tracking", "sync", "another"])
-    assert "nothing waits of another; waiting: orphan" in str(unknown.exception)
+    assert "no events wait for another; studies with waiting events: orphan" in str(unknown.exception)
     done = CliRunner().invoke(app, ["tracking", "sync"])
     assert done.exit_code == 0, done.exception
     assert f"orphan: {5 * N_TRIALS} events sent" in done.output
@@ -228,7 +228,7 @@ def test_sync_sends_the_events_of_a_killed_study(
     assert RetryingClient(server.url).get_run(runs.parent_id).info.end_time <= killed
     assert found == {number: run for number, run in expected.items() if number != "parent"}
     again = CliRunner().invoke(app, ["tracking", "sync"])
-    assert "nothing waits" in again.output
+    assert "no events wait" in again.output
 
 
 def test_events_of_another_store_are_not_sent_to_this_one(server: Server, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A distilled student beside its control and its teacher: the same folds, the same seeds, one report."""
+"""A distilled student, its control and its teacher are compared on the same folds, with the same seeds."""
 
 import io
 import json
@@ -60,7 +60,7 @@ def test_each_speaker_is_test_once_and_dev_once_and_never_both_with_training(spl
 
 def test_too_few_speakers_are_refused(split: Split) -> None:
     few = SimpleNamespace(manifest=SimpleNamespace(speakers=("a", "b", "c", "d", "e")), seed=0)
-    with pytest.raises(UserError, match="there are 5 speakers"):
+    with pytest.raises(UserError, match="the corpus has 5 speakers"):
         make_assessment_folds(few)  # type: ignore[arg-type]
 
 
@@ -73,7 +73,7 @@ def test_the_control_is_the_same_search_without_a_teacher() -> None:
     assert alone.budget == space.budget and alone.confirmation == space.confirmation
 
 
-def test_a_plan_takes_a_control_behind_each_student_that_distils_and_can_leave_it_out(tmp_path: Path) -> None:
+def test_a_request_has_a_control_after_each_distilled_student_and_can_drop_it(tmp_path: Path) -> None:
     for name, text in (("teacher", TEACHER), ("student", STUDENT)):
         (tmp_path / f"{name}.yaml").write_text(text)
     teacher, student = (str(tmp_path / f"{name}.yaml") for name in ("teacher", "student"))
@@ -84,12 +84,12 @@ def test_a_plan_takes_a_control_behind_each_student_that_distils_and_can_leave_i
     assert both.uncompared_studies == [PlannedStudy(student)]
     assert [space.name for space in both.drop_controls()] == ["teacher", "student"]
     assert both.uncompared_studies == []
-    with pytest.raises(UserError, match="none of these does"):
+    with pytest.raises(UserError, match="none has distill.alpha above 0"):
         tune.TuneRequest([PlannedStudy(teacher)], DataRequest(CorpusRequest("demo"))).with_control(is_required=True)
 
 
 class Arms:
-    """A comparison without training: the distilled student is always right, the undistilled in half of the clips."""
+    """A comparison without training: the distilled student is always correct, the undistilled for half of the clips."""
 
     def __init__(self, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
         self.jobs: list[FitJob] = []
@@ -130,19 +130,19 @@ class Arms:
     def gone(self, *_: Any) -> None:
         raise UserError("lost its weights")
 
-    def answer(self, wanted: Sequence[FitJob], where: Cluster, progress: Callable[[int, int], None]) -> list[FitResult]:
-        self.jobs += wanted
+    def answer(self, jobs: Sequence[FitJob], where: Cluster, progress: Callable[[int, int], None]) -> list[FitResult]:
+        self.jobs += jobs
         targets = self.split.manifest.encode_targets(self.split.manifest.labels)
         fits = []
-        for job in wanted:
-            told = targets[job.label_rows].copy()
+        for job in jobs:
+            predicted = targets[job.label_rows].copy()
             if job.settings.model.name == "bilstm" and not job.settings.distill.alpha:
-                told[::2] = (told[::2] + 1) % 3
-            fits.append(FitResult({}, None, [], None, np.eye(3, dtype=np.float32)[told]))  # type: ignore[arg-type]
+                predicted[::2] = (predicted[::2] + 1) % 3
+            fits.append(FitResult({}, None, [], None, np.eye(3, dtype=np.float32)[predicted]))  # type: ignore[arg-type]
         return fits
 
 
-def test_arms_train_with_the_same_seeds_and_no_row_hears_whom_it_is_judged_by(
+def test_arms_train_with_the_same_seeds_and_without_test_speakers(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arms = Arms(split, monkeypatch)
@@ -151,36 +151,34 @@ def test_arms_train_with_the_same_seeds_and_no_row_hears_whom_it_is_judged_by(
     for job in arms.jobs:
         assert set(speaker[job.data.train]).isdisjoint(speaker[job.label_rows])
     students = [job for job in arms.jobs if job.settings.model.name == "bilstm"]
-    alone, taught = ([job for job in students if job.settings.distill.alpha == alpha] for alpha in (0, 0.5))
-    assert [job.settings.seed for job in alone] == [job.settings.seed for job in taught]
+    alone, distilled = ([job for job in students if job.settings.distill.alpha == alpha] for alpha in (0, 0.5))
+    assert [job.settings.seed for job in alone] == [job.settings.seed for job in distilled]
     assert len({job.settings.seed for job in alone}) == 3
     teachers = [job for job in arms.jobs if job.settings.model.name == "cnn_bilstm"]
     assert len(teachers) == 3 and all(job.stop_after == 3 and job.data.dev is None for job in teachers)
 
 
-def test_the_report_has_three_rows_and_says_what_few_speakers_prove(
-    split: Split, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_has_three_rows_and_a_caveat_for_few_speakers(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Arms(split, monkeypatch).comparison.run()
     assert [row.name for row in found.rows] == list(ROW_NAMES)
     assert found.rows[2].uar.value == 1 and found.rows[1].uar.value == pytest.approx(0.5, abs=0.01)
     assert found.rows[0].agreement == 1 and found.rows[1].agreement == pytest.approx(0.5, abs=0.01)
-    assert found.rows[1].size_bytes is None, "weights that are gone are told as that"
+    assert found.rows[1].size_bytes is None, "removed weights have no size"
     assert not found.paired_gain.is_proven and "these 6 speakers only" in found.paired_gain.verdict
 
 
-def test_folds_that_are_done_are_kept(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_folds_are_not_trained_again(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = Arms(split, monkeypatch)
     first = arms.comparison.run()
     n_jobs = len(arms.jobs)
-    assert arms.comparison.run().as_json() == first.as_json(), "and no look at the test clips is counted twice"
+    assert arms.comparison.run().as_json() == first.as_json(), "and no test evaluation is counted twice"
     assert len(arms.jobs) == n_jobs
     written = json.loads((arms.comparison.folder / "control.json").read_text())
     assert written == json.loads(json.dumps(first.as_json()))
 
 
 @pytest.mark.ray
-def test_a_control_is_tuned_reported_and_logged_and_outputs_outlive_the_teachers_weights(
+def test_a_control_is_tuned_reported_and_logged_and_outputs_are_used_without_the_teachers_weights(
     tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -213,12 +211,12 @@ def test_a_control_is_tuned_reported_and_logged_and_outputs_outlive_the_teachers
     before = {kept.path for kept in list_outputs()}
     again = tune.tune(tune.TuneRequest([PlannedStudy(str(tmp_path / "student.yaml"))], request), display)
     assert again.study_results[0].state_counts["failed"] == 0
-    assert {kept.path for kept in list_outputs()} == before, "nothing was asked of a teacher again"
+    assert {kept.path for kept in list_outputs()} == before, "no teacher output is computed again"
 
 
-def test_a_named_teacher_that_teaches_nobody_is_refused() -> None:
+def test_a_given_teacher_without_students_is_refused() -> None:
     alone = parse_space(Path("student.yaml"), STUDENT).without_teacher()
-    with pytest.raises(UserError, match="--teacher ser-teacher/3: nobody learns from it"):
+    with pytest.raises(UserError, match="--teacher ser-teacher/3: no search space distils"):
         tune._require_teacher([alone], None, None, "ser-teacher/3")  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""`ser train` and `ser evaluate` on tones: one fold registers a model, several give a pooled figure."""
+"""`ser train` and `ser evaluate` on tones: one fold registers a model, several folds give a pooled score."""
 
 import io
 import json
@@ -18,8 +18,9 @@ from ser_platform.metrics import uar
 from ser_platform.progress import Display
 from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.tracking.registry import find_model, load_bundle
-from ser_platform.workflows.train import TrainResult, choose_device, run_training, train
+from ser_platform.workflows.train import choose_device, run_training
 from ser_platform.workflows.train_plan import TrainRequest
+from ser_platform.workflows.training_run import TrainResult
 
 FAST = {"train.epochs": 3, "model.width": 4, "model.hidden_size": 8, "data.max_seconds": 0.5}
 
@@ -38,7 +39,7 @@ def request(corpus: Path, **more) -> DataRequest:
 
 
 def trained(corpus: Path, overrides: dict | None = None, **more) -> TrainResult:
-    return train("student", request(corpus, **more), FAST | (overrides or {}), "cpu", display())
+    return run_training(TrainRequest("student", request(corpus, **more), FAST | (overrides or {}), "cpu"), display())
 
 
 def candidate() -> Bundle:
@@ -46,7 +47,7 @@ def candidate() -> Bundle:
     return load_bundle(client, find_model(client, "ser-student@candidate"))
 
 
-def test_one_fold_registers_a_bundle_that_knows_its_labels_split_and_lineage(tones, tone_corpus):
+def test_one_fold_registers_a_bundle_with_labels_split_and_lineage(tones, tone_corpus):
     result = trained(tone_corpus, {"data.labels": "drop happiness"})
     assert result.model is not None and result.model.aliases == ("candidate",)
     bundle = candidate()
@@ -81,20 +82,20 @@ def test_a_kill_after_registration_registers_no_second_version(tones, tone_corpu
     again = run_training(TrainRequest.load_last(), display())
     assert again.model is not None and again.model.version == "1"
     (version,) = open_client().search_model_versions("name = 'ser-student'")
-    assert version.tags["test_looks"] == str(again.n_test_evaluations)  # the test was not read a second time
+    assert version.tags["test_looks"] == str(again.n_test_evaluations)  # the test clips are evaluated once
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"train.precision": "fp16"}, "fp16 is not available on cpu"),
         ({"model.name": "mlp", "features.pool": "mean", "train.batch_size": 1}, "leaves a batch of one row"),
     ],
 )
-def test_a_training_that_is_refused_does_not_take_the_place_of_one_that_was_cut_off(tones, tone_corpus, wrong, told):
+def test_a_refused_training_does_not_replace_an_interrupted_one(tones, tone_corpus, wrong, message):
     earlier = TrainRequest("student", request(tone_corpus), name="train-student-cut-off")
     earlier.save()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         trained(tone_corpus, wrong)
     assert TrainRequest.load_last().name == earlier.name
 
@@ -118,7 +119,7 @@ def test_several_folds_are_pooled_and_nothing_is_registered(tones, tone_corpus):
     assert set(rows[:, 1]) == {"1/3", "2/3", "3/3"}
 
 
-def test_a_model_is_scored_on_its_own_test_clips_and_the_look_is_not_counted_twice(tones, tone_corpus):
+def test_a_repeated_evaluation_of_a_models_own_test_clips_is_counted_once(tones, tone_corpus):
     result = trained(tone_corpus, protocol="loso", fold=2)
     found = assess(candidate(), "v1", request(tone_corpus), display(), use_own_split=True)
     assert found.part == "test"
@@ -127,7 +128,7 @@ def test_a_model_is_scored_on_its_own_test_clips_and_the_look_is_not_counted_twi
     assert found.n_test_evaluations == 1
 
 
-def test_a_model_is_not_scored_on_speakers_that_it_has_heard(tones, tone_corpus):
+def test_a_model_is_not_scored_on_speakers_of_its_training_data(tones, tone_corpus):
     trained(tone_corpus)
     with pytest.raises(
         LineageLeak, match=r"v1 was trained or selected on \d+ of the 54 clips or their speakers \(ravdess-0\d"
@@ -137,7 +138,7 @@ def test_a_model_is_not_scored_on_speakers_that_it_has_heard(tones, tone_corpus)
     assert "lineage leak: trained on" in allowed.protocol
 
 
-def test_emotions_that_a_model_does_not_know_are_refused_with_the_way_out(tones, tone_corpus):
+def test_emotions_without_a_label_of_the_model_are_refused_with_the_next_step(tones, tone_corpus):
     trained(tone_corpus, {"data.labels": "drop happiness"})
     bundle = candidate()
     with pytest.raises(CorpusError, match="happiness, which the model does not know.*--labels 'drop happiness'"):
@@ -145,7 +146,7 @@ def test_emotions_that_a_model_does_not_know_are_refused_with_the_way_out(tones,
     assert assess(bundle, "v1", request(tone_corpus), display()).score.matrix.shape == (2, 2)
 
 
-def test_a_corpus_of_strangers_is_scored_whole(tones, tone_corpus):
+def test_a_corpus_of_new_speakers_is_scored_whole(tones, tone_corpus):
     trained(tone_corpus)
     strangers = DataRequest(CorpusRequest(str(tone_corpus), as_name="demo"))
     bundle = candidate()
@@ -153,12 +154,12 @@ def test_a_corpus_of_strangers_is_scored_whole(tones, tone_corpus):
         assess(bundle, "v1", strangers, display(), part="all")
 
 
-def test_a_teacher_that_is_missing_is_asked_for_before_training(tones, tone_corpus):
+def test_a_missing_teacher_is_reported_before_training(tones, tone_corpus):
     with pytest.raises(UserError, match="no ser-teacher for this corpus, labels and split"):
         trained(tone_corpus, {"distill.alpha": 0.5})
 
 
-def test_no_student_learns_from_a_teacher_on_a_split_that_leaks(tones, tone_corpus):
+def test_distillation_on_a_leaky_split_is_refused(tones, tone_corpus):
     with pytest.raises(UserError, match=r"under protocol random \(speakers overlap\).*distill.alpha=0"):
         trained(tone_corpus, {"distill.alpha": 0.5}, protocol="random", allow_leaky_split=True)
 
@@ -172,9 +173,9 @@ def test_the_stamp_of_leaky_folds_is_on_the_run(tones, tone_corpus, tmp_path):
     assert {run.data.tags["protocol"] for run in runs} == {"fixed:leaky.csv, 3 folds (speakers overlap)"}
 
 
-def test_a_device_that_is_not_here_is_refused():
+def test_a_missing_device_is_refused():
     assert choose_device("cpu").type == "cpu"
-    with pytest.raises(UserError, match="--device tpu: not here; there is cpu"):
+    with pytest.raises(UserError, match="--device tpu: this machine has no such device; choose from: auto, cpu"):
         choose_device("tpu")
 
 

@@ -1,4 +1,4 @@
-"""`ser train` of a model that is fitted at once: its defaults suffice, and what is registered predicts."""
+"""`ser train` of a closed-form or scikit-learn model: its defaults suffice, and the registered model predicts."""
 
 import io
 import math
@@ -16,14 +16,15 @@ from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.tracking.registry import find_model, load_bundle
 from ser_platform.training.configuration import count_prediction_parameters
 from ser_platform.tuning.search_space.yaml_file import read_space
-from ser_platform.workflows.train import train
+from ser_platform.workflows.train import run_training
+from ser_platform.workflows.train_plan import TrainRequest
 
 
 @pytest.mark.parametrize("name", ["svm_linear", "forest"])
 def test_a_model_name_alone_trains_registers_and_predicts(name, tones, tone_corpus, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     request, display = DataRequest(CorpusRequest(str(tone_corpus))), Display(Console(file=io.StringIO()))
-    trained = train("student", request, {"model.name": name}, "cpu", display)
+    trained = run_training(TrainRequest("student", request, {"model.name": name}, "cpu"), display)
     client = open_client()
     bundle = load_bundle(client, find_model(client, "ser-student@candidate"))
     assert bundle.settings.model.name == name and bundle.settings.features.pool == "mean_std"

@@ -1,4 +1,4 @@
-"""`--resume` goes on with the last training, by the same command or less of it, and refuses another."""
+"""`--resume` continues the last training, with the same options or fewer, and refuses other options."""
 
 import pytest
 
@@ -20,13 +20,13 @@ def begun() -> TrainRequest:
     return TrainRequest.load_last()
 
 
-def test_the_same_command_goes_on_also_elsewhere(begun: TrainRequest) -> None:
+def test_the_same_command_continues_also_on_another_device(begun: TrainRequest) -> None:
     begun.refuse_other_options(plan(workers=2), set())
     begun.refuse_other_options(plan(workers=4, device="cuda"), set())
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"overrides": {"features.sets": ("mfcc",), "seed": 3}}, "seed was not given, is 3"),
         ({"overrides": {}}, r"features.sets was \['mfcc'\], is not given"),
@@ -35,48 +35,48 @@ def test_the_same_command_goes_on_also_elsewhere(begun: TrainRequest) -> None:
         ({"init": "ser-student@champion"}, "--init was not given, is ser-student@champion"),
     ],
 )
-def test_another_command_is_refused_and_told_apart(begun: TrainRequest, changes: dict, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_other_options_are_refused_by_name(begun: TrainRequest, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         begun.refuse_other_options(plan(**changes), set())
 
 
-def test_options_that_are_left_out_are_as_they_were(begun: TrainRequest) -> None:
+def test_omitted_options_keep_their_values(begun: TrainRequest) -> None:
     bare = TrainRequest("", DataRequest(CorpusRequest("")))
     begun.refuse_other_options(bare, {"role", "data", "overrides", "init", "allow_leak"})
     with pytest.raises(UserError, match="--role was student, is teacher"):
         begun.refuse_other_options(TrainRequest("teacher", bare.data), {"data", "overrides", "init", "allow_leak"})
 
 
-def test_a_changed_world_is_refused(begun: TrainRequest) -> None:
+def test_changed_data_are_refused(begun: TrainRequest) -> None:
     begun.refuse_changed({"split": ["a"]})
     begun.refuse_changed({"split": ["a"]})
     with pytest.raises(UserError, match=r"cannot be resumed, .*split: it was \['a'\], is \['b'\]"):
         begun.refuse_changed({"split": ["b"]})
 
 
-def test_a_finished_training_is_nothing_to_resume(begun: TrainRequest) -> None:
+def test_a_finished_training_cannot_be_resumed(begun: TrainRequest) -> None:
     begun.remove_folder()
     assert not begun.folder.exists()
     with pytest.raises(UserError, match="nothing to resume here"):
         TrainRequest.load_last()
     begun.finished = True
-    begun.save()  # as a kill leaves it while the folder is removed
+    begun.save()  # as after a kill while the folder is removed
     with pytest.raises(UserError, match="nothing to resume here"):
         TrainRequest.load_last()
 
 
-def test_a_training_that_was_cut_off_can_go_on_though_another_was_begun_after_it(begun: TrainRequest) -> None:
+def test_an_interrupted_training_can_continue_after_the_start_of_another(begun: TrainRequest) -> None:
     later = plan(name="train-student-later")
     later.save()
     assert TrainRequest.load_last().name == later.name
-    with later.hold_lock():  # two trainings at once in one folder
+    with later.hold_lock():  # two trainings run in one folder
         assert TrainRequest.load_last().name == begun.name
-        with begun.hold_lock(), pytest.raises(UserError, match="no other training was cut off here"):
+        with begun.hold_lock(), pytest.raises(UserError, match="no other can be resumed"):
             TrainRequest.load_last()
     later.remove_folder()
     assert TrainRequest.load_last().name == begun.name
 
 
-def test_two_processes_do_not_go_on_with_one_training(begun: TrainRequest) -> None:
+def test_two_processes_do_not_continue_one_training(begun: TrainRequest) -> None:
     with begun.hold_lock(), pytest.raises(UserError, match="is being trained by another process"), begun.hold_lock():
         pass

@@ -1,4 +1,4 @@
-"""`ser train` of a classifier on a pretrained encoder: the encoder hears a clip once, and goes where the model goes."""
+"""`ser train` of a classifier on a pretrained encoder: the encoder runs once on each clip and is part of the model."""
 
 import io
 from collections.abc import Callable
@@ -18,7 +18,9 @@ from ser_platform.tracking import pyfunc
 from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.tracking.registry import find_model, load_bundle
 from ser_platform.workflows import register_candidate
-from ser_platform.workflows.train import TrainResult, train
+from ser_platform.workflows.train import run_training
+from ser_platform.workflows.train_plan import TrainRequest
+from ser_platform.workflows.training_run import TrainResult
 
 pytestmark = pytest.mark.usefixtures("pretrained", "tones")
 
@@ -33,7 +35,9 @@ def trained(tone_corpus, monkeypatch) -> Train:
     def run(**settings: object) -> TrainResult:
         chosen = NAMED | {f"model.{name}": value for name, value in settings.items()}
         display = Display(Console(file=io.StringIO()))
-        return train("teacher", DataRequest(CorpusRequest(str(tone_corpus))), chosen, "cpu", display)
+        return run_training(
+            TrainRequest("teacher", DataRequest(CorpusRequest(str(tone_corpus))), chosen, "cpu"), display
+        )
 
     return run
 
@@ -43,21 +47,21 @@ def registered(reference: str = "ser-teacher@candidate") -> Bundle:
     return load_bundle(client, find_model(client, reference))
 
 
-def test_another_head_hears_no_clip_again_and_predicts_without_the_encoder(trained, forget, tmp_path, monkeypatch):
-    monkeypatch.setattr(register_candidate, "measure_bundle_latency_ms", lambda bundle: 1.0)  # which hears noise
+def test_another_head_uses_stored_encodings_and_predicts_without_the_encoder(trained, forget, tmp_path, monkeypatch):
+    monkeypatch.setattr(register_candidate, "measure_bundle_latency_ms", lambda bundle: 1.0)  # needs the encoder
     trained()
     encoded._load_encoder.cache_clear()
     second = trained(classifier="mlp", head_size=8)
-    assert encoded._load_encoder.cache_info().misses == 0  # no module was made to hear with
+    assert encoded._load_encoder.cache_info().misses == 0  # no encoder was loaded
     pinned = resolve_pinned_name("tiny-whisper")
     forget()
-    bundle = registered("ser-teacher/2")  # which of the two is better on dev is no matter here
+    bundle = registered("ser-teacher/2")  # whether it is better on dev than version 1 does not matter
     assert bundle.settings.model.backbone == pinned and bundle.settings.model.head_size == 8
     split = second.dataset.split
     first = next(iter(split.manifest.take(split.test)))
     emotion = bundle.labels[second.test_score.predictions[0]]
     assert Predictor(bundle).predict_file(first.path).emotion == emotion
-    bundle.write(tmp_path / "bundle", bundle.card)  # the same to the last byte, or it would be refused
+    bundle.write(tmp_path / "bundle", bundle.card)  # a bundle with one other byte is refused
     forget()
     served = pyfunc._load_pyfunc(str(tmp_path / "bundle"))
     assert served.predict(pd.DataFrame({"path": [str(first.path)]}))[0]["emotion"] == emotion
@@ -70,14 +74,14 @@ def test_a_tuned_encoder_is_registered_with_all_its_weights(trained, forget):
     assert any(name.startswith("encoder.body.layers.1") for name in bundle.state)
     split = done.dataset.split
     clips = list(split.manifest.take(split.test))[:2]
-    told = [Predictor(bundle).predict_file(clip.path).emotion for clip in clips]
-    assert told == [bundle.labels[row] for row in done.test_score.predictions[:2]]
+    predicted = [Predictor(bundle).predict_file(clip.path).emotion for clip in clips]
+    assert predicted == [bundle.labels[row] for row in done.test_score.predictions[:2]]
 
 
-def test_a_classical_model_can_hear_an_encoder(trained, forget, tone_corpus):
+def test_a_classical_model_can_use_an_encoder(trained, forget, tone_corpus):
     display, request = Display(Console(file=io.StringIO())), DataRequest(CorpusRequest(str(tone_corpus)))
     settings = {"model.name": "logistic", "features.sets": ("tiny-whisper.statistics",), "model.c": 0.01}
-    done = train("student", request, settings, "cpu", display)
+    done = run_training(TrainRequest("student", request, settings, "cpu"), display)
     forget()
     client = open_client()
     bundle = load_bundle(client, find_model(client, "ser-student@candidate"))

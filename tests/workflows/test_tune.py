@@ -1,4 +1,4 @@
-"""How the studies of `ser tune` end."""
+"""The state of a study of `ser tune` after it ended."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ def run_study() -> None:
 
 
 @pytest.mark.parametrize(("ended", "state"), ENDINGS)
-def test_a_study_that_ends_while_its_teacher_is_prepared_has_the_state_of_its_ending(
+def test_the_state_of_a_study_that_ends_while_its_teacher_is_prepared(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, ended: BaseException, state: str
 ) -> None:
     def prepare(*_: Any) -> None:
@@ -47,7 +47,7 @@ def test_a_study_that_ends_while_its_teacher_is_prepared_has_the_state_of_its_en
 
 
 @pytest.mark.parametrize(("ended", "state"), ENDINGS)
-def test_a_study_that_ends_during_its_search_has_the_state_of_its_ending(
+def test_the_state_of_a_study_that_ends_during_its_search(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, ended: BaseException, state: str
 ) -> None:
     def search() -> None:

@@ -1,4 +1,4 @@
-"""The plan of `ser tune`: what it keeps, and what version 0.1 kept."""
+"""The stored request of `ser tune`, of this version and of version 0.1."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest, read_
 TEACHER, STUDENT = PlannedStudy("teacher.yaml"), PlannedStudy("student.yaml")
 STUDENT_TEXT = "role: student\nspace: {distill.alpha: {choice: [0.5, 0.9]}}\nbudget: {trials: 2}\n"
 
-# `runs/tune.json` of version 0.1: the teacher's study is finished, the student's begun, its control still to come.
+# `runs/tune.json` of version 0.1: the teacher's study is finished, the student's has begun, its control has not.
 PLAN_OF_0_1: dict[str, Any] = {
     "spaces": ["teacher.yaml", "student.yaml", "student.yaml+control"],
     "data": {
@@ -54,7 +54,7 @@ def write_plan(content: dict[str, Any]) -> None:
     TuneRequest.path().write_text(json.dumps(content))
 
 
-def test_a_plan_of_version_0_1_goes_on() -> None:
+def test_a_request_of_version_0_1_continues() -> None:
     write_plan(PLAN_OF_0_1)
     teacher_folder = begin_study(StudyFolder(runs_folder() / "teacher-demo-0101-120000-aaaa"), role="teacher")
     teacher_folder.update(state=STUDY_FINISHED)
@@ -72,7 +72,7 @@ def test_a_plan_of_version_0_1_goes_on() -> None:
     assert request.read_space().name == "student_control"
 
 
-def test_a_plan_of_version_0_1_is_saved_with_its_studies_as_records() -> None:
+def test_a_request_of_version_0_1_is_saved_with_its_studies_as_records() -> None:
     write_plan(PLAN_OF_0_1)
     plan = TuneRequest.load_last()
     plan.save()
@@ -82,7 +82,7 @@ def test_a_plan_of_version_0_1_is_saved_with_its_studies_as_records() -> None:
     assert TuneRequest.load_last() == plan
 
 
-def test_a_path_that_ends_like_a_control_of_version_0_1_is_a_path() -> None:
+def test_a_path_may_end_like_a_control_of_version_0_1() -> None:
     plan = TuneRequest([PlannedStudy("odd+control")], DataRequest(CorpusRequest("demo")))
     plan.study_names[plan.planned[0]] = "odd-demo"
     plan.save()
@@ -90,7 +90,7 @@ def test_a_path_that_ends_like_a_control_of_version_0_1_is_a_path() -> None:
 
 
 @pytest.mark.parametrize("change", [{"spaces": None}, {"hurry": True}, {"planned": [{"file": "student.yaml"}]}])
-def test_a_plan_that_is_not_known_is_refused(change: dict[str, Any]) -> None:
+def test_an_unknown_request_is_refused(change: dict[str, Any]) -> None:
     TuneRequest([STUDENT], DataRequest(CorpusRequest("demo"))).save()
     write_plan(json.loads(TuneRequest.path().read_text()) | change)
     with pytest.raises(UserError, match="is of another version; start another tuning with: ser tune"):

@@ -151,7 +151,7 @@ def test_a_killed_training_is_resumed_by_the_same_command(
     assert 2 <= place.begin_and_kill(*workers) < MANY_EPOCHS, "killed in the middle"
     ended = place.run(*place.train, *workers, "--resume")
     assert ended.code == 0, ended.output
-    assert "goes on after epoch" in ended.stdout
+    assert "continues after epoch" in ended.stdout
     assert "registered ser-student version 1" in ended.stdout
     place.assert_each_epoch_once()
     assert not [path for path in (tmp_path / "runs").iterdir() if not path.name.startswith(".")]

@@ -30,8 +30,9 @@ from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_job import TrialData, fit
 from ser_platform.tuning.teacher_labels import fold_teachers
 from ser_platform.tuning.teacher_labels.unlabelled_pool import FeatureNeeds, UnlabelledPool, prepare_unlabelled
-from ser_platform.workflows import train as training
-from ser_platform.workflows.train import train
+from ser_platform.workflows import training_run
+from ser_platform.workflows.train import run_training
+from ser_platform.workflows.train_plan import TrainRequest
 
 NEEDS = [(("log_mel",), "float32")]
 DISTILLED = {
@@ -190,12 +191,12 @@ def test_settings_that_need_a_label_or_a_speaker_are_refused(settings, told):
 
 
 def test_the_lineage_of_a_student_includes_unlabelled_clips(tones, tone_corpus, strangers, monkeypatch):
-    monkeypatch.setattr(training, "connect_cluster", lambda: nullcontext(Cluster(1, 0.0)))
+    monkeypatch.setattr(training_run, "connect_cluster", lambda: nullcontext(Cluster(1, 0.0)))
     monkeypatch.setattr(fold_teachers, "fit_all", lambda jobs, where, progress: [fit(job) for job in jobs])
     request, display = DataRequest(CorpusRequest(str(tone_corpus))), Display(Console(quiet=True))
-    train("teacher", request, {"model.name": "bilstm", "train.epochs": 1}, "cpu", display)
+    run_training(TrainRequest("teacher", request, {"model.name": "bilstm", "train.epochs": 1}, "cpu"), display)
     settings = DISTILLED | {"train.epochs": 1, "distill.unlabelled": str(strangers)}
-    result = train("student", request, settings, "cpu", display)
+    result = run_training(TrainRequest("student", request, settings, "cpu"), display)
     client = open_client()
     bundle = load_bundle(client, find_alias(client, "ser-student", CANDIDATE))
     lineage = prepare(strangers).lineage
@@ -205,4 +206,4 @@ def test_the_lineage_of_a_student_includes_unlabelled_clips(tones, tone_corpus, 
     clip = result.dataset.manifest.take(result.dataset.split.test[:1]).column("path")[0]
     shutil.copy(clip, strangers / "harmless.wav")
     with pytest.raises(LineageLeak, match="contains 1 test clips.*harmless"):
-        train("student", request, settings, "cpu", display)
+        run_training(TrainRequest("student", request, settings, "cpu"), display)
