@@ -1,6 +1,6 @@
 """The training data of trials: clips, augmented copies of them, and the teacher's outputs for both."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 from ser_platform.corpora.splits.split import Split

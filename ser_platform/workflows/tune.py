@@ -43,6 +43,7 @@ from ser_platform.tuning.study.study_folder import (
 )
 from ser_platform.tuning.study.warm_start import make_warm_start, refuse_other_roles
 from ser_platform.tuning.teacher_labels.teacher import Teacher, find_teacher, load_teacher, refuse_leaky_distillation
+from ser_platform.tuning.teacher_labels.unlabelled_pool import prepare_unlabelled
 from ser_platform.workflows.distillation_control import (
     DISTILLED,
     UNDISTILLED,
