@@ -34,9 +34,7 @@ INSTEAD = {
     r"can be had|could be had": "is available",
 }
 # A word with its own meaning: Optuna's ask and tell, and what a tool or a corpus calls its parts.
-LITERAL = (
-    re.compile(r"(?:ask[/ ](?:and )?tell\b|\bstudy\.tell\b|\.tell\(|_tell\b|\bfile\.tell\b)", re.IGNORECASE),
-)
+LITERAL = (re.compile(r"(?:ask[/ ](?:and )?tell\b|\bstudy\.tell\b|\.tell\(|_tell\b|\bfile\.tell\b)", re.IGNORECASE),)
 WORDS = {word: re.compile(rf"(?<![A-Za-z])(?:{word})(?![A-Za-z])", re.IGNORECASE) for word in INSTEAD}
 
 

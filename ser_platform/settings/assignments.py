@@ -7,6 +7,7 @@ import yaml
 from ser_platform.errors import UserError
 from ser_platform.settings.settings import NO_REGISTRIES, check, setting_called
 from ser_platform.settings.values import Registries, SettingValue
+from ser_platform.settings.yaml_loader import YamlLoader
 
 
 def parse_assignments(assignments: Iterable[str], registries: Registries = NO_REGISTRIES) -> dict[str, SettingValue]:
@@ -26,7 +27,7 @@ def parse_assignments(assignments: Iterable[str], registries: Registries = NO_RE
             raise UserError(f"--set takes key=value; got {assignment!r}")
         setting_called(name)
         try:
-            parsed[name] = check(name, yaml.safe_load(text), registries)
+            parsed[name] = check(name, yaml.load(text, Loader=YamlLoader), registries)
         except yaml.YAMLError as error:
             raise UserError(f"{name}: {text!r} is not YAML") from error
     return parsed

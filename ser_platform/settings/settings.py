@@ -129,7 +129,7 @@ def _validated(content: Mapping[str, object], overrides: Mapping[str, object], r
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in problem["loc"])
-        raise SETTINGS[name].refusal(overrides[name], problem["type"], registries.get(name, ())) from error
+        raise SETTINGS[name].make_refusal(overrides[name], problem["type"], registries.get(name, ())) from error
     for name, known in registries.items():
         if name in overrides:
             SETTINGS[name].refuse_unknown(settings.value(name), known)

@@ -70,7 +70,7 @@ class Setting:
             if word not in known and not (self.pattern and re.fullmatch(self.pattern, word)):
                 raise UnknownChoice(self.name, word, known)
 
-    def refusal(self, value: object, problem: str, known: Collection[str]) -> UserError:
+    def make_refusal(self, value: object, problem: str, known: Collection[str]) -> UserError:
         """Return the refusal of a value that has the pydantic error `problem`."""
         choices = self.choices or known
         if choices and self.kind == "word":

@@ -1,5 +1,6 @@
 """Search-space files, checked whole before anything starts: a refusal names the line and what is valid."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,12 @@ from ser_platform.tuning.search_space.space import (
     SchedulerPlan,
     Space,
 )
+from ser_platform.tuning.search_space.space_sections import ASHA, GP, GRID, NO_SCHEDULER, ROLE, SAMPLERS
 from ser_platform.tuning.search_space.trial_metrics import TRIAL_METRICS
 from ser_platform.tuning.search_space.yaml_axes import read_axes
 from ser_platform.tuning.search_space.yaml_points import read_points
 from ser_platform.tuning.search_space.yaml_source import YamlSource
 
-ROLES = ("teacher", "student")
-TPE, RANDOM, QMC, GP, NSGA2, GRID = "tpe", "random", "qmc", "gp", "nsga2", "grid"
-SAMPLERS = (TPE, RANDOM, QMC, GP, NSGA2, GRID)
-ASHA, MEDIAN, NO_SCHEDULER = "asha", "median", "none"
-SCHEDULERS = (ASHA, MEDIAN, NO_SCHEDULER)
-MAX_SEED = 2**31 - 1
 MAX_GRID_CONFIGURATIONS = 100_000  # configurations
 
 
@@ -79,10 +75,8 @@ def read_question(path: Path) -> str:
 
 
 def _build_space(source: YamlSource) -> Space:
-    role = source.content.get("role")
-    if role not in ROLES:
-        raise source.make_error(f"role must be {' or '.join(ROLES)}; got {role!r}", "role")
-    given = source.read_section("base", tuple(SETTINGS))
+    role = source.check_entry(ROLE, source.content.get("role"), "role", "role")
+    given = source.read_section("base", SETTINGS)
     base = {name: source.check_setting(name, value, "base", name) for name, value in given.items()}
     axes = read_axes(source, base)
     space = Space(
@@ -93,9 +87,9 @@ def _build_space(source: YamlSource) -> Space:
         points=read_points(source, axes, base),
         objectives=_read_objectives(source),
         constraints=_read_constraints(source),
-        budget=_read_budget(source),
-        confirmation=_read_confirmation(source),
-        sampler=_read_sampler(source),
+        budget=Budget(**source.read_entries("budget")),
+        confirmation=Confirmation(**source.read_entries("confirm")),
+        sampler=SamplerPlan(**source.read_entries("sampler")),
         scheduler=_read_scheduler(source, _find_max_epochs(axes, base)),
         resources=_read_resources(source),
     )
@@ -109,109 +103,64 @@ def _find_max_epochs(axes: tuple[Axis, ...], base: Overrides) -> int:
     return int(searched[0] if searched else resolve(base).train.epochs)
 
 
-def _read_metric(source: YamlSource, entry: dict[str, Any], seen: list[str], *place: str) -> str:
-    metric = entry.get("metric")
-    if not isinstance(metric, str) or metric not in TRIAL_METRICS:
-        raise source.make_error(f"no trial reports {metric!r}; choose from: {', '.join(TRIAL_METRICS)}", *place)
-    if metric in seen:
-        raise source.make_error(f"{metric} stands twice in {place[0]}", *place)
-    return metric
+def _read_metrics(source: YamlSource, section: str) -> list[dict[str, Any]]:
+    """Return the entries of a section; each has another metric."""
+    entries = source.read_listed_entries(section)
+    metrics = [entry["metric"] for entry in entries]
+    for number, metric in enumerate(metrics):
+        if metric in metrics[:number]:
+            raise source.make_error(f"{section} has {metric} twice", section, str(number))
+    return entries
 
 
 def _read_objectives(source: YamlSource) -> tuple[Objective, ...]:
     objectives: list[Objective] = []
-    entries = source.read_entries("objective", ("metric", "direction"), "{metric: dev_uar, direction: maximize}")
-    for number, entry in enumerate(entries):
-        place = ("objective", str(number))
-        metric = _read_metric(source, entry, [objective.metric for objective in objectives], *place)
+    for number, entry in enumerate(_read_metrics(source, "objective")):
+        metric = entry["metric"]
         valid = TRIAL_METRICS[metric].direction
         if entry.get("direction", valid) != valid:
-            raise source.make_error(
-                f"the better {metric}: direction must be {valid}; got {entry['direction']!r}", *place, "direction"
-            )
+            message = f"the better {metric}: direction must be {valid}; got {entry['direction']!r}"
+            raise source.make_error(message, "objective", str(number), "direction")
         objectives.append(Objective(metric, valid))
     return tuple(objectives) or (DEV_UAR,)
 
 
 def _read_constraints(source: YamlSource) -> tuple[Constraint, ...]:
-    constraints: list[Constraint] = []
-    entries = source.read_entries(
-        "constraints", ("metric", "at_most", "at_least"), "{metric: parameters, at_most: 250000}"
-    )
+    entries = _read_metrics(source, "constraints")
     for number, entry in enumerate(entries):
-        place = ("constraints", str(number))
-        metric = _read_metric(source, entry, [constraint.metric for constraint in constraints], *place)
-        bounds = {key: entry[key] for key in ("at_most", "at_least") if key in entry}
-        for key, bound in bounds.items():
-            if isinstance(bound, bool) or not isinstance(bound, int | float) or not abs(bound) < float("inf"):
-                raise source.make_error(f"{key} of {metric} must be a number; got {bound!r}", *place, key)
-        if not bounds or bounds.get("at_least", -float("inf")) > bounds.get("at_most", float("inf")):
+        if len(entry) == 1 or entry.get("at_least", -math.inf) > entry.get("at_most", math.inf):
             raise source.make_error(
-                f"a constraint is {{metric: {metric}, at_most: N}}, at_least: N, or both with at_least <= at_most; "
-                f"got {entry}",
-                *place,
+                f"a constraint is {{metric: {entry['metric']}, at_most: N}}, at_least: N, or both with "
+                f"at_least <= at_most; got {entry}",
+                "constraints",
+                str(number),
             )
-        constraints.append(Constraint(metric, **bounds))
-    return tuple(constraints)
-
-
-def _read_budget(source: YamlSource) -> Budget:
-    given = source.read_section("budget", ("trials", "minutes", "epochs"))
-    return Budget(
-        source.read_integer("budget", "trials", Budget.trials, 1),
-        source.read_number("budget", "minutes", Budget.minutes, 0.01),
-        source.read_integer("budget", "epochs", 1, 1) if "epochs" in given else None,
-    )
-
-
-def _read_confirmation(source: YamlSource) -> Confirmation:
-    source.read_section("confirm", ("trials", "seeds"))
-    return Confirmation(
-        source.read_integer("confirm", "trials", Confirmation.trials, 1),
-        source.read_integer("confirm", "seeds", Confirmation.seeds, 1),
-    )
-
-
-def _read_sampler(source: YamlSource) -> SamplerPlan:
-    source.read_section("sampler", ("name", "seed"))
-    return SamplerPlan(
-        source.read_choice("sampler", "name", TPE, SAMPLERS),
-        source.read_integer("sampler", "seed", 0, 0, MAX_SEED),
-    )
+    return tuple(Constraint(**entry) for entry in entries)
 
 
 def _read_scheduler(source: YamlSource, max_epochs: int) -> SchedulerPlan:
-    """Return the scheduler; without a word of its grace, short trainings have all of theirs."""
-    given = source.read_section("scheduler", ("name", "grace_epochs", "reduction_factor", "brackets"))
-    name = source.read_choice("scheduler", "name", ASHA, SCHEDULERS)
-    grace = source.read_integer("scheduler", "grace_epochs", min(SchedulerPlan.grace_epochs, max_epochs), 1)
-    if name != NO_SCHEDULER and grace > max_epochs:
+    """Return the scheduler; where the file gives no grace, it is at most `max_epochs`."""
+    given = source.read_entries("scheduler")
+    plan = SchedulerPlan(**{"grace_epochs": min(SchedulerPlan.grace_epochs, max_epochs)} | given)
+    if plan.name != NO_SCHEDULER and plan.grace_epochs > max_epochs:
         raise source.make_error(
-            f"scheduler.grace_epochs {grace} is above train.epochs {max_epochs}: no trial would be stopped; "
-            "lower it, or name: none",
+            f"scheduler.grace_epochs {plan.grace_epochs} is above train.epochs {max_epochs}: no trial would be "
+            "stopped; lower it, or name: none",
             "scheduler",
             "grace_epochs",
         )
-    if "brackets" in given and name != ASHA:
-        raise source.make_error(f"scheduler.brackets is of asha; {name} has none", "scheduler", "brackets")
-    return SchedulerPlan(
-        name,
-        grace,
-        source.read_integer("scheduler", "reduction_factor", SchedulerPlan.reduction_factor, 2),
-        source.read_integer("scheduler", "brackets", 1, 1),
-    )
+    if "brackets" in given and plan.name != ASHA:
+        message = f"scheduler {plan.name} has no brackets; remove scheduler.brackets, or name: asha"
+        raise source.make_error(message, "scheduler", "brackets")
+    return plan
 
 
 def _read_resources(source: YamlSource) -> Resources:
-    given = source.read_section("resources", ("cpus", "gpus", "workers"))
-    gpus = source.read_number("resources", "gpus", 0, 0) if "gpus" in given else None
+    resources = Resources(**source.read_entries("resources"))
+    gpus = resources.gpus
     if gpus is not None and gpus > 1 and gpus != int(gpus):
         raise source.make_error(f"resources.gpus is a share of one, or whole ones; got {gpus!r}", "resources", "gpus")
-    return Resources(
-        source.read_integer("resources", "cpus", 1, 1),
-        gpus,
-        source.read_integer("resources", "workers", 1, 1) if "workers" in given else 0,
-    )
+    return resources
 
 
 def _refuse_contradictions(source: YamlSource, space: Space) -> None:

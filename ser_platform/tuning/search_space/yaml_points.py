@@ -1,8 +1,6 @@
 """The points of a search-space file: configurations that are tried first."""
 
-from typing import Any
-
-from ser_platform.settings import Overrides, SettingValue, as_json
+from ser_platform.settings import Overrides, as_json
 from ser_platform.tuning.search_space.space import Axis
 from ser_platform.tuning.search_space.yaml_source import YamlSource
 
@@ -13,21 +11,17 @@ def read_points(source: YamlSource, axes: tuple[Axis, ...], base: Overrides) -> 
     Raises:
         SpaceError: a point is not of the space; names its line.
     """
-    entries = source.read_entries("points", tuple(axis.name for axis in axes), "{setting: value}")
-    points: list[Overrides] = [{name: _without_lists(value) for name, value in entry.items()} for entry in entries]
-    for number, point in enumerate(points):
-        for axis in axes:
-            if axis.name in point:
-                _check_point(
-                    source, axis, point, {each.name: each for each in axes}, base, ("points", str(number), axis.name)
-                )
-        if point in points[:number]:
-            raise source.make_error(f"this point stands twice: {as_json(point)}", "points", str(number))
+    by_name = {axis.name: axis for axis in axes}
+    points: list[Overrides] = []
+    for number, entry in enumerate(source.read_list("points", by_name)):
+        place = ("points", str(number))
+        point = {name: source.check_setting(name, value, *place, name) for name, value in entry.items()}
+        for name in point:
+            _check_point(source, by_name[name], point, by_name, base, (*place, name))
+        if point in points:
+            raise source.make_error(f"this point is listed twice: {as_json(point)}", *place)
+        points.append(point)
     return tuple(points)
-
-
-def _without_lists(value: Any) -> SettingValue:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_point(

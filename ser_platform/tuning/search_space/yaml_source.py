@@ -1,31 +1,19 @@
 """A search-space file as it is written: its sections, entries and numbers, and the line of everything in it."""
 
 import difflib
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ser_platform.errors import SearchSpaceError, UserError
-from ser_platform.settings import check
+from ser_platform.settings import SETTINGS, check
+from ser_platform.settings.yaml_loader import YamlLoader
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
+from ser_platform.tuning.search_space.space_sections import ENTRIES, LISTED_ENTRIES, SECTIONS, Entry
 
-MAX_FILE_CHARACTERS = 200_000  # characters
-SECTIONS = (
-    "role",
-    "base",
-    "space",
-    "points",
-    "objective",
-    "constraints",
-    "budget",
-    "confirm",
-    "sampler",
-    "scheduler",
-    "resources",
-)
+MAX_FILE_CHARACTERS = 200_000
 
 
 class YamlSource:
@@ -42,7 +30,7 @@ class YamlSource:
         if not isinstance(self.content, dict):
             raise SearchSpaceError(f"{path}: a search space is a mapping with {', '.join(SECTIONS)}")
         self._record_lines(node, ())
-        self._check_keys(self.content, SECTIONS, "")
+        self.check_keys(self.content, SECTIONS, "")
 
     def _record_lines(self, node: yaml.Node | None, place: tuple[str, ...]) -> None:
         if isinstance(node, yaml.SequenceNode):
@@ -64,71 +52,85 @@ class YamlSource:
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), None)
         return SearchSpaceError(f"{self.path}{'' if line is None else f':{line}'}: {message}")
 
-    def _check_keys(self, section: Mapping[Any, Any], valid: tuple[str, ...], where: str, *place: str) -> None:
+    def check_keys(self, section: Mapping[Any, Any], valid: Iterable[str], where: str, *place: str) -> None:
+        """Refuse a key of a mapping that is not among `valid`; `where` ends the message's first part."""
         for key in section:
-            if key not in valid:
-                near = difflib.get_close_matches(str(key), valid, 1)
+            if key not in (choices := tuple(valid)):
+                near = difflib.get_close_matches(str(key), choices, 1)
                 meant = f" (did you mean {near[0]}?)" if near else ""
-                message = f"unknown key {key!r}{where}{meant}; choose from: {', '.join(valid)}"
+                message = f"unknown key {key!r}{where}{meant}; choose from: {', '.join(choices)}"
                 raise self.make_error(message, *place, str(key))
 
-    def read_section(self, name: str, valid: tuple[str, ...]) -> dict[str, Any]:
+    def read_section(self, name: str, valid: Iterable[str]) -> dict[str, Any]:
         """Return a section, empty where there is none; every key of it is valid."""
         section = self.content.get(name)
         if section is None:
             return {}
         if not isinstance(section, dict):
-            raise self.make_error(f"{name} must be a mapping with {', '.join(valid)}; got {section!r}", name)
-        self._check_keys(section, valid, f" in {name}", name)
+            raise self.make_error(f"{name} must be a mapping of {', '.join(valid)}; got {section!r}", name)
+        self.check_keys(section, valid, f" in {name}", name)
         return section
 
-    def read_entries(self, name: str, valid: tuple[str, ...], example: str) -> list[dict[str, Any]]:
+    def read_list(self, name: str, valid: Iterable[str]) -> list[dict[str, Any]]:
         """Return a section that is a list of mappings, empty where there is none; every key of them is valid."""
         entries = self.content.get(name)
         if entries is None:
             return []
         if not isinstance(entries, list):
-            raise self.make_error(f"{name} must be a list of mappings like - {example}; got {entries!r}", name)
+            raise self.make_error(f"{name} must be a list of mappings of {', '.join(valid)}; got {entries!r}", name)
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict) or not entry:
-                raise self.make_error(f"each of {name} must be like {example}; got {entry!r}", name, str(number))
-            self._check_keys(entry, valid, f" in {name}", name, str(number))
+                message = f"each of {name} must be a mapping of {', '.join(valid)}; got {entry!r}"
+                raise self.make_error(message, name, str(number))
+            self.check_keys(entry, valid, f" in {name}", name, str(number))
         return entries
 
-    def read_number(self, section: str, key: str, default: float, low: float, high: float = float("inf")) -> float:
-        """Return a number of a section, which is at least `low` and at most `high`."""
-        value = self.content[section].get(key, default) if self.content.get(section) else default
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not low <= value <= min(high, sys.float_info.max):
-            most = "" if high == float("inf") else f" and at most {high:.10g}"
-            raise self.make_error(
-                f"{section}.{key} must be a number of at least {low:g}{most}; got {value!r}", section, key
-            )
-        return value
+    def read_entries(self, name: str) -> dict[str, Any]:
+        """Return the section `name` of ENTRIES; every value of it is valid."""
+        return self._check_entries(name, ENTRIES[name], self.read_section(name, ENTRIES[name]), name)
 
-    def read_integer(self, section: str, key: str, default: int, low: int, high: float = float("inf")) -> int:
-        """Return a whole number of a section."""
-        value = self.read_number(section, key, default, low, high)
-        if value != int(value):
-            raise self.make_error(f"{section}.{key} must be a whole number; got {value!r}", section, key)
-        return int(value)
+    def read_listed_entries(self, name: str) -> list[dict[str, Any]]:
+        """Return the section `name` of LISTED_ENTRIES; every value of it is valid."""
+        entries = LISTED_ENTRIES[name]
+        return [
+            self._check_entries(name, entries, given, name, str(number))
+            for number, given in enumerate(self.read_list(name, entries))
+        ]
 
-    def read_choice(self, section: str, key: str, default: str, valid: tuple[str, ...]) -> str:
-        """Return a word of a section that is one of `valid`."""
-        value = (self.content.get(section) or {}).get(key, default)
-        if value not in valid:
-            raise self.make_error(f"unknown {section} {value!r}; choose from: {', '.join(valid)}", section, key)
-        return str(value)
+    def _check_entries(
+        self, name: str, entries: Mapping[str, Entry], given: dict[str, Any], *place: str
+    ) -> dict[str, Any]:
+        return {
+            key: self.check_entry(entry, given.get(key), f"{name}.{key}", *place, key)
+            for key, entry in entries.items()
+            if key in given or entry.required
+        }
+
+    def check_entry(self, entry: Entry, value: Any, label: str, *place: str) -> Any:
+        """Return a valid value, as an integer where `entry` is a whole number; refuse another."""
+        if entry.accepts(value):
+            return value if entry.choices or not entry.whole else int(value)
+        if not entry.choices:
+            raise self.make_error(f"{label} must be {entry.valid}; got {value!r}", *place)
+        found = f"{label} is missing" if value is None else f"unknown {label} {value!r}"
+        raise self.make_error(f"{found}; choose from: {', '.join(entry.choices)}", *place)
 
     def check_setting(self, name: str, value: Any, *place: str) -> Any:
-        """Refuse a value that a setting cannot have; return it, as a number where YAML has read 1e-3 as a word."""
+        """Return a valid value of a setting, a list as a tuple; refuse another."""
         try:
-            checked = check(name, value, REGISTRIES)
+            if SETTINGS[name].is_numeric and isinstance(value, str):
+                raise SETTINGS[name].make_refusal(value, "", ())
+            check(name, value, REGISTRIES)
         except UserError as error:
             raise self.make_error(str(error), *place) from error
+        return tuple(value) if isinstance(value, list) else value
+
+    def check_member(self, name: str, value: Any, *place: str) -> Any:
+        """Return a valid single value of a setting, of a set one of its names; refuse another."""
         if isinstance(value, list):
-            return tuple(value)
-        return checked if isinstance(value, str) and not isinstance(checked, str | tuple) else value
+            message = f"{name} takes single values here, not lists (subset searches sets); got {value!r}"
+            raise self.make_error(message, *place)
+        return self.check_setting(name, value, *place)
 
 
 def _parse_yaml(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
@@ -140,13 +142,13 @@ def _parse_yaml(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
     if len(text) > MAX_FILE_CHARACTERS:
         raise SearchSpaceError(f"{path}: {len(text):,} characters; a search space has at most {MAX_FILE_CHARACTERS:,}")
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        for token in yaml.scan(text, Loader=YamlLoader):
             if isinstance(token, yaml.AliasToken):
                 line = token.start_mark.line + 1
                 raise SearchSpaceError(
                     f"{path}:{line}: a search space takes no alias (*{token.value}); write the value out"
                 )
-        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+        return yaml.compose(text, Loader=YamlLoader), yaml.load(text, Loader=YamlLoader)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
         raise SearchSpaceError(f"{path}{line}: not YAML: {error.problem or error.context}") from error
