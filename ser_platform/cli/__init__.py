@@ -12,6 +12,7 @@ from ser_platform.cli import (
     features,
     models,
     predict,
+    schema,
     studies,
     submit,
     tracking,
@@ -41,6 +42,7 @@ app.add_typer(distill.app, name="distill")
 app.add_typer(tracking.app, name="tracking")
 app.add_typer(models.app, name="models")
 app.command()(predict.predict)
+app.add_typer(schema.app, name="schema")
 app.command()(ui.ui)
 
 
