@@ -37,7 +37,8 @@ class Settings(Group, frozen=True):
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     distill: DistillSettings = DistillSettings()
-    seed: Whole = Field(default=0, description="seeds weights, batches, dropout and masks", ge=0, le=2**31 - 1)
+    seed: Whole = Field(default=0, ge=0, le=2**31 - 1)
+    """seeds weights, batches, dropout and masks"""
 
     def value(self, name: str) -> SettingValue:
         """Return the setting with a dotted name.

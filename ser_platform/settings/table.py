@@ -107,7 +107,7 @@ def _setting(group: str, field: str, info: FieldInfo) -> Setting:
         group,
         field,
         info.default,
-        info.description or "",
+        " ".join((info.description or "").split()),
         get_args(info.annotation) if get_origin(info.annotation) is Literal else (),
         notes[Ge].ge if Ge in notes else None,
         notes[Le].le if Le in notes else None,
