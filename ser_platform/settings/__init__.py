@@ -1,10 +1,10 @@
 """Every setting of a training configuration: its name, type, default, valid values and meaning; and the environment.
 
-In: `Settings`, complete and typed; `Overrides`, some of them by dotted name; reading, checking and describing both.
-Not in: the names that registries of higher layers hold (architectures, feature sets, recipes), which those check.
+Here: `Settings`, complete and typed; `Overrides`, some of them by dotted name; parsing, checks and JSON schemas.
+Not here: the names in registries of higher layers (architectures, feature sets, recipes), which are passed in.
 
-`Settings` and what belongs to it import pydantic, which takes longer than all else here: they are imported when first
-used, so that `ser --help`, and code that needs a folder alone, do not wait for it.
+The modules that need pydantic are imported when first used: `ser --help` and code that needs only a folder start
+faster without it.
 """
 
 from importlib import import_module
@@ -57,7 +57,7 @@ MODULES = {
     "values": ("JsonValue", "Overrides", "Registries", "SettingValue", "as_json"),
 }
 
-if not TYPE_CHECKING:  # mypy would take any name for one of the package's
+if not TYPE_CHECKING:  # mypy would accept any name of the package
 
     def __getattr__(name: str) -> object:
         for module, names in MODULES.items():

@@ -1,4 +1,4 @@
-"""Whether anything in a search space can be trained: asked before a study makes its folder."""
+"""The check that some configuration of a search space can be trained, before a study makes its folder."""
 
 import itertools
 
@@ -9,15 +9,15 @@ from ser_platform.errors import UserError
 from ser_platform.training.configuration import feature_view, refuse_contradictions
 from ser_platform.tuning.search_space.space import Space
 
-MAX_LISTED_CONFIGURATIONS = 4096  # of a finite space, in which what can be trained may be rare
-N_RANDOM_DRAWS = 64  # configurations; a search passes over the few that contradict themselves
+MAX_LISTED_CONFIGURATIONS = 4096  # of a finite space, of which few may be feasible
+N_RANDOM_DRAWS = 64  # configurations; a search skips the few whose settings contradict each other
 
 
 def refuse_infeasible(space: Space) -> None:
-    """Refuse a space whose settings contradict each other whatever is drawn, as fixed ones do.
+    """Refuse a space in which the settings of every configuration contradict each other.
 
     Raises:
-        UserError: names the contradiction of the first configuration that was tried.
+        UserError: no configuration was found that can be trained; names the contradiction in the first one.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=space.sampler.seed))

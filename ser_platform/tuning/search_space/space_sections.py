@@ -90,7 +90,7 @@ ENTRIES: dict[str, Mapping[str, Entry]] = {
     },
     "resources": {
         "cpus": Entry("CPU cores of a trial", low=1),
-        "gpus": Entry("GPUs of a trial: a share of one, or whole ones", low=0, whole=False),
+        "gpus": Entry("GPUs of a trial: at most 1, or a whole number", low=0, whole=False),
         "workers": Entry("workers of Ray Train of a trial", low=1),
     },
 }

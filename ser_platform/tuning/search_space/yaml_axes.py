@@ -1,4 +1,4 @@
-"""The axes of a search-space file: domains, steps, and the conditions under which an axis exists."""
+"""Reads the axes of a search-space file: domains, steps, and the conditions under which an axis exists."""
 
 import itertools
 import reprlib
@@ -6,7 +6,7 @@ from typing import Any
 
 from ser_platform.settings import OF_A_STUDY, SETTINGS, Overrides, check
 from ser_platform.settings.table import NOUNS
-from ser_platform.tuning.search_space.space import SUBSET_SEPARATOR, Axis
+from ser_platform.tuning.search_space.space import SUBSET_SEPARATOR, Axis, is_met
 from ser_platform.tuning.search_space.space_sections import DOMAINS, MAX_CHOICES, OPTIONS
 from ser_platform.tuning.search_space.yaml_source import YamlSource
 
@@ -17,7 +17,7 @@ def read_axes(source: YamlSource, base: Overrides) -> tuple[Axis, ...]:
     """Return the axes of a file, parents before the axes that depend on them.
 
     Raises:
-        SpaceError: an axis or a condition cannot be; names the line.
+        SearchSpaceError: an axis or a condition is invalid; names the line.
     """
     section = source.read_section("space", [name for name in SETTINGS if name not in OF_A_STUDY])
     axes = {name: _read_axis(source, name, entry) for name, entry in section.items()}
@@ -32,7 +32,7 @@ def read_axes(source: YamlSource, base: Overrides) -> tuple[Axis, ...]:
 def _append_after_parents(
     source: YamlSource, name: str, axes: dict[str, Axis], base: Overrides, ordered: list[Axis], below: tuple[str, ...]
 ) -> None:
-    """Append an axis behind its parents."""
+    """Append an axis to `ordered` after its parents; `below` are the axes that depend on it."""
     if axes[name] in ordered:
         return
     if name in below:
@@ -58,14 +58,14 @@ def _check_conditions(source: YamlSource, axis: Axis, axes: dict[str, Axis], bas
                 raise source.make_error(
                     f"{axis.name}: {parent} is never {value!r}; it is {axes[parent].description}", *place
                 )
-        if parent not in axes and not set(_as_list(base[parent])) & set(valid):
+        if parent not in axes and not is_met(base[parent], valid):
             raise source.make_error(
-                f"{axis.name}: {parent} is never {_format_values(valid)}; it is fixed: {base[parent]!r}", *place
+                f"{axis.name}: {parent} is never {' or '.join(map(repr, valid))}; it is fixed: {base[parent]!r}", *place
             )
     for parent, allowed in _collect_requirements(axis, axes).items():
         if not allowed:
             raise source.make_error(
-                f"{axis.name} never exists: it and its parents ask for different values of {parent}",
+                f"{axis.name} never exists: it and its parents require different values of {parent}",
                 "space",
                 axis.name,
                 "when",
@@ -73,7 +73,7 @@ def _check_conditions(source: YamlSource, axis: Axis, axes: dict[str, Axis], bas
 
 
 def _collect_requirements(axis: Axis, axes: dict[str, Axis]) -> dict[str, set[Any]]:
-    """Return the values that each single-valued ancestor may have where the axis exists."""
+    """Return the valid values of each ancestor that is not a set, where the axis exists."""
     needed: dict[str, set[Any]] = {}
     for parent, valid in axis.when.items():
         if parent in axes and axes[parent].domain == "subset":
@@ -92,14 +92,6 @@ def _can_equal(axis: Axis, value: Any) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _format_values(values: tuple[Any, ...]) -> str:
-    return " or ".join(repr(value) for value in values)
 
 
 def _read_axis(source: YamlSource, name: str, entry: Any) -> Axis:

@@ -1,4 +1,4 @@
-"""Search-space files, checked whole before anything starts: a refusal names the line and what is valid."""
+"""Reads search-space files and checks them; an error names the line and the valid choices."""
 
 import math
 import re
@@ -34,10 +34,10 @@ def find_space_files(folder: Path) -> dict[str, Path]:
 
 
 def read_space(path: Path) -> Space:
-    """Read and check a search-space file.
+    """Return the search space of a file.
 
     Raises:
-        SpaceError: anything in it cannot be searched; names the line and the valid choices.
+        SearchSpaceError: the file cannot be read or something in it is invalid; names the line and the valid choices.
     """
     return parse_space(path, read_space_text(path))
 
@@ -46,7 +46,7 @@ def read_space_text(path: Path) -> str:
     """Return the text of a search-space file.
 
     Raises:
-        SpaceError: it cannot be read.
+        SearchSpaceError: it cannot be read.
     """
     try:
         if path.exists() and not path.is_file():
@@ -59,16 +59,16 @@ def read_space_text(path: Path) -> str:
 
 
 def parse_space(path: Path, text: str) -> Space:
-    """Check the text of a search-space file; `path` names it.
+    """Return the search space in the text of a file; errors name `path`.
 
     Raises:
-        SpaceError: anything in it cannot be searched; names the line and the valid choices.
+        SearchSpaceError: something in it is invalid; names the line and the valid choices.
     """
     return _build_space(YamlSource(path, text))
 
 
 def read_question(path: Path) -> str:
-    """Return the question that a search-space file answers: its first line, a comment, without `ser tune NAME:`."""
+    """Return the first line of a search-space file, a comment, without `ser tune NAME:`; "" where it is no comment."""
     with path.open(encoding="utf-8") as file:
         first = file.readline().strip()
     return re.sub(r"^#\s*(ser tune \S+:)?\s*", "", first) if first.startswith("#") else ""
@@ -104,7 +104,7 @@ def _find_max_epochs(axes: tuple[Axis, ...], base: Overrides) -> int:
 
 
 def _read_metrics(source: YamlSource, section: str) -> list[dict[str, Any]]:
-    """Return the entries of a section; each has another metric."""
+    """Return the entries of a section, which must differ in their metrics."""
     entries = source.read_listed_entries(section)
     metrics = [entry["metric"] for entry in entries]
     for number, metric in enumerate(metrics):
@@ -139,7 +139,7 @@ def _read_constraints(source: YamlSource) -> tuple[Constraint, ...]:
 
 
 def _read_scheduler(source: YamlSource, max_epochs: int) -> SchedulerPlan:
-    """Return the scheduler; where the file gives no grace, it is at most `max_epochs`."""
+    """Return the scheduler; its default grace is at most `max_epochs`."""
     given = source.read_entries("scheduler")
     plan = SchedulerPlan(**{"grace_epochs": min(SchedulerPlan.grace_epochs, max_epochs)} | given)
     if plan.name != NO_SCHEDULER and plan.grace_epochs > max_epochs:
@@ -159,17 +159,19 @@ def _read_resources(source: YamlSource) -> Resources:
     resources = Resources(**source.read_entries("resources"))
     gpus = resources.gpus
     if gpus is not None and gpus > 1 and gpus != int(gpus):
-        raise source.make_error(f"resources.gpus is a share of one, or whole ones; got {gpus!r}", "resources", "gpus")
+        raise source.make_error(
+            f"resources.gpus must be at most 1 or a whole number; got {gpus!r}", "resources", "gpus"
+        )
     return resources
 
 
 def _refuse_contradictions(source: YamlSource, space: Space) -> None:
-    """Refuse sections that are fine alone, and cannot be together."""
+    """Refuse sections that contradict each other."""
     sampler, place = space.sampler.name, ("sampler", "name")
     if len(space.objectives) > 1 and space.scheduler.name != NO_SCHEDULER:
         raise source.make_error(
-            f"scheduler {space.scheduler.name} with {len(space.objectives)} objectives: a stopped trial has no place "
-            "in a Pareto set; take scheduler: {name: none}",
+            f"scheduler {space.scheduler.name} with {len(space.objectives)} objectives: a stopped trial cannot be in "
+            "a Pareto set; set scheduler: {name: none}",
             *(("scheduler", "name") if "scheduler" in source.content else ("objective",)),
         )
     if sampler == GRID:
@@ -184,12 +186,11 @@ def _refuse_contradictions(source: YamlSource, space: Space) -> None:
 
 
 def _refuse_infinite_grid(source: YamlSource, space: Space) -> None:
-    """Refuse a grid that has no end, or more points than can be listed."""
+    """Refuse a grid over an infinite space, or of more than MAX_GRID_CONFIGURATIONS configurations."""
     for axis in space.axes:
         if not axis.is_finite:
             raise source.make_error(
-                f"sampler grid needs a space that is finite: {axis.name} is {axis.description}; give it a step, or a "
-                "choice",
+                f"sampler grid needs a finite space: {axis.name} is {axis.description}; set a step, or use choice",
                 "space",
                 axis.name,
             )

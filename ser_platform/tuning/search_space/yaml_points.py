@@ -1,4 +1,4 @@
-"""The points of a search-space file: configurations that are tried first."""
+"""Reads the points of a search-space file: configurations that are tried first."""
 
 from ser_platform.settings import Overrides, as_json
 from ser_platform.tuning.search_space.space import Axis
@@ -6,10 +6,10 @@ from ser_platform.tuning.search_space.yaml_source import YamlSource
 
 
 def read_points(source: YamlSource, axes: tuple[Axis, ...], base: Overrides) -> tuple[Overrides, ...]:
-    """Return the points of a file; a setting that one leaves out is drawn.
+    """Return the points of a file.
 
     Raises:
-        SpaceError: a point is not of the space; names its line.
+        SearchSpaceError: a point is not in the space; names its line.
     """
     by_name = {axis.name: axis for axis in axes}
     points: list[Overrides] = []
@@ -41,7 +41,7 @@ def _check_point(
         if parent in axes and axes[parent].domain == "fixed":
             known[parent] = axes[parent].values[0]
         elif parent in axes and parent not in point:
-            raise source.make_error(f"{axis.name} exists under some values of {parent} only: give {parent} too", *place)
+            raise source.make_error(f"{axis.name} exists only under some values of {parent}: set {parent} too", *place)
     if not axis.is_active(point, known):
         conditions = "; ".join(f"{parent}: {', '.join(map(str, valid))}" for parent, valid in axis.when.items())
         raise source.make_error(f"{axis.name} exists only under {conditions}", *place)

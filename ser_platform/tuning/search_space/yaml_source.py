@@ -1,4 +1,4 @@
-"""A search-space file as it is written: its sections, entries and numbers, and the line of everything in it."""
+"""The content of a search-space file with the line of every key and entry, and the checks of single values."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -17,10 +17,12 @@ MAX_FILE_CHARACTERS = 200_000
 
 
 class YamlSource:
-    """The content of one file. A place is the way to something in it: section, key or number of the entry, key.
+    """The content of one file. A place is a path in it: a section, a key or the number of an entry, a key.
+
+    Every method raises SearchSpaceError with the line of what is invalid.
 
     Raises:
-        SpaceError: the file is no YAML, no mapping, a key stands twice, or a section is unknown.
+        SearchSpaceError: the file is not YAML, not a mapping, has a key twice or an unknown section.
     """
 
     def __init__(self, path: Path, text: str) -> None:
@@ -28,7 +30,7 @@ class YamlSource:
         self.lines: dict[tuple[str, ...], int] = {}
         node, self.content = _parse_yaml(path, text)
         if not isinstance(self.content, dict):
-            raise SearchSpaceError(f"{path}: a search space is a mapping with {', '.join(SECTIONS)}")
+            raise SearchSpaceError(f"{path}: a search space is a mapping of {', '.join(SECTIONS)}")
         self._record_lines(node, ())
         self.check_keys(self.content, SECTIONS, "")
 
@@ -41,19 +43,17 @@ class YamlSource:
             for key, value in node.value:
                 if (*place, str(key.value)) in self.lines:
                     line = key.start_mark.line + 1
-                    raise SearchSpaceError(
-                        f"{self.path}:{line}: {key.value!r} stands twice; the first is on another line"
-                    )
+                    raise SearchSpaceError(f"{self.path}:{line}: {key.value!r} is given twice; remove one")
                 self.lines[(*place, str(key.value))] = key.start_mark.line + 1
                 self._record_lines(value, (*place, str(key.value)))
 
     def make_error(self, message: str, *place: str) -> SearchSpaceError:
-        """Return the refusal of what stands at a place, or next above it; one line."""
+        """Return an error with the line of a place, or of the nearest place above it that has one."""
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), None)
         return SearchSpaceError(f"{self.path}{'' if line is None else f':{line}'}: {message}")
 
     def check_keys(self, section: Mapping[Any, Any], valid: Iterable[str], where: str, *place: str) -> None:
-        """Refuse a key of a mapping that is not among `valid`; `where` ends the message's first part."""
+        """Refuse a key of a mapping that is not among `valid`; `where` names the mapping in the message."""
         for key in section:
             if key not in (choices := tuple(valid)):
                 near = difflib.get_close_matches(str(key), choices, 1)
@@ -62,7 +62,7 @@ class YamlSource:
                 raise self.make_error(message, *place, str(key))
 
     def read_section(self, name: str, valid: Iterable[str]) -> dict[str, Any]:
-        """Return a section, empty where there is none; every key of it is valid."""
+        """Return a section, empty where the file has none; refuse unknown keys."""
         section = self.content.get(name)
         if section is None:
             return {}
@@ -72,7 +72,7 @@ class YamlSource:
         return section
 
     def read_list(self, name: str, valid: Iterable[str]) -> list[dict[str, Any]]:
-        """Return a section that is a list of mappings, empty where there is none; every key of them is valid."""
+        """Return a section that is a list of mappings, empty where the file has none; refuse unknown keys."""
         entries = self.content.get(name)
         if entries is None:
             return []
@@ -86,11 +86,11 @@ class YamlSource:
         return entries
 
     def read_entries(self, name: str) -> dict[str, Any]:
-        """Return the section `name` of ENTRIES; every value of it is valid."""
+        """Return the section `name` of ENTRIES; refuse an invalid value."""
         return self._check_entries(name, ENTRIES[name], self.read_section(name, ENTRIES[name]), name)
 
     def read_listed_entries(self, name: str) -> list[dict[str, Any]]:
-        """Return the section `name` of LISTED_ENTRIES; every value of it is valid."""
+        """Return the section `name` of LISTED_ENTRIES; refuse an invalid value."""
         entries = LISTED_ENTRIES[name]
         return [
             self._check_entries(name, entries, given, name, str(number))
@@ -107,7 +107,7 @@ class YamlSource:
         }
 
     def check_entry(self, entry: Entry, value: Any, label: str, *place: str) -> Any:
-        """Return a valid value, as an integer where `entry` is a whole number; refuse another."""
+        """Return a value, as an integer where `entry` is a whole number; refuse an invalid one."""
         if entry.accepts(value):
             return value if entry.choices or not entry.whole else int(value)
         if not entry.choices:
@@ -116,7 +116,7 @@ class YamlSource:
         raise self.make_error(f"{found}; choose from: {', '.join(entry.choices)}", *place)
 
     def check_setting(self, name: str, value: Any, *place: str) -> Any:
-        """Return a valid value of a setting, a list as a tuple; refuse another."""
+        """Return a value of a setting, a list as a tuple; refuse an invalid one."""
         try:
             if SETTINGS[name].is_numeric and isinstance(value, str):
                 raise SETTINGS[name].make_refusal(value, "", ())
@@ -126,7 +126,7 @@ class YamlSource:
         return tuple(value) if isinstance(value, list) else value
 
     def check_member(self, name: str, value: Any, *place: str) -> Any:
-        """Return a valid single value of a setting, of a set one of its names; refuse another."""
+        """Return a single value of a setting, of a set one of its names; refuse an invalid one."""
         if isinstance(value, list):
             message = f"{name} takes single values here, not lists (subset searches sets); got {value!r}"
             raise self.make_error(message, *place)
@@ -134,10 +134,10 @@ class YamlSource:
 
 
 def _parse_yaml(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
-    """Return a text as YAML's nodes, which know their lines, and as values.
+    """Return a text as YAML nodes, which have their lines, and as values.
 
     Raises:
-        SpaceError: it is no YAML, or has what a search space needs not: aliases, of which few lines make billions.
+        SearchSpaceError: it is not YAML, too long, or has aliases, with which a few lines make billions of values.
     """
     if len(text) > MAX_FILE_CHARACTERS:
         raise SearchSpaceError(f"{path}: {len(text):,} characters; a search space has at most {MAX_FILE_CHARACTERS:,}")
@@ -145,14 +145,13 @@ def _parse_yaml(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
         for token in yaml.scan(text, Loader=YamlLoader):
             if isinstance(token, yaml.AliasToken):
                 line = token.start_mark.line + 1
-                raise SearchSpaceError(
-                    f"{path}:{line}: a search space takes no alias (*{token.value}); write the value out"
-                )
+                message = f"{path}:{line}: a search space cannot have an alias (*{token.value}); write the value out"
+                raise SearchSpaceError(message)
         return yaml.compose(text, Loader=YamlLoader), yaml.load(text, Loader=YamlLoader)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
         raise SearchSpaceError(f"{path}{line}: not YAML: {error.problem or error.context}") from error
     except RecursionError as error:
         raise SearchSpaceError(f"{path}: nested too deeply for a search space") from error
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:  # what its readers of dates and tags raise
-        raise SearchSpaceError(f"{path}: holds what YAML cannot read: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:  # from the constructors of dates and tags
+        raise SearchSpaceError(f"{path}: not YAML: {' '.join(str(error).split())}") from error

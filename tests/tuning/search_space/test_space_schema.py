@@ -1,4 +1,4 @@
-"""The JSON schema of search-space files accepts what the parser accepts, and refuses every mistake in one place."""
+"""The JSON schema of search-space files and the parser accept and refuse the same values."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def searched(axis: str) -> str:
     return f"{HEAD}space: {{{axis}}}\n"
 
 
-def test_every_setting_whose_names_a_registry_holds_has_them():
+def test_every_setting_that_chooses_from_a_registry_has_its_names():
     assert {name for name, setting in SETTINGS.items() if setting.registered} == REGISTRIES.keys()
     assert set(REGISTRIES["features.sets"]) == set(FAMILIES)
 
