@@ -13,14 +13,7 @@ from ser_platform.settings.model import ModelSettings
 from ser_platform.settings.optimizer import OptimizerSettings
 from ser_platform.settings.table import Setting, make_table
 from ser_platform.settings.train import TrainSettings
-from ser_platform.settings.values import (
-    Group,
-    JsonValue,
-    Registries,
-    SettingValue,
-    Whole,
-    as_json,
-)
+from ser_platform.settings.values import Group, JsonValue, Registries, SettingValue, Whole, as_json
 
 # Equal in all trials of a study.
 OF_A_STUDY = ("data.labels", "data.folds", "features.dtype")

@@ -26,12 +26,9 @@ def refuse_infeasible(space: Space) -> None:
             study.enqueue_trial(stored)
     refused: UserError | None = None
     drawn = (space.draw(study.ask()) for _ in range(N_RANDOM_DRAWS + len(space.points)))
-    listed = (
-        map(space.decode, itertools.islice(space.iterate_configurations(), MAX_LISTED_CONFIGURATIONS))
-        if _is_finite(space)
-        else ()
-    )
-    for params in itertools.chain(drawn, listed):
+    is_finite = all(axis.is_finite for axis in space.axes)
+    listed = itertools.islice(space.iterate_configurations(), MAX_LISTED_CONFIGURATIONS) if is_finite else ()
+    for params in itertools.chain(drawn, map(space.decode, listed)):
         try:
             settings = space.resolve_settings(params)
             feature_view(settings)
@@ -41,7 +38,3 @@ def refuse_infeasible(space: Space) -> None:
         else:
             return
     raise UserError(f"{space.name}: no configuration of the space can be trained: {refused}")
-
-
-def _is_finite(space: Space) -> bool:
-    return all(axis.is_finite for axis in space.axes)

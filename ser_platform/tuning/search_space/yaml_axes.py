@@ -42,9 +42,8 @@ def _append_after_parents(
             _append_after_parents(source, parent, axes, base, ordered, (*below, name))
         elif parent not in base:
             valid = ", ".join([*axes, *base])
-            raise source.make_error(
-                f"when: {parent!r} is neither searched nor fixed; choose from: {valid}", "space", name, "when", parent
-            )
+            message = f"when: {parent!r} is neither searched nor fixed; choose from: {valid}"
+            raise source.make_error(message, "space", name, "when", parent)
     ordered.append(axes[name])
 
 
@@ -55,21 +54,16 @@ def _check_conditions(source: YamlSource, axis: Axis, axes: dict[str, Axis], bas
         for value in valid:
             source.check_member(parent, value, *place)
             if parent in axes and not _can_equal(axes[parent], value):
-                raise source.make_error(
-                    f"{axis.name}: {parent} is never {value!r}; it is {axes[parent].description}", *place
-                )
+                message = f"{axis.name}: {parent} is never {value!r}; it is {axes[parent].description}"
+                raise source.make_error(message, *place)
         if parent not in axes and not is_met(base[parent], valid):
             raise source.make_error(
                 f"{axis.name}: {parent} is never {' or '.join(map(repr, valid))}; it is fixed: {base[parent]!r}", *place
             )
     for parent, allowed in _collect_requirements(axis, axes).items():
         if not allowed:
-            raise source.make_error(
-                f"{axis.name} never exists: it and its parents require different values of {parent}",
-                "space",
-                axis.name,
-                "when",
-            )
+            message = f"{axis.name} never exists: it and its parents require different values of {parent}"
+            raise source.make_error(message, "space", axis.name, "when")
 
 
 def _collect_requirements(axis: Axis, axes: dict[str, Axis]) -> dict[str, set[Any]]:

@@ -129,12 +129,8 @@ def _read_constraints(source: YamlSource) -> tuple[Constraint, ...]:
     entries = _read_metrics(source, "constraints")
     for number, entry in enumerate(entries):
         if len(entry) == 1 or entry.get("at_least", -math.inf) > entry.get("at_most", math.inf):
-            raise source.make_error(
-                f"a constraint is {{metric: {entry['metric']}, at_most: N}}, at_least: N, or both with "
-                f"at_least <= at_most; got {entry}",
-                "constraints",
-                str(number),
-            )
+            example = f"{{metric: {entry['metric']}, at_most: N}}, at_least: N, or both with at_least <= at_most"
+            raise source.make_error(f"a constraint is {example}; got {entry}", "constraints", str(number))
     return tuple(Constraint(**entry) for entry in entries)
 
 
@@ -143,14 +139,11 @@ def _read_scheduler(source: YamlSource, max_epochs: int) -> SchedulerPlan:
     given = source.read_entries("scheduler")
     plan = SchedulerPlan(**{"grace_epochs": min(SchedulerPlan.grace_epochs, max_epochs)} | given)
     if plan.name != NO_SCHEDULER and plan.grace_epochs > max_epochs:
-        raise source.make_error(
-            f"scheduler.grace_epochs {plan.grace_epochs} is above train.epochs {max_epochs}: no trial would be "
-            "stopped; lower it, or name: none",
-            "scheduler",
-            "grace_epochs",
-        )
+        grace = f"scheduler.grace_epochs {plan.grace_epochs} is above train.epochs {max_epochs}"
+        message = f"{grace}: no trial would be stopped; lower it, or set name: none"
+        raise source.make_error(message, "scheduler", "grace_epochs")
     if "brackets" in given and plan.name != ASHA:
-        message = f"scheduler {plan.name} has no brackets; remove scheduler.brackets, or name: asha"
+        message = f"scheduler {plan.name} has no brackets; remove scheduler.brackets, or set name: asha"
         raise source.make_error(message, "scheduler", "brackets")
     return plan
 
@@ -167,7 +160,7 @@ def _read_resources(source: YamlSource) -> Resources:
 
 def _refuse_contradictions(source: YamlSource, space: Space) -> None:
     """Refuse sections that contradict each other."""
-    sampler, place = space.sampler.name, ("sampler", "name")
+    sampler = space.sampler.name
     if len(space.objectives) > 1 and space.scheduler.name != NO_SCHEDULER:
         raise source.make_error(
             f"scheduler {space.scheduler.name} with {len(space.objectives)} objectives: a stopped trial cannot be in "
@@ -178,26 +171,20 @@ def _refuse_contradictions(source: YamlSource, space: Space) -> None:
         _refuse_infinite_grid(source, space)
     if sampler == GP and space.conditional_axes:
         names = ", ".join(axis.name for axis in space.conditional_axes)
-        raise source.make_error(
-            f"sampler gp cannot model axes that only some configurations have ({names}); choose from: "
-            f"{', '.join(name for name in SAMPLERS if name != GP)}",
-            *place,
-        )
+        valid = ", ".join(name for name in SAMPLERS if name != GP)
+        message = f"sampler gp cannot model axes that only some configurations have ({names}); choose from: {valid}"
+        raise source.make_error(message, "sampler", "name")
 
 
 def _refuse_infinite_grid(source: YamlSource, space: Space) -> None:
     """Refuse a grid over an infinite space, or of more than MAX_GRID_CONFIGURATIONS configurations."""
     for axis in space.axes:
         if not axis.is_finite:
-            raise source.make_error(
-                f"sampler grid needs a finite space: {axis.name} is {axis.description}; set a step, or use choice",
-                "space",
-                axis.name,
-            )
+            message = f"sampler grid needs a finite space: {axis.name} is {axis.description}; set a step, or use choice"
+            raise source.make_error(message, "space", axis.name)
     if space.count_configurations(MAX_GRID_CONFIGURATIONS) > MAX_GRID_CONFIGURATIONS:
-        raise source.make_error(
-            f"sampler grid: the space has more than {MAX_GRID_CONFIGURATIONS:,} configurations; choose from: "
-            f"{', '.join(name for name in SAMPLERS if name not in (GRID, GP))}",
-            "sampler",
-            "name",
+        valid = ", ".join(name for name in SAMPLERS if name not in (GRID, GP))
+        message = (
+            f"sampler grid: the space has more than {MAX_GRID_CONFIGURATIONS:,} configurations; choose from: {valid}"
         )
+        raise source.make_error(message, "sampler", "name")
