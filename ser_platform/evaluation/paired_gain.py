@@ -90,7 +90,8 @@ class _SeededResamples(Resamples):
         found = np.stack([self.uars(targets, row) for row in predictions], axis=1)
         middle = found.mean(axis=1)
         drawn: NDArray[np.float64] = np.take_along_axis(found, self._seeds, axis=1).mean(axis=1)
-        return middle + _seed_correction(len(predictions)) * (drawn - middle)
+        corrected: NDArray[np.float64] = middle + _seed_correction(len(predictions)) * (drawn - middle)
+        return corrected
 
 
 def _seed_correction(n_seeds: int) -> float:

@@ -282,7 +282,8 @@ def _room(actor: str, seed: int) -> np.ndarray:
 
 def _centre(contour: tuple[float, ...], n: int) -> np.ndarray:
     values = np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(contour)), contour)
-    return values - values.mean()
+    centred: np.ndarray = values - values.mean()
+    return centred
 
 
 def _sentence(clip: DemoClip, rule: EmotionRule) -> espeak.SentenceRequest:

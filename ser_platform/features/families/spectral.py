@@ -228,7 +228,8 @@ class Contrast(StftFamily):
         magnitude = analysis.magnitude(self.stft)
         bands = contrast_bands(self.stft.sample_rate, self.stft.n_fft, self.n_bands, self.lowest_hz, self.quantile)
         valleys, peaks = decibels(_extremes(magnitude, bands))
-        return peaks - valleys
+        contrast: Tensor = peaks - valleys
+        return contrast
 
 
 def _extremes(magnitude: Tensor, bands: tuple[tuple[int, int, int], ...]) -> Tensor:

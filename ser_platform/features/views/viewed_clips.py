@@ -199,7 +199,10 @@ class ViewedClips:
     def _is_whole(self, clips: Rows) -> NDArray[np.bool_]:
         """Tell of which clips the view keeps every frame."""
         kept = self._n_kept[clips]
-        return np.logical_and.reduce([self._families[name].lengths[clips] == kept for name in self.view.sets])
+        is_kept: NDArray[np.bool_] = np.logical_and.reduce(
+            [self._families[name].lengths[clips] == kept for name in self.view.sets]
+        )
+        return is_kept
 
 
 class StoredViewedClips(ViewedClips):
@@ -260,7 +263,8 @@ def view_clip(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Column
             "other clips; give it many of one person with ser predict --one-speaker, or take another model"
         )
     features, _ = view_audio(view, [audio]).batch(np.zeros(1, dtype=np.int64), normaliser)
-    return features[0]
+    clip: Columns = features[0]
+    return clip
 
 
 def view_speaker_clips(view: FeatureView, clips: Sequence[Audio], normaliser: Normaliser) -> list[Columns]:

@@ -157,7 +157,8 @@ class _Rounds:
     def parts(self, trials: Columns, rounds: Columns) -> Columns:
         """Return the shares as parts of what is explained, `(n_blocks,)`."""
         shares = np.maximum(self.shares(trials, rounds), 0.0)
-        return shares / max(shares.sum(), 1e-12)
+        normalised: Columns = shares / max(shares.sum(), 1e-12)
+        return normalised
 
     def shares(self, trials: Columns | None = None, rounds: Columns | None = None) -> Columns:
         """Return the share of each block under weights of trials and rounds, `(n_blocks,)`."""
@@ -167,7 +168,8 @@ class _Rounds:
         centre = np.average(self.scores, weights=trials)
         variance = np.average((self.scores - centre) ** 2, weights=trials)
         grown = np.einsum("bi,bij->j", weights, self._error_growth) / max(weights.sum(), 1.0)
-        return 0.5 * grown / max(variance, 1e-12)
+        share: Columns = 0.5 * grown / max(variance, 1e-12)
+        return share
 
     @cached_property
     def _error_growth(self) -> Columns:

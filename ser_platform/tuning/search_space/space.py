@@ -78,7 +78,8 @@ class Axis:
         """Draw a value with Optuna."""
         domain = self.distribution
         if self.domain == "fixed":
-            return self.values[0]
+            fixed: SettingValue = self.values[0]
+            return fixed
         if isinstance(domain, FloatDistribution):
             return trial.suggest_float(self.name, domain.low, domain.high, step=domain.step, log=domain.log)
         if isinstance(domain, IntDistribution):

@@ -57,7 +57,8 @@ class StudyFolder:
                 [began, *(t.timestamp() for trial in self.read_trials() if (t := _find_last_activity(trial)))]
             )
         self.update(searches=[*before, [time.time(), None]])
-        return sum(ended - began for began, ended in before)
+        seconds: float = sum(ended - began for began, ended in before)
+        return seconds
 
     def end_search(self) -> float:
         """Note that the search has ended; return the seconds of all searches of the study."""
@@ -71,7 +72,8 @@ class StudyFolder:
     def searched_seconds(self) -> float:
         """Seconds of the searches that have ended."""
         searches: list[list[Any]] = self.summary.get("searches", [])
-        return sum(ended - began for began, ended in searches if ended is not None)
+        seconds: float = sum(ended - began for began, ended in searches if ended is not None)
+        return seconds
 
     def open_study(
         self, sampler: optuna.samplers.BaseSampler | None = None, directions: Sequence[Direction] = ("maximize",)
