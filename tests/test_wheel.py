@@ -13,7 +13,7 @@ import pytest
 from ser_platform.shipped_folders import find_checkout, find_shipped
 
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = {"search_spaces": ("*.yaml", "README.md"), "jobs": ("*.py",), "mlflow": ("*.yaml", "README.md")}
+SHIPPED = {"search_spaces": ("*.yaml", "*.json", "README.md"), "jobs": ("*.py",), "mlflow": ("*.yaml", "README.md")}
 WHERE = "import ser_platform.shipped_folders as f; print(f.__file__, f.find_checkout(), f.find_shipped('jobs'))"
 IN_WHEEL = """
 import ser_platform

@@ -14,6 +14,7 @@ from ser_platform.cli import (
     features,
     models,
     predict,
+    schema,
     studies,
     submit,
     tracking,
@@ -57,6 +58,7 @@ app.command(rich_help_panel=COMPARE, epilog=evaluate.EXAMPLES)(evaluate.evaluate
 app.add_typer(models.app, name="models", rich_help_panel=COMPARE)
 app.command(rich_help_panel=USE, epilog=predict.EXAMPLES)(predict.predict)
 app.add_typer(tracking.app, name="tracking", rich_help_panel=MAINTAIN)
+app.add_typer(schema.app, name="schema", rich_help_panel=MAINTAIN)
 app.command(rich_help_panel=MAINTAIN, epilog=ui.EXAMPLES)(ui.ui)
 
 

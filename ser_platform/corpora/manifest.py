@@ -110,7 +110,8 @@ class Manifest:
 
     def column(self, name: str) -> NDArray[Any]:
         """Return one column as a NumPy array `(n_utterances,)`."""
-        return self.table.column(name).to_numpy(zero_copy_only=False)
+        column: NDArray[Any] = self.table.column(name).to_numpy(zero_copy_only=False)
+        return column
 
     def encode_column(self, name: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Return a text column as codes `(n_utterances,)`, -1 where empty, and the sorted values that they index."""

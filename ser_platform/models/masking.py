@@ -54,4 +54,5 @@ class AdditiveAttention(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Return weights `(batch, n_frames)`."""
         scores = self.score(torch.tanh(self.hidden(frames))).squeeze(-1)
-        return scores.masked_fill(~frame_mask(lengths, frames.shape[1]), float("-inf")).softmax(dim=1)
+        weights: Tensor = scores.masked_fill(~frame_mask(lengths, frames.shape[1]), float("-inf")).softmax(dim=1)
+        return weights

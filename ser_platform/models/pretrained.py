@@ -288,7 +288,7 @@ class Pretrained(NeuralModel):
             if load_weights:
                 _adapt(encoder, found.kind, rank)
             else:
-                self.register_load_state_dict_pre_hook(_merge_adapters)
+                self.register_load_state_dict_pre_hook(_merge_adapters)  # type: ignore[no-untyped-call]  # of torch
         elif tuning == TOP:
             if tuned_layers > len(encoder.layers):
                 raise UserError(

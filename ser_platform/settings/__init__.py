@@ -1,10 +1,10 @@
 """Every setting of a training configuration: its name, type, default, valid values and meaning; and the environment.
 
-In: `Settings`, complete and typed; `Overrides`, some of them by dotted name; reading, checking and describing both.
-Not in: the names that registries of higher layers hold (architectures, feature sets, recipes), which those check.
+Here: `Settings`, complete and typed; `Overrides`, some of them by dotted name; parsing, checks and JSON schemas.
+Not here: the names in registries of higher layers (architectures, feature sets, recipes), which are passed in.
 
-`Settings` and what belongs to it import pydantic, which takes longer than all else here: they are imported when first
-used, so that `ser --help`, and code that needs a folder alone, do not wait for it.
+The modules that need pydantic are imported when first used: `ser --help` and code that needs only a folder start
+faster without it.
 """
 
 from importlib import import_module
@@ -15,14 +15,7 @@ from ser_platform.settings.environment import corpora_folder, home, runs_folder,
 if TYPE_CHECKING:
     from ser_platform.settings.assignments import parse_assignments
     from ser_platform.settings.schema import member_schema, settings_schema, value_schema
-    from ser_platform.settings.settings import (
-        OF_A_STUDY,
-        SETTINGS,
-        Settings,
-        check,
-        check_overrides,
-        resolve,
-    )
+    from ser_platform.settings.settings import OF_A_STUDY, SETTINGS, Settings, check, check_overrides, resolve
     from ser_platform.settings.table import Setting
     from ser_platform.settings.values import JsonValue, Overrides, Registries, SettingValue, as_json
 
@@ -49,18 +42,12 @@ __all__ = [
     "value_schema",
 ]
 
-MODULES = {
-    "assignments": ("parse_assignments",),
-    "schema": ("member_schema", "settings_schema", "value_schema"),
-    "settings": ("OF_A_STUDY", "SETTINGS", "Settings", "check", "check_overrides", "resolve"),
-    "table": ("Setting",),
-    "values": ("JsonValue", "Overrides", "Registries", "SettingValue", "as_json"),
-}
+MODULES = ("assignments", "schema", "settings", "table", "values")
 
-if not TYPE_CHECKING:  # mypy would take any name for one of the package's
+if not TYPE_CHECKING:  # mypy would accept any name of the package
 
     def __getattr__(name: str) -> object:
-        for module, names in MODULES.items():
-            if name in names:
-                return getattr(import_module(f"{__name__}.{module}"), name)
+        for module in map(import_module, (f"{__name__}.{module}" for module in MODULES if name in __all__)):
+            if hasattr(module, name):
+                return getattr(module, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

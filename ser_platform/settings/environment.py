@@ -1,4 +1,4 @@
-"""Folders and cores, which come from the environment: read when asked for, never at import."""
+"""Folders and CPU cores, read from the environment at each call, never at import."""
 
 import os
 from pathlib import Path
@@ -14,13 +14,13 @@ def home() -> Path:
 
 
 def corpora_folder() -> Path | None:
-    """Return the folder in which corpora are looked up by name (`SER_CORPORA`), or None."""
+    """Return the folder in which corpora are found by name (`SER_CORPORA`), or None."""
     given = os.environ.get("SER_CORPORA")
     return expand_path(given).resolve() if given else None
 
 
 def runs_folder() -> Path:
-    """Return `runs/` of the working directory, where study journals lie."""
+    """Return `runs/` in the working directory, the folder of studies."""
     return Path.cwd() / "runs"
 
 

@@ -1,4 +1,4 @@
-"""JSON schemas of settings by dotted name, for editors and other programs that check what a user writes."""
+"""JSON schemas of settings by dotted name, for editors and other programs."""
 
 from collections.abc import Collection
 from typing import TypeAlias
@@ -12,23 +12,23 @@ DRAFT = "http://json-schema.org/draft-07/schema#"  # the latest that editors of 
 
 
 def settings_schema(registries: Registries = NO_REGISTRIES) -> Schema:
-    """Return the schema of settings by dotted name, none of which is required.
+    """Return the schema of a mapping of settings by dotted name; none is required.
 
     Args:
-        registries: the names that are valid where a registry of a higher layer holds them; without them any name is.
+        registries: the valid names of settings that choose from a registry; without them any name is valid.
     """
     properties = {name: value_schema(setting, registries.get(name, ())) for name, setting in SETTINGS.items()}
     return {"$schema": DRAFT, "type": "object", "properties": properties, "additionalProperties": False}
 
 
 def value_schema(setting: Setting, known: Collection[str] = ()) -> Schema:
-    """Return the schema of a setting's values with its default and description; `known` are its registry's names."""
+    """Return the schema of a setting's values with default and description; `known` are the names in its registry."""
     default = list(setting.default) if isinstance(setting.default, tuple) else setting.default
     return _values(setting, known) | {"default": default, "description": setting.description}
 
 
 def member_schema(setting: Setting, known: Collection[str] = ()) -> Schema:
-    """Return the schema of a setting's single values: of a set, of the names in it."""
+    """Return the schema of a single value of a setting; for a setting of names, of one name."""
     return _words(setting, known) if setting.kind == "names" else _values(setting, known)
 
 
@@ -49,7 +49,7 @@ def _values(setting: Setting, known: Collection[str]) -> Schema:
 def _words(setting: Setting, known: Collection[str]) -> Schema:
     choices = setting.choices or tuple(known)
     if not choices:
-        return {"type": "string" if setting.kind == "names" else ["string", "integer"]}  # 7 is a word for data.labels
+        return {"type": "string" if setting.kind == "names" else ["string", "integer"]}  # data.labels can be 7
     if setting.pattern is None:
         return {"enum": list(choices)}
     return {"anyOf": [{"enum": list(choices)}, {"type": "string", "pattern": f"^{setting.pattern}$"}]}

@@ -1,4 +1,4 @@
-"""All settings of a training configuration: typed where code reads them, by dotted name where users write them."""
+"""All settings of a training configuration: typed attributes for code, dotted names for users."""
 
 from collections.abc import Mapping
 
@@ -11,24 +11,17 @@ from ser_platform.settings.distill import DistillSettings
 from ser_platform.settings.features import FeatureSettings
 from ser_platform.settings.model import ModelSettings
 from ser_platform.settings.optimizer import OptimizerSettings
-from ser_platform.settings.table import Setting, table_of
+from ser_platform.settings.table import Setting, make_table
 from ser_platform.settings.train import TrainSettings
-from ser_platform.settings.values import (
-    Group,
-    JsonValue,
-    Registries,
-    SettingValue,
-    Whole,
-    as_json,
-)
+from ser_platform.settings.values import Group, JsonValue, Registries, SettingValue, Whole, as_json
 
-# The same for every trial: they decide what a study is about.
+# Equal in all trials of a study.
 OF_A_STUDY = ("data.labels", "data.folds", "features.dtype")
 NO_REGISTRIES: Registries = {}
 
 
 class Settings(Group, frozen=True):
-    """Every setting of one configuration: `settings.train.epochs` is what users call `train.epochs`."""
+    """Every setting of one configuration: `settings.train.epochs` has the dotted name `train.epochs`."""
 
     data: DataSettings = DataSettings()
     features: FeatureSettings = FeatureSettings()
@@ -37,7 +30,8 @@ class Settings(Group, frozen=True):
     train: TrainSettings = TrainSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     distill: DistillSettings = DistillSettings()
-    seed: Whole = Field(default=0, description="seeds weights, batches, dropout and masks", ge=0, le=2**31 - 1)
+    seed: Whole = Field(default=0, ge=0, le=2**31 - 1)
+    """seeds weights, batches, dropout and masks"""
 
     def value(self, name: str) -> SettingValue:
         """Return the setting with a dotted name.
@@ -45,30 +39,30 @@ class Settings(Group, frozen=True):
         Raises:
             UnknownChoice: there is none.
         """
-        setting = setting_called(name)
+        setting = find_setting(name)
         value: SettingValue = getattr(getattr(self, setting.group) if setting.group else self, setting.field)
         return value
 
     def dotted(self) -> dict[str, JsonValue]:
-        """Return every setting by its dotted name, as bundles, studies and MLflow hold them: tuples are lists."""
+        """Return every setting by its dotted name, with tuples as lists, as bundles, studies and MLflow store them."""
         groups = vars(self) | {"": self}
         return as_json({name: getattr(groups[setting.group], setting.field) for name, setting in SETTINGS.items()})
 
     def with_overrides(self, overrides: Mapping[str, object]) -> "Settings":
-        """Return these settings with others in the place of some, by dotted name.
+        """Return these settings with other values for some, given by dotted name.
 
         Raises:
             UserError: a name is unknown or a value invalid.
         """
-        changes = _by_group(overrides)
+        changes = _nest(overrides)
         groups = {name: vars(part) | changes[name] if name in changes else part for name, part in self}
-        return _validated(groups | changes.get("", {}), overrides, NO_REGISTRIES)
+        return _validate(groups | changes.get("", {}), overrides, NO_REGISTRIES)
 
 
-SETTINGS: dict[str, Setting] = table_of(Settings)
+SETTINGS: dict[str, Setting] = make_table(Settings)
 
 
-def setting_called(name: str) -> Setting:
+def find_setting(name: str) -> Setting:
     """Return the setting with a dotted name.
 
     Raises:
@@ -80,22 +74,21 @@ def setting_called(name: str) -> Setting:
 
 
 def resolve(overrides: Mapping[str, object], registries: Registries = NO_REGISTRIES) -> Settings:
-    """Return all settings: `overrides` where given, else the default.
+    """Return all settings: `overrides`, and the defaults of the others.
 
     Args:
-        overrides: by dotted name; also what `Settings.dotted` gave, of an older version too: what it did not know has
-            its default.
-        registries: the names that are valid where a registry of a higher layer holds them; without them any name is.
+        overrides: by dotted name; the result of `Settings.dotted` of an older version is valid too.
+        registries: the valid names of settings that choose from a registry; without them any name is valid.
 
     Raises:
         UserError: a name is unknown or a value invalid.
     """
-    changes = _by_group(overrides)
-    return _validated(changes.pop("", {}) | changes, overrides, registries)
+    changes = _nest(overrides)
+    return _validate(changes.pop("", {}) | changes, overrides, registries)
 
 
 def check(name: str, value: object, registries: Registries = NO_REGISTRIES) -> SettingValue:
-    """Return a value of the setting `name` in its type; `registries` as for `resolve`.
+    """Return a value of the setting `name`, converted to its type; `registries` as for `resolve`.
 
     Raises:
         UserError: there is no such setting, or the value is invalid.
@@ -104,7 +97,7 @@ def check(name: str, value: object, registries: Registries = NO_REGISTRIES) -> S
 
 
 def check_overrides(overrides: Mapping[str, object], registries: Registries = NO_REGISTRIES) -> dict[str, SettingValue]:
-    """Return `overrides` with every value in the type that its setting has; `registries` as for `resolve`.
+    """Return `overrides` with each value converted to the type of its setting; `registries` as for `resolve`.
 
     Raises:
         UserError: a name is unknown or a value invalid.
@@ -113,23 +106,23 @@ def check_overrides(overrides: Mapping[str, object], registries: Registries = NO
     return {name: settings.value(name) for name in overrides}
 
 
-def _by_group(overrides: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """Return values by group and field; what is in no group is under ""."""
+def _nest(overrides: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """Return values by group and field; settings without a group are under ""."""
     groups: dict[str, dict[str, object]] = {}
     for name, value in overrides.items():
-        setting = setting_called(name)
+        setting = find_setting(name)
         groups.setdefault(setting.group, {})[setting.field] = value
     return groups
 
 
-def _validated(content: Mapping[str, object], overrides: Mapping[str, object], registries: Registries) -> Settings:
-    """Return the settings that nested `content` holds; a refusal names what is wrong among `overrides`."""
+def _validate(content: Mapping[str, object], overrides: Mapping[str, object], registries: Registries) -> Settings:
+    """Return the settings in nested `content`; an error names the invalid one of `overrides`."""
     try:
         settings = Settings.model_validate(content)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in problem["loc"])
-        raise SETTINGS[name].refusal(overrides[name], problem["type"], registries.get(name, ())) from error
+        raise SETTINGS[name].make_refusal(overrides[name], problem["type"], registries.get(name, ())) from error
     for name, known in registries.items():
         if name in overrides:
             SETTINGS[name].refuse_unknown(settings.value(name), known)

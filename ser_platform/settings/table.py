@@ -1,4 +1,4 @@
-"""The table of settings: what each is by default, what it can be, and what it means, by dotted name."""
+"""The table of settings: default, valid values and description of each, by dotted name."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -29,10 +29,10 @@ class Setting:
     """One setting.
 
     Attributes:
-        group, field: where `Settings` has it; the group is "" where it is in none.
-        choices: its valid words, where the settings own them.
+        group, field: its path in `Settings`; the group is "" where it is in none.
+        choices: its valid words; empty where any word is valid or they are names in a registry.
         low, high: the inclusive range of a number.
-        registered: its words are the names of a registry in a higher layer, and those that match `pattern`.
+        registered: its values are names of a registry in a higher layer, or match `pattern`.
     """
 
     group: str
@@ -52,7 +52,7 @@ class Setting:
 
     @property
     def kind(self) -> Kind:
-        """What its values are."""
+        """The kind of its values."""
         return KINDS[type(self.default)]
 
     @property
@@ -61,17 +61,17 @@ class Setting:
         return self.kind in ("whole", "number")
 
     def refuse_unknown(self, value: SettingValue, known: Collection[str]) -> None:
-        """Refuse words that are not among the `known` names of the setting's registry.
+        """Refuse a value with a word that is not among the `known` names of the setting's registry.
 
         Raises:
-            UnknownChoice: names the first of them.
+            UnknownChoice: names the first such word.
         """
         for word in value if isinstance(value, tuple) else (str(value),):
             if word not in known and not (self.pattern and re.fullmatch(self.pattern, word)):
                 raise UnknownChoice(self.name, word, known)
 
-    def refusal(self, value: object, problem: str, known: Collection[str]) -> UserError:
-        """Return the refusal of a value that has the pydantic error `problem`."""
+    def make_refusal(self, value: object, problem: str, known: Collection[str]) -> UserError:
+        """Return an error for an invalid value; `problem` is the type of the pydantic error."""
         choices = self.choices or known
         if choices and self.kind == "word":
             return UnknownChoice(self.name, value, choices)
@@ -87,27 +87,27 @@ class Setting:
         return " and ".join(part for part in (low, high) if part)
 
 
-def table_of(root: type[Group]) -> dict[str, Setting]:
-    """Return every setting of a model and of the groups in it by its dotted name, in the order of their fields."""
-    return {setting.name: setting for setting in _settings(root, "")}
+def make_table(root: type[Group]) -> dict[str, Setting]:
+    """Return every setting of a model and of its groups by dotted name, in the order of their fields."""
+    return {setting.name: setting for setting in _iterate_settings(root, "")}
 
 
-def _settings(model: type[Group], group: str) -> Iterator[Setting]:
+def _iterate_settings(model: type[Group], group: str) -> Iterator[Setting]:
     for field, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, Group):
-            yield from _settings(info.annotation, field)
+            yield from _iterate_settings(info.annotation, field)
         else:
-            yield _setting(group, field, info)
+            yield _make_setting(group, field, info)
 
 
-def _setting(group: str, field: str, info: FieldInfo) -> Setting:
+def _make_setting(group: str, field: str, info: FieldInfo) -> Setting:
     notes = {type(note): note for note in info.metadata}
     registered = notes.get(Registered)
     return Setting(
         group,
         field,
         info.default,
-        info.description or "",
+        " ".join((info.description or "").split()),
         get_args(info.annotation) if get_origin(info.annotation) is Literal else (),
         notes[Ge].ge if Ge in notes else None,
         notes[Le].le if Le in notes else None,

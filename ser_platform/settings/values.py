@@ -1,4 +1,4 @@
-"""The values that settings hold, and what each kind accepts of YAML, JSON and the command line."""
+"""The types of settings, and the values of YAML, JSON and the command line that each accepts."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -9,31 +9,31 @@ from pydantic import BaseModel, BeforeValidator, StrictBool
 
 SettingValue: TypeAlias = bool | int | float | str | tuple[str, ...]
 JsonValue: TypeAlias = bool | int | float | str | list[str]
-# Some settings by their dotted names: what a user sets, what a search space fixes, what a trial draws.
+# Some settings by their dotted names: set by a user, fixed by a search space, or drawn by a trial.
 Overrides: TypeAlias = Mapping[str, SettingValue]
-# The names that registries of higher layers hold, by the setting that chooses among them.
+# The valid names of settings whose values are the keys of a registry in a higher layer.
 Registries: TypeAlias = Mapping[str, Collection[str]]
 
 
-class Group(BaseModel, frozen=True, extra="forbid"):
-    """Settings that share a prefix. Frozen: they are shared between trials, compared and hashed."""
+class Group(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """Settings that share a prefix, each with its description as a docstring.
+
+    Frozen: trials share, compare and hash them.
+    """
 
 
 @dataclass(frozen=True)
 class Registered:
-    """Marks a field whose words are the names of a registry in a higher layer, which checks them.
-
-    Words that match `pattern` are valid beside the registry's names.
-    """
+    """Marks a field whose values are names of a registry in a higher layer, or match `pattern`."""
 
     pattern: str | None = None
 
 
-def _number(value: object) -> float:
+def _parse_number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("must be a number")
     try:
-        number = float(value)  # YAML reads 1e-3 as a word
+        number = float(value)  # a quoted number is one too
     except OverflowError as error:
         raise ValueError("must be a number") from error
     if not math.isfinite(number):
@@ -41,20 +41,20 @@ def _number(value: object) -> float:
     return number
 
 
-def _whole(value: object) -> int:
-    number = _number(value)
+def _parse_whole(value: object) -> int:
+    number = _parse_number(value)
     if number != int(number):
         raise ValueError("must be a whole number")
     return int(number)
 
 
-def _word(value: object) -> str:
+def _parse_word(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError("must be a word")
-    return str(value)  # YAML reads the preset 7 as a number
+    return str(value)  # data.labels 7 is a number in YAML
 
 
-def _names(value: object) -> tuple[str, ...]:
+def _parse_names(value: object) -> tuple[str, ...]:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not items or not all(isinstance(item, str) for item in items):
         raise ValueError("must be a list with at least one name")
@@ -62,10 +62,10 @@ def _names(value: object) -> tuple[str, ...]:
 
 
 Flag = StrictBool
-Whole = Annotated[int, BeforeValidator(_whole)]
-Real = Annotated[float, BeforeValidator(_number)]
-Word = Annotated[str, BeforeValidator(_word)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Whole = Annotated[int, BeforeValidator(_parse_whole)]
+Real = Annotated[float, BeforeValidator(_parse_number)]
+Word = Annotated[str, BeforeValidator(_parse_word)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
 
 
 def as_json(overrides: Overrides) -> dict[str, JsonValue]:

@@ -274,7 +274,8 @@ class StudyRunner:
         alone = [sum(seconds) for seconds in zip(*folds, strict=True)]
         together = sum(sum(record.epoch_seconds) for record in timed)
         ratio = sum(len(r.epoch_seconds) * seconds for r, seconds in zip(timed, alone, strict=True)) / together
-        return ratio * sum(sum(record.epoch_seconds) for record in records) / (wall * self.cluster.slots)
+        efficiency: float = ratio * sum(sum(record.epoch_seconds) for record in records) / (wall * self.cluster.slots)
+        return efficiency
 
     def _collect_metrics(
         self, recorder: StudyRecorder, wall: float, efficiency: float, winner: ConfirmedTrial, score: TestScore

@@ -75,7 +75,7 @@ def test_an_unreadable_space_is_listed_with_the_reason(tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     list_spaces(as_json=True)
     mine = next(entry for entry in json.loads(capsys.readouterr().out) if entry["name"] == "mine")
-    assert "role must be teacher or student" in mine["question"] and mine["trials"] is None
+    assert "unknown role 'pupil'" in mine["question"] and mine["trials"] is None
 
 
 def test_without_an_encoder_the_teacher_is_trained_from_scratch(forget):

@@ -52,5 +52,6 @@ def test_it_agrees_with_the_schemas_of_the_models():
         group, _, field = name.rpartition(".")
         owner = whole if not group else whole["$defs"][whole["properties"][group]["$ref"].rpartition("/")[2]]
         theirs = owner["properties"][field]
+        theirs["description"] = " ".join(theirs["description"].split())
         for key in ("default", "description", *(() if setting.registered else ("minimum", "maximum", "enum"))):
             assert SCHEMA["properties"][name].get(key) == theirs.get(key), (name, key)

@@ -1,4 +1,4 @@
-"""Settings are typed where code reads them, keep their stored form, and every value is checked where it enters."""
+"""Settings are typed, their stored form stays the same, and every value is checked on input."""
 
 import json
 import pickle
@@ -28,21 +28,21 @@ def test_settings_are_read_by_group_and_field():
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_every_default_is_a_valid_value_and_explained(name):
+def test_every_default_is_valid_and_every_setting_has_a_description(name):
     setting = SETTINGS[name]
     assert check(name, setting.default) == setting.default
     assert setting.description
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_what_is_no_word_number_or_list_of_words_is_no_value_of_any_setting(name):
+def test_every_setting_refuses_mappings_bytes_and_lists_of_other_things_than_words(name):
     for value in ({"a": 1}, None, b"bytes", [1], [["log_mel"]]):
         with pytest.raises(UserError, match=name):
             check(name, value)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_both_ends_of_a_range_are_valid_and_what_lies_beyond_is_not(name):
+def test_both_ends_of_a_range_are_valid_and_numbers_beyond_are_refused(name):
     setting = SETTINGS[name]
     assert check(name, setting.low) == setting.low
     assert check(name, setting.high) == setting.high
@@ -52,7 +52,7 @@ def test_both_ends_of_a_range_are_valid_and_what_lies_beyond_is_not(name):
 
 
 @pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if setting.choices])
-def test_every_choice_is_valid_and_another_word_is_refused_naming_them(name):
+def test_every_choice_is_valid_and_another_word_is_refused_with_the_choices(name):
     for choice in SETTINGS[name].choices:
         assert check(name, choice) == choice
     with pytest.raises(UnknownChoice, match=f"unknown {name} 'blue'; choose from: {SETTINGS[name].choices[0]}, "):
@@ -76,7 +76,7 @@ def test_every_choice_is_valid_and_another_word_is_refused_naming_them(name):
         ("features.sets", [], r"features.sets must be a list with at least one name; got \[\]"),
     ],
 )
-def test_a_wrong_value_is_refused(name, value, message):
+def test_an_invalid_value_is_refused(name, value, message):
     with pytest.raises(UserError, match=message) as refusal:
         resolve({name: value})
     assert "\n" not in str(refusal.value)
@@ -91,22 +91,22 @@ def test_a_wrong_value_is_refused(name, value, message):
         ("features.sets", ["whisper.layers"], "'whisper.layers'"),
     ],
 )
-def test_a_name_that_a_given_registry_does_not_hold_is_refused(name, value, message):
+def test_a_name_outside_the_registry_is_refused(name, value, message):
     with pytest.raises(UserError, match=message):
         resolve({name: value}, REGISTRIES)
     with pytest.raises(UserError, match=message):
         check(name, value, REGISTRIES)
 
 
-def test_what_an_encoder_makes_of_a_clip_is_a_feature_set_beside_the_registrys():
+def test_the_features_of_an_encoder_are_valid_beside_the_names_in_the_registry():
     assert check("features.sets", ["base.statistics", "log_mel"], REGISTRIES) == ("log_mel", "base.statistics")
 
 
-def test_without_its_registry_a_name_is_taken_as_it_is():
+def test_without_a_registry_any_name_is_valid():
     assert resolve({"model.name": "to come"}).model.name == "to come"
 
 
-def test_a_value_takes_the_type_of_the_setting():
+def test_a_value_is_converted_to_the_type_of_the_setting():
     settings = resolve({"train.epochs": 3.0, "optimizer.lr": "1e-3", "distill.alpha": 0, "data.labels": 7})
     assert [settings.train.epochs, settings.optimizer.lr, settings.distill.alpha] == [3, 0.001, 0.0]
     assert isinstance(settings.train.epochs, int) and isinstance(settings.distill.alpha, float)
@@ -121,7 +121,7 @@ def test_a_set_has_one_order_and_no_repeats():
     assert resolve({"features.sets": ["b.frames", "rms", "a.frames"]}).features.sets == ("rms", "b.frames", "a.frames")
 
 
-def test_an_unknown_setting_is_refused_naming_the_valid_ones():
+def test_an_unknown_setting_is_refused_with_the_valid_ones():
     for name in ("lr", "optimizer", "optimizer.", ".lr", "optimizer.lr.x", ""):
         with pytest.raises(UnknownChoice, match=rf"unknown setting '{name}'; choose from: .*optimizer\.lr"):
             resolve({name: 0.1})
@@ -129,12 +129,12 @@ def test_an_unknown_setting_is_refused_naming_the_valid_ones():
             Settings().value(name)
 
 
-def test_of_several_mistakes_the_first_setting_is_named():
+def test_the_error_names_the_first_of_several_invalid_settings():
     with pytest.raises(UserError, match=r"train\.epochs"):
         resolve({"seed": -1, "optimizer.lr": 5, "train.epochs": 0})
 
 
-def test_the_stored_form_has_dotted_names_lists_and_the_number_type_of_each_setting():
+def test_the_stored_form_has_dotted_names_lists_and_numbers_in_their_type():
     stored = resolve({"features.sets": ("rms", "log_mel"), "distill.alpha": 1, "train.epochs": 5.0}).dotted()
     assert list(stored) == list(SETTINGS) == list(resolve({"seed": 1}).with_overrides({"data.folds": 2}).dotted())
     text = json.dumps(stored)
@@ -142,7 +142,7 @@ def test_the_stored_form_has_dotted_names_lists_and_the_number_type_of_each_sett
     assert '"distill.alpha": 1.0' in text and '"train.epochs": 5,' in text and '"train.class_weights": true' in text
 
 
-def test_the_digest_of_stored_settings_is_that_of_earlier_versions():
+def test_the_digest_of_stored_settings_equals_that_of_earlier_versions():
     settings = resolve({"model.name": "gru", "optimizer.lr": "1e-3", "features.sets": ["zcr", "log_mel"], "seed": 3})
     kept = (
         "model.name",
@@ -157,12 +157,12 @@ def test_the_digest_of_stored_settings_is_that_of_earlier_versions():
     assert digest_of(stored, 16) == "baa556dcbe9ddd46"
 
 
-def test_settings_survive_json():
+def test_settings_are_equal_after_a_round_trip_through_json():
     settings = resolve({"features.sets": ["log_mel", "rms"], "data.max_seconds": 1.1})
     assert resolve(json.loads(json.dumps(settings.dotted()))) == settings
 
 
-def test_what_an_older_version_did_not_store_has_its_default_and_what_a_newer_one_adds_is_refused():
+def test_a_setting_that_an_older_version_lacks_has_its_default_and_one_of_a_newer_version_is_refused():
     stored = resolve({"seed": 3}).dotted()
     del stored["distill.hint"], stored["model.relevance"]
     assert resolve(stored) == resolve({"seed": 3})
@@ -170,7 +170,7 @@ def test_what_an_older_version_did_not_store_has_its_default_and_what_a_newer_on
         resolve({**stored, "model.colour": "blue"})
 
 
-def test_settings_in_the_place_of_others_leave_the_rest_and_the_original_as_they_are():
+def test_overrides_change_neither_the_other_settings_nor_the_original():
     settings = resolve({"train.epochs": 3, "optimizer.lr": 0.01})
     changed = settings.with_overrides({"train.epochs": 4, "train.patience": 2, "seed": 9})
     assert changed == resolve({"train.epochs": 4, "train.patience": 2, "optimizer.lr": 0.01, "seed": 9})
@@ -191,7 +191,7 @@ def test_settings_cannot_be_changed_in_place_and_are_equal_by_value():
     assert len({settings, resolve({"seed": 1}), resolve({"seed": 2})}) == 2
 
 
-def test_settings_cross_process_borders():
+def test_settings_can_be_pickled():
     settings = resolve({"features.sets": ["log_mel", "rms"], "train.epochs": 2})
     assert pickle.loads(pickle.dumps(settings)) == settings
 
@@ -203,5 +203,5 @@ def test_a_group_checks_its_own_fields():
         Settings(train={"colour": "blue"})
 
 
-def test_overrides_become_json():
+def test_overrides_are_converted_to_json():
     assert as_json({"features.sets": ("log_mel", "rms"), "seed": 1}) == {"features.sets": ["log_mel", "rms"], "seed": 1}

@@ -146,7 +146,8 @@ class _Index:
         part_of = words % np.uint32(n_parts)  # equal words fall into one part: this bounds the memory
         parts = ((places[part_of == part], words[part_of == part]) for part in range(n_parts))
         pairs = np.concatenate([_pairs_of_equal(*part) for part in parts])
-        return pairs[self.clips[pairs[:, 0]] != self.clips[pairs[:, 1]]]
+        between_clips: NDArray[np.int64] = pairs[self.clips[pairs[:, 0]] != self.clips[pairs[:, 1]]]
+        return between_clips
 
     def _overlaps(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return for each candidate where its overlap begins in either clip, and its length in frames."""

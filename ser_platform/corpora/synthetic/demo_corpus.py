@@ -258,7 +258,8 @@ def _make_generator(clip: DemoClip, purpose: str) -> np.random.Generator:
 
 def _sample_contour(contour: tuple[float, ...], n: int) -> np.ndarray:
     values = np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(contour)), contour)
-    return values - values.mean()
+    centred: np.ndarray = values - values.mean()
+    return centred
 
 
 def _make_request(clip: DemoClip, rule: EmotionRule) -> espeak.SentenceRequest:

@@ -39,7 +39,8 @@ def shift_pitch(waveform: np.ndarray, semitones: np.ndarray) -> np.ndarray:
     finish = np.concatenate([[0.0], np.cumsum(1 / speed)])  # end of each input sample, in output samples
     times = np.arange(int(finish[-1]))
     positions = np.interp(times, finish, np.arange(len(finish)))
-    return map_coordinates(waveform, [positions], order=3, mode="nearest")
+    warped: np.ndarray = map_coordinates(waveform, [positions], order=3, mode="nearest")
+    return warped
 
 
 def make_smooth_noise(n: int, cutoff_hz: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -73,7 +74,8 @@ def add_breath(waveform: np.ndarray, breath_db: float, sample_rate: int, rng: np
     power = fftconvolve(waveform**2, window / window.sum(), mode="same")
     envelope = np.sqrt(np.maximum(power, 0))  # the rounding of the FFT can make it negative
     noise = np.diff(rng.standard_normal(len(waveform) + 1))  # +6 dB per octave
-    return waveform + noise * envelope * 10 ** (breath_db / 20)
+    breathy: np.ndarray = waveform + noise * envelope * 10 ** (breath_db / 20)
+    return breathy
 
 
 def trim_silence(waveform: np.ndarray) -> np.ndarray:
@@ -85,7 +87,8 @@ def trim_silence(waveform: np.ndarray) -> np.ndarray:
 def resample(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return the waveform, resampled from `sample_rate` to SAMPLE_RATE."""
     divisor = np.gcd(SAMPLE_RATE, sample_rate)
-    return resample_poly(waveform, SAMPLE_RATE // divisor, sample_rate // divisor)
+    resampled: np.ndarray = resample_poly(waveform, SAMPLE_RATE // divisor, sample_rate // divisor)
+    return resampled
 
 
 def make_room_response(reverberation_s: float, rng: np.random.Generator) -> np.ndarray:
@@ -110,4 +113,5 @@ def set_level(waveform: np.ndarray, level_db: float, noise_db: float, rng: np.ra
     active = np.abs(waveform) > np.abs(waveform).max() * 10 ** (SILENCE_DB / 20)
     scaled = waveform * 10 ** (level_db / 20) / np.sqrt(np.mean(waveform[active] ** 2))
     scaled = scaled + 10 ** (noise_db / 20) * rng.standard_normal(len(waveform))
-    return scaled * min(1.0, PEAK_CEILING / np.abs(scaled).max())
+    limited: np.ndarray = scaled * min(1.0, PEAK_CEILING / np.abs(scaled).max())
+    return limited

@@ -83,7 +83,8 @@ class AnalysedClip:
     def is_quiet(self) -> NDArray[np.bool_]:
         """Which frames are more than `QUIET_DB` under the loudest, `(n_frames,)`."""
         levels = self.features["rms"][:, 0]
-        return levels < levels.max() - QUIET_DB * LN_PER_DB
+        is_quiet: NDArray[np.bool_] = levels < levels.max() - QUIET_DB * LN_PER_DB
+        return is_quiet
 
     @property
     def facts(self) -> ClipFacts:

@@ -200,7 +200,10 @@ class ViewedClips:
     def _is_whole(self, clips: Rows) -> NDArray[np.bool_]:
         """Return for each clip whether the view keeps every frame."""
         kept = self._n_kept[clips]
-        return np.logical_and.reduce([self._families[name].lengths[clips] == kept for name in self.view.sets])
+        is_kept: NDArray[np.bool_] = np.logical_and.reduce(
+            [self._families[name].lengths[clips] == kept for name in self.view.sets]
+        )
+        return is_kept
 
 
 class StoredViewedClips(ViewedClips):

@@ -169,7 +169,8 @@ class _Rounds:
         centre = np.average(self.scores, weights=trials)
         variance = np.average((self.scores - centre) ** 2, weights=trials)
         grown = np.einsum("bi,bij->j", weights, self._error_growth) / max(weights.sum(), 1.0)
-        return 0.5 * grown / max(variance, 1e-12)
+        share: Columns = 0.5 * grown / max(variance, 1e-12)
+        return share
 
     @cached_property
     def _error_growth(self) -> Columns:

@@ -1,5 +1,5 @@
-"""Search spaces: from a YAML file to axes, budget and objectives.
+"""Search spaces: axes, budget and objectives, read from a YAML file.
 
-In: parsing and checking, feasibility, costs of a configuration, what trials can ask for.
-Not in: drawing configurations (`tuning.samplers`).
+Here: parsing and checks, feasibility, costs of a configuration, the features and teacher outputs that trials can need.
+Not here: drawing configurations (`tuning.samplers`).
 """

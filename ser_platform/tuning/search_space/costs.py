@@ -1,7 +1,7 @@
-"""What a configuration costs, known before anything is trained."""
+"""Costs of a configuration that are known before training: parameters, bytes, multiply-accumulates."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 import torch
 
@@ -9,10 +9,9 @@ from ser_platform.models import build_model
 from ser_platform.models.complexity import count_macs
 from ser_platform.settings import Settings
 from ser_platform.training.configuration import count_prediction_parameters, feature_view
-from ser_platform.tuning.search_space.trial_metrics import BEFORE_TRAINING, TRIAL_METRICS
 
 BYTES_PER_WEIGHT, BYTES_PER_KILOBYTE = 4, 1000  # of a float32
-# What trials differ by most, and no weight depends on: building a model to count it takes 8 ms and more.
+# Settings on which no weight depends: many trials differ only in them, and building a model to count takes 8 ms.
 SETTINGS_WITHOUT_COST = (
     "seed",
     "optimizer.lr",
@@ -25,9 +24,9 @@ _cost_cache: dict[str, dict[str, float]] = {}
 
 
 def compute_costs(settings: Settings, n_emotions: int, names: Collection[str]) -> dict[str, float]:
-    """Return the costs among `names`, and always `parameters`.
+    """Return the costs among `names`, names of TRIAL_METRICS, and always `parameters`.
 
-    A frozen encoder's parameters and bytes are counted, its multiply-accumulates are not: its states are stored once.
+    A frozen encoder's parameters and bytes are counted; its multiply-accumulates are not, as its outputs are stored.
 
     Raises:
         UserError: the settings contradict each other.
@@ -39,12 +38,11 @@ def compute_costs(settings: Settings, n_emotions: int, names: Collection[str]) -
     return dict(_cost_cache[key])
 
 
-def _compute_uncached(settings: Settings, n_emotions: int, names: Iterable[str]) -> dict[str, float]:
-    wanted = {name for name in names if name in TRIAL_METRICS and TRIAL_METRICS[name].known_at == BEFORE_TRAINING}
+def _compute_uncached(settings: Settings, n_emotions: int, names: Collection[str]) -> dict[str, float]:
     costs = {"parameters": float(count_prediction_parameters(settings, n_emotions))}
-    if "size_kb" in wanted:
+    if "size_kb" in names:
         costs["size_kb"] = costs["parameters"] * BYTES_PER_WEIGHT / BYTES_PER_KILOBYTE
-    if "macs" in wanted:
+    if "macs" in names:
         view = feature_view(settings)
         frames = 1 if view.is_pooled else view.max_frames
         model = build_model(settings, view.n_features, n_emotions).eval()

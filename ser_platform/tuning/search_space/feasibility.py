@@ -1,4 +1,4 @@
-"""Whether anything in a search space can be trained: asked before a study makes its folder."""
+"""The check that some configuration of a search space can be trained, before a study makes its folder."""
 
 import itertools
 
@@ -9,15 +9,15 @@ from ser_platform.errors import UserError
 from ser_platform.training.configuration import feature_view, refuse_contradictions
 from ser_platform.tuning.search_space.space import Space
 
-MAX_LISTED_CONFIGURATIONS = 4096  # of a finite space, in which what can be trained may be rare
-N_RANDOM_DRAWS = 64  # configurations; a search passes over the few that contradict themselves
+MAX_LISTED_CONFIGURATIONS = 4096  # of a finite space, of which few may be feasible
+N_RANDOM_DRAWS = 64  # configurations; a search skips the few whose settings contradict each other
 
 
 def refuse_infeasible(space: Space) -> None:
-    """Refuse a space whose settings contradict each other whatever is drawn, as fixed ones do.
+    """Refuse a space in which the settings of every configuration contradict each other.
 
     Raises:
-        UserError: names the contradiction of the first configuration that was tried.
+        UserError: no configuration was found that can be trained; names the contradiction in the first one.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed=space.sampler.seed))
@@ -26,12 +26,9 @@ def refuse_infeasible(space: Space) -> None:
             study.enqueue_trial(stored)
     refused: UserError | None = None
     drawn = (space.draw(study.ask()) for _ in range(N_RANDOM_DRAWS + len(space.points)))
-    listed = (
-        map(space.decode, itertools.islice(space.iterate_configurations(), MAX_LISTED_CONFIGURATIONS))
-        if _is_finite(space)
-        else ()
-    )
-    for params in itertools.chain(drawn, listed):
+    is_finite = all(axis.is_finite for axis in space.axes)
+    listed = itertools.islice(space.iterate_configurations(), MAX_LISTED_CONFIGURATIONS) if is_finite else ()
+    for params in itertools.chain(drawn, map(space.decode, listed)):
         try:
             settings = space.resolve_settings(params)
             feature_view(settings)
@@ -41,7 +38,3 @@ def refuse_infeasible(space: Space) -> None:
         else:
             return
     raise UserError(f"{space.name}: no configuration of the space can be trained: {refused}")
-
-
-def _is_finite(space: Space) -> bool:
-    return all(axis.is_finite for axis in space.axes)

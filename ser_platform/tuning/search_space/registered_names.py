@@ -1,4 +1,4 @@
-"""The names that registries hold, by the setting that chooses among them."""
+"""The valid names of settings that choose from a registry: models, feature sets, pools, recipes, losses."""
 
 from ser_platform.distillation.teacher_terms import TERMS
 from ser_platform.features.augmentation.recipes import RECIPES

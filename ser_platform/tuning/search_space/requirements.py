@@ -1,4 +1,4 @@
-"""What the trials of a search space can ask for: feature families, copies, teacher outputs, unlabelled speech."""
+"""The feature families, copies, teacher outputs and unlabelled speech that the trials of a search space can need."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,18 +12,16 @@ from ser_platform.training.hint_loss import NO_HINT
 from ser_platform.tuning.search_space.space import Axis, Space
 
 MODEL_INPUT_SETTINGS = ("model.name", "features.sets", "model.backbone", "model.tuning", "model.pooling")
-
-
-LEVEL_SETTINGS = ("data.trim_db", "data.level_dbfs")  # where they are not 0, levels are read beside the feature sets
+LEVEL_SETTINGS = ("data.trim_db", "data.level_dbfs")  # where one is not 0, trials read RMS levels too
 
 
 def list_needed_families(spaces: Iterable[Space]) -> tuple[str, ...]:
-    """Return the feature families that any trial of these spaces, and the baseline beside them, can read."""
+    """Return the feature families that the trials of these spaces and the baseline can read."""
     return tuple(dict.fromkeys((*BASELINE_SETS, *list_input_families(spaces))))
 
 
 def list_input_families(spaces: Iterable[Space]) -> tuple[str, ...]:
-    """Return the feature families that any trial of these spaces can read."""
+    """Return the feature families that the trials of these spaces can read."""
     needed: list[str] = []
     for space in spaces:
         needed += [name for settings in iterate_input_settings(space) for name in resolve_feature_sets(settings)]
@@ -33,7 +31,7 @@ def list_input_families(spaces: Iterable[Space]) -> tuple[str, ...]:
 
 
 def iterate_input_settings(space: Space) -> Iterator[Settings]:
-    """Yield the settings that decide what a trial's model hears, every combination that there can be."""
+    """Yield settings with every combination of MODEL_INPUT_SETTINGS that a trial can have."""
     drawn: list[dict[str, SettingValue]] = [{}]
     for axis in (axis for axis in space.axes if axis.name in MODEL_INPUT_SETTINGS):  # parents come first
         decided = all(parent in MODEL_INPUT_SETTINGS or parent in space.base for parent in axis.when)
@@ -47,40 +45,40 @@ def iterate_input_settings(space: Space) -> Iterator[Settings]:
 
 
 def list_copy_recipes(space: Space) -> list[tuple[str, int]]:
-    """Return the recipes that a trial can take copies from, and the most copies of a clip that it can ask for."""
+    """Return each copy recipe of the trials with the largest number of copies of a clip; empty without copies."""
     most = max(_list_values(space, "augment.copies"))
     return [(recipe, most) for recipe in dict.fromkeys(_list_values(space, "augment.recipe"))] if most else []
 
 
 def list_output_modes(space: Space) -> tuple[str, ...]:
-    """Return the kinds of teacher outputs that a trial can ask for."""
+    """Return the kinds of teacher outputs (`distill.outputs`) that a trial can have."""
     return tuple(dict.fromkeys(_list_values(space, "distill.outputs")))
 
 
 def find_unlabelled_name(space: Space) -> str:
-    """Return the speech without labels that a trial can ask for; "" where none can.
+    """Return the unlabelled speech (`distill.unlabelled`) that trials can use; "" for none.
 
     Raises:
-        UserError: trials can ask for several.
+        UserError: trials differ in it.
     """
     names = sorted({str(name) for name in _list_values(space, "distill.unlabelled")} - {""})
     if len(names) > 1:
-        raise UserError(f"{space.name}: distill.unlabelled is {' or '.join(names)}; a study can have one")
+        raise UserError(f"{space.name}: distill.unlabelled is {' or '.join(names)}; choose one for the whole study")
     return names[0] if names else ""
 
 
 def may_use_hints(space: Space) -> bool:
-    """Tell whether a trial can ask for a teacher's embeddings."""
+    """Return whether a trial can use hints, which need a teacher's embeddings."""
     return set(_list_values(space, "distill.hint")) != {NO_HINT}
 
 
 def _list_values(space: Space, setting: str) -> list[Any]:
-    """Return the values of a setting that a trial can have; of a range, its ends."""
+    """Return the values of a setting that a trial can have; for a range, both ends."""
     axis = next((axis for axis in space.axes if axis.name == setting), None)
     values = [] if axis is None else _list_axis_values(axis)
     return values if axis is not None and not axis.when else [*values, space.fixed_settings.value(setting)]
 
 
 def _list_axis_values(axis: Axis) -> list[Any]:
-    """Return the values that an axis can have; of a range, its ends."""
+    """Return the values that an axis can have; for a range, both ends."""
     return [check(axis.name, axis.decode(value)) for value in axis.values]

@@ -1,4 +1,4 @@
-"""Search spaces: what is fixed, what is searched, for which objectives, under which budget."""
+"""Search spaces: fixed settings, searched axes, objectives, constraints and budget."""
 
 import itertools
 import sys
@@ -17,14 +17,22 @@ from ser_platform.tuning.optuna_compat import contains
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 
 StoredValue: TypeAlias = bool | int | float | str
-StoredParams: TypeAlias = dict[str, StoredValue]  # what a trial draws, as Optuna stores it
+StoredParams: TypeAlias = dict[str, StoredValue]  # the searched settings of a trial, as Optuna stores them
 
 SUBSET_SEPARATOR = "+"  # a subset is stored as one categorical value, "log_mel+zcr"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One searched setting: its domain, the domain's arguments, and the parent values under which it exists."""
+    """One searched setting.
+
+    Attributes:
+        name: of the setting.
+        domain: a key of DOMAINS.
+        values: the listed values, or the low and the high end.
+        step: distance between neighbouring values; None where the domain has none.
+        when: valid values of each parent setting; other configurations do not have the axis.
+    """
 
     name: str
     domain: str
@@ -33,12 +41,12 @@ class Axis:
     when: Mapping[str, tuple[Any, ...]]
 
     def is_active(self, params: Overrides, base: Overrides) -> bool:
-        """Tell whether the axis exists beside the values already drawn."""
-        return all(_meets_condition(params.get(parent, base.get(parent)), valid) for parent, valid in self.when.items())
+        """Return whether a configuration with these params and fixed settings has the axis."""
+        return all(is_met(params.get(parent, base.get(parent)), valid) for parent, valid in self.when.items())
 
     @cached_property
     def distribution(self) -> BaseDistribution:
-        """The domain as Optuna knows it; of a fixed axis, which Optuna never hears of, a choice of one."""
+        """The domain in Optuna; for a fixed axis, which Optuna does not receive, a choice of one value."""
         if self.domain in ("choice", "subset", "fixed"):
             return CategoricalDistribution(list(self.values))
         low, high = self.values
@@ -49,7 +57,7 @@ class Axis:
 
     @property
     def stored_values(self) -> Iterator[Any]:
-        """Every value of a finite domain, as Optuna stores it; the low end, then in steps. They can be billions."""
+        """Every value of a finite domain as Optuna stores it, in ascending order; there can be billions."""
         domain = self.distribution
         if isinstance(domain, CategoricalDistribution):
             yield from domain.choices
@@ -63,14 +71,15 @@ class Axis:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the domain can be listed: a continuous one cannot, whole numbers on a logarithmic scale are many."""
+        """Whether every value can be listed; loguniform counts as infinite, even over whole numbers."""
         return self.domain in ("choice", "subset", "fixed", "int") or self.step is not None
 
     def draw(self, trial: optuna.Trial) -> SettingValue:
         """Draw a value with Optuna."""
         domain = self.distribution
         if self.domain == "fixed":
-            return self.values[0]
+            fixed: SettingValue = self.values[0]
+            return fixed
         if isinstance(domain, FloatDistribution):
             return trial.suggest_float(self.name, domain.low, domain.high, step=domain.step, log=domain.log)
         if isinstance(domain, IntDistribution):
@@ -88,8 +97,8 @@ class Axis:
             ValueError: the value is outside the domain; names the domain.
         """
         if self.domain == "subset":
-            wanted = {str(member) for member in value} if isinstance(value, list | tuple) else {str(value)}
-            found = [members for members in self.values if set(members.split(SUBSET_SEPARATOR)) == wanted]
+            names = {str(member) for member in value} if isinstance(value, list | tuple) else {str(value)}
+            found = [members for members in self.values if set(members.split(SUBSET_SEPARATOR)) == names]
         elif isinstance(self.distribution, CategoricalDistribution):
             alone = tuple(value) if isinstance(value, list) else value
             if isinstance(alone, tuple) and len(alone) == 1:
@@ -117,14 +126,14 @@ class Axis:
         return f"{self.domain} [{', '.join(map(str, self.values))}]{step}"
 
 
-def _meets_condition(value: SettingValue | None, valid: tuple[Any, ...]) -> bool:
-    """Tell whether a parent has a valid value; a parent that is a set must contain one."""
+def is_met(value: SettingValue | None, valid: tuple[Any, ...]) -> bool:
+    """Return whether a parent has a valid value; a parent that is a set must contain one."""
     return not set(value).isdisjoint(valid) if isinstance(value, tuple) else value in valid
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A figure to make best; `direction` is maximize or minimize."""
+    """A metric to optimise; `direction` is maximize or minimize."""
 
     metric: str
     direction: str
@@ -132,14 +141,14 @@ class Objective:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A figure that a configuration must keep within its bounds."""
+    """Bounds of a metric; None is no bound."""
 
     metric: str
     at_most: float | None = None
     at_least: float | None = None
 
     def compute_excess(self, value: float) -> float:
-        """Return by how much a value is out of bounds; 0 or less where it is within."""
+        """Return by how much a value is out of bounds; 0 or less where it is within them."""
         over = -float("inf") if self.at_most is None else value - self.at_most
         under = -float("inf") if self.at_least is None else self.at_least - value
         return max(over, under)
@@ -147,7 +156,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Budget:
-    """When a search ends: after so many trials, minutes, or epochs trained in all; None is without end."""
+    """When a search ends: after this many trials, minutes, or epochs over all trials; None is no limit."""
 
     trials: int = 32
     minutes: float = 24 * 60
@@ -156,7 +165,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """How many of the best trials are trained again, and with how many new seeds each."""
+    """How many of the best trials are trained again, each with how many new seeds."""
 
     trials: int = 4
     seeds: int = 3
@@ -164,7 +173,7 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class SamplerPlan:
-    """Which sampler proposes configurations, and its seed."""
+    """The sampler that proposes configurations, and its seed."""
 
     name: str = "tpe"
     seed: int = 0
@@ -172,7 +181,7 @@ class SamplerPlan:
 
 @dataclass(frozen=True)
 class SchedulerPlan:
-    """Which rule stops trials early: asha, median or none. `brackets` are ASHA's, each of a longer grace."""
+    """The rule that stops trials early: asha, median or none. Each of the brackets of asha has a longer grace."""
 
     name: str = "asha"
     grace_epochs: int = 3
@@ -182,7 +191,7 @@ class SchedulerPlan:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a trial takes: CPU cores, a share of a GPU (None: the platform chooses), workers of Ray Train (0: none)."""
+    """CPU cores, GPUs (None: the platform chooses) and workers of Ray Train (0: none) of a trial."""
 
     cpus: int = 1
     gpus: float | None = None
@@ -194,7 +203,13 @@ DEV_UAR = Objective("dev_uar", "maximize")
 
 @dataclass(frozen=True)
 class Space:
-    """A search space. `points` are configurations to try first; a setting that one leaves out is drawn."""
+    """A search space.
+
+    Attributes:
+        base: the fixed settings.
+        axes: the searched settings, parents before the axes that depend on them.
+        points: configurations to try first; a searched setting that a point leaves out is drawn.
+    """
 
     name: str
     role: str
@@ -210,7 +225,7 @@ class Space:
     resources: Resources = Resources()
 
     def draw(self, trial: optuna.Trial) -> dict[str, SettingValue]:
-        """Draw one configuration's searched settings; parents come before the axes that depend on them."""
+        """Draw the searched settings of one configuration with Optuna."""
         params: dict[str, SettingValue] = {}
         for axis in self.axes:
             if axis.is_active(params, self.base):
@@ -229,22 +244,23 @@ class Space:
 
     @cached_property
     def fixed_settings(self) -> Settings:
-        """Every setting as the trials have it in which no axis gives it."""
+        """Every setting of a trial that has none of the axes."""
         return resolve(self.base)
 
     def resolve_settings(self, params: Overrides) -> Settings:
-        """Return every setting of a configuration, encoders named by the digest of their weights."""
+        """Return every setting of a configuration; encoders are named by the digest of their weights."""
         return pin_settings(resolve({**self.base, **params}))
 
     def encode(self, settings: Mapping[str, object], *, partial: bool = False) -> StoredParams:
-        """Return as Optuna stores it the configuration that has these settings where the space searches.
+        """Return the configuration with these settings as Optuna stores it.
 
         Args:
-            partial: axes that `resolve_settings` leave out are left out here, to be drawn.
+            settings: by name; those that are not searched are ignored.
+            partial: leave out axes that `settings` does not contain, to be drawn.
 
         Raises:
-            ValueError: a setting is outside its axis' domain.
-            KeyError: a setting is missing, and `partial` is not set.
+            ValueError: a setting is outside the domain of its axis.
+            KeyError: a setting is missing and `partial` is false.
         """
         params: dict[str, SettingValue] = {}
         stored: StoredParams = {}
@@ -274,7 +290,7 @@ class Space:
             yield from self._iterate_from(place + 1, {**params, axis.name: axis.decode(value)}, known)
 
     def count_configurations(self, limit: int) -> int:
-        """Return how many configurations a finite space has; counted to `limit` + 1."""
+        """Return how many configurations a finite space has, or `limit` + 1 where there are more than `limit`."""
         return sum(1 for _ in itertools.islice(self.iterate_configurations(), limit + 1))
 
     @property
@@ -282,16 +298,16 @@ class Space:
         """The axes that only some configurations have."""
         searched = {axis.name for axis in self.axes if axis.domain != "fixed"}
         names: set[str] = set()
-        for axis in self.axes:  # parents stand first
+        for axis in self.axes:  # parents first
             if not axis.when.keys().isdisjoint(searched | names):
                 names.add(axis.name)
         return tuple(axis for axis in self.axes if axis.name in names)
 
     def without_teacher(self) -> "Space":
-        """Return the space without a teacher: the same search, whose students learn from labels alone."""
+        """Return the same search space for students that are trained on labels alone."""
         names = {axis.name for axis in self.axes} | self.base.keys()
-        usual = {name: SETTINGS[name].default for name in names if name.startswith("distill.")}
-        space = self.with_overrides(usual | {"distill.alpha": 0.0})
+        defaults = {name: SETTINGS[name].default for name in names if name.startswith("distill.")}
+        space = self.with_overrides(defaults | {"distill.alpha": 0.0})
         return replace(space, name=f"{self.name}_control")
 
     def with_overrides(
@@ -301,7 +317,14 @@ class Space:
         minutes: float | None = None,
         confirm: tuple[int, int] | None = None,
     ) -> "Space":
-        """Return the space with settings fixed by the user (they are searched no more) and another budget."""
+        """Return the space with other fixed settings, which are no longer searched, another budget and confirmation.
+
+        Args:
+            confirm: number of trials and of seeds of the confirmation.
+
+        Raises:
+            UserError: a setting is unknown or its value invalid.
+        """
         fixed = check_overrides(overrides, REGISTRIES)
         chosen = replace(
             self,

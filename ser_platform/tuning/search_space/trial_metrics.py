@@ -1,4 +1,4 @@
-"""What a trial can be judged by, as an objective or under a constraint."""
+"""The metrics that trials report, for objectives and constraints."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ BEFORE_TRAINING, EACH_EPOCH, AT_END = "configuration", "epoch", "end"
 
 @dataclass(frozen=True)
 class TrialMetric:
-    """A figure of a trial. `known_at` from its configuration alone, after each epoch, or at its end."""
+    """The better direction of a metric, and when it is known: BEFORE_TRAINING, EACH_EPOCH or AT_END."""
 
     direction: str
     known_at: str
@@ -20,7 +20,7 @@ TRIAL_METRICS = {
     "dev_loss": TrialMetric("minimize", EACH_EPOCH),  # cross-entropy in the epoch of the best dev UAR
     "parameters": TrialMetric("minimize", BEFORE_TRAINING),  # trainable parameters
     "size_kb": TrialMetric("minimize", BEFORE_TRAINING),  # kilobytes of the weights in float32
-    "macs": TrialMetric("minimize", BEFORE_TRAINING),  # multiply-accumulates on the longest clip that the model hears
+    "macs": TrialMetric("minimize", BEFORE_TRAINING),  # multiply-accumulates on the longest input of the model
     "latency_ms": TrialMetric("minimize", AT_END),  # milliseconds of a forward pass on the longest clip, one thread
     "train_seconds": TrialMetric("minimize", AT_END),  # seconds of training
 }

@@ -1,24 +1,25 @@
-"""The axes of a search-space file: domains, steps, and the conditions under which an axis exists."""
+"""Reads the axes of a search-space file: domains, steps, and the conditions under which an axis exists."""
 
 import itertools
+import reprlib
 from typing import Any
 
 from ser_platform.settings import OF_A_STUDY, SETTINGS, Overrides, check
-from ser_platform.tuning.search_space.space import SUBSET_SEPARATOR, Axis
+from ser_platform.settings.table import NOUNS
+from ser_platform.tuning.search_space.space import SUBSET_SEPARATOR, Axis, is_met
+from ser_platform.tuning.search_space.space_sections import DOMAINS, MAX_CHOICES, OPTIONS
 from ser_platform.tuning.search_space.yaml_source import YamlSource
 
-DOMAINS = ("choice", "subset", "uniform", "loguniform", "int", "fixed")
-MAX_CHOICES, MAX_SUBSET_MEMBERS, MAX_STEPS = 1000, 12, 10**9
-STEPPED_DOMAINS = ("uniform", "int")
+MAX_STEPS = 10**9
 
 
 def read_axes(source: YamlSource, base: Overrides) -> tuple[Axis, ...]:
     """Return the axes of a file, parents before the axes that depend on them.
 
     Raises:
-        SpaceError: an axis or a condition cannot be; names the line.
+        SearchSpaceError: an axis or a condition is invalid; names the line.
     """
-    section = source.read_section("space", tuple(name for name in SETTINGS if name not in OF_A_STUDY))
+    section = source.read_section("space", [name for name in SETTINGS if name not in OF_A_STUDY])
     axes = {name: _read_axis(source, name, entry) for name, entry in section.items()}
     ordered: list[Axis] = []
     for name in axes:
@@ -31,7 +32,7 @@ def read_axes(source: YamlSource, base: Overrides) -> tuple[Axis, ...]:
 def _append_after_parents(
     source: YamlSource, name: str, axes: dict[str, Axis], base: Overrides, ordered: list[Axis], below: tuple[str, ...]
 ) -> None:
-    """Append an axis behind its parents."""
+    """Append an axis to `ordered` after its parents; `below` are the axes that depend on it."""
     if axes[name] in ordered:
         return
     if name in below:
@@ -41,9 +42,8 @@ def _append_after_parents(
             _append_after_parents(source, parent, axes, base, ordered, (*below, name))
         elif parent not in base:
             valid = ", ".join([*axes, *base])
-            raise source.make_error(
-                f"when: {parent!r} is neither searched nor fixed; choose from: {valid}", "space", name, "when", parent
-            )
+            message = f"when: {parent!r} is neither searched nor fixed; choose from: {valid}"
+            raise source.make_error(message, "space", name, "when", parent)
     ordered.append(axes[name])
 
 
@@ -52,27 +52,22 @@ def _check_conditions(source: YamlSource, axis: Axis, axes: dict[str, Axis], bas
     for parent, valid in axis.when.items():
         place = ("space", axis.name, "when", parent)
         for value in valid:
-            source.check_setting(parent, value, *place)
+            source.check_member(parent, value, *place)
             if parent in axes and not _can_equal(axes[parent], value):
-                raise source.make_error(
-                    f"{axis.name}: {parent} is never {value!r}; it is {axes[parent].description}", *place
-                )
-        if parent not in axes and not set(_as_list(base[parent])) & set(valid):
+                message = f"{axis.name}: {parent} is never {value!r}; it is {axes[parent].description}"
+                raise source.make_error(message, *place)
+        if parent not in axes and not is_met(base[parent], valid):
             raise source.make_error(
-                f"{axis.name}: {parent} is never {_format_values(valid)}; it is fixed: {base[parent]!r}", *place
+                f"{axis.name}: {parent} is never {' or '.join(map(repr, valid))}; it is fixed: {base[parent]!r}", *place
             )
     for parent, allowed in _collect_requirements(axis, axes).items():
         if not allowed:
-            raise source.make_error(
-                f"{axis.name} never exists: it and its parents ask for different values of {parent}",
-                "space",
-                axis.name,
-                "when",
-            )
+            message = f"{axis.name} never exists: it and its parents require different values of {parent}"
+            raise source.make_error(message, "space", axis.name, "when")
 
 
 def _collect_requirements(axis: Axis, axes: dict[str, Axis]) -> dict[str, set[Any]]:
-    """Return the values that each single-valued ancestor may have where the axis exists."""
+    """Return the valid values of each ancestor that is not a set, where the axis exists."""
     needed: dict[str, set[Any]] = {}
     for parent, valid in axis.when.items():
         if parent in axes and axes[parent].domain == "subset":
@@ -93,126 +88,79 @@ def _can_equal(axis: Axis, value: Any) -> bool:
     return True
 
 
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _format_values(values: tuple[Any, ...]) -> str:
-    return " or ".join(repr(value) for value in values)
-
-
 def _read_axis(source: YamlSource, name: str, entry: Any) -> Axis:
     found = [key for key in DOMAINS if isinstance(entry, dict) and key in entry]
     if len(found) != 1:
         raise source.make_error(f"{name} needs one domain of: {', '.join(DOMAINS)}; got {entry!r}", "space", name)
-    domain = found[0]
-    valid = [domain, *(["step"] if domain in STEPPED_DOMAINS else []), *(["min"] if domain == "subset" else []), "when"]
-    for key in entry:
-        if key not in (*valid, "step"):
-            choices = ", ".join(valid)
-            raise source.make_error(f"unknown key {key!r} in {name}; choose from: {choices}", "space", name, str(key))
+    (domain,) = found
+    source.check_keys(entry, (domain, *DOMAINS[domain].options, "when"), f" in {name}", "space", name)
+    kind = SETTINGS[name].kind
+    if kind not in DOMAINS[domain].kinds:
+        valid = " or ".join(each for each in DOMAINS if kind in DOMAINS[each].kinds)
+        raise source.make_error(f"{name} is {NOUNS[kind]}; search it with {valid}, not {domain}", "space", name)
     values = _read_values(source, name, domain, entry)
-    return Axis(
-        name, domain, values, _read_step(source, name, domain, values, entry), _read_conditions(source, name, entry)
-    )
+    step = _read_step(source, name, domain, values, entry["step"]) if "step" in entry else None
+    return Axis(name, domain, values, step, _read_conditions(source, name, entry.get("when", {})))
 
 
-def _read_conditions(source: YamlSource, name: str, entry: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
-    when = entry.get("when", {})
+def _read_conditions(source: YamlSource, name: str, when: Any) -> dict[str, tuple[Any, ...]]:
     if not isinstance(when, dict) or not all(isinstance(key, str) for key in when):
         raise source.make_error(f"when of {name} must be a mapping from settings to values", "space", name, "when")
-    for parent, value in when.items():
-        if value == [] or value is None:
-            raise source.make_error(
-                f"when of {name}: {parent} needs a value, or several", "space", name, "when", parent
-            )
-    asked = {key: value if isinstance(value, list) else [value] for key, value in when.items()}
-    for parent, values in asked.items():
-        if any(isinstance(value, list | dict) for value in values) or len(values) > MAX_CHOICES:
-            raise source.make_error(
-                f"when of {name}: {parent} takes a value, or a list of values", "space", name, "when", parent
-            )
-    return {key: tuple(values) for key, values in asked.items()}
+    conditions = {parent: tuple(value if isinstance(value, list) else [value]) for parent, value in when.items()}
+    for parent, values in conditions.items():
+        if not 1 <= len(values) <= MAX_CHOICES:
+            message = f"when of {name}: {parent} must be a value, or a list of 1 to {MAX_CHOICES:,}"
+            raise source.make_error(message, "space", name, "when", parent)
+    return conditions
 
 
-def _read_step(
-    source: YamlSource, name: str, domain: str, values: tuple[Any, ...], entry: dict[str, Any]
-) -> float | None:
-    if "step" not in entry:
-        return None
-    step = entry["step"]
-    if domain not in STEPPED_DOMAINS or isinstance(step, bool) or not isinstance(step, int | float) or not step > 0:
-        message = f"step of {name} must be a number above 0 under uniform or int; got {step!r}"
-        raise source.make_error(message, "space", name, "step")
-    if step > values[1] - values[0]:
-        raise source.make_error(f"step of {name} is wider than its range {list(values)}", "space", name, "step")
+def _read_step(source: YamlSource, name: str, domain: str, values: tuple[Any, ...], given: Any) -> float:
+    label, place = f"step of {name}", ("space", name, "step")
+    step = source.check_entry(OPTIONS["step"], given, label, *place)
+    width = values[1] - values[0]
+    if step > width:
+        raise source.make_error(f"{label} is wider than its range {list(values)}", *place)
     if domain == "int" and step != int(step):
-        raise source.make_error(f"step of {name} must be a whole number under int; got {step!r}", "space", name, "step")
-    steps = (values[1] - values[0]) / step
+        raise source.make_error(f"{label} must be a whole number under int; got {step!r}", *place)
+    steps = width / step
     if steps > MAX_STEPS:
-        raise source.make_error(f"step of {name} makes more than {MAX_STEPS:,} values", "space", name, "step")
+        raise source.make_error(f"{label} makes more than {MAX_STEPS:,} values", *place)
     if abs(steps - round(steps)) > 1e-6:
-        raise source.make_error(f"step of {name} does not divide its range {list(values)}", "space", name, "step")
+        raise source.make_error(f"{label} does not divide its range {list(values)}", *place)
     return float(step)
 
 
 def _read_values(source: YamlSource, name: str, domain: str, entry: dict[str, Any]) -> tuple[Any, ...]:
-    given, place = entry[domain], ("space", name)
+    given, place, limits = entry[domain], ("space", name), DOMAINS[domain]
     if domain == "fixed":
         return (source.check_setting(name, given, *place),)
-    if not isinstance(given, list) or not given:
-        raise source.make_error(f"{domain} of {name} must be a list that is not empty; got {given!r}", *place)
+    if not isinstance(given, list) or not limits.least <= len(given) <= limits.most:
+        valid = f"a list of 1 to {limits.most:,} values" if limits.end is None else "[low, high] with low < high"
+        raise source.make_error(f"{domain} of {name} must be {valid}; got {reprlib.repr(given)}", *place)
     for number, value in enumerate(given):
-        source.check_setting(name, value, *place, domain, str(number))
-    if domain == "choice":
-        return _read_choices(source, name, given)
+        source.check_member(name, value, *place, domain, str(number))
+        if limits.end is not None:
+            source.check_entry(limits.end, value, f"{domain} of {name}", *place, domain, str(number))
+        elif value in given[:number]:
+            raise source.make_error(f"{domain} of {name} has {value!r} twice", *place)
     if domain == "subset":
         return _make_subsets(source, name, given, entry.get("min", 1))
-    return _read_range(source, name, domain, given)
-
-
-def _read_choices(source: YamlSource, name: str, given: list[Any]) -> tuple[Any, ...]:
-    if any(isinstance(value, list) for value in given):
-        raise source.make_error(f"choice of {name} takes single values; use subset for sets", "space", name)
-    if len(given) > MAX_CHOICES:
-        raise source.make_error(f"choice of {name} has {len(given):,} values, more than {MAX_CHOICES:,}", "space", name)
-    doubled = [value for number, value in enumerate(given) if value in given[:number]]
-    if doubled:
-        raise source.make_error(f"choice of {name} has {doubled[0]!r} twice", "space", name)
-    # Numbers like 1e-3 are words to YAML.
-    return tuple(check(name, value) if SETTINGS[name].is_numeric else value for value in given)
-
-
-def _make_subsets(source: YamlSource, name: str, given: list[Any], smallest: Any) -> tuple[str, ...]:
-    if "waveform" in given and len(given) > 1:
-        raise source.make_error(f"subset of {name}: waveform has another frame rate and stands alone", "space", name)
-    if not all(isinstance(member, str) for member in given):
-        raise source.make_error(f"subset of {name} takes names; got {given!r}", "space", name)
-    if len(given) > MAX_SUBSET_MEMBERS:
-        message = (
-            f"subset of {name} has {len(given)} members, which make 2^{len(given)} sets; at most {MAX_SUBSET_MEMBERS}"
-        )
-        raise source.make_error(message, "space", name)
-    whole = isinstance(smallest, int) and not isinstance(smallest, bool)
-    sizes = range(smallest, len(given) + 1) if whole else range(0)
-    if not isinstance(SETTINGS[name].default, tuple) or not sizes or sizes[0] < 1 or len(set(given)) < len(given):
-        raise source.make_error(f"subset of {name} with min {smallest!r} draws nothing valid", "space", name)
-    return tuple(SUBSET_SEPARATOR.join(part) for size in sizes for part in itertools.combinations(given, size))
-
-
-def _read_range(source: YamlSource, name: str, domain: str, given: list[Any]) -> tuple[Any, ...]:
-    place = ("space", name)
-    numbers = [value for value in (check(name, value) for value in given) if isinstance(value, int | float)]
-    if len(numbers) != 2 or not SETTINGS[name].is_numeric or not numbers[0] < numbers[1]:
+    values: tuple[Any, ...] = tuple(check(name, value) if SETTINGS[name].is_numeric else value for value in given)
+    if limits.end is None:
+        return values
+    if not values[0] < values[1]:
         raise source.make_error(f"{domain} of {name} must be [low, high] with low < high; got {given}", *place)
-    is_whole = SETTINGS[name].kind == "whole"
-    if is_whole and domain == "uniform":
-        raise source.make_error(
-            f"{name} is a whole number; search it with int, loguniform or choice, not uniform", *place
-        )
-    if domain == "int" and any(number != int(number) for number in numbers):
-        raise source.make_error(f"int of {name} must be [low, high] in whole numbers; got {given}", *place)
-    if domain == "loguniform" and numbers[0] <= 0:
-        raise source.make_error(f"loguniform of {name} must start above 0; got {given}", *place)
-    kind = int if domain == "int" or is_whole else float
-    return tuple(kind(number) for number in numbers)
+    is_whole = domain == "int" or SETTINGS[name].kind == "whole"
+    return tuple(int(value) if is_whole else value for value in values)
+
+
+def _make_subsets(source: YamlSource, name: str, given: list[str], smallest: Any) -> tuple[str, ...]:
+    if "waveform" in given and len(given) > 1:
+        message = f"subset of {name}: waveform has another frame rate and cannot be combined; search it with choice"
+        raise source.make_error(message, "space", name)
+    smallest = source.check_entry(OPTIONS["min"], smallest, f"min of {name}", "space", name, "min")
+    if smallest > len(given):
+        message = f"min {smallest} of {name} is above the {len(given)} names of its subset"
+        raise source.make_error(message, "space", name, "min")
+    sizes = range(smallest, len(given) + 1)
+    return tuple(SUBSET_SEPARATOR.join(part) for size in sizes for part in itertools.combinations(given, size))

@@ -1,38 +1,28 @@
-"""A search-space file as it is written: its sections, entries and numbers, and the line of everything in it."""
+"""The content of a search-space file with the line of every key and entry, and the checks of single values."""
 
 import difflib
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ser_platform.errors import SearchSpaceError, UserError
-from ser_platform.settings import check
+from ser_platform.settings import SETTINGS, check
+from ser_platform.settings.yaml_loader import YamlLoader
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
+from ser_platform.tuning.search_space.space_sections import ENTRIES, LISTED_ENTRIES, SECTIONS, Entry
 
-MAX_FILE_CHARACTERS = 200_000  # characters
-SECTIONS = (
-    "role",
-    "base",
-    "space",
-    "points",
-    "objective",
-    "constraints",
-    "budget",
-    "confirm",
-    "sampler",
-    "scheduler",
-    "resources",
-)
+MAX_FILE_CHARACTERS = 200_000
 
 
 class YamlSource:
-    """The content of one file. A place is the way to something in it: section, key or number of the entry, key.
+    """The content of one file. A place is a path in it: a section, a key or the number of an entry, a key.
+
+    Every method raises SearchSpaceError with the line of what is invalid.
 
     Raises:
-        SpaceError: the file is no YAML, no mapping, a key stands twice, or a section is unknown.
+        SearchSpaceError: the file is not YAML, not a mapping, has a key twice or an unknown section.
     """
 
     def __init__(self, path: Path, text: str) -> None:
@@ -40,9 +30,9 @@ class YamlSource:
         self.lines: dict[tuple[str, ...], int] = {}
         node, self.content = _parse_yaml(path, text)
         if not isinstance(self.content, dict):
-            raise SearchSpaceError(f"{path}: a search space is a mapping with {', '.join(SECTIONS)}")
+            raise SearchSpaceError(f"{path}: a search space is a mapping of {', '.join(SECTIONS)}")
         self._record_lines(node, ())
-        self._check_keys(self.content, SECTIONS, "")
+        self.check_keys(self.content, SECTIONS, "")
 
     def _record_lines(self, node: yaml.Node | None, place: tuple[str, ...]) -> None:
         if isinstance(node, yaml.SequenceNode):
@@ -53,104 +43,115 @@ class YamlSource:
             for key, value in node.value:
                 if (*place, str(key.value)) in self.lines:
                     line = key.start_mark.line + 1
-                    raise SearchSpaceError(
-                        f"{self.path}:{line}: {key.value!r} stands twice; the first is on another line"
-                    )
+                    raise SearchSpaceError(f"{self.path}:{line}: {key.value!r} is given twice; remove one")
                 self.lines[(*place, str(key.value))] = key.start_mark.line + 1
                 self._record_lines(value, (*place, str(key.value)))
 
     def make_error(self, message: str, *place: str) -> SearchSpaceError:
-        """Return the refusal of what stands at a place, or next above it; one line."""
+        """Return an error with the line of a place, or of the nearest place above it that has one."""
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), None)
         return SearchSpaceError(f"{self.path}{'' if line is None else f':{line}'}: {message}")
 
-    def _check_keys(self, section: Mapping[Any, Any], valid: tuple[str, ...], where: str, *place: str) -> None:
+    def check_keys(self, section: Mapping[Any, Any], valid: Iterable[str], where: str, *place: str) -> None:
+        """Refuse a key of a mapping that is not among `valid`; `where` names the mapping in the message."""
         for key in section:
-            if key not in valid:
-                near = difflib.get_close_matches(str(key), valid, 1)
+            if key not in (choices := tuple(valid)):
+                near = difflib.get_close_matches(str(key), choices, 1)
                 meant = f" (did you mean {near[0]}?)" if near else ""
-                message = f"unknown key {key!r}{where}{meant}; choose from: {', '.join(valid)}"
+                message = f"unknown key {key!r}{where}{meant}; choose from: {', '.join(choices)}"
                 raise self.make_error(message, *place, str(key))
 
-    def read_section(self, name: str, valid: tuple[str, ...]) -> dict[str, Any]:
-        """Return a section, empty where there is none; every key of it is valid."""
+    def read_section(self, name: str, valid: Iterable[str]) -> dict[str, Any]:
+        """Return a section, empty where the file has none; refuse unknown keys."""
         section = self.content.get(name)
         if section is None:
             return {}
         if not isinstance(section, dict):
-            raise self.make_error(f"{name} must be a mapping with {', '.join(valid)}; got {section!r}", name)
-        self._check_keys(section, valid, f" in {name}", name)
+            raise self.make_error(f"{name} must be a mapping of {', '.join(valid)}; got {section!r}", name)
+        self.check_keys(section, valid, f" in {name}", name)
         return section
 
-    def read_entries(self, name: str, valid: tuple[str, ...], example: str) -> list[dict[str, Any]]:
-        """Return a section that is a list of mappings, empty where there is none; every key of them is valid."""
+    def read_list(self, name: str, valid: Iterable[str]) -> list[dict[str, Any]]:
+        """Return a section that is a list of mappings, empty where the file has none; refuse unknown keys."""
         entries = self.content.get(name)
         if entries is None:
             return []
         if not isinstance(entries, list):
-            raise self.make_error(f"{name} must be a list of mappings like - {example}; got {entries!r}", name)
+            raise self.make_error(f"{name} must be a list of mappings of {', '.join(valid)}; got {entries!r}", name)
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict) or not entry:
-                raise self.make_error(f"each of {name} must be like {example}; got {entry!r}", name, str(number))
-            self._check_keys(entry, valid, f" in {name}", name, str(number))
+                message = f"each of {name} must be a mapping of {', '.join(valid)}; got {entry!r}"
+                raise self.make_error(message, name, str(number))
+            self.check_keys(entry, valid, f" in {name}", name, str(number))
         return entries
 
-    def read_number(self, section: str, key: str, default: float, low: float, high: float = float("inf")) -> float:
-        """Return a number of a section, which is at least `low` and at most `high`."""
-        value = self.content[section].get(key, default) if self.content.get(section) else default
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not low <= value <= min(high, sys.float_info.max):
-            most = "" if high == float("inf") else f" and at most {high:.10g}"
-            raise self.make_error(
-                f"{section}.{key} must be a number of at least {low:g}{most}; got {value!r}", section, key
-            )
-        return value
+    def read_entries(self, name: str) -> dict[str, Any]:
+        """Return the section `name` of ENTRIES; refuse an invalid value."""
+        return self._check_entries(name, ENTRIES[name], self.read_section(name, ENTRIES[name]), name)
 
-    def read_integer(self, section: str, key: str, default: int, low: int, high: float = float("inf")) -> int:
-        """Return a whole number of a section."""
-        value = self.read_number(section, key, default, low, high)
-        if value != int(value):
-            raise self.make_error(f"{section}.{key} must be a whole number; got {value!r}", section, key)
-        return int(value)
+    def read_listed_entries(self, name: str) -> list[dict[str, Any]]:
+        """Return the section `name` of LISTED_ENTRIES; refuse an invalid value."""
+        entries = LISTED_ENTRIES[name]
+        return [
+            self._check_entries(name, entries, given, name, str(number))
+            for number, given in enumerate(self.read_list(name, entries))
+        ]
 
-    def read_choice(self, section: str, key: str, default: str, valid: tuple[str, ...]) -> str:
-        """Return a word of a section that is one of `valid`."""
-        value = (self.content.get(section) or {}).get(key, default)
-        if value not in valid:
-            raise self.make_error(f"unknown {section} {value!r}; choose from: {', '.join(valid)}", section, key)
-        return str(value)
+    def _check_entries(
+        self, name: str, entries: Mapping[str, Entry], given: dict[str, Any], *place: str
+    ) -> dict[str, Any]:
+        return {
+            key: self.check_entry(entry, given.get(key), f"{name}.{key}", *place, key)
+            for key, entry in entries.items()
+            if key in given or entry.required
+        }
+
+    def check_entry(self, entry: Entry, value: Any, label: str, *place: str) -> Any:
+        """Return a value, as an integer where `entry` is a whole number; refuse an invalid one."""
+        if entry.accepts(value):
+            return value if entry.choices or not entry.whole else int(value)
+        if not entry.choices:
+            raise self.make_error(f"{label} must be {entry.valid}; got {value!r}", *place)
+        found = f"{label} is missing" if value is None else f"unknown {label} {value!r}"
+        raise self.make_error(f"{found}; choose from: {', '.join(entry.choices)}", *place)
 
     def check_setting(self, name: str, value: Any, *place: str) -> Any:
-        """Refuse a value that a setting cannot have; return it, as a number where YAML has read 1e-3 as a word."""
+        """Return a value of a setting, a list as a tuple; refuse an invalid one."""
         try:
-            checked = check(name, value, REGISTRIES)
+            if SETTINGS[name].is_numeric and isinstance(value, str):
+                raise SETTINGS[name].make_refusal(value, "", ())
+            check(name, value, REGISTRIES)
         except UserError as error:
             raise self.make_error(str(error), *place) from error
+        return tuple(value) if isinstance(value, list) else value
+
+    def check_member(self, name: str, value: Any, *place: str) -> Any:
+        """Return a single value of a setting, of a set one of its names; refuse an invalid one."""
         if isinstance(value, list):
-            return tuple(value)
-        return checked if isinstance(value, str) and not isinstance(checked, str | tuple) else value
+            message = f"{name} takes single values here, not lists (subset searches sets); got {value!r}"
+            raise self.make_error(message, *place)
+        return self.check_setting(name, value, *place)
 
 
 def _parse_yaml(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
-    """Return a text as YAML's nodes, which know their lines, and as values.
+    """Return a text as YAML nodes, which have their lines, and as values.
 
     Raises:
-        SpaceError: it is no YAML, or has what a search space needs not: aliases, of which few lines make billions.
+        SearchSpaceError: it is not YAML, too long, or has aliases, with which a few lines make billions of values.
     """
     if len(text) > MAX_FILE_CHARACTERS:
         raise SearchSpaceError(f"{path}: {len(text):,} characters; a search space has at most {MAX_FILE_CHARACTERS:,}")
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        for token in yaml.scan(text, Loader=YamlLoader):
             if isinstance(token, yaml.AliasToken):
                 line = token.start_mark.line + 1
-                raise SearchSpaceError(
-                    f"{path}:{line}: a search space takes no alias (*{token.value}); write the value out"
-                )
-        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+                message = f"{path}:{line}: a search space cannot have an alias (*{token.value}); write the value out"
+                raise SearchSpaceError(message)
+        return yaml.compose(text, Loader=YamlLoader), yaml.load(text, Loader=YamlLoader)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
         raise SearchSpaceError(f"{path}{line}: not YAML: {error.problem or error.context}") from error
     except RecursionError as error:
         raise SearchSpaceError(f"{path}: nested too deeply for a search space") from error
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:  # what its readers of dates and tags raise
-        raise SearchSpaceError(f"{path}: holds what YAML cannot read: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:  # from the constructors of dates and tags
+        raise SearchSpaceError(f"{path}: not YAML: {' '.join(str(error).split())}") from error

@@ -57,7 +57,8 @@ class StudyFolder:
             times = [trial.datetime_complete or trial.datetime_start for trial in self.read_trials()]
             before[-1][1] = max([before[-1][0], *(time_of.timestamp() for time_of in times if time_of)])
         self.update(searches=[*before, [time.time(), None]])
-        return sum(ended - began for began, ended in before)
+        seconds: float = sum(ended - began for began, ended in before)
+        return seconds
 
     def end_search(self) -> float:
         """Record the end of the search; return the seconds of all searches of the study."""

@@ -1,4 +1,4 @@
-"""What a configuration costs before it is trained."""
+"""Costs of a configuration that are known before training."""
 
 from ser_platform.settings import resolve
 from ser_platform.tuning.search_space.costs import SETTINGS_WITHOUT_COST, compute_costs
@@ -9,7 +9,7 @@ def costs(**changes):
     return compute_costs(settings, 7, ["parameters", "macs"])
 
 
-def test_what_has_no_weights_changes_nothing_and_what_has_does():
+def test_settings_without_weights_change_no_cost_and_others_do():
     others = {"seed": 5, "optimizer.lr": 0.01, "optimizer.weight_decay": 0.2, "model.dropout": 0.4}
     others |= {"train.label_smoothing": 0.1, "train.epochs": 3}
     assert others.keys() == set(SETTINGS_WITHOUT_COST)

@@ -1,4 +1,4 @@
-"""What a training starts from."""
+"""Default settings by role and model."""
 
 from ser_platform.models import fill_default_sizes
 from ser_platform.settings import resolve
@@ -11,6 +11,6 @@ def test_a_student_is_smaller_than_a_teacher_of_the_same_architecture():
     assert student.model.hidden_size < teacher.model.hidden_size
 
 
-def test_another_architecture_has_its_own_sizes():
+def test_the_student_sizes_are_of_the_default_architecture_alone():
     start = choose_defaults("student", {"model.name": "separable_cnn"})
     assert not {"model.width", "model.hidden_size"} & start.keys()

@@ -1,4 +1,4 @@
-"""A space in which nothing can be trained is refused before a study begins; one in which something can is not."""
+"""A space is refused before a study begins if none of its configurations can be trained."""
 
 from pathlib import Path
 
@@ -15,21 +15,21 @@ def space_of(axes: str):
     return parse_space(Path("x.yaml"), f"{HEAD}space: {axes}\n")
 
 
-def test_fixed_settings_that_contradict_each_other_are_named():
+def test_the_error_names_fixed_settings_that_contradict_each_other():
     with pytest.raises(UserError, match="^x: no configuration .* needs a teacher: raise distill.alpha"):
         refuse_infeasible(space_of("{distill.alpha: {choice: [0.0]}, model.width: {int: [4, 8]}}"))
 
 
-def test_a_space_that_contradicts_itself_here_and_there_is_searched():
+def test_a_space_with_some_infeasible_configurations_is_accepted():
     refuse_infeasible(space_of("{distill.alpha: {choice: [0.0, 0.5]}}"))
 
 
-def test_the_one_configuration_that_can_be_trained_may_be_a_point():
+def test_the_only_feasible_configuration_may_be_a_point():
     wide = "model.width: {int: [4, 64]}, distill.alpha: {fixed: 0.0, when: {model.width: [%s]}}"
     refused = ", ".join(str(width) for width in range(4, 65) if width != 9)
     refuse_infeasible(space_of(f"{{{wide % refused}}}\npoints: [{{model.width: 9}}]"))
 
 
-def test_what_can_be_trained_may_be_rare_in_a_finite_space():
+def test_the_only_feasible_configuration_of_a_finite_space_is_found():
     wide = "model.width: {int: [4, 256]}, distill.alpha: {fixed: 0.0, when: {model.width: [%s]}}"
     refuse_infeasible(space_of(f"{{{wide % ', '.join(str(width) for width in range(4, 257) if width != 250)}}}"))

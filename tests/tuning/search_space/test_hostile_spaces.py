@@ -1,4 +1,4 @@
-"""Search-space files that nobody means well, or that somebody has mistyped: refused in a line, at once."""
+"""Malicious and mistyped search-space files are refused at once, with a message of one line."""
 
 import time
 from pathlib import Path
@@ -18,33 +18,33 @@ REFUSED = {
     "a set in a set, searched": HEAD + "space: {features.sets: {subset: [[log_mel], mfcc]}}",
     "a mapping as a point": HEAD + SETS + "points: [{features.sets: {a: 1}}]",
     "a list in a condition": HEAD + SETS[:-2] + ", features.n_mfcc: {choice: [13], when: {features.sets: [[mfcc]]}}}",
-    "a date that is none": HEAD + RATE + "budget: {trials: 2020-13-45}",
+    "an invalid date": HEAD + RATE + "budget: {trials: 2020-13-45}",
     "a huge choice": HEAD + f"space: {{train.epochs: {{choice: [{HUGE}, 3]}}}}",
     "a huge range": HEAD + f"space: {{train.epochs: {{int: [1, {HUGE}]}}}}",
     "a huge budget": HEAD + RATE + f"budget: {{trials: {HUGE}}}",
     "a number of too many digits": HEAD + RATE + f"budget: {{trials: {HUGE * 20}}}",
     "a huge point": HEAD + RATE + f"points: [{{optimizer.lr: {HUGE}}}]",
     "an infinite point": HEAD + "space: {train.epochs: {int: [1, 5]}}\npoints: [{train.epochs: .inf}]",
-    "a step of nothing": HEAD + "space: {model.dropout: {uniform: [0.0, 0.5], step: 5.0e-324}}",
+    "a step that is almost 0": HEAD + "space: {model.dropout: {uniform: [0.0, 0.5], step: 5.0e-324}}",
     "a word with the tag of a number": HEAD + RATE + "budget: {trials: !!int abc}",
-    "a word with the tag of a truth": HEAD + RATE + "budget: {trials: !!bool abc}",
+    "a word with the tag of a truth value": HEAD + RATE + "budget: {trials: !!bool abc}",
     "a word with the tag of a time": HEAD + RATE + "budget: {trials: !!timestamp abc}",
     "an object": HEAD + RATE + "budget: {trials: !!python/object:os.system abc}",
     "an alias": "role: student\nspace: &all {model.width: *all}\n",
-    "brackets without end": HEAD + "space: " + "[" * 3000 + "]" * 3000,
+    "thousands of brackets": HEAD + "space: " + "[" * 3000 + "]" * 3000,
     "a set of many": HEAD + f"space: {{features.sets: {{subset: [{', '.join(f'e{n}.frames' for n in range(26))}]}}}}",
     "a grid of billions": HEAD + "space: {seed: {int: [0, 2147483647]}}\nsampler: {name: grid}",
     "a long list": HEAD + f"space: {{seed: {{choice: [{', '.join(map(str, range(5000)))}]}}}}",
     "a long file": HEAD + RATE + "# " + "x" * 300_000,
     "nothing": "",
     "no mapping": "- role",
-    "half a list": "role: [\n  a: b: c",
+    "an unfinished list": "role: [\n  a: b: c",
     "a tab": "role:\n\tstudent",
 }
 
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
-def test_it_is_refused_in_a_line_and_at_once(text):
+def test_it_is_refused_at_once_with_a_message_of_one_line(text):
     began = time.monotonic()
     with pytest.raises(SearchSpaceError) as refusal:
         parse_space(Path("x.yaml"), text)
@@ -54,13 +54,13 @@ def test_it_is_refused_in_a_line_and_at_once(text):
 
 
 @pytest.mark.parametrize("number", ["1e1", "10", "10.0"])
-def test_a_number_that_yaml_reads_as_a_word_is_one_everywhere(number):
+def test_every_notation_of_a_number_is_a_number_everywhere(number):
     text = f"role: student\nbase: {{model.name: separable_cnn, train.epochs: {number}}}\n{RATE}"
     assert parse_space(Path("x.yaml"), text).base["train.epochs"] == 10
     fixed = parse_space(Path("x.yaml"), f"{HEAD}space: {{train.epochs: {{fixed: {number}}}}}")
     assert fixed.axes[0].values == (10,)
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     with pytest.raises(SearchSpaceError, match="not a file"):
         read_space(tmp_path)

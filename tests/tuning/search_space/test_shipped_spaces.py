@@ -1,4 +1,4 @@
-"""Every search space that is shipped can be read, says what it answers, and draws only what can be trained."""
+"""Every shipped search space can be read, states its question, and draws configurations that can be trained."""
 
 import re
 from collections import Counter
@@ -20,22 +20,22 @@ PUBLISHED = {
     "seed_chunk_cnn_lstm", "seed_cnn_bilstm_vector", "seed_gru_vector", "seed_mlp_vector",
     "seed_stacked_attention_bilstm_frames", "seed_stacked_bilstm_frames", "seed_tutorial_classical",
 }  # fmt: skip
-NEEDS_ENCODER = "teacher_pretrained"  # whose settings name weights that are not here
+NEEDS_ENCODER = "teacher_pretrained"  # its weights are not in the repository
 
 
-def test_the_spaces_of_the_questions_and_the_published_systems_are_there():
+def test_the_shipped_spaces_are_those_of_the_questions_and_the_published_systems():
     questions = {"teacher", "architecture", "duration", "features", "distillation"}
     students = {"student", "student_small", "student_linear"}
     assert questions | students | PUBLISHED | {"classical", NEEDS_ENCODER} == set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_it_says_in_its_first_line_what_it_answers(name):
+def test_its_first_line_is_its_question(name):
     assert len(read_question(SHIPPED[name])) > 15
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_it_draws_configurations_that_can_be_built(name):
+def test_its_configurations_can_be_built(name):
     space = read_space(SHIPPED[name])
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=make_sampler(space, 0))
@@ -53,7 +53,7 @@ def test_it_draws_configurations_that_can_be_built(name):
     assert over < DRAWS / 2
 
 
-def test_the_architectures_are_compared_at_a_comparable_size():
+def test_every_architecture_has_configurations_within_the_constraint_on_parameters():
     space = read_space(SHIPPED["architecture"])
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study, fitting = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), Counter()
@@ -72,13 +72,13 @@ def test_the_grid_of_a_published_system_fits_its_budget(name):
     assert space.count_configurations(1000) <= space.budget.trials
 
 
-def test_a_mistake_in_a_drawn_configuration_would_be_seen():
+def test_settings_that_contradict_each_other_are_refused():
     space = read_space(SHIPPED["duration"])
     with pytest.raises(UserError):
         count_prediction_parameters(space.resolve_settings({"data.min_seconds": 9.0, "data.max_seconds": 1.0}), 8)
 
 
-def test_the_example_of_the_reference_can_be_read():
+def test_the_example_of_the_readme_can_be_read():
     folder = Path(__file__).resolve().parents[3] / "search_spaces"
     example = re.search(r"```yaml\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert example is not None

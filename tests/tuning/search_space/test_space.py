@@ -1,4 +1,4 @@
-"""A search space is checked whole before anything starts: every refusal names the line and what is valid."""
+"""A search space is checked when it is read; every error names the line and the valid choices."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ scheduler: {name: asha, grace_epochs: 3, reduction_factor: 3}
 
 @pytest.fixture
 def space_of(tmp_path):
-    """From the text of a file to its space."""
+    """A function that returns the space in the text of a file."""
 
     def read(text: str) -> Space:
         path = tmp_path / "made.yaml"
@@ -53,7 +53,7 @@ def space_of(tmp_path):
 
 
 def searching(*axes: str) -> str:
-    """A space of these axes; the first stands on line 3."""
+    """The text of a space of these axes; the first is on line 3."""
     return "role: student\nspace:\n" + "".join(f"  {axis}\n" for axis in axes)
 
 
@@ -63,7 +63,7 @@ def draws(space: Space, n: int = 60) -> list[dict]:
     return [space.draw(study.ask()) for _ in range(n)]
 
 
-def test_the_example_of_the_design_is_read(space_of):
+def test_a_complete_example_is_read(space_of):
     space = space_of(EXAMPLE)
     assert (space.name, space.role, space.base) == ("made", "student", {"train.epochs": 30})
     assert (space.budget.trials, space.budget.minutes) == (64, 60)
@@ -72,7 +72,7 @@ def test_the_example_of_the_design_is_read(space_of):
     assert len(space.axes) == 7
 
 
-def test_a_file_that_says_only_its_role_has_defaults(space_of):
+def test_a_file_with_only_a_role_has_defaults(space_of):
     space = space_of("role: teacher\n")
     assert (space.axes, space.constraints, space.sampler.name) == ((), (), "tpe")
 
@@ -91,7 +91,7 @@ def test_an_axis_is_drawn_only_under_its_parents_values(space_of):
         assert ("model.hidden_size" in params) == (params["model.name"] != "lite_cnn")
 
 
-def test_a_parent_that_is_written_below_its_child_is_drawn_first(space_of):
+def test_a_parent_below_its_child_in_the_file_is_drawn_first(space_of):
     space = space_of(
         searching(
             "model.hidden_size: {choice: [32, 64], when: {model.name: bilstm}}",
@@ -101,7 +101,7 @@ def test_a_parent_that_is_written_below_its_child_is_drawn_first(space_of):
     assert [axis.name for axis in space.axes] == ["model.name", "model.hidden_size"]
 
 
-def test_a_condition_may_rest_on_a_fixed_setting(space_of):
+def test_a_condition_may_depend_on_a_fixed_setting(space_of):
     text = "base: {model.name: lite_cnn}\n" + searching("model.layers: {choice: [1, 2], when: {model.name: bilstm}}")
     space = space_of(text.replace("lite_cnn", "bilstm"))
     assert all("model.layers" in params for params in draws(space))
@@ -128,25 +128,25 @@ def test_an_axis_with_several_parents_needs_each_of_them(space_of):
         )
     )
     for params in draws(space):
-        heard = params["model.name"] == "gru" and "mfcc" in params["features.sets"]
-        assert ("features.n_mfcc" in params) == heard
+        is_met = params["model.name"] == "gru" and "mfcc" in params["features.sets"]
+        assert ("features.n_mfcc" in params) == is_met
 
 
-def test_a_whole_number_is_drawn_evenly_over_its_logarithm(space_of):
+def test_a_whole_number_is_drawn_uniformly_in_its_logarithm(space_of):
     space = space_of(searching("model.hidden_size: {loguniform: [8, 512]}"))
     sizes = [params["model.hidden_size"] for params in draws(space, 400)]
     assert all(isinstance(size, int) for size in sizes)
     assert 0.4 < sum(size < 64 for size in sizes) / 400 < 0.6
 
 
-def test_points_are_kept_as_written(space_of):
+def test_points_have_their_values_in_the_order_of_the_file(space_of):
     point = {"model.name": "bilstm", "model.hidden_size": 64, "features.sets": ["zcr", "log_mel"]}
     space = space_of(EXAMPLE + f"points:\n  - {point}\n  - {{data.max_seconds: 1.5}}\n")
     assert space.points == (point | {"features.sets": ("zcr", "log_mel")}, {"data.max_seconds": 1.5})
     assert space.encode(point, partial=True) == point | {"features.sets": "log_mel+zcr"}
 
 
-def test_a_point_loses_what_the_user_fixes(space_of):
+def test_settings_that_the_user_fixes_are_removed_from_points(space_of):
     space = space_of(EXAMPLE + "points:\n  - {model.name: bilstm, model.hidden_size: 64}\n")
     assert space.with_overrides({"model.name": "gru"}).points == ({"model.hidden_size": 64},)
 
@@ -185,11 +185,11 @@ def test_every_section_is_read(space_of):
     assert space.resources == Resources(2, 0.5, 3)
 
 
-def test_a_short_training_without_a_word_of_grace_has_all_of_it(space_of):
+def test_the_default_grace_is_at_most_the_number_of_epochs(space_of):
     assert space_of("role: student\nbase: {train.epochs: 2}\n").scheduler.grace_epochs == 2
 
 
-def test_the_question_of_a_space_is_its_first_comment(tmp_path):
+def test_the_question_of_a_space_is_its_first_line_if_that_is_a_comment(tmp_path):
     path = tmp_path / "made.yaml"
     path.write_text("# ser tune made: does it matter?\nrole: student\n")
     assert read_question(path) == "does it matter?"
@@ -219,7 +219,7 @@ def test_a_stored_trial_reads_back_as_what_was_drawn(space_of):
         assert space.decode(study.trials[trial.number].params) == drawn
 
 
-def test_a_fixed_axis_is_not_stored_and_comes_back(space_of):
+def test_a_fixed_axis_is_not_stored_and_is_decoded(space_of):
     space = space_of(
         searching("model.name: {choice: [bilstm]}", "model.layers: {fixed: 2, when: {model.name: bilstm}}")
     )
@@ -232,7 +232,7 @@ def test_whole_numbers_are_drawn_whole(space_of):
     assert {params["features.n_mfcc"] for params in draws(space)} == {10, 20, 30, 40}
 
 
-def test_what_the_user_fixes_is_searched_no_more(space_of):
+def test_settings_that_the_user_fixes_are_not_searched(space_of):
     space = space_of(EXAMPLE).with_overrides({"model.name": "bilstm", "optimizer.lr": 0.01}, trials=5, minutes=1)
     assert (space.budget.trials, space.budget.minutes) == (5, 1)
     for params in draws(space, 20):
@@ -241,7 +241,7 @@ def test_what_the_user_fixes_is_searched_no_more(space_of):
         assert space.resolve_settings(params).model.name == "bilstm"
 
 
-def test_without_an_override_the_space_stays(space_of):
+def test_without_overrides_the_space_is_unchanged(space_of):
     space = space_of(EXAMPLE)
     assert space.with_overrides({}) == space
 
@@ -258,8 +258,8 @@ REFUSED = {
         2,
         "unknown key 'spaces' .did you mean space..",
     ),
-    "no role": ("space: {}\n", None, "role must be teacher or student; got None"),
-    "an unknown role": ("role: pupil\n", 1, "teacher or student"),
+    "no role": ("space: {}\n", None, "role is missing; choose from: teacher, student"),
+    "an unknown role": ("role: pupil\n", 1, "unknown role 'pupil'; choose from: teacher, student"),
     "an unknown setting": (searching("model.nam: {choice: [bilstm]}"), 3, "unknown key 'model.nam'.*model.name"),
     "an unknown setting in base": (
         "role: student\nbase:\n  epochs: 3\n",
@@ -278,26 +278,50 @@ REFUSED = {
         "unknown key 'stepp' in data.max_seconds.*step",
     ),
     "an empty range": (searching("distill.alpha: {uniform: [0.5, 0.5]}"), 3, "low < high"),
-    "a range turned round": (searching("distill.alpha: {uniform: [0.9, 0.1]}"), 3, "low < high"),
+    "a reversed range": (searching("distill.alpha: {uniform: [0.9, 0.1]}"), 3, "low < high"),
     "a range of three": (searching("distill.alpha: {uniform: [0.1, 0.2, 0.3]}"), 3, r"\[low, high\]"),
-    "an empty choice": (searching("model.name: {choice: []}"), 3, "not empty"),
+    "an empty choice": (searching("model.name: {choice: []}"), 3, r"a list of 1 to 1,000 values; got \[\]"),
     "a range beyond the valid": (searching("distill.alpha: {uniform: [0, 1.5]}"), 3, "at most 1"),
-    "a logarithm of zero": (searching("optimizer.weight_decay: {loguniform: [0, 1]}"), 3, "start above 0"),
-    "a broken whole number": (searching("data.max_seconds: {int: [1.5, 3]}"), 3, "whole numbers"),
+    "a logarithm of zero": (
+        searching("optimizer.weight_decay: {loguniform: [0, 1]}"),
+        3,
+        "must be a number above 0; got 0",
+    ),
+    "a fraction under int": (searching("data.max_seconds: {int: [1.5, 3]}"), 3, "must be a whole number; got 1.5"),
     "a whole setting from a continuous range": (
         searching("model.hidden_size: {uniform: [8, 128]}"),
         3,
-        "whole number; search it with int, loguniform or choice",
+        "is a whole number; search it with choice or loguniform or int or fixed, not uniform",
     ),
     "a step wider than the range": (searching("data.max_seconds: {uniform: [1, 2], step: 3}"), 3, "wider"),
-    "a step of nothing": (searching("data.max_seconds: {uniform: [1, 2], step: 0}"), 3, "above 0"),
-    "a step under choice": (searching("model.layers: {choice: [1, 2], step: 1}"), 3, "step of model.layers"),
-    "a subset larger than the set": (searching("features.sets: {subset: [log_mel, zcr], min: 3}"), 3, "min 3"),
-    "an empty subset": (searching("features.sets: {subset: [log_mel, zcr], min: 0}"), 3, "min 0"),
-    "a min that is no number": (searching("features.sets: {subset: [log_mel, zcr], min: few}"), 3, "min 'few'"),
-    "a subset of what is no set": (searching("model.name: {subset: [bilstm, lite_cnn]}"), 3, "draws nothing valid"),
+    "a step of 0": (searching("data.max_seconds: {uniform: [1, 2], step: 0}"), 3, "above 0"),
+    "a step under choice": (
+        searching("model.layers: {choice: [1, 2], step: 1}"),
+        3,
+        "unknown key 'step' in model.layers; choose from: choice, when",
+    ),
+    "a subset larger than the set": (
+        searching("features.sets: {subset: [log_mel, zcr], min: 3}"),
+        3,
+        "min 3 of features.sets is above the 2 names",
+    ),
+    "an empty subset": (
+        searching("features.sets: {subset: [log_mel, zcr], min: 0}"),
+        3,
+        "min of features.sets must be a whole number of at least 1; got 0",
+    ),
+    "a min that is no number": (
+        searching("features.sets: {subset: [log_mel, zcr], min: few}"),
+        3,
+        "min of features.sets .* got 'few'",
+    ),
+    "a subset of a setting with one value": (
+        searching("model.name: {subset: [bilstm, lite_cnn]}"),
+        3,
+        "is a word; search it with choice or fixed, not subset",
+    ),
     "an unknown member": (searching("features.sets: {subset: [log_mel, timbre]}"), 3, "'timbre'; choose from: log_mel"),
-    "a condition on nothing": (
+    "a condition on a setting that is neither searched nor fixed": (
         searching("model.layers: {choice: [1, 2], when: {model.name: bilstm}}"),
         3,
         "'model.name' is neither searched nor fixed",
@@ -311,7 +335,7 @@ REFUSED = {
         None,
         "depends on itself",
     ),
-    "a metric nobody reports": (
+    "a metric that no trial reports": (
         "role: student\nobjective:\n  - {metric: test_uar}\n",
         3,
         "'test_uar'; choose from: dev_uar",
@@ -322,7 +346,11 @@ REFUSED = {
     "a constraint without a list": ("role: student\nconstraints: {metric: parameters, at_most: 3}\n", 2, "parameters"),
     "an unknown sampler": ("role: student\nsampler: {name: cmaes}\n", 2, "'cmaes'; choose from: tpe, random"),
     "an unknown scheduler": ("role: student\nscheduler: {name: hyperband}\n", 2, "choose from: asha, median, none"),
-    "no trials": ("role: student\nbudget: {trials: 0}\n", 2, "budget.trials must be a number of at least 1"),
+    "no trials": (
+        "role: student\nbudget: {trials: 0}\n",
+        2,
+        "budget.trials must be a whole number of at least 1; got 0",
+    ),
     "an unknown budget": ("role: student\nbudget:\n  hours: 3\n", 3, "unknown key 'hours' in budget.*trials, minutes"),
     "a condition that is never met": (
         searching("model.name: {choice: [bilstm, gru]}", "model.layers: {choice: [1], when: {model.name: lite_cnn}}"),
@@ -334,7 +362,7 @@ REFUSED = {
         4,
         "model.name is never 'gru'",
     ),
-    "a condition beside the steps": (
+    "a condition between the steps": (
         searching("augment.masks: {int: [0, 4], step: 2}", "train.max_norm: {choice: [1], when: {augment.masks: 3}}"),
         4,
         "augment.masks is never 3",
@@ -346,12 +374,12 @@ REFUSED = {
         4,
         "features.sets is never 'mfcc'",
     ),
-    "a condition that what is fixed never meets": (
+    "a condition that a fixed setting never meets": (
         "base: {model.name: lite_cnn}\n" + searching("model.layers: {choice: [1], when: {model.name: bilstm}}"),
         4,
         "model.name is never 'bilstm'; it is fixed: 'lite_cnn'",
     ),
-    "a condition on what no setting can be": (
+    "a condition on an invalid value": (
         searching("train.batch_size: {int: [8, 16]}", "train.max_norm: {choice: [1], when: {train.batch_size: few}}"),
         4,
         "train.batch_size must be a whole number; got 'few'",
@@ -363,15 +391,15 @@ REFUSED = {
             "model.subsample: {choice: [2], when: {model.layers: 2, model.name: gru}}",
         ),
         5,
-        "model.subsample never exists: it and its parents ask for different values of model.name",
+        "model.subsample never exists: it and its parents require different values of model.name",
     ),
     "a condition without a value": (
         searching("model.name: {choice: [gru]}", "model.layers: {choice: [1], when: {model.name: []}}"),
         4,
-        "needs a value",
+        "must be a value, or a list of 1 to 1,000",
     ),
-    "a choice that stands twice": (searching("model.layers: {choice: [1, 2, 1]}"), 3, "has 1 twice"),
-    "a step that ends beside the range": (
+    "a value twice in a choice": (searching("model.layers: {choice: [1, 2, 1]}"), 3, "has 1 twice"),
+    "a step that does not divide the range": (
         searching("distill.alpha: {uniform: [0, 1], step: 0.3}"),
         3,
         "does not divide",
@@ -392,7 +420,7 @@ REFUSED = {
         6,
         r"model.layers 4 is outside int \[1, 3\]",
     ),
-    "a point beside the steps": (
+    "a point between the steps": (
         searching("distill.alpha: {uniform: [0, 0.9], step: 0.3}") + "points:\n  - {distill.alpha: 0.5}\n",
         5,
         r"distill.alpha 0.5 is outside uniform \[0.0, 0.9\] in steps of 0.3",
@@ -402,24 +430,24 @@ REFUSED = {
         5,
         "outside subset",
     ),
-    "a point against a condition": (
+    "a point that contradicts a condition": (
         searching("model.name: {choice: [gru, lite_cnn]}", "model.layers: {choice: [1, 2], when: {model.name: gru}}")
         + "points:\n  - {model.name: lite_cnn, model.layers: 2}\n",
         6,
         "model.layers exists only under model.name: gru",
     ),
-    "a point that leaves a condition open": (
+    "a point without the parent of a condition": (
         searching("model.name: {choice: [gru, lite_cnn]}", "model.layers: {choice: [1, 2], when: {model.name: gru}}")
         + "points:\n  - {model.layers: 2}\n",
         6,
-        "give model.name too",
+        "set model.name too",
     ),
     "a point twice": (
         searching("model.layers: {int: [1, 3]}") + "points:\n  - {model.layers: 2}\n  - {model.layers: 2}\n",
         6,
-        "stands twice",
+        "listed twice",
     ),
-    "the second objective turned round": (
+    "the second objective in the wrong direction": (
         "role: student\nobjective:\n  - {metric: dev_uar}\n  - metric: parameters\n    direction: maximize\n",
         5,
         "direction must be minimize; got 'maximize'",
@@ -441,15 +469,27 @@ REFUSED = {
         2,
         "number; got 'few'",
     ),
-    "a part of a trial": ("role: student\nbudget: {trials: 2.5}\n", 2, "budget.trials must be a whole number; got 2.5"),
+    "a fraction of a trial": (
+        "role: student\nbudget: {trials: 2.5}\n",
+        2,
+        "budget.trials must be a whole number of at least 1; got 2.5",
+    ),
     "a budget of no epochs": (
         "role: student\nbudget: {epochs: 0}\n",
         2,
-        "budget.epochs must be a number of at least 1",
+        "budget.epochs must be a whole number of at least 1",
     ),
-    "a seed below zero": ("role: student\nsampler: {seed: -1}\n", 2, "sampler.seed must be a number of at least 0"),
+    "a seed below zero": (
+        "role: student\nsampler: {seed: -1}\n",
+        2,
+        "sampler.seed must be a whole number of at least 0",
+    ),
     "a seed beyond 31 bits": ("role: student\nsampler: {seed: 2147483648}\n", 2, "at most 2147483647"),
-    "brackets of no asha": ("role: student\nscheduler: {name: median, brackets: 2}\n", 2, "brackets is of asha"),
+    "brackets without asha": (
+        "role: student\nscheduler: {name: median, brackets: 2}\n",
+        2,
+        "scheduler median has no brackets",
+    ),
     "a grace longer than the training": (
         "role: student\nbase: {train.epochs: 5}\nscheduler:\n  grace_epochs: 6\n",
         4,
@@ -465,7 +505,7 @@ REFUSED = {
         2,
         "scheduler asha with 2 objectives",
     ),
-    "a grid without end": (
+    "a grid over an infinite space": (
         searching("model.layers: {int: [1, 3]}", "optimizer.lr: {loguniform: [0.001, 0.01]}")
         + "sampler: {name: grid}\n",
         4,
@@ -487,17 +527,25 @@ REFUSED = {
         5,
         r"gp cannot model axes that only some configurations have \(model.layers\)",
     ),
-    "half a core": ("role: student\nresources: {cpus: 0.5}\n", 2, "resources.cpus must be a number of at least 1"),
-    "one GPU and a half": ("role: student\nresources: {gpus: 1.5}\n", 2, "a share of one, or whole ones; got 1.5"),
-    "no workers": ("role: student\nresources: {workers: 0}\n", 2, "resources.workers must be a number of at least 1"),
-    "a list": ("- role\n", None, "is a mapping with role"),
-    "an empty file": ("", None, "is a mapping with role"),
+    "half a core": (
+        "role: student\nresources: {cpus: 0.5}\n",
+        2,
+        "resources.cpus must be a whole number of at least 1",
+    ),
+    "one GPU and a half": ("role: student\nresources: {gpus: 1.5}\n", 2, "at most 1 or a whole number; got 1.5"),
+    "no workers": (
+        "role: student\nresources: {workers: 0}\n",
+        2,
+        "resources.workers must be a whole number of at least 1",
+    ),
+    "a list": ("- role\n", None, "is a mapping of role"),
+    "an empty file": ("", None, "is a mapping of role"),
     "what is not YAML": ("role: [student\n", None, "not YAML"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_cannot_be_searched_is_refused_with_its_line(what, space_of):
+def test_an_invalid_file_is_refused_with_the_line(what, space_of):
     text, line, message = REFUSED[what]
     with pytest.raises(SearchSpaceError, match=message) as refusal:
         space_of(text)
@@ -511,5 +559,5 @@ def test_a_missing_file_is_refused():
         read_space(Path("nowhere.yaml"))
 
 
-def test_a_refusal_is_the_users_to_mend():
+def test_the_error_is_a_user_error_with_exit_code_2():
     assert issubclass(SearchSpaceError, UserError) and SearchSpaceError.exit_code == 2

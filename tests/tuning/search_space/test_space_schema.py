@@ -1,5 +1,6 @@
-"""The JSON schema of search-space files accepts what the parser accepts, and refuses every mistake in one place."""
+"""The JSON schema of search-space files and the parser accept and refuse the same values."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 from ser_platform.errors import SearchSpaceError
 from ser_platform.features.families import FAMILIES
 from ser_platform.settings import SETTINGS
+from ser_platform.settings.yaml_loader import YamlLoader
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 from ser_platform.tuning.search_space.space_schema import space_schema
 from ser_platform.tuning.search_space.space_sections import ENTRIES
@@ -21,7 +23,7 @@ HEAD = "role: student\nbase: {train.epochs: 200}\n"
 
 
 def is_valid(text: str) -> bool:
-    return SCHEMA.is_valid(yaml.safe_load(text))
+    return SCHEMA.is_valid(yaml.load(text, Loader=YamlLoader))
 
 
 def is_parsed(text: str) -> bool:
@@ -36,7 +38,7 @@ def searched(axis: str) -> str:
     return f"{HEAD}space: {{{axis}}}\n"
 
 
-def test_every_setting_whose_names_a_registry_holds_has_them():
+def test_every_setting_that_chooses_from_a_registry_has_its_names():
     assert {name for name, setting in SETTINGS.items() if setting.registered} == REGISTRIES.keys()
     assert set(REGISTRIES["features.sets"]) == set(FAMILIES)
 
@@ -45,14 +47,21 @@ def test_it_is_a_schema():
     jsonschema.Draft7Validator.check_schema(space_schema())
 
 
+def test_the_shipped_schema_is_the_one_that_the_platform_makes():
+    shipped = json.loads((SHIPPED / "schema.json").read_text(encoding="utf-8"))
+    assert shipped == space_schema(), "run: ser schema space > search_spaces/schema.json"
+
+
 @pytest.mark.parametrize("path", find_space_files(SHIPPED).values(), ids=lambda path: path.stem)
-def test_the_shipped_files_follow_it(path):
-    SCHEMA.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+def test_a_shipped_file_follows_it_and_names_it_for_editors(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.splitlines()[1] == "# yaml-language-server: $schema=schema.json"
+    assert is_valid(text)
 
 
 def test_the_example_of_the_readme_follows_it():
     example = re.search(r"```yaml\n(.*?)```", (SHIPPED / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    SCHEMA.validate(yaml.safe_load(example[1]))
+    SCHEMA.validate(yaml.load(example[1], Loader=YamlLoader))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +79,11 @@ def test_the_example_of_the_readme_follows_it():
         HEAD + "objective: [{metric: parameters, direction: minimize}]",
         HEAD + "constraints: [{metric: macs, at_least: 1, at_most: 2.5}]",
         HEAD + "budget: {}",
+        HEAD + "budget:",
+        HEAD + "points:",
+        searched("model.layers: {choice: [1], when: {}}"),
+        searched("distill.hint: {choice: [off, mse]}"),
+        searched("optimizer.lr: {uniform: [1e-3, 1e-2]}"),
     ],
 )
 def test_it_accepts_what_the_parser_accepts(text):
@@ -109,6 +123,10 @@ def test_it_accepts_what_the_parser_accepts(text):
         searched("model.layers: {choice: [1], when: gru}"),
         searched("model.layers: {choice: [1], when: {train.epochs: []}}"),
         searched("model.layers: {choice: [1], when: {train.epochs: few}}"),
+        searched("model.layers: {choice: [1], when: {train.epochs: [[200]]}}"),
+        searched("model.layers: {choice: ['1']}"),
+        searched("features.sets: {choice: [log_mel]}") + "points: [{}]",
+        searched("model.name: {choice: [gru]}") + "points: [{model.name: [gru]}]",
         searched("model.layers: {choice: [1, 2]}") + "points: [3]",
         HEAD + "objective: dev_uar",
         HEAD + "objective: [{metric: test_uar}]",
@@ -129,8 +147,9 @@ def test_schema_and_parser_have_the_same_limits(section, key):
     if entry.choices:
         valid, invalid = list(entry.choices), ["blue", 1]
     else:
-        valid = [entry.low, *([entry.high] if entry.high else [100])]
-        invalid = [entry.low - 0.001, "few", True, *([entry.high + 1] if entry.high else [])]
+        assert entry.low is not None
+        valid = [entry.low, entry.high or 100]
+        invalid = [entry.low - 0.001, "few", True, "'3'", "null", *([entry.high + 1] if entry.high else [])]
         (invalid if entry.whole else valid).append(entry.low + 0.5)
     for value in valid:
         text = f"{HEAD}{section}: {{{key}: {value}}}\n"
