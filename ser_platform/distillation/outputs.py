@@ -69,17 +69,7 @@ class OutputsKey:
     @property
     def path(self) -> Path:
         """Where the logits are kept."""
-        content = {
-            "kind": self.kind,
-            "teacher_digest": self.teacher_digest,
-            "settings": self.settings.dotted(),
-            "trained_on": self.trained_on,
-            "labels_clips": self.labels_clips,
-            "stop_after": self.stop_after,
-            "labels": self.labels,
-            "calibration": "none",
-            "version": VERSION,
-        }
+        content = vars(self) | {"settings": self.settings.dotted(), "calibration": "none", "version": VERSION}
         return outputs_folder() / f"{digest_of(content, 32)}.safetensors"
 
     @property

@@ -5,8 +5,7 @@ from torch import Tensor
 from ser_platform.distillation.teacher_terms import TERMS
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import Batch
-from ser_platform.training.cross_entropy import cross_entropy
-from ser_platform.training.loop import Loss, make_hard_label_loss
+from ser_platform.training.cross_entropy import Loss, cross_entropy, make_hard_label_loss
 
 
 def distillation_loss(

@@ -1,9 +1,8 @@
 """Bidirectional LSTMs over frame features."""
 
-import torch
 from torch import Tensor, nn
 
-from ser_platform.models.masking import AdditiveAttention, mean_and_std
+from ser_platform.models.masking import AdditiveAttention, mean_and_std, weighted_mean
 from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.recurrent import run_recurrent_layer, stack_frames
 
@@ -38,7 +37,6 @@ class BiLstm(NeuralModel):
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * self.encoder.n_outputs, n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
         return mean_and_std(outputs, steps)
 
@@ -58,7 +56,5 @@ class AttentionBiLstm(NeuralModel):
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.encoder.n_outputs, n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
-        weights = self.attention(outputs, steps)
-        return torch.einsum("bt,btf->bf", weights, outputs)
+        return weighted_mean(outputs, self.attention(outputs, steps))

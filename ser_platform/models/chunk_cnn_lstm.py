@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser_platform.models.masking import frame_mask, masked_relu
+from ser_platform.models.masking import frame_mask, masked_relu, masked_softmax, weighted_mean
 from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.normalisation import make_normalisation
 from ser_platform.models.recurrent import run_recurrent_layer
@@ -67,12 +67,9 @@ class ChunkCnnLstm(NeuralModel):
         self.classifier = nn.Linear(2 * hidden_size, n_emotions)
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         embedded, n_chunks = self._embed_chunks(features, lengths)
         outputs = self.dropout(run_recurrent_layer(self.lstm, embedded, n_chunks))
-        scores = self.score(outputs).squeeze(2)
-        weights = scores.masked_fill(~frame_mask(n_chunks, outputs.shape[1]), float("-inf")).softmax(dim=1)
-        return torch.einsum("bt,btf->bf", weights, outputs)
+        return weighted_mean(outputs, masked_softmax(self.score(outputs).squeeze(2), n_chunks))
 
     def _embed_chunks(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return `(batch, n_chunks, n_embedding)`, zero where a clip has no chunk, and the chunks of each clip."""

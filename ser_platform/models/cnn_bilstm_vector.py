@@ -49,7 +49,6 @@ class CnnBiLstmVector(NeuralModel):
         self.classifier = nn.Sequential(*dense, nn.Linear(DENSE[-1], n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         steps = self.convolutions(mean_over_frames(features, lengths)[:, None]).transpose(1, 2)
         last: Tensor = self.lstm(steps)[0][:, -1]
         return last

@@ -118,7 +118,6 @@ class Conformer(NeuralModel):
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden_size, n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         stacked, n_steps = stack_frames(features, lengths, self.subsample)
         steps, own = self.input(stacked), frame_mask(n_steps, stacked.shape[1])
         for block in self.blocks:

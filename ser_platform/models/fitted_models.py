@@ -42,7 +42,6 @@ class LinearScores(RowModel):
         self.layer = nn.Linear(n_features, n_emotions)
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         logits: Tensor = self.layer(rows)
         return logits
 
@@ -55,7 +54,6 @@ class Perceptron(RowModel):
         self.hidden, self.output = nn.Linear(n_features, hidden_size), nn.Linear(hidden_size, n_emotions)
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         logits: Tensor = self.output(self.hidden(rows).relu())
         return logits
 
@@ -146,7 +144,6 @@ class KernelMachine(FittedModel):
         raise NotImplementedError
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         distances = self.kernel(rows) @ self.coefficients + self.intercepts
         n_emotions = self.sizes["emotions"]
         if n_emotions == 2:
@@ -163,7 +160,6 @@ class RbfMachine(KernelMachine):
     """A support vector machine with the kernel exp(-gamma |x - y|^2)."""
 
     def kernel(self, rows: Tensor) -> Tensor:
-        """Return the kernel of rows `(batch, n_features)` with each support vector, `(batch, n_clips)`."""
         # Not by the scalar products, which cdist takes otherwise: they lose the digits of small distances.
         distances = torch.cdist(rows, self.support, compute_mode="donot_use_mm_for_euclid_dist")
         return torch.exp(-self.gamma * distances**2)
@@ -177,7 +173,6 @@ class PolynomialMachine(KernelMachine):
         self.degree = degree
 
     def kernel(self, rows: Tensor) -> Tensor:
-        """Return the kernel of rows `(batch, n_features)` with each support vector, `(batch, n_clips)`."""
         return (1 + self.gamma * rows @ self.support.T) ** self.degree
 
 
@@ -219,7 +214,6 @@ class TreeScores(FittedModel):
             self._check_range(state, side, torch.arange(n_nodes), n_nodes)  # never upwards: no row goes in circles
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         node = self.roots.expand(len(rows), -1)
         for _ in range(int(self.depth)):
             goes_left = rows.gather(1, self.feature[node].long()) <= self.threshold[node]
@@ -231,7 +225,6 @@ class TreeVotes(TreeScores):
     """Trees whose leaves hold shares of votes, which sum to 1; logits are the logarithms of the sums."""
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         return super().scores(rows).clamp(min=LEAST_SHARE).log()
 
 
@@ -254,7 +247,6 @@ class Neighbours(FittedModel):
             raise BundleError(f"{len(state['classes'])} clips cannot be {self.neighbours} neighbours")
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         distances = torch.cdist(rows, self.clips, compute_mode="donot_use_mm_for_euclid_dist")
         nearest = distances.topk(self.neighbours, largest=False).indices
         votes = F.one_hot(self.classes[nearest].long(), self.sizes["emotions"])

@@ -27,6 +27,5 @@ class Gru(NeuralModel):
         self.classifier = nn.Sequential(*dense, nn.Dropout(dropout), nn.Linear(hidden_size, n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         stacked, steps = stack_frames(features, lengths, self.subsample)
         return last_step(run_recurrent_layer(self.gru, stacked, steps), steps)

@@ -12,6 +12,11 @@ def frame_mask(lengths: Tensor, n_frames: int) -> Tensor:
     return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
 
 
+def strided_lengths(lengths: Tensor, stride: int) -> Tensor:
+    """Return lengths after a convolution of kernel 3, padding 1 and `stride`."""
+    return (lengths - 1) // stride + 1
+
+
 def masked_relu(outputs: Tensor, lengths: Tensor) -> Tensor:
     """Return ReLU of `(batch, channels, n_frames, ...)`, zero beyond a clip's end: the next convolution would read it.
 
@@ -25,8 +30,16 @@ def masked_relu(outputs: Tensor, lengths: Tensor) -> Tensor:
 
 def mean_over_frames(frames: Tensor, lengths: Tensor) -> Tensor:
     """Return the mean over a clip's own frames, `(batch, n_features)`; of a single frame, the frame."""
-    weights = frame_mask(lengths, frames.shape[1]) / lengths[:, None].to(frames.dtype)
+    return weighted_mean(frames, _equal_weights(frames, lengths))
+
+
+def weighted_mean(frames: Tensor, weights: Tensor) -> Tensor:
+    """Return the sum over time of frames times `weights` `(batch, n_frames)`, `(batch, n_features)`."""
     return torch.einsum("bt,btf->bf", weights, frames)
+
+
+def _equal_weights(frames: Tensor, lengths: Tensor) -> Tensor:
+    return frame_mask(lengths, frames.shape[1]) / lengths[:, None].to(frames.dtype)
 
 
 def mean_and_std(frames: Tensor, lengths: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -36,11 +49,15 @@ def mean_and_std(frames: Tensor, lengths: Tensor, weights: Tensor | None = None)
     Okabe, Koshinaka & Shinoda, 2018, arXiv:1803.10963); None weighs all alike.
     """
     if weights is None:
-        weights = frame_mask(lengths, frames.shape[1]) / lengths[:, None].to(frames.dtype)
-    mean = torch.einsum("bt,btf->bf", weights, frames)
-    square = torch.einsum("bt,btf->bf", weights, frames.square())
-    std = (square - mean.square()).clamp_min(1e-6).sqrt()
+        weights = _equal_weights(frames, lengths)
+    mean = weighted_mean(frames, weights)
+    std = (weighted_mean(frames.square(), weights) - mean.square()).clamp_min(1e-6).sqrt()
     return torch.cat([mean, std], dim=1)
+
+
+def masked_softmax(scores: Tensor, lengths: Tensor) -> Tensor:
+    """Return the softmax over time of scores `(batch, n_frames)`, 0 beyond a clip's end."""
+    return scores.masked_fill(~frame_mask(lengths, scores.shape[1]), float("-inf")).softmax(dim=1)
 
 
 class AdditiveAttention(nn.Module):
@@ -53,5 +70,4 @@ class AdditiveAttention(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Return weights `(batch, n_frames)`."""
-        scores = self.score(torch.tanh(self.hidden(frames))).squeeze(-1)
-        return scores.masked_fill(~frame_mask(lengths, frames.shape[1]), float("-inf")).softmax(dim=1)
+        return masked_softmax(self.score(torch.tanh(self.hidden(frames))).squeeze(-1), lengths)

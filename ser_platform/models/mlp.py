@@ -29,7 +29,6 @@ class Mlp(NeuralModel):
         self.layers = nn.Sequential(*parts, nn.Linear(n_inputs, n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         return mean_over_frames(features, lengths)
 
     @property

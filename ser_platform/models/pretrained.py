@@ -28,11 +28,8 @@ MIDDLE, ALL = "middle", "all"
 LEAST_VARIANCE = 1e-10
 MAX_LANGUAGES = 16  # that the adversary has logits for; those of languages that no clip speaks are never right
 LORA_SCALE = 2  # alpha over rank, at every rank
-PEFT_BASE, PEFT_DOWN, PEFT_UP = (
-    "base_layer.weight",
-    "lora_A.default.weight",
-    "lora_B.default.weight",
-)  # names that peft gives
+# Names of parameters in peft.
+PEFT_BASE, PEFT_DOWN, PEFT_UP = "base_layer.weight", "lora_A.default.weight", "lora_B.default.weight"
 
 
 def select_states(which: str, n_states: int, tuning: str) -> range:
@@ -184,9 +181,9 @@ class Pretrained(NeuralModel):
             scaled, counts = features[:, 0].unflatten(1, (4, *self.shape))[:, :, self._selected_states], lengths
         else:
             scaled, counts = features.unflatten(2, self.shape)[:, :, self._selected_states], lengths
-        return (
-            self.head.pool_statistics(scaled) if self.pooling == STATISTICS else self.head.pool_frames(scaled, counts)
-        )
+        if self.pooling == STATISTICS:
+            return self.head.pool_statistics(scaled)
+        return self.head.pool_frames(scaled, counts)
 
     def _encode(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is stored of a frozen encoder, of samples `(batch, n_samples)`, and how many frames each has.
@@ -198,10 +195,10 @@ class Pretrained(NeuralModel):
         states = states[:, :, self._selected_states].float()
         if self.pooling == ATTENTION:
             return states, counts
-        own, loud = (frame_mask(counts, states.shape[1]), self._loud(samples, lengths, counts))
+        own, loud = frame_mask(counts, states.shape[1]), self._find_loud_frames(samples, lengths, counts)
         return torch.cat([_mean_and_std(states, own), _mean_and_std(states, loud)], dim=1), counts
 
-    def _loud(self, samples: Tensor, lengths: Tensor, counts: Tensor) -> Tensor:
+    def _find_loud_frames(self, samples: Tensor, lengths: Tensor, counts: Tensor) -> Tensor:
         """Return which frames of each clip are loud, `(batch, n_frames)`."""
         loud = torch.zeros(len(samples), int(counts.max()), dtype=torch.bool, device=samples.device)
         for row, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
@@ -225,11 +222,8 @@ class Pretrained(NeuralModel):
         squares = total.clone()
         for samples, lengths in batches:
             encoded, counts = self._encode(samples[:, :, 0], lengths)
-            rows = (
-                (encoded if self.pooling == STATISTICS else encoded[frame_mask(counts, encoded.shape[1])])
-                .cpu()
-                .double()
-            )
+            rows = encoded if self.pooling == STATISTICS else encoded[frame_mask(counts, encoded.shape[1])]
+            rows = rows.cpu().double()
             count, total, squares = count + len(rows), total + rows.sum(dim=0), squares + rows.square().sum(dim=0)
         mean = total / count
         self.mean.copy_(mean)

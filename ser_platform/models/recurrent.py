@@ -37,9 +37,9 @@ def run_recurrent_layer(layer: nn.RNNBase, sequences: Tensor, lengths: Tensor) -
         lengths: steps of each clip, `(batch,)`.
     """
     if sequences.is_cuda:
-        given = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        found: Tensor = pad_packed_sequence(layer(given)[0], batch_first=True, total_length=sequences.shape[1])[0]
-        return found
+        packed = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        outputs: Tensor = pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=sequences.shape[1])[0]
+        return outputs
     turned = _reverse_positions(lengths, sequences.shape[1])
     for number in range(layer.num_layers):
         outputs = _one_way(layer, f"l{number}", sequences)

@@ -3,18 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from ser_platform.models.masking import AdditiveAttention, masked_relu, mean_and_std
+from ser_platform.models.masking import AdditiveAttention, masked_relu, mean_and_std, strided_lengths
 from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.normalisation import make_normalisation
 
 # Channels in multiples of the width, stride in time, stride in frequency. A block that changes neither is residual.
 BLOCKS = ((2, 2, 2), (4, 1, 2), (4, 1, 1), (6, 2, 2), (6, 1, 1), (6, 1, 1))
 EMBEDDING, ATTENTION = 8, 4  # channels after frequency is gone, units of the attention; in multiples of the width
-
-
-def strided_lengths(lengths: Tensor, stride: int) -> Tensor:
-    """Return lengths after a convolution of kernel 3, padding 1 and `stride`."""
-    return (lengths - 1) // stride + 1
 
 
 class SeparableBlock(nn.Module):
@@ -63,7 +58,6 @@ class SeparableCnn(NeuralModel):
         self.to(memory_format=torch.channels_last)
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         lengths = strided_lengths(lengths, 2)
         images = masked_relu(self.normalisation(self.stem(features[:, None])), lengths)
         for block in self.blocks:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.models.bilstm import BiLstmEncoder
-from ser_platform.models.masking import AdditiveAttention
+from ser_platform.models.masking import AdditiveAttention, weighted_mean
 from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.recurrent import last_step
 
@@ -34,7 +34,6 @@ class StackedBiLstm(NeuralModel):
         self.classifier = dense_head(self.encoder.n_outputs, hidden_size, n_emotions, dropout)
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
         half = outputs.shape[2] // 2
         last = torch.cat([last_step(outputs, steps)[:, :half], outputs[:, 0, half:]], dim=1)
@@ -58,8 +57,6 @@ class StackedAttentionBiLstm(NeuralModel):
         self.classifier = dense_head(self.encoder.n_outputs, hidden_size, n_emotions, dropout)
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
         outputs = self.normalisation(outputs)
-        weights = self.attention(outputs, steps)
-        return torch.einsum("bt,btf->bf", weights, outputs)
+        return weighted_mean(outputs, self.attention(outputs, steps))

@@ -37,11 +37,8 @@ def feature_view(settings: Settings) -> FeatureView:
         UserError: there is no such model or encoder, or the settings contradict each other.
     """
     sets = resolve_feature_sets(settings)
-    if (
-        settings.model.name in PRETRAINED
-        and sets == WAVEFORM_SETS
-        and settings.features.normalise == GLOBAL_NORMALISATION
-    ):
+    is_tuned = settings.model.name in PRETRAINED and sets == WAVEFORM_SETS
+    if is_tuned and settings.features.normalise == GLOBAL_NORMALISATION:
         settings = settings.with_overrides({"features.normalise": NO_NORMALISATION})
     return FeatureView.from_settings(settings, sets)
 

@@ -1,7 +1,17 @@
 """Cross-entropy, of class indices or of the probabilities that mixup makes of them."""
 
+from collections.abc import Callable
+
+import numpy as np
+import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+
+from ser_platform.settings import Settings
+from ser_platform.training.batches.batch import Batch
+
+Loss = Callable[[Tensor, Batch], Tensor]  # logits `(batch, n_emotions)` and their batch to a scalar in nats
 
 
 def cross_entropy(
@@ -33,3 +43,19 @@ def _weight(targets: Tensor, class_weights: Tensor | None) -> Tensor | int:
     if class_weights is None:
         return len(targets)
     return (class_weights[targets] if targets.ndim == 1 else targets @ class_weights).sum()
+
+
+def class_weights(targets: NDArray[np.int64], n_emotions: int) -> Tensor:
+    """Return weights `(n_emotions,)` inverse to the class frequencies, with mean 1 over the clips."""
+    counts = np.bincount(targets, minlength=n_emotions)
+    return torch.tensor(len(targets) / (n_emotions * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+def make_hard_label_loss(settings: Settings, weights: Tensor | None) -> Loss:
+    """Return class-weighted cross-entropy with label smoothing."""
+
+    def loss(logits: Tensor, batch: Batch) -> Tensor:
+        smoothing = settings.train.label_smoothing
+        return cross_entropy(logits, batch.targets, weights, smoothing, batch.full_batch_targets)
+
+    return loss

@@ -3,23 +3,21 @@
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.features.views.chunks import Chunks, average_logits, mean_by_clip
+from ser_platform.features.views.chunks import average_logits
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.models import build_model
-from ser_platform.models.model_output import ModelOutput, NeuralModel
+from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.parameter_groups import parameter_groups
 from ser_platform.settings import Settings
-from ser_platform.training.adversary_loss import language_loss
 from ser_platform.training.batches.batch import (
     Batch,
     TrainingData,
@@ -32,13 +30,13 @@ from ser_platform.training.batches.batch_augmentation import BatchAugmenter
 from ser_platform.training.batches.input_scaling import fit_scale
 from ser_platform.training.batches.sampling import add_unlabelled, sample_clips
 from ser_platform.training.checkpoints import Checkpoint
-from ser_platform.training.cross_entropy import cross_entropy
+from ser_platform.training.cross_entropy import Loss, class_weights, make_hard_label_loss
 from ser_platform.training.dev_metrics import NO_DEV_METRICS, compute_dev_metrics
-from ser_platform.training.epoch_result import EpochResult as EpochResult
-from ser_platform.training.hint_loss import Hint, hint_loss, make_hint
+from ser_platform.training.epoch_result import EpochResult
+from ser_platform.training.hint_loss import make_hint
 from ser_platform.training.learning_rate import make_schedule
 from ser_platform.training.out_of_memory import OutOfMemory, find_n_parts, is_out_of_memory, out_of_memory_error
-from ser_platform.training.precision import FLOAT32, Precision, make_precision
+from ser_platform.training.precision import make_precision
 from ser_platform.training.state_serialisation import (
     fingerprint,
     optimizer_state,
@@ -49,18 +47,16 @@ from ser_platform.training.state_serialisation import (
     results_as_json,
     results_from_json,
 )
+from ser_platform.training.train_step import train_step
 from ser_platform.training.workers import (
     SINGLE_WORKER,
     WorkerGroup,
     broadcast_first_worker,
     deal_clips,
     min_clips_per_pass,
-    sum_gradients,
 )
 
-EVALUATION_BATCH = 64
-
-Loss = Callable[[Tensor, Batch], Tensor]
+EVALUATION_BATCH = 64  # clips
 
 
 class Diverged(WorkFailed):
@@ -72,22 +68,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def class_weights(targets: NDArray[np.int64], n_emotions: int) -> Tensor:
-    """Return weights `(n_emotions,)` inverse to the class frequencies, with mean 1 over the clips."""
-    counts = np.bincount(targets, minlength=n_emotions)
-    return torch.tensor(len(targets) / (n_emotions * np.maximum(counts, 1)), dtype=torch.float32)
-
-
-def make_hard_label_loss(settings: Settings, weights: Tensor | None) -> Loss:
-    """Return class-weighted cross-entropy with label smoothing."""
-
-    def loss(logits: Tensor, batch: Batch) -> Tensor:
-        smoothing = settings.train.label_smoothing
-        return cross_entropy(logits, batch.targets, weights, smoothing, batch.full_batch_targets)
-
-    return loss
 
 
 class Trainer:
@@ -123,7 +103,8 @@ class Trainer:
         fit_scale(self.model, data, self.normaliser, self.device)
         hint = make_hint(self.model, settings, data)
         self.hint = None if hint is None else hint.to(self.device)
-        for module in (self.model, *([] if self.hint is None else [self.hint])):
+        modules = [self.model] if self.hint is None else [self.model, self.hint]
+        for module in modules:
             # What a seed gives differs in the last bits from one kind of processor to another.
             broadcast_first_worker(module.state_dict().values(), group)
         self._least = min_clips_per_pass(self.model)
@@ -137,9 +118,7 @@ class Trainer:
         targets = data.targets[clips]
         weights = class_weights(targets[targets >= 0], len(data.labels)).to(self.device)
         self.loss = make_loss(settings, weights if settings.train.class_weights else None)
-        groups = parameter_groups(self.model, settings)
-        if self.hint is not None:
-            groups += parameter_groups(self.hint, settings)
+        groups = [group for module in modules for group in parameter_groups(module, settings)]
         self.optimizer = torch.optim.AdamW(groups)
         self.schedule = make_schedule(self.optimizer, settings, settings.train.epochs * len(self._sizes))
         self._rng = np.random.default_rng(settings.seed)
@@ -213,9 +192,9 @@ class Trainer:
         moments, groups = optimizer_state(self.optimizer)
         generators, states = random_state(self.device)
         tensors = {
-            **prefix_names("model", self._state()),
+            **prefix_names("model", self.model.state_dict()),
             **prefix_names("best", self.best_state),
-            **prefix_names("hint", _own_state(self.hint)),
+            **prefix_names("hint", {} if self.hint is None else self.hint.state_dict()),
             **prefix_names("optimizer", moments),
             **prefix_names("random", {**generators, "noise": self._augment.noise.get_state()}),
         }
@@ -283,7 +262,10 @@ class Trainer:
         began = time.perf_counter()
         train_loss = self._train_epoch(epoch)
         broadcast_first_worker(self.model.buffers(), self.group)
-        scores, logits = self._evaluate()
+        dev, scores, logits = self.data.dev, NO_DEV_METRICS, None
+        if dev is not None:
+            logits = self.logits(dev)
+            scores = compute_dev_metrics(logits, self.data.targets[dev])
         best = self.results[self.results[-1].best_epoch - 1] if self.results else None
         if best is None or logits is None or (scores["dev_uar"], -scores["dev_loss"]) > (best.dev_uar, -best.dev_loss):
             best_uar, best_epoch = scores["dev_uar"], epoch
@@ -301,7 +283,8 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> float:
         if self.group.rank > 0:  # dropout: not worker 0's, and nothing that a checkpoint would have to keep
-            torch.manual_seed(_combine_seeds(self.settings.seed, self.group.rank, epoch))
+            own = np.random.SeedSequence((self.settings.seed, self.group.rank, epoch))
+            torch.manual_seed(int(own.generate_state(1)[0]))
         lengths, size = self.data.features.lengths, self.settings.train.batch_size
         batches = shuffle_into_batches(self._sample_clips(epoch), lengths, size, self._rng)
         self.model.train()
@@ -366,63 +349,6 @@ class Trainer:
         seconds = None if features.view.is_pooled else float(features.lengths[clips].max() * features.view.frame_s)
         return out_of_memory_error(self.settings, self.device, len(clips), seconds, n_parts)
 
-    def _evaluate(self) -> tuple[dict[str, float], NDArray[np.float32] | None]:
-        """Return the figures of the dev clips, and their logits."""
-        dev = self.data.dev
-        if dev is None:
-            return NO_DEV_METRICS, None
-        logits = self.logits(dev)
-        return compute_dev_metrics(logits, self.data.targets[dev]), logits
-
     def _state(self) -> dict[str, Tensor]:
         """Return a copy of the weights: `state_dict` alone would go on changing."""
-        return _own_state(self.model)
-
-
-def train_step(
-    model: NeuralModel,
-    parts: Iterable[Batch],
-    loss_fn: Loss,
-    optimizer: torch.optim.Optimizer,
-    max_norm: float,
-    chunks: Chunks | None = None,
-    precision: Precision = FLOAT32,
-    group: WorkerGroup = SINGLE_WORKER,
-    hint: Hint | None = None,
-) -> Tensor:
-    """Update `model`, and `hint` with it, on one batch; return the detached loss in nats, a scalar: this worker's part.
-
-    `parts` are this worker's share of the batch, none where it has no clip; `chunks` are judged one by one.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=next(model.parameters()).device)
-    for part in parts:
-        with precision.autocast():
-            output = _compute_output(model, part, chunks)
-        loss = loss_fn(output.logits.float(), part) + language_loss(output, part) + hint_loss(hint, output, part)
-        precision.backward(loss)
-        total += loss.detach()  # .item() here would wait for the GPU at every step
-    trained = [*model.parameters(), *(hint.parameters() if hint is not None else ())]
-    sum_gradients(trained, group)
-    precision.step(optimizer, trained, max_norm)
-    return total
-
-
-def _compute_output(model: NeuralModel, batch: Batch, chunks: Chunks | None) -> ModelOutput:
-    """Return what `model` computes of a batch; with `chunks`, logits are means of a clip, embeddings of each chunk."""
-    if chunks is None:
-        return model.compute_output(batch.features, batch.lengths)
-    windows, lengths, clip_of = chunks.cut(batch.features, batch.lengths)
-    output = model.compute_output(windows, lengths)
-    return replace(output, logits=mean_by_clip(output.logits, clip_of, len(batch.features)))
-
-
-def _own_state(module: nn.Module | None) -> dict[str, Tensor]:
-    """Return a copy of a module's weights, which would go on changing."""
-    state = {} if module is None else module.state_dict()
-    return {name: value.detach().cpu().clone() for name, value in state.items()}
-
-
-def _combine_seeds(*numbers: int) -> int:
-    """Return one seed made of several."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+        return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}

@@ -9,22 +9,17 @@ from ser_platform.training.closed_form.closed_form_settings import ENCODER_RIDGE
 FROZEN_DEFAULTS: dict[str, SettingValue] = {"data.max_seconds": 60.0}
 FRAMES_DEFAULTS: dict[str, SettingValue] = {"features.dtype": "float16"}  # every state of every frame is much to keep
 RIDGE_DEFAULTS: dict[str, SettingValue] = FROZEN_DEFAULTS | {"model.classifier": RIDGE, "train.epochs": 1}
-MLP_DEFAULTS: dict[str, SettingValue] = FROZEN_DEFAULTS | {
+GRADIENT_DEFAULTS: dict[str, SettingValue] = {
     "model.classifier": MLP,
     "model.dropout": 0.5,
-    "train.epochs": 20,
-    "train.patience": 20,
     "optimizer.lr": 1e-3,
     "optimizer.weight_decay": 0.1,
 }
-TUNED_DEFAULTS: dict[str, SettingValue] = {
-    "model.classifier": MLP,
-    "model.dropout": 0.5,
+MLP_DEFAULTS = FROZEN_DEFAULTS | GRADIENT_DEFAULTS | {"train.epochs": 20, "train.patience": 20}
+TUNED_DEFAULTS = GRADIENT_DEFAULTS | {
     "data.max_seconds": 12.0,
     "train.epochs": 10,
     "train.batch_size": 16,
-    "optimizer.lr": 1e-3,
-    "optimizer.weight_decay": 0.1,
     "optimizer.schedule": "warmup_cosine",
 }
 

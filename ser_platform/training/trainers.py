@@ -14,7 +14,9 @@ from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.closed_form.closed_form_settings import has_encoder_ridge
-from ser_platform.training.loop import EpochResult, Loss, Trainer, make_hard_label_loss
+from ser_platform.training.cross_entropy import Loss, make_hard_label_loss
+from ser_platform.training.epoch_result import EpochResult
+from ser_platform.training.loop import Trainer
 from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
 
 
@@ -49,6 +51,7 @@ def make_trainer(
     group: WorkerGroup = SINGLE_WORKER,
 ) -> TrainerProtocol:
     """Return what trains the model of `settings`, as one worker of `group`."""
+    # scikit-learn takes a second to import, which other models save.
     if has_encoder_ridge(settings):
         from ser_platform.training.closed_form.ridge import EncoderRidgeTrainer
 
@@ -58,9 +61,7 @@ def make_trainer(
 
         return FeatureRidgeTrainer(settings, data)
     if settings.model.name in CLASSICAL:
-        from ser_platform.training.closed_form.classical import (
-            ClassicalTrainer,  # scikit-learn takes a second that others save
-        )
+        from ser_platform.training.closed_form.classical import ClassicalTrainer
 
         return ClassicalTrainer(settings, data)
     return Trainer(settings, data, make_loss, device, group)

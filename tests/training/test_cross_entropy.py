@@ -12,7 +12,7 @@ from ser_platform.settings import resolve
 from ser_platform.training.batches.batch import Batch
 from ser_platform.training.batches.batch_augmentation import mixup
 from ser_platform.training.cross_entropy import cross_entropy
-from ser_platform.training.loop import train_step
+from ser_platform.training.train_step import train_step
 from ser_platform.training.workers import deal_clips
 
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0])

@@ -10,7 +10,9 @@ import torch
 from ser_platform.errors import UserError
 from ser_platform.settings import resolve
 from ser_platform.training.batches.batch import TrainingData
-from ser_platform.training.loop import Diverged, EpochResult, Trainer, class_weights, make_hard_label_loss
+from ser_platform.training.cross_entropy import class_weights, make_hard_label_loss
+from ser_platform.training.epoch_result import EpochResult
+from ser_platform.training.loop import Diverged, Trainer
 
 QUICK = {
     "model.name": "bilstm",

@@ -78,12 +78,9 @@ class Batch:
     def select_rows(self, rows: NDArray[np.int64]) -> "Batch":
         """Return the clips `rows`, at least one, of this whole batch, padded no further than the longest of them."""
         chosen = torch.from_numpy(rows).to(self.features.device)
-        lengths = self.lengths[chosen]
-        teacher = None if self.teacher_logits is None else self.teacher_logits[chosen]
-        features = self.features[chosen, : int(lengths.max())]
-        languages = None if self.languages is None else self.languages[chosen]
-        hints = None if self.teacher_embeddings is None else self.teacher_embeddings[chosen]
-        return Batch(features, lengths, self.targets[chosen], teacher, self.targets, languages, hints)
+        parts = {name: each[chosen] for name, each in vars(self).items() if each is not None and name != "features"}
+        parts["features"] = self.features[chosen, : int(parts["lengths"].max())]
+        return replace(self, **parts | {"full_batch_targets": self.targets})
 
 
 def make_batch(
@@ -91,11 +88,10 @@ def make_batch(
 ) -> Batch:
     """Return the batch of `clips`; `seed` and `epoch` are of training, which may crop at random."""
     features, lengths = data.features.batch(clips, normaliser, seed=seed, epoch=epoch)
-    teacher = None if data.teacher_logits is None else torch.from_numpy(data.teacher_logits[clips])
-    languages = None if data.languages is None else torch.from_numpy(data.languages[clips])
-    hints = None if data.teacher_embeddings is None else torch.from_numpy(data.teacher_embeddings[clips])
-    targets, counts = torch.from_numpy(data.targets[clips]), torch.from_numpy(lengths)
-    return Batch(torch.from_numpy(features), counts, targets, teacher, languages=languages, teacher_embeddings=hints)
+    optional = ("teacher_logits", "languages", "teacher_embeddings")
+    columns = {name: values for name in ("targets", *optional) if (values := getattr(data, name)) is not None}
+    rows = {name: torch.from_numpy(values[clips]) for name, values in columns.items()}
+    return Batch(torch.from_numpy(features), torch.from_numpy(lengths), **{"teacher_logits": None, **rows})
 
 
 def shuffle_into_batches(

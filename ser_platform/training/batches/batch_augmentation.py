@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,20 +40,23 @@ class BatchAugmenter:
         self.rng = np.random.default_rng([AUGMENTATION_STREAM, settings.seed])
         self.noise = torch.Generator(device).manual_seed(settings.seed ^ AUGMENTATION_STREAM)
         self._changes: list[Callable[[Batch], Batch]] = []
-        if takes_waveform(settings):
-            self._change_samples(settings)
-        if settings.augment.crop < 1:
-            self._changes.append(partial(crop, least_share=settings.augment.crop, rng=self.rng))
-        if settings.augment.stretch:
-            self._changes.append(partial(stretch_spectra, most=settings.augment.stretch, rng=self.rng))
-        if settings.augment.filter and not takes_waveform(settings):
-            self._changes.append(partial(filter_columns, most=settings.augment.filter, rng=self.rng))
-        if settings.augment.mixup:
-            alpha, temperature = settings.augment.mixup, settings.distill.temperature
-            mix = partial(mixup, alpha=alpha, temperature=temperature, n_emotions=n_emotions, rng=self.rng)
-            self._changes.append(mix)
-        if settings.augment.masks:
-            self._changes.append(partial(mask_spectra, n_masks=settings.augment.masks, rng=self.rng))
+        chosen, is_waveform = settings.augment, takes_waveform(settings)
+        if is_waveform and chosen.gain_db:
+            self._add(change_gain, most_db=chosen.gain_db)
+        if is_waveform and chosen.time_shift_s:
+            self._add(shift_in_time, most=round(chosen.time_shift_s / FEATURE_SETS["waveform"].frame_s))
+        if is_waveform and chosen.noise_snr_db:
+            self._add(add_noise, snr_db=chosen.noise_snr_db, generator=self.noise)
+        if chosen.crop < 1:
+            self._add(crop, least_share=chosen.crop)
+        if chosen.stretch:
+            self._add(stretch_spectra, most=chosen.stretch)
+        if chosen.filter and not is_waveform:
+            self._add(filter_columns, most=chosen.filter)
+        if chosen.mixup:
+            self._add(mixup, alpha=chosen.mixup, temperature=settings.distill.temperature, n_emotions=n_emotions)
+        if chosen.masks:
+            self._add(mask_spectra, n_masks=chosen.masks)
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch, changed; the one given is left as it is."""
@@ -60,15 +64,8 @@ class BatchAugmenter:
             batch = change(batch)
         return batch
 
-    def _change_samples(self, settings: Settings) -> None:
-        if settings.augment.gain_db:
-            self._changes.append(partial(change_gain, most_db=settings.augment.gain_db, rng=self.rng))
-        if settings.augment.time_shift_s:
-            most = round(settings.augment.time_shift_s / FEATURE_SETS["waveform"].frame_s)
-            self._changes.append(partial(shift_in_time, most=most, rng=self.rng))
-        if settings.augment.noise_snr_db:
-            snr_db = settings.augment.noise_snr_db
-            self._changes.append(partial(add_noise, snr_db=snr_db, rng=self.rng, generator=self.noise))
+    def _add(self, change: Callable[..., Batch], **options: Any) -> None:
+        self._changes.append(partial(change, rng=self.rng, **options))
 
 
 def filter_columns(batch: Batch, most: float, rng: np.random.Generator) -> Batch:
@@ -151,14 +148,15 @@ def mixup(batch: Batch, alpha: float, n_emotions: int, temperature: float, rng: 
         logs = F.log_softmax(teacher / temperature, dim=1)
         own, other = share.log()[:, None] + logs, torch.log1p(-share)[:, None] + logs[partner]
         teacher = temperature * torch.logaddexp(own, other)
+    embeddings = batch.teacher_embeddings
+    if embeddings is not None:
+        embeddings = torch.lerp(embeddings[partner], embeddings, share[:, None])
     return Batch(
         torch.lerp(batch.features[partner], batch.features, share[:, None, None]),
         torch.maximum(batch.lengths, batch.lengths[partner]),
         torch.lerp(targets[partner], targets, share[:, None]),
         teacher,
-        teacher_embeddings=None
-        if batch.teacher_embeddings is None
-        else torch.lerp(batch.teacher_embeddings[partner], batch.teacher_embeddings, share[:, None]),
+        teacher_embeddings=embeddings,
     )
 
 
@@ -196,9 +194,8 @@ def _shift_frames(features: Tensor, first: Tensor, lengths: Tensor, margin: int)
 def change_gain(batch: Batch, most_db: float, rng: np.random.Generator) -> Batch:
     """Make each clip of samples up to `most_db` louder or softer; nothing is clipped."""
     decibels = rng.uniform(-most_db, most_db, len(batch.lengths))
-    return replace(
-        batch, features=batch.features * _to_device(batch, (10 ** (decibels / 20)).astype(np.float32))[:, None, None]
-    )
+    gains = _to_device(batch, (10 ** (decibels / 20)).astype(np.float32))
+    return replace(batch, features=batch.features * gains[:, None, None])
 
 
 def add_noise(batch: Batch, snr_db: float, rng: np.random.Generator, generator: torch.Generator) -> Batch:

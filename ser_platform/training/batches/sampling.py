@@ -3,9 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLING_STREAM = (
-    0x5A3  # sampling draws from a stream of its own: the batches of natural sampling are the same without it
-)
+SAMPLING_STREAM = 0x5A3  # sampling has a random stream of its own: it changes no other draw
 
 
 def sample_clips(

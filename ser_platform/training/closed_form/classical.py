@@ -104,14 +104,12 @@ class ClassicalTrainer:
         return []
 
     def _fit(self) -> dict[str, Tensor]:
-        settings, targets = self.settings, self.data.targets
-        how, seed = settings.train.sampling, settings.seed
-        clips = sample_clips(self.data.train, targets, how, seed=seed, epoch=1)
+        settings, clips = self.settings, self._sample_clips()
         if settings.model.name == "knn" and settings.model.neighbours > len(clips):
             raise UserError(
                 f"model.neighbours {settings.model.neighbours} is more than the {len(clips)} training clips"
             )
-        rows, targets = self._rows(clips), targets[clips]
+        rows, targets = self._rows(clips), self.data.targets[clips]
         if settings.model.name in C_GRID and settings.model.c == 0:
             speakers = self._speakers(clips, "model.c 0 is chosen", "; set model.c, for instance to 0.01")
             settings = settings.with_overrides({"model.c": choose_c(settings, rows, targets, speakers)})
@@ -119,6 +117,11 @@ class ClassicalTrainer:
         if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
             raise Diverged(f"{settings.model.name} diverged; lower {_step_size_setting(settings)}")
         return state
+
+    def _sample_clips(self) -> NDArray[np.int64]:
+        """Return the labelled training clips that `train.sampling` takes."""
+        how, seed = self.settings.train.sampling, self.settings.seed
+        return sample_clips(self.data.labelled, self.data.targets, how, seed=seed, epoch=1)
 
     def _rows(self, clips: NDArray[np.int64]) -> Rows:
         """Return scaled features `(n_clips, n_features)`."""
@@ -164,6 +167,11 @@ def sample_weights(settings: Settings, targets: Classes) -> NDArray[np.float64]:
     return len(targets) / (np.count_nonzero(counts) * counts[targets])
 
 
+def split_speakers(speakers: Sequence[str]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return up to `INNER_FOLDS` pairs of positions to fit on and positions of other speakers to predict."""
+    return list(GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(speakers, groups=speakers))
+
+
 def choose_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequence[str]) -> float:
     """Return the `model.c` with the best UAR, pooled over folds of the training speakers.
 
@@ -174,7 +182,7 @@ def choose_c(settings: Settings, rows: Rows, targets: Classes, speakers: Sequenc
     """
     if settings.model.name in LINEAR and rows.shape[1] > len(rows):
         rows = _rotate_to_principal_axes(rows)
-    folds = list(GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers))
+    folds = split_speakers(speakers)
     if any(len(np.unique(targets[train])) < 2 for train, _ in folds):
         raise UserError(
             f"model.c 0 is chosen by cross-validation over the training speakers, and without one of them the "

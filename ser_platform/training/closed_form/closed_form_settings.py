@@ -86,11 +86,8 @@ def refuse_unsupported_settings(settings: Settings) -> None:
         )
     if settings.features.chunk:
         raise UserError(f"model.name {name} hears one row of a clip, no chunks; set features.chunk to 0")
-    if (
-        not has_encoder_ridge(settings)
-        and settings.features.pool == NO_POOL
-        and not _has_one_row_per_clip(settings.features.sets)
-    ):
+    has_frames = settings.features.pool == NO_POOL and not _has_one_row_per_clip(settings.features.sets)
+    if has_frames and not has_encoder_ridge(settings):
         raise UserError(
             f"model.name {name} hears one row of a clip, features.sets {list(settings.features.sets)} has frames; "
             f"set features.pool to {DEFAULT_POOLING}"

@@ -25,9 +25,7 @@ State = dict[str, Tensor]
 
 ABSENT_CLASS_LOGIT = -10.0  # logit of a class without a training clip, which a teacher of some speakers can lack
 LEAST_DISTANCE = 1e-6  # where all clips lie as far from the planes of svm_linear
-WEAK_TREE_DEPTH = (
-    3  # levels of AdaBoost's trees where model.depth leaves it open: full trees have nothing left to boost
-)
+WEAK_TREE_DEPTH = 3  # levels of boosted trees where model.depth is 0: full trees leave no error to boost
 # Of the rows and columns that a tree of `boosting` sees: Friedman (2002), Stochastic gradient boosting.
 SUBSAMPLE, COLUMNS = 0.7, "sqrt"
 MAX_ITERATIONS = {"svm_linear": 5000, "logistic": 1000, "mlp_sklearn": 300}
@@ -85,30 +83,23 @@ def _svm(kernel: str) -> Callable[[Settings, Rows], Any]:
     return make
 
 
-def _tree(settings: Settings, otherwise: int | None = None) -> Any:
-    return DecisionTreeClassifier(
-        max_depth=settings.model.depth or otherwise,
-        min_samples_leaf=settings.model.leaf,
-        random_state=settings.seed,
-    )
-
-
-def _forest(settings: Settings) -> Any:
-    return RandomForestClassifier(
-        settings.model.trees,
-        max_depth=settings.model.depth or None,
-        min_samples_leaf=settings.model.leaf,
-        random_state=settings.seed,
-    )
+def _tree_options(settings: Settings, default_depth: int | None = None) -> dict[str, Any]:
+    depth = settings.model.depth or default_depth
+    return {"max_depth": depth, "min_samples_leaf": settings.model.leaf, "random_state": settings.seed}
 
 
 def _adaboost(settings: Settings) -> Any:
     return AdaBoostClassifier(
-        _tree(settings, otherwise=WEAK_TREE_DEPTH),
+        DecisionTreeClassifier(**_tree_options(settings, WEAK_TREE_DEPTH)),
         n_estimators=settings.model.trees,
         learning_rate=settings.model.learning_rate,
         random_state=settings.seed,
     )
+
+
+def _bagging(settings: Settings) -> Any:
+    tree = DecisionTreeClassifier(**_tree_options(settings))
+    return BaggingClassifier(tree, n_estimators=settings.model.trees, random_state=settings.seed)
 
 
 def _boosting(settings: Settings) -> Any:
@@ -120,12 +111,10 @@ def _boosting(settings: Settings) -> Any:
     return GradientBoostingClassifier(
         n_estimators=settings.model.trees,
         learning_rate=settings.model.learning_rate,
-        max_depth=settings.model.depth or WEAK_TREE_DEPTH,
-        min_samples_leaf=settings.model.leaf,
         subsample=SUBSAMPLE,
         max_features=COLUMNS,
         init="zero",
-        random_state=settings.seed,
+        **_tree_options(settings, WEAK_TREE_DEPTH),
     )
 
 
@@ -143,9 +132,9 @@ ESTIMATORS: dict[str, Callable[[Settings, Rows], Any]] = {
     "svm_linear": lambda s, _: LinearSVC(C=s.model.c, max_iter=MAX_ITERATIONS["svm_linear"], random_state=s.seed),
     "svm_rbf": _svm("rbf"),
     "svm_poly": _svm("poly"),
-    "tree": lambda s, _: _tree(s),
-    "forest": lambda s, _: _forest(s),
-    "bagging": lambda s, _: BaggingClassifier(_tree(s), n_estimators=s.model.trees, random_state=s.seed),
+    "tree": lambda s, _: DecisionTreeClassifier(**_tree_options(s)),
+    "forest": lambda s, _: RandomForestClassifier(s.model.trees, **_tree_options(s)),
+    "bagging": lambda s, _: _bagging(s),
     "adaboost": lambda s, _: _adaboost(s),
     "boosting": lambda s, _: _boosting(s),
     "mlp_sklearn": lambda s, _: _perceptron(s),
@@ -174,9 +163,8 @@ def _split_binary_score(values: NDArray[Any]) -> NDArray[Any]:
 def _dense(coefficients: NDArray[Any], intercepts: NDArray[Any], classes: Classes, n: int) -> tuple[Tensor, Tensor]:
     """Return weight and bias of a layer from `(n_inputs, n_scores)` and `(n_scores,)`."""
     weight = _scatter_to_classes(_split_binary_score(coefficients), classes, n)
-    return _to_float32(weight.T), _to_float32(
-        _scatter_to_classes(_split_binary_score(intercepts), classes, n, ABSENT_CLASS_LOGIT)
-    )
+    bias = _scatter_to_classes(_split_binary_score(intercepts), classes, n, ABSENT_CLASS_LOGIT)
+    return _to_float32(weight.T), _to_float32(bias)
 
 
 def _linear_state(estimator: Any, n_emotions: int) -> State:
@@ -271,21 +259,21 @@ def _adaboost_state(estimator: Any, n_emotions: int) -> State:
         predicted = np.eye(len(tree.classes_))[tree.tree_.value[:, 0].argmax(axis=1)]
         votes = _scatter_to_classes(predicted, np.searchsorted(classes, tree.classes_), len(classes))
         values.append(_scatter_to_classes(weight * (votes - (1 - votes) / others) / others, classes, n_emotions))
-    offset = _scatter_to_classes(np.zeros(len(classes)), classes, n_emotions, ABSENT_CLASS_LOGIT)
-    return _forest_state([tree.tree_ for tree in estimator.estimators_], values, offset)
+    return _forest_state([tree.tree_ for tree in estimator.estimators_], values, _absent_offset(classes, n_emotions))
 
 
 def _boosting_state(estimator: Any, n_emotions: int) -> State:
     classes, n_scores = estimator.classes_, estimator.estimators_.shape[1]
-    trees, values = [], []
-    for number, tree in enumerate(estimator.estimators_.ravel()):
+    trees, values = [tree.tree_ for tree in estimator.estimators_.ravel()], []
+    for number, tree in enumerate(trees):
         score = np.eye(n_scores)[number % n_scores]
-        added = _split_binary_score(estimator.learning_rate * tree.tree_.value[:, 0] * score)
-        trees.append(tree.tree_)
+        added = _split_binary_score(estimator.learning_rate * tree.value[:, 0] * score)
         values.append(_scatter_to_classes(added, classes, n_emotions))
-    return _forest_state(
-        trees, values, _scatter_to_classes(np.zeros(len(classes)), classes, n_emotions, ABSENT_CLASS_LOGIT)
-    )
+    return _forest_state(trees, values, _absent_offset(classes, n_emotions))
+
+
+def _absent_offset(classes: Classes, n_emotions: int) -> NDArray[np.float64]:
+    return _scatter_to_classes(np.zeros(len(classes)), classes, n_emotions, ABSENT_CLASS_LOGIT)
 
 
 STATE_EXPORTERS: dict[str, Callable[[Any, int], State]] = {

@@ -4,16 +4,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
-from ser_platform.training.batches.sampling import sample_clips
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.closed_form.classical import (
-    INNER_FOLDS,
     MIN_RIDGE_TEMPERATURE,
     ClassicalTrainer,
     sample_weights,
+    split_speakers,
 )
 from ser_platform.training.loop import Diverged
 
@@ -34,14 +32,7 @@ class FeatureRidgeTrainer(ClassicalTrainer):
     """
 
     def _fit(self) -> dict[str, Tensor]:
-        settings, targets = self.settings, self.data.targets
-        how, seed = settings.train.sampling, settings.seed
-        clips = np.concatenate(
-            [
-                sample_clips(self.data.labelled, targets, how, seed=seed, epoch=1),
-                self.data.unlabelled,
-            ]
-        )
+        clips = np.concatenate([self._sample_clips(), self.data.unlabelled])
         rows, wanted, importance = self._rows(clips).astype(np.float64), *self._target_scores(clips)
         if not (np.isfinite(rows).all() and np.isfinite(wanted).all()):
             raise Diverged("model.name ridge cannot be solved: a feature or a teacher's logit is no number")
@@ -98,8 +89,7 @@ class FeatureRidgeTrainer(ClassicalTrainer):
         labelled = np.flatnonzero(targets >= 0)
         speakers = self._speakers(clips[labelled], "the scores of model.name ridge are calibrated")
         scores = np.empty((len(labelled), len(self.data.labels)), dtype=np.float32)
-        folds = GroupKFold(min(INNER_FOLDS, len(set(speakers))))
-        for _, held_out in folds.split(labelled, groups=speakers):
+        for _, held_out in split_speakers(speakers):
             fitted = np.setdiff1d(np.arange(len(clips)), labelled[held_out])
             weight, bias = self._solve(rows[fitted], wanted[fitted], importance[fitted])
             scores[held_out] = rows[labelled[held_out]] @ weight.T + bias

@@ -6,23 +6,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
 from ser_platform.models.pretrained import Pretrained
-from ser_platform.training.batches.sampling import sample_clips
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.closed_form.classical import (
-    INNER_FOLDS,
     MIN_RIDGE_TEMPERATURE,
     ClassicalTrainer,
     sample_weights,
+    split_speakers,
 )
 from ser_platform.training.closed_form.estimators import Classes, Rows
 
 Weights = NDArray[np.float32]
 WEIGHT = "head.classifier.weight"
-CALIBRATION_PURPOSE = "the scores of model.classifier ridge are calibrated"
 
 
 class EncoderRidgeTrainer(ClassicalTrainer):
@@ -36,16 +33,12 @@ class EncoderRidgeTrainer(ClassicalTrainer):
     """
 
     def _fit(self) -> dict[str, Tensor]:
-        how = self.settings.train.sampling
-        clips = sample_clips(self.data.train, self.data.targets, how, seed=self.settings.seed, epoch=1)
-        rows, targets, speakers = (
-            self._embed(clips),
-            self.data.targets[clips],
-            self._speakers(clips, CALIBRATION_PURPOSE),
-        )
+        clips = self._sample_clips()
+        rows, targets = self._embed(clips), self.data.targets[clips]
+        speakers = self._speakers(clips, "the scores of model.classifier ridge are calibrated")
         weight = self._solve(rows, targets)
         scores = np.empty((len(rows), len(self.data.labels)), dtype=np.float32)
-        for train, held_out in GroupKFold(min(INNER_FOLDS, len(set(speakers)))).split(rows, groups=speakers):
+        for train, held_out in split_speakers(speakers):
             scores[held_out] = rows[held_out] @ self._solve(rows[train], targets[train]).T
         return {WEIGHT: torch.from_numpy(weight / np.float32(fit_temperature(scores, targets, MIN_RIDGE_TEMPERATURE)))}
 

@@ -26,8 +26,8 @@ from ser_platform.training.batches.batch_augmentation import (
     stretch_spectra,
 )
 from ser_platform.training.configuration import refuse_contradictions
-from ser_platform.training.cross_entropy import cross_entropy
-from ser_platform.training.loop import Trainer, class_weights, seed_everything
+from ser_platform.training.cross_entropy import class_weights, cross_entropy
+from ser_platform.training.loop import Trainer, seed_everything
 
 CPU = torch.device("cpu")
 WAVEFORM = {"model.name": "lite_cnn", "model.width": 4}

@@ -7,7 +7,8 @@ import pytest
 
 from ser_platform.settings import resolve
 from ser_platform.training.batches.sampling import sample_clips
-from ser_platform.training.loop import Trainer, make_hard_label_loss
+from ser_platform.training.cross_entropy import make_hard_label_loss
+from ser_platform.training.loop import Trainer
 
 TARGETS = np.array([0] * 12 + [1] * 6 + [2] * 3 + [0] * 4)
 TRAIN = np.arange(21)  # the last four are for others

@@ -25,7 +25,7 @@ from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.tracking.registry import CANDIDATE, find_alias, load_bundle
 from ser_platform.training.batches.sampling import add_unlabelled
 from ser_platform.training.configuration import feature_view, refuse_contradictions
-from ser_platform.training.loop import class_weights
+from ser_platform.training.cross_entropy import class_weights
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_job import TrialData, fit
 from ser_platform.tuning.teacher_labels import fold_teachers
