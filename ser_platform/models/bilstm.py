@@ -25,8 +25,8 @@ class BiLstmEncoder(nn.Module):
 class BiLstm(NeuralModel):
     """BiLSTM, mean and standard deviation over time, linear classifier.
 
-    Its own sizes are those of the recurrent networks on `frames201` (see `stacked_bilstm.py`): 256 units, one layer,
-    every frame a step. Those put a dense layer behind the last step, in place of statistics over all steps.
+    Default sizes are those of the recurrent networks on `frames201` (see `stacked_bilstm.py`): 256 units, one layer,
+    each frame a step. Those networks classify the last step instead of statistics over all steps.
     """
 
     def __init__(
@@ -42,10 +42,7 @@ class BiLstm(NeuralModel):
 
 
 class AttentionBiLstm(NeuralModel):
-    """BiLSTM, additive attention over time, linear classifier (Mirsamadi, Barsoum & Zhang, ICASSP 2017).
-
-    Its own sizes are those of `BiLstm`.
-    """
+    """BiLSTM, additive attention over time, linear classifier (Mirsamadi, Barsoum & Zhang, ICASSP 2017)."""
 
     def __init__(
         self, n_features: int, n_emotions: int, *, hidden_size: int, layers: int, dropout: float, subsample: int

@@ -1,4 +1,4 @@
-"""The teacher trained from scratch: 2-D convolutions over (time, frequency), then a BiLSTM over time."""
+"""Default teacher, trained from random weights: 2-D convolutions over (time, frequency), BiLSTM over time."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ class ConvBlock(nn.Module):
         self.normalisation = make_normalisation(norm, n_outputs, 2)
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a clip's end come out as zero."""
+        """Map `(batch, channels, n_frames, n_bands)` and lengths; output frames beyond a clip's end are zero."""
         lengths = strided_lengths(lengths, 2)
         return masked_relu(self.normalisation(self.convolution(images)), lengths), lengths
 

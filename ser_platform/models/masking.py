@@ -1,4 +1,4 @@
-"""Padding that changes nothing: masks and pooling that see only a clip's own frames.
+"""Masks and pooling that read only a clip's own frames, so that padding changes no result.
 
 Lengths are frame counts `(batch,)`; sequences are `(batch, n_frames, n_features)`, padded at the end.
 """
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def frame_mask(lengths: Tensor, n_frames: int) -> Tensor:
-    """Return `(batch, n_frames)`, True on a clip's own frames."""
+    """Return a mask `(batch, n_frames)`, True on a clip's own frames."""
     return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
 
 
@@ -18,18 +18,17 @@ def strided_lengths(lengths: Tensor, stride: int) -> Tensor:
 
 
 def masked_relu(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """Return ReLU of `(batch, channels, n_frames, ...)`, zero beyond a clip's end: the next convolution would read it.
+    """Return ReLU of `(batch, channels, n_frames, ...)`, zero beyond a clip's end, where the next convolution reads.
 
-    Works in place: in the first layers of a small convolutional model, writing memory is what takes the time, and a
-    training step gets a fifth shorter. `outputs` must be the fresh result of an operation that does not keep it, such
-    as a normalisation.
+    Works in place, which makes a training step of a small convolutional model a fifth shorter. `outputs` must be the
+    result of an operation that does not need it in its backward pass, such as a normalisation.
     """
     mask = frame_mask(lengths, outputs.shape[2])[:, None]
     return outputs.mul_(mask.reshape(*mask.shape, *[1] * (outputs.dim() - 3))).relu_()
 
 
 def mean_over_frames(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Return the mean over a clip's own frames, `(batch, n_features)`; of a single frame, the frame."""
+    """Return the mean over a clip's own frames, `(batch, n_features)`."""
     return weighted_mean(frames, _equal_weights(frames, lengths))
 
 
@@ -46,7 +45,7 @@ def mean_and_std(frames: Tensor, lengths: Tensor, weights: Tensor | None = None)
     """Return the mean and standard deviation over a clip's own frames, `(batch, 2 * n_features)`.
 
     `weights` `(batch, n_frames)` sum to 1 over a clip's own frames and are 0 beyond (attentive statistics pooling:
-    Okabe, Koshinaka & Shinoda, 2018, arXiv:1803.10963); None weighs all alike.
+    Okabe, Koshinaka & Shinoda, 2018, arXiv:1803.10963); None means equal weights.
     """
     if weights is None:
         weights = _equal_weights(frames, lengths)
@@ -61,7 +60,7 @@ def masked_softmax(scores: Tensor, lengths: Tensor) -> Tensor:
 
 
 class AdditiveAttention(nn.Module):
-    """Additive attention over time (Bahdanau, Cho & Bengio, 2015, arXiv:1409.0473); padding gets no weight."""
+    """Additive attention over time (Bahdanau, Cho & Bengio, 2015, arXiv:1409.0473); padding has weight 0."""
 
     def __init__(self, n_features: int, n_hidden: int) -> None:
         super().__init__()
@@ -69,5 +68,5 @@ class AdditiveAttention(nn.Module):
         self.score = nn.Linear(n_hidden, 1, bias=False)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Return weights `(batch, n_frames)`."""
+        """Map `(batch, n_frames, n_features)` and lengths to weights `(batch, n_frames)` that sum to 1."""
         return masked_softmax(self.score(torch.tanh(self.hidden(frames))).squeeze(-1), lengths)

@@ -1,4 +1,4 @@
-"""What a model that is trained by gradients computes of a batch, and how it ends."""
+"""The base class of models trained by gradients, and their output for a batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """Logits `(batch, n_emotions)`, and the embedding `(batch, n_embedded)` that the last layer maps to them.
+    """The output of a model for a batch.
 
-    `language_logits` `(batch, n_languages)` are those of a language adversary in training, None without one.
+    Attributes:
+        logits: `(batch, n_emotions)`.
+        embedding: `(batch, n_embedded)`, the input of the last layer.
+        language_logits: `(batch, n_languages)` of a language adversary in training; None without an adversary.
     """
 
     logits: Tensor
@@ -19,7 +22,7 @@ class ModelOutput:
 
 
 class NeuralModel(nn.Module):
-    """A model that maps a clip to one vector, which its last layers classify; the very last one is linear.
+    """A model that pools a clip to one vector, which its last layers classify; the very last layer is linear.
 
     A subclass defines `pool`, and `classifier` or, where its layers have another name, `last_layers`.
     """
@@ -31,24 +34,24 @@ class NeuralModel(nn.Module):
         return self.compute_output(features, lengths).logits
 
     def compute_output(self, features: Tensor, lengths: Tensor) -> ModelOutput:
-        """Map features `(batch, n_frames, n_features)` and lengths to logits and what else a loss may need."""
+        """Map features `(batch, n_frames, n_features)` and lengths to logits and embedding."""
         return self.classify(self.pool(features, lengths))
 
     def classify(self, pooled: Tensor) -> ModelOutput:
-        """Map what `pool` returns to logits and embedding."""
+        """Map pooled vectors `(batch, n_pooled)` to logits and embedding."""
         *hidden, linear = self.last_layers
         for layer in hidden:
             pooled = layer(pooled)
         return ModelOutput(linear(pooled), pooled)
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to one vector a clip, `(batch, n_pooled)`."""
+        """Map features `(batch, n_frames, n_features)` and lengths to one vector per clip, `(batch, n_pooled)`."""
         raise NotImplementedError
 
     @property
     def last_layers(self) -> Sequence[nn.Module]:
-        """The layers behind `pool`, of which the last is linear."""
-        return layers_in(self.classifier)
+        """The layers after `pool`; the last is linear."""
+        return list_layers(self.classifier)
 
     @property
     def n_embedded(self) -> int:
@@ -58,6 +61,6 @@ class NeuralModel(nn.Module):
         return linear.in_features
 
 
-def layers_in(module: nn.Module) -> Sequence[nn.Module]:
-    """Return the layers of a sequence, or the single layer that `module` is."""
+def list_layers(module: nn.Module) -> Sequence[nn.Module]:
+    """Return the layers of an `nn.Sequential`, or `module` itself."""
     return tuple(module) if isinstance(module, nn.Sequential) else (module,)

@@ -1,4 +1,4 @@
-"""Which of a model's parameters are trained, and how fast each."""
+"""The trained parameters of a model and their learning rates."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,16 +9,15 @@ from ser_platform.settings import Settings
 
 @runtime_checkable
 class SupportsParameterGroups(Protocol):
-    """A model that trains some of its parameters slower than others, or not at all."""
+    """A model with its own parameter groups."""
 
     def parameter_groups(self, settings: Settings) -> list[dict[str, Any]]: ...
 
 
 def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
-    """Return what an optimiser takes: groups of `params` with their peak `lr` and `weight_decay`.
+    """Return an optimiser's groups of `params` with their peak `lr` and `weight_decay`; by default one group.
 
-    Together they hold every parameter that is trained, once, in an order that model and settings fix; by default they
-    are one group.
+    Each trained parameter is in exactly one group; the order depends on model and settings only.
     """
     if isinstance(model, SupportsParameterGroups):
         return model.parameter_groups(settings)

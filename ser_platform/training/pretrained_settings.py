@@ -1,13 +1,13 @@
-"""Where a classifier on a pretrained encoder starts from."""
+"""Default settings of classifiers on a pretrained encoder."""
 
 from ser_platform.models import PRETRAINED
 from ser_platform.models.pretrained import ATTENTION, FROZEN, MLP, RIDGE
 from ser_platform.settings import Overrides, SettingValue
 from ser_platform.training.closed_form.closed_form_settings import ENCODER_RIDGE_SETTINGS
 
-# Whole clips: what is kept of them was computed of all of them.
+# Whole clips: stored statistics cannot be cropped.
 FROZEN_DEFAULTS: dict[str, SettingValue] = {"data.max_seconds": 60.0}
-FRAMES_DEFAULTS: dict[str, SettingValue] = {"features.dtype": "float16"}  # every state of every frame is much to keep
+FRAMES_DEFAULTS: dict[str, SettingValue] = {"features.dtype": "float16"}  # all states need much disk space
 RIDGE_DEFAULTS: dict[str, SettingValue] = FROZEN_DEFAULTS | {"model.classifier": RIDGE, "train.epochs": 1}
 GRADIENT_DEFAULTS: dict[str, SettingValue] = {
     "model.classifier": MLP,
@@ -25,10 +25,10 @@ TUNED_DEFAULTS = GRADIENT_DEFAULTS | {
 
 
 def default_pretrained_settings(overrides: Overrides, *, needs_gradients: bool = False) -> dict[str, SettingValue]:
-    """Return where a pretrained model starts from; nothing for other models.
+    """Return the default settings of a pretrained model; nothing for other models.
 
-    On a frozen encoder that is ridge regression, unless something is asked for that only gradients can train.
-    `needs_gradients` asks for that too: several workers do it together.
+    On a frozen encoder they are those of ridge regression, unless `overrides` or `needs_gradients` require training by
+    gradients.
     """
     if overrides.get("model.name") not in PRETRAINED:
         return {}

@@ -27,9 +27,12 @@ def train_step(
     group: WorkerGroup = SINGLE_WORKER,
     hint: Hint | None = None,
 ) -> Tensor:
-    """Update `model`, and `hint` with it, on one batch; return the detached loss in nats, a scalar: this worker's part.
+    """Update `model` and `hint` on one batch, and return this worker's part of the detached loss in nats, a scalar.
 
-    `parts` are this worker's share of the batch, none where it has no clip; `chunks` are judged one by one.
+    Args:
+        parts: this worker's share of the batch, which may be empty.
+        max_norm: the largest norm of the gradient, > 0; a larger gradient is scaled down.
+        chunks: how clips are cut; the logits of a clip are the mean over its chunks.
     """
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=next(model.parameters()).device)
@@ -46,7 +49,7 @@ def train_step(
 
 
 def _compute_output(model: NeuralModel, batch: Batch, chunks: Chunks | None) -> ModelOutput:
-    """Return what `model` computes of a batch; with `chunks`, logits are means of a clip, embeddings of each chunk."""
+    """Return the output of `model`; with `chunks`, logits are means per clip, and embeddings are those of chunks."""
     if chunks is None:
         return model.compute_output(batch.features, batch.lengths)
     windows, lengths, clip_of = chunks.cut(batch.features, batch.lengths)

@@ -1,4 +1,4 @@
-"""Which trainer a configuration takes: the one place that tells models trained by gradients from those that are not."""
+"""The choice of the trainer of a configuration: by gradients, or by a single fit."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
@@ -21,7 +21,7 @@ from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
 
 
 class TrainerProtocol(Protocol):
-    """One configuration on one set of clips, trained by iterating over `epochs()`; see `Trainer`."""
+    """Trains one configuration on one set of clips while `epochs()` is iterated; see `Trainer`."""
 
     normaliser: Normaliser
     best_state: dict[str, Tensor]
@@ -37,10 +37,10 @@ class TrainerProtocol(Protocol):
     def restore_best(self) -> None: ...
 
     def make_checkpoint(self) -> Checkpoint | None:
-        """Return how the training stands; None where there is nothing between its beginning and its end."""
+        """Return the state of the training; None where a single fit cannot be resumed."""
 
     def begin(self, checkpoint: Checkpoint | None, initial_state: Mapping[str, Tensor] | None) -> list[EpochResult]:
-        """Go on from a checkpoint or, without one, begin with initial weights; return the epochs so far."""
+        """Load a checkpoint or else initial weights, and return the results of the finished epochs."""
 
 
 def make_trainer(
@@ -50,8 +50,8 @@ def make_trainer(
     device: torch.device | None = None,
     group: WorkerGroup = SINGLE_WORKER,
 ) -> TrainerProtocol:
-    """Return what trains the model of `settings`, as one worker of `group`."""
-    # scikit-learn takes a second to import, which other models save.
+    """Return the trainer of the model of `settings`, as one worker of `group`."""
+    # Importing scikit-learn takes a second, which other models save.
     if has_encoder_ridge(settings):
         from ser_platform.training.closed_form.ridge import EncoderRidgeTrainer
 

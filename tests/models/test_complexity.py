@@ -14,8 +14,8 @@ def test_a_linear_layer_multiplies_every_input_by_every_output():
     assert count_macs(nn.Linear(10, 7), torch.zeros(3, 10)) == 3 * 10 * 7
 
 
-def test_a_convolution_costs_its_kernel_at_every_place():
-    # 8 x 6 places by 3 x 3 by 4 inputs by 5 outputs; depthwise there is one input to each output.
+def test_a_convolution_costs_its_kernel_at_every_position():
+    # 8 x 6 positions by 3 x 3 by 4 inputs by 5 outputs; depthwise there is one input to each output.
     assert count_macs(nn.Conv2d(4, 5, 3, padding=1), torch.zeros(1, 4, 8, 6)) == 8 * 6 * 9 * 4 * 5
     assert count_macs(nn.Conv2d(4, 4, 3, padding=1, groups=4), torch.zeros(1, 4, 8, 6)) == 8 * 6 * 9 * 4
 

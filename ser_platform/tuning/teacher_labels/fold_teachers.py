@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.lineage import refuse_leak
 from ser_platform.corpora.splits.split import Split, group_training_speakers
-from ser_platform.distillation.hint_targets import encoder_embeddings, require_hint_teacher
+from ser_platform.distillation.hint_targets import compute_encoder_embeddings, require_hint_teacher
 from ser_platform.distillation.outputs import (
     ENSEMBLE,
     FOLD,
@@ -108,7 +108,7 @@ class TeacherLabeller:
         """
         settings = self._teacher.description.settings
         require_hint_teacher(settings, self._teacher.title)
-        return encoder_embeddings(settings, _StackedClips(split, copies, unlabelled).hashes)
+        return compute_encoder_embeddings(settings, _StackedClips(split, copies, unlabelled).hashes)
 
     def refuse_teacher_leak(self, splits: Iterable[Split], modes: Collection[str]) -> None:
         """Refuse splits of which the registered teacher has heard dev or test, where it is to be asked itself.
