@@ -35,7 +35,7 @@ from ser_platform.settings import Settings
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model class and the settings that it takes.
+    """A model class and its settings.
 
     Attributes:
         settings: names of its `model.*` settings, without sizes.

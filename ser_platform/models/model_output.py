@@ -1,9 +1,12 @@
 """The base class of models trained by gradients, and their output for a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
+
+from ser_platform.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,22 @@ class NeuralModel(nn.Module):
         linear = self.last_layers[-1]
         assert isinstance(linear, nn.Linear)
         return linear.in_features
+
+    def fit_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fit the model's internal scale, if it has one, on features and lengths of training clips."""
+
+    def parameter_groups(self, settings: Settings) -> list[dict[str, Any]]:
+        """Return an optimiser's groups of `params` with their peak `lr` and `weight_decay`; by default one group.
+
+        Each trained parameter is in exactly one group; the order depends on model and settings only.
+        """
+        return [make_parameter_group(self, settings)]
+
+
+def make_parameter_group(module: nn.Module, settings: Settings) -> dict[str, Any]:
+    """Return the trained parameters of `module` as one group with the rate and decay of the settings."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return {"params": trained, "lr": settings.optimizer.lr, "weight_decay": settings.optimizer.weight_decay}
 
 
 def list_layers(module: nn.Module) -> Sequence[nn.Module]:

@@ -1,4 +1,4 @@
-"""Normalisation layers that convolutional and dense models may take: `model.norm`."""
+"""Normalisation layers of convolutional and dense models: `model.norm`."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -133,24 +133,26 @@ class Pretrained(NeuralModel):
         found = find_encoder(backbone)
         self.shape = (found.n_states, found.width)
         self.pooling, self._reversal = pooling, adversary
-        taken = select_states(states, found.n_states, tuning)
-        self._selected_states = slice(taken.start, taken.stop)
+        selected = select_states(states, found.n_states, tuning)
+        self._selected_states = slice(selected.start, selected.stop)
         self._hop = round(found.frame_s * found.sample_rate) if math.isfinite(found.frame_s) else None
-        how: dict[str, Any] = {
-            "classifier": classifier,
-            "mixing": mixing,
-            "pooling": pooling,
-            "head_size": head_size,
-            "dropout": dropout,
-        }
-        self.head = Head(len(taken), found.width, n_emotions, **how)
+        self.head = Head(
+            len(selected),
+            found.width,
+            n_emotions,
+            classifier=classifier,
+            mixing=mixing,
+            pooling=pooling,
+            head_size=head_size,
+            dropout=dropout,
+        )
         self.adversary = LanguageAdversary(self.head.n_embedded, MAX_LANGUAGES) if adversary else None
         self.encoder: SpeechEncoder | None = None
         self._tuned: list[nn.Module] = []
         if tuning != FROZEN:
             self.mean: Tensor
             self.std: Tensor
-            scale_shape = (4, len(taken), found.width) if pooling == STATISTICS else (len(taken), found.width)
+            scale_shape = (4, len(selected), found.width) if pooling == STATISTICS else (len(selected), found.width)
             self.register_buffer("mean", torch.zeros(scale_shape))
             self.register_buffer("std", torch.ones(scale_shape))
             self._tune(found, tuning, tuned_layers, lora_rank, checkpointing, load_weights)
@@ -219,6 +221,7 @@ class Pretrained(NeuralModel):
         """
         if self.encoder is None:
             return
+        self.eval()
         count, total = 0, torch.zeros(self.mean.shape, dtype=torch.float64)  # on the CPU: MPS has no double precision
         squares = total.clone()
         for samples, lengths in batches:
@@ -301,13 +304,13 @@ class Pretrained(NeuralModel):
         self.encoder = encoder
 
 
-def _mean_and_std(states: Tensor, taken: Tensor) -> Tensor:
+def _mean_and_std(states: Tensor, selected: Tensor) -> Tensor:
     """Return mean and deviation `(batch, 2, n_states, width)` of states `(batch, n_frames, n_states, width)`.
 
-    `taken` `(batch, n_frames)` is True on the frames to use. Two passes without matrix products, which mixed precision
-    would round: deviations are small compared to some means.
+    `selected` `(batch, n_frames)` is True on the frames to use. Two passes without matrix products, which mixed
+    precision would round: deviations are small compared to some means.
     """
-    weights = (taken / taken.sum(dim=1, keepdim=True))[:, :, None, None]
+    weights = (selected / selected.sum(dim=1, keepdim=True))[:, :, None, None]
     mean = (weights * states).sum(dim=1)
     variance = (weights * (states - mean[:, None]).square()).sum(dim=1)
     return torch.stack([mean, variance.clamp_min(LEAST_VARIANCE).sqrt()], dim=1)

@@ -67,7 +67,7 @@ def has_adversary(settings: Settings) -> bool:
 def pin_settings(settings: Settings) -> Settings:
     """Return `settings` with the digest of the weights in every encoder's name, and published sizes instead of 0.
 
-    Stored settings then keep their meaning when an encoder or a default changes.
+    The meaning of stored settings then does not change with an encoder or a default.
 
     Raises UserError where there is no such encoder, or where its weights have another digest.
     """
@@ -86,11 +86,6 @@ def pin_feature_set(name: str) -> str:
         return name
     spelled, _, kind = name.rpartition(".")
     return encoder_family_name(spelled, kind)
-
-
-def required_families(settings: Settings) -> tuple[str, ...]:
-    """Return the feature families that a configuration reads from the store."""
-    return feature_view(settings).required_families
 
 
 def stamp_protocol(protocol: str, settings: Settings) -> str:

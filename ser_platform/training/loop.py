@@ -15,8 +15,7 @@ from ser_platform.errors import UserError, WorkFailed
 from ser_platform.features.views.chunks import average_logits
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.models import build_model
-from ser_platform.models.model_output import NeuralModel
-from ser_platform.models.parameter_groups import parameter_groups
+from ser_platform.models.model_output import NeuralModel, make_parameter_group
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import (
     Batch,
@@ -118,7 +117,9 @@ class Trainer:
         targets = data.targets[clips]
         weights = compute_class_weights(targets[targets >= 0], len(data.labels)).to(self.device)
         self.loss = make_loss(settings, weights if settings.train.class_weights else None)
-        groups = [group for module in modules for group in parameter_groups(module, settings)]
+        groups = self.model.parameter_groups(settings)
+        if self.hint is not None:
+            groups.append(make_parameter_group(self.hint, settings))
         self.optimizer = torch.optim.AdamW(groups)
         self.schedule = make_schedule(self.optimizer, settings, settings.train.epochs * len(self._sizes))
         self._rng = np.random.default_rng(settings.seed)
@@ -219,34 +220,34 @@ class Trainer:
 
         Raises UserError where the checkpoint has other settings or other clips.
         """
-        kept = checkpoint.metadata
-        self._refuse_other_training(kept)
+        metadata = checkpoint.metadata
+        self._refuse_other_training(metadata)
         self.model.load_state_dict(checkpoint.tensors_under("model"))
         self.best_state = checkpoint.tensors_under("best")
         if self.hint is not None:
             self.hint.load_state_dict(checkpoint.tensors_under("hint"))
         logits = checkpoint.tensors.get("best_dev_logits")
         self.best_dev_logits = None if logits is None else logits.numpy()
-        self.results = results_from_json(kept["results"])
-        self.accumulate = kept["accumulate"]
-        restore_optimizer(self.optimizer, checkpoint.tensors_under("optimizer"), kept["groups"])
-        self.schedule.load_state_dict(kept["schedule"])
+        self.results = results_from_json(metadata["results"])
+        self.accumulate = metadata["accumulate"]
+        restore_optimizer(self.optimizer, checkpoint.tensors_under("optimizer"), metadata["groups"])
+        self.schedule.load_state_dict(metadata["schedule"])
         if self.precision.scaler is not None:
-            self.precision.scaler.load_state_dict(kept["scaler"])
-        self._rng.bit_generator.state = kept["batches"]
-        self._augment.rng.bit_generator.state = kept["augment"]
-        if kept["device"] == self.device.type:  # another kind of device has another generator
+            self.precision.scaler.load_state_dict(metadata["scaler"])
+        self._rng.bit_generator.state = metadata["batches"]
+        self._augment.rng.bit_generator.state = metadata["augment"]
+        if metadata["device"] == self.device.type:  # another kind of device has another generator
             self._augment.noise.set_state(checkpoint.tensors["random.noise"])
-        restore_random(self.device, checkpoint.tensors_under("random"), kept["random"])
+        restore_random(self.device, checkpoint.tensors_under("random"), metadata["random"])
 
-    def _refuse_other_training(self, kept: dict[str, Any]) -> None:
-        here, there = self.settings.dotted(), kept["settings"]
+    def _refuse_other_training(self, metadata: dict[str, Any]) -> None:
+        here, there = self.settings.dotted(), metadata["settings"]
         differing = [name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)]
         if differing:
-            listed = ", ".join(f"{name} is {there.get(name)} there and {here.get(name)} here" for name in differing)
-            raise UserError(f"the checkpoint is of other settings: {listed}")
-        if kept["data"] != compute_fingerprint(self.data):
-            raise UserError("the checkpoint is of other training or dev clips")
+            listed = ", ".join(f"{name} {there.get(name)} instead of {here.get(name)}" for name in differing)
+            raise UserError(f"the checkpoint has other settings: {listed}; remove it to start again")
+        if metadata["data"] != compute_fingerprint(self.data):
+            raise UserError("the checkpoint has other training or dev clips; remove it to start again")
 
     def _is_patience_exhausted(self) -> bool:
         return bool(self.results) and len(self.results) - self.results[-1].best_epoch >= self.settings.train.patience

@@ -38,5 +38,5 @@ def default_pretrained_settings(overrides: Overrides, *, needs_gradients: bool =
         overrides.get(name, valid) != valid for name, valid in ENCODER_RIDGE_SETTINGS.items()
     )
     classifier = overrides.get("model.classifier", MLP if needs_gradients or by_gradients else RIDGE)
-    kept = FRAMES_DEFAULTS if overrides.get("model.pooling") == ATTENTION else {}
-    return kept | (RIDGE_DEFAULTS if classifier == RIDGE else MLP_DEFAULTS)
+    own = FRAMES_DEFAULTS if overrides.get("model.pooling") == ATTENTION else {}
+    return own | (RIDGE_DEFAULTS if classifier == RIDGE else MLP_DEFAULTS)

@@ -23,7 +23,7 @@ def prefix_names(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Return an optimizer's tensors as `number.name`, and its parameter groups."""
     state = optimizer.state_dict()
-    tensors = {f"{number}.{name}": value for number, kept in state["state"].items() for name, value in kept.items()}
+    tensors = {f"{number}.{name}": value for number, values in state["state"].items() for name, value in values.items()}
     return tensors, state["param_groups"]
 
 

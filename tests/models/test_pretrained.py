@@ -15,7 +15,6 @@ from ser_platform.errors import MissingExtra, UserError
 from ser_platform.features.store.feature_store import prepare_features
 from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.models import build_model, count_parameters
-from ser_platform.models.parameter_groups import parameter_groups
 from ser_platform.models.pretrained import Pretrained, select_states
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.batches.batch import TrainingData, make_batch
@@ -151,7 +150,7 @@ def test_untrained_modules_stay_in_evaluation_mode(tuning):
 @pytest.mark.parametrize("tuning", ["frozen", *TUNINGS])
 def test_every_trained_parameter_is_in_one_group(tuning):
     model = built(settings := settings_of(tuning))
-    grouped = [id(parameter) for group in parameter_groups(model, settings) for parameter in group["params"]]
+    grouped = [id(parameter) for group in model.parameter_groups(settings) for parameter in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
@@ -162,7 +161,7 @@ def test_lower_layers_have_lower_rates_and_biases_no_decay():
     model = built(settings)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     rates, decays = {}, {}
-    for group in parameter_groups(model, settings):
+    for group in model.parameter_groups(settings):
         for parameter in group["params"]:
             rates[names[id(parameter)]], decays[names[id(parameter)]] = group["lr"], group["weight_decay"]
     body = "encoder.body."
@@ -265,7 +264,7 @@ def test_an_adversary_refuses_unknown_languages(tones):
 def test_other_models_have_one_group():
     settings = resolve({"model.name": "bilstm"})
     model = build_model(settings, 5, N_EMOTIONS)
-    (group,) = parameter_groups(model, settings)
+    (group,) = model.parameter_groups(settings)
     assert group["lr"] == settings.optimizer.lr and len(group["params"]) == len(list(model.parameters()))
 
 

@@ -147,7 +147,7 @@ def test_nan_metrics_are_restored(training_data, tmp_path):
 
 def test_other_settings_are_refused_by_name(training_data):
     kept = trainer_of(training_data).make_checkpoint()
-    with pytest.raises(UserError, match=r"other settings: train.epochs is 5 there and 9 here$"):
+    with pytest.raises(UserError, match=r"other settings: train.epochs 5 instead of 9; remove it to start again$"):
         trainer_of(training_data, **{"train.epochs": 9}).resume(kept)
 
 

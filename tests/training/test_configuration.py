@@ -2,7 +2,7 @@ import pytest
 
 from ser_platform.models import NEURAL, build_model
 from ser_platform.settings import resolve
-from ser_platform.training.configuration import count_prediction_parameters, feature_view, required_families
+from ser_platform.training.configuration import count_prediction_parameters, feature_view
 
 
 @pytest.mark.parametrize("name", NEURAL)
@@ -18,5 +18,8 @@ def test_a_waveform_model_uses_no_frame_features():
 
 
 def test_required_families_follow_from_a_configuration():
-    assert required_families(resolve({"model.name": "bilstm", "features.sets": ["mfcc"]})) == ("mfcc",)
-    assert required_families(resolve({"model.name": "lite_cnn", "data.trim_db": 30})) == ("waveform", "rms")
+    assert feature_view(resolve({"model.name": "bilstm", "features.sets": ["mfcc"]})).required_families == ("mfcc",)
+    assert feature_view(resolve({"model.name": "lite_cnn", "data.trim_db": 30})).required_families == (
+        "waveform",
+        "rms",
+    )

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,18 +70,10 @@ def fit_estimator(settings: Settings, rows: Rows, targets: Classes, weights: NDA
             raise WorkFailed(f"{settings.model.name}: {error}; raise model.depth") from error
 
 
-def _make_svm(kernel: str) -> Callable[[Settings, Rows], Any]:
-    def make(settings: Settings, rows: Rows) -> Any:
-        # coef0 adds all lower degrees to the polynomial kernel.
-        return SVC(
-            kernel=kernel,
-            C=settings.model.c,
-            gamma=settings.model.gamma or 1 / (rows.shape[1] * float(rows.var())),
-            degree=settings.model.degree,
-            coef0=1.0,
-        )
-
-    return make
+def _make_svm(kernel: str, settings: Settings, rows: Rows) -> Any:
+    gamma = settings.model.gamma or 1 / (rows.shape[1] * float(rows.var()))
+    # coef0 adds all lower degrees to the polynomial kernel.
+    return SVC(kernel=kernel, C=settings.model.c, gamma=gamma, degree=settings.model.degree, coef0=1.0)
 
 
 def _list_tree_options(settings: Settings, default_depth: int | None = None) -> dict[str, Any]:
@@ -126,8 +119,8 @@ def _make_perceptron(settings: Settings) -> Any:
 
 ESTIMATORS: dict[str, Callable[[Settings, Rows], Any]] = {
     "svm_linear": lambda s, _: LinearSVC(C=s.model.c, max_iter=MAX_ITERATIONS["svm_linear"], random_state=s.seed),
-    "svm_rbf": _make_svm("rbf"),
-    "svm_poly": _make_svm("poly"),
+    "svm_rbf": partial(_make_svm, "rbf"),
+    "svm_poly": partial(_make_svm, "poly"),
     "tree": lambda s, _: DecisionTreeClassifier(**_list_tree_options(s)),
     "forest": lambda s, _: RandomForestClassifier(s.model.trees, **_list_tree_options(s)),
     "bagging": lambda s, _: _make_bagging(s),
@@ -241,14 +234,6 @@ def _export_votes(trees: list[Any], classes: Classes, n_emotions: int) -> State:
     return _export_forest([tree.tree_ for tree in trees], values, np.zeros(n_emotions))
 
 
-def _export_tree(estimator: Any, n_emotions: int) -> State:
-    return _export_votes([estimator], np.arange(n_emotions), n_emotions)
-
-
-def _export_ensemble(estimator: Any, n_emotions: int) -> State:
-    return _export_votes(list(estimator.estimators_), estimator.classes_, n_emotions)
-
-
 def _export_adaboost(estimator: Any, n_emotions: int) -> State:
     """Return weighted trees; logits are f / (K - 1) of Zhu, Zou, Rosset & Hastie (2009), Multi-class AdaBoost."""
     classes, others = estimator.classes_, len(estimator.classes_) - 1
@@ -280,9 +265,9 @@ STATE_EXPORTERS: dict[str, Callable[[Any, int], State]] = {
     "svm_linear": _export_linear,
     "svm_rbf": _export_kernel,
     "svm_poly": _export_kernel,
-    "tree": _export_tree,
-    "forest": _export_ensemble,
-    "bagging": _export_ensemble,
+    "tree": lambda tree, n: _export_votes([tree], np.arange(n), n),
+    "forest": lambda forest, n: _export_votes(forest.estimators_, forest.classes_, n),
+    "bagging": lambda bagging, n: _export_votes(bagging.estimators_, bagging.classes_, n),
     "adaboost": _export_adaboost,
     "boosting": _export_boosting,
     "mlp_sklearn": _export_perceptron,
