@@ -17,9 +17,12 @@ def test_a_waveform_model_uses_no_frame_features():
     assert feature_view(resolve({"model.name": "bilstm", "features.sets": ["mfcc"]})).sets == ("mfcc",)
 
 
-def test_required_families_follow_from_a_configuration():
-    assert feature_view(resolve({"model.name": "bilstm", "features.sets": ["mfcc"]})).required_families == ("mfcc",)
-    assert feature_view(resolve({"model.name": "lite_cnn", "data.trim_db": 30})).required_families == (
-        "waveform",
-        "rms",
-    )
+@pytest.mark.parametrize(
+    ("overrides", "families"),
+    [
+        ({"model.name": "bilstm", "features.sets": ["mfcc"]}, ("mfcc",)),
+        ({"model.name": "lite_cnn", "data.trim_db": 30}, ("waveform", "rms")),
+    ],
+)
+def test_required_families_follow_from_a_configuration(overrides, families):
+    assert feature_view(resolve(overrides)).required_families == families
