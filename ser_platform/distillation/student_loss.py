@@ -32,7 +32,7 @@ def distillation_loss(
         temperature: > 0; higher gives softer teacher probabilities.
         alpha: weight of the teacher term in [0, 1]; 0 is plain supervised training.
         term: the teacher term, a key of `TERMS`; averaged over the clips.
-        beta: weight of the other classes, > 0; `dkd` only.
+        beta: weight of the other classes, >= 0; `dkd` only.
         class_weights: `(n_emotions,)`, of the cross-entropy only: the teacher was trained with them already.
         label_smoothing: in [0, 1), of the cross-entropy only.
         full_batch_targets: targets of the whole batch, where the clips are a part of it; the losses of the parts add

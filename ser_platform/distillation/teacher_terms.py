@@ -1,7 +1,7 @@
 """Teacher terms: the difference between student and teacher of each clip. `distill.loss` names one.
 
 Each takes student and teacher logits `(batch, n_emotions)` in the same label order, class indices `(batch,)`, the
-temperature > 0 and beta > 0; unused arguments are ignored. Each returns `(batch,)` in nats (`mse`: squared logits).
+temperature > 0 and beta >= 0; unused arguments are ignored. Each returns `(batch,)` in nats (`mse`: squared logits).
 Terms with a temperature are multiplied by its square, because their gradients shrink by it.
 """
 

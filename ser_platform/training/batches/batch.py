@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,11 +95,19 @@ def make_batch(
     data: TrainingData, clips: NDArray[np.int64], normaliser: Normaliser, *, seed: int = 0, epoch: int | None = None
 ) -> Batch:
     """Return the batch of `clips`; `seed` and `epoch` decide random crops, and `epoch` None means no training."""
+
+    def select(values: NDArray[Any] | None) -> Tensor | None:
+        return None if values is None else torch.from_numpy(values[clips])
+
     features, lengths = data.features.batch(clips, normaliser, seed=seed, epoch=epoch)
-    optional = ("teacher_logits", "languages", "teacher_embeddings")
-    columns = {name: values for name in ("targets", *optional) if (values := getattr(data, name)) is not None}
-    rows = {name: torch.from_numpy(values[clips]) for name, values in columns.items()}
-    return Batch(torch.from_numpy(features), torch.from_numpy(lengths), **{"teacher_logits": None, **rows})
+    return Batch(
+        torch.from_numpy(features),
+        torch.from_numpy(lengths),
+        torch.from_numpy(data.targets[clips]),
+        select(data.teacher_logits),
+        languages=select(data.languages),
+        teacher_embeddings=select(data.teacher_embeddings),
+    )
 
 
 def shuffle_into_batches(
