@@ -111,7 +111,7 @@ class Trainer:
         self._sizes = list_batch_sizes(len(clips), settings.train.batch_size)
         if data.features.view.is_pooled and min(self._sizes) < self._least:
             raise UserError(
-                f"train.batch_size {settings.train.batch_size} makes a batch of one row of {len(clips)} training "
+                f"train.batch_size {settings.train.batch_size} leaves a batch of one row of {len(clips)} training "
                 "clips, and batch normalisation needs two; raise it, or set model.norm to layer"
             )
         targets = data.targets[clips]
