@@ -35,6 +35,7 @@ INSTEAD = {
 }
 # A word with its own meaning: Optuna's ask and tell, and what a tool or a corpus calls its parts.
 LITERAL = (
+    re.compile(r"\"heard\":"),  # a metadata key of stored teacher outputs
     re.compile(r"(?:ask[/ ](?:and )?tell\b|\bstudy\.tell\b|\.tell\(|_tell\b|\bfile\.tell\b)", re.IGNORECASE),
     # Keys of `--json`, of tags and of stored files, which scripts and earlier versions read.
     re.compile(r"""["'](?:heard|looks|test_looks)["']"""),

@@ -1,7 +1,7 @@
-"""What hints are made of: embeddings of clips by the frozen encoder that a teacher hears through.
+"""Hint targets: embeddings of clips by the frozen encoder of a teacher.
 
-The encoder was trained without the corpus: its embeddings are the same in every fold and tell no held-out label. Those
-of another teacher come from the clips it was trained on, and each fold's lie in a space of their own.
+A frozen encoder was trained without the corpus: its embeddings are the same in every fold and contain no held-out
+label. The embeddings of other teachers depend on the clips of their fold, and are not comparable between folds.
 """
 
 from dataclasses import replace
@@ -20,29 +20,24 @@ from ser_platform.settings import Settings
 from ser_platform.training.configuration import feature_view
 from ser_platform.training.hint_loss import NO_HINT
 
-READ_AT_ONCE = 256  # clips, of some ten thousand numbers each
+READ_AT_ONCE = 256  # clips; each has about ten thousand numbers
 
 
 def require_hint_teacher(teacher: Settings, title: str) -> None:
-    """Refuse a teacher whose embeddings cannot be hints.
-
-    Raises:
-        UserError: it has no encoder, or one that is tuned or heard frame by frame.
-    """
-    has = {name: teacher.value(name) for name in ("model.name", "model.tuning", "model.pooling")}
+    """Raise UserError where a teacher, called `title`, has no frozen encoder pooled to statistics."""
     model = teacher.model
     if model.name not in PRETRAINED or (model.tuning, model.pooling) != (FROZEN, STATISTICS):
-        listed = ", ".join(f"{name} {value}" for name, value in has.items())
+        listed = ", ".join(f"{name} {teacher.value(name)}" for name in ("model.name", "model.tuning", "model.pooling"))
         raise UserError(
             f"distill.hint needs a teacher on a frozen encoder (model.name pretrained, model.tuning {FROZEN}, "
             f"model.pooling {STATISTICS}); {title} has {listed}: set distill.hint to {NO_HINT}"
         )
 
 
-def encoder_embeddings(teacher: Settings, hashes: tuple[str, ...]) -> NDArray[np.float32]:
-    """Return the embeddings of stored clips, `(n_clips, width)`, by the encoder of a teacher's settings.
+def compute_encoder_embeddings(teacher: Settings, hashes: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return embeddings `(n_clips, width)` of the stored clips `hashes` by the encoder of a teacher's settings.
 
-    Of each clip the mean of its loud frames, and of the hidden states that the teacher hears.
+    An embedding is the mean over a clip's loud frames and over the hidden states that the teacher receives.
     """
     view, encoder = replace(feature_view(teacher), normalise=NO_NORMALISATION), find_encoder(teacher.model.backbone)
     states = select_states(teacher.model.states, encoder.n_states, FROZEN)

@@ -1,6 +1,6 @@
-"""What teachers said about clips, computed once and kept: logits by audio digest, under `SER_HOME/teacher/KEY`.
+"""Stored teacher logits, by audio digest: `SER_HOME/teacher_outputs/KEY.safetensors`.
 
-A student trial never runs a teacher. The key holds all that the logits depend on, so a stale file cannot be used.
+A student trial never runs a teacher. The key covers everything that the logits depend on, so no stale file is read.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ FOLD, REGISTERED = "fold", "registered"
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """Calibrated logits of a teacher: its softmax is as sure as it is right on clips that it has not heard.
+    """A teacher's logits, calibrated on clips that it was not trained on.
 
     Attributes:
-        clip_logits: of the clips of a manifest, `(n_clips, n_emotions)`, NaN where no teacher was asked.
-        copy_logits: of their copies, `(n_copies, n_emotions)`, NaN where no teacher was asked.
-        unlabelled_logits: of clips without a label, `(n_unlabelled, n_emotions)`.
-        temperature: by which the logits were divided.
+        clip_logits: logits of a manifest's clips, `(n_clips, n_emotions)`; NaN without a teacher.
+        copy_logits: logits of their augmented copies, `(n_copies, n_emotions)`; NaN without a teacher.
+        unlabelled_logits: logits of clips without a label, `(n_unlabelled, n_emotions)`.
+        temperature: the calibration temperature, > 0, by which the logits were divided.
     """
 
     clip_logits: NDArray[np.float32]
@@ -41,20 +41,20 @@ class TeacherOutputs:
     temperature: float = 1.0
 
     def select(self, chosen: NDArray[np.int64], n_unlabelled: int = 0) -> NDArray[np.float32]:
-        """Return the logits of all clips, of the copies with the numbers `chosen`, and of unlabelled ones."""
+        """Return `(n_rows, n_emotions)`: all clips, the copies `chosen`, the first `n_unlabelled` unlabelled clips."""
         return np.concatenate([self.clip_logits, self.copy_logits[chosen], self.unlabelled_logits[:n_unlabelled]])
 
 
 @dataclass(frozen=True)
 class OutputsKey:
-    """All that the logits of one teacher depend on.
+    """Everything that the logits of one teacher depend on.
 
     Attributes:
-        kind: `FOLD`, trained for this by a registered teacher's recipe, or `REGISTERED`, that teacher itself.
-        teacher_digest: of the registered bundle.
-        settings: the teacher's, its view among them.
-        trained_on, labels_clips: audio digests, sorted; of a registered teacher its bundle says whom it heard.
-        stop_after: epochs; fixed, so that the fold it labels decides nothing.
+        kind: `FOLD` for a teacher trained on a fold with a registered teacher's settings, or `REGISTERED`.
+        teacher_digest: digest of the registered bundle.
+        settings: the teacher's settings, with its feature view.
+        trained_on, labels_clips: audio digests of the clips, sorted.
+        stop_after: number of epochs; fixed beforehand, so that the fold to label has no influence.
         labels: emotions in the order of the logits.
     """
 
@@ -68,23 +68,13 @@ class OutputsKey:
 
     @property
     def path(self) -> Path:
-        """Where the logits are kept."""
-        content = {
-            "kind": self.kind,
-            "teacher_digest": self.teacher_digest,
-            "settings": self.settings.dotted(),
-            "trained_on": self.trained_on,
-            "labels_clips": self.labels_clips,
-            "stop_after": self.stop_after,
-            "labels": self.labels,
-            "calibration": "none",
-            "version": VERSION,
-        }
+        """The file of the logits."""
+        content = vars(self) | {"settings": self.settings.dotted(), "calibration": "none", "version": VERSION}
         return outputs_folder() / f"{digest_of(content, 32)}.safetensors"
 
     @property
     def description(self) -> dict[str, str]:
-        """What a list of outputs says of these."""
+        """The metadata of the file, which `list_outputs` reads."""
         return {
             "kind": self.kind,
             "teacher": self.teacher_digest,
@@ -95,34 +85,34 @@ class OutputsKey:
 
 
 def outputs_folder() -> Path:
-    """Return where teacher outputs are kept."""
+    """Return the folder of all stored teacher outputs."""
     return home() / "teacher_outputs"
 
 
 def write_outputs(key: OutputsKey, hashes: Sequence[str], logits: NDArray[np.float32], title: str = "") -> None:
-    """Keep logits `(n_clips, n_emotions)` of the clips `hashes`; `title` names the teacher to people."""
+    """Write logits `(n_clips, n_emotions)` of the clips `hashes`; `title` is the teacher's readable name."""
     metadata = {"hashes": " ".join(hashes), "title": title, **key.description}
     with replacing(key.path) as temporary:
         save_file({"logits": np.ascontiguousarray(logits)}, temporary, metadata=metadata)
 
 
 def read_outputs(key: OutputsKey) -> dict[str, NDArray[np.float32]] | None:
-    """Return logits `(n_emotions,)` by audio digest, or None where they are not computed yet."""
+    """Return logits `(n_emotions,)` by audio digest, or None where there is no file or it is damaged."""
     if not key.path.exists():
         return None
     try:
         with safe_open(key.path, framework="np") as file:
             hashes, logits = file.metadata()["hashes"].split(" "), file.get_tensor("logits")
     except SafetensorError:
-        return None  # damaged: computed again
-    with contextlib.suppress(OSError):  # a colleague's folder, which may be read alone
+        return None
+    with contextlib.suppress(OSError):  # the folder may be read-only
         os.utime(key.path)
     return dict(zip(hashes, logits, strict=True))
 
 
 @dataclass(frozen=True)
 class StoredOutputs:
-    """A file of teacher outputs as a list shows it. `readable` is False of one that is damaged."""
+    """A file of teacher outputs, as `list_outputs` returns it."""
 
     path: Path
     description: Mapping[str, str]
@@ -139,14 +129,14 @@ class StoredOutputs:
 
     @property
     def used_at(self) -> float:
-        """When a study read them last, or they were written: seconds since the epoch."""
+        """The time of the last read by a study, or else of the write, in seconds since 1970."""
         return self.path.stat().st_mtime
 
 
 def list_outputs() -> list[StoredOutputs]:
-    """Return all teacher outputs that are kept, the last used first."""
-    whole = (path for path in outputs_folder().glob("*.safetensors") if not path.name.startswith("."))
-    paths = sorted(whole, key=lambda path: (-path.stat().st_mtime, path.name))
+    """Return all stored teacher outputs, the last used first."""
+    complete = (path for path in outputs_folder().glob("*.safetensors") if not path.name.startswith("."))
+    paths = sorted(complete, key=lambda path: (-path.stat().st_mtime, path.name))
     return [_read_stored(path) for path in paths]
 
 
@@ -162,10 +152,9 @@ def _read_stored(path: Path) -> StoredOutputs:
 def merge_fold_outputs(
     outputs: Sequence[Mapping[str, NDArray[np.float32]]], hashes: Sequence[str], n_emotions: int
 ) -> NDArray[np.float32]:
-    """Return logits `(n_clips, n_emotions)` of the clips `hashes`, NaN for those without a teacher.
+    """Return logits `(n_clips, n_emotions)` of the clips `hashes`, NaN for clips without a teacher.
 
-    Raises:
-        WorkFailed: a clip was labelled by two teachers.
+    Raises WorkFailed where two teachers labelled the same clip.
     """
     labelled: dict[str, NDArray[np.float32]] = {}
     for fold in outputs:
@@ -188,11 +177,7 @@ def average_outputs(
 
 
 def require_labelled(logits: NDArray[np.float32]) -> None:
-    """Refuse clips without a teacher.
-
-    Raises:
-        WorkFailed: there is one.
-    """
+    """Raise WorkFailed where the logits of a clip are NaN, because no teacher labelled it."""
     if np.isnan(logits).any():
         raise WorkFailed("some training clips were labelled by no teacher")
 
@@ -201,7 +186,7 @@ def _order_by_hash(
     labelled: Mapping[str, NDArray[np.float32]], hashes: Sequence[str], n_emotions: int
 ) -> NDArray[np.float32]:
     logits = np.full((len(hashes), n_emotions), np.nan, dtype=np.float32)
-    for row, digest in enumerate(hashes):  # two clips of one speaker may hold the same audio
+    for row, digest in enumerate(hashes):  # two clips of one speaker may have the same audio
         if digest in labelled:
             logits[row] = labelled[digest]
     return logits

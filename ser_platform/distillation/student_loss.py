@@ -1,12 +1,11 @@
-"""What a student pays: hard labels, what its teacher says, or a blend."""
+"""The loss of a student: cross-entropy with labels, a teacher term, or a weighted sum of both."""
 
 from torch import Tensor
 
 from ser_platform.distillation.teacher_terms import TERMS
 from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import Batch
-from ser_platform.training.cross_entropy import cross_entropy
-from ser_platform.training.loop import Loss, make_hard_label_loss
+from ser_platform.training.cross_entropy import Loss, cross_entropy, make_hard_label_loss
 
 
 def distillation_loss(
@@ -23,22 +22,24 @@ def distillation_loss(
     full_batch_targets: Tensor | None = None,
     has_unlabelled: bool = False,
 ) -> Tensor:
-    """Blend hard-label cross-entropy with a teacher term; a scalar.
+    """Return `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) * CE` in nats, a scalar.
 
-    `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) * CE`, or another of `TERMS` in place of `T^2 * KL`. The
-    literature also uses alpha for the other term.
+    `term` replaces `T^2 * KL`. Some papers use alpha for the weight of the cross-entropy instead.
 
     Args:
         student_logits, teacher_logits: `(batch, n_emotions)`, same label order; the teacher's detached.
         targets: `(batch,)` class indices, or probabilities `(batch, n_emotions)`.
         temperature: > 0; higher gives softer teacher probabilities.
         alpha: weight of the teacher term in [0, 1]; 0 is plain supervised training.
-        term: the teacher term, one of `TERMS`; its mean over the clips is taken.
-        beta: weight of the classes that are not true ones, of `dkd` only.
-        class_weights: `(n_emotions,)`, on the hard term only: the teacher was trained with them already.
-        label_smoothing: on the hard term only, in [0, 1).
-        whole_targets: of the whole batch, where the clips are a part of one; the losses of its parts add up to its own.
-        has_unlabelled: some targets may be -1: these clips are in the teacher term alone.
+        term: the teacher term, a key of `TERMS`; averaged over the clips.
+        beta: weight of the other classes, >= 0; `dkd` only.
+        class_weights: `(n_emotions,)`, of the cross-entropy only: the teacher was trained with them already.
+        label_smoothing: in [0, 1), of the cross-entropy only.
+        full_batch_targets: targets of the whole batch, where the clips are a part of it; the losses of the parts add
+            up to the loss of the batch. None: the clips are the whole batch.
+        has_unlabelled: whether targets may be -1; such clips are in the teacher term only.
+
+    Source: Hinton, Vinyals & Dean (2015), arXiv:1503.02531, section 2.
     """
     soft = TERMS[term](student_logits, teacher_logits, targets, temperature, beta).sum()
     distilled = alpha * soft / len(targets if full_batch_targets is None else full_batch_targets)
@@ -53,7 +54,7 @@ def distillation_loss(
 
 
 def make_student_loss(settings: Settings, class_weights: Tensor | None) -> Loss:
-    """Return the loss of a configuration: `distillation_loss`, or the hard-label loss alone where alpha is 0."""
+    """Return the loss of a configuration: `distillation_loss`, or only the hard-label loss where alpha is 0."""
     if settings.distill.alpha == 0:
         return make_hard_label_loss(settings, class_weights)
 

@@ -1,8 +1,8 @@
-"""Teacher terms: what a student pays, clip by clip, for differing from its teacher. `distill.loss` names one.
+"""Teacher terms: the difference between student and teacher of each clip. `distill.loss` names one.
 
-Each takes student and teacher logits `(batch, n_emotions)` in the same label order, and returns `(batch,)` in nats
-(`mse`: squared logits). The square of the temperature is in those that know one: gradients shrink by it, and alpha is
-to mean the same at every temperature.
+Each takes student and teacher logits `(batch, n_emotions)` in the same label order, class indices `(batch,)`, the
+temperature > 0 and beta >= 0; unused arguments are ignored. Each returns `(batch,)` in nats (`mse`: squared logits).
+Terms with a temperature are multiplied by its square, because their gradients shrink by it.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Term = Callable[[Tensor, Tensor, Tensor, float, float], Tensor]  # student, teacher, targets, temperature, beta
-SMALLEST_DEVIATION = 1e-7  # of a clip's logits: those of a teacher that cannot tell are all the same
+SMALLEST_DEVIATION = 1e-7  # of a clip's logits, which may all be equal
 
 
 def kl(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, beta: float) -> Tensor:
@@ -20,11 +20,11 @@ def kl(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, be
 
     Source: Hinton, Vinyals & Dean (2015), arXiv:1503.02531, section 2.
     """
-    return temperature**2 * _divergence(student / temperature, teacher / temperature)
+    return temperature**2 * _compute_kl(student / temperature, teacher / temperature)
 
 
 def kl_standardised(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, beta: float) -> Tensor:
-    """Return `kl` of logits that have mean 0 and deviation 1 in each clip: the student may be less sure throughout.
+    """Return `kl` of logits standardised to mean 0 and deviation 1 in each clip: their scale may differ.
 
     Source: Sun et al. (2024), "Logit Standardization in Knowledge Distillation", arXiv:2403.01878, algorithm 1.
     """
@@ -32,20 +32,20 @@ def kl_standardised(student: Tensor, teacher: Tensor, targets: Tensor, temperatu
 
 
 def dkd(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, beta: float) -> Tensor:
-    """Return `T^2 (TCKD + beta NCKD)`: the true class against the rest, and the rest among themselves.
+    """Return `T^2 (TCKD + beta NCKD)`: the divergence of true class against the rest, and within the rest.
 
-    With beta = 1 - p_teacher(true class), clip by clip, it would be `kl`. `targets` are class indices `(batch,)`.
+    With beta = 1 - p_teacher(true class) of each clip it equals `kl`.
 
     Source: Zhao et al. (2022), "Decoupled Knowledge Distillation", arXiv:2203.08679, equation 7.
     """
     true = F.one_hot(targets, student.shape[-1]).bool()
-    target_term = _divergence(_true_and_rest(student / temperature, true), _true_and_rest(teacher / temperature, true))
-    others = _divergence(_without(student / temperature, true), _without(teacher / temperature, true))
+    target_term = _compute_kl(_merge_rest(student / temperature, true), _merge_rest(teacher / temperature, true))
+    others = _compute_kl(_drop_true(student / temperature, true), _drop_true(teacher / temperature, true))
     return temperature**2 * (target_term + beta * others)
 
 
 def mse(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, beta: float) -> Tensor:
-    """Return the mean over emotions of the squared difference of the logits; it knows no temperature.
+    """Return the mean over emotions of the squared difference of the logits; the temperature is not used.
 
     Source: Kim et al. (2021), "Comparing Kullback-Leibler Divergence and Mean Squared Error Loss in Knowledge
     Distillation", arXiv:2105.08919, equation 4 (there the sum over classes).
@@ -54,7 +54,7 @@ def mse(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, b
 
 
 def hard(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, beta: float) -> Tensor:
-    """Return the cross-entropy of what the teacher holds most likely: the limit of `kl` without doubt.
+    """Return the cross-entropy with the teacher's most likely emotion as target.
 
     Source: Touvron et al. (2021), "Training data-efficient image transformers & distillation through attention",
     arXiv:2012.12877, equation 3.
@@ -65,7 +65,7 @@ def hard(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, 
 TERMS: dict[str, Term] = {"kl": kl, "kl_standardised": kl_standardised, "dkd": dkd, "mse": mse, "hard": hard}
 
 
-def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
+def _compute_kl(student: Tensor, teacher: Tensor) -> Tensor:
     """Return KL(teacher || student) of each clip, from logits."""
     student, teacher = F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
@@ -76,12 +76,12 @@ def _standardise(logits: Tensor) -> Tensor:
     return (logits - logits.mean(dim=-1, keepdim=True)) / (deviation + SMALLEST_DEVIATION)
 
 
-def _true_and_rest(logits: Tensor, true: Tensor) -> Tensor:
-    """Return `(batch, 2)` logits: of the true class, and of all others together."""
+def _merge_rest(logits: Tensor, true: Tensor) -> Tensor:
+    """Return logits `(batch, 2)`: the true class, and all other classes together."""
     rest = logits.masked_fill(true, -float("inf")).logsumexp(dim=-1)
     return torch.stack([logits[true], rest], dim=-1)
 
 
-def _without(logits: Tensor, true: Tensor) -> Tensor:
-    """Return `(batch, n_emotions - 1)`, the logits of the other classes."""
+def _drop_true(logits: Tensor, true: Tensor) -> Tensor:
+    """Return the logits of the other classes, `(batch, n_emotions - 1)`."""
     return logits[~true].reshape(len(logits), -1)

@@ -1,4 +1,4 @@
-"""Models: features `(batch, n_frames, n_features)` and lengths `(batch,)` in, logits `(batch, n_emotions)` out.
+"""Models map features `(batch, n_frames, n_features)` and lengths `(batch,)` to logits `(batch, n_emotions)`.
 
 Padding changes no logit of any model.
 """
@@ -35,9 +35,12 @@ from ser_platform.settings import Settings
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model class, its `model.*` settings, sizes apart, and whether it hears samples or frame features.
+    """A model class and its settings.
 
-    `sizes` are the architecture's own, the published ones: what a setting that is 0 stands for.
+    Attributes:
+        settings: names of its `model.*` settings, without sizes.
+        sizes: its published sizes, which replace a `model.*` setting of 0.
+        takes_waveform: whether its input is samples `(batch, n_samples, 1)` instead of frame features.
     """
 
     model_class: type[nn.Module]
@@ -67,7 +70,7 @@ NEURAL: dict[str, Architecture] = {
         CnnBiLstmVector, DROPOUT_AND_NORM, {"width": 64, "hidden_size": 128, "layers": 2}
     ),
 }
-# Fitted at once by scikit-learn: training/estimators.py.
+# Fitted by scikit-learn: training/closed_form/estimators.py.
 CLASSICAL: dict[str, Architecture] = {
     "svm_linear": Architecture(LinearScores, ()),
     "svm_rbf": Architecture(RbfMachine, ()),
@@ -81,9 +84,9 @@ CLASSICAL: dict[str, Architecture] = {
     "mlp_sklearn": Architecture(Perceptron, (), {"hidden_size": 64}),
     "logistic": Architecture(LinearScores, ()),
 }
-# Solved at once in closed form, of a teacher too: training/least_squares.py.
+# Solved in closed form, also from a teacher's logits: training/closed_form/least_squares.py.
 CLOSED_FORM: dict[str, Architecture] = {"ridge": Architecture(LinearScores, ())}
-# A classifier on a pretrained encoder, which `model.backbone` names. What it hears depends on `model.tuning`.
+# A classifier on the pretrained encoder `model.backbone`; `model.tuning` decides between states and samples as input.
 PRETRAINED: dict[str, Architecture] = {
     "pretrained": Architecture(
         Pretrained,
@@ -97,30 +100,27 @@ MODELS = NEURAL | PRETRAINED | CLASSICAL | CLOSED_FORM
 
 
 def find_architecture(name: str) -> Architecture:
-    """Return the architecture called `name`.
-
-    Raises:
-        UnknownChoice: there is none.
-    """
+    """Return the architecture called `name`; raises UnknownChoice where there is none."""
     if name not in MODELS:
         raise UnknownChoice("model.name", name, MODELS)
     return MODELS[name]
 
 
 def fill_default_sizes(settings: Settings) -> Settings:
-    """Return `settings` with the architecture's own size wherever one that it takes is 0."""
+    """Return `settings` with the architecture's published size in place of each size of 0."""
     own = {f"model.{name}": size for name, size in find_architecture(settings.model.name).sizes.items()}
     missing = {name: size for name, size in own.items() if not settings.value(name)}
     return settings.with_overrides(missing)
 
 
 def build_model(settings: Settings, n_features: int, n_emotions: int, *, load_weights: bool = True) -> nn.Module:
-    """Build the model that `settings` describe, with random weights but for those of a pretrained encoder.
+    """Return the model of `settings` with random weights, except for those of a pretrained encoder.
 
-    Without `load_weights` these are random too: a state is to follow, which has them.
+    Args:
+        load_weights: False leaves the encoder's weights random too, for `load_state_dict`.
 
     Raises:
-        UserError: there is no such model, or its sizes cannot be.
+        UserError: there is no such model, or its sizes are not valid.
     """
     chosen, sized = find_architecture(settings.model.name), fill_default_sizes(settings)
     arguments = {name: sized.value(f"model.{name}") for name in (*chosen.sizes, *chosen.settings)}
@@ -130,9 +130,9 @@ def build_model(settings: Settings, n_features: int, n_emotions: int, *, load_we
 
 
 def count_parameters(settings: Settings, n_features: int, n_emotions: int) -> int:
-    """Return how many trainable parameters the model has; allocates no weights.
+    """Return the number of trainable parameters, without allocating weights.
 
-    0 where the training clips decide it: kernels, trees and neighbours have none before they are fitted.
+    It is 0 for kernels, trees and neighbours, whose size depends on the training clips.
     """
     with torch.device("meta"):
         model = build_model(settings, n_features, n_emotions)

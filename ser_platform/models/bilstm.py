@@ -1,9 +1,8 @@
 """Bidirectional LSTMs over frame features."""
 
-import torch
 from torch import Tensor, nn
 
-from ser_platform.models.masking import AdditiveAttention, mean_and_std
+from ser_platform.models.masking import AdditiveAttention, mean_and_std, weighted_mean
 from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.recurrent import run_recurrent_layer, stack_frames
 
@@ -26,8 +25,8 @@ class BiLstmEncoder(nn.Module):
 class BiLstm(NeuralModel):
     """BiLSTM, mean and standard deviation over time, linear classifier.
 
-    Its own sizes are those of the recurrent networks on `frames201` (see `stacked_bilstm.py`): 256 units, one layer,
-    every frame a step. Those put a dense layer behind the last step, in place of statistics over all steps.
+    Default sizes are those of the recurrent networks on `frames201` (see `stacked_bilstm.py`): 256 units, one layer,
+    each frame a step. Those networks classify the last step instead of statistics over all steps.
     """
 
     def __init__(
@@ -38,16 +37,12 @@ class BiLstm(NeuralModel):
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * self.encoder.n_outputs, n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
         return mean_and_std(outputs, steps)
 
 
 class AttentionBiLstm(NeuralModel):
-    """BiLSTM, additive attention over time, linear classifier (Mirsamadi, Barsoum & Zhang, ICASSP 2017).
-
-    Its own sizes are those of `BiLstm`.
-    """
+    """BiLSTM, additive attention over time, linear classifier (Mirsamadi, Barsoum & Zhang, ICASSP 2017)."""
 
     def __init__(
         self, n_features: int, n_emotions: int, *, hidden_size: int, layers: int, dropout: float, subsample: int
@@ -58,7 +53,5 @@ class AttentionBiLstm(NeuralModel):
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.encoder.n_outputs, n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
-        weights = self.attention(outputs, steps)
-        return torch.einsum("bt,btf->bf", weights, outputs)
+        return weighted_mean(outputs, self.attention(outputs, steps))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ser_platform.models.masking import frame_mask, masked_relu
+from ser_platform.models.masking import frame_mask, masked_relu, masked_softmax, weighted_mean
 from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.normalisation import make_normalisation
 from ser_platform.models.recurrent import run_recurrent_layer
@@ -21,13 +21,13 @@ class PooledBlock(nn.Module):
         super().__init__()
         self.convolution = nn.Conv2d(n_inputs, n_outputs, 3, padding=1)
         self.normalisation = make_normalisation(norm, n_outputs, 2)
-        # Rounding up: frames and bands that do not fill a window are pooled too.
+        # Rounds up: frames and bands that do not fill a window are pooled too.
         self.pool = nn.MaxPool2d(pool, ceil_mode=True)
         self.factor = pool
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a chunk's end come out as zero."""
+        """Map `(batch, channels, n_frames, n_bands)` and lengths; output frames beyond a chunk's end are zero."""
         outputs = masked_relu(self.normalisation(self.convolution(images)), lengths)
         return self.dropout(self.pool(outputs)), -(-lengths // self.factor)
 
@@ -35,10 +35,10 @@ class PooledBlock(nn.Module):
 class ChunkCnnLstm(NeuralModel):
     """Time-distributed CNN, BiLSTM over chunks, linear attention, classifier.
 
-    Data-Science-kosta/Speech-Emotion-Classification-with-PyTorch, "stacked CNN with attention LSTM": chunks of 128
-    frames every 64, of 128 mel bands (`chunks128`); 16, 32 and 64 channels pooled by 2, 4 and 4; 64 LSTM units in each
-    direction. There a chunk that the clip does not fill is left out; here its own frames count, so that none is lost.
-    There the attention's scores have a bias, which softmax takes away again.
+    Source: Data-Science-kosta/Speech-Emotion-Classification-with-PyTorch, "stacked CNN with attention LSTM": chunks of
+    128 frames every 64, of 128 mel bands (`chunks128`); 16, 32 and 64 channels pooled by 2, 4 and 4; 64 LSTM units in
+    each direction. Two differences: a last chunk that the clip only partly fills is used too, and the attention's
+    scores have no bias, because softmax cancels it.
     """
 
     def __init__(
@@ -67,21 +67,18 @@ class ChunkCnnLstm(NeuralModel):
         self.classifier = nn.Linear(2 * hidden_size, n_emotions)
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         embedded, n_chunks = self._embed_chunks(features, lengths)
         outputs = self.dropout(run_recurrent_layer(self.lstm, embedded, n_chunks))
-        scores = self.score(outputs).squeeze(2)
-        weights = scores.masked_fill(~frame_mask(n_chunks, outputs.shape[1]), float("-inf")).softmax(dim=1)
-        return torch.einsum("bt,btf->bf", weights, outputs)
+        return weighted_mean(outputs, masked_softmax(self.score(outputs).squeeze(2), n_chunks))
 
     def _embed_chunks(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `(batch, n_chunks, n_embedding)`, zero where a clip has no chunk, and the chunks of each clip."""
+        """Return `(batch, n_chunks, n_embedding)`, zero beyond a clip's chunks, and the number of chunks `(batch,)`."""
         n_chunks = 1 + -(-(lengths - self.chunk).clamp_min(0) // self.hop)
         most = int(n_chunks.max())
         n_frames = (most - 1) * self.hop + self.chunk
         padded = F.pad(features[:, :n_frames], (0, 0, 0, max(0, n_frames - features.shape[1])))
         chunks = padded.unfold(1, self.chunk, self.hop).transpose(2, 3)  # (batch, chunks, frames, features)
-        own = frame_mask(n_chunks, most)  # chunks of padding alone cost no convolution
+        own = frame_mask(n_chunks, most)  # no convolution of chunks that are all padding
         begins = torch.arange(most, device=lengths.device) * self.hop
         inside = (lengths[:, None] - begins).clamp(max=self.chunk)[own]
         images = chunks[own][:, None].contiguous(memory_format=torch.channels_last)

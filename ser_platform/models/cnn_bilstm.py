@@ -1,4 +1,4 @@
-"""The teacher trained from scratch: 2-D convolutions over (time, frequency), then a BiLSTM over time."""
+"""Default teacher, trained from random weights: 2-D convolutions over (time, frequency), BiLSTM over time."""
 
 from itertools import pairwise
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_platform.models.bilstm import BiLstmEncoder
-from ser_platform.models.masking import AdditiveAttention, masked_relu, mean_and_std
+from ser_platform.models.masking import AdditiveAttention, masked_relu, mean_and_std, strided_lengths
 from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.normalisation import make_normalisation
 
@@ -20,8 +20,8 @@ class ConvBlock(nn.Module):
         self.normalisation = make_normalisation(norm, n_outputs, 2)
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a clip's end come out as zero."""
-        lengths = (lengths - 1) // 2 + 1
+        """Map `(batch, channels, n_frames, n_bands)` and lengths; output frames beyond a clip's end are zero."""
+        lengths = strided_lengths(lengths, 2)
         return masked_relu(self.normalisation(self.convolution(images)), lengths), lengths
 
 
@@ -42,7 +42,6 @@ class CnnBiLstm(NeuralModel):
         self.dropout = nn.Dropout(dropout)
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         # Channels last: convolutions over few channels train a third faster on CPUs.
         images = features[:, None].contiguous(memory_format=torch.channels_last)
         for block in self.blocks:

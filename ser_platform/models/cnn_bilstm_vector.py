@@ -1,7 +1,6 @@
-"""The first published teacher as it was: convolutions and recurrence along the features of one vector a clip.
+"""A published teacher: convolutions and recurrence along the features of one vector per clip, instead of over time.
 
-Neighbouring features (two MFCC, two chroma bins) are its "time". It is kept to reproduce that system; `cnn_bilstm` is
-the model whose recurrence runs over time.
+It exists to reproduce that system; the recurrence of `cnn_bilstm` runs over time.
 """
 
 from torch import Tensor, nn
@@ -18,13 +17,12 @@ DENSE = (256, 128)
 class CnnBiLstmVector(NeuralModel):
     """Conv1D 64 and 128 with pooling by 2, BiLSTM, the output at the last feature, dense 256 and 128, classifier.
 
-    Sizes and order of the layers are those of a public PyTorch implementation, which comes without a paper: 184
-    features (`vector184`, means over a clip), kernels of 3, two layers of 128 LSTM units in each direction, dropout
-    0.3. As there, the backward direction is read at the last step, which is its first: its recurrent weights in the
-    last layer never learn. Where a clip has several frames, their mean is the vector.
+    Sizes and order of the layers are those of a public PyTorch implementation without a paper: 184 features
+    (`vector184`, means over a clip), kernels of 3, two layers of 128 LSTM units in each direction, dropout 0.3. As in
+    that implementation, the backward direction is read at the last step, which is its first: its recurrent weights in
+    the last layer get no gradient. Several frames of a clip are averaged to one vector.
 
-    Raises:
-        UserError: there are fewer than 4 features.
+    Raises UserError where there are fewer than 4 features.
     """
 
     def __init__(
@@ -49,7 +47,6 @@ class CnnBiLstmVector(NeuralModel):
         self.classifier = nn.Sequential(*dense, nn.Linear(DENSE[-1], n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         steps = self.convolutions(mean_over_frames(features, lengths)[:, None]).transpose(1, 2)
         last: Tensor = self.lstm(steps)[0][:, -1]
         return last

@@ -1,4 +1,4 @@
-"""A small student in the manner of the conformer: attention over all of a clip, convolution over its neighbourhood."""
+"""A small student after the conformer: attention over the whole clip, convolution over neighbouring frames."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,7 +31,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.normalisation = nn.LayerNorm(size)
         self.query = nn.Linear(size, size)
-        self.key = nn.Linear(size, size, bias=False)  # a bias of keys adds the same to every score
+        self.key = nn.Linear(size, size, bias=False)  # a bias would add the same to every score
         self.value = nn.Linear(size, size)
         self.output = nn.Linear(size, size)
 
@@ -88,13 +88,12 @@ class ConformerBlock(nn.Module):
 class Conformer(NeuralModel):
     """Stacks of frames, conformer blocks, attentive statistics pooling.
 
-    Blocks as in Gulati et al. (2020, arXiv:2005.08100, section 2), whose smallest model has 10 million parameters. None
-    is published at the size of a student, so the sizes are chosen here: 48 wide, two blocks, 4 heads, kernel 15, dense
-    layers widened by 2 in place of 4, which is the most that stays under 100,000 parameters on 64 bands. There is no
-    encoding of positions: the convolutions tell neighbours, and how far apart the rest is matters little for emotion.
+    Blocks as in Gulati et al. (2020, arXiv:2005.08100, section 2), whose smallest model has 10 million parameters. The
+    sizes are chosen here for a student under 100,000 parameters on 64 bands: 48 wide, two blocks, 4 heads, kernel 15,
+    dense layers widened by 2 instead of 4. There is no positional encoding: the convolutions cover the order of
+    neighbouring frames.
 
-    Raises:
-        UserError: `hidden_size` cannot be shared among 4 heads.
+    Raises UserError where `hidden_size` is not a multiple of 4.
     """
 
     def __init__(
@@ -118,7 +117,6 @@ class Conformer(NeuralModel):
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden_size, n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         stacked, n_steps = stack_frames(features, lengths, self.subsample)
         steps, own = self.input(stacked), frame_mask(n_steps, stacked.shape[1])
         for block in self.blocks:

@@ -1,8 +1,7 @@
-"""Models that are fitted at once in place of being trained by gradients: support vector machines, trees, neighbours.
+"""Models that scikit-learn fits (`training.closed_form`) as tensors: support vector machines, trees, neighbours.
 
-scikit-learn fits them (`training.closed_form`); here they are tensors and the arithmetic of a prediction. A bundle so
-holds numbers only, nothing that would have to be unpickled or trusted, and reads under every version of scikit-learn.
-They hear one row a clip; where a clip has several frames, their mean.
+A bundle contains numbers only: nothing is unpickled, and it can be read with every version of scikit-learn. The models
+receive one row per clip, the mean over its frames.
 """
 
 from collections.abc import Mapping
@@ -15,12 +14,12 @@ from torch import Tensor, nn
 from ser_platform.errors import BundleError, UserError
 from ser_platform.models.masking import mean_over_frames
 
-# The least share of votes that counts: of a class that no tree and no neighbour votes for, little more is known.
+# The least share of votes, for a class without a vote: a finite logarithm.
 LEAST_SHARE = 1e-3
 
 
 class RowModel(nn.Module):
-    """A model of one row a clip."""
+    """A model that receives one row per clip, the mean over its frames."""
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`."""
@@ -32,9 +31,9 @@ class RowModel(nn.Module):
 
 
 class LinearScores(RowModel):
-    """One hyperplane a class: logits of logistic or ridge regression, or a linear support vector machine's distances.
+    """One hyperplane per class: logits of a logistic or ridge regression, or distances of a linear SVM.
 
-    The latter are in units of their deviation over the training clips.
+    Distances are in units of their standard deviation over the training clips.
     """
 
     def __init__(self, n_features: int, n_emotions: int) -> None:
@@ -42,7 +41,6 @@ class LinearScores(RowModel):
         self.layer = nn.Linear(n_features, n_emotions)
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         logits: Tensor = self.layer(rows)
         return logits
 
@@ -55,19 +53,20 @@ class Perceptron(RowModel):
         self.hidden, self.output = nn.Linear(n_features, hidden_size), nn.Linear(hidden_size, n_emotions)
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         logits: Tensor = self.output(self.hidden(rows).relu())
         return logits
 
 
 class FittedModel(RowModel):
-    """A model whose size the training clips decide: it is empty until `load_state_dict`.
+    """A model whose size depends on the training clips: it is empty until `load_state_dict`.
 
-    `shapes` has the dimensions of every tensor in words; equal words are equal sizes.
+    Attributes:
+        shapes: the named dimensions of every tensor; equal names are equal sizes.
+        integer_tensors: names of the tensors of indices, int32; the others are float32.
     """
 
     shapes: ClassVar[Mapping[str, tuple[str, ...]]]
-    integer_tensors: ClassVar[tuple[str, ...]] = ()  # tensors of whole numbers, that others are read by
+    integer_tensors: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, n_features: int, n_emotions: int) -> None:
         super().__init__()
@@ -78,19 +77,14 @@ class FittedModel(RowModel):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Map features `(batch, n_frames, n_features)` and lengths to logits `(batch, n_emotions)`.
 
-        Raises:
-            UserError: the model is empty.
+        Raises UserError where no fit was loaded.
         """
         if any(not tensor.numel() for tensor in self.buffers()):
-            raise UserError(f"{type(self).__name__} is what training clips make of it, and was not fitted")
+            raise UserError(f"{type(self).__name__} was not fitted; train it first")
         return super().forward(features, lengths)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take over a fit.
-
-        Raises:
-            BundleError: it is none that a prediction could be computed from; says why.
-        """
+        """Load a fit; raises BundleError where names, shapes, types or values are not valid."""
         self._check(state_dict)
         for name in self.shapes:
             setattr(self, name, torch.empty_like(state_dict[name]))
@@ -113,21 +107,21 @@ class FittedModel(RowModel):
                 if sizes.setdefault(dimension, size) != size:
                     raise BundleError(f"{name} of {what} has {size} {dimension}, not {sizes[dimension]}")
             if name not in self.integer_tensors and not torch.isfinite(tensor).all():
-                raise BundleError(f"{name} of {what} has numbers that are none")
+                raise BundleError(f"{name} of {what} has values that are not finite")
 
     def _check_range(self, state: Mapping[str, Tensor], name: str, low: Tensor | int, stop: int) -> None:
         if bool((state[name] < low).any()) or bool((state[name] >= stop).any()):
-            raise BundleError(f"{name} of {type(self).__name__} points outside the model")
+            raise BundleError(f"{name} of {type(self).__name__} has an index outside the model")
 
 
 class KernelMachine(FittedModel):
-    """A support vector machine that judges every pair of classes; logits are scikit-learn's `decision_function`.
+    """A support vector machine of every pair of classes; logits are scikit-learn's `decision_function`.
 
-    Of three classes or more: the pairs that a class wins, and less than a third of a win more or less for the sum of
-    its distances (`sklearn.utils.multiclass._ovr_decision_function`). Of two: half the distance.
+    With three or more classes: the number of pairs that a class wins, plus a term in (-1/3, 1/3) from the sum of its
+    distances (`sklearn.utils.multiclass._ovr_decision_function`). With two classes: half the distance.
 
-    Tensors: support vectors, their coefficient in each pair (i, j), i < j, whose distance is positive for i, the
-    pairs' intercepts, and gamma.
+    Tensors: the support vectors, their coefficients in each pair (i, j), i < j, whose distance is positive for i, the
+    intercepts of the pairs, and gamma.
     """
 
     shapes: ClassVar = {
@@ -146,7 +140,6 @@ class KernelMachine(FittedModel):
         raise NotImplementedError
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         distances = self.kernel(rows) @ self.coefficients + self.intercepts
         n_emotions = self.sizes["emotions"]
         if n_emotions == 2:
@@ -163,8 +156,7 @@ class RbfMachine(KernelMachine):
     """A support vector machine with the kernel exp(-gamma |x - y|^2)."""
 
     def kernel(self, rows: Tensor) -> Tensor:
-        """Return the kernel of rows `(batch, n_features)` with each support vector, `(batch, n_clips)`."""
-        # Not by the scalar products, which cdist takes otherwise: they lose the digits of small distances.
+        # cdist's default uses scalar products, which lose the digits of small distances.
         distances = torch.cdist(rows, self.support, compute_mode="donot_use_mm_for_euclid_dist")
         return torch.exp(-self.gamma * distances**2)
 
@@ -177,15 +169,14 @@ class PolynomialMachine(KernelMachine):
         self.degree = degree
 
     def kernel(self, rows: Tensor) -> Tensor:
-        """Return the kernel of rows `(batch, n_features)` with each support vector, `(batch, n_clips)`."""
         return (1 + self.gamma * rows @ self.support.T) ** self.degree
 
 
 class TreeScores(FittedModel):
-    """A sum over binary trees: each adds the values of the leaf that a row falls into.
+    """A sum over binary trees: each adds the values of the leaf that a row reaches.
 
-    The nodes of all trees stand in one table: at an inner node a row goes to `left` where its `feature` is at most
-    `threshold`, else to `right`, both further down the table; a leaf leads to itself. No row takes more than `depth`
+    The nodes of all trees are in one table. At an inner node a row moves to `left` where its `feature` is at most
+    `threshold`, else to `right`, both further down the table; a leaf points to itself. No row needs more than `depth`
     steps.
     """
 
@@ -216,10 +207,9 @@ class TreeScores(FittedModel):
         self._check_range(state, "feature", 0, self.sizes["features"])
         self._check_range(state, "depth", 0, n_nodes)
         for side in ("left", "right"):
-            self._check_range(state, side, torch.arange(n_nodes), n_nodes)  # never upwards: no row goes in circles
+            self._check_range(state, side, torch.arange(n_nodes), n_nodes)  # never upwards: there are no cycles
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         node = self.roots.expand(len(rows), -1)
         for _ in range(int(self.depth)):
             goes_left = rows.gather(1, self.feature[node].long()) <= self.threshold[node]
@@ -228,15 +218,14 @@ class TreeScores(FittedModel):
 
 
 class TreeVotes(TreeScores):
-    """Trees whose leaves hold shares of votes, which sum to 1; logits are the logarithms of the sums."""
+    """Trees whose leaves contain shares of votes; the sums over trees add up to 1, and logits are their logarithms."""
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         return super().scores(rows).clamp(min=LEAST_SHARE).log()
 
 
 class Neighbours(FittedModel):
-    """The training clips themselves: the nearest `neighbours` vote; logits are the logarithms of their shares."""
+    """The training clips: the nearest `neighbours` vote, and logits are the logarithms of their shares."""
 
     shapes: ClassVar = {"clips": ("clips", "features"), "classes": ("clips",)}
     integer_tensors = ("classes",)
@@ -251,10 +240,9 @@ class Neighbours(FittedModel):
         super()._check(state)
         self._check_range(state, "classes", 0, self.sizes["emotions"])
         if len(state["classes"]) < self.neighbours:
-            raise BundleError(f"{len(state['classes'])} clips cannot be {self.neighbours} neighbours")
+            raise BundleError(f"Neighbours has {len(state['classes'])} clips, fewer than {self.neighbours} neighbours")
 
     def scores(self, rows: Tensor) -> Tensor:
-        """Map rows `(batch, n_features)` to logits `(batch, n_emotions)`."""
         distances = torch.cdist(rows, self.clips, compute_mode="donot_use_mm_for_euclid_dist")
         nearest = distances.topk(self.neighbours, largest=False).indices
         votes = F.one_hot(self.classes[nearest].long(), self.sizes["emotions"])

@@ -1,4 +1,4 @@
-"""How long a forward pass takes on one core."""
+"""The duration of a forward pass on one core."""
 
 import statistics
 import time
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 WARM_UP_RUNS, TIMED_RUNS = 5, 30
-QUICK_RUNS = 3  # runs where the figure decides nothing
+QUICK_RUNS = 3  # where the latency is only reported
 
 
 def measure_latency_ms(model: nn.Module, *inputs: Tensor, runs: int = TIMED_RUNS) -> float:
-    """Return the median milliseconds of `runs` forward passes on one thread, after a sixth as many to warm up."""
+    """Return the median of `runs` forward passes on one thread in milliseconds, after `runs` / 6 warm-up passes."""
     times, warm_up = [], max(1, WARM_UP_RUNS * runs // TIMED_RUNS)
     with one_thread(), torch.inference_mode():
         for run in range(warm_up + runs):
@@ -26,7 +26,7 @@ def measure_latency_ms(model: nn.Module, *inputs: Tensor, runs: int = TIMED_RUNS
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread for a while."""
+    """Set torch to one thread inside the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -3,15 +3,15 @@
 from torch import Tensor, nn
 
 from ser_platform.models.model_output import NeuralModel
-from ser_platform.models.recurrent import last_step, run_recurrent_layer, stack_frames
+from ser_platform.models.recurrent import run_recurrent_layer, select_last_step, stack_frames
 
 
 class Gru(NeuralModel):
     """Stacked GRU in one direction, its last state, two dense layers, classifier.
 
-    Sizes are those of the recurrent recogniser in x4nth055/emotion-recognition-using-speech, whose cell is a choice:
-    two layers of 128 units, two dense layers of 128 units, dropout 0.3. There the recurrence has a single step, one
-    vector a clip, and the dense layers no activation; here it runs over frames and they have ReLU.
+    Sizes are those of the recurrent recogniser in x4nth055/emotion-recognition-using-speech: two layers of 128 units,
+    two dense layers of 128 units, dropout 0.3. That recogniser has one step, a vector per clip, and no activation in
+    the dense layers; here the recurrence runs over frames, and the dense layers have ReLU.
     """
 
     def __init__(
@@ -27,6 +27,5 @@ class Gru(NeuralModel):
         self.classifier = nn.Sequential(*dense, nn.Dropout(dropout), nn.Linear(hidden_size, n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         stacked, steps = stack_frames(features, lengths, self.subsample)
-        return last_step(run_recurrent_layer(self.gru, stacked, steps), steps)
+        return select_last_step(run_recurrent_layer(self.gru, stacked, steps), steps)

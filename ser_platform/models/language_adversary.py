@@ -1,4 +1,4 @@
-"""Language adversary: what tells languages apart is unlearned by reversing its gradient.
+"""Language adversary: a classifier of languages whose reversed gradient removes the language from embeddings.
 
 Source: Ganin & Lempitsky (2015), arXiv:1409.7495, section 3.
 """
@@ -21,16 +21,16 @@ class _GradientReversal(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, weight: float) -> Tensor:
-    """Return `x`; the gradient that comes back through it is multiplied by `-weight`."""
+    """Return `x`; the backward pass multiplies its gradient by `-weight`."""
     reversed_: Tensor = _GradientReversal.apply(x, weight)
     return reversed_
 
 
 class LanguageAdversary(nn.Module):
-    """Tells a clip's language from its embedding; its loss makes the embedding's maker hide the language.
+    """Classifies the language of a clip by its embedding, behind a gradient reversal.
 
-    Train it by adding its cross-entropy on language labels to the loss of the emotions: it learns to tell languages,
-    and what lies before it learns the opposite, `weight` times as strongly.
+    Its cross-entropy is added to the loss of the emotions: the adversary learns the languages, and the layers before it
+    receive the opposite gradient times `weight`.
     """
 
     def __init__(self, n_inputs: int, n_languages: int, n_hidden: int = 64) -> None:
@@ -38,6 +38,6 @@ class LanguageAdversary(nn.Module):
         self.layers = nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_languages))
 
     def forward(self, embeddings: Tensor, weight: float) -> Tensor:
-        """Map embeddings `(batch, n_inputs)` to logits `(batch, n_languages)`; `weight` is the reversal's, >= 0."""
+        """Map embeddings `(batch, n_inputs)` to logits `(batch, n_languages)`; `weight` >= 0 scales the reversal."""
         logits: Tensor = self.layers(reverse_gradient(embeddings, weight))
         return logits

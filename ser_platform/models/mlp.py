@@ -1,20 +1,20 @@
-"""A multi-layer perceptron on one vector a clip: pooled statistics or functionals."""
+"""A multi-layer perceptron on one vector per clip: pooled statistics or functionals."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from ser_platform.models.masking import mean_over_frames
-from ser_platform.models.model_output import NeuralModel, layers_in
+from ser_platform.models.model_output import NeuralModel, list_layers
 from ser_platform.models.normalisation import make_normalisation
 
 
 class Mlp(NeuralModel):
-    """Dense layers, each half as wide as the one before, with normalisation, ReLU and dropout.
+    """Dense layers, each half as wide as the previous layer, with normalisation, ReLU and dropout.
 
-    Its own sizes, 128 and 64 units, are those of the student that a public distillation of the `cnn_bilstm_vector`
-    teacher trains on the same vectors (`vector184`). Where a clip has several frames, their mean is the vector: give it
-    rows by `features.pool`, or by a set of functionals.
+    Default sizes, 128 and 64 units, are those of a published student of the `cnn_bilstm_vector` teacher on the same
+    vectors (`vector184`). Several frames of a clip are averaged to one vector; `features.pool` or a set of functionals
+    provides better vectors.
     """
 
     def __init__(
@@ -29,9 +29,8 @@ class Mlp(NeuralModel):
         self.layers = nn.Sequential(*parts, nn.Linear(n_inputs, n_emotions))
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         return mean_over_frames(features, lengths)
 
     @property
     def last_layers(self) -> Sequence[nn.Module]:
-        return layers_in(self.layers)
+        return list_layers(self.layers)

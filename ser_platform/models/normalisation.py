@@ -1,4 +1,4 @@
-"""Normalisation layers that convolutional and dense models may take: `model.norm`."""
+"""Normalisation layers of convolutional and dense models: `model.norm`."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,11 +9,10 @@ NORMS = ("batch", "layer")
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each place, `(batch, channels, ...)`.
+    """Layer normalisation over the channels at each position of `(batch, channels, ...)`.
 
-    Every place is scaled by itself, so neither padding nor the clips beside it, nor the worker that they are on, change
-    anything: unlike batch statistics it is the same on one worker and on several (Ba, Kiros & Hinton, 2016,
-    arXiv:1607.06450).
+    Each position is scaled on its own, so padding, the other clips and the number of workers change nothing, unlike
+    with batch statistics (Ba, Kiros & Hinton, 2016, arXiv:1607.06450).
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -23,10 +22,9 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def make_normalisation(norm: str, n_channels: int, dimensions: int = 1) -> nn.Module:
-    """Return the layer called `norm` for `(batch, channels)` or `(batch, channels, n)` (1) or images (2 dimensions).
+    """Return the layer `norm` for `(batch, channels)` or `(batch, channels, n)` (1 dimension) or images (2 dimensions).
 
-    Raises:
-        UnknownChoice: there is none.
+    Raises UnknownChoice where there is no such layer.
     """
     if norm not in NORMS:
         raise UnknownChoice("model.norm", norm, NORMS)

@@ -3,24 +3,20 @@
 import torch
 from torch import Tensor, nn
 
-from ser_platform.models.masking import AdditiveAttention, masked_relu, mean_and_std
+from ser_platform.models.masking import AdditiveAttention, masked_relu, mean_and_std, strided_lengths
 from ser_platform.models.model_output import NeuralModel
 from ser_platform.models.normalisation import make_normalisation
 
-# Channels in multiples of the width, stride in time, stride in frequency. A block that changes neither is residual.
+# Channels in multiples of the width, stride in time, stride in frequency.
 BLOCKS = ((2, 2, 2), (4, 1, 2), (4, 1, 1), (6, 2, 2), (6, 1, 1), (6, 1, 1))
-EMBEDDING, ATTENTION = 8, 4  # channels after frequency is gone, units of the attention; in multiples of the width
-
-
-def strided_lengths(lengths: Tensor, stride: int) -> Tensor:
-    """Return lengths after a convolution of kernel 3, padding 1 and `stride`."""
-    return (lengths - 1) // stride + 1
+EMBEDDING, ATTENTION = 8, 4  # channels after the layer over all bands, units of the attention; multiples of the width
 
 
 class SeparableBlock(nn.Module):
-    """Depthwise 3 x 3 and pointwise convolution, normalisation, ReLU; residual where the shape stays.
+    """Depthwise 3 x 3 and pointwise convolution, normalisation, ReLU; residual where the shape stays the same.
 
-    Howard et al., 2017, arXiv:1704.04861; there with a normalisation between the two, which costs a third of the time.
+    Source: Howard et al., 2017, arXiv:1704.04861, without its normalisation between the two convolutions, which takes a
+    third of the time.
     """
 
     def __init__(self, n_inputs: int, n_outputs: int, strides: tuple[int, int], norm: str) -> None:
@@ -32,19 +28,19 @@ class SeparableBlock(nn.Module):
         self.normalisation = make_normalisation(norm, n_outputs, 2)
 
     def forward(self, images: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(batch, channels, n_frames, n_bands)` and lengths; frames beyond a clip's end come out as zero."""
+        """Map `(batch, channels, n_frames, n_bands)` and lengths; output frames beyond a clip's end are zero."""
         outputs = self.normalisation(self.pointwise(self.depthwise(images)))
         lengths = strided_lengths(lengths, self.stride)
         return masked_relu(outputs.add_(images) if self.is_residual else outputs, lengths), lengths
 
 
 class SeparableCnn(NeuralModel):
-    """Separable CNN on spectrograms of any number of bands; `width` channels in the first layer set its size.
+    """Separable CNN on spectrograms of any number of bands; `width` is the channels of the first layer.
 
-    No publication has just these sizes: the blocks are MobileNet's, the last layer over all bands is its "global
-    depthwise convolution" (Chen et al., 2018, MobileFaceNets, arXiv:1804.07573, section 3.1) over frequency alone, the
-    pooling is Okabe, Koshinaka & Shinoda's (2018, arXiv:1803.10963). Time and frequency are halved early, because the
-    first layers are where a convolution's time goes; a step of the last one is 80 ms of 10 ms frames.
+    The sizes are chosen here. The blocks are MobileNet's; the last layer over all bands is a global depthwise
+    convolution (Chen et al., 2018, MobileFaceNets, arXiv:1804.07573, section 3.1) over frequency only; the pooling is
+    from Okabe, Koshinaka & Shinoda (2018, arXiv:1803.10963). Time and frequency are halved early, because the first
+    layers take most of the time; a step of the last layer is 80 ms with frames of 10 ms.
     """
 
     def __init__(self, n_features: int, n_emotions: int, *, width: int, dropout: float, norm: str) -> None:
@@ -63,7 +59,6 @@ class SeparableCnn(NeuralModel):
         self.to(memory_format=torch.channels_last)
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         lengths = strided_lengths(lengths, 2)
         images = masked_relu(self.normalisation(self.stem(features[:, None])), lengths)
         for block in self.blocks:

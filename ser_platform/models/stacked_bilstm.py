@@ -1,20 +1,20 @@
 """Two stacked bidirectional LSTMs with a dense layer, as published with the 201 features of `frames201`.
 
-Sizes and order of the layers are those of a public PyTorch implementation, which comes without a paper: two layers of
-256 units in each direction, a dense layer of 256 units, dropout, classifier; the variant with attention normalises the
-LSTM's outputs and weighs them by additive attention with as many hidden units as outputs (512).
+Sizes and order of the layers are those of a public PyTorch implementation without a paper: two layers of 256 units in
+each direction, a dense layer of 256 units, dropout, classifier. The variant with attention normalises the LSTM's
+outputs and weighs them by additive attention with as many hidden units as outputs (512).
 """
 
 import torch
 from torch import Tensor, nn
 
 from ser_platform.models.bilstm import BiLstmEncoder
-from ser_platform.models.masking import AdditiveAttention
+from ser_platform.models.masking import AdditiveAttention, weighted_mean
 from ser_platform.models.model_output import NeuralModel
-from ser_platform.models.recurrent import last_step
+from ser_platform.models.recurrent import select_last_step
 
 
-def dense_head(n_inputs: int, n_hidden: int, n_emotions: int, dropout: float) -> nn.Sequential:
+def make_dense_head(n_inputs: int, n_hidden: int, n_emotions: int, dropout: float) -> nn.Sequential:
     """Return dropout, a dense layer, ReLU and the classifier."""
     return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_emotions))
 
@@ -22,8 +22,8 @@ def dense_head(n_inputs: int, n_hidden: int, n_emotions: int, dropout: float) ->
 class StackedBiLstm(NeuralModel):
     """Stacked BiLSTM, the last state of each direction, dense layer, classifier.
 
-    The implementation takes both directions' outputs at the last frame, where the backward one has heard a single
-    frame; here each direction gives the state in which it ends. The parameters are the same.
+    The implementation uses both directions' outputs at the last frame, where the backward direction has processed one
+    frame; here each direction contributes its last state. The parameters are the same.
     """
 
     def __init__(
@@ -31,21 +31,19 @@ class StackedBiLstm(NeuralModel):
     ) -> None:
         super().__init__()
         self.encoder = BiLstmEncoder(n_features, hidden_size, layers, subsample)
-        self.classifier = dense_head(self.encoder.n_outputs, hidden_size, n_emotions, dropout)
+        self.classifier = make_dense_head(self.encoder.n_outputs, hidden_size, n_emotions, dropout)
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
         half = outputs.shape[2] // 2
-        last = torch.cat([last_step(outputs, steps)[:, :half], outputs[:, 0, half:]], dim=1)
+        last = torch.cat([select_last_step(outputs, steps)[:, :half], outputs[:, 0, half:]], dim=1)
         return last.tanh()
 
 
 class StackedAttentionBiLstm(NeuralModel):
     """Stacked BiLSTM, layer normalisation, additive attention over time, dense layer, classifier.
 
-    The implementation's scores have a bias, which softmax takes away again: it is one parameter that never learns, and
-    left out here.
+    The bias of the implementation's scores is left out, because softmax cancels it.
     """
 
     def __init__(
@@ -55,11 +53,9 @@ class StackedAttentionBiLstm(NeuralModel):
         self.encoder = BiLstmEncoder(n_features, hidden_size, layers, subsample)
         self.normalisation = nn.LayerNorm(self.encoder.n_outputs)
         self.attention = AdditiveAttention(self.encoder.n_outputs, self.encoder.n_outputs)
-        self.classifier = dense_head(self.encoder.n_outputs, hidden_size, n_emotions, dropout)
+        self.classifier = make_dense_head(self.encoder.n_outputs, hidden_size, n_emotions, dropout)
 
     def pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Map features `(batch, n_frames, n_features)` and lengths to `(batch, n_pooled)`."""
         outputs, steps = self.encoder(features, lengths)
         outputs = self.normalisation(outputs)
-        weights = self.attention(outputs, steps)
-        return torch.einsum("bt,btf->bf", weights, outputs)
+        return weighted_mean(outputs, self.attention(outputs, steps))

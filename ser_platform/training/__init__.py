@@ -1,5 +1,5 @@
-"""Training one configuration: knows a model, batches and a loss; nothing of Ray, MLflow or studies.
+"""Training of one configuration, independent of Ray, MLflow and studies.
 
-In: the loop, losses, precision, workers, checkpoints, and what settings mean for data and model.
-Not in: models (`models`), the loss of a student (`distillation`), trials (`tuning`).
+Contains the loop, losses, precision, workers, checkpoints, and the translation of settings to data and model.
+Elsewhere: models (`models`), the loss of a student (`distillation`), trials (`tuning`).
 """

@@ -1,19 +1,21 @@
-"""Temperature scaling: one number that makes probabilities honest (Guo et al., 2017, arXiv:1706.04599)."""
+"""Temperature scaling of logits (Guo et al., 2017, arXiv:1706.04599)."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0  # a few clips that are all right would ask for certainty
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0  # few clips, all classified correctly, have no optimum
 
 
 def fit_temperature(
     logits: NDArray[np.float32], targets: NDArray[np.int64], min_temperature: float = MIN_TEMPERATURE
 ) -> float:
-    """Return the temperature with the least negative log-likelihood on `logits` `(n_clips, n_emotions)`.
+    """Return the temperature in [`min_temperature`, `MAX_TEMPERATURE`] with the least negative log-likelihood.
 
-    It lies between `min_temperature` and `MAX_TEMPERATURE`.
+    Args:
+        logits: `(n_clips, n_emotions)` of clips that the model was not trained on.
+        targets: class indices `(n_clips,)`.
     """
 
     def loss(log_temperature: float) -> float:

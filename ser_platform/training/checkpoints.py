@@ -1,7 +1,7 @@
-"""A training as it stands after an epoch, in a folder of safetensors and JSON: nothing is ever unpickled.
+"""Checkpoints: the state of a training after an epoch, in a folder of safetensors and JSON, without pickle.
 
-`checkpoint.json` says what there is, and names the file of tensors with its digest. Tensors are written first, under a
-name of their own, so a kill at any moment leaves the old checkpoint or the new one.
+`checkpoint.json` contains the metadata, and the name and digest of the file of tensors. Tensors are written first,
+under a new name, so an interruption leaves the old checkpoint or the new one.
 """
 
 import uuid
@@ -23,24 +23,24 @@ TENSORS = "tensors-"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `Trainer.resume` goes on from: `tensors` on the CPU by dotted name, and the rest in terms of JSON."""
+    """The state of a training: `tensors` on the CPU by dotted name, and all other values as JSON."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
 
     @property
     def epoch(self) -> int:
-        """The epochs that are done."""
+        """The number of finished epochs."""
         return len(self.metadata["results"])
 
     def tensors_under(self, name: str) -> dict[str, Tensor]:
-        """Return the tensors whose names begin with `name` and a dot, by what follows it."""
+        """Return the tensors whose names begin with `name` and a dot, by the rest of their names."""
         prefix = f"{name}."
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
 
 
 def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write `checkpoint` into `folder`, in place of the one that is there."""
+    """Write `checkpoint` into `folder`, and remove the previous checkpoint there."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = folder / f"{TENSORS}{uuid.uuid4().hex[:16]}.safetensors"
     save_file({name: value.contiguous() for name, value in checkpoint.tensors.items()}, tensors)
@@ -56,17 +56,16 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read the checkpoint in `folder`, after checking it against its digests.
+    """Return the checkpoint in `folder`.
 
-    Raises:
-        WorkFailed: there is none, or it is damaged or of another format; names the file.
+    Raises WorkFailed where there is none, or where it has another format or does not match its digests.
     """
     path = folder / CHECKPOINT_FILE
     if not path.is_file():
-        raise WorkFailed(f"{folder} holds no checkpoint ({CHECKPOINT_FILE} is missing)")
+        raise WorkFailed(f"{folder} contains no checkpoint ({CHECKPOINT_FILE} is missing)")
     content = read_json(path)
     if not isinstance(content, dict) or content.pop("digest", None) != digest_of(content):
-        raise WorkFailed(f"{path} is damaged: it does not match its digest; remove {folder} to begin anew")
+        raise WorkFailed(f"{path} is damaged: it does not match its digest; remove {folder} to start again")
     if content["format"] != FORMAT:
         raise WorkFailed(f"{path}: checkpoint format {content['format']!r} is not {FORMAT}, which this version reads")
     tensors = folder / content["tensors"]

@@ -1,4 +1,4 @@
-"""What a configuration's settings mean for data and model."""
+"""The feature view, feature sets, names and sizes that follow from a configuration's settings."""
 
 from collections.abc import Mapping
 
@@ -29,19 +29,13 @@ WAVEFORM_SETS, SPECTRUM_SETS = ("waveform",), ("log_mel",)
 
 
 def feature_view(settings: Settings) -> FeatureView:
-    """Return the view of a configuration.
+    """Return the feature view of a configuration; a tuned encoder has no global normalisation of its samples.
 
-    An encoder that is tuned hears samples as they are: their mean and deviation over all clips are none of its own.
-
-    Raises:
-        UserError: there is no such model or encoder, or the settings contradict each other.
+    Raises UserError where there is no such model or encoder, or where the settings contradict each other.
     """
     sets = resolve_feature_sets(settings)
-    if (
-        settings.model.name in PRETRAINED
-        and sets == WAVEFORM_SETS
-        and settings.features.normalise == GLOBAL_NORMALISATION
-    ):
+    is_tuned = settings.model.name in PRETRAINED and sets == WAVEFORM_SETS
+    if is_tuned and settings.features.normalise == GLOBAL_NORMALISATION:
         settings = settings.with_overrides({"features.normalise": NO_NORMALISATION})
     return FeatureView.from_settings(settings, sets)
 
@@ -49,8 +43,7 @@ def feature_view(settings: Settings) -> FeatureView:
 def resolve_feature_sets(settings: Settings) -> tuple[str, ...]:
     """Return the feature sets of a configuration: samples, the states of a frozen encoder, or `features.sets`.
 
-    Raises:
-        UserError: there is no such model or encoder.
+    Raises UserError where there is no such model or encoder.
     """
     if takes_waveform(settings):
         return WAVEFORM_SETS
@@ -61,28 +54,22 @@ def resolve_feature_sets(settings: Settings) -> tuple[str, ...]:
 
 
 def takes_waveform(settings: Settings) -> bool:
-    """Tell whether a configuration's model hears samples.
-
-    Raises:
-        UserError: there is no such model.
-    """
+    """Return whether the model's input is samples; raises UserError where there is no such model."""
     chosen = find_architecture(settings.model.name)
     return settings.model.tuning != FROZEN if settings.model.name in PRETRAINED else chosen.takes_waveform
 
 
 def has_adversary(settings: Settings) -> bool:
-    """Tell whether the model is to hide which language a clip speaks."""
+    """Return whether the model is trained with a language adversary."""
     return settings.model.name in PRETRAINED and settings.model.adversary > 0
 
 
 def pin_settings(settings: Settings) -> Settings:
-    """Return `settings` with every encoder that they ask for named by the digest of its weights, and sizes that are 0
-    by the architecture's own.
+    """Return `settings` with the digest of the weights in every encoder's name, and published sizes instead of 0.
 
-    What is trained, logged and stored then says what it means, and means nothing else later.
+    The meaning of stored settings then does not change with an encoder or a default.
 
-    Raises:
-        UserError: there is no such encoder, or its weights are not those that the settings name.
+    Raises UserError where there is no such encoder, or where its weights have another digest.
     """
     named: dict[str, SettingValue] = {"features.sets": tuple(pin_feature_set(name) for name in settings.features.sets)}
     if settings.model.name in PRETRAINED:
@@ -91,10 +78,9 @@ def pin_settings(settings: Settings) -> Settings:
 
 
 def pin_feature_set(name: str) -> str:
-    """Return a feature set's name, with the digest of its encoder where it is of one.
+    """Return a feature set's name, with the digest of its encoder if it has one.
 
-    Raises:
-        UserError: there is no such encoder.
+    Raises UserError where there is no such encoder.
     """
     if not is_encoder_family_name(name):
         return name
@@ -102,28 +88,19 @@ def pin_feature_set(name: str) -> str:
     return encoder_family_name(spelled, kind)
 
 
-def required_families(settings: Settings) -> tuple[str, ...]:
-    """Return the feature families that must be stored for a configuration."""
-    return feature_view(settings).required_families
-
-
 def stamp_protocol(protocol: str, settings: Settings) -> str:
-    """Return a protocol's stamp with what the settings add to it: statistics of test speakers are no small matter."""
+    """Return `protocol` with a note where `features.normalise` uses statistics of test speakers."""
     note = make_protocol_note(settings.features.normalise)
     return f"{protocol}; {note}" if note else protocol
 
 
 def refuse_contradictions(settings: Settings) -> None:
-    """Refuse settings that cannot be together.
-
-    Raises:
-        UserError: names them.
-    """
+    """Raise UserError where settings exclude each other; the message names them."""
     if settings.distill.alpha and settings.distill.loss == "dkd" and settings.augment.mixup:
-        raise UserError("distill.loss dkd and augment.mixup cannot be together: a mixture has no true class")
+        raise UserError("distill.loss dkd and augment.mixup exclude each other: a mixture has no true class")
     if settings.augment.stretch and feature_view(settings).sets != SPECTRUM_SETS:
         raise UserError(
-            f"augment.stretch is of one spectrum, features.sets {' '.join(SPECTRUM_SETS)}; it cannot be with "
+            f"augment.stretch needs features.sets {' '.join(SPECTRUM_SETS)}; got "
             f"{' '.join(feature_view(settings).sets)}"
         )
     if settings.distill.unlabelled:
@@ -132,33 +109,32 @@ def refuse_contradictions(settings: Settings) -> None:
         if not settings.distill.alpha:
             raise UserError(f"distill.hint {settings.distill.hint} needs a teacher: raise distill.alpha above 0")
         if settings.features.chunk:
-            raise UserError("distill.hint and features.chunk cannot be together: a hint is of a whole clip")
+            raise UserError("distill.hint and features.chunk exclude each other: a hint is of a whole clip")
     if has_adversary(settings):
         for setting in ("features.chunk", "augment.mixup"):
             if settings.value(setting):
-                raise UserError(f"model.adversary and {setting} cannot be together: it hears one language, of a clip")
+                raise UserError(f"model.adversary and {setting} exclude each other: a clip has one language")
     refuse_unsupported_settings(settings)
 
 
 def _refuse_unlabelled(settings: Settings) -> None:
-    """Refuse what needs a class, or a speaker, of every clip."""
+    """Raise UserError for settings that need a class or a speaker of every clip."""
     for wrong, why in (
-        (not settings.distill.alpha, "distill.alpha 0: only a teacher could tell what is in it"),
-        (settings.distill.loss == "dkd", "distill.loss dkd, which asks for the true class"),
+        (not settings.distill.alpha, "distill.alpha 0: unlabelled clips need a teacher"),
+        (settings.distill.loss == "dkd", "distill.loss dkd, which needs the true class"),
         (settings.augment.mixup, "augment.mixup, which mixes classes"),
-        (settings.features.normalise == SPEAKER_NORMALISATION, "features.normalise speaker: nobody says who speaks"),
+        (settings.features.normalise == SPEAKER_NORMALISATION, "features.normalise speaker: no speaker is known"),
     ):
         if wrong:
-            raise UserError(f"distill.unlabelled {settings.distill.unlabelled} cannot be with {why}")
+            raise UserError(f"distill.unlabelled {settings.distill.unlabelled} cannot be used with {why}")
 
 
 def count_prediction_parameters(settings: Settings, n_emotions: int, state: Mapping[str, Tensor] | None = None) -> int:
-    """Return how many parameters a prediction of the configuration's model goes through, a frozen encoder's included.
+    """Return the number of parameters of a prediction, with those of a frozen encoder.
 
-    Of kernels, trees and neighbours it is how many numbers the fit `state` holds; 0 before there is one.
+    For kernels, trees and neighbours it is the number of values in the fit `state`; 0 without a fit.
 
-    Raises:
-        UserError: there is no such model, or the settings contradict each other.
+    Raises UserError where there is no such model, or where the settings contradict each other.
     """
     refuse_contradictions(settings)
     view = feature_view(settings)

@@ -1,4 +1,4 @@
-"""How good a model is on the dev clips, by which epochs are compared."""
+"""Metrics of an epoch on the dev clips."""
 
 import math
 
@@ -13,7 +13,12 @@ NO_DEV_METRICS = dict.fromkeys(("dev_loss", "dev_uar", "dev_war", "dev_macro_f1"
 
 
 def compute_dev_metrics(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
-    """Return an epoch's `dev_` figures, given logits `(n_clips, n_emotions)` and class indices of the dev clips."""
+    """Return the `dev_` metrics: cross-entropy in nats; UAR, WAR and macro-F1 in [0, 1].
+
+    Args:
+        logits: `(n_clips, n_emotions)`.
+        targets: class indices `(n_clips,)`.
+    """
     predictions = logits.argmax(axis=1)
     matrix = confusion_matrix(targets, predictions, logits.shape[1])
     return {

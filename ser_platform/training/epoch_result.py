@@ -1,11 +1,11 @@
-"""What an epoch of training gives."""
+"""The result of an epoch of training."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch; losses in nats, UAR, WAR, F1 in [0, 1], NaN without dev clips; `seconds` includes evaluation."""
+    """One epoch: losses in nats; UAR, WAR and F1 in [0, 1]; NaN without dev clips; `seconds` includes evaluation."""
 
     epoch: int
     train_loss: float

@@ -1,7 +1,7 @@
-"""The hint's part of the loss: a student is paid for an embedding from which the teacher's encoder's can be told.
+"""The hint loss: the distance between a linear map of the student's embedding and the teacher's embedding.
 
-Source: Romero et al. (2015), "FitNets: Hints for Thin Deep Nets", arXiv:1412.6550, section 2.2; there of a layer
-within, before the training proper.
+Source: Romero et al. (2015), "FitNets: Hints for Thin Deep Nets", arXiv:1412.6550, section 2.2, which uses a middle
+layer before the main training.
 """
 
 import torch
@@ -13,21 +13,26 @@ from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import Batch, TrainingData
 
 NO_HINT, COSINE, MSE = "off", "cosine", "mse"
-LEAST_DEVIATION = 1e-5  # of a number that is the same for every clip
+LEAST_DEVIATION = 1e-5  # of a column that is the same for every clip
 
 
 class Hint(nn.Module):
-    """A linear map from a model's embedding to its teacher's, and what the model pays for missing it.
+    """A linear map from a model's embedding to its teacher's embedding, and the loss of the difference.
 
-    The embedding is what the model's last layer classifies. The teacher's numbers are brought to mean 0 and deviation 1
-    over the training clips: an encoder has a few that drown all others.
+    The embedding is the input of the model's last layer. The teacher's embedding is standardised to mean 0 and
+    deviation 1 over the training clips, because a few columns of an encoder are much larger than the others.
+
+    Args:
+        n_embedded: width of the model's embedding.
+        embeddings: the teacher's embeddings of the training clips, `(n_clips, width)`.
+        distance: `COSINE` or `MSE`.
+        weight: factor of the loss, >= 0.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, n_embedded: int, embeddings: Tensor, distance: str, weight: float) -> None:
-        """Make the map for a model of embeddings `n_embedded` wide, given the teacher's, `(n_clips, width)`."""
         super().__init__()
         self.distance, self.weight = distance, weight
         self.projection = nn.Linear(n_embedded, embeddings.shape[1])
@@ -35,21 +40,22 @@ class Hint(nn.Module):
         self.register_buffer("std", embeddings.std(dim=0, correction=0).clamp_min(LEAST_DEVIATION))
 
     def loss(self, embedding: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of a model's embedding of a batch: `weight` times 1 - cosine, or the mean square.
+        """Return `weight` times 1 - cosine or the mean square of the difference, a scalar.
 
-        Like the other losses it is divided by the clips of the whole batch, so that parts of a batch add up to it.
+        `embedding` is `(batch, n_embedded)`. The sum over clips is divided by the number of clips of the whole batch,
+        so that the losses of its parts add up.
         """
         assert batch.teacher_embeddings is not None, "distill.hint needs a teacher's embeddings"
-        projected, wanted = self.projection(embedding.float()), (batch.teacher_embeddings - self.mean) / self.std
+        projected, expected = self.projection(embedding.float()), (batch.teacher_embeddings - self.mean) / self.std
         if self.distance == COSINE:
-            missed = 1 - F.cosine_similarity(projected, wanted)
+            missed = 1 - F.cosine_similarity(projected, expected)
         else:
-            missed = (projected - wanted).square().mean(dim=1)
+            missed = (projected - expected).square().mean(dim=1)
         return self.weight * missed.sum() / batch.full_size
 
 
 def make_hint(model: NeuralModel, settings: Settings, data: TrainingData) -> Hint | None:
-    """Return what makes a model resemble its teacher's encoder; None where `distill.hint` is off."""
+    """Return the hint of a model; None where `distill.hint` is off."""
     if settings.distill.hint == NO_HINT:
         return None
     assert data.teacher_embeddings is not None, "distill.hint needs a teacher's embeddings"
@@ -58,5 +64,5 @@ def make_hint(model: NeuralModel, settings: Settings, data: TrainingData) -> Hin
 
 
 def hint_loss(hint: Hint | None, output: ModelOutput, batch: Batch) -> Tensor | float:
-    """Return the hint's part of the loss on what the model computes of a batch; 0 without a hint."""
+    """Return the hint loss of a model's output for a batch; 0 without a hint."""
     return 0.0 if hint is None else hint.loss(output.embedding, batch)

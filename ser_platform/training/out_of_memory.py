@@ -1,4 +1,4 @@
-"""Running out of memory: telling it from other failures, saying what to lower, and finding what fits."""
+"""Out-of-memory failures: detection, error message, and the search for a number of parts that fits."""
 
 import gc
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from ser_platform.errors import WorkFailed
 from ser_platform.settings import Settings
 from ser_platform.training.workers import WorkerGroup
 
-# Only CUDA raises an error of its own kind; these are MPS, torch on CPUs and torch on Windows.
+# Only CUDA raises an error class of its own; these are the messages of MPS, torch on CPUs, torch on Windows.
 PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -18,23 +18,23 @@ class OutOfMemory(WorkFailed):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether `error` says that memory was asked for which is not there."""
+    """Return whether `error` means that memory could not be allocated."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
 
 
-def out_of_memory_error(
+def make_out_of_memory_error(
     settings: Settings, device: torch.device, n_clips: int, seconds: float | None, n_parts: int
 ) -> OutOfMemory:
-    """Return the failure of a batch of `n_clips`, computed in `n_parts`, and what may be done.
+    """Return the error of a batch of `n_clips`, computed in `n_parts`.
 
-    `seconds` is how long its longest clip is; None where a clip is one row, whatever its length.
+    `seconds` is the duration of its longest clip; None where a clip is one row.
     """
     longest = "" if seconds is None else f", the longest of {seconds:.1f} s"
     parts = "at once" if n_parts == 1 else f"in {n_parts} parts"
     sizes = f"train.batch_size ({settings.train.batch_size}) or data.max_seconds ({settings.data.max_seconds:g})"
-    more = f"raise train.accumulate ({settings.train.accumulate}), which train.auto_batch=true does by itself, or "
+    more = f"raise train.accumulate ({settings.train.accumulate}), which train.auto_batch=true does automatically, or "
     return OutOfMemory(
         f"out of memory on {device} with a batch of {n_clips} clips{longest}, computed {parts}; "
         f"{'' if settings.train.auto_batch else more}lower {sizes}"
@@ -42,9 +42,9 @@ def out_of_memory_error(
 
 
 def find_n_parts(attempt: Callable[[int], None], n_parts: int, most: int, group: WorkerGroup) -> int | None:
-    """Return the first of `n_parts`, twice that, and so on up to `most`, that fits on every worker; None if none does.
+    """Return the first of `n_parts`, 2 * `n_parts`, ..., `most` that fits on every worker; None where none does.
 
-    `attempt` computes a batch in so many parts. It must wait for no other worker: one may fail where another does not.
+    `attempt` computes a batch in the given number of parts. It must not wait for other workers, which may fail.
     """
     while True:
         fits = torch.tensor(float(_fits(attempt, n_parts)))
@@ -63,7 +63,7 @@ def _fits(attempt: Callable[[int], None], n_parts: int) -> bool:
             raise
     else:
         return True
-    # Only now is the error gone, which held on to what was computed when it was raised.
+    # Here the error, whose traceback references the tensors, is gone.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

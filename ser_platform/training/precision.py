@@ -1,4 +1,4 @@
-"""Numbers of the forward pass: float32, or half precision where the device has it. Weights and losses are float32."""
+"""Precision of the forward pass: float32, bf16 or fp16. Weights and losses are float32."""
 
 import contextlib
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ SUPPORTED_PRECISIONS = {"cpu": ("float32", "bf16"), "mps": ("float32",), "cuda":
 
 @dataclass(frozen=True)
 class Precision:
-    """How a batch goes forward and back. `dtype` None is float32; fp16 has a `scaler`, its gradients would underflow.
+    """Precision of forward and backward pass. `dtype` None is float32; fp16 needs a `scaler` against underflow.
 
     Source: Micikevicius et al. (2018), arXiv:1710.03740.
     """
@@ -25,19 +25,19 @@ class Precision:
     scaler: torch.amp.GradScaler | None = None
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Return the context in which the model computes its logits."""
+        """Return the context of the forward pass."""
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device_type, self.dtype)
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of `loss`, scaled under fp16."""
+        """Compute the gradient of `loss`, scaled with fp16."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def step(self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], max_norm: float) -> None:
-        """Update `parameters` by their gradients, cut to `max_norm`; under fp16 no update where a gradient overflowed.
+        """Clip the gradients of `parameters` to `max_norm` and update; fp16 skips updates with overflowed gradients.
 
-        Workers see the same summed gradients, so they leave out the same updates.
+        All workers have the same summed gradients, so they skip the same updates.
         """
         if self.scaler is None:
             nn.utils.clip_grad_norm_(parameters, max_norm)
@@ -53,11 +53,7 @@ FLOAT32 = Precision("cpu")
 
 
 def make_precision(settings: Settings, device: torch.device) -> Precision:
-    """Return the precision that `train.precision` asks for.
-
-    Raises:
-        UserError: `device` does not have it; names both.
-    """
+    """Return the precision `train.precision`; raises UserError where `device` does not support it."""
     name = settings.train.precision
     valid = SUPPORTED_PRECISIONS[device.type]
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):

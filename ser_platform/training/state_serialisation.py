@@ -1,4 +1,4 @@
-"""What a training must remember to go on as if it had never stopped, as flat tensors and JSON."""
+"""The state of optimizer, random generators and results as flat tensors and JSON, and back."""
 
 import hashlib
 import math
@@ -16,32 +16,32 @@ from ser_platform.training.epoch_result import EpochResult
 
 
 def prefix_names(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of `tensors` on the CPU, `name` and a dot before their names."""
+    """Return copies of `tensors` on the CPU, with `name` and a dot before their names."""
     return {f"{name}.{key}": value.detach().to("cpu", copy=True) for key, value in tensors.items()}
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def read_optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Return an optimizer's tensors as `number.name`, and its parameter groups."""
     state = optimizer.state_dict()
-    tensors = {f"{number}.{name}": value for number, kept in state["state"].items() for name, value in kept.items()}
+    tensors = {f"{number}.{name}": value for number, values in state["state"].items() for name, value in values.items()}
     return tensors, state["param_groups"]
 
 
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
 ) -> None:
-    """Undo `optimizer_state`."""
+    """Load a state of `read_optimizer_state` into `optimizer`."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)
         state.setdefault(int(number), {})[name] = value
-    # JSON knows no tuples, as which the optimizer keeps its betas.
+    # The optimizer's betas are a tuple, which JSON stores as a list.
     groups = [{**group, "betas": tuple(group["betas"])} for group in groups]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the states of Python's, NumPy's and torch's generators, of torch also that of `device`."""
+def read_random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the states of the generators of Python, NumPy, torch and, for torch, `device`."""
     tensors = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["cuda"] = torch.cuda.get_rng_state(device)
@@ -52,7 +52,7 @@ def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 def restore_random(device: torch.device, tensors: Mapping[str, Tensor], states: Mapping[str, Any]) -> None:
-    """Undo `random_state`; the state of another kind of device than `device` is of no use, and left."""
+    """Set a state of `read_random_state`; the state of another kind of device than `device` is ignored."""
     torch.set_rng_state(tensors["torch"])
     if device.type == "cuda" and "cuda" in tensors:
         torch.cuda.set_rng_state(tensors["cuda"], device)
@@ -70,19 +70,19 @@ def _to_lists(state: Any) -> Any:
 
 
 def results_as_json(results: list[EpochResult]) -> list[dict[str, Any]]:
-    """Return results with null for NaN, which JSON does not know."""
+    """Return results as JSON, with null for NaN."""
     rows = [asdict(result) for result in results]
     return [{name: None if math.isnan(value) else value for name, value in row.items()} for row in rows]
 
 
 def results_from_json(rows: list[dict[str, Any]]) -> list[EpochResult]:
-    """Undo `results_as_json`."""
+    """Return the results of rows made by `results_as_json`."""
     known: list[dict[str, Any]] = [{name: math.nan if v is None else v for name, v in row.items()} for row in rows]
     return [EpochResult(**row) for row in known]
 
 
-def fingerprint(data: TrainingData) -> str:
-    """Return a digest of which clips are trained on and judged, and their targets."""
+def compute_fingerprint(data: TrainingData) -> str:
+    """Return a digest of labels, train and dev clips, and their targets."""
     digest = hashlib.sha256("\n".join(data.labels).encode())
     dev = np.empty(0, dtype=np.int64) if data.dev is None else data.dev
     for clips in (data.train, dev):

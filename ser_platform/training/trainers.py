@@ -1,4 +1,4 @@
-"""Which trainer a configuration takes: the one place that tells models trained by gradients from those that are not."""
+"""The choice of the trainer of a configuration: by gradients, or by a single fit."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
@@ -14,12 +14,14 @@ from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.checkpoints import Checkpoint
 from ser_platform.training.closed_form.closed_form_settings import has_encoder_ridge
-from ser_platform.training.loop import EpochResult, Loss, Trainer, make_hard_label_loss
+from ser_platform.training.cross_entropy import Loss, make_hard_label_loss
+from ser_platform.training.epoch_result import EpochResult
+from ser_platform.training.loop import Trainer
 from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
 
 
 class TrainerProtocol(Protocol):
-    """One configuration on one set of clips, trained by iterating over `epochs()`; see `Trainer`."""
+    """Trains one configuration on one set of clips while `epochs()` is iterated; see `Trainer`."""
 
     normaliser: Normaliser
     best_state: dict[str, Tensor]
@@ -35,10 +37,10 @@ class TrainerProtocol(Protocol):
     def restore_best(self) -> None: ...
 
     def make_checkpoint(self) -> Checkpoint | None:
-        """Return how the training stands; None where there is nothing between its beginning and its end."""
+        """Return the state of the training; None where a single fit cannot be resumed."""
 
     def begin(self, checkpoint: Checkpoint | None, initial_state: Mapping[str, Tensor] | None) -> list[EpochResult]:
-        """Go on from a checkpoint or, without one, begin with initial weights; return the epochs so far."""
+        """Load a checkpoint or else initial weights, and return the results of the finished epochs."""
 
 
 def make_trainer(
@@ -48,7 +50,8 @@ def make_trainer(
     device: torch.device | None = None,
     group: WorkerGroup = SINGLE_WORKER,
 ) -> TrainerProtocol:
-    """Return what trains the model of `settings`, as one worker of `group`."""
+    """Return the trainer of the model of `settings`, as one worker of `group`."""
+    # Importing scikit-learn takes a second, which other models save.
     if has_encoder_ridge(settings):
         from ser_platform.training.closed_form.ridge import EncoderRidgeTrainer
 
@@ -58,9 +61,7 @@ def make_trainer(
 
         return FeatureRidgeTrainer(settings, data)
     if settings.model.name in CLASSICAL:
-        from ser_platform.training.closed_form.classical import (
-            ClassicalTrainer,  # scikit-learn takes a second that others save
-        )
+        from ser_platform.training.closed_form.classical import ClassicalTrainer
 
         return ClassicalTrainer(settings, data)
     return Trainer(settings, data, make_loss, device, group)

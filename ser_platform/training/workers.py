@@ -1,16 +1,14 @@
-"""Several workers on one batch: who computes which clips, and sums over all of them.
+"""Several workers on one batch: distribution of clips, and sums over all workers.
 
-Every worker goes through the same batches in the same order, changes each as a whole (mixup takes a clip's partner from
-anywhere in it) and then computes its own share. Losses are divided by the whole batch's clips or weights, so the sum of
-the workers' gradients is the gradient of the batch: nothing is averaged, a worker without a clip adds nothing, and one
-worker and several agree up to rounding.
+Every worker reads the same batches in the same order, augments each whole batch and then computes its own share. Losses
+are divided by the clips or weights of the whole batch, so the sum of the workers' gradients is the gradient of the
+batch: one worker and several workers agree up to rounding.
 
-Gradients are summed once a step by one call, not by DistributedDataParallel. That overlaps them with the backward pass,
-but it averages where a sum is wanted, waits for a gradient of every parameter from every worker (a worker without clips
-and an unused parameter need options of their own), and hides the parts of an accumulated batch behind `no_sync`.
+Gradients are summed once per step by one call. DistributedDataParallel averages instead of summing, and needs a
+gradient of every parameter from every worker, also from a worker without clips.
 
-Batch normalisation takes its statistics from a worker's share (SyncBatchNorm needs CUDA), so models that have it train
-a little differently on several workers; before an epoch is judged all take worker 0's running statistics.
+Batch normalisation uses the statistics of a worker's share (SyncBatchNorm needs CUDA), so such models train a little
+differently on several workers; before an evaluation all workers copy the running statistics of worker 0.
 """
 
 from collections.abc import Iterable
@@ -25,7 +23,7 @@ from torch import Tensor, nn
 
 
 class WorkerGroup(Protocol):
-    """The workers of one training. `rank` is this one's number, from 0 to `size` - 1."""
+    """The workers of one training. `rank` is the number of this worker, from 0 to `size` - 1."""
 
     @property
     def rank(self) -> int: ...
@@ -34,12 +32,12 @@ class WorkerGroup(Protocol):
     def size(self) -> int: ...
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum of every worker's `values`, the same bits on each. All must call it, with the same shape."""
+        """Return the sum of every worker's `values`, bit-identical on each. All must call it with the same shape."""
 
 
 @dataclass(frozen=True)
 class SingleWorker:
-    """One worker: nothing to agree on."""
+    """A group of one worker."""
 
     rank: int = 0
     size: int = 1
@@ -53,7 +51,7 @@ SINGLE_WORKER = SingleWorker()
 
 
 class TorchWorkerGroup:
-    """The workers of torch's process group, which must be there (gloo or nccl); `device` is what its sums run on."""
+    """The workers of torch's initialised process group (gloo or nccl); sums are computed on `device`."""
 
     def __init__(self, device: torch.device) -> None:
         self.rank = torch.distributed.get_rank()
@@ -61,22 +59,23 @@ class TorchWorkerGroup:
         self._device = device
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum of every worker's `values`, on the device they came from."""
+        """Return the sum of every worker's `values`, on the device of `values`."""
         total = values.detach().to(self._device, copy=True)
         torch.distributed.all_reduce(total)
         return total.to(values.device)
 
 
 def min_clips_per_pass(model: nn.Module) -> int:
-    """Return how many clips `model` must be given at once in training: batch normalisation knows no single one."""
+    """Return the least number of clips per forward pass in training: 2 with batch normalisation, else 1."""
     return 2 if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()) else 1
 
 
-def deal_clips(lengths: NDArray[np.int64], n_shares: int, least: int = 1) -> list[NDArray[np.int64]]:
-    """Deal clips of `lengths` frames `(n_clips,)` into `n_shares`; return the positions in each, in order.
+def distribute_clips(lengths: NDArray[np.int64], n_shares: int, least: int = 1) -> list[NDArray[np.int64]]:
+    """Return `n_shares` arrays of sorted positions of clips with `lengths` frames, `(n_clips,)`.
 
-    From long to short they go out to and fro, so that shares are alike in clips, in frames and in the longest clip. A
-    share holds at least `least` clips (see `min_clips_per_pass`), or none where the clips do not suffice.
+    Shares have similar numbers of clips, numbers of frames and longest clips: clips are assigned from long to short to
+    shares 0, 1, ..., 1, 0, 0, 1, ... A share has at least `least` clips (see `min_clips_per_pass`), or none where there
+    are too few clips.
     """
     filled = min(n_shares, max(1, len(lengths) // least))
     turn = np.arange(len(lengths)) % (2 * filled)
@@ -86,7 +85,7 @@ def deal_clips(lengths: NDArray[np.int64], n_shares: int, least: int = 1) -> lis
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter], group: WorkerGroup) -> None:
-    """Put the sum of all workers' gradients into each; a parameter that no worker used keeps none."""
+    """Replace each gradient by its sum over all workers; a parameter without gradient on all workers keeps None."""
     if group.size == 1:
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]
@@ -100,7 +99,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], group: WorkerGroup) -> Non
 
 
 def broadcast_first_worker(tensors: Iterable[Tensor], group: WorkerGroup) -> None:
-    """Put worker 0's numbers into `tensors`, which all have in the same order; masks are no numbers, and left."""
+    """Copy worker 0's values to `tensors`, in the same order on all workers; boolean tensors are left as they are."""
     if group.size == 1:
         return
     for tensor in tensors:

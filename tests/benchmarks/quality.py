@@ -36,7 +36,7 @@ from ser_platform.corpora.splits.split import (
     find_sex_of_speakers,
     shuffle_balanced_by_sex,
 )
-from ser_platform.distillation.hint_targets import encoder_embeddings
+from ser_platform.distillation.hint_targets import compute_encoder_embeddings
 from ser_platform.distillation.outputs import OUT_OF_FOLD, TeacherOutputs
 from ser_platform.errors import UnknownChoice, UserError
 from ser_platform.evaluation.intervals import Interval, metric_intervals
@@ -395,7 +395,7 @@ def make_lesson(
     folds = FoldTeachers(split, teacher, teacher.train.epochs, row.digest, where, display.showing_progress, groups)
     hints = None
     if recipe.settings.get("distill.hint", NO_HINT) != NO_HINT:
-        hints = encoder_embeddings(teacher, (*dataset.hashes, *copies.hashes, *digests))
+        hints = compute_encoder_embeddings(teacher, (*dataset.hashes, *copies.hashes, *digests))
     return Lesson({OUT_OF_FOLD: folds.label_split(split, OUT_OF_FOLD, copies, digests)}, hints, digests)
 
 

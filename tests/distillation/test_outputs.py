@@ -27,7 +27,7 @@ def test_two_clips_with_the_same_audio_get_the_same_logits() -> None:
     np.testing.assert_array_equal(logits[:, 0], [ord("a"), ord("b"), ord("a")])
 
 
-def test_a_clip_without_a_teacher_is_refused_where_one_is_needed() -> None:
+def test_require_labelled_refuses_a_clip_without_a_teacher() -> None:
     logits = merge_fold_outputs([outputs("a")], ["a", "dev"], 2)
     assert np.isnan(logits[1]).all()
     require_labelled(logits[:1])
@@ -40,9 +40,9 @@ def test_a_clip_with_two_teachers_is_refused() -> None:
         merge_fold_outputs([outputs("a"), outputs("a")], ["a"], 2)
 
 
-def test_a_mean_is_over_the_teachers_that_labelled_a_clip() -> None:
-    said = [{"a": np.array([1.0, 3.0])}, {"a": np.array([3.0, 5.0]), "b": np.array([7.0, 9.0])}]
-    logits = average_outputs(said, ["a", "b", "c"], 2)
+def test_average_outputs_is_the_mean_over_the_teachers_of_a_clip() -> None:
+    labelled = [{"a": np.array([1.0, 3.0])}, {"a": np.array([3.0, 5.0]), "b": np.array([7.0, 9.0])}]
+    logits = average_outputs(labelled, ["a", "b", "c"], 2)
     np.testing.assert_array_equal(logits[:2], [[2.0, 4.0], [7.0, 9.0]])
     assert np.isnan(logits[2]).all()
 
@@ -73,11 +73,11 @@ def key(**changes: object) -> OutputsKey:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_all_that_outputs_depend_on_is_in_their_address(change: dict[str, object]) -> None:
+def test_the_path_of_outputs_depends_on_every_field_of_the_key(change: dict[str, object]) -> None:
     assert key(**change).path != key().path
 
 
-def test_kept_outputs_are_listed_with_what_they_are_of_and_a_damaged_file_is_told() -> None:
+def test_stored_outputs_are_listed_with_their_metadata_and_damaged_files_as_unreadable() -> None:
     write_outputs(key(), ["a", "b"], np.zeros((2, 2), dtype=np.float32))
     (outputs_folder() / "torn.safetensors").write_bytes(b"no tensors")
     whole, torn = sorted(list_outputs(), key=lambda each: not each.is_readable)

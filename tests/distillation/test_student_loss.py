@@ -1,4 +1,4 @@
-"""What a student pays, against values worked out by hand."""
+"""The loss of a student against values computed by hand."""
 
 import math
 
@@ -17,8 +17,8 @@ def logits_and_targets(n_clips: int = 8, n_emotions: int = 4, seed: int = 0):
     return student, teacher, torch.randint(n_emotions, (n_clips,), generator=generator)
 
 
-def test_the_loss_is_the_one_worked_out_by_hand():
-    # At T = 2 the student says (1/2, 1/2) and the teacher (4/5, 1/5); the truth is class 0.
+def test_the_loss_equals_a_value_computed_by_hand():
+    # At T = 2 the student's probabilities are (1/2, 1/2), the teacher's (4/5, 1/5); the target is class 0.
     student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[2 * math.log(4.0), 0.0]])
     kl = 0.8 * math.log(0.8 / 0.5) + 0.2 * math.log(0.2 / 0.5)
     expected = 0.25 * math.log(2) + 0.75 * 2**2 * kl
@@ -26,7 +26,7 @@ def test_the_loss_is_the_one_worked_out_by_hand():
     torch.testing.assert_close(loss, torch.tensor(expected))
 
 
-def test_student_that_copies_its_teacher_pays_no_soft_loss():
+def test_the_teacher_term_is_zero_for_the_teachers_own_logits():
     logits, _, targets = logits_and_targets()
     loss = distillation_loss(logits, logits, targets, temperature=2.0, alpha=1.0)
     torch.testing.assert_close(loss, torch.tensor(0.0), atol=1e-6, rtol=0)
@@ -72,7 +72,7 @@ def test_the_soft_gradient_is_about_as_large_at_every_temperature():
     assert max(norms) / min(norms) < 1.5
 
 
-def test_the_gradient_leads_to_the_teacher():
+def test_gradient_descent_converges_to_the_teacher():
     student, teacher, targets = logits_and_targets()
     student.requires_grad_()
     optimizer = torch.optim.Adam([student], lr=0.1)
@@ -93,7 +93,7 @@ def batch_of(teacher: torch.Tensor | None, targets: torch.Tensor) -> Batch:
     return Batch(torch.zeros(len(targets), 1, 1), torch.ones(len(targets), dtype=torch.int64), targets, teacher)
 
 
-def test_the_loss_of_a_configuration_is_what_its_settings_say():
+def test_the_loss_of_a_configuration_uses_its_settings():
     student, teacher, targets = logits_and_targets()
     settings = resolve({"distill.alpha": 0.3, "distill.temperature": 4.0, "train.label_smoothing": 0.2})
     weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
@@ -110,7 +110,7 @@ def test_a_configuration_without_distillation_needs_no_teacher():
     torch.testing.assert_close(loss, F.cross_entropy(student, targets))
 
 
-def test_distillation_without_teacher_outputs_is_a_mistake():
+def test_distillation_without_teacher_outputs_fails():
     student, _, targets = logits_and_targets()
     with pytest.raises(AssertionError, match="teacher outputs"):
         make_student_loss(resolve({"distill.alpha": 0.5}), None)(student, batch_of(None, targets))

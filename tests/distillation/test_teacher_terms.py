@@ -1,4 +1,4 @@
-"""Each teacher term, against values worked out by hand and against what it is said to be equal to."""
+"""Each teacher term against values computed by hand and against equivalent terms."""
 
 import math
 
@@ -27,8 +27,8 @@ def test_the_settings_offer_every_term() -> None:
     assert REGISTRIES["distill.loss"] == tuple(TERMS)
 
 
-def test_decoupled_distillation_is_worked_out_by_hand() -> None:
-    # T = 2; the teacher says (1/2, 1/4, 1/4), the student (1/4, 1/4, 1/2); the truth is class 0.
+def test_decoupled_distillation_equals_a_value_computed_by_hand() -> None:
+    # T = 2; the teacher's probabilities are (1/2, 1/4, 1/4), the student's (1/4, 1/4, 1/2); the target is class 0.
     teacher = torch.tensor([[2 * LOG(2), 0.0, 0.0]])
     student = torch.tensor([[0.0, 0.0, 2 * LOG(2)]])
     target_term = 0.5 * LOG(0.5 / 0.25) + 0.5 * LOG(0.5 / 0.75)
@@ -37,7 +37,7 @@ def test_decoupled_distillation_is_worked_out_by_hand() -> None:
     torch.testing.assert_close(dkd(student, teacher, torch.tensor([0]), 2.0, 8.0), expected)
 
 
-def test_decoupled_distillation_weighed_by_the_teachers_doubt_is_the_divergence() -> None:
+def test_decoupled_distillation_weighted_by_the_teachers_uncertainty_is_the_divergence() -> None:
     student, teacher, targets = logits_and_targets()
     for temperature in (1.0, 4.0):
         doubt = 1 - (teacher / temperature).softmax(-1).gather(1, targets[:, None])[:, 0]
@@ -45,7 +45,7 @@ def test_decoupled_distillation_weighed_by_the_teachers_doubt_is_the_divergence(
         torch.testing.assert_close(none + doubt * (one - none), kl(student, teacher, targets, temperature, 1.0))
 
 
-def test_decoupled_distillation_of_a_sure_teacher_is_finite() -> None:
+def test_decoupled_distillation_of_a_confident_teacher_is_finite() -> None:
     teacher, student = torch.tensor([[80.0, -80.0, -80.0]]), torch.zeros(1, 3, requires_grad=True)
     loss = dkd(student, teacher, torch.tensor([0]), 1.0, 2.0).sum()
     loss.backward()
@@ -73,11 +73,11 @@ def test_a_scale_and_a_shift_of_the_logits_change_no_standardised_divergence() -
     )
 
 
-def test_a_teacher_that_cannot_tell_gives_a_finite_standardised_loss() -> None:
+def test_a_teacher_with_equal_logits_has_a_finite_standardised_loss() -> None:
     assert torch.isfinite(kl_standardised(torch.ones(1, 4), torch.zeros(1, 4), torch.tensor([0]), 2.0, 1.0)).all()
 
 
-def test_the_squared_difference_is_worked_out_by_hand() -> None:
+def test_the_squared_difference_equals_a_value_computed_by_hand() -> None:
     student, teacher = torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[0.0, 0.0, 4.0]])
     torch.testing.assert_close(mse(student, teacher, torch.tensor([0]), 9.0, 1.0), torch.tensor([5 / 3]))
 
@@ -87,9 +87,9 @@ def test_the_hard_term_is_the_cross_entropy_of_the_teachers_answer() -> None:
         torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]]),
         torch.tensor([[0.0, 5.0, 1.0], [0.2, 0.1, 0.0]]),
     )
-    paid = TERMS["hard"](student, teacher, torch.tensor([2, 2]), 7.0, 1.0)
+    losses = TERMS["hard"](student, teacher, torch.tensor([2, 2]), 7.0, 1.0)
     second = math.log(1 + 2 * math.exp(-2))
-    torch.testing.assert_close(paid, torch.tensor([math.log(3), second]))
+    torch.testing.assert_close(losses, torch.tensor([math.log(3), second]))
 
 
 def test_at_a_high_temperature_the_divergence_is_half_the_squared_difference_of_centred_logits() -> None:
@@ -100,11 +100,11 @@ def test_at_a_high_temperature_the_divergence_is_half_the_squared_difference_of_
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_every_term_is_zero_for_a_copy_and_its_gradient_leads_to_the_teacher(term: str) -> None:
+def test_every_term_is_zero_for_a_copy_and_gradient_descent_converges_to_the_teacher(term: str) -> None:
     student, teacher, targets = logits_and_targets()
     how = {"temperature": 2.0, "alpha": 1.0, "term": term}
     copy = distillation_loss(teacher, teacher, targets, **how)
-    if term != "hard":  # which asks to be sure, however sure the teacher is
+    if term != "hard":  # its target is one class, whatever the teacher's probabilities
         torch.testing.assert_close(copy, torch.zeros((), dtype=copy.dtype), atol=1e-9, rtol=0)
     student.requires_grad_()
     optimizer = torch.optim.Adam([student], lr=0.05)
@@ -116,7 +116,7 @@ def test_every_term_is_zero_for_a_copy_and_its_gradient_leads_to_the_teacher(ter
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_the_term_that_the_settings_name_is_paid(term: str) -> None:
+def test_the_loss_uses_the_term_of_the_settings(term: str) -> None:
     student, teacher, targets = logits_and_targets()
     batch = Batch(torch.zeros(len(targets), 1, 1), torch.ones(len(targets), dtype=torch.int64), targets, teacher)
     settings = resolve({"distill.alpha": 0.4, "distill.loss": term, "distill.beta": 3.0, "train.label_smoothing": 0.0})

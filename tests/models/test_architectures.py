@@ -1,4 +1,4 @@
-"""What single architectures promise beyond the contract of all."""
+"""Properties of single architectures beyond the contract of all models."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_chunks_of_a_clip_overlap_by_half_and_leave_no_frame_out(n_frames, chunk
     assert (chunks - 1) * 8 + 16 >= n_frames
 
 
-def test_a_change_in_a_clips_last_frame_is_heard_by_its_last_chunk_alone():
+def test_a_change_in_a_clips_last_frame_changes_only_its_last_chunk():
     torch.manual_seed(0)
     model = ChunkCnnLstm(8, 3, width=2, hidden_size=4, layers=1, dropout=0.0, chunk=16, norm="layer").eval()
     features = torch.randn(1, 25, 8)
@@ -30,7 +30,7 @@ def test_a_change_in_a_clips_last_frame_is_heard_by_its_last_chunk_alone():
     assert [(b - a).abs().max() > 1e-4 for b, a in zip(before, after, strict=True)] == [False, False, True]
 
 
-def test_a_stacked_bilstm_hears_the_whole_clip_in_both_directions():
+def test_a_stacked_bilstm_reads_the_whole_clip_in_both_directions():
     torch.manual_seed(0)
     model = StackedBiLstm(4, 3, hidden_size=6, layers=1, dropout=0.0, subsample=1).eval()
     features = torch.randn(1, 20, 4)
@@ -50,7 +50,7 @@ def test_the_published_vector_model_runs_along_the_features():
     assert seen == [(2, 46, 128)]
 
 
-def test_several_frames_are_one_vector_their_mean():
+def test_several_frames_are_averaged_to_one_vector():
     for name in ("mlp", "cnn_bilstm_vector"):
         model = build_model(resolve({"model.name": name}), 12, 3).eval()
         frames = torch.randn(1, 6, 12)
@@ -63,7 +63,7 @@ def test_a_perceptron_halves_its_layers():
     assert [layer.out_features for layer in layers if isinstance(layer, nn.Linear)] == [128, 64, 32, 7]
 
 
-def test_sizes_that_cannot_be_are_refused_with_what_is_valid():
+def test_invalid_sizes_are_refused_with_the_valid_choices():
     with pytest.raises(UserError, match="multiple of 4; got 30"):
         build_model(resolve({"model.name": "conformer", "model.hidden_size": 30}), 64, 7)
     with pytest.raises(UserError, match="needs at least 4 of them; got 3"):
@@ -72,7 +72,7 @@ def test_sizes_that_cannot_be_are_refused_with_what_is_valid():
         make_normalisation("group", 8)
 
 
-def test_layer_normalisation_scales_every_place_by_itself():
+def test_layer_normalisation_scales_each_position_on_its_own():
     images = torch.randn(2, 5, 4, 3)
     expected = (images - images.mean(1, keepdim=True)) / (images.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt()
     torch.testing.assert_close(ChannelNorm(5)(images), expected)

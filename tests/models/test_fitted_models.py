@@ -1,4 +1,4 @@
-"""Fitted models are tensors: what a prediction reads is checked before it is believed."""
+"""Fitted models are tensors, which are checked when they are loaded."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def loaded(name: str, state: dict[str, Tensor]) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_what_is_saved_is_what_was_fitted(name):
+def test_the_saved_state_is_the_fitted_state(name):
     state = state_of(name)
     saved = loaded(name, state).state_dict()
     assert saved.keys() == state.keys()
@@ -42,7 +42,7 @@ def test_what_is_saved_is_what_was_fitted(name):
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_several_frames_are_heard_as_their_mean_and_padding_not_at_all(name):
+def test_the_input_is_the_mean_over_frames_without_padding(name):
     model, clip = loaded(name, state_of(name)), torch.randn(1, 4, N_FEATURES)
     padded = torch.cat([clip, torch.zeros(1, 3, N_FEATURES)], dim=1)
     with torch.inference_mode():
@@ -51,7 +51,7 @@ def test_several_frames_are_heard_as_their_mean_and_padding_not_at_all(name):
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_the_clips_beside_it_change_no_logit(name):
+def test_other_clips_of_the_batch_change_no_logit(name):
     model, rows = loaded(name, state_of(name)), torch.randn(20, 1, N_FEATURES)
     with torch.inference_mode():
         together = model(rows, torch.ones(20, dtype=torch.int64))
@@ -66,7 +66,7 @@ def test_parameters_that_the_configuration_decides_are_counted_before_the_fit():
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_a_model_that_was_not_fitted_predicts_nothing(name):
+def test_a_model_without_a_fit_refuses_to_predict(name):
     model = build_model(small(name), N_FEATURES, N_EMOTIONS)
     with pytest.raises(UserError, match="was not fitted"):
         model(torch.zeros(1, 1, N_FEATURES), torch.tensor([1]))
@@ -85,11 +85,11 @@ def test_weights_for_other_features_are_refused(name):
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_numbers_that_are_none_are_refused(name):
+def test_values_that_are_not_finite_are_refused(name):
     state = state_of(name)
     key = next(key for key, value in state.items() if value.is_floating_point() and value.ndim)
     state[key].view(-1)[0] = float("nan")
-    with pytest.raises(BundleError, match=f"{key} of .* has numbers that are none"):
+    with pytest.raises(BundleError, match=f"{key} of .* has values that are not finite"):
         loaded(name, state)
 
 
@@ -106,29 +106,29 @@ def test_a_tensor_of_another_type_is_refused(name):
     ("key", "value"),
     [("left", 10_000), ("left", -1), ("right", 0), ("feature", N_FEATURES), ("feature", -1), ("roots", -1)],
 )
-def test_a_tree_that_leads_out_of_its_table_or_upwards_is_refused(name, key, value):
+def test_a_tree_with_an_index_outside_its_table_or_upwards_is_refused(name, key, value):
     state = state_of(name)
     state[key][-1] = value
-    with pytest.raises(BundleError, match=f"{key} of .* points outside the model"):
+    with pytest.raises(BundleError, match=f"{key} of .* has an index outside the model"):
         loaded(name, state)
 
 
-def test_a_neighbour_of_no_class_is_refused():
+def test_a_neighbour_with_an_unknown_class_is_refused():
     state = state_of("knn")
     state["classes"][0] = N_EMOTIONS
-    with pytest.raises(BundleError, match="classes of Neighbours points outside"):
+    with pytest.raises(BundleError, match="classes of Neighbours has an index outside"):
         loaded("knn", state)
 
 
 def test_fewer_clips_than_neighbours_are_refused():
-    with pytest.raises(BundleError, match="3 clips cannot be 5 neighbours"):
+    with pytest.raises(BundleError, match="Neighbours has 3 clips, fewer than 5 neighbours"):
         Neighbours(2, 2, neighbours=5).load_state_dict(
             {"clips": torch.zeros(3, 2), "classes": torch.zeros(3, dtype=torch.int32)}
         )
 
 
-def test_a_tree_by_hand():
-    # feature 1 <= 0.5 -> class 0 for sure, else three quarters for class 1
+def test_a_tree_computed_by_hand():
+    # feature 1 <= 0.5: scores (1, 0); else (1/4, 3/4)
     model = TreeScores(2, 2)
     state = {
         "roots": torch.tensor([0]),

@@ -1,4 +1,4 @@
-"""Contract of every model: padding changes nothing, every weight learns, its size is known before it is built."""
+"""Contract of every model: padding changes no logit, every weight has a gradient, parameters are counted unbuilt."""
 
 import pytest
 import torch
@@ -12,9 +12,9 @@ from ser_platform.settings import SETTINGS, Settings, resolve
 
 N_EMOTIONS = 5
 FRAME_LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33, 50, 101)
-# As published, the last layer's backward direction is read at its first step: its recurrence reaches nothing.
+# As published, the last layer's backward direction is read at its first step: its recurrence has no gradient.
 UNTRAINED = {"cnn_bilstm_vector": ["lstm.weight_hh_l1_reverse"]}
-# Parameters at the architecture's own sizes, 7 emotions, on the features that it was published with.
+# Parameters at the default sizes, 7 emotions, on the published features.
 PARAMETERS = {
     "cnn_bilstm": (64, 272_079),
     "lite_cnn": (1, 15_607),
@@ -47,7 +47,7 @@ def n_bands(name: str) -> int:
 
 
 def padded_batch(name: str) -> tuple[Tensor, Tensor]:
-    """Clips of many lengths, padded with zero at the end."""
+    """Return clips of many lengths, padded with zero at the end."""
     lengths = torch.tensor(SAMPLE_LENGTHS if MODELS[name].takes_waveform else FRAME_LENGTHS)
     features = torch.randn(len(lengths), int(lengths.max()), n_features(name))
     for row, length in enumerate(lengths.tolist()):
@@ -56,7 +56,7 @@ def padded_batch(name: str) -> tuple[Tensor, Tensor]:
 
 
 def trained(name: str, norm: str = "batch") -> nn.Module:
-    """A model whose batch normalisation has seen data: behind a clip's end it no longer gives zero by itself."""
+    """Return a model with running statistics, whose batch normalisation does not map padding to zero."""
     torch.manual_seed(0)
     model = build_model(small(name, norm), n_features(name), N_EMOTIONS)
     for parameter in model.parameters():
@@ -82,7 +82,7 @@ def test_padding_changes_no_logit(name, norm):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", NEURAL)
-def test_the_clips_beside_it_change_no_logit(name, norm):
+def test_other_clips_of_the_batch_change_no_logit(name, norm):
     model = trained(name, norm)
     features, lengths = padded_batch(name)
     others = features.clone()
@@ -123,8 +123,8 @@ def test_parameters_are_counted_without_building(name):
     assert count_parameters(settings, n_features(name), N_EMOTIONS) == sum(p.numel() for p in model.parameters())
 
 
-def test_a_bilstm_has_as_many_parameters_as_the_formula_says():
-    # Two directions of four gates on (inputs + hidden), two biases each; the classifier sees mean and std of both.
+def test_the_parameters_of_a_bilstm_match_the_formula():
+    # Two directions of four gates on (inputs + hidden), two biases each; the classifier reads mean and std of both.
     settings = resolve({"model.name": "bilstm", "model.hidden_size": 16, "model.subsample": 4, "model.layers": 1})
     lstm = 2 * (4 * 16 * (64 * 4 + 16) + 2 * 4 * 16)
     assert count_parameters(settings, 64, 7) == lstm + (4 * 16 * 7 + 7)
@@ -139,7 +139,7 @@ def test_an_architecture_has_its_published_size_by_default(name):
 def test_a_stacked_bilstm_has_as_many_parameters_as_was_published():
     lstm = 2 * (4 * 256 * (201 + 256 + 2)) + 2 * (4 * 256 * (512 + 256 + 2))
     assert PARAMETERS["stacked_bilstm"][1] == lstm + (512 * 256 + 256) + (256 * 7 + 7)
-    attention = 2 * 512 + (512 * 512 + 512) + 512  # normalisation, hidden layer, scores without their idle bias
+    attention = 2 * 512 + (512 * 512 + 512) + 512  # normalisation, hidden layer, scores without a bias
     assert PARAMETERS["stacked_attention_bilstm"][1] == PARAMETERS["stacked_bilstm"][1] + attention
 
 
@@ -148,7 +148,7 @@ def test_a_small_student_stays_under_100_000_parameters_on_64_bands(name):
     assert count_parameters(resolve({"model.name": name}), n_bands(name), 8) < 100_000
 
 
-def test_a_size_of_zero_is_the_architectures_own_and_every_other_is_kept():
+def test_a_size_of_zero_is_replaced_by_the_default_and_other_sizes_are_kept():
     sized = fill_default_sizes(resolve({"model.name": "gru", "model.hidden_size": 24}))
     assert [sized.value(f"model.{name}") for name in ("hidden_size", "layers", "subsample", "width")] == [24, 2, 1, 0]
 
@@ -174,7 +174,7 @@ def test_the_recurrence_of_cnn_bilstm_runs_over_time(n_frames):
     assert seen == {"steps": -(-n_frames // 8), "width": 8 * 4}  # channels x bands, eight frames a step
 
 
-def test_the_forward_direction_of_cnn_bilstm_does_not_know_what_comes_later():
+def test_the_forward_direction_of_cnn_bilstm_does_not_depend_on_later_frames():
     model = CnnBiLstm(32, 3, width=4, hidden_size=6, layers=1, dropout=0.0, norm="batch").eval()
     outputs = []
     model.encoder.register_forward_hook(lambda _, given, came: outputs.append(came[0][0].detach()))
@@ -183,4 +183,4 @@ def test_the_forward_direction_of_cnn_bilstm_does_not_know_what_comes_later():
     model(torch.cat([features[:, :40], torch.randn(1, 40, 32)], dim=1), torch.tensor([80]))
     first, second = outputs
     torch.testing.assert_close(first[:4, :6], second[:4, :6])
-    assert (first[:4, 6:] - second[:4, 6:]).abs().max() > 1e-4  # the backward direction does
+    assert (first[:4, 6:] - second[:4, 6:]).abs().max() > 1e-4  # the backward direction depends on them

@@ -1,4 +1,4 @@
-"""A classifier on a pretrained encoder: what it hears, what of it is trained, and how fast."""
+"""Classifiers on a pretrained encoder: input, trained parameters, learning rates."""
 
 import builtins
 import math
@@ -15,7 +15,6 @@ from ser_platform.errors import MissingExtra, UserError
 from ser_platform.features.store.feature_store import prepare_features
 from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.models import build_model, count_parameters
-from ser_platform.models.parameter_groups import parameter_groups
 from ser_platform.models.pretrained import Pretrained, select_states
 from ser_platform.settings import Settings, resolve
 from ser_platform.training.batches.batch import TrainingData, make_batch
@@ -44,7 +43,7 @@ def built(settings: Settings, seed: int = 0, **how: bool) -> Pretrained:
 
 
 def batch(settings: Settings) -> tuple[Tensor, Tensor]:
-    """What the model hears of three clips, padded."""
+    """Return the padded input of three clips and their lengths."""
     generator = torch.Generator().manual_seed(0)
     if takes_waveform(settings):
         lengths = torch.tensor(LENGTHS)
@@ -74,11 +73,11 @@ def test_padding_changes_no_logit(tuning, pooling):
 @pytest.mark.parametrize("tuning", ["frozen", *TUNINGS])
 def test_gradient_reaches_every_trained_parameter(tuning, backbone):
     settings = settings_of(tuning, backbone, pooling="attention", dropout=0.0)
-    model, heard = built(settings).train(), batch(settings)
+    model, inputs = built(settings).train(), batch(settings)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data += 0.05 * torch.randn_like(parameter)  # adapters begin with zeros, which stop gradients
-    nn.functional.cross_entropy(model(*heard), torch.tensor([0, 1, 2])).backward()
+    nn.functional.cross_entropy(model(*inputs), torch.tensor([0, 1, 2])).backward()
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     still = {name for name, p in trained.items() if p.grad is None or not p.grad.abs().sum() > 0}
     # A key's bias adds the same to all scores of a query, which softmax takes away again.
@@ -86,7 +85,7 @@ def test_gradient_reaches_every_trained_parameter(tuning, backbone):
     assert all(p.grad is None for name, p in model.named_parameters() if name not in trained)
 
 
-def test_a_frozen_encoder_is_no_part_of_the_model_but_of_its_size():
+def test_a_frozen_encoder_is_not_in_the_model_but_counts_in_its_size():
     settings = settings_of("frozen")
     model = built(settings)
     assert model.encoder is None and feature_view(settings).sets == (f"{settings.model.backbone}.statistics",)
@@ -96,7 +95,7 @@ def test_a_frozen_encoder_is_no_part_of_the_model_but_of_its_size():
 
 
 @pytest.mark.parametrize("tuning", TUNINGS)
-def test_a_tuned_encoder_hears_samples_as_they_are(tuning):
+def test_the_input_of_a_tuned_encoder_is_samples_without_normalisation(tuning):
     view = feature_view(settings_of(tuning))
     assert (view.sets, view.normalise) == (("waveform",), "none")
     by_utterance = settings_of(tuning).with_overrides({"features.normalise": "utterance"})
@@ -113,7 +112,7 @@ def test_tuning_begins_with_the_pretrained_weights(tuning):
     torch.testing.assert_close(states, expected)
 
 
-def test_what_is_trained_is_what_the_settings_say():
+def test_the_settings_select_the_trained_parameters():
     def trained(tuning: str, **model: object) -> set[str]:
         named = built(settings_of(tuning, **model)).named_parameters()
         return {name.removeprefix("encoder.body.") for name, p in named if p.requires_grad and "encoder" in name}
@@ -121,18 +120,18 @@ def test_what_is_trained_is_what_the_settings_say():
     top, full, lora = (trained(tuning) for tuning in TUNINGS)
     assert top and all(name.startswith(("layers.1.", "layer_norm.")) for name in top)
     assert {"conv1.weight", "layers.0.fc1.weight", "layers.1.fc1.weight", "layer_norm.weight"} <= full
-    assert "embed_positions.weight" not in full  # sinusoids, which Whisper never learnt
+    assert "embed_positions.weight" not in full  # constant sinusoids
     assert lora and all("lora_" in name and name.startswith("layers.") for name in lora)
     assert len(trained("top", tuned_layers=2)) > len(top)
 
 
-def test_more_layers_than_there_are_cannot_be_tuned():
-    with pytest.raises(UserError, match="model.tuned_layers 3: tiny-whisper has 2 layers; take model.tuning full"):
+def test_more_tuned_layers_than_layers_are_refused():
+    with pytest.raises(UserError, match="model.tuned_layers 3: tiny-whisper has 2 layers; set model.tuning to full"):
         built(settings_of("top", tuned_layers=3))
 
 
 @pytest.mark.parametrize("tuning", TUNINGS)
-def test_what_is_not_trained_stays_in_evaluation_mode(tuning):
+def test_untrained_modules_stay_in_evaluation_mode(tuning):
     model = built(settings_of(tuning, "tiny-wav2vec2"))
     model.train()
     body = model.encoder.body
@@ -149,20 +148,20 @@ def test_what_is_not_trained_stays_in_evaluation_mode(tuning):
 
 
 @pytest.mark.parametrize("tuning", ["frozen", *TUNINGS])
-def test_the_groups_hold_every_trained_parameter_once(tuning):
+def test_every_trained_parameter_is_in_one_group(tuning):
     model = built(settings := settings_of(tuning))
-    grouped = [id(parameter) for group in parameter_groups(model, settings) for parameter in group["params"]]
+    grouped = [id(parameter) for group in model.parameter_groups(settings) for parameter in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
-def test_lower_layers_learn_slower_and_biases_are_not_decayed():
+def test_lower_layers_have_lower_rates_and_biases_no_decay():
     settings = settings_of("full").with_overrides(
         {"optimizer.lr": 1e-2, "optimizer.backbone_lr": 0.1, "optimizer.layer_decay": 0.5}
     )
     model = built(settings)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     rates, decays = {}, {}
-    for group in parameter_groups(model, settings):
+    for group in model.parameter_groups(settings):
         for parameter in group["params"]:
             rates[names[id(parameter)]], decays[names[id(parameter)]] = group["lr"], group["weight_decay"]
     body = "encoder.body."
@@ -176,8 +175,8 @@ def test_lower_layers_learn_slower_and_biases_are_not_decayed():
 
 @pytest.mark.parametrize("pooling", ["statistics", "attention"])
 @pytest.mark.parametrize("tuning", TUNINGS)
-def test_a_tuned_encoder_begins_as_what_a_frozen_one_is(tuning, pooling, few):
-    """With the same classifier both have the same logits: the stored states, and how they are scaled, are the same."""
+def test_a_tuned_encoder_begins_with_the_logits_of_a_frozen_encoder(tuning, pooling, few):
+    """With the same classifier both have the same logits, because states and scale are the same."""
     how = {"states": "all", "pooling": pooling}
     chosen = {"data.max_seconds": 2.0}
     tuned, frozen = (few(settings_of(name, **how).with_overrides(chosen)) for name in (tuning, "frozen"))
@@ -187,12 +186,12 @@ def test_a_tuned_encoder_begins_as_what_a_frozen_one_is(tuning, pooling, few):
 
 
 @pytest.mark.parametrize(("tuning", "n_taken"), [("frozen", 7), ("full", 8)])
-def test_the_middle_states_leave_out_the_first_and_unless_it_is_tuned_the_last(tuning, n_taken):
+def test_middle_states_exclude_the_first_and_for_frozen_encoders_the_last(tuning, n_taken):
     assert len(select_states("middle", 9, tuning)) == n_taken and select_states("middle", 9, tuning)[0] == 1
     assert list(select_states("all", 9, tuning)) == list(range(9))
 
 
-def test_states_that_are_not_taken_change_no_logit():
+def test_unselected_states_change_no_logit():
     settings = settings_of("frozen", states="middle")
     model, (features, lengths) = built(settings).eval(), batch(settings)
     (taken,) = select_states("middle", 3, "frozen")
@@ -214,13 +213,13 @@ def test_weighted_states_begin_with_equal_weights():
 
 @pytest.fixture
 def two_languages(tones) -> Manifest:
-    """The tone corpus, half of whose speakers speak another language."""
+    """The tone corpus with a second language for half of the speakers."""
     first = sorted(set(tones.column("speaker")))[:3]
-    return tones.with_column("language", ["en" if who in first else "de" for who in tones.column("speaker")])
+    return tones.with_column("language", ["en" if speaker in first else "de" for speaker in tones.column("speaker")])
 
 
 def adversarial(manifest: Manifest, weight: float) -> tuple[Trainer, float]:
-    """Train with an adversary; return the trainer, and how well it tells the training clips' languages at the end."""
+    """Train with an adversary; return the trainer and the adversary's accuracy on the training clips."""
     settings = settings_of("frozen", adversary=weight, dropout=0.0, states="all", head_size=32).with_overrides(
         {"train.epochs": 40, "train.batch_size": 9, "optimizer.lr": 5e-3, "optimizer.schedule": "constant"}
     )
@@ -233,15 +232,15 @@ def adversarial(manifest: Manifest, weight: float) -> tuple[Trainer, float]:
     model = trainer.model.train()
     batch = make_batch(data, everything, trainer.normaliser)
     output = model.compute_output(batch.features, batch.lengths)
-    told = output.language_logits.argmax(dim=1) == batch.languages
-    return trainer, float(told.float().mean())
+    is_correct = output.language_logits.argmax(dim=1) == batch.languages
+    return trainer, float(is_correct.float().mean())
 
 
-def test_an_adversary_that_nobody_fights_learns_the_languages(two_languages):
+def test_an_adversary_without_reversal_learns_the_languages(two_languages):
     assert adversarial(two_languages, 1e-6)[1] > 0.8
 
 
-def test_the_adversary_has_the_embeddings_hide_the_language(two_languages):
+def test_an_adversary_with_reversal_removes_the_language_from_embeddings(two_languages):
     assert adversarial(two_languages, 1.0)[1] < 0.7
 
 
@@ -252,25 +251,25 @@ def test_a_model_with_an_adversary_predicts_without_languages(two_languages):
     assert trainer.model.compute_output(batch.features, batch.lengths).language_logits is None
 
 
-def test_one_language_is_nothing_to_hide(tones):
+def test_an_adversary_refuses_a_single_language(tones):
     with pytest.raises(UserError, match="2 to 16 languages; these are of 1"):
         adversarial(tones, 1.0)
 
 
-def test_an_adversary_wants_to_know_every_language(tones):
-    with pytest.raises(UserError, match="the corpus does not tell it"):
+def test_an_adversary_refuses_unknown_languages(tones):
+    with pytest.raises(UserError, match="the corpus does not contain"):
         adversarial(tones.with_column("language", [None] * len(tones)), 1.0)
 
 
-def test_other_models_are_one_group():
+def test_other_models_have_one_group():
     settings = resolve({"model.name": "bilstm"})
     model = build_model(settings, 5, N_EMOTIONS)
-    (group,) = parameter_groups(model, settings)
+    (group,) = model.parameter_groups(settings)
     assert group["lr"] == settings.optimizer.lr and len(group["params"]) == len(list(model.parameters()))
 
 
 @pytest.mark.parametrize("backbone", KINDS)
-def test_computing_activations_again_changes_no_gradient(backbone):
+def test_recomputed_activations_change_no_gradient(backbone):
     gradients = []
     for checkpointing in (False, True):
         settings = settings_of("full", backbone, dropout=0.0, checkpointing=checkpointing)
@@ -288,23 +287,23 @@ def test_computing_activations_again_changes_no_gradient(backbone):
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
 
 
-def test_adapters_are_merged_where_a_model_is_used(monkeypatch):
+def test_adapters_are_merged_for_prediction(monkeypatch):
     settings = settings_of("lora")
-    model, heard = built(settings).eval(), batch(settings)
-    before = model(*heard)
+    model, inputs = built(settings).eval(), batch(settings)
+    before = model(*inputs)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data += 0.2 * torch.randn_like(parameter)
-    assert not torch.allclose(model(*heard), before, atol=1e-2)
+    assert not torch.allclose(model(*inputs), before, atol=1e-2)
     without_peft(monkeypatch)
     used = built(settings, load_weights=False).eval()
     used.load_state_dict(model.state_dict())
     assert not any("lora" in name for name, _ in used.named_parameters())
-    torch.testing.assert_close(used(*heard), model(*heard), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(used(*inputs), model(*inputs), atol=1e-5, rtol=1e-4)
 
 
 def without_peft(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be on a machine where peft is not installed."""
+    """Let imports of peft fail."""
     real = builtins.__import__
 
     def importing(name: str, *rest: object) -> object:
@@ -323,7 +322,7 @@ def test_adapters_cannot_be_trained_without_peft(monkeypatch):
 
 @pytest.fixture
 def few(split):
-    """Ten clips of the tone corpus, to train and to judge on."""
+    """Return a function from settings to a trainer on ten clips, which are train and dev clips."""
 
     def data(settings: Settings) -> Trainer:
         manifest, rows = split.manifest, split.train[:10]
@@ -336,7 +335,7 @@ def few(split):
 
 
 @pytest.mark.parametrize(("tuning", "backbone"), [("frozen", "tiny-wavlm"), *((how, KINDS[0]) for how in TUNINGS)])
-def test_training_lowers_the_loss_and_moves_only_what_is_trained(tuning, backbone, few):
+def test_training_lowers_the_loss_and_changes_only_trained_parameters(tuning, backbone, few):
     settings = settings_of(tuning, backbone, dropout=0.0).with_overrides(
         {
             **{"train.epochs": 12, "train.patience": 12, "train.batch_size": 5, "train.label_smoothing": 0.0},
@@ -353,7 +352,7 @@ def test_training_lowers_the_loss_and_moves_only_what_is_trained(tuning, backbon
     assert {name for name in trained - moved if "k_proj" not in name} == set()
 
 
-def test_the_trained_clips_have_the_same_logits_in_use(few):
+def test_predictions_equal_the_trainers_logits(few):
     settings = settings_of("full").with_overrides({"train.epochs": 2, "train.batch_size": 5, "optimizer.lr": 1e-3})
     trainer = few(settings)
     list(trainer.epochs())

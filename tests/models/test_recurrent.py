@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ser_platform.models.recurrent import last_step, run_recurrent_layer, stack_frames
+from ser_platform.models.recurrent import run_recurrent_layer, select_last_step, stack_frames
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
@@ -44,4 +44,4 @@ def test_stacks_are_filled_with_zeros_and_counted_up():
 
 def test_the_last_step_is_a_clips_own():
     outputs = torch.arange(8.0).reshape(2, 4, 1)
-    assert last_step(outputs, torch.tensor([2, 4])).tolist() == [[1], [7]]
+    assert select_last_step(outputs, torch.tensor([2, 4])).tolist() == [[1], [7]]

@@ -1,8 +1,8 @@
-"""One of two processes that train together; the first also trains alone, and writes down how both went.
+"""One of two processes that train together; the first also trains alone, and both write records.
 
     python one_of_two_workers.py RANK FOLDER
 
-FOLDER holds `task.npz`, what is trained on, and `runs.json`, the settings of each run; `records-RANK.json` is written.
+FOLDER contains `data.npz`, the training data, and `runs.json`, the settings of each run; writes `records-RANK.json`.
 """
 
 import json
@@ -24,17 +24,17 @@ from ser_platform.training.workers import SINGLE_WORKER, TorchWorkerGroup, Worke
 CPU = torch.device("cpu")
 
 
-class Watched(Trainer):
-    """A trainer that keeps its part of every step's loss; `memory` is how many clips fit into it."""
+class RecordingTrainer(Trainer):
+    """A trainer that records its part of every step's loss; `memory` is the number of clips that fit into memory."""
 
     memory = 10_000
 
     def _train_batch(self, clips, epoch, group):
         lengths = self.data.features.lengths[clips]
-        if max(map(len, self._rows(lengths)), default=0) > self.memory:
+        if max(map(len, self._split_rows(lengths)), default=0) > self.memory:
             raise torch.OutOfMemoryError("CUDA out of memory")
         loss = super()._train_batch(clips, epoch, group)
-        if group is self.group:  # otherwise it only tries what fits
+        if group is self.group:  # otherwise the step only tests the memory
             self.losses.append(loss)
         return loss
 
@@ -47,11 +47,11 @@ def training_data(settings: Settings, arrays: dict[str, np.ndarray]) -> Training
 
 
 def record(settings: Settings, data: TrainingData, group: WorkerGroup, memory: int, folder: Path) -> dict[str, object]:
-    """Return the gradient of the first step, the loss of every one, and what the epochs ended with.
+    """Return the gradient of the first step, the loss of every one, and the results of the epochs.
 
-    The first worker's checkpoint of the first epoch is left in `folder`.
+    The first worker's checkpoint of the first epoch is written to `folder`.
     """
-    trainer = Watched(settings, data, make_student_loss, CPU, group)
+    trainer = RecordingTrainer(settings, data, make_student_loss, CPU, group)
     trainer.losses, trainer.memory, first = [], memory, []
 
     def keep(optimizer, *_):
@@ -80,7 +80,7 @@ def weights_of(trainer: Trainer) -> list[float]:
 
 
 def resumed_weights(settings: Settings, data: TrainingData, group: WorkerGroup, folder: Path) -> list[float]:
-    """Return what a training ends with that goes on from the first worker's checkpoint."""
+    """Return the final weights of a training that resumes from the first worker's checkpoint."""
     trainer = Trainer(settings, data, make_student_loss, CPU, group)
     trainer.resume(read_checkpoint(folder))
     list(trainer.epochs())

@@ -1,4 +1,4 @@
-"""A training that was interrupted goes on as if it had not been, from files that hold numbers and JSON only."""
+"""A resumed training equals an uninterrupted training; checkpoints contain only tensors and JSON."""
 
 import json
 from dataclasses import replace
@@ -64,7 +64,7 @@ def figures(results) -> list[dict]:
 
 
 def outcome(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """Everything that a training ends with."""
+    """Return weights, best weights and best dev logits."""
     return {
         **{f"model.{name}": value.clone() for name, value in trainer.model.state_dict().items()},
         **{f"best.{name}": value for name, value in trainer.best_state.items()},
@@ -74,7 +74,7 @@ def outcome(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("epoch", [1, 4])
-def test_a_training_that_was_interrupted_ends_as_one_that_was_not_bit_for_bit(run, epoch, training_data, tmp_path):
+def test_a_resumed_training_equals_an_uninterrupted_training_bit_for_bit(run, epoch, training_data, tmp_path):
     whole = trainer_of(training_data, **RUNS[run])
     results = list(whole.epochs())
 
@@ -96,7 +96,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not_bit_for_bit(ru
         assert torch.equal(value, found[name]), name
 
 
-def test_a_training_goes_on_from_its_own_checkpoint_in_the_same_process(training_data):
+def test_a_trainer_resumes_from_its_own_checkpoint(training_data):
     trainer = trainer_of(training_data)
     epochs = trainer.epochs()
     next(epochs), next(epochs)
@@ -117,7 +117,7 @@ def test_a_checkpoint_does_not_change_with_the_steps_after_it(training_data):
     assert all(torch.equal(kept.tensors[name], value) for name, value in before.items())
 
 
-def test_patience_counts_on_over_an_interruption(training_data):
+def test_patience_continues_after_a_resume(training_data):
     changes = {"train.patience": 2, "train.epochs": 50}
     trainer = trainer_of(training_data, **changes)
     trainer.logits = lambda clips: np.zeros((len(clips), 3), np.float32)  # no epoch is better than the first
@@ -134,7 +134,7 @@ def test_patience_counts_on_over_an_interruption(training_data):
     assert list(resumed.epochs()) == []
 
 
-def test_figures_that_are_no_number_come_back(training_data, tmp_path):
+def test_nan_metrics_are_restored(training_data, tmp_path):
     trainer = trainer_of(training_data)
     trainer.data = replace(trainer.data, dev=None)
     next(trainer.epochs())
@@ -147,7 +147,7 @@ def test_figures_that_are_no_number_come_back(training_data, tmp_path):
 
 def test_other_settings_are_refused_by_name(training_data):
     kept = trainer_of(training_data).make_checkpoint()
-    with pytest.raises(UserError, match=r"other settings: train.epochs is 5 there and 9 here$"):
+    with pytest.raises(UserError, match=r"other settings: train.epochs 5 instead of 9; remove it to start again$"):
         trainer_of(training_data, **{"train.epochs": 9}).resume(kept)
 
 
@@ -166,7 +166,7 @@ def some(epoch: int = 1) -> Checkpoint:
     return Checkpoint({"model.weight": torch.full((3,), float(epoch))}, {"results": [{}] * epoch})
 
 
-def test_a_folder_holds_safetensors_and_json_only(training_data, tmp_path):
+def test_a_folder_contains_only_safetensors_and_json(training_data, tmp_path):
     trainer = trainer_of(training_data)
     next(trainer.epochs())
     write_checkpoint(trainer.make_checkpoint(), tmp_path)
@@ -175,7 +175,7 @@ def test_a_folder_holds_safetensors_and_json_only(training_data, tmp_path):
     assert len(content["description"]["results"]) == 1
 
 
-def test_a_later_checkpoint_takes_the_place_of_the_last(tmp_path):
+def test_a_later_checkpoint_replaces_the_previous(tmp_path):
     write_checkpoint(some(1), tmp_path)
     write_checkpoint(some(2), tmp_path)
     assert read_checkpoint(tmp_path).epoch == 2
@@ -184,7 +184,7 @@ def test_a_later_checkpoint_takes_the_place_of_the_last(tmp_path):
 
 
 @pytest.mark.parametrize("at", ["sha256_of", "write_json"])
-def test_a_kill_while_writing_leaves_the_last_checkpoint(at, tmp_path, monkeypatch):
+def test_an_interrupted_write_keeps_the_previous_checkpoint(at, tmp_path, monkeypatch):
     write_checkpoint(some(1), tmp_path)
 
     def killed(*_):
@@ -196,11 +196,11 @@ def test_a_kill_while_writing_leaves_the_last_checkpoint(at, tmp_path, monkeypat
             write_checkpoint(some(2), tmp_path)
     assert read_checkpoint(tmp_path).epoch == 1
     write_checkpoint(some(3), tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2  # what the kill left is cleared away
+    assert len(list(tmp_path.iterdir())) == 2  # the leftover file is removed
 
 
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
-def test_a_changed_byte_is_told(suffix, tmp_path):
+def test_a_changed_byte_is_refused(suffix, tmp_path):
     write_checkpoint(some(), tmp_path)
     path = next(tmp_path.glob(f"*{suffix}"))
     content = bytearray(path.read_bytes())
@@ -210,13 +210,13 @@ def test_a_changed_byte_is_told(suffix, tmp_path):
         read_checkpoint(tmp_path)
 
 
-def test_missing_tensors_are_told(tmp_path):
+def test_missing_tensors_are_refused(tmp_path):
     write_checkpoint(some(), tmp_path)
     next(tmp_path.glob("*.safetensors")).unlink()
     with pytest.raises(WorkFailed, match=r"safetensors is missing or damaged"):
         read_checkpoint(tmp_path)
 
 
-def test_a_folder_without_a_checkpoint_is_told(tmp_path):
-    with pytest.raises(WorkFailed, match=r"holds no checkpoint"):
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(WorkFailed, match=r"contains no checkpoint"):
         read_checkpoint(tmp_path / "none")

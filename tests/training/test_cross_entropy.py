@@ -12,8 +12,8 @@ from ser_platform.settings import resolve
 from ser_platform.training.batches.batch import Batch
 from ser_platform.training.batches.batch_augmentation import mixup
 from ser_platform.training.cross_entropy import cross_entropy
-from ser_platform.training.loop import train_step
-from ser_platform.training.workers import deal_clips
+from ser_platform.training.train_step import train_step
+from ser_platform.training.workers import distribute_clips
 
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0])
 LOSSES = {
@@ -37,7 +37,7 @@ def batch_of(n_clips: int = 11, n_frames: int = 40, mixed: bool = False) -> Batc
 
 
 def parts_of(batch: Batch, n_parts: int) -> list[Batch]:
-    return [batch.select_rows(rows) for rows in deal_clips(batch.lengths.numpy(), n_parts)]
+    return [batch.select_rows(rows) for rows in distribute_clips(batch.lengths.numpy(), n_parts)]
 
 
 @pytest.mark.parametrize("n_parts", [2, 3, 5])
@@ -53,14 +53,14 @@ def test_the_gradient_of_parts_is_that_of_the_batch(changes, weights, mixed, n_p
         model = build_model(settings, 5, 3)
         batch = batch_of(mixed=mixed)
         still = torch.optim.SGD(model.parameters(), lr=0.0)
-        told = train_step(model, parts_of(batch, n_parts) if split else [batch], loss, still, max_norm=1e6)
-        gradients.append(torch.cat([told[None], *(p.grad.flatten() for p in model.parameters())]))
+        loss_of_step = train_step(model, parts_of(batch, n_parts) if split else [batch], loss, still, max_norm=1e6)
+        gradients.append(torch.cat([loss_of_step[None], *(p.grad.flatten() for p in model.parameters())]))
     assert gradients[0][1:].abs().max() > 1e-2
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=0)
 
 
-def test_the_mean_over_parts_would_be_off():
-    # What dividing by each part's own weights gives, and why the whole batch's are needed.
+def test_the_mean_over_parts_is_not_the_loss_of_the_batch():
+    # Division by each part's own weights is wrong by more than 5 %.
     batch = replace(batch_of(), targets=torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]))
     logits = torch.randn(11, 3, generator=torch.Generator().manual_seed(1))
     whole = cross_entropy(logits, batch.targets, WEIGHTS, 0.0)

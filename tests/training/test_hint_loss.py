@@ -1,4 +1,4 @@
-"""Hints: what a student pays for, that it learns, and that nothing of it stays in the model."""
+"""Hints: the loss, its decrease in training, and bundles without the hint."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.distillation.hint_targets import encoder_embeddings, require_hint_teacher
+from ser_platform.distillation.hint_targets import compute_encoder_embeddings, require_hint_teacher
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.errors import UserError
@@ -23,7 +23,7 @@ from ser_platform.training.loop import Trainer
 from ser_platform.tuning.execution.fit_job import TrialData
 from ser_platform.tuning.search_space.default_settings import choose_defaults
 
-TAUGHT = {"distill.alpha": 0.5, "distill.hint": "mse", "train.epochs": 3, "train.batch_size": 8}
+HINTED = {"distill.alpha": 0.5, "distill.hint": "mse", "train.epochs": 3, "train.batch_size": 8}
 STUDENTS = sorted(set(MODELS) - set(CLASSICAL) - set(PRETRAINED))
 
 
@@ -52,18 +52,18 @@ def test_the_losses_are_those_computed_by_hand():
     assert hint.loss(students, batch_of(students, teachers)).item() == pytest.approx(1.0)
 
 
-def test_parts_of_a_batch_add_up_to_it():
+def test_the_losses_of_parts_add_up():
     teachers, students = torch.randn(6, 2), torch.randn(6, 2)
     hint = doubling_hint(teachers, "cosine")
     whole = replace(batch_of(students, teachers), features=students[:, None])
-    wanted, found = hint.loss(students, whole).item(), 0.0
+    expected, found = hint.loss(students, whole).item(), 0.0
     for rows in (np.array([0, 4]), np.array([1, 2, 3, 5])):
         part = whole.select_rows(rows)
         found += hint.loss(part.features[:, 0], part).item()
-    assert found == pytest.approx(wanted, rel=1e-5)
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_number_that_is_the_same_for_every_clip_gives_no_infinite_loss():
+def test_a_constant_column_has_a_finite_loss():
     teachers = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
     hint = doubling_hint(teachers, "mse")
     assert hint.loss(teachers, batch_of(teachers, teachers)).isfinite()
@@ -77,7 +77,7 @@ def test_mixup_mixes_the_hints_as_it_mixes_the_clips():
 
 @pytest.fixture
 def hinted(training_data):
-    """From settings to what they train on, with teacher logits and embeddings that tell the emotion."""
+    """Return a function from settings to data with teacher logits and embeddings that encode the emotion."""
 
     def data(settings) -> TrainingData:
         found = training_data(settings)
@@ -91,13 +91,13 @@ def hinted(training_data):
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_every_model_that_learns_by_gradients_can_be_hinted(name, hinted):
+def test_every_model_trained_by_gradients_accepts_a_hint(name, hinted):
     named = {"model.name": name}
-    settings = resolve(choose_defaults("student", named) | named | TAUGHT | {"features.chunk": 0, "train.epochs": 1})
+    settings = resolve(choose_defaults("student", named) | named | HINTED | {"features.chunk": 0, "train.epochs": 1})
     try:
         refuse_contradictions(settings)
     except UserError:
-        pytest.skip(f"{name} hears chunks")
+        pytest.skip(f"{name} uses chunks")
     trainer = Trainer(settings, hinted(settings), make_student_loss)
     before = trainer.hint.projection.weight.detach().clone()
     (result,) = trainer.epochs()
@@ -105,8 +105,8 @@ def test_every_model_that_learns_by_gradients_can_be_hinted(name, hinted):
     assert not torch.equal(before, trainer.hint.projection.weight)
 
 
-def test_the_hint_is_learnt_and_leaves_nothing_in_the_model(hinted, training_data):
-    settings = resolve({"model.name": "bilstm", **TAUGHT, "train.epochs": 12, "train.patience": 12})
+def test_the_hint_lowers_the_loss_and_is_not_in_the_model(hinted, training_data):
+    settings = resolve({"model.name": "bilstm", **HINTED, "train.epochs": 12, "train.patience": 12})
     trainer = Trainer(settings, hinted(settings), make_student_loss)
     losses = [result.train_loss for result in trainer.epochs()]
     assert losses[-1] < 0.8 * losses[0]
@@ -115,7 +115,7 @@ def test_the_hint_is_learnt_and_leaves_nothing_in_the_model(hinted, training_dat
 
 
 def test_a_weight_of_zero_changes_no_prediction(hinted):
-    settings = resolve({"model.name": "lite_cnn", **TAUGHT, "model.dropout": 0.0, "distill.hint_weight": 0.0})
+    settings = resolve({"model.name": "lite_cnn", **HINTED, "model.dropout": 0.0, "distill.hint_weight": 0.0})
     runs = []
     for how in ("mse", "off"):
         data = hinted(settings)
@@ -125,27 +125,27 @@ def test_a_weight_of_zero_changes_no_prediction(hinted):
     np.testing.assert_allclose(*runs, rtol=1e-5, atol=1e-6)
 
 
-def test_a_training_with_a_hint_goes_on_from_its_checkpoint(hinted):
-    settings = resolve({"model.name": "bilstm", **TAUGHT})
+def test_a_training_with_a_hint_resumes_from_its_checkpoint(hinted):
+    settings = resolve({"model.name": "bilstm", **HINTED})
     whole = Trainer(settings, hinted(settings), make_student_loss)
-    wanted = [result.train_loss for result in whole.epochs()]
+    expected = [result.train_loss for result in whole.epochs()]
     begun = Trainer(settings, hinted(settings), make_student_loss)
     next(begun.epochs())
     kept = begun.make_checkpoint()
     resumed = Trainer(settings, hinted(settings), make_student_loss)
     resumed.resume(kept)
-    assert [result.train_loss for result in resumed.epochs()] == wanted[1:]
+    assert [result.train_loss for result in resumed.epochs()] == expected[1:]
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"distill.hint": "mse"}, "raise distill.alpha above 0"),
         ({"distill.hint": "mse", "distill.alpha": 0.5, "features.chunk": 64}, "a hint is of a whole clip"),
     ],
 )
-def test_settings_that_cannot_hint_are_refused(settings, told):
-    with pytest.raises(UserError, match=told):
+def test_settings_without_a_valid_hint_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
         refuse_contradictions(resolve({"model.name": "lite_cnn"} | settings))
 
 
@@ -158,14 +158,14 @@ def test_teachers_without_a_frozen_encoder_are_refused_by_name():
 
 
 @pytest.mark.usefixtures("pretrained")
-def test_embeddings_are_the_mean_loud_states_of_the_layers_that_the_teacher_hears(tones: Manifest):
+def test_embeddings_are_the_mean_loud_states_of_the_teachers_layers(tones: Manifest):
     named = {"model.name": "pretrained", "model.backbone": "tiny-whisper", "features.normalise": "speaker"}
     settings = pin_settings(resolve(choose_defaults("teacher", named) | named))
     (family,) = feature_view(settings).required_families
     prepare_features(tones, (family,), dtype=settings.features.dtype)
     hashes = tuple(tones.column("audio_sha256"))
     stored = open_family(family, hashes, settings.features.dtype)
-    found = encoder_embeddings(settings, hashes)
+    found = compute_encoder_embeddings(settings, hashes)
     assert found.shape == (len(tones), 32)
     blocks = np.asarray(stored.read_clip(3), dtype=np.float32).reshape(4, 3, 32)  # STATISTICS_BLOCKS; 3 states
     np.testing.assert_allclose(found[3], blocks[2, 1], rtol=1e-3, atol=1e-3)  # middle: neither first nor last
@@ -179,8 +179,8 @@ def test_a_copy_has_its_own_hint(split):
     copies = prepare_augmented_clips(split, [("threefold_speed", 2)], feature_view(settings).required_families)
     n = len(split.manifest)
     numbered = np.arange(n + len(copies.hashes), dtype=np.float32)[:, None]
-    said = {"out_of_fold": TeacherOutputs(numbered[:n], numbered[n:], numbered[:0])}
-    task = TrialData.from_split(split, split.manifest.labels, said, copies, hints=numbered)
+    outputs = {"out_of_fold": TeacherOutputs(numbered[:n], numbered[n:], numbered[:0])}
+    task = TrialData.from_split(split, split.manifest.labels, outputs, copies, hints=numbered)
     data = task.make_training_data(settings)
     of_copies = data.teacher_embeddings[data.train[data.train >= n], 0].astype(int) - n
     np.testing.assert_array_equal(of_copies, copies.select_copies("threefold_speed", 1, split.train))

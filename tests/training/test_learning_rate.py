@@ -1,4 +1,4 @@
-"""The learning rate rises and falls as the settings say, for each group from its own peak."""
+"""Learning rate schedules follow the settings, for each group from its own peak."""
 
 import math
 
@@ -23,7 +23,7 @@ def rates(n_steps: int, peaks: tuple[float, ...] = (1.0,), **changes) -> list[tu
     return seen
 
 
-def test_warmup_cosine_rises_in_a_line_and_falls_as_a_cosine():
+def test_warmup_cosine_rises_linearly_and_falls_as_a_cosine():
     seen = [rate for (rate,) in rates(20, schedule="warmup_cosine", warmup=0.2)]
     assert seen[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert seen[12] == pytest.approx(0.5)  # half of the 16 steps that it falls
@@ -47,5 +47,5 @@ def test_groups_keep_the_proportion_of_their_rates(schedule):
 
 @pytest.mark.parametrize("n_steps", [1, 2, 3])
 @pytest.mark.parametrize("warmup", [0.0, 0.5, 0.9])
-def test_a_warmup_of_a_few_steps_ends_well(n_steps, warmup):
+def test_a_warmup_of_a_few_steps_has_valid_rates(n_steps, warmup):
     assert all(0 < rate <= 1 for (rate,) in rates(n_steps, schedule="warmup_cosine", warmup=warmup))

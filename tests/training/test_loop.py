@@ -1,4 +1,4 @@
-"""The loop learns what can be learnt, the same way each time, and stops when it should."""
+"""The training loop learns, is deterministic, and stops by patience."""
 
 import math
 from dataclasses import asdict, replace
@@ -10,7 +10,9 @@ import torch
 from ser_platform.errors import UserError
 from ser_platform.settings import resolve
 from ser_platform.training.batches.batch import TrainingData
-from ser_platform.training.loop import Diverged, EpochResult, Trainer, class_weights, make_hard_label_loss
+from ser_platform.training.cross_entropy import compute_class_weights, make_hard_label_loss
+from ser_platform.training.epoch_result import EpochResult
+from ser_platform.training.loop import Diverged, Trainer
 
 QUICK = {
     "model.name": "bilstm",
@@ -32,7 +34,7 @@ def figures(results: list[EpochResult]) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", ["bilstm", "attention_bilstm", "cnn_bilstm"])
-def test_emotions_told_apart_by_pitch_are_learnt_from_other_speakers(name, training_data):
+def test_emotions_that_differ_in_pitch_are_learned(name, training_data):
     _, results = trained(training_data, model__name=name, model__width=8, train__epochs=8, optimizer__lr=0.01)
     assert results[-1].best_dev_uar > 0.8
 
@@ -64,14 +66,14 @@ def test_another_seed_gives_another_run(training_data):
     assert len(losses) == 3
 
 
-def test_what_ran_before_in_the_process_does_not_matter(training_data):
+def test_earlier_runs_in_the_process_change_nothing(training_data):
     _, results = trained(training_data)
     torch.randn(100), np.random.rand(7)
     trained(training_data, seed=9)
     assert figures(trained(training_data)[1]) == figures(results)
 
 
-def test_the_best_weights_are_a_copy_that_later_steps_leave_alone(training_data):
+def test_the_best_weights_are_a_copy(training_data):
     settings = resolve(QUICK | {"train.epochs": 6})
     trainer = Trainer(settings, training_data(settings))
     best, kept = 0, {}
@@ -83,7 +85,7 @@ def test_the_best_weights_are_a_copy_that_later_steps_leave_alone(training_data)
     assert trainer.best_state["classifier.1.weight"].data_ptr() != trainer.model.classifier[1].weight.data_ptr()
 
 
-def test_the_best_epochs_logits_come_back_with_its_weights(training_data):
+def test_best_dev_logits_match_the_best_weights(training_data):
     trainer, results = trained(training_data, train__epochs=6)
     trainer.restore_best()
     np.testing.assert_allclose(trainer.logits(trainer.data.dev), trainer.best_dev_logits, atol=1e-6)
@@ -91,14 +93,14 @@ def test_the_best_epochs_logits_come_back_with_its_weights(training_data):
     assert best.dev_uar == results[-1].best_dev_uar == max(result.dev_uar for result in results)
 
 
-def test_logits_come_in_the_order_of_the_clips_asked_for(training_data):
+def test_logits_are_in_the_order_of_the_given_clips(training_data):
     trainer, _ = trained(training_data)
     clips = np.array([40, 3, 27, 11])
     one_by_one = np.concatenate([trainer.logits(clips[row : row + 1]) for row in range(4)])
     np.testing.assert_allclose(trainer.logits(clips), one_by_one, atol=1e-5)
 
 
-def test_training_ends_when_patience_does(training_data):
+def test_training_stops_by_patience(training_data):
     settings = resolve(QUICK | {"train.epochs": 50, "train.patience": 2})
     trainer = Trainer(settings, training_data(settings))
     trainer.logits = lambda clips: np.zeros((len(clips), 3), np.float32)  # no epoch is better than the first
@@ -122,7 +124,7 @@ def test_without_dev_all_epochs_run_and_the_last_weights_are_kept(training_data)
         assert torch.equal(value, trainer.best_state[name])
 
 
-def test_the_normaliser_knows_the_training_clips_only(training_data):
+def test_the_normaliser_is_fitted_on_training_clips_only(training_data):
     settings = resolve(QUICK)
     data = training_data(settings)
     np.testing.assert_array_equal(
@@ -131,7 +133,7 @@ def test_the_normaliser_knows_the_training_clips_only(training_data):
 
 
 class Poisoned:
-    """Features of which every batch holds one NaN."""
+    """Features with one NaN in every batch."""
 
     def __init__(self, features):
         self.features = features
@@ -145,7 +147,7 @@ class Poisoned:
         return features, lengths
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_its_epoch(training_data):
+def test_a_loss_that_is_not_finite_stops_with_the_epoch(training_data):
     settings = resolve(QUICK)
     data = training_data(settings)
     trainer = Trainer(settings, replace(data, features=Poisoned(data.features)))
@@ -161,14 +163,14 @@ def test_every_schedule_lasts_to_the_last_epoch(schedule, training_data):
 
 def test_class_weights_are_inverse_to_the_counts_with_mean_one_over_the_clips():
     # 3 clips of class 0 and 1 of class 1: 4 / (2 x 3) and 4 / (2 x 1)
-    torch.testing.assert_close(class_weights(np.array([0, 0, 0, 1]), 2), torch.tensor([2 / 3, 2.0]))
+    torch.testing.assert_close(compute_class_weights(np.array([0, 0, 0, 1]), 2), torch.tensor([2 / 3, 2.0]))
 
 
 def test_equal_classes_weigh_one():
-    assert class_weights(np.array([0, 1, 2]), 3).tolist() == [1, 1, 1]
+    assert compute_class_weights(np.array([0, 1, 2]), 3).tolist() == [1, 1, 1]
 
 
-def test_class_weights_may_be_left_out(training_data):
+def test_class_weights_can_be_disabled(training_data):
     seen = []
 
     def make_loss(settings, weights):
@@ -181,21 +183,21 @@ def test_class_weights_may_be_left_out(training_data):
     assert seen[0] is not None and seen[1] is None
 
 
-def test_a_teacher_is_learnt_from_without_looking_at_the_labels(training_data):
+def test_a_student_learns_from_its_teacher_without_labels(training_data):
     from ser_platform.distillation.student_loss import make_student_loss
 
     settings = resolve(QUICK | {"distill.alpha": 1.0, "train.epochs": 8, "optimizer.lr": 0.01})
     data: TrainingData = training_data(settings)
     teacher = np.full((len(data.targets), 3), -3, np.float32)
     teacher[np.arange(len(teacher)), data.targets] = 3
-    wrong = np.where(np.isin(np.arange(len(teacher)), data.train), 0, data.targets)  # training labels say nothing
-    taught = Trainer(settings, replace(data, targets=wrong, teacher_logits=teacher), make_student_loss)
-    assert list(taught.epochs())[-1].best_dev_uar > 0.8
+    wrong = np.where(np.isin(np.arange(len(teacher)), data.train), 0, data.targets)  # training labels are all class 0
+    student = Trainer(settings, replace(data, targets=wrong, teacher_logits=teacher), make_student_loss)
+    assert list(student.epochs())[-1].best_dev_uar > 0.8
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
 @pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_a_training_of_a_few_steps_ends_well(schedule, epochs, training_data):
+def test_a_training_of_a_few_steps_completes(schedule, epochs, training_data):
     settings = resolve(
         {"train.epochs": epochs, "train.batch_size": 4096, "optimizer.schedule": schedule, "model.width": 4}
     )

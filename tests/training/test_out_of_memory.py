@@ -1,4 +1,4 @@
-"""A batch that does not fit is told with what to lower; parts that fit are found, and change nothing else."""
+"""Out-of-memory errors name the settings to lower; `train.auto_batch` finds a number of parts that fits."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't 
 
 
 def trainer_of(training_data, most_clips: int, error: Exception, **changes) -> Trainer:
-    """Return a trainer whose model takes up to so many clips at once."""
+    """Return a trainer whose model raises `error` for more than `most_clips` clips."""
     settings = resolve(QUICK | changes)
     trainer = Trainer(settings, training_data(settings))
 
@@ -39,7 +39,7 @@ def losses(trainer: Trainer) -> list[float]:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError(CUDA), RuntimeError(CPU), MemoryError()])
-def test_a_batch_that_does_not_fit_is_told_with_its_size_and_what_to_lower(error, training_data):
+def test_a_batch_that_does_not_fit_is_reported_with_its_size_and_settings(error, training_data):
     with pytest.raises(OutOfMemory) as failure:
         losses(trainer_of(training_data, 5, error))
     message = str(failure.value)
@@ -49,7 +49,7 @@ def test_a_batch_that_does_not_fit_is_told_with_its_size_and_what_to_lower(error
     assert isinstance(failure.value, WorkFailed)
 
 
-def test_other_failures_stay_what_they_are(training_data):
+def test_other_errors_are_not_changed(training_data):
     with pytest.raises(RuntimeError, match="shapes") as failure:
         losses(trainer_of(training_data, 5, RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
     assert not is_out_of_memory(failure.value)
@@ -62,16 +62,16 @@ def test_auto_batch_finds_the_parts_that_fit(most_clips, parts, training_data):
     assert found.accumulate == parts
 
 
-def test_what_auto_batch_finds_gives_what_asking_for_it_gives(training_data):
+def test_auto_batch_equals_the_same_number_of_parts_by_setting(training_data):
     found = trainer_of(training_data, 6, torch.OutOfMemoryError(CUDA), **{"train.auto_batch": True})
-    told = losses(found)
-    asked = trainer_of(training_data, 9, torch.OutOfMemoryError(CUDA), **{"train.accumulate": 2})
-    assert told == losses(asked)
-    for own, same in zip(found.model.parameters(), asked.model.parameters(), strict=True):
+    found_losses = losses(found)
+    fixed = trainer_of(training_data, 9, torch.OutOfMemoryError(CUDA), **{"train.accumulate": 2})
+    assert found_losses == losses(fixed)
+    for own, same in zip(found.model.parameters(), fixed.model.parameters(), strict=True):
         assert torch.equal(own, same)
 
 
-def test_clips_to_judge_that_do_not_fit_are_told_too_and_parts_make_them_fewer(training_data):
+def test_an_evaluation_that_does_not_fit_is_reported_and_parts_make_it_smaller(training_data):
     def refuse(module, arguments):
         if not module.training and len(arguments[0]) > 4:
             raise torch.OutOfMemoryError(CUDA)
@@ -85,7 +85,7 @@ def test_clips_to_judge_that_do_not_fit_are_told_too_and_parts_make_them_fewer(t
     assert len(losses(trainer)) == 2
 
 
-def test_auto_batch_gives_up_where_not_even_one_clip_fits(training_data):
+def test_auto_batch_fails_where_no_single_clip_fits(training_data):
     trainer = trainer_of(training_data, 0, torch.OutOfMemoryError(CUDA), **{"train.auto_batch": True})
     with pytest.raises(OutOfMemory, match="computed in 9 parts; lower train.batch_size"):
         losses(trainer)

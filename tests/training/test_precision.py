@@ -1,4 +1,4 @@
-"""Half precision where a device has it, and a word where it has not."""
+"""Half precision on devices that support it, and an error on others."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ QUICK = {"model.hidden_size": 8, "model.width": 4, "model.dropout": 0, "train.ep
     ("device", "name", "valid"),
     [("cpu", "fp16", "float32, bf16"), ("mps", "bf16", "float32"), ("mps", "fp16", "float32")],
 )
-def test_a_precision_that_a_device_has_not_is_refused_with_those_it_has(device, name, valid):
+def test_an_unsupported_precision_is_refused_with_the_supported_ones(device, name, valid):
     with pytest.raises(UserError, match=f"^train.precision {name} is not available on {device}; choose from: {valid}$"):
         make_precision(resolve({"train.precision": name}), torch.device(device))
 
@@ -34,7 +34,7 @@ def test_float32_computes_in_float32_and_bf16_in_bf16_with_weights_in_float32():
 
 
 @pytest.mark.parametrize("name", ["bilstm", "cnn_bilstm", "conformer", "separable_cnn"])
-def test_bf16_on_the_cpu_trains_as_float32_up_to_its_digits(name, training_data):
+def test_bf16_on_the_cpu_trains_like_float32_within_tolerance(name, training_data):
     if "bilstm" in name:
         require_bf16_lstm()
     runs = []

@@ -1,4 +1,4 @@
-"""Two workers do what one does: the same batches, gradients, losses and figures."""
+"""Two workers have the same batches, gradients, losses and metrics as one worker."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from torch import nn
 from ser_platform.corpora.splits.split import split_by_speaker
 from ser_platform.models import build_model
 from ser_platform.settings import resolve
-from ser_platform.training.workers import SINGLE_WORKER, deal_clips, min_clips_per_pass, sum_gradients
+from ser_platform.training.workers import SINGLE_WORKER, distribute_clips, min_clips_per_pass, sum_gradients
 
 # No dropout, and no statistics of a batch: what is left is the same on one worker and on two, up to rounding.
 PLAIN = {
@@ -54,7 +54,7 @@ OTHERS = {
 
 @pytest.fixture(scope="module")
 def records(_tones_prepared, tmp_path_factory) -> list[dict[str, dict]]:
-    """What each of two processes saw, by the name of the run."""
+    """The records of each of two processes, by the name of the run."""
     home, manifest = _tones_prepared
     folder = tmp_path_factory.mktemp("workers")
     split = split_by_speaker(manifest, seed=0)
@@ -97,7 +97,7 @@ def test_the_first_five_losses_are_those_of_one_worker(run, records):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_the_epochs_end_as_those_of_one_worker(run, records):
+def test_the_results_of_epochs_are_those_of_one_worker(run, records):
     together, alone = (records[0][run][how] for how in ("together", "alone"))
     np.testing.assert_allclose(together["train_loss"], alone["train_loss"], atol=1e-3)
     np.testing.assert_allclose(together["logits"], alone["logits"], atol=1e-2)
@@ -111,12 +111,12 @@ def test_all_workers_have_the_same_weights_and_figures(run, records):
 
 
 @pytest.mark.parametrize("run", RUNS | OTHERS)
-def test_two_workers_go_on_from_the_firsts_checkpoint_as_if_nothing_had_been(run, records):
+def test_two_workers_resume_from_the_first_workers_checkpoint(run, records):
     for record in records:
         assert record[run]["resumed"] == record[run]["together"]["weights"]
 
 
-def test_parts_that_only_one_worker_needs_are_taken_by_all(records):
+def test_all_workers_use_the_parts_that_one_worker_needs(records):
     # Batches of up to 12 clips are 6 a worker, of which the second has room for 3.
     assert [record["no memory on the second"]["together"]["accumulate"] for record in records] == [2, 2]
 
@@ -124,8 +124,8 @@ def test_parts_that_only_one_worker_needs_are_taken_by_all(records):
 @pytest.mark.parametrize("n_clips", [0, 1, 2, 3, 7, 32, 33])
 @pytest.mark.parametrize("n_shares", [1, 2, 3, 8])
 @pytest.mark.parametrize("least", [1, 2])
-def test_shares_hold_every_clip_once_and_none_too_few(n_clips, n_shares, least):
-    shares = deal_clips(np.random.default_rng(0).integers(50, 300, n_clips), n_shares, least)
+def test_shares_contain_every_clip_once_and_enough_clips(n_clips, n_shares, least):
+    shares = distribute_clips(np.random.default_rng(0).integers(50, 300, n_clips), n_shares, least)
     assert len(shares) == n_shares
     assert sorted(np.concatenate(shares)) == list(range(n_clips))
     assert all(len(share) >= min(least, n_clips) for share in shares if len(share))
@@ -136,16 +136,16 @@ def test_batch_normalisation_is_never_given_a_single_clip(name, least):
     assert min_clips_per_pass(build_model(resolve({"model.name": name}), 20, 3)) == least
 
 
-def test_shares_are_alike_in_clips_in_frames_and_in_the_longest():
+def test_shares_are_similar_in_clips_frames_and_longest_clip():
     lengths = np.random.default_rng(1).integers(100, 300, 64)
-    shares = [lengths[share] for share in deal_clips(lengths, 4)]
+    shares = [lengths[share] for share in distribute_clips(lengths, 4)]
     assert [len(share) for share in shares] == [16] * 4
     assert max(map(sum, shares)) / min(map(sum, shares)) < 1.02
     assert max(map(max, shares)) / min(map(max, shares)) < 1.05
 
 
-class Twins:
-    """Two workers that have the same to say."""
+class EqualWorkers:
+    """A group of two workers with equal values."""
 
     rank, size = 0, 2
 
@@ -153,11 +153,11 @@ class Twins:
         return 2 * values
 
 
-def test_a_parameter_that_nobody_used_keeps_no_gradient():
+def test_a_parameter_without_gradients_on_all_workers_keeps_none():
     used, unused, frozen = (nn.Parameter(torch.ones(3)) for _ in range(3))
     frozen.requires_grad_(False)
     used.grad = torch.tensor([1.0, 2.0, 3.0])
-    sum_gradients([used, unused, frozen], Twins())
+    sum_gradients([used, unused, frozen], EqualWorkers())
     assert used.grad.tolist() == [2, 4, 6]
     assert unused.grad is None and frozen.grad is None
 

@@ -1,5 +1,4 @@
-"""Batches of clips, which clips an epoch contains, and their random changes.
+"""Batches of clips: sampling, batches by length, augmentation on the device, input scales.
 
-In: batches by length, sampling, augmentation on the device, fitting input scales.
-Not in: stored copies of clips (`features.augmented_clips`).
+Stored augmented copies of clips are in `features.augmented_clips`.
 """

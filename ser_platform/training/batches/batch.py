@@ -1,7 +1,8 @@
-"""Batches of clips of similar length, in an order that the seed fixes."""
+"""Batches of clips of similar length, in an order that depends on the seed only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,21 +12,22 @@ from torch import Tensor
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.features.views.viewed_clips import StoredViewedClips
 
-SORTED_BATCHES = 8  # how many batches' clips are sorted by length together: less padding, order still random
+SORTED_BATCHES = 8  # number of batches whose clips are sorted by length together: less padding, still random
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What one configuration trains on. Clips are row numbers of the manifest.
+    """The data of one configuration. Clips are row numbers of the manifest.
 
     Attributes:
-        features: every clip through the configuration's view.
-        targets: class indices of every clip, `(n_clips,)`; -1 of one without a label.
+        features: the features of every clip in the configuration's view.
+        targets: the class index of every clip, `(n_clips,)`; -1 without a label.
         labels: the emotions in the order of the logits.
-        train, dev: clips to train on and to choose the epoch by; without dev, training runs its epochs to the end.
-        teacher_logits: `(n_clips, n_emotions)`, NaN where no teacher labelled a clip; None trains without a teacher.
-        languages: a number for the language of every clip, `(n_clips,)`; None where no adversary is to tell them apart.
-        hints: embeddings by a teacher's encoder, `(n_clips, width)`; None where no student is to resemble them.
+        train: clips to train on.
+        dev: clips that choose the epoch; None runs all epochs and keeps the last.
+        teacher_logits: `(n_clips, n_emotions)`, NaN where no teacher labelled a clip; None without a teacher.
+        languages: a number for the language of every clip, `(n_clips,)`; None without an adversary.
+        teacher_embeddings: embeddings by a teacher's encoder, `(n_clips, width)`; None without a hint.
     """
 
     features: StoredViewedClips
@@ -39,22 +41,28 @@ class TrainingData:
 
     @property
     def labelled(self) -> NDArray[np.int64]:
-        """The training clips that have a label."""
+        """The training clips with a label."""
         return self.train[self.targets[self.train] >= 0]
 
     @property
     def unlabelled(self) -> NDArray[np.int64]:
-        """The training clips that have none."""
+        """The training clips without a label."""
         return self.train[self.targets[self.train] < 0]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Features `(batch, n_frames, n_features)`, lengths, targets `(batch,)`, teacher logits `(batch, n_emotions)`.
+    """Clips to compute together, or a part of such a batch.
 
-    After mixup, targets are probabilities `(batch, n_emotions)`. `full_batch_targets` are those of all clips of the
-    batch of which this is a part, None where it is the whole: losses are divided by the whole, so that parts add up to
-    it.
+    Attributes:
+        features: `(batch, n_frames, n_features)`, 0 beyond a clip's end.
+        lengths: frames of each clip, `(batch,)`.
+        targets: class indices `(batch,)`; after mixup probabilities `(batch, n_emotions)`.
+        teacher_logits: `(batch, n_emotions)`.
+        full_batch_targets: the targets of the whole batch, by which losses are divided so that the losses of its parts
+            add up; None where this is the whole batch.
+        languages: `(batch,)`.
+        teacher_embeddings: `(batch, width)`.
     """
 
     features: Tensor
@@ -62,12 +70,12 @@ class Batch:
     targets: Tensor
     teacher_logits: Tensor | None
     full_batch_targets: Tensor | None = None
-    languages: Tensor | None = None  # `(batch,)`
-    teacher_embeddings: Tensor | None = None  # `(batch, width)`
+    languages: Tensor | None = None
+    teacher_embeddings: Tensor | None = None
 
     @property
     def full_size(self) -> int:
-        """How many clips the whole batch has."""
+        """The number of clips of the whole batch."""
         return len(self.targets if self.full_batch_targets is None else self.full_batch_targets)
 
     def to(self, device: torch.device) -> "Batch":
@@ -76,43 +84,47 @@ class Batch:
         return replace(self, **moved)
 
     def select_rows(self, rows: NDArray[np.int64]) -> "Batch":
-        """Return the clips `rows`, at least one, of this whole batch, padded no further than the longest of them."""
+        """Return the clips `rows` of this whole batch, at least one, padded to the longest of them."""
         chosen = torch.from_numpy(rows).to(self.features.device)
-        lengths = self.lengths[chosen]
-        teacher = None if self.teacher_logits is None else self.teacher_logits[chosen]
-        features = self.features[chosen, : int(lengths.max())]
-        languages = None if self.languages is None else self.languages[chosen]
-        hints = None if self.teacher_embeddings is None else self.teacher_embeddings[chosen]
-        return Batch(features, lengths, self.targets[chosen], teacher, self.targets, languages, hints)
+        parts = {name: each[chosen] for name, each in vars(self).items() if each is not None and name != "features"}
+        parts["features"] = self.features[chosen, : int(parts["lengths"].max())]
+        return replace(self, **parts | {"full_batch_targets": self.targets})
 
 
 def make_batch(
     data: TrainingData, clips: NDArray[np.int64], normaliser: Normaliser, *, seed: int = 0, epoch: int | None = None
 ) -> Batch:
-    """Return the batch of `clips`; `seed` and `epoch` are of training, which may crop at random."""
+    """Return the batch of `clips`; `seed` and `epoch` decide random crops, and `epoch` None means no training."""
+
+    def select(values: NDArray[Any] | None) -> Tensor | None:
+        return None if values is None else torch.from_numpy(values[clips])
+
     features, lengths = data.features.batch(clips, normaliser, seed=seed, epoch=epoch)
-    teacher = None if data.teacher_logits is None else torch.from_numpy(data.teacher_logits[clips])
-    languages = None if data.languages is None else torch.from_numpy(data.languages[clips])
-    hints = None if data.teacher_embeddings is None else torch.from_numpy(data.teacher_embeddings[clips])
-    targets, counts = torch.from_numpy(data.targets[clips]), torch.from_numpy(lengths)
-    return Batch(torch.from_numpy(features), counts, targets, teacher, languages=languages, teacher_embeddings=hints)
+    return Batch(
+        torch.from_numpy(features),
+        torch.from_numpy(lengths),
+        torch.from_numpy(data.targets[clips]),
+        select(data.teacher_logits),
+        languages=select(data.languages),
+        teacher_embeddings=select(data.teacher_embeddings),
+    )
 
 
 def shuffle_into_batches(
     clips: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Deal `clips` into batches: random, but with clips of similar length together."""
+    """Return `clips` in random batches of clips of similar length; `lengths` `(n_clips,)` is of the whole manifest."""
     order = rng.permutation(clips)
     n_pools = max(1, round(len(order) / (batch_size * SORTED_BATCHES)))
     batches: list[NDArray[np.int64]] = []
     for part in np.array_split(order, n_pools):
         part = part[np.argsort(lengths[part], kind="stable")]
-        batches += np.array_split(part, max(1, round(len(part) / batch_size)))  # no batch of one clip left over
+        batches += np.array_split(part, max(1, round(len(part) / batch_size)))  # no rest of one clip
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def batch_sizes(n_clips: int, batch_size: int) -> list[int]:
-    """Return the sizes of the batches that `shuffle_into_batches` makes of `n_clips`, in no particular order."""
+def list_batch_sizes(n_clips: int, batch_size: int) -> list[int]:
+    """Return the sizes of the batches of `shuffle_into_batches` for `n_clips`, in no particular order."""
     n_pools = max(1, round(n_clips / (batch_size * SORTED_BATCHES)))
     pools = [len(pool) for pool in np.array_split(range(n_clips), n_pools)]
     return [len(b) for pool in pools for b in np.array_split(range(pool), max(1, round(pool / batch_size)))]

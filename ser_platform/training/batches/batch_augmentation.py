@@ -1,14 +1,15 @@
-"""Changes to training batches, made on the device and drawn anew in every step.
+"""Random changes to training batches, computed on the device with new draws at every step.
 
-Samples are changed first, as a microphone would have heard them; then clips are mixed; masks go on top. Batches are
-normalised, and 0 behind a clip's end: 0 is a column's mean and, of samples, as good as silence. The few numbers that a
-clip needs are drawn on the CPU, so that a seed gives the same ones on every device; noise is drawn where it is used.
+Samples are changed first, then clips are mixed, then masked. Batches are normalised, and 0 beyond a clip's end: 0 is
+the mean of a column, and near silence for samples. The few numbers of a clip are drawn on the CPU, so that a seed has
+the same effect on every device; noise is drawn on the device.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,60 +24,55 @@ from ser_platform.settings import Settings
 from ser_platform.training.batches.batch import Batch
 from ser_platform.training.configuration import takes_waveform
 
-MASKED_PERCENT = 15  # of a clip's frames, and of the columns, that one mask covers at most
+MASKED_PERCENT = 15  # largest width of one mask, of a clip's frames or of the columns
 FILTER_POINTS = 5
-NOISE_SPAN_DB = 15.0  # dB from the lowest to the highest signal-to-noise ratio that is drawn
-AUGMENTATION_STREAM = 0xA46  # augmentation draws from a stream of its own: without it, batches and weights are the same
+NOISE_SPAN_DB = 15.0  # dB from the lowest to the highest signal-to-noise ratio
+AUGMENTATION_STREAM = 0xA46  # augmentation has a random stream of its own: it changes no other draw
 
 
 class BatchAugmenter:
-    """What a configuration does to its training batches; with every setting off it hands on the batch it was given.
+    """The random changes of a configuration; with every setting off it returns the batch itself.
 
-    What it does next follows from the states of `rng` and of `noise`, whose draws are made on the device.
+    The states of `rng` and of `noise`, a generator on the device, determine the next changes.
     """
 
     def __init__(self, settings: Settings, n_emotions: int, device: torch.device) -> None:
         self.rng = np.random.default_rng([AUGMENTATION_STREAM, settings.seed])
         self.noise = torch.Generator(device).manual_seed(settings.seed ^ AUGMENTATION_STREAM)
         self._changes: list[Callable[[Batch], Batch]] = []
-        if takes_waveform(settings):
-            self._change_samples(settings)
-        if settings.augment.crop < 1:
-            self._changes.append(partial(crop, least_share=settings.augment.crop, rng=self.rng))
-        if settings.augment.stretch:
-            self._changes.append(partial(stretch_spectra, most=settings.augment.stretch, rng=self.rng))
-        if settings.augment.filter and not takes_waveform(settings):
-            self._changes.append(partial(filter_columns, most=settings.augment.filter, rng=self.rng))
-        if settings.augment.mixup:
-            alpha, temperature = settings.augment.mixup, settings.distill.temperature
-            mix = partial(mixup, alpha=alpha, temperature=temperature, n_emotions=n_emotions, rng=self.rng)
-            self._changes.append(mix)
-        if settings.augment.masks:
-            self._changes.append(partial(mask_spectra, n_masks=settings.augment.masks, rng=self.rng))
+        chosen, is_waveform = settings.augment, takes_waveform(settings)
+        if is_waveform and chosen.gain_db:
+            self._add(change_gain, most_db=chosen.gain_db)
+        if is_waveform and chosen.time_shift_s:
+            self._add(shift_in_time, most=round(chosen.time_shift_s / FEATURE_SETS["waveform"].frame_s))
+        if is_waveform and chosen.noise_snr_db:
+            self._add(add_noise, snr_db=chosen.noise_snr_db, generator=self.noise)
+        if chosen.crop < 1:
+            self._add(crop, least_share=chosen.crop)
+        if chosen.stretch:
+            self._add(stretch_spectra, most=chosen.stretch)
+        if chosen.filter and not is_waveform:
+            self._add(filter_columns, most=chosen.filter)
+        if chosen.mixup:
+            self._add(mixup, alpha=chosen.mixup, temperature=settings.distill.temperature, n_emotions=n_emotions)
+        if chosen.masks:
+            self._add(mask_spectra, n_masks=chosen.masks)
 
     def __call__(self, batch: Batch) -> Batch:
-        """Return the batch, changed; the one given is left as it is."""
+        """Return a changed batch; `batch` itself stays the same."""
         for change in self._changes:
             batch = change(batch)
         return batch
 
-    def _change_samples(self, settings: Settings) -> None:
-        if settings.augment.gain_db:
-            self._changes.append(partial(change_gain, most_db=settings.augment.gain_db, rng=self.rng))
-        if settings.augment.time_shift_s:
-            most = round(settings.augment.time_shift_s / FEATURE_SETS["waveform"].frame_s)
-            self._changes.append(partial(shift_in_time, most=most, rng=self.rng))
-        if settings.augment.noise_snr_db:
-            snr_db = settings.augment.noise_snr_db
-            self._changes.append(partial(add_noise, snr_db=snr_db, rng=self.rng, generator=self.noise))
+    def _add(self, change: Callable[..., Batch], **options: Any) -> None:
+        self._changes.append(partial(change, rng=self.rng, **options))
 
 
 def filter_columns(batch: Batch, most: float, rng: np.random.Generator) -> Batch:
-    """Raise or lower neighbouring columns of each clip alike, by up to `most`, as a microphone or a room would.
+    """Add a gain in [-`most`, `most`] to each column, the same in all frames of a clip: an equaliser of log spectra.
 
-    `FILTER_POINTS` gains a clip lie evenly over the columns, straight lines between them: on logarithmic spectra an
-    equaliser. Source: FilterAugment of the linear type, Nam, Kim & Park (2022), arXiv:2110.03282; there the points'
-    places and number are drawn too.
+    `FILTER_POINTS` gains per clip are spaced evenly over the columns and interpolated linearly. Source: FilterAugment,
+    linear type, Nam, Kim & Park (2022), arXiv:2110.03282, which also draws positions and number of the points.
     """
     n_clips, n_frames, n_columns = batch.features.shape
     points = _to_device(batch, rng.uniform(-most, most, (n_clips, 1, FILTER_POINTS)).astype(np.float32))
@@ -85,11 +81,10 @@ def filter_columns(batch: Batch, most: float, rng: np.random.Generator) -> Batch
 
 
 def stretch_spectra(batch: Batch, most: float, rng: np.random.Generator) -> Batch:
-    """Stretch or squeeze each spectrum along time by up to `most`, and along its columns by up to half of that.
+    """Stretch each spectrum along time by a factor in 1 +/- `most` (tempo), and along columns in 1 +/- `most` / 2.
 
-    The first is another tempo, the second a longer or shorter vocal tract. Where columns run out the last one stays.
-    Sources: the random resize crop of BYOL-A, Niizumi et al. (2021), arXiv:2103.06695; vocal tract length perturbation,
-    Jaitly & Hinton (2013), there of the filterbank.
+    Stretched columns imitate another vocal tract length; the last column fills missing columns. Sources: random resize
+    crop of BYOL-A, Niizumi et al. (2021), arXiv:2103.06695; vocal tract length perturbation, Jaitly & Hinton (2013).
     """
     n_clips, n_frames, n_columns = batch.features.shape
     tempo, tract = rng.uniform(1 - most, 1 + most, n_clips), rng.uniform(1 - most / 2, 1 + most / 2, n_clips)
@@ -106,14 +101,14 @@ def stretch_spectra(batch: Batch, most: float, rng: np.random.Generator) -> Batc
 
 
 def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> Batch:
-    """Set `n_masks` stretches of time, and as many of columns, of each clip to zero, the column's mean.
+    """Set `n_masks` ranges of frames, and as many ranges of columns, of each clip to zero, the mean of a column.
 
-    A stretch is up to 15 % of the clip's own frames, or of the columns, and at least up to one; a single frame and a
-    single column are never masked. Source: SpecAugment, Park et al. (2019), arXiv:1904.08779; without time warping.
+    A range has up to 15 % of the clip's frames, or of the columns, but at most 1 where that is less than 1. A single
+    frame or column is never masked. Source: SpecAugment, Park et al. (2019), arXiv:1904.08779, without time warping.
     """
     n_clips, n_frames, n_columns = batch.features.shape
     draws = _to_device(batch, rng.random((4, n_masks, n_clips), dtype=np.float32))
-    # Multiplied, not filled: on CPUs that takes a quarter of the time.
+    # A product takes a quarter of the time of masked_fill on CPUs.
     features = batch.features * ~_stretches(batch.lengths, n_frames, draws[0], draws[1])[:, :, None]
     if n_columns > 1:
         columns = torch.full_like(batch.lengths, n_columns)
@@ -122,7 +117,7 @@ def mask_spectra(batch: Batch, n_masks: int, rng: np.random.Generator) -> Batch:
 
 
 def _stretches(lengths: Tensor, size: int, width_draws: Tensor, place_draws: Tensor) -> Tensor:
-    """Return `(batch, size)`, True inside a stretch; lengths `(batch,)`, draws `(n_masks, batch)` in [0, 1)."""
+    """Return a mask `(batch, size)`, True inside a range; lengths `(batch,)`, draws `(n_masks, batch)` in [0, 1)."""
     widest = (lengths * MASKED_PERCENT // 100).clamp_min(1) * (lengths > 1)
     widths = (width_draws * (widest + 1)).long()
     firsts = (place_draws * (lengths - widths + 1)).long()
@@ -134,11 +129,11 @@ def _stretches(lengths: Tensor, size: int, width_draws: Tensor, place_draws: Ten
 
 
 def mixup(batch: Batch, alpha: float, n_emotions: int, temperature: float, rng: np.random.Generator) -> Batch:
-    """Mix each clip with another of the batch: features, targets, what the teacher says and its hints.
+    """Mix each clip with another clip of the batch: features, targets, teacher logits and embeddings.
 
-    A clip's share of itself is drawn from Beta(`alpha`, `alpha`). A mixture is as long as the longer of the two; what
-    was behind the shorter's end is the mean. Targets become probabilities `(batch, n_emotions)`. Teacher logits become
-    those of which a softmax at `temperature` gives the mixture of both clips' probabilities at that temperature.
+    The share of the clip itself is drawn from Beta(`alpha`, `alpha`). A mixture is as long as the longer clip. Targets
+    become probabilities `(batch, n_emotions)`. The softmax of the new teacher logits at `temperature` is the mixture of
+    both clips' probabilities at that temperature.
 
     Source: Zhang, Cisse, Dauphin & Lopez-Paz (2018), arXiv:1710.09412.
     """
@@ -151,19 +146,20 @@ def mixup(batch: Batch, alpha: float, n_emotions: int, temperature: float, rng: 
         logs = F.log_softmax(teacher / temperature, dim=1)
         own, other = share.log()[:, None] + logs, torch.log1p(-share)[:, None] + logs[partner]
         teacher = temperature * torch.logaddexp(own, other)
+    embeddings = batch.teacher_embeddings
+    if embeddings is not None:
+        embeddings = torch.lerp(embeddings[partner], embeddings, share[:, None])
     return Batch(
         torch.lerp(batch.features[partner], batch.features, share[:, None, None]),
         torch.maximum(batch.lengths, batch.lengths[partner]),
         torch.lerp(targets[partner], targets, share[:, None]),
         teacher,
-        teacher_embeddings=None
-        if batch.teacher_embeddings is None
-        else torch.lerp(batch.teacher_embeddings[partner], batch.teacher_embeddings, share[:, None]),
+        teacher_embeddings=embeddings,
     )
 
 
 def crop(batch: Batch, least_share: float, rng: np.random.Generator) -> Batch:
-    """Keep a stretch of each clip, from `min_clips_per_pass` of it to all of it, at a random place."""
+    """Keep a random part of each clip, whose share of the clip is drawn from [`least_share`, 1]."""
     draws = _to_device(batch, rng.random((2, len(batch.lengths)), dtype=np.float32))
     share = least_share + (1 - least_share) * draws[0]
     lengths = torch.minimum((share * batch.lengths).ceil().long().clamp_min(1), batch.lengths)
@@ -173,7 +169,7 @@ def crop(batch: Batch, least_share: float, rng: np.random.Generator) -> Batch:
 
 
 def shift_in_time(batch: Batch, most: int, rng: np.random.Generator) -> Batch:
-    """Move each clip by up to `most` frames either way, at most by half of it, zeros where it came from."""
+    """Move each clip by up to `most` frames, at most half its length, to either side; the gap is zero."""
     shift = _to_device(batch, rng.integers(-most, most + 1, len(batch.lengths)))
     half = batch.lengths // 2
     first = -torch.maximum(torch.minimum(shift, half), -half)
@@ -182,10 +178,9 @@ def shift_in_time(batch: Batch, most: int, rng: np.random.Generator) -> Batch:
 
 
 def _shift_frames(features: Tensor, first: Tensor, lengths: Tensor, margin: int) -> Tensor:
-    """Return each clip from frame `first` on, `lengths` of them, both `(batch,)`; 0 outside of the clip.
+    """Return `lengths` frames of each clip from frame `first` on, both `(batch,)`; 0 outside the clip.
 
-    `margin` is the largest magnitude of `first`. Windows are cut from a padded copy: an index for every sample would
-    take ten times as long.
+    `margin` is the largest magnitude of `first`. Windows of a padded copy take a tenth of the time of indexing.
     """
     n_clips, n_frames = features.shape[:2]
     windows = F.pad(features, (0, 0, margin, margin)).unfold(1, n_frames, 1)
@@ -194,17 +189,16 @@ def _shift_frames(features: Tensor, first: Tensor, lengths: Tensor, margin: int)
 
 
 def change_gain(batch: Batch, most_db: float, rng: np.random.Generator) -> Batch:
-    """Make each clip of samples up to `most_db` louder or softer; nothing is clipped."""
+    """Multiply each clip of samples by a gain in [-`most_db`, `most_db`] dB, without clipping."""
     decibels = rng.uniform(-most_db, most_db, len(batch.lengths))
-    return replace(
-        batch, features=batch.features * _to_device(batch, (10 ** (decibels / 20)).astype(np.float32))[:, None, None]
-    )
+    gains = _to_device(batch, (10 ** (decibels / 20)).astype(np.float32))
+    return replace(batch, features=batch.features * gains[:, None, None])
 
 
 def add_noise(batch: Batch, snr_db: float, rng: np.random.Generator, generator: torch.Generator) -> Batch:
-    """Add white noise to clips of samples, each at a signal-to-noise ratio from `snr_db` to 15 dB more.
+    """Add white noise to clips of samples at signal-to-noise ratios in [`snr_db`, `snr_db` + 15] dB.
 
-    `generator` is of the batch's device. The ratio is that of the clip's own samples; the padding stays 0.
+    `generator` is on the batch's device. The ratio refers to the clip's own samples; the padding stays 0.
     """
     samples = batch.features[:, :, 0]
     ratios = rng.uniform(snr_db, snr_db + NOISE_SPAN_DB, len(samples)).astype(np.float32)

@@ -1,32 +1,19 @@
-"""Fitting what a model scales inside by clips that it is trained on, before the first step."""
-
-from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+"""The internal input scale of a model, fitted on training clips before the first step."""
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from ser_platform.features.views.normaliser import Normaliser
+from ser_platform.models.model_output import NeuralModel
 from ser_platform.training.batches.batch import TrainingData, batch_by_length, make_batch
 
 MAX_SCALE_CLIPS = 256  # enough for a mean and a deviation of each number
 BATCH_CLIPS = 8
 
 
-@runtime_checkable
-class SupportsFitScale(Protocol):
-    """A model that scales what it computes inside by statistics of training clips."""
-
-    def fit_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None: ...
-
-
-def fit_scale(model: nn.Module, data: TrainingData, normaliser: Normaliser, device: torch.device) -> None:
-    """Fit the scale of a model that has one, by training clips from all over the manifest; it draws nothing."""
-    if not isinstance(model, SupportsFitScale):
-        return
-    model.eval()
-    clips = data.labelled  # others may be of another kind
+def fit_scale(model: NeuralModel, data: TrainingData, normaliser: Normaliser, device: torch.device) -> None:
+    """Fit the scale of a model that has one, on evenly spaced training clips; no random number is drawn."""
+    clips = data.labelled  # unlabelled clips may be recorded differently
     chosen = clips[np.linspace(0, len(clips) - 1, min(MAX_SCALE_CLIPS, len(clips))).astype(np.int64)]
     batches = (
         make_batch(data, clips, normaliser) for clips in batch_by_length(chosen, data.features.lengths, BATCH_CLIPS)

@@ -1,24 +1,22 @@
-"""Which training clips an epoch goes through: `train.sampling`."""
+"""The training clips of an epoch: `train.sampling`."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLING_STREAM = (
-    0x5A3  # sampling draws from a stream of its own: the batches of natural sampling are the same without it
-)
+SAMPLING_STREAM = 0x5A3  # sampling has a random stream of its own: it changes no other draw
 
 
 def sample_clips(
     clips: NDArray[np.int64], targets: NDArray[np.int64], sampling: str, *, seed: int, epoch: int
 ) -> NDArray[np.int64]:
-    """Return the clips of an epoch, as many in every one.
+    """Return the clips of an epoch; their number is the same in every epoch.
 
     Args:
         clips: all training clips.
         targets: class indices of every clip of the manifest.
-        how: natural takes all; balanced as many of every class as keep the epoch's length, those of rare classes more
-            than once and of frequent ones not all; undersampled as many of every class as the rarest has.
-        seed, epoch: decide which are taken.
+        sampling: `natural` returns all; `balanced` equally many of every class, about `len(clips)` in all, so that
+            clips of rare classes repeat; `undersampled` as many of every class as the rarest class has.
+        seed, epoch: determine the choice.
     """
     if sampling == "natural":
         return clips
@@ -31,9 +29,9 @@ def sample_clips(
 def add_unlabelled(
     labelled: NDArray[np.int64], unlabelled: NDArray[np.int64], *, seed: int, epoch: int
 ) -> NDArray[np.int64]:
-    """Return the labelled clips of an epoch and behind them unlabelled ones, no more than there are labelled.
+    """Return the labelled clips of an epoch, followed by at most as many unlabelled clips.
 
-    All are heard over the epochs: a permutation is gone through, and then another.
+    Epochs continue through a permutation of the unlabelled clips, and then through the next permutation.
     """
     if not len(unlabelled):
         return labelled

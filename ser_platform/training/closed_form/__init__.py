@@ -1,5 +1,4 @@
-"""Models that are solved at once instead of being trained by gradient steps.
+"""Fits without gradient steps: ridge regression, least squares to logits, scikit-learn's estimators.
 
-In: ridge regression, least squares to logits, scikit-learn's estimators, and which settings they accept.
-Not in: their arithmetic when predicting (`models.fitted_models`).
+Their predictions are in `models.fitted_models`.
 """

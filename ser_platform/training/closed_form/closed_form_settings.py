@@ -1,4 +1,4 @@
-"""What a model that is fitted at once can take: one row a clip, and nothing that changes from step to step."""
+"""The valid settings of models that are fitted without gradient steps on one row per clip."""
 
 import math
 
@@ -10,7 +10,7 @@ from ser_platform.models.pretrained import FROZEN, RIDGE, STACKED, STATISTICS
 from ser_platform.settings import SETTINGS, Overrides, Settings, SettingValue
 from ser_platform.training.hint_loss import NO_HINT
 
-# Whole clips as means and deviations of the usual sets; the one row of a functional set is taken as it is.
+# Means and deviations over whole clips; a functional set has one row per clip already.
 CLASSICAL_DEFAULTS: dict[str, SettingValue] = {
     "features.sets": ("log_mel", "mfcc", "zcr", "rms"),
     "features.n_mfcc": 40,
@@ -20,7 +20,7 @@ CLASSICAL_DEFAULTS: dict[str, SettingValue] = {
     "optimizer.lr": 1e-3,
 }
 DEFAULT_POOLING = "mean_std"
-LOGIT_LOSS = "mse"  # the teacher term that a solved model can take
+LOGIT_LOSS = "mse"  # the teacher term of least squares
 ENCODER_RIDGE_SETTINGS: Overrides = {
     "model.tuning": FROZEN,
     "model.pooling": STATISTICS,
@@ -31,7 +31,7 @@ PER_STEP_AUGMENTATIONS = ("masks", "filter", "mixup", "noise_snr_db", "gain_db",
 
 
 def default_classical_settings(overrides: Overrides) -> dict[str, SettingValue]:
-    """Return where a classical model starts from; nothing for other models."""
+    """Return the default settings of a classical or closed-form model; nothing for other models."""
     name = overrides.get("model.name")
     if name not in CLASSICAL and name not in CLOSED_FORM:
         return {}
@@ -46,26 +46,22 @@ def default_classical_settings(overrides: Overrides) -> dict[str, SettingValue]:
 
 
 def has_encoder_ridge(settings: Settings) -> bool:
-    """Tell whether a configuration's model is a pretrained encoder under ridge regression."""
+    """Return whether the model is ridge regression on a pretrained encoder."""
     return settings.model.name in PRETRAINED and settings.model.classifier == RIDGE
 
 
 def is_fitted_at_once(settings: Settings) -> bool:
-    """Tell whether a configuration's model is fitted at once, by one process."""
+    """Return whether the model is fitted once, without gradient steps, by one process."""
     return settings.model.name in CLASSICAL or settings.model.name in CLOSED_FORM or has_encoder_ridge(settings)
 
 
 def describe_fitted_model(settings: Settings) -> str:
-    """Return the setting that has a configuration's model fitted at once."""
+    """Return the setting, with its value, that selects a model fitted without gradient steps."""
     return "model.classifier ridge" if has_encoder_ridge(settings) else f"model.name {settings.model.name}"
 
 
 def refuse_unsupported_settings(settings: Settings) -> None:
-    """Refuse settings that a model that is fitted at once cannot follow; other models are none of its business.
-
-    Raises:
-        UserError: names the setting and what to set.
-    """
+    """Raise UserError for a setting that is not valid for a model fitted without gradient steps."""
     if not is_fitted_at_once(settings):
         return
     name = settings.model.name
@@ -74,32 +70,29 @@ def refuse_unsupported_settings(settings: Settings) -> None:
         for setting, valid in ENCODER_RIDGE_SETTINGS.items():
             if settings.value(setting) != valid:
                 raise UserError(
-                    f"model.classifier {RIDGE} is solved on a frozen encoder's statistics, and {setting} is "
+                    f"model.classifier {RIDGE} is solved on a frozen encoder's statistics, but {setting} is "
                     f"{settings.value(setting)}; set it to {valid}, or model.classifier to mlp"
                 )
     if settings.model.name in CLOSED_FORM:
         _refuse_distillation(settings)
     elif settings.distill.alpha:
         raise UserError(
-            f"model.name {name} is fitted to classes, not to a teacher's probabilities, so distill.alpha "
-            f"{settings.distill.alpha:g} cannot be; set it to 0 (as a teacher it serves well)"
+            f"model.name {name} is fitted to classes, not to a teacher's probabilities; distill.alpha is "
+            f"{settings.distill.alpha:g}, set it to 0"
         )
     if settings.features.chunk:
-        raise UserError(f"model.name {name} hears one row of a clip, no chunks; set features.chunk to 0")
-    if (
-        not has_encoder_ridge(settings)
-        and settings.features.pool == NO_POOL
-        and not _has_one_row_per_clip(settings.features.sets)
-    ):
+        raise UserError(f"model.name {name} needs one row per clip, not chunks; set features.chunk to 0")
+    has_frames = settings.features.pool == NO_POOL and not _has_one_row_per_clip(settings.features.sets)
+    if has_frames and not has_encoder_ridge(settings):
         raise UserError(
-            f"model.name {name} hears one row of a clip, features.sets {list(settings.features.sets)} has frames; "
+            f"model.name {name} needs one row per clip, but features.sets {list(settings.features.sets)} has frames; "
             f"set features.pool to {DEFAULT_POOLING}"
         )
     for setting in (f"augment.{name}" for name in PER_STEP_AUGMENTATIONS):
         if settings.value(setting) != SETTINGS[setting].default:
             raise UserError(
-                f"model.name {name} is fitted once, and {setting} draws anew in every step; leave it at "
-                f"{SETTINGS[setting].default:g}, and take augment.copies"
+                f"model.name {name} is fitted once, but {setting} is random at every step; set it to "
+                f"{SETTINGS[setting].default:g}, and use augment.copies"
             )
 
 
@@ -110,9 +103,7 @@ def _refuse_distillation(settings: Settings) -> None:
             f"{settings.distill.loss} does not compare; set it to {LOGIT_LOSS}"
         )
     if settings.distill.hint != NO_HINT:
-        raise UserError(
-            f"model.name {settings.model.name} has no embedding to resemble a teacher's; set distill.hint to {NO_HINT}"
-        )
+        raise UserError(f"model.name {settings.model.name} has no embedding for a hint; set distill.hint to {NO_HINT}")
 
 
 def _has_one_row_per_clip(sets: tuple[str, ...]) -> bool:

@@ -1,7 +1,8 @@
-"""scikit-learn's estimators for classical models, and their parameters as tensors of `models.fitted_models`."""
+"""scikit-learn's estimators of classical models, and their export to the tensors of `models.fitted_models`."""
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,47 +24,45 @@ Rows = NDArray[np.float32]  # scaled features, (n_clips, n_features)
 Classes = NDArray[np.int64]
 State = dict[str, Tensor]
 
-ABSENT_CLASS_LOGIT = -10.0  # logit of a class without a training clip, which a teacher of some speakers can lack
-LEAST_DISTANCE = 1e-6  # where all clips lie as far from the planes of svm_linear
-WEAK_TREE_DEPTH = (
-    3  # levels of AdaBoost's trees where model.depth leaves it open: full trees have nothing left to boost
-)
-# Of the rows and columns that a tree of `boosting` sees: Friedman (2002), Stochastic gradient boosting.
+ABSENT_CLASS_LOGIT = -10.0  # logit of a class without a training clip
+LEAST_DISTANCE = 1e-6  # least deviation of the distances from the planes of svm_linear
+WEAK_TREE_DEPTH = 3  # levels of boosted trees where model.depth is 0: full trees leave no error to boost
+# Shares of rows and columns of each tree of `boosting`: Friedman (2002), Stochastic gradient boosting.
 SUBSAMPLE, COLUMNS = 0.7, "sqrt"
 MAX_ITERATIONS = {"svm_linear": 5000, "logistic": 1000, "mlp_sklearn": 300}
 
 
 def fit_state(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.float64], n_emotions: int) -> State:
-    """Fit the model of `settings` and return it as tensors.
+    """Fit the model of `settings` and return its tensors for `load_state_dict`.
 
     Args:
-        settings: `model.c` above 0 where the model takes it.
-        rows, targets, weights: of the training clips; k-NN cannot weigh them.
-        n_emotions: classes in all; of some there may be no clip.
+        settings: `model.c` must be above 0 where the model has it.
+        rows: scaled features of the training clips, `(n_clips, n_features)`.
+        targets, weights: class index and weight of each row; k-NN ignores weights.
+        n_emotions: number of classes, also of classes without a row.
     """
     name = settings.model.name
     if name == "knn":
         return {"clips": torch.from_numpy(rows), "classes": torch.from_numpy(targets.astype(np.int32))}
     estimator = fit_estimator(settings, rows, targets, weights)
     if name == "svm_linear":
-        # The penalty decides how large distances are, a hundredfold; logits should not be as flat or steep as that.
+        # The penalty scales distances by up to a hundred; logits in units of their deviation do not depend on it.
         unit = max(float(estimator.decision_function(rows).std()), LEAST_DISTANCE)
         estimator.coef_, estimator.intercept_ = estimator.coef_ / unit, estimator.intercept_ / unit
     return STATE_EXPORTERS[name](estimator, n_emotions)
 
 
 def fit_estimator(settings: Settings, rows: Rows, targets: Classes, weights: NDArray[np.float64]) -> Any:
-    """Return scikit-learn's estimator, fitted.
+    """Return the fitted estimator of scikit-learn.
 
-    Raises:
-        WorkFailed: trees as small as those of `model.depth` tell nothing apart that AdaBoost could build on.
+    Raises WorkFailed where trees of `model.depth` are too small for AdaBoost.
     """
     estimator = ESTIMATORS[settings.model.name](fill_default_sizes(settings), rows)
     with warnings.catch_warnings():
-        # Where a solver stops at its limit the model is what it is then; dev clips tell what that is worth.
+        # A solver that stops at its limit is no failure: the dev metrics evaluate its model.
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            with np.errstate(over="ignore", invalid="ignore"):  # a model that diverges is told of by its numbers
+            with np.errstate(over="ignore", invalid="ignore"):  # the caller checks for divergence
                 return estimator.fit(rows, targets, sample_weight=weights)
         except ValueError as error:
             if "worse than random" not in str(error):
@@ -71,65 +70,44 @@ def fit_estimator(settings: Settings, rows: Rows, targets: Classes, weights: NDA
             raise WorkFailed(f"{settings.model.name}: {error}; raise model.depth") from error
 
 
-def _svm(kernel: str) -> Callable[[Settings, Rows], Any]:
-    def make(settings: Settings, rows: Rows) -> Any:
-        # coef0: the polynomial kernel has all lower degrees too.
-        return SVC(
-            kernel=kernel,
-            C=settings.model.c,
-            gamma=settings.model.gamma or 1 / (rows.shape[1] * float(rows.var())),
-            degree=settings.model.degree,
-            coef0=1.0,
-        )
-
-    return make
+def _make_svm(kernel: str, settings: Settings, rows: Rows) -> Any:
+    gamma = settings.model.gamma or 1 / (rows.shape[1] * float(rows.var()))
+    # coef0 adds all lower degrees to the polynomial kernel.
+    return SVC(kernel=kernel, C=settings.model.c, gamma=gamma, degree=settings.model.degree, coef0=1.0)
 
 
-def _tree(settings: Settings, otherwise: int | None = None) -> Any:
-    return DecisionTreeClassifier(
-        max_depth=settings.model.depth or otherwise,
-        min_samples_leaf=settings.model.leaf,
-        random_state=settings.seed,
-    )
+def _list_tree_options(settings: Settings, default_depth: int | None = None) -> dict[str, Any]:
+    depth = settings.model.depth or default_depth
+    return {"max_depth": depth, "min_samples_leaf": settings.model.leaf, "random_state": settings.seed}
 
 
-def _forest(settings: Settings) -> Any:
-    return RandomForestClassifier(
-        settings.model.trees,
-        max_depth=settings.model.depth or None,
-        min_samples_leaf=settings.model.leaf,
-        random_state=settings.seed,
-    )
-
-
-def _adaboost(settings: Settings) -> Any:
+def _make_adaboost(settings: Settings) -> Any:
     return AdaBoostClassifier(
-        _tree(settings, otherwise=WEAK_TREE_DEPTH),
+        DecisionTreeClassifier(**_list_tree_options(settings, WEAK_TREE_DEPTH)),
         n_estimators=settings.model.trees,
         learning_rate=settings.model.learning_rate,
         random_state=settings.seed,
     )
 
 
-def _boosting(settings: Settings) -> Any:
-    """Return exact gradient boosting on samples of rows and columns.
+def _make_bagging(settings: Settings) -> Any:
+    tree = DecisionTreeClassifier(**_list_tree_options(settings))
+    return BaggingClassifier(tree, n_estimators=settings.model.trees, random_state=settings.seed)
 
-    Histograms of the columns, the other way, pay from ten thousand clips on: a thousand clips of 170 columns took them
-    ten times as long.
-    """
+
+def _make_boosting(settings: Settings) -> Any:
+    """Return exact gradient boosting; with a thousand clips of 170 columns, histograms take ten times as long."""
     return GradientBoostingClassifier(
         n_estimators=settings.model.trees,
         learning_rate=settings.model.learning_rate,
-        max_depth=settings.model.depth or WEAK_TREE_DEPTH,
-        min_samples_leaf=settings.model.leaf,
         subsample=SUBSAMPLE,
         max_features=COLUMNS,
         init="zero",
-        random_state=settings.seed,
+        **_list_tree_options(settings, WEAK_TREE_DEPTH),
     )
 
 
-def _perceptron(settings: Settings) -> Any:
+def _make_perceptron(settings: Settings) -> Any:
     return MLPClassifier(
         (settings.model.hidden_size,),
         alpha=settings.optimizer.weight_decay,
@@ -141,14 +119,14 @@ def _perceptron(settings: Settings) -> Any:
 
 ESTIMATORS: dict[str, Callable[[Settings, Rows], Any]] = {
     "svm_linear": lambda s, _: LinearSVC(C=s.model.c, max_iter=MAX_ITERATIONS["svm_linear"], random_state=s.seed),
-    "svm_rbf": _svm("rbf"),
-    "svm_poly": _svm("poly"),
-    "tree": lambda s, _: _tree(s),
-    "forest": lambda s, _: _forest(s),
-    "bagging": lambda s, _: BaggingClassifier(_tree(s), n_estimators=s.model.trees, random_state=s.seed),
-    "adaboost": lambda s, _: _adaboost(s),
-    "boosting": lambda s, _: _boosting(s),
-    "mlp_sklearn": lambda s, _: _perceptron(s),
+    "svm_rbf": partial(_make_svm, "rbf"),
+    "svm_poly": partial(_make_svm, "poly"),
+    "tree": lambda s, _: DecisionTreeClassifier(**_list_tree_options(s)),
+    "forest": lambda s, _: RandomForestClassifier(s.model.trees, **_list_tree_options(s)),
+    "bagging": lambda s, _: _make_bagging(s),
+    "adaboost": lambda s, _: _make_adaboost(s),
+    "boosting": lambda s, _: _make_boosting(s),
+    "mlp_sklearn": lambda s, _: _make_perceptron(s),
     "logistic": lambda s, _: LogisticRegression(C=s.model.c, max_iter=MAX_ITERATIONS["logistic"]),
 }
 
@@ -167,26 +145,27 @@ def _scatter_to_classes(
 
 
 def _split_binary_score(values: NDArray[Any]) -> NDArray[Any]:
-    """Return what stands for two classes in columns, `(..., 2)`, from a score for the second, `(..., 1)`."""
+    """Return scores of both classes `(..., 2)` where there is one score for the second class, `(..., 1)`."""
     return np.concatenate([-values, values], axis=-1) / 2 if values.shape[-1] == 1 else values
 
 
-def _dense(coefficients: NDArray[Any], intercepts: NDArray[Any], classes: Classes, n: int) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of a layer from `(n_inputs, n_scores)` and `(n_scores,)`."""
+def _export_dense(
+    coefficients: NDArray[Any], intercepts: NDArray[Any], classes: Classes, n: int
+) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a linear layer from `(n_inputs, n_scores)` and `(n_scores,)`."""
     weight = _scatter_to_classes(_split_binary_score(coefficients), classes, n)
-    return _to_float32(weight.T), _to_float32(
-        _scatter_to_classes(_split_binary_score(intercepts), classes, n, ABSENT_CLASS_LOGIT)
-    )
+    bias = _scatter_to_classes(_split_binary_score(intercepts), classes, n, ABSENT_CLASS_LOGIT)
+    return _to_float32(weight.T), _to_float32(bias)
 
 
-def _linear_state(estimator: Any, n_emotions: int) -> State:
-    weight, bias = _dense(estimator.coef_.T, estimator.intercept_, estimator.classes_, n_emotions)
+def _export_linear(estimator: Any, n_emotions: int) -> State:
+    weight, bias = _export_dense(estimator.coef_.T, estimator.intercept_, estimator.classes_, n_emotions)
     return {"layer.weight": weight, "layer.bias": bias}
 
 
-def _perceptron_state(estimator: Any, n_emotions: int) -> State:
+def _export_perceptron(estimator: Any, n_emotions: int) -> State:
     (first, last), (shift, intercepts) = estimator.coefs_, estimator.intercepts_
-    weight, bias = _dense(last, intercepts, estimator.classes_, n_emotions)
+    weight, bias = _export_dense(last, intercepts, estimator.classes_, n_emotions)
     return {
         "hidden.weight": _to_float32(first.T),
         "hidden.bias": _to_float32(shift),
@@ -195,14 +174,14 @@ def _perceptron_state(estimator: Any, n_emotions: int) -> State:
     }
 
 
-def _kernel_state(estimator: Any, n_emotions: int) -> State:
-    """Return support vectors and what each adds to the distance of every pair of classes.
+def _export_kernel(estimator: Any, n_emotions: int) -> State:
+    """Return support vectors, and the coefficient of each in the distance of every pair of classes.
 
-    libsvm keeps a vector's coefficient against each other class in one row a class, its own left out.
+    libsvm stores a vector's coefficients against each other class, one row per class, without its own class.
     """
     classes, dual = estimator.classes_, estimator.dual_coef_
     starts = np.cumsum([0, *estimator.n_support_])
-    sign = -1 if len(classes) == 2 else 1  # scikit-learn turns the only pair round
+    sign = -1 if len(classes) == 2 else 1  # scikit-learn reverses the only pair
     pairs = {(int(a), int(b)): n for n, (a, b) in enumerate(zip(*np.triu_indices(n_emotions, 1), strict=True))}
     coefficients = np.zeros((len(estimator.support_vectors_), len(pairs)))
     # A class without a clip loses against every other.
@@ -220,8 +199,8 @@ def _kernel_state(estimator: Any, n_emotions: int) -> State:
     }
 
 
-def _forest_state(trees: list[Any], values: list[NDArray[Any]], offset: NDArray[Any]) -> State:
-    """Return trees as one table of nodes; `values` are those of each tree's nodes, `(n_nodes, n_emotions)`."""
+def _export_forest(trees: list[Any], values: list[NDArray[Any]], offset: NDArray[Any]) -> State:
+    """Return trees as one table of nodes; `values` has an array `(n_nodes, n_emotions)` for each tree."""
     starts = np.cumsum([0, *(tree.node_count for tree in trees)])
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("feature", "threshold", "left", "right")}
     for start, tree in zip(starts, trees, strict=False):
@@ -234,7 +213,7 @@ def _forest_state(trees: list[Any], values: list[NDArray[Any]], offset: NDArray[
     table = {name: np.concatenate(parts) for name, parts in columns.items()}
     table |= {"roots": starts[:-1], "depth": np.array(max(tree.max_depth for tree in trees))}
     state = {name: torch.from_numpy(column.astype(np.int32)) for name, column in table.items() if name != "threshold"}
-    # Rows are float32: at most the threshold is at most the next float32 below it.
+    # Rows are float32, so a threshold is rounded down to float32 without a change of any comparison.
     threshold = table["threshold"].astype(np.float32)
     above = threshold > table["threshold"]
     threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
@@ -245,25 +224,17 @@ def _forest_state(trees: list[Any], values: list[NDArray[Any]], offset: NDArray[
     }
 
 
-def _votes_state(trees: list[Any], classes: Classes, n_emotions: int) -> State:
-    """Return trees of which each gives the shares of classes in the leaf; the mean counts."""
+def _export_votes(trees: list[Any], classes: Classes, n_emotions: int) -> State:
+    """Return trees whose leaves contain shares of classes, divided by the number of trees."""
     values = []
     for tree in trees:
         counts = tree.tree_.value[:, 0]
-        own = classes[tree.classes_.astype(np.int64)]  # a tree numbers the classes that it has seen
+        own = classes[tree.classes_.astype(np.int64)]  # a tree has its own class numbers
         values.append(_scatter_to_classes(counts / counts.sum(axis=1, keepdims=True) / len(trees), own, n_emotions))
-    return _forest_state([tree.tree_ for tree in trees], values, np.zeros(n_emotions))
+    return _export_forest([tree.tree_ for tree in trees], values, np.zeros(n_emotions))
 
 
-def _tree_state(estimator: Any, n_emotions: int) -> State:
-    return _votes_state([estimator], np.arange(n_emotions), n_emotions)
-
-
-def _ensemble_state(estimator: Any, n_emotions: int) -> State:
-    return _votes_state(list(estimator.estimators_), estimator.classes_, n_emotions)
-
-
-def _adaboost_state(estimator: Any, n_emotions: int) -> State:
+def _export_adaboost(estimator: Any, n_emotions: int) -> State:
     """Return weighted trees; logits are f / (K - 1) of Zhu, Zou, Rosset & Hastie (2009), Multi-class AdaBoost."""
     classes, others = estimator.classes_, len(estimator.classes_) - 1
     values = []
@@ -271,32 +242,34 @@ def _adaboost_state(estimator: Any, n_emotions: int) -> State:
         predicted = np.eye(len(tree.classes_))[tree.tree_.value[:, 0].argmax(axis=1)]
         votes = _scatter_to_classes(predicted, np.searchsorted(classes, tree.classes_), len(classes))
         values.append(_scatter_to_classes(weight * (votes - (1 - votes) / others) / others, classes, n_emotions))
-    offset = _scatter_to_classes(np.zeros(len(classes)), classes, n_emotions, ABSENT_CLASS_LOGIT)
-    return _forest_state([tree.tree_ for tree in estimator.estimators_], values, offset)
-
-
-def _boosting_state(estimator: Any, n_emotions: int) -> State:
-    classes, n_scores = estimator.classes_, estimator.estimators_.shape[1]
-    trees, values = [], []
-    for number, tree in enumerate(estimator.estimators_.ravel()):
-        score = np.eye(n_scores)[number % n_scores]
-        added = _split_binary_score(estimator.learning_rate * tree.tree_.value[:, 0] * score)
-        trees.append(tree.tree_)
-        values.append(_scatter_to_classes(added, classes, n_emotions))
-    return _forest_state(
-        trees, values, _scatter_to_classes(np.zeros(len(classes)), classes, n_emotions, ABSENT_CLASS_LOGIT)
+    return _export_forest(
+        [tree.tree_ for tree in estimator.estimators_], values, _make_absent_offset(classes, n_emotions)
     )
 
 
+def _export_boosting(estimator: Any, n_emotions: int) -> State:
+    classes, n_scores = estimator.classes_, estimator.estimators_.shape[1]
+    trees, values = [tree.tree_ for tree in estimator.estimators_.ravel()], []
+    for number, tree in enumerate(trees):
+        score = np.eye(n_scores)[number % n_scores]
+        added = _split_binary_score(estimator.learning_rate * tree.value[:, 0] * score)
+        values.append(_scatter_to_classes(added, classes, n_emotions))
+    return _export_forest(trees, values, _make_absent_offset(classes, n_emotions))
+
+
+def _make_absent_offset(classes: Classes, n_emotions: int) -> NDArray[np.float64]:
+    return _scatter_to_classes(np.zeros(len(classes)), classes, n_emotions, ABSENT_CLASS_LOGIT)
+
+
 STATE_EXPORTERS: dict[str, Callable[[Any, int], State]] = {
-    "svm_linear": _linear_state,
-    "svm_rbf": _kernel_state,
-    "svm_poly": _kernel_state,
-    "tree": _tree_state,
-    "forest": _ensemble_state,
-    "bagging": _ensemble_state,
-    "adaboost": _adaboost_state,
-    "boosting": _boosting_state,
-    "mlp_sklearn": _perceptron_state,
-    "logistic": _linear_state,
+    "svm_linear": _export_linear,
+    "svm_rbf": _export_kernel,
+    "svm_poly": _export_kernel,
+    "tree": lambda tree, n: _export_votes([tree], np.arange(n), n),
+    "forest": lambda forest, n: _export_votes(forest.estimators_, forest.classes_, n),
+    "bagging": lambda bagging, n: _export_votes(bagging.estimators_, bagging.classes_, n),
+    "adaboost": _export_adaboost,
+    "boosting": _export_boosting,
+    "mlp_sklearn": _export_perceptron,
+    "logistic": _export_linear,
 }

@@ -1,19 +1,17 @@
-"""Linear least squares on one row a clip, solved at once: to labels, or to what a teacher says."""
+"""Linear least squares on one row per clip, to labels or to a teacher's logits, in closed form."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
-from ser_platform.training.batches.sampling import sample_clips
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.closed_form.classical import (
-    INNER_FOLDS,
     MIN_RIDGE_TEMPERATURE,
     ClassicalTrainer,
-    sample_weights,
+    compute_sample_weights,
+    split_speakers,
 )
 from ser_platform.training.loop import Diverged
 
@@ -23,84 +21,77 @@ Values = NDArray[np.float64]
 class FeatureRidgeTrainer(ClassicalTrainer):
     """Fits `model.name ridge`; see `trainers.TrainerProtocol`.
 
-    Without a teacher the squares are of the classes, one column each (Rifkin, Yeo & Poggio, 2003, Regularized
-    least-squares classification). With one they are `alpha * |scores - teacher's logits|^2 + (1 - alpha) * |scores -
-    classes|^2`, logits about their mean, and classes as far apart as these (Ba & Caruana, 2014, arXiv:1312.6184, match
-    logits alike). As both are squares of the same scores, their sum is least where that of one square to a mixture of
-    both is: a teacher costs nothing. Class weights are of the second term, which a clip without a label has not.
+    Without a teacher it solves least squares on the classes, one column each (Rifkin, Yeo & Poggio, 2003, Regularized
+    least-squares classification). With a teacher it minimises `alpha * |scores - logits|^2 + (1 - alpha) * |scores -
+    classes|^2`, with the teacher's logits centred and the classes scaled to their mean square (logit matching: Ba &
+    Caruana, 2014, arXiv:1312.6184). The minimum is that of one square to a weighted mean of logits and classes. Class
+    weights apply to the second term, which clips without a label lack.
 
-    Scores are scaled to be logits by the temperature that fits those of training speakers by models that have not heard
-    them.
+    The scores are divided by a temperature to become logits; it is fitted on training speakers with models that were
+    not trained on them.
     """
 
     def _fit(self) -> dict[str, Tensor]:
-        settings, targets = self.settings, self.data.targets
-        how, seed = settings.train.sampling, settings.seed
-        clips = np.concatenate(
-            [
-                sample_clips(self.data.labelled, targets, how, seed=seed, epoch=1),
-                self.data.unlabelled,
-            ]
-        )
-        rows, wanted, importance = self._rows(clips).astype(np.float64), *self._target_scores(clips)
-        if not (np.isfinite(rows).all() and np.isfinite(wanted).all()):
-            raise Diverged("model.name ridge cannot be solved: a feature or a teacher's logit is no number")
-        weight, bias = self._solve(rows, wanted, importance)
-        temperature = self._temperature(clips, rows, wanted, importance)
+        clips = np.concatenate([self._sample_clips(), self.data.unlabelled])
+        rows, target_scores, weights = self._read_rows(clips).astype(np.float64), *self._make_target_scores(clips)
+        if not (np.isfinite(rows).all() and np.isfinite(target_scores).all()):
+            raise Diverged("model.name ridge cannot be solved: a feature or a teacher's logit is not finite")
+        weight, bias = self._solve(rows, target_scores, weights)
+        temperature = self._fit_temperature(clips, rows, target_scores, weights)
         return {
             "layer.weight": torch.from_numpy((weight / temperature).astype(np.float32)),
             "layer.bias": torch.from_numpy((bias / temperature).astype(np.float32)),
         }
 
-    def _target_scores(self, clips: NDArray[np.int64]) -> tuple[Values, Values]:
-        """Return the scores that clips should have, `(n_clips, n_emotions)`, and how much each counts, `(n_clips,)`."""
+    def _make_target_scores(self, clips: NDArray[np.int64]) -> tuple[Values, Values]:
+        """Return the target scores of clips, `(n_clips, n_emotions)`, and their weights, `(n_clips,)`."""
         settings, targets = self.settings, self.data.targets[clips]
         alpha, n_emotions = settings.distill.alpha, len(self.data.labels)
         labelled = targets >= 0
         classes = np.eye(n_emotions)[targets] - 1 / n_emotions
-        of_labels = np.zeros(len(clips))
-        of_labels[labelled] = (1 - alpha) * sample_weights(settings, targets[labelled])
+        label_weights = np.zeros(len(clips))
+        label_weights[labelled] = (1 - alpha) * compute_sample_weights(settings, targets[labelled])
         if not alpha:
-            return classes, of_labels
+            return classes, label_weights
         assert self.data.teacher_logits is not None, "distill.alpha > 0 needs teacher outputs"
         teacher_logits = self.data.teacher_logits[clips].astype(np.float64)
         teacher_logits -= teacher_logits.mean(axis=1, keepdims=True)
         classes *= np.sqrt(np.mean(teacher_logits[labelled] ** 2) / np.mean(classes[labelled] ** 2))
-        importance = alpha + of_labels
-        return (alpha * teacher_logits + of_labels[:, None] * classes) / importance[:, None], importance
+        weights = alpha + label_weights
+        return (alpha * teacher_logits + label_weights[:, None] * classes) / weights[:, None], weights
 
-    def _solve(self, rows: Values, wanted: Values, importance: Values) -> tuple[Values, Values]:
+    def _solve(self, rows: Values, target_scores: Values, weights: Values) -> tuple[Values, Values]:
         """Return weights `(n_emotions, n_features)` and biases of the ridge regression.
 
-        Columns count by their correlation with what is wanted, as initial weights of an adaptive penalty where there
-        are more columns than clips (Huang, Ma & Zhang, 2008, Adaptive lasso for sparse high-dimensional regression
-        models, section 3). The penalty is against the mean square of a row, and counts once for a clip and its copies.
+        Columns are scaled by their correlation with the target scores, like the initial weights of an adaptive penalty
+        with more columns than clips (Huang, Ma & Zhang, 2008, Adaptive lasso for sparse high-dimensional regression
+        models, section 3). The penalty is relative to the mean square of a row, and multiplied by the number of
+        copies plus 1.
         """
-        scale = self._relevance(rows, wanted, importance)
+        scale = self._compute_relevance(rows, target_scores, weights)
         penalty = self.settings.model.ridge * (1 + self.settings.augment.copies)
-        solved = Ridge(penalty).fit(rows * scale, wanted, importance)
+        solved = Ridge(penalty).fit(rows * scale, target_scores, weights)
         return solved.coef_ * scale, solved.intercept_
 
-    def _relevance(self, rows: Values, wanted: Values, importance: Values) -> Values:
-        """Return what each column is multiplied by, `(n_features,)`, so that a row's mean square is about 1."""
-        centred = rows - np.average(rows, axis=0, weights=importance)
-        aim = wanted - np.average(wanted, axis=0, weights=importance)
-        weighed = importance[:, None] * centred
-        spread = np.sqrt((weighed * centred).sum(axis=0))[:, None] * np.sqrt((importance[:, None] * aim**2).sum(axis=0))
-        correlations = np.divide(weighed.T @ aim, spread, out=np.zeros_like(spread), where=spread > 0)
+    def _compute_relevance(self, rows: Values, target_scores: Values, weights: Values) -> Values:
+        """Return the factor of each column, `(n_features,)`; a scaled row has a mean square of about 1."""
+        centred = rows - np.average(rows, axis=0, weights=weights)
+        scores = target_scores - np.average(target_scores, axis=0, weights=weights)
+        weighed = weights[:, None] * centred
+        spread = np.sqrt((weighed * centred).sum(axis=0))[:, None] * np.sqrt((weights[:, None] * scores**2).sum(axis=0))
+        correlations = np.divide(weighed.T @ scores, spread, out=np.zeros_like(spread), where=spread > 0)
         scale: Values = np.sqrt(np.mean(correlations**2, axis=1)) ** self.settings.model.relevance
         length = np.sqrt(np.sum(scale**2))
         return scale / length if length else scale
 
-    def _temperature(self, clips: NDArray[np.int64], rows: Values, wanted: Values, importance: Values) -> float:
-        """Return by what scores are divided: fitted on labelled clips, by models that have not heard their speakers."""
+    def _fit_temperature(self, clips: NDArray[np.int64], rows: Values, target_scores: Values, weights: Values) -> float:
+        """Return the temperature, fitted on labelled clips with models not trained on their speakers."""
         targets = self.data.targets[clips]
         labelled = np.flatnonzero(targets >= 0)
-        speakers = self._speakers(clips[labelled], "the scores of model.name ridge are calibrated")
+        speakers = self._require_speakers(clips[labelled], "the scores of model.name ridge are calibrated")
         scores = np.empty((len(labelled), len(self.data.labels)), dtype=np.float32)
-        folds = GroupKFold(min(INNER_FOLDS, len(set(speakers))))
-        for _, held_out in folds.split(labelled, groups=speakers):
+        for _, held_out in split_speakers(speakers):
             fitted = np.setdiff1d(np.arange(len(clips)), labelled[held_out])
-            weight, bias = self._solve(rows[fitted], wanted[fitted], importance[fitted])
+            weight, bias = self._solve(rows[fitted], target_scores[fitted], weights[fitted])
             scores[held_out] = rows[labelled[held_out]] @ weight.T + bias
         return fit_temperature(scores, targets[labelled], MIN_RIDGE_TEMPERATURE)

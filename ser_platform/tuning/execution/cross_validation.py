@@ -14,7 +14,7 @@ from ser_platform.corpora.splits.folds import assign_folds
 from ser_platform.corpora.splits.split import Split
 from ser_platform.errors import CorpusError, UserError
 from ser_platform.training.epoch_result import EpochResult
-from ser_platform.training.state_serialisation import random_state, restore_random
+from ser_platform.training.state_serialisation import read_random_state, restore_random
 from ser_platform.training.trainers import TrainerProtocol
 
 AVERAGED_METRICS = ("train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1")
@@ -48,8 +48,8 @@ class FoldTrainer:
         self.trainers: list[TrainerProtocol] = []
         self._generators = []
         for make in make_trainers:
-            self.trainers.append(make())  # seeds the generators
-            self._generators.append(random_state(device))
+            self.trainers.append(make())  # which seeds the generators
+            self._generators.append(read_random_state(device))
 
     def epochs(self, patience: int) -> Iterator[EpochResult]:
         """Yield the means over folds (of `seconds` the sum); end `patience` epochs after the best mean dev UAR.
@@ -76,5 +76,5 @@ class FoldTrainer:
         for number, epochs in enumerate(running):
             restore_random(self._device, *self._generators[number])
             results += [result for result in (next(epochs, None),) if result is not None]
-            self._generators[number] = random_state(self._device)
+            self._generators[number] = read_random_state(self._device)
         return results

@@ -21,8 +21,8 @@ from ser_platform.settings import Settings
 from ser_platform.training.adversary_loss import encode_languages
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.configuration import feature_view, has_adversary
+from ser_platform.training.epoch_result import EpochResult
 from ser_platform.training.hint_loss import NO_HINT
-from ser_platform.training.loop import EpochResult
 from ser_platform.training.trainers import TrainerProtocol, make_trainer
 from ser_platform.training.workers import SINGLE_WORKER, WorkerGroup
 from ser_platform.tuning.execution.cross_validation import FoldTrainer

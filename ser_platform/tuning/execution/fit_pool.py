@@ -11,7 +11,7 @@ import ray
 from ser_platform.files import digest_of
 from ser_platform.models import PRETRAINED
 from ser_platform.settings import Settings
-from ser_platform.training.state_serialisation import fingerprint
+from ser_platform.training.state_serialisation import compute_fingerprint
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.data_transfer import make_shipment_for
 from ser_platform.tuning.execution.distributed_fit import (
@@ -86,7 +86,7 @@ class FinalistTrainer:
 
     def train_on_team(self, job: FitJob) -> FitResult:
         """Return the result of a job on a team; a stored result is returned without training."""
-        clips = fingerprint(job.data.make_training_data(job.settings))
+        clips = compute_fingerprint(job.data.make_training_data(job.settings))
         folder = FitFolder(self.folder / digest_of([job.settings.dotted(), clips], 16))
         if (stored := folder.fit_result) is not None:
             return stored

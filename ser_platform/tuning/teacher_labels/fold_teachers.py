@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ser_platform.corpora.lineage import refuse_leak
 from ser_platform.corpora.splits.split import Split, group_training_speakers
-from ser_platform.distillation.hint_targets import encoder_embeddings, require_hint_teacher
+from ser_platform.distillation.hint_targets import compute_encoder_embeddings, require_hint_teacher
 from ser_platform.distillation.outputs import (
     ENSEMBLE,
     FOLD,
@@ -113,7 +113,7 @@ class TeacherLabeller:
         """
         settings = self._teacher.description.settings
         require_hint_teacher(settings, self._teacher.title)
-        return encoder_embeddings(settings, _StackedClips(split, copies, unlabelled).hashes)
+        return compute_encoder_embeddings(settings, _StackedClips(split, copies, unlabelled).hashes)
 
     def refuse_teacher_leak(self, splits: Iterable[Split], modes: Collection[str]) -> None:
         """Raise LineageLeak if the registered teacher labels clips itself and was trained on dev or test clips."""

@@ -1,4 +1,4 @@
-"""Batches hold clips of similar length, each clip once."""
+"""Batches contain clips of similar length, each clip once."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from ser_platform.training.batches.batch import batch_by_length, make_batch, shu
 
 
 @pytest.mark.parametrize("n_clips", [1, 7, 8, 9, 33, 100])
-def test_an_epoch_sees_every_clip_once(n_clips):
+def test_an_epoch_contains_every_clip_once(n_clips):
     clips = np.arange(n_clips) + 5
     batches = shuffle_into_batches(clips, np.arange(200), 8, np.random.default_rng(0))
     assert sorted(np.concatenate(batches)) == list(clips)
 
 
 @pytest.mark.parametrize("n_clips", [9, 33, 65, 97])
-def test_no_batch_of_one_clip_is_left_over(n_clips):
+def test_there_is_no_batch_of_one_clip(n_clips):
     batches = shuffle_into_batches(np.arange(n_clips), np.arange(n_clips), 8, np.random.default_rng(0))
     assert min(map(len, batches)) > 1
 
@@ -39,12 +39,12 @@ def test_another_epoch_has_other_batches():
     assert {tuple(sorted(b)) for b in first} != {tuple(sorted(b)) for b in second}
 
 
-def test_evaluation_goes_from_short_to_long():
+def test_batch_by_length_sorts_from_short_to_long():
     lengths = np.array([9, 1, 5, 3])
     assert [part.tolist() for part in batch_by_length(np.array([0, 1, 2, 3]), lengths, 3)] == [[1, 3, 2], [0]]
 
 
-def test_a_batch_carries_its_clips_targets(training_data):
+def test_a_batch_has_its_clips_targets(training_data):
     settings = resolve({"model.name": "bilstm"})
     data = training_data(settings)
     batch = make_batch(data, np.array([7, 0]), data.features.fit_normaliser(data.train))

@@ -1,4 +1,4 @@
-"""Batches are changed as the settings say, on the clips' own frames only, and not at all with everything off."""
+"""Augmentation follows the settings, changes only the clips' own frames, and nothing with every setting off."""
 
 import math
 from dataclasses import replace
@@ -26,8 +26,8 @@ from ser_platform.training.batches.batch_augmentation import (
     stretch_spectra,
 )
 from ser_platform.training.configuration import refuse_contradictions
-from ser_platform.training.cross_entropy import cross_entropy
-from ser_platform.training.loop import Trainer, class_weights, seed_everything
+from ser_platform.training.cross_entropy import compute_class_weights, cross_entropy
+from ser_platform.training.loop import Trainer, seed_everything
 
 CPU = torch.device("cpu")
 WAVEFORM = {"model.name": "lite_cnn", "model.width": 4}
@@ -47,7 +47,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def batch_of_ones(lengths: list[int], n_columns: int = 20, padding: float = 7.0) -> Batch:
-    """Clips of ones; 7 behind a clip's end, to see whether anybody reads or writes there."""
+    """Return clips of ones; 7 beyond a clip's end shows reads and writes there."""
     features = torch.full((len(lengths), max(lengths), n_columns), padding)
     for row, length in enumerate(lengths):
         features[row, :length] = 1
@@ -55,7 +55,7 @@ def batch_of_ones(lengths: list[int], n_columns: int = 20, padding: float = 7.0)
 
 
 def counting(lengths: list[int]) -> Batch:
-    """Clips of one column that count 1, 2, 3...; 0 behind a clip's end."""
+    """Return clips of one column that count 1, 2, 3...; 0 beyond a clip's end."""
     features = torch.zeros(len(lengths), max(lengths), 1)
     for row, length in enumerate(lengths):
         features[row, :length, 0] = torch.arange(1, length + 1)
@@ -69,7 +69,7 @@ def own_frames(batch: Batch) -> torch.Tensor:
 # Filter
 
 
-def test_a_filter_is_straight_between_its_points_the_same_in_every_frame_and_spares_the_padding():
+def test_a_filter_is_straight_between_its_points_equal_in_every_frame_and_zero_on_padding():
     n_columns = 4 * (FILTER_POINTS - 1) + 1
     batch = batch_of_ones([6, 3], n_columns)
     filtered = filter_columns(batch, 0.5, rng())
@@ -92,12 +92,12 @@ def test_a_single_column_is_raised_or_lowered_as_a_whole():
 
 
 @pytest.mark.parametrize("changes", [{}, WAVEFORM])
-def test_with_everything_off_the_batch_is_handed_on(changes):
+def test_with_every_setting_off_the_batch_is_returned(changes):
     batch = batch_of_ones([5, 3])
     assert BatchAugmenter(resolve(changes), 3, CPU)(batch) is batch
 
 
-def test_what_changes_samples_leaves_frame_features_alone():
+def test_settings_for_samples_do_not_change_frame_features():
     batch = batch_of_ones([5, 3])
     settings = resolve({"augment.noise_snr_db": 15, "augment.gain_db": 6, "augment.time_shift_s": 0.1})
     assert BatchAugmenter(settings, 3, CPU)(batch) is batch
@@ -115,7 +115,7 @@ def test_training_without_augmentation_is_plain_training_bit_for_bit(name, train
     seed_everything(settings.seed)
     normaliser = data.features.fit_normaliser(data.train)
     model = build_model(settings, data.features.view.n_features, 3)
-    weights = class_weights(data.targets[data.train], 3)
+    weights = compute_class_weights(data.targets[data.train], 3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
     order, plain = rng(settings.seed), []
     n_steps = 2 * len(shuffle_into_batches(data.train, data.features.lengths, 32, rng()))
@@ -144,7 +144,7 @@ def test_training_without_augmentation_is_plain_training_bit_for_bit(name, train
 
 
 @pytest.mark.parametrize("changes", [{}, WAVEFORM])
-def test_the_same_seed_changes_batches_alike_and_leaves_the_given_ones_alone(changes):
+def test_the_same_seed_gives_the_same_changes_and_the_input_stays(changes):
     batch = counting([900, 700, 800]) if changes else batch_of_ones([90, 70, 80])
     kept = batch.features.clone()
     one, same, other = (
@@ -154,7 +154,7 @@ def test_the_same_seed_changes_batches_alike_and_leaves_the_given_ones_alone(cha
     assert torch.equal(batch.features, kept)
 
 
-def test_the_next_batch_is_changed_anew():
+def test_the_next_batch_has_new_random_changes():
     augment, batch = BatchAugmenter(resolve({"augment.masks": 2}), 3, CPU), batch_of_ones([90, 70, 80])
     assert not torch.equal(augment(batch).features, augment(batch).features)
 
@@ -188,7 +188,7 @@ def test_a_run_with_everything_on_learns(changes, training_data):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_masks_leave_the_padding_alone_in_time(seed):
+def test_time_masks_do_not_change_padding(seed):
     batch = batch_of_ones([40, 80, 25], n_columns=1)
     masked = mask_spectra(batch, 3, rng(seed)).features
     own = own_frames(batch)
@@ -210,7 +210,7 @@ def test_masks_are_up_to_fifteen_percent_of_the_clips_own_length():
     assert masked[0::2].max() == 3 and masked[1::2].max() == 30
 
 
-def test_every_width_and_every_place_is_drawn():
+def test_every_width_and_every_position_is_drawn():
     batch = mask_spectra(batch_of_ones([40] * 3000, n_columns=1), 1, rng())
     zeros = batch.features[:, :, 0] == 0
     share = torch.bincount(zeros.sum(dim=1), minlength=7) / 3000
@@ -219,7 +219,7 @@ def test_every_width_and_every_place_is_drawn():
     assert all(0 < end < 0.2 for end in ends)
 
 
-def test_every_clip_has_masks_of_its_own():
+def test_clips_have_different_masks():
     batch = mask_spectra(batch_of_ones([100] * 8), 1, rng())
     assert len({tuple((clip == 0).flatten().tolist()) for clip in batch.features}) > 4
 
@@ -229,13 +229,13 @@ def test_a_waveform_is_masked_in_time_only():
     assert 0 < (batch.features == 0).sum() <= 300
 
 
-def test_a_clip_of_one_frame_is_not_masked_away():
+def test_a_clip_of_one_frame_is_not_masked():
     for seed in range(20):
         batch = mask_spectra(batch_of_ones([1, 1], n_columns=20), 8, rng(seed))
         assert (batch.features != 0).any(dim=2).all()
 
 
-def test_masks_do_not_reach_into_the_store(training_data):
+def test_masks_do_not_change_stored_features(training_data):
     settings = resolve({"model.name": "bilstm"})
     data = training_data(settings)
     normaliser = data.features.fit_normaliser(data.train)
@@ -260,7 +260,7 @@ class Fixed:
         return self.partners
 
 
-def test_mixup_is_what_is_worked_out_by_hand():
+def test_mixup_equals_values_computed_by_hand():
     batch = Batch(torch.tensor([[[1.0], [2.0]], [[10.0], [0.0]]]), torch.tensor([2, 1]), torch.tensor([0, 2]), None)
     mixed = mixup(batch, 0.3, 3, 1.0, Fixed([0.75, 1.0], [1, 0]))
     torch.testing.assert_close(mixed.features[:, :, 0], torch.tensor([[3.25, 1.5], [10, 0]]))
@@ -282,7 +282,7 @@ def test_shares_follow_the_beta_distribution():
     for alpha in (0.2, 1.0, 5.0):
         targets = mixup(replace(batch, targets=torch.arange(6000) % 2), alpha, 2, 1.0, rng()).targets
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(6000))
-        # Half of the partners are of the same class and tell nothing; of the others the share is the target itself.
+        # Half of the partners are of the same class and show no share; for the others the share is the target.
         own = targets[torch.arange(6000), torch.arange(6000) % 2].double()
         mixed = own[(own < 1 - 1e-6) & (own > 1e-6)] if alpha >= 1 else own[own < 1]
         expected = 1 / (4 * (2 * alpha + 1))
@@ -291,7 +291,7 @@ def test_shares_follow_the_beta_distribution():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 3.0])])
-def test_sure_probabilities_cost_what_their_class_costs(smoothing, weights):
+def test_one_hot_targets_have_the_loss_of_their_class(smoothing, weights):
     generator = torch.Generator().manual_seed(0)
     logits, targets = torch.randn(16, 3, generator=generator), torch.randint(3, (16,), generator=generator)
     hard = F.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
@@ -312,7 +312,7 @@ def test_sure_probabilities_cost_what_their_class_costs(smoothing, weights):
     torch.testing.assert_close(soft, same)
 
 
-def test_a_mixed_target_costs_the_mixture_of_both():
+def test_the_loss_of_a_mixed_target_is_the_mixture_of_both_losses():
     logits = torch.randn(1, 3, generator=torch.Generator().manual_seed(1))
     first, second = (cross_entropy(logits, torch.tensor([c]), None, 0.0) for c in (0, 2))
     mixed = cross_entropy(logits, torch.tensor([[0.3, 0.0, 0.7]]), None, 0.0)
@@ -322,7 +322,7 @@ def test_a_mixed_target_costs_the_mixture_of_both():
 # Samples
 
 
-def test_a_crop_keeps_a_stretch_of_every_clip():
+def test_a_crop_keeps_a_contiguous_part_of_every_clip():
     batch = counting([100, 60, 1])
     places, shares = set(), []
     for seed in range(50):
@@ -354,7 +354,7 @@ def test_a_shift_moves_a_clip_within_its_own_length():
     assert min(shifts) < -15 and max(shifts) > 15 and max(map(abs, shifts)) <= 20
 
 
-def test_no_shift_moves_more_than_half_a_clip_away():
+def test_no_shift_removes_more_than_half_a_clip():
     moved = shift_in_time(counting([10] * 50), 1000, rng())
     assert ((moved.features != 0).sum(dim=(1, 2)) == 5).all()
 
@@ -366,7 +366,7 @@ def test_gain_is_in_decibels_and_the_same_for_a_whole_clip():
     assert -6 <= levels.min() < -5 and 5 < levels.max() <= 6.0001
 
 
-def test_noise_has_a_ratio_in_its_range_and_stays_off_the_padding():
+def test_noise_has_a_ratio_in_its_range_and_is_zero_on_padding():
     batch = counting([4000, 3000, 2000, 3500])
     noisy = add_noise(batch, 10.0, rng(), torch.Generator().manual_seed(0))
     noise = noisy.features - batch.features
@@ -375,14 +375,14 @@ def test_noise_has_a_ratio_in_its_range_and_stays_off_the_padding():
     assert ((ratios > 9.99) & (ratios < 25.01)).all() and len(set(ratios.tolist())) == 4
 
 
-def test_a_clip_that_is_all_mean_stays_a_number():
+def test_a_clip_of_zeros_stays_finite():
     batch = replace(counting([10, 10]), features=torch.zeros(2, 10, 1))
     assert torch.isfinite(add_noise(batch, 10.0, rng(), torch.Generator()).features).all()
     assert torch.isfinite(BatchAugmenter(resolve(WAVEFORM | EVERYTHING), 3, CPU)(batch).features).all()
 
 
 def spectra(lengths: list[int], n_columns: int = 16) -> Batch:
-    """Clips whose frames count up and whose columns do so in tenths, 0 behind a clip's end."""
+    """Return clips whose values rise by 1 per frame and 0.1 per column; 0 beyond a clip's end."""
     frames = torch.arange(max(lengths), dtype=torch.float32)[None, :, None].expand(len(lengths), -1, n_columns)
     features = frames + torch.arange(n_columns) / 10
     counts = torch.tensor(lengths)
@@ -399,12 +399,12 @@ def test_a_stretched_ramp_is_a_ramp_of_another_slope():
     for row, length in enumerate(found.lengths.tolist()):
         frames = (torch.arange(length) / tempo[row]).clamp_max(batch.lengths[row] - 1)
         columns = (torch.arange(16) / tract[row]).clamp_max(15) / 10
-        wanted = (frames[:, None] + columns).float()
-        torch.testing.assert_close(found.features[row, :length], wanted, rtol=1e-4, atol=1e-3)
+        expected = (frames[:, None] + columns).float()
+        torch.testing.assert_close(found.features[row, :length], expected, rtol=1e-4, atol=1e-3)
         assert not found.features[row, length:].any()
 
 
-def test_stretching_leaves_the_batch_that_it_was_given():
+def test_stretching_does_not_change_its_input():
     batch = spectra([12, 9])
     before = batch.features.clone()
     stretch_spectra(batch, 0.5, rng())
@@ -412,7 +412,7 @@ def test_stretching_leaves_the_batch_that_it_was_given():
 
 
 def test_only_one_spectrum_can_be_stretched():
-    with pytest.raises(UserError, match="augment.stretch is of one spectrum, features.sets log_mel"):
+    with pytest.raises(UserError, match="augment.stretch needs features.sets log_mel; got log_mel zcr"):
         refuse_contradictions(
             resolve({"model.name": "bilstm", "augment.stretch": 0.1, "features.sets": ("log_mel", "zcr")})
         )

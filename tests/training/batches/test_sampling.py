@@ -1,4 +1,4 @@
-"""Classes are sampled alike, anew in every epoch, from the training clips only."""
+"""Sampling of training clips: counts per class, new draws in every epoch."""
 
 from dataclasses import replace
 
@@ -7,10 +7,11 @@ import pytest
 
 from ser_platform.settings import resolve
 from ser_platform.training.batches.sampling import sample_clips
-from ser_platform.training.loop import Trainer, make_hard_label_loss
+from ser_platform.training.cross_entropy import make_hard_label_loss
+from ser_platform.training.loop import Trainer
 
 TARGETS = np.array([0] * 12 + [1] * 6 + [2] * 3 + [0] * 4)
-TRAIN = np.arange(21)  # the last four are for others
+TRAIN = np.arange(21)  # the last four are no training clips
 
 
 def epoch(how: str, number: int = 1, seed: int = 0) -> np.ndarray:
@@ -25,8 +26,8 @@ def test_balanced_has_as_many_of_every_class_and_about_as_many_in_all():
     clips = epoch("balanced")
     assert np.bincount(TARGETS[clips]).tolist() == [7, 7, 7]
     counts = np.bincount(clips, minlength=21)
-    assert sorted(counts[:12]) == [0] * 5 + [1] * 7  # a frequent class waits its turn
-    assert sorted(counts[18:21]) == [2, 2, 3]  # a rare one comes again
+    assert sorted(counts[:12]) == [0] * 5 + [1] * 7  # of a frequent class some are left out
+    assert sorted(counts[18:21]) == [2, 2, 3]  # of a rare class each repeats
 
 
 def test_undersampled_has_as_many_of_every_class_as_the_rarest():
@@ -42,9 +43,9 @@ def test_seed_and_epoch_decide_what_is_sampled(how):
 
 
 @pytest.mark.parametrize("how", ["balanced", "undersampled"])
-def test_in_time_every_training_clip_is_heard_and_no_other(how):
-    heard = set(np.concatenate([epoch(how, number) for number in range(30)]))
-    assert heard == set(TRAIN)
+def test_over_epochs_every_training_clip_is_sampled_and_no_other(how):
+    sampled = set(np.concatenate([epoch(how, number) for number in range(30)]))
+    assert sampled == set(TRAIN)
 
 
 @pytest.mark.parametrize("how", ["natural", "balanced", "undersampled"])

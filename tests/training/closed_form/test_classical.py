@@ -1,4 +1,4 @@
-"""Classical models: the tensors say what scikit-learn says, a fit is an epoch, training speakers choose the penalty."""
+"""Classical models: same outputs as scikit-learn, one epoch per fit, a penalty chosen on training speakers."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from ser_platform.models.fitted_models import LEAST_SHARE
 from ser_platform.settings import Overrides, Settings, resolve
 from ser_platform.training.batches.batch import TrainingData
 from ser_platform.training.closed_form import classical
-from ser_platform.training.closed_form.classical import ClassicalTrainer, choose_c, sample_weights
+from ser_platform.training.closed_form.classical import ClassicalTrainer, choose_c, compute_sample_weights
 from ser_platform.training.closed_form.closed_form_settings import default_classical_settings
 from ser_platform.training.closed_form.estimators import fit_estimator, fit_state
 from ser_platform.training.configuration import count_prediction_parameters, feature_view, refuse_contradictions
@@ -34,11 +34,11 @@ from ser_platform.training.trainers import TrainerProtocol, make_trainer
 
 N_FEATURES = 8
 QUICK = {"model.trees": 8, "model.c": 0.1, "features.pool": "mean_std", "train.epochs": 1, "data.max_seconds": 2.0}
-DRAWN = ("tree", "forest", "bagging", "adaboost", "boosting", "mlp_sklearn")  # whose seed matters
+DRAWN = ("tree", "forest", "bagging", "adaboost", "boosting", "mlp_sklearn")  # models with random draws
 
 
 def made(n_emotions: int, present: list[int] | None = None) -> tuple[Any, Any, Any]:
-    """Rows and classes to fit, and other rows."""
+    """Return rows and classes to fit, and other rows."""
     rng = np.random.default_rng(0)
     targets = rng.integers(0, n_emotions, 150)
     rows = (rng.normal(size=(150, N_FEATURES)) + 1.5 * np.eye(n_emotions, N_FEATURES)[targets]).astype(np.float32)
@@ -48,7 +48,7 @@ def made(n_emotions: int, present: list[int] | None = None) -> tuple[Any, Any, A
 
 def logits_of(settings: Settings, rows: Any, targets: Any, n_emotions: int, others: Any) -> Any:
     model = build_model(settings, N_FEATURES, n_emotions)
-    model.load_state_dict(fit_state(settings, rows, targets, sample_weights(settings, targets), n_emotions))
+    model.load_state_dict(fit_state(settings, rows, targets, compute_sample_weights(settings, targets), n_emotions))
     with torch.inference_mode():
         return model.eval()(torch.from_numpy(others)[:, None], torch.ones(len(others), dtype=torch.int64)).numpy()
 
@@ -59,14 +59,14 @@ def softmax(logits: Any) -> Any:
 
 @pytest.mark.parametrize("n_emotions", [2, 5])
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_the_tensors_say_what_scikit_learn_says(name, n_emotions):
+def test_the_exported_tensors_give_scikit_learns_outputs(name, n_emotions):
     rows, targets, others = made(n_emotions)
     settings = resolve(QUICK | {"model.name": name})
     logits = logits_of(settings, rows, targets, n_emotions, others)
     if name == "knn":
         estimator = KNeighborsClassifier(5).fit(rows, targets)
     else:
-        estimator = fit_estimator(settings, rows, targets, sample_weights(settings, targets))
+        estimator = fit_estimator(settings, rows, targets, compute_sample_weights(settings, targets))
     if name.startswith("svm"):
         distances = estimator.decision_function(others)
         if name == "svm_linear":
@@ -83,7 +83,7 @@ def test_the_tensors_say_what_scikit_learn_says(name, n_emotions):
 
 
 @pytest.mark.parametrize("c", [1e-5, 1e-2])
-def test_the_penalty_of_a_linear_svm_does_not_decide_how_steep_its_logits_are(c):
+def test_the_penalty_of_a_linear_svm_does_not_scale_its_logits(c):
     rows, targets, _ = made(5)
     logits = logits_of(resolve({"model.name": "svm_linear", "model.c": c}), rows, targets, 5, rows)
     assert logits.std() == pytest.approx(1, rel=1e-3)
@@ -100,7 +100,7 @@ def test_a_class_without_a_training_clip_is_never_predicted(name):
 
 @pytest.fixture
 def data_of(split: Split) -> Callable[[Settings], TrainingData]:
-    """From settings to what they are fitted on: the tone corpus, with its speakers."""
+    """Return a function from settings to the tone corpus with its speakers."""
 
     def data(settings: Settings) -> TrainingData:
         manifest = split.manifest
@@ -118,7 +118,7 @@ def trained(data_of, **changes) -> tuple[TrainerProtocol, list[Any]]:
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_emotions_told_apart_by_pitch_are_learnt_from_other_speakers_in_one_epoch(name, data_of):
+def test_emotions_that_differ_in_pitch_are_learned_in_one_epoch(name, data_of):
     trainer, (result,) = trained(data_of, model__name=name)
     assert isinstance(trainer, ClassicalTrainer)
     assert (result.epoch, result.best_epoch) == (1, 1)
@@ -132,7 +132,7 @@ def test_emotions_told_apart_by_pitch_are_learnt_from_other_speakers_in_one_epoc
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_a_bundle_holds_the_fit_and_predicts_the_same(name, data_of, tmp_path, tone):
+def test_a_bundle_contains_the_fit_and_predicts_the_same(name, data_of, tmp_path, tone):
     trainer, _ = trained(data_of, model__name=name)
     settings, labels = trainer.settings, trainer.data.labels
     bundle = Bundle(
@@ -176,20 +176,20 @@ def test_a_bundle_with_an_object_in_place_of_numbers_is_refused(data_of, tmp_pat
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_the_seed_decides_what_is_drawn(name, data_of):
+def test_the_seed_determines_the_fit(name, data_of):
     first, again, other = (trained(data_of, model__name=name, seed=seed)[0].best_state for seed in (1, 1, 2))
     assert all(torch.equal(value, again[key]) for key, value in first.items())
     assert not all(torch.equal(value, other[key]) for key, value in first.items() if value.shape == other[key].shape)
 
 
-def test_logits_come_in_the_order_of_the_clips_asked_for(data_of):
+def test_logits_are_in_the_order_of_the_given_clips(data_of):
     trainer, _ = trained(data_of, model__name="forest")
     clips = np.array([40, 3, 27, 11])
     one_by_one = np.concatenate([trainer.logits(clips[row : row + 1]) for row in range(4)])
     np.testing.assert_allclose(trainer.logits(clips), one_by_one, atol=1e-6)
 
 
-def test_without_dev_there_are_no_dev_figures_and_the_fit_is_the_same(data_of):
+def test_without_dev_clips_there_are_no_dev_metrics_and_the_fit_is_the_same(data_of):
     settings = resolve(QUICK | {"model.name": "svm_linear"})
     data = data_of(settings)
     alone, beside = ClassicalTrainer(settings, replace(data, dev=None)), ClassicalTrainer(settings, data)
@@ -204,15 +204,15 @@ def test_the_result_can_be_logged_by_its_names(data_of):
     assert {"train_loss", "dev_loss", "dev_uar", "dev_war", "dev_macro_f1", "seconds"} <= asdict(result).keys()
 
 
-def test_weights_are_inverse_to_the_counts_unless_they_are_left_out():
+def test_sample_weights_are_inverse_to_the_counts_or_1():
     # 3 clips of class 0 and 1 of class 2: 4 / (2 x 3) and 4 / (2 x 1)
     targets = np.array([0, 0, 0, 2])
-    assert sample_weights(resolve({}), targets).tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
-    assert sample_weights(resolve({"train.class_weights": False}), targets).tolist() == [1, 1, 1, 1]
+    assert compute_sample_weights(resolve({}), targets).tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
+    assert compute_sample_weights(resolve({"train.class_weights": False}), targets).tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("how", "counts"), [("natural", [6, 12, 12]), ("undersampled", [6, 6, 6])])
-def test_sampling_decides_which_clips_neighbours_remember(how, counts, data_of):
+def test_sampling_selects_the_clips_of_neighbours(how, counts, data_of):
     settings = resolve(QUICK | {"model.name": "knn", "train.sampling": how, "model.neighbours": 3})
     data = data_of(settings)
     first = np.flatnonzero(data.targets[data.train] == 0)
@@ -223,35 +223,35 @@ def test_sampling_decides_which_clips_neighbours_remember(how, counts, data_of):
     assert torch.bincount(trainer.best_state["classes"]).tolist() == expected
 
 
-class Tried:
-    """An estimator that is right under the penalties `good`, and knows what it was fitted on."""
+class FakeEstimator:
+    """An estimator that predicts correctly with the penalties `good`, and checks that speakers are new."""
 
     def __init__(self, settings: Settings, rows: Any, targets: Any, weights: Any, good: tuple[float, ...]) -> None:
-        self.heard, self.is_right = set(rows[:, 0]), settings.model.c in good
+        self.speakers, self.is_right = set(rows[:, 0]), settings.model.c in good
         assert len(weights) == len(rows) == len(targets)
 
     def predict(self, rows: Any) -> Any:
-        """Rows hold their speaker's number and their class."""
-        assert self.heard.isdisjoint(rows[:, 0])
+        """Rows contain the number of their speaker and their class."""
+        assert self.speakers.isdisjoint(rows[:, 0])
         return rows[:, 1].astype(np.int64) if self.is_right else np.zeros(len(rows), dtype=np.int64)
 
 
 @pytest.mark.parametrize(("good", "chosen"), [((1e-2,), 1e-2), ((1e-3, 1e-1), 1e-3), ((), 1e-5)])
-def test_the_smallest_penalty_that_is_best_on_unheard_training_speakers_is_chosen(good, chosen, monkeypatch):
-    monkeypatch.setattr(classical, "fit_estimator", lambda *given: Tried(*given, good))
+def test_the_smallest_c_with_the_best_uar_on_held_out_speakers_is_chosen(good, chosen, monkeypatch):
+    monkeypatch.setattr(classical, "fit_estimator", lambda *given: FakeEstimator(*given, good))
     speakers, targets = np.arange(40) % 8, np.arange(40) // 8 % 3
     rows = np.stack([speakers, targets], axis=1).astype(np.float32)
     assert choose_c(resolve({"model.name": "svm_linear"}), rows, targets, [f"s{n}" for n in speakers]) == chosen
 
 
-def test_c_cannot_be_chosen_where_a_speaker_is_all_there_is_of_the_other_class():
+def test_c_cannot_be_chosen_where_one_speaker_has_all_clips_of_a_class():
     rows, targets = np.eye(3, dtype=np.float32), np.array([0, 1, 1])
-    with pytest.raises(UserError, match=r"the 3 clips that train.sampling natural takes are of one class; set model.c"):
+    with pytest.raises(UserError, match=r"the 3 clips of train.sampling natural are of one class; set model.c"):
         choose_c(resolve({"model.name": "svm_linear"}), rows, targets, ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("name", ["svm_linear", "logistic"])
-def test_wide_rows_are_turned_for_the_choice_and_judged_the_same(name):
+def test_rotated_wide_rows_have_the_same_scores(name):
     rng = np.random.default_rng(0)
     targets = np.arange(40) % 3
     wide = (rng.normal(size=(40, 200)) + 3 * np.eye(3, 200)[targets]).astype(np.float32)
@@ -264,28 +264,28 @@ def test_wide_rows_are_turned_for_the_choice_and_judged_the_same(name):
 
 
 def test_c_is_chosen_where_it_is_0_and_kept_where_it_is_not(data_of, monkeypatch):
-    asked = []
-    monkeypatch.setattr(classical, "choose_c", lambda settings, *_: asked.append(settings) or 0.1)
+    chosen_for = []
+    monkeypatch.setattr(classical, "choose_c", lambda settings, *_: chosen_for.append(settings) or 0.1)
     chosen, given = (trained(data_of, model__name="svm_linear", model__c=c)[0].best_state for c in (0.0, 0.1))
-    assert len(asked) == 1
+    assert len(chosen_for) == 1
     assert torch.equal(chosen["layer.weight"], given["layer.weight"])
 
 
-def test_c_cannot_be_chosen_where_nobody_is_named(training_data):
+def test_c_cannot_be_chosen_without_known_speakers(training_data):
     settings = resolve(QUICK | {"model.name": "svm_linear", "model.c": 0})
     data = training_data(settings)
     data.features.speakers = None
-    with pytest.raises(UserError, match="over the training speakers, of whom there are 0; set model.c"):
+    with pytest.raises(UserError, match="over training speakers, which needs 2; got 0; set model.c"):
         list(ClassicalTrainer(settings, data).epochs())
 
 
-def test_boosting_that_runs_away_ends_with_what_to_lower(data_of, monkeypatch):
+def test_diverged_boosting_names_the_setting_to_lower(data_of, monkeypatch):
     monkeypatch.setattr(classical, "fit_state", lambda *_: {"values": torch.tensor([1.0, float("inf")])})
     with pytest.raises(Diverged, match=r"boosting diverged; lower model.learning_rate \(2\)"):
         trained(data_of, model__name="boosting", model__learning_rate=2.0)
 
 
-def test_trees_too_small_for_adaboost_are_told_of(monkeypatch):
+def test_trees_too_small_for_adaboost_are_refused(monkeypatch):
     def refuse(*_, **__):
         raise ValueError("BaseClassifier in AdaBoostClassifier ensemble is worse than random, ensemble can not be fit.")
 
@@ -302,26 +302,26 @@ def test_more_neighbours_than_clips_are_refused(data_of):
 
 @pytest.mark.parametrize("name", CLASSICAL)
 @pytest.mark.parametrize(
-    ("setting", "value", "told"),
+    ("setting", "value", "message"),
     [
         ("distill.alpha", 0.5, "not to a teacher's probabilities.*set it to 0"),
         ("features.chunk", 40, "set features.chunk to 0"),
         ("features.pool", "none", "set features.pool to mean_std"),
-        ("augment.masks", 1, "augment.masks draws anew in every step.*augment.copies"),
+        ("augment.masks", 1, "augment.masks is random at every step.*augment.copies"),
     ],
 )
-def test_what_a_fit_cannot_do_is_refused_with_what_to_set(name, setting, value, told):
-    with pytest.raises(UserError, match=told) as refused:
+def test_settings_that_need_gradient_steps_are_refused(name, setting, value, message):
+    with pytest.raises(UserError, match=message) as refused:
         refuse_contradictions(resolve(QUICK | {"model.name": name, setting: value}))
     assert "\n" not in str(refused.value)
 
 
-def test_other_models_may_do_all_of_it():
+def test_other_models_accept_these_settings():
     refuse_contradictions(resolve({"distill.alpha": 0.5, "features.chunk": 40, "augment.masks": 1}))
 
 
 @pytest.mark.parametrize("sets", [("egemaps",), ("compare",)])
-def test_a_set_of_one_row_is_taken_as_it_is(sets):
+def test_a_set_of_one_row_is_not_pooled(sets):
     overrides = {"model.name": "svm_linear", "features.sets": sets}
     settings = resolve(default_classical_settings(overrides) | overrides)
     refuse_contradictions(settings)
@@ -329,12 +329,12 @@ def test_a_set_of_one_row_is_taken_as_it_is(sets):
 
 
 @pytest.mark.parametrize("sets", [None, ("vector184",), ("log_mel", "zcr")])
-def test_frames_are_pooled_unless_the_user_says_how(sets):
+def test_frames_are_pooled_by_default(sets):
     overrides: Overrides = {"model.name": "forest", **({} if sets is None else {"features.sets": sets})}
     settings = resolve({**default_classical_settings(overrides), **overrides})
     refuse_contradictions(settings)
     assert settings.features.pool == "mean_std" and settings.train.epochs == 1
 
 
-def test_only_classical_models_start_so():
+def test_other_models_have_no_such_defaults():
     assert default_classical_settings({}) == default_classical_settings({"model.name": "bilstm"}) == {}

@@ -1,4 +1,4 @@
-"""`model.name ridge`: least squares on labels, on what a teacher says, and on clips that have no label."""
+"""`model.name ridge`: least squares on labels, on a teacher's logits, and on clips without a label."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,18 +32,18 @@ def settings_of(**changes: Any) -> Settings:
 
 @pytest.fixture
 def made(split: Split) -> Made:
-    """A fitted trainer on the tone corpus; its teacher gives random logits unless it is told what to say."""
+    """Return a fitted trainer on the tone corpus, with the given or random teacher logits."""
 
-    def make(said: Any = None, without_label: int = 0, fewer: int = 0, **changes: Any) -> FeatureRidgeTrainer:
+    def make(teacher: Any = None, without_label: int = 0, fewer: int = 0, **changes: Any) -> FeatureRidgeTrainer:
         settings, manifest = settings_of(**changes), split.manifest
         hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
         features = StoredViewedClips(feature_view(settings), hashes, speakers)
         targets = manifest.encode_targets(manifest.labels).copy()
         targets[split.train[: 4 * without_label : 4]] = -1
-        if said is None:
-            said = np.random.default_rng(0).normal(size=(len(targets), len(manifest.labels)))
+        if teacher is None:
+            teacher = np.random.default_rng(0).normal(size=(len(targets), len(manifest.labels)))
         train = np.delete(split.train, np.flatnonzero(targets[split.train] == 0)[:fewer])
-        data = TrainingData(features, targets, manifest.labels, train, split.dev, np.float32(said))
+        data = TrainingData(features, targets, manifest.labels, train, split.dev, np.float32(teacher))
         trainer = make_trainer(settings, data)
         assert isinstance(trainer, FeatureRidgeTrainer)
         list(trainer.epochs())
@@ -54,34 +54,34 @@ def made(split: Split) -> Made:
 
 def parts_of(trainer: FeatureRidgeTrainer) -> tuple[Any, Any, Any, Any]:
     clips = trainer.data.train
-    return clips, trainer._rows(clips).astype(np.float64), *trainer._target_scores(clips)
+    return clips, trainer._read_rows(clips).astype(np.float64), *trainer._make_target_scores(clips)
 
 
 @pytest.mark.parametrize("weighs", [True, False])
-def test_the_sum_of_both_squares_is_least(weighs, made):
+def test_the_sum_of_both_squares_is_minimal(weighs, made):
     # The gradient, by hand, of sum_i alpha |s_i - t_i|^2 + (1 - alpha) w_i |s_i - c_i|^2 + penalty |W|^2.
     alpha = 0.7
     trainer = made(fewer=4, distill__alpha=alpha, model__relevance=0.0, model__ridge=0.3, train__class_weights=weighs)
-    clips, rows, wanted, importance = parts_of(trainer)
+    clips, rows, target_scores, weights = parts_of(trainer)
     targets, n_emotions = trainer.data.targets[clips], len(trainer.data.labels)
-    weight, bias = trainer._solve(rows, wanted, importance)
-    said = trainer.data.teacher_logits[clips].astype(np.float64)
-    said -= said.mean(axis=1, keepdims=True)
+    weight, bias = trainer._solve(rows, target_scores, weights)
+    teacher = trainer.data.teacher_logits[clips].astype(np.float64)
+    teacher -= teacher.mean(axis=1, keepdims=True)
     classes = np.eye(n_emotions)[targets] - 1 / n_emotions
-    classes *= np.sqrt((said**2).mean() / (classes**2).mean())
+    classes *= np.sqrt((teacher**2).mean() / (classes**2).mean())
     counts = np.bincount(targets)
     of_class = len(targets) / (n_emotions * counts[targets]) if weighs else np.ones(len(targets))
     scores = rows @ weight.T + bias
-    errors = alpha * (scores - said) + (1 - alpha) * of_class[:, None] * (scores - classes)
+    errors = alpha * (scores - teacher) + (1 - alpha) * of_class[:, None] * (scores - classes)
     penalty = 0.3 * rows.shape[1] * weight
     np.testing.assert_allclose(errors.T @ rows + penalty, 0, atol=1e-6 * np.abs(rows).sum())
     np.testing.assert_allclose(errors.sum(axis=0), 0, atol=1e-6)
 
 
-def test_a_student_of_a_linear_teacher_says_what_it_says(made):
+def test_a_student_of_a_linear_teacher_has_its_logits(made):
     first = made(distill__alpha=0.0)
-    said = first.logits(np.arange(len(first.data.targets)))
-    student = made(said, distill__alpha=1.0, model__ridge=1e-6, model__relevance=0.0)
+    teacher = first.logits(np.arange(len(first.data.targets)))
+    student = made(teacher, distill__alpha=1.0, model__ridge=1e-6, model__relevance=0.0)
     again, before = (trainer.logits(student.data.dev) for trainer in (student, first))
     again, before = (logits - logits.mean(axis=1, keepdims=True) for logits in (again, before))
     assert np.corrcoef(again.ravel(), before.ravel())[0, 1] > 0.999
@@ -93,82 +93,82 @@ def test_without_a_teacher_its_logits_change_nothing(made):
     assert one.best_dev_logits is not None and (one.best_dev_logits == other.best_dev_logits).all()
 
 
-def test_a_clip_without_a_label_counts_by_the_teacher_alone(made):
+def test_a_clip_without_a_label_has_only_the_teacher_term(made):
     trainer = made(without_label=3, distill__alpha=0.6, train__class_weights=False)
-    clips, _, wanted, importance = parts_of(trainer)
-    said = trainer.data.teacher_logits[clips].astype(np.float64)
-    np.testing.assert_allclose(wanted[:12:4], (said - said.mean(axis=1, keepdims=True))[:12:4])
-    np.testing.assert_allclose(importance[:12:4], 0.6)
-    np.testing.assert_allclose(np.delete(importance, [0, 4, 8]), 1.0)
+    clips, _, target_scores, weights = parts_of(trainer)
+    teacher = trainer.data.teacher_logits[clips].astype(np.float64)
+    np.testing.assert_allclose(target_scores[:12:4], (teacher - teacher.mean(axis=1, keepdims=True))[:12:4])
+    np.testing.assert_allclose(weights[:12:4], 0.6)
+    np.testing.assert_allclose(np.delete(weights, [0, 4, 8]), 1.0)
     assert trainer.best_dev_logits is not None and np.isfinite(trainer.best_dev_logits).all()
 
 
-def test_a_column_that_tells_nothing_counts_less(made):
+def test_an_uninformative_column_has_a_lower_relevance(made):
     trainer = made(distill__alpha=0.0)
-    _, rows, wanted, importance = parts_of(trainer)
+    _, rows, target_scores, weights = parts_of(trainer)
     noise = np.random.default_rng(1).normal(size=rows.shape)
-    scale = trainer._relevance(np.hstack([rows, noise, np.zeros((len(rows), 1))]), wanted, importance)
+    scale = trainer._compute_relevance(np.hstack([rows, noise, np.zeros((len(rows), 1))]), target_scores, weights)
     assert scale[: rows.shape[1]].mean() > 1.5 * scale[rows.shape[1] : -1].mean()
     assert scale[-1] == 0 and np.sum(scale**2) == pytest.approx(1)
     trainer.settings = trainer.settings.with_overrides({"model.relevance": 0.0})
-    np.testing.assert_allclose(trainer._relevance(rows, wanted, importance), 1 / np.sqrt(rows.shape[1]))
+    np.testing.assert_allclose(trainer._compute_relevance(rows, target_scores, weights), 1 / np.sqrt(rows.shape[1]))
 
 
-def test_a_clip_that_counts_twice_is_one_that_is_there_twice(made):
+def test_a_weight_of_two_equals_a_repeated_clip(made):
     trainer = made(distill__alpha=0.0)
-    _, rows, wanted, importance = parts_of(trainer)
-    times = 1 + (np.argmax(wanted, axis=1) == 0)
+    _, rows, target_scores, weights = parts_of(trainer)
+    times = 1 + (np.argmax(target_scores, axis=1) == 0)
     again = np.repeat(np.arange(len(rows)), times)
-    weighed = trainer._relevance(rows, wanted, importance * times)
-    np.testing.assert_allclose(trainer._relevance(rows[again], wanted[again], importance[again]), weighed)
+    weighed = trainer._compute_relevance(rows, target_scores, weights * times)
+    np.testing.assert_allclose(trainer._compute_relevance(rows[again], target_scores[again], weights[again]), weighed)
     for one, other in zip(
-        trainer._solve(rows, wanted, importance * times),
-        trainer._solve(rows[again], wanted[again], importance[again]),
+        trainer._solve(rows, target_scores, weights * times),
+        trainer._solve(rows[again], target_scores[again], weights[again]),
         strict=True,
     ):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-8)
 
 
-def test_copies_that_tell_nothing_new_change_nothing(made):
+def test_identical_copies_change_nothing(made):
     trainer = made(distill__alpha=0.0)
-    _, rows, wanted, importance = parts_of(trainer)
-    before = trainer._solve(rows, wanted, importance)
+    _, rows, target_scores, weights = parts_of(trainer)
+    before = trainer._solve(rows, target_scores, weights)
     trainer.settings = trainer.settings.with_overrides({"augment.copies": 2})
-    after = trainer._solve(np.vstack([rows] * 3), np.vstack([wanted] * 3), np.concatenate([importance] * 3))
+    after = trainer._solve(np.vstack([rows] * 3), np.vstack([target_scores] * 3), np.concatenate([weights] * 3))
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-8)
 
 
-def test_scores_become_logits_that_are_as_sure_as_they_are_right(made):
+def test_calibrated_logits_have_a_lower_log_loss_than_scores(made):
     trainer = made(distill__alpha=0.0, model__ridge=10.0)
     dev = trainer.data.dev
     weight, bias = trainer._solve(*parts_of(trainer)[1:])
-    raw = trainer._rows(dev) @ weight.T + bias
+    raw = trainer._read_rows(dev) @ weight.T + bias
     losses = [log_loss(trainer.data.targets[dev], softmax(scores, axis=1)) for scores in (trainer.best_dev_logits, raw)]
     assert losses[0] < losses[1] / 2
 
 
-def test_nobody_is_calibrated_by_whom_the_model_has_heard(made, monkeypatch):
+def test_calibration_uses_models_not_trained_on_the_speaker(made, monkeypatch):
     trainer = made(distill__alpha=0.0)
-    clips, rows, wanted, importance = parts_of(trainer)
-    speakers, heard = np.array([trainer.data.features.speakers[clip] for clip in clips]), []
+    clips, rows, target_scores, weights = parts_of(trainer)
+    speakers, fitted = np.array([trainer.data.features.speakers[clip] for clip in clips]), []
     solved = trainer._solve
-    monkeypatch.setattr(trainer, "_solve", lambda *given: heard.append(given[0]) or solved(*given))
-    trainer._temperature(clips, rows, wanted, importance)
-    for part in heard:
-        there = {who for who in speakers if any((part == row).all(axis=1).any() for row in rows[speakers == who])}
-        assert there and there < set(speakers)
-    assert len(heard) == len(set(speakers))
+    monkeypatch.setattr(trainer, "_solve", lambda *given: fitted.append(given[0]) or solved(*given))
+    trainer._fit_temperature(clips, rows, target_scores, weights)
+    for part in fitted:
+        present = {s for s in speakers if any((part == row).all(axis=1).any() for row in rows[speakers == s])}
+        assert present and present < set(speakers)
+    assert len(fitted) == len(set(speakers))
 
 
-def test_numbers_that_are_none_are_told_of(made):
-    said = np.zeros((1000, 3))
-    said[:] = np.nan
+def test_values_that_are_not_finite_are_refused(made):
+    teacher = np.zeros((1000, 3))
+    teacher[:] = np.nan
     with pytest.raises(Diverged, match="model.name ridge cannot be solved"):
-        made(said, distill__alpha=0.5)
+        made(teacher, distill__alpha=0.5)
 
 
-def test_a_bundle_in_8_bits_says_the_same(made, tmp_path):
+def test_a_bundle_in_8_bits_predicts_the_same(made, tmp_path):
     trainer = made(distill__alpha=0.0)
     bundle = Bundle(
         role="student",
@@ -189,29 +189,29 @@ def test_a_bundle_in_8_bits_says_the_same(made, tmp_path):
     assert (trainer.logits(trainer.data.dev).argmax(axis=1) == predicted).mean() > 0.95
 
 
-def test_no_seed_changes_it(made):
+def test_the_seed_changes_no_weight(made):
     one, other = (made(distill__alpha=0.5, seed=seed).best_state["layer.weight"] for seed in (0, 1))
     assert one.equal(other)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"distill__alpha": 0.5, "distill__loss": "kl"}, "which distill.loss kl does not compare; set it to mse"),
-        ({"distill__alpha": 0.5, "distill__hint": "mse"}, "has no embedding to resemble.*set distill.hint to off"),
+        ({"distill__alpha": 0.5, "distill__hint": "mse"}, "has no embedding for a hint; set distill.hint to off"),
         ({"features__chunk": 40}, "set features.chunk to 0"),
-        ({"augment__masks": 1}, "augment.masks draws anew in every step"),
+        ({"augment__masks": 1}, "augment.masks is random at every step"),
     ],
 )
-def test_what_cannot_be_solved_is_refused_with_what_to_set(changes, told):
-    with pytest.raises(UserError, match=told):
+def test_settings_without_a_closed_form_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
         refuse_contradictions(settings_of(**changes))
 
 
-def test_one_speaker_is_too_few_to_calibrate_by(made):
+def test_one_speaker_is_too_few_for_calibration(made):
     trainer = made()
     only = trainer.data.features.speakers[trainer.data.train[0]]
     clips = np.array([clip for clip in trainer.data.train if trainer.data.features.speakers[clip] == only])
     alone = make_trainer(trainer.settings, replace(trainer.data, train=clips))
-    with pytest.raises(UserError, match="model.name ridge are calibrated by cross-validation.* of whom there are 1"):
+    with pytest.raises(UserError, match="model.name ridge are calibrated by cross-validation.*which needs 2; got 1"):
         list(alone.epochs())

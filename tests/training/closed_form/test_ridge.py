@@ -1,4 +1,4 @@
-"""Ridge regression on a frozen encoder: what it solves, what its logits mean, what it refuses."""
+"""Ridge regression on a frozen encoder: solution, logits and refused settings."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def data(tones: Manifest) -> TrainingData:
     return TrainingData(features, tones.encode_targets(tones.labels), tones.labels, split.train, split.dev)
 
 
-def test_it_is_what_a_frozen_encoder_starts_from(data):
+def test_ridge_is_the_default_of_a_frozen_encoder(data):
     trainer = make_trainer(settings_of(), data)
     assert isinstance(trainer, EncoderRidgeTrainer)
     (result,) = trainer.epochs()
@@ -52,21 +52,21 @@ def test_the_weights_solve_the_weighted_least_squares(data, penalty):
     weight = trainer.best_state[WEIGHT].double().numpy()
     model = trainer.model
     rows = torch.from_numpy(trainer.data.features.batch(uneven.train, trainer.normaliser)[0])
-    heard = model.pool(rows, torch.ones(len(rows), dtype=torch.int64)).double().numpy()
+    pooled = model.pool(rows, torch.ones(len(rows), dtype=torch.int64)).double().numpy()
     targets = data.targets[uneven.train]
     counts = np.bincount(targets)
     assert counts.min() < counts.max()
-    wanted = np.eye(3)[targets] - 1 / 3
+    classes = np.eye(3)[targets] - 1 / 3
     each = len(targets) / (3 * counts[targets])
     # The gradient of sum w |y - Wx|^2 + penalty D |W|^2 is zero at the solution, of which the logits are a multiple.
-    normal = (heard * each[:, None]).T @ heard + penalty * heard.shape[1] * np.eye(heard.shape[1])
-    solution = np.linalg.solve(normal, (heard * each[:, None]).T @ wanted).T
+    normal = (pooled * each[:, None]).T @ pooled + penalty * pooled.shape[1] * np.eye(pooled.shape[1])
+    solution = np.linalg.solve(normal, (pooled * each[:, None]).T @ classes).T
     ratio = weight / solution
     np.testing.assert_allclose(ratio, np.median(ratio), rtol=2e-2)
     assert np.median(ratio) > 1  # scores of least squares are too close together for logits
 
 
-def test_a_penalty_is_counted_once_for_every_copy(data):
+def test_copies_do_not_weaken_the_penalty(data):
     twice = replace(data, train=np.concatenate([data.train, data.train]))
     once, doubled = (
         make_trainer(settings_of(**{"augment.copies": copies}), clips) for copies, clips in ((0, data), (1, twice))
@@ -77,8 +77,8 @@ def test_a_penalty_is_counted_once_for_every_copy(data):
     np.testing.assert_allclose(second / np.linalg.norm(second), first / np.linalg.norm(first), atol=1e-4)
 
 
-def test_training_speakers_that_it_has_not_heard_scale_the_logits(data):
-    """Dev clips, which chose nothing, are about as likely as the model says."""
+def test_held_out_training_speakers_scale_the_logits(data):
+    """On dev clips the mean probability of the prediction is close to the accuracy."""
     trainer = make_trainer(settings_of(), data)
     list(trainer.epochs())
     probabilities = torch.from_numpy(trainer.best_dev_logits).softmax(dim=1).numpy()
@@ -97,15 +97,16 @@ def test_training_speakers_that_it_has_not_heard_scale_the_logits(data):
         ("augment.mixup", 0.2),
     ],
 )
-def test_it_refuses_what_only_steps_can_do(setting, value):
+def test_settings_that_need_gradient_steps_are_refused(setting, value):
     with pytest.raises(UserError, match=setting.replace(".", r"\.")):
         refuse_contradictions(settings_of(**{"model.classifier": "ridge", setting: value}))
 
 
 @pytest.mark.parametrize(
-    "asked", [{"model.head_size": 16}, {"model.dropout": 0.1}, {"model.pooling": "attention"}, {"model.tuning": "top"}]
+    "overrides",
+    [{"model.head_size": 16}, {"model.dropout": 0.1}, {"model.pooling": "attention"}, {"model.tuning": "top"}],
 )
-def test_what_needs_steps_starts_from_a_hidden_layer(asked):
-    assert default_pretrained_settings(NAMED | asked)["model.classifier"] == "mlp"
+def test_settings_that_need_gradient_steps_select_the_mlp(overrides):
+    assert default_pretrained_settings(NAMED | overrides)["model.classifier"] == "mlp"
     assert default_pretrained_settings(NAMED, needs_gradients=True)["model.classifier"] == "mlp"
     assert default_pretrained_settings({"model.name": "gru"}, needs_gradients=True) == {}

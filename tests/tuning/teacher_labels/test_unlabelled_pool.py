@@ -25,7 +25,7 @@ from ser_platform.tracking.mlflow_store import open_client
 from ser_platform.tracking.registry import CANDIDATE, find_alias, load_bundle
 from ser_platform.training.batches.sampling import add_unlabelled
 from ser_platform.training.configuration import feature_view, refuse_contradictions
-from ser_platform.training.loop import class_weights
+from ser_platform.training.cross_entropy import compute_class_weights
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_job import TrialData, fit
 from ser_platform.tuning.teacher_labels import fold_teachers
@@ -172,21 +172,21 @@ def test_unlabelled_clips_come_after_clips_and_copies(split, strangers):
     alone = task.make_training_data(settings.with_overrides({"distill.alpha": 0.0, "distill.hint": "off"}))
     assert len(alone.unlabelled) == 0, "without a teacher they have no targets"
     np.testing.assert_array_equal(
-        class_weights(data.targets[data.labelled], 3), class_weights(alone.targets[alone.train], 3)
+        compute_class_weights(data.targets[data.labelled], 3), compute_class_weights(alone.targets[alone.train], 3)
     )
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reason"),
     [
-        ({"distill.alpha": 0.0}, "distill.alpha 0: only a teacher"),
-        ({"distill.loss": "dkd"}, "asks for the true class"),
+        ({"distill.alpha": 0.0}, "distill.alpha 0: unlabelled clips need a teacher"),
+        ({"distill.loss": "dkd"}, "needs the true class"),
         ({"augment.mixup": 0.3}, "mixes classes"),
-        ({"features.normalise": "speaker"}, "nobody says who speaks"),
+        ({"features.normalise": "speaker"}, "no speaker is known"),
     ],
 )
-def test_settings_that_need_a_label_or_a_speaker_are_refused(settings, told):
-    with pytest.raises(UserError, match=f"distill.unlabelled more cannot be with .*{told}"):
+def test_settings_that_need_a_label_or_a_speaker_are_refused(settings, reason):
+    with pytest.raises(UserError, match=f"distill.unlabelled more cannot be used with .*{reason}"):
         refuse_contradictions(resolve(DISTILLED | settings))
 
 
