@@ -6,13 +6,13 @@ archives and parts of them until the corpus is in place, so that after any kill 
 
 import contextlib
 import datetime
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ser_platform.corpora.download.archives import BadArchive, unpack
 from ser_platform.corpora.download.transfer import (
@@ -27,7 +27,6 @@ from ser_platform.errors import UserError
 from ser_platform.files import write_json
 
 RECEIPT = ".fetched.json"  # in the corpus: where it came from, and the digests of what came
-LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ def find_fetched_corpus(name: str, folder: Path, reporter: ProgressReporter | No
     if not destination.exists():
         return None
     if work.exists():
-        with _hold_work_folder(work, reporter or SilentReporter()):
-            _clear(work)
+        with _lock_work_folder(work, reporter or SilentReporter()):
+            shutil.rmtree(work)
     return destination
 
 
@@ -85,10 +84,10 @@ def fetch_corpus(
     check_fetchable(name, facts)
     reporter = reporter or SilentReporter()
     destination, work = folder / name, _work_folder(folder, name)
-    with _hold_work_folder(work, reporter):
+    with _lock_work_folder(work, reporter):
         if destination.exists():
             if not replace_existing:
-                _clear(work)
+                shutil.rmtree(work)
                 return FetchedCorpus(destination, 0, ())
             if not (destination / RECEIPT).is_file():
                 raise UserError(f"{destination} was not fetched by ser, so it is not replaced: move it, or use --to")
@@ -101,7 +100,7 @@ def fetch_corpus(
         if destination.exists():
             destination.rename(_ensure_absent(work / "replaced"))
         unpacked.rename(destination)
-        _clear(work)
+        shutil.rmtree(work)
     return FetchedCorpus(destination, files, records)
 
 
@@ -134,15 +133,6 @@ def _ensure_absent(path: Path) -> Path:
     return path
 
 
-def _clear(work: Path) -> None:
-    """Remove everything but the lock, which others may wait for."""
-    for path in work.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
-
-
 def _receipt(name: str, facts: Facts, records: tuple[DownloadRecord, ...]) -> dict[str, Any]:
     return {
         "corpus": name,
@@ -163,35 +153,19 @@ def _receipt(name: str, facts: Facts, records: tuple[DownloadRecord, ...]) -> di
 
 
 @contextlib.contextmanager
-def _hold_work_folder(work: Path, reporter: ProgressReporter) -> Iterator[None]:
-    """Hold the work folder; it is gone afterwards unless it keeps something to go on with."""
-    with _acquire_lock(work, reporter):
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # not there any more, or another fetch has begun in it
-                if [path.name for path in work.iterdir()] == [LOCK]:
-                    (work / LOCK).unlink()
-                    work.rmdir()
-
-
-def _acquire_lock(work: Path, reporter: ProgressReporter) -> IO[str]:
-    """Return the open lock file, locked. Waits for another fetch: its corpus will be ours too."""
-    while True:
-        try:
-            work.mkdir(parents=True, exist_ok=True)
-            lock = (work / LOCK).open("a")
-        except (FileNotFoundError, FileExistsError):
-            if work.exists() and not work.is_dir():
-                raise
-            continue  # another fetch ended, and took the folder away in between
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            reporter.report(f"another process fetches into {work.parent}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        # While we waited the folder may have gone: then this lock is of a file without a name, and keeps nobody out.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock.fileno()), (work / LOCK).stat()):
-                return lock
-        lock.close()
+def _lock_work_folder(work: Path, reporter: ProgressReporter) -> Iterator[None]:
+    """Make the work folder and lock it against other fetches; remove it afterwards if it is empty."""
+    lock = FileLock(work.with_name(f"{work.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        reporter.report(f"another process fetches into {work.parent}; waiting for it")
+        lock.acquire()
+    try:
+        work.mkdir(exist_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            work.rmdir()  # fails where it has something to resume
+        Path(lock.lock_file).unlink(missing_ok=True)  # while locked: a process that waits makes a new one
+        lock.release()

@@ -147,7 +147,7 @@ def test_a_kill_between_download_and_unpacking_costs_no_second_download(web, fol
 
 def test_what_a_kill_at_the_very_end_left_is_cleared(web, folder, monkeypatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(corpus_fetch, "_clear", lambda work: None)
+        patch.setattr(corpus_fetch.shutil, "rmtree", lambda path: None)
         fetch_corpus("ravdess", facts_of(web), folder, retry_policy=HURRIED)
     assert (folder / ".fetch-ravdess").exists()
     assert find_fetched_corpus("ravdess", folder) == folder / "ravdess"

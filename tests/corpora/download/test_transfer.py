@@ -211,7 +211,7 @@ def test_retry_after_is_honoured_in_seconds_and_as_a_date(web, archive, path, mo
 
 def test_a_server_that_asks_for_too_long_a_wait_is_given_up(web, archive, path) -> None:
     web.statuses = [(503, "3600")]
-    with pytest.raises(WorkFailed, match="come back in 3600 s"):
+    with pytest.raises(WorkFailed, match="requests another try in 3600 s"):
         download(archive, path, None, HURRIED)
 
 
