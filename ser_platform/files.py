@@ -1,11 +1,12 @@
 """Writing files so that a kill leaves the old content or the new, never half of either."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether a file could not be written because the disk, or the user's quota of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def report_full_disk(describe: Callable[[], str]) -> Iterator[None]:
+    """Raise WorkFailed with the message that `describe` returns where the block finds the disk full."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise WorkFailed(describe()) from error
 
 
 def remove_torn_files(folder: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_platform.corpora.splits.split import Split
-from ser_platform.errors import BadAudio, WorkFailed
+from ser_platform.errors import BadAudio
 from ser_platform.features.augmentation.augmentation_plan import PlannedCopy, plan_copies
 from ser_platform.features.augmentation.recipes import RECIPES
 from ser_platform.features.store.extraction import (
@@ -20,7 +20,7 @@ from ser_platform.features.store.extraction import (
     map_on_this_machine,
 )
 from ser_platform.features.store.feature_store import ProgressCallback, families_folder, finalise_families
-from ser_platform.features.store.merging import NO_SPACE_ERRNOS
+from ser_platform.files import report_full_disk
 
 Rows = NDArray[np.int64]
 
@@ -76,15 +76,13 @@ def prepare_augmented_clips(
     held = [find_stored_digests(folder) for folder in folders]
     todo = [pair for pair in copies if any(bytes.fromhex(pair[1].digest) not in clips for clips in held)]
     jobs = make_jobs(list(_sources(split, todo)), names, dtype, families_folder())
-    try:
-        unusable = _extract(jobs, todo, progress, mapper)
-    except OSError as error:
-        if error.errno not in NO_SPACE_ERRNOS:
-            raise
-        raise WorkFailed(
+    with report_full_disk(
+        lambda: (
             f"no space left for copies in {families_folder()}; make room (ser features gc), set SER_HOME to a larger "
-            "disk, or ask for fewer augment.copies. What was made is kept"
-        ) from error
+            "disk, or reduce augment.copies. What was made is kept"
+        )
+    ):
+        unusable = _extract(jobs, todo, progress, mapper)
     usable = [(recipe, copy) for recipe, copy in copies if copy.digest not in unusable]
     finalise_families(names, [bytes.fromhex(copy.digest) for _, copy in usable], dtype)
     return AugmentedClips(

@@ -9,9 +9,8 @@ what all takes (`eviction`).
 Processes on other machines read the same files: there `SER_HOME` is a folder on storage that all nodes share.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -36,7 +35,7 @@ from ser_platform.features.store.extraction import (
 )
 from ser_platform.features.store.index import AudioIndex, DecodedClip, make_signature
 from ser_platform.features.store.locks import hold_read_lock
-from ser_platform.features.store.merging import NO_SPACE_ERRNOS, merge_shards, remove_leftovers
+from ser_platform.features.store.merging import merge_shards, remove_leftovers
 from ser_platform.features.store.shard import (
     DTYPES,
     Features,
@@ -45,6 +44,7 @@ from ser_platform.features.store.shard import (
     list_intact_shards,
     list_recorded_shards,
 )
+from ser_platform.files import report_full_disk
 from ser_platform.settings import home, slots
 
 INDEX_WRITE_INTERVAL_S = 1.0  # seconds of work that a kill can cost, or INDEX_SHARE of the time spent on writing it
@@ -147,7 +147,7 @@ class _Preparation:
             if not todo:
                 break
             refused = len(self.unusable)
-            with self._report_full_disk(todo):
+            with report_full_disk(partial(self._describe_full_disk, todo)):
                 self._extract(todo, mapper, progress)
             n_decoded += len(todo) - (len(self.unusable) - refused)
         return n_decoded
@@ -155,7 +155,7 @@ class _Preparation:
     def finish(self) -> None:
         """Settle what was extracted."""
         if digests := self._known_digests():
-            with self._report_full_disk([]):
+            with report_full_disk(partial(self._describe_full_disk, ())):
                 finalise_families(self.names, digests, self.dtype)
 
     def _find_missing(self) -> list[int]:
@@ -203,20 +203,14 @@ class _Preparation:
             bytes.fromhex(known[self.signatures[row]].sha256) for row in rows if self.signatures[row] in known
         )
 
-    @contextlib.contextmanager
-    def _report_full_disk(self, rows: Sequence[int]) -> Iterator[None]:
-        """Say in one line that the disk is full, and how much room the clips of `rows` that are not done need."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in NO_SPACE_ERRNOS:
-                raise
-            left = [self.utterances[row].duration_s or ASSUMED_CLIP_S for row in rows[self._n_done :]]
-            gigabytes = sum(_bytes_of(name, self.dtype, seconds) for name in self.names for seconds in left) / GIGABYTE
-            raise WorkFailed(
-                f"no space left for features in {self.root}: {len(left)} clips still need about {gigabytes:.2g} GB; "
-                "make room (ser features gc), or set SER_HOME to a larger disk. What was extracted is kept"
-            ) from error
+    def _describe_full_disk(self, rows: Sequence[int]) -> str:
+        """Return a message with the room that the clips of `rows` that are not done need."""
+        left = [self.utterances[row].duration_s or ASSUMED_CLIP_S for row in rows[self._n_done :]]
+        gigabytes = sum(_bytes_of(name, self.dtype, seconds) for name in self.names for seconds in left) / GIGABYTE
+        return (
+            f"no space left for features in {self.root}: {len(left)} clips still need about {gigabytes:.2g} GB; "
+            "make room (ser features gc), or set SER_HOME to a larger disk. What was extracted is kept"
+        )
 
 
 def finalise_families(names: Iterable[str], digests: Collection[bytes], dtype: str = "float32") -> None:

@@ -1,16 +1,15 @@
 """Putting the parts of a family together: what extraction has appended becomes one file."""
 
 import contextlib
-import errno
 from collections.abc import Collection
 from pathlib import Path
 
 from ser_platform.features.store.locks import hold_removal_lock, try_work_lock
 from ser_platform.features.store.shard import Shard, StoredClip, list_intact_shards, write_shard
+from ser_platform.files import is_disk_full
 
 MAX_SHARDS = 16  # more are put together however little is new; else a tenth must be new: rewriting has its price
 MIN_NEW_SHARE = 0.1
-NO_SPACE_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 
 def merge_shards(folder: Path, drop: Collection[bytes] = ()) -> None:
@@ -28,7 +27,7 @@ def merge_shards(folder: Path, drop: Collection[bytes] = ()) -> None:
         try:
             kept = _write_merged(folder, parts, drop)
         except OSError as error:
-            if error.errno in NO_SPACE_ERRNOS:
+            if is_disk_full(error):
                 return
             raise
         _remove_shards(folder, [part for part in parts if part not in kept])
