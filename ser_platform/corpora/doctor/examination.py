@@ -4,13 +4,10 @@ Nothing is refused here that a finding can name: files outside the grammar and u
 reason.
 """
 
-import contextlib
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +22,7 @@ from ser_platform.corpora.splits.protocols import make_splits
 from ser_platform.corpora.splits.split import Split
 from ser_platform.emotions import LabelRules
 from ser_platform.errors import BadAudio, CorpusError, UserError
+from ser_platform.process_pool import start_process_pool
 from ser_platform.settings import slots
 
 CLIPS_PER_CHUNK = 32  # clips that a process measures at once; a Ctrl-C waits for them
@@ -193,27 +191,13 @@ def _measure_in_process(chunks: Iterable[_Chunk]) -> Iterator[tuple[int, list[Ou
 
 
 def _measure_in_pool(chunks: Sequence[_Chunk], jobs: int) -> Iterator[tuple[int, list[Outcome]]]:
-    pool = ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=get_context("spawn"))
+    pool = start_process_pool(min(jobs, len(chunks)), __name__)
     try:
-        with _block_interrupts():
-            futures = {pool.submit(measure_chunk, chunk): number for number, chunk in enumerate(chunks)}
+        futures = {pool.submit(measure_chunk, chunk): number for number, chunk in enumerate(chunks)}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)  # on Ctrl-C only the chunks at work are waited for
-
-
-@contextlib.contextmanager
-def _block_interrupts() -> Iterator[None]:
-    """Hold back Ctrl-C, which reaches every process of a terminal: those that are started here never see it.
-
-    The parent gets it when the block ends, and lets them end after the chunk at hand.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def measure_chunk(chunk: _Chunk) -> list[Outcome]:

@@ -5,20 +5,13 @@ the store. On one machine that is `map_on_this_machine`; a cluster has a mapper 
 job must lie on storage that all nodes share.
 """
 
-import contextlib
-import os
-import signal
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-
-import torch
 
 from ser_platform.corpora.audio.reader import Audio, read_audio
 from ser_platform.errors import BadAudio
@@ -28,7 +21,9 @@ from ser_platform.features.families.computation import compute_features, family_
 from ser_platform.features.store.index import DecodedClip
 from ser_platform.features.store.locks import hold_read_lock
 from ser_platform.features.store.shard import StoredClip, list_intact_shards, write_shard
+from ser_platform.process_pool import start_process_pool
 from ser_platform.settings import slots
+from ser_platform.torch_threads import limit_to_one_thread
 
 CLIPS_PER_JOB = 64
 # Seconds until processes stand ready: the fork server imports torch once, the processes are copies of it. Each imports
@@ -99,7 +94,7 @@ def make_jobs(sources: Sequence[ClipSource], names: Sequence[str], dtype: str, r
 
 def extract(job: ExtractionJob) -> ExtractionResult:
     """Decode the clips of a job, each once, and store the families that are not stored yet."""
-    with _one_thread():
+    with limit_to_one_thread():  # a clip is too short to share: threads that wait for each other cost more
         fresh, outcomes = _compute_missing(job)
     for name, clips in fresh.items():
         if clips:
@@ -123,17 +118,6 @@ def _compute_missing(job: ExtractionJob) -> tuple[dict[str, dict[bytes, StoredCl
             fresh[name][digest] = StoredClip.from_features(digest, values, job.dtype)
         outcomes.append(DecodedClip(audio.sha256, audio.duration_s))
     return fresh, outcomes
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: a clip is too short to share, and threads that wait for each other cost more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def describe_family(name: str) -> dict[str, object]:
@@ -184,9 +168,7 @@ def make_local_mapper(processes: int | None) -> JobMapper:
 
 
 def _map_in_processes(jobs: Sequence[ExtractionJob], processes: int) -> Iterator[ExtractionResult]:
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(processes, context, _set_up) as pool:
+    with start_process_pool(processes, __name__) as pool:
         futures = [pool.submit(extract, job) for job in jobs]
         try:
             for job, future in zip(reversed(jobs), reversed(futures), strict=True):
@@ -199,16 +181,3 @@ def _map_in_processes(jobs: Sequence[ExtractionJob], processes: int) -> Iterator
                     yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _set_up() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends them
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End when the parent does, also where it was killed: the queue's other end is held by the siblings."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
