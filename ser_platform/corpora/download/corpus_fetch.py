@@ -1,7 +1,7 @@
-"""Bringing a corpus from its official place: downloaded, unpacked, and then there as a whole, or not at all.
+"""Downloads and unpacks a corpus, then moves it to its place in one step: it is there complete, or not at all.
 
-Work goes on in the hidden folder `.fetch-NAME` beside the destination, which one process at a time holds. It keeps
-archives and parts of them until the corpus is in place, so that after any kill the same call goes on where it was.
+The work is done in the hidden folder `.fetch-NAME` beside the destination, by one process at a time. The folder keeps
+archives and parts of archives until the corpus is in place, so that a later call resumes an interrupted one.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ from ser_platform.corpora.facts import Facts
 from ser_platform.errors import UserError
 from ser_platform.files import write_json
 
-RECEIPT = ".fetched.json"  # in the corpus: where it came from, and the digests of what came
+RECEIPT = ".fetched.json"  # in the folder of the corpus: the addresses and digests of its archives
 
 
 @dataclass(frozen=True)
 class FetchedCorpus:
-    """A corpus in its place. `n_files` came out of the archives, 0 where it was there already."""
+    """A corpus in its place. `n_files` is the number of unpacked files, 0 where the corpus was there already."""
 
     path: Path
     n_files: int
@@ -39,24 +39,23 @@ class FetchedCorpus:
 
     @property
     def unchecked(self) -> tuple[DownloadRecord, ...]:
-        """The archives that could not be checked: their publisher gives no checksum."""
+        """The archives without a checksum: their publisher gives none."""
         return tuple(record for record in self.records if record.checksum is None)
 
 
 def check_fetchable(name: str, facts: Facts) -> None:
-    """Let pass a corpus that can be downloaded.
+    """Check that a corpus can be downloaded.
 
     Raises:
-        UserError: there is nothing to download; the message says how to get the corpus.
+        UserError: it has no archives; the message describes how to get the corpus.
     """
     if not facts.archives:
-        raise UserError(
-            f"{name} is not downloaded by ser: {facts.how_to_get or 'ask its publishers'}; see {facts.homepage}"
-        )
+        how_to_get = facts.how_to_get or "request it from its publishers"
+        raise UserError(f"{name} is not downloaded by ser: {how_to_get}; see {facts.homepage}")
 
 
 def find_fetched_corpus(name: str, folder: Path, reporter: ProgressReporter | None = None) -> Path | None:
-    """Return corpus `name` if it lies in `folder`; clears what a fetch that was killed at its very end left there."""
+    """Return the path of corpus `name` if it is in `folder`; removes the work folder of a fetch killed at its end."""
     destination, work = folder / name, _work_folder(folder, name)
     if not destination.exists():
         return None
@@ -75,11 +74,11 @@ def fetch_corpus(
     reporter: ProgressReporter | None = None,
     retry_policy: RetryPolicy | None = None,
 ) -> FetchedCorpus:
-    """Bring corpus `name` to `folder`/`name`; `replace_existing` replaces one that was fetched before.
+    """Download corpus `name` to `folder`/`name`; `replace_existing` replaces a corpus that was fetched before.
 
     Raises:
-        UserError: there is nothing to download, or `replace_existing` would replace a folder that was not fetched.
-        WorkFailed: a download fails, or an archive is not what it should be.
+        UserError: there is nothing to download, or the folder to replace was not written by `fetch_corpus`.
+        WorkFailed: a download fails, or an archive is damaged or refused.
     """
     check_fetchable(name, facts)
     reporter = reporter or SilentReporter()
@@ -96,7 +95,7 @@ def fetch_corpus(
             download(archive, path, reporter, retry_policy) for archive, path in zip(facts.archives, paths, strict=True)
         )
         unpacked, files = _unpack_all(work, paths, reporter)
-        write_json(unpacked / RECEIPT, _receipt(name, facts, records))
+        write_json(unpacked / RECEIPT, _make_receipt(name, facts, records))
         if destination.exists():
             destination.rename(_ensure_absent(work / "replaced"))
         unpacked.rename(destination)
@@ -109,7 +108,7 @@ def _work_folder(folder: Path, name: str) -> Path:
 
 
 def _unpack_all(work: Path, archives: list[Path], reporter: ProgressReporter) -> tuple[Path, int]:
-    """Unpack all archives into one new folder; one that is of no use is removed, so that it is downloaded anew."""
+    """Unpack all archives into one new folder; a bad archive is removed, so that the next call downloads it."""
     reporter.report("unpacking")
     folder = _ensure_absent(work / "unpacked")
     folder.mkdir()
@@ -127,13 +126,13 @@ def _unpack_all(work: Path, archives: list[Path], reporter: ProgressReporter) ->
 
 
 def _ensure_absent(path: Path) -> Path:
-    """Return `path`, with what an interrupted call left there removed."""
+    """Remove `path`, which an interrupted call may have left, and return it."""
     if path.exists():
         shutil.rmtree(path)
     return path
 
 
-def _receipt(name: str, facts: Facts, records: tuple[DownloadRecord, ...]) -> dict[str, Any]:
+def _make_receipt(name: str, facts: Facts, records: tuple[DownloadRecord, ...]) -> dict[str, Any]:
     return {
         "corpus": name,
         "title": facts.title,
