@@ -22,7 +22,7 @@ class Display:
         self.console.print(text, highlight=False, markup=False)
 
     @contextlib.contextmanager
-    def showing_line(self, line: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    def show_line(self, line: Callable[[], str]) -> Iterator[Callable[[], None]]:
         """Show the value of `line()` during the block. Yields a function that updates it; it may be called often."""
         shown_at = 0.0
         if self.console.is_terminal:
@@ -51,14 +51,14 @@ class Display:
             self.print_line(line())
 
     @contextlib.contextmanager
-    def showing_progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+    def show_progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Show `what DONE/ALL` during the block, nothing while ALL is 0. Yields a function that takes both numbers."""
         state, began = [0, 0], time.monotonic()
 
         def line() -> str:
             return f"{what} {state[0]}/{state[1]}  {format_minutes(time.monotonic() - began)}" if state[1] else ""
 
-        with self.showing_line(line) as show:
+        with self.show_line(line) as show:
 
             def count(done: int, n_all: int) -> None:
                 state[:] = [done, n_all]

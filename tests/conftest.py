@@ -34,7 +34,7 @@ CREATE_STORE = store_creation._create_store
 
 
 def pytest_configure() -> None:
-    """Have Ray start as it does for a user who has set nothing up: a process keeps the way that it first started."""
+    """Have Ray start as it does for a user without any configuration: a process keeps the way that it first started."""
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         os.environ.pop(name, None)
 
@@ -118,7 +118,7 @@ def tiny_models() -> dict[str, tuple[Any, Any]]:
     positions = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "num_feat_extract_layers": 3}
     of_samples = size | convolutions | positions
     layered = of_samples | {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
-    hears = t.Wav2Vec2FeatureExtractor(do_normalize=True)
+    extractor = t.Wav2Vec2FeatureExtractor(do_normalize=True)
     whisper = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
     tokens = {"vocab_size": 9, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     whispers = t.WhisperConfig(**whisper, **tokens)
@@ -126,25 +126,25 @@ def tiny_models() -> dict[str, tuple[Any, Any]]:
     spectrogram = t.ASTForAudioClassification(t.ASTConfig(**size, **spectra))
     return {
         "tiny-whisper": (t.WhisperForAudioClassification(whispers), t.WhisperFeatureExtractor()),
-        "tiny-wav2vec2": (t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(**of_samples)), hears),
-        "tiny-wav2vec2-layered": (t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(**layered)), hears),
-        "tiny-hubert": (t.HubertForSequenceClassification(t.HubertConfig(**of_samples)), hears),
-        "tiny-wavlm": (t.WavLMForSequenceClassification(t.WavLMConfig(**of_samples)), hears),
-        "tiny-wavlm-layered": (t.WavLMForSequenceClassification(t.WavLMConfig(**layered)), hears),
+        "tiny-wav2vec2": (t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(**of_samples)), extractor),
+        "tiny-wav2vec2-layered": (t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(**layered)), extractor),
+        "tiny-hubert": (t.HubertForSequenceClassification(t.HubertConfig(**of_samples)), extractor),
+        "tiny-wavlm": (t.WavLMForSequenceClassification(t.WavLMConfig(**of_samples)), extractor),
+        "tiny-wavlm-layered": (t.WavLMForSequenceClassification(t.WavLMConfig(**layered)), extractor),
         "tiny-spectrogram": (spectrogram, t.ASTFeatureExtractor(**spectra)),
     }
 
 
 @pytest.fixture
 def pretrained(tiny_encoders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of tiny encoders, which is `SER_PRETRAINED`, for a process that knows none of them yet."""
+    """The folder of tiny encoders, which is `SER_PRETRAINED`, for a process that has registered none of them."""
     monkeypatch.setenv("SER_PRETRAINED", str(tiny_encoders))
     forget_encoders(monkeypatch)
     return tiny_encoders
 
 
 def forget_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be as a new process, which remembers no encoder."""
+    """Clear the encoders that this process has registered."""
     monkeypatch.setattr(encoder_lookup, "_registered_by_pin", {})
     for cache in (encoded._family, encoded._load_encoder):
         cache.cache_clear()
@@ -152,7 +152,7 @@ def forget_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Be as a new process, on a machine without encoders."""
+    """A function that makes this process like a new one, without SER_PRETRAINED."""
 
     def forgotten() -> None:
         monkeypatch.delenv("SER_PRETRAINED", raising=False)
@@ -228,7 +228,7 @@ def _tones_prepared(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def tones(_tones_prepared: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch) -> Manifest:
-    """The tone corpus with its features stored; `SER_HOME` is where they lie, without test evaluations. Read only."""
+    """The tone corpus with its features stored; `SER_HOME` contains them, without test evaluations. Read only."""
     home, manifest = _tones_prepared
     shutil.rmtree(home / "ledger", ignore_errors=True)  # of another test
     monkeypatch.setenv("SER_HOME", str(home))

@@ -1,4 +1,4 @@
-"""The ontology's order, the words people use for it, and the rules that merge or drop labels."""
+"""The ontology's order, its synonyms, and the rules that merge or drop labels."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from ser_platform.emotions import AS_LABELLED, EMOTIONS, PRESETS, SYNONYMS, Labe
 from ser_platform.errors import UnknownChoice, UserError
 
 
-def test_the_label_set_has_one_order_whatever_the_corpus_says_first():
+def test_the_label_set_has_one_order_in_any_order_of_the_corpus():
     assert label_set(["sadness", "anger", "neutral", "anger"]) == ("neutral", "sadness", "anger")
     assert label_set(reversed(EMOTIONS)) == EMOTIONS
 
@@ -128,7 +128,7 @@ def test_shared_keeps_what_every_corpus_has():
     }
 
 
-def test_shared_looks_at_what_the_rules_leave():
+def test_shared_applies_after_the_rules():
     assert mapped("shared, calm -> neutral", ["calm", "anger"], ["neutral", "anger"]) == {
         "neutral": "neutral",
         "calm": "neutral",

@@ -35,6 +35,8 @@ INSTEAD = {
 }
 # A word with its own meaning: Optuna's ask and tell, and what a tool or a corpus calls its parts.
 LITERAL = (
+    re.compile(r"getpwnam\(\"nobody\"\)"),  # a user of Unix
+    re.compile(r"test_looks"),  # a tag of registered versions
     re.compile(r"(?:ask[/ ](?:and )?tell\b|\bstudy\.tell\b|\.tell\(|_tell\b|\bfile\.tell\b)", re.IGNORECASE),
 )
 WORDS = {word: re.compile(rf"(?<![A-Za-z])(?:{word})(?![A-Za-z])", re.IGNORECASE) for word in INSTEAD}

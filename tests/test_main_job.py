@@ -54,20 +54,20 @@ class Workplace:
 def tuned(tone_corpus: Path, forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, str]:
     """A workplace after its first `ser tune`, champions promoted, and what tuning printed."""
     place = Workplace(tmp_path_factory.mktemp("tuned"), tone_corpus, forge)
-    said = place.tune()
+    output = place.tune()
     place.done("models", "promote", "--all")
-    return place, said
+    return place, output
 
 
 def test_tuning_ends_with_leaderboard_versions_and_next_commands(tuned: tuple[Workplace, str]) -> None:
-    _, said = tuned
-    assert "Leaderboard" in said
-    assert "linear SVM" in said
-    assert "registered ser-teacher version 1" in said
-    assert "registered ser-student version 1" in said
-    assert "ser models promote" in said
-    assert "speakers only" in said, "two test speakers prove little, and it says so"
-    assert "undistilled" in said and "proves nothing, these 6 speakers only" in said
+    _, output = tuned
+    assert "Leaderboard" in output
+    assert "linear SVM" in output
+    assert "registered ser-teacher version 1" in output
+    assert "registered ser-student version 1" in output
+    assert "ser models promote" in output
+    assert "speakers only" in output, "two test speakers prove little, and it is reported"
+    assert "undistilled" in output and "proves nothing, these 6 speakers only" in output
 
 
 def test_each_study_is_one_parent_run_with_one_child_a_trial(tuned: tuple[Workplace, str]) -> None:
@@ -191,9 +191,9 @@ def test_an_altered_model_is_refused_by_name(tuned: tuple[Workplace, str], tmp_p
 
 def test_tuning_again_decodes_nothing_and_adds_versions(tuned: tuple[Workplace, str]) -> None:
     place, _ = tuned
-    said = place.tune("--no-control")
-    assert "; 0 files decoded" in said
-    assert "registered ser-student version 3" in said and "undistilled" not in said
+    output = place.tune("--no-control")
+    assert "; 0 files decoded" in output
+    assert "registered ser-student version 3" in output and "undistilled" not in output
     ended = place.run("models", "promote", "--all")
     assert ended.code in (0, 1)
     assert "passed" in ended.stdout
@@ -232,8 +232,8 @@ def test_a_killed_study_resumes_with_the_same_trials_and_no_run_left_over(
     process.communicate()
     before = _trials_with_results(tmp_path)
     assert 0 < before < 6, "killed in the middle"
-    said = place.done("tune", "--resume")
-    assert "registered ser-teacher version 1" in said
+    output = place.done("tune", "--resume")
+    assert "registered ser-teacher version 1" in output
     (study,) = json.loads(place.done("studies", "list", "--json"))
     shown = json.loads(place.done("studies", "show", study["name"], "--json"))
     assert [trial["number"] for trial in shown["trials"]] == list(range(6))
@@ -269,12 +269,12 @@ def test_shuffled_labels_land_at_chance(forge: Forge, empty_store: Path, tmp_pat
     place = Workplace(tmp_path, shuffled, forge)
     shutil.copy(empty_store, tmp_path)
     words = ["--trials", "2", "--confirm", "1x1", "--set", "train.epochs=5", "--as", "ravdess"]
-    said = place.done("tune", "--corpus", str(shuffled), "--no-control", *words)
+    output = place.done("tune", "--corpus", str(shuffled), "--no-control", *words)
     models = json.loads(place.done("models", "list", "--json"))
-    assert len(models) == 2, said
+    assert len(models) == 2, output
     for model in models:
         # 64 test clips of 8 emotions: UAR of guesses has mean 0.125 and standard deviation 0.041.
         assert model["metrics"]["test_uar"] < 0.125 + 3 * 0.041
-    reference = re.search(r"linear SVM.*?(0\.\d+) \[", said)
+    reference = re.search(r"linear SVM.*?(0\.\d+) \[", output)
     assert reference is not None
     assert float(reference[1]) < 0.125 + 3 * 0.041

@@ -58,7 +58,7 @@ def doctor(
     from ser_platform.settings import runs_folder
 
     request = DataOptions(as_name, labels, speaker_from, speaker_column, columns).corpus_request(corpus)
-    with Display(error_console()).showing_progress("listened to") as progress:
+    with Display(error_console()).show_progress("listened to") as progress:
         examination = examine(request, seed, jobs, progress)
     findings = diagnose(examination, max_bad)
     page = html or runs_folder() / f"doctor-{_file_name(corpus)}.html"

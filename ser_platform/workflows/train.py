@@ -199,7 +199,7 @@ def _prepare_pool(
         (feature_view(settings).required_families, settings.features.dtype)
     ]
     feature_needs += [each for teacher in teachers if teacher for each in teacher.feature_needs]
-    with display.showing_progress(f"{name}: files decoded") as progress:
+    with display.show_progress(f"{name}: files decoded") as progress:
         found = prepare_unlabelled(name, feature_needs, progress, choose_mapper())
     for split in dataset.splits:
         found.refuse_overlap(split)
@@ -377,7 +377,7 @@ class _TrainingRun:
                 f"{what}: goes on after epoch {folder.checkpoint_epoch} of {self.settings.train.epochs}"
             )
         began = time.monotonic()
-        with self.display.showing_line(lambda: self._format_status(what, epochs.results, began)) as show:
+        with self.display.show_line(lambda: self._format_status(what, epochs.results, began)) as show:
             show()
 
             def log_and_show() -> None:
@@ -417,7 +417,7 @@ class _TrainingRun:
                     teacher.description.settings.features.dtype,
                 )
             with connect_cluster() as cluster:
-                labeller = TeacherLabeller(teacher, split, cluster, self.display.showing_progress)
+                labeller = TeacherLabeller(teacher, split, cluster, self.display.show_progress)
                 outputs = labeller.label_split(split, (self.settings.distill.outputs,), copies, digests)
                 hints = (
                     labeller.compute_hints(split, copies, digests) if self.settings.distill.hint != NO_HINT else None
@@ -427,7 +427,7 @@ class _TrainingRun:
     def _make_copies(
         self, split: Split, wanted: list[tuple[str, int]], names: tuple[str, ...], dtype: str
     ) -> AugmentedClips:
-        with self.display.showing_progress(f"{self.role}: copies of training clips made") as progress:
+        with self.display.show_progress(f"{self.role}: copies of training clips made") as progress:
             return prepare_augmented_clips(split, wanted, names, progress, mapper=choose_mapper(), dtype=dtype)
 
     def _format_status(self, what: str, results: list[EpochResult], began: float) -> str:

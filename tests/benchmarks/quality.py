@@ -309,7 +309,7 @@ def predictions_of(
         FitJob(recipe.resolved(seed).with_overrides({"distill.unlabelled": more}), task, label_rows=split.test)
         for seed in seeds
     ]
-    with display.showing_progress(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:
+    with display.show_progress(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:
         fits = fit_all(jobs, where, progress)
     return [_found(job, done, recipe.role) for job, done in zip(jobs, fits, strict=True)]
 
@@ -364,7 +364,7 @@ def taught(
     digests: tuple[str, ...] = ()
     if more:
         hears = [(feature_view(each).required_families, each.features.dtype) for each in (student, teacher)]
-        with display.showing_progress(f"{more}: files decoded") as progress:
+        with display.show_progress(f"{more}: files decoded") as progress:
             unlabelled = prepare_unlabelled(more, hears, progress)
         unlabelled.refuse_overlap(split)
         digests = unlabelled.hashes
@@ -374,7 +374,7 @@ def taught(
     )
     parts = [tuple(sorted(map(str, part))) for part in np.array_split(order, min(TEACHER_FOLDS, len(order)))]
     groups = [split.speakers("dev"), *parts]
-    folds = FoldTeachers(split, teacher, teacher.train.epochs, row.digest, where, display.showing_progress, groups)
+    folds = FoldTeachers(split, teacher, teacher.train.epochs, row.digest, where, display.show_progress, groups)
     hints = None
     if recipe.settings.get("distill.hint", NO_HINT) != NO_HINT:
         hints = encoder_embeddings(teacher, (*dataset.hashes, *copies.hashes, *digests))

@@ -59,7 +59,7 @@ def test_a_pinned_name_is_of_these_weights_or_of_none(own, forget, monkeypatch):
     forget()
     monkeypatch.setenv("SER_PRETRAINED", str(own))
     altered(own / NAME)
-    with pytest.raises(UserError, match="have changed: they are .*, asked for is .*model.backbone="):
+    with pytest.raises(UserError, match="have changed: they are .*, requested are .*model.backbone="):
         find_encoder(pinned)
     assert resolve_pinned_name(NAME) != pinned
 
