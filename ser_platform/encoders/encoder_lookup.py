@@ -3,15 +3,16 @@
 No downloaded code is run: weights are read from safetensors only.
 """
 
+import contextlib
 import json
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import requests
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -188,20 +189,20 @@ def _fetch_from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download  # late: see `encoder`
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    for local in (True, False):
-        try:
-            folder = Path(snapshot_download(name, allow_patterns=list(HUB_FILE_PATTERNS), local_files_only=local))
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            if not local:
-                reason = str(error).strip().splitlines()[0]
-                raise UserError(
-                    f"no encoder {name!r}: neither a folder nor in the Hugging Face cache, and the hub refuses it "
-                    f"({reason}); {_describe_local_encoders()}"
-                ) from error
-            continue
-        if not local or ((folder / CONFIG).is_file() and _list_weight_files(folder)):
-            return folder
-    raise AssertionError("the second call returns or raises")
+    fetch = partial(snapshot_download, name, allow_patterns=list(HUB_FILE_PATTERNS))
+    errors = (HfHubHTTPError, HFValidationError, OSError)
+    with contextlib.suppress(*errors):
+        cached = Path(fetch(local_files_only=True))
+        if (cached / CONFIG).is_file() and _list_weight_files(cached):
+            return cached
+    try:
+        return Path(fetch())
+    except errors as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"no encoder {name!r}: neither a folder nor in the Hugging Face cache, and the hub refuses it "
+            f"({reason}); {_describe_local_encoders()}"
+        ) from error
 
 
 def _list_weight_files(folder: Path) -> list[Path]:
@@ -220,10 +221,7 @@ def _read_encoder(name: str, folder: Path) -> Encoder:
     if "model_type" not in config:
         raise UserError(f"{folder / CONFIG} has no model_type: it is no model of transformers")
     parts = {"weights": [_digest_of_file(path) for path in files], "config": config, "preprocessor": preprocessor}
-    try:
-        return Encoder(name, digest_of(parts), config, preprocessor, folder)
-    except SafetensorError as error:
-        raise UserError(f"{folder}: {error}") from error
+    return Encoder(name, digest_of(parts), config, preprocessor, folder)
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:
