@@ -18,7 +18,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that replaces it when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{path.suffix}")
-    temporary.touch(exist_ok=False)  # not mkstemp, whose files only their owner can read
+    temporary.touch(exist_ok=False)  # not mkstemp: only the owner can read its files
     try:
         yield temporary
         temporary.replace(path)

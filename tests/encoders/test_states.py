@@ -1,4 +1,4 @@
-"""Contract of every kind of encoder: padding changes no state, and `transformers` itself gives the same."""
+"""Contract of every kind of encoder: padding changes no state, and the states equal those of `transformers`."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def speech(*lengths: int) -> tuple[Tensor, Tensor]:
 
 
 def alone_and_together(encoder: Encoder, *lengths: int) -> list[tuple[Tensor, Tensor]]:
-    """Each clip's states as it has them alone and in the batch, `(n_frames, n_states, width)`."""
+    """Return each clip's states alone and in the batch, `(n_frames, n_states, width)`."""
     module = encoder.load()
     samples, counts = speech(*lengths)
     with torch.inference_mode():
@@ -57,7 +57,7 @@ def test_the_states_of_a_clip_do_not_depend_on_the_batch(name):
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
-def test_a_clip_has_the_states_that_transformers_gives(name, pretrained):
+def test_the_states_equal_those_of_transformers(name, pretrained):
     encoder = find_encoder(name)
     model = AutoModelForAudioClassification.from_pretrained(pretrained / name, config=encoder.config).eval()
     extractor = AutoFeatureExtractor.from_pretrained(pretrained / name)
@@ -143,7 +143,7 @@ def test_nothing_is_dropped_or_masked_in_training(name):
     assert torch.equal(first, second)
 
 
-def test_half_precision_weights_are_computed_with_in_full(tmp_path, pretrained):
+def test_half_precision_weights_are_converted_to_float32(tmp_path, pretrained):
     model = AutoModelForAudioClassification.from_pretrained(pretrained / "tiny-whisper").half()
     model.save_pretrained(tmp_path / "half")
     encoder = find_encoder(str(tmp_path / "half"))

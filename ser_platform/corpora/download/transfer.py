@@ -175,7 +175,7 @@ class _Transfer:
             if record and record.sha256:
                 return record
             self.path.unlink()
-        reached, failures = self._n_received(), 0
+        reached, failures = self._count_received_bytes(), 0
         with self.session:
             while True:
                 try:
@@ -183,8 +183,8 @@ class _Transfer:
                     return self._finish()
                 except DownloadInterrupted as problem:
                     failures += 1
-                    if self._n_received() >= reached + MIN_PROGRESS_BYTES:
-                        reached, failures = self._n_received(), 1
+                    if self._count_received_bytes() >= reached + MIN_PROGRESS_BYTES:
+                        reached, failures = self._count_received_bytes(), 1
                     self._wait(str(problem), failures)
 
     def _wait(self, problem: str, failures: int, wait_s: float | None = None) -> None:
@@ -193,7 +193,7 @@ class _Transfer:
         Raises:
             WorkFailed: there were too many tries, or the wait is too long.
         """
-        policy, n_bytes = self.retry_policy, self._n_received()
+        policy, n_bytes = self.retry_policy, self._count_received_bytes()
         kept = f"; {format_size(n_bytes)} are kept, the same command resumes them" if n_bytes else ""
         if failures >= policy.max_tries:
             raise WorkFailed(f"{self.archive.url}: {problem}; gave up after {failures} tries{kept}")
@@ -212,7 +212,7 @@ class _Transfer:
             return None
         return record if (record.url, record.checksum) == (self.archive.url, self.archive.checksum) else None
 
-    def _n_received(self) -> int:
+    def _count_received_bytes(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _discard(self) -> None:
@@ -221,7 +221,7 @@ class _Transfer:
 
     def _receive(self) -> None:
         """Request the bytes after the part and append them; the whole file where they cannot be appended."""
-        record, start = self._read_record(), self._n_received()
+        record, start = self._read_record(), self._count_received_bytes()
         if record is None or not start or (record.validator is None and record.checksum is None):
             self._discard()  # without validator and checksum a change on the server would not be noticed
             record, start = None, 0
@@ -319,7 +319,7 @@ class _Transfer:
         """Check the complete part and rename it to the file's name."""
         record = self._read_record()
         assert record is not None
-        n_bytes = self._n_received()
+        n_bytes = self._count_received_bytes()
         self._check_size(n_bytes)
         kind, _, expected = (self.archive.checksum or "").partition(":")
         digests = _sync_and_digest(self.part, {"sha256", kind} - {""})

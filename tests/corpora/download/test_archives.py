@@ -201,5 +201,5 @@ def test_a_web_page_in_place_of_an_archive_is_named(tmp_path, folder) -> None:
         unpack(page, folder)
 
 
-def test_an_odd_but_harmless_name_stays() -> None:
+def test_a_backslash_separates_folders_and_dots_inside_a_name_are_valid() -> None:
     assert validate_entry_path("a\\b..c/..d.wav").parts == ("a", "b..c", "..d.wav")

@@ -81,14 +81,14 @@ def test_an_archive_without_a_published_checksum_is_reported_as_unchecked(web, f
     assert record.sha256 == hashlib.sha256(web.content).hexdigest()
 
 
-def test_a_corpus_that_is_there_is_left_alone(web, folder) -> None:
+def test_an_existing_corpus_is_not_downloaded_again(web, folder) -> None:
     facts = facts_of(web)
     fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
     assert fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED).n_files == 0
     assert web.requested == [None]
 
 
-def test_again_replaces_what_was_fetched(web, folder) -> None:
+def test_again_replaces_a_fetched_corpus(web, folder) -> None:
     facts = facts_of(web)
     fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
     (folder / "ravdess" / "damaged.wav").touch()
@@ -97,7 +97,7 @@ def test_again_replaces_what_was_fetched(web, folder) -> None:
     assert [path.name for path in folder.iterdir()] == ["ravdess"]
 
 
-def test_again_keeps_what_a_person_put_there(web, folder) -> None:
+def test_again_refuses_to_replace_a_folder_that_was_not_fetched(web, folder) -> None:
     (folder / "ravdess").mkdir(parents=True)
     (folder / "ravdess" / "mine.wav").touch()
     with pytest.raises(UserError, match="was not fetched by ser"):
@@ -112,7 +112,7 @@ def test_the_error_for_a_corpus_without_archives_describes_how_to_get_it(folder)
     assert not folder.exists()
 
 
-def test_a_failed_download_leaves_no_corpus_and_no_litter(web, folder) -> None:
+def test_a_failed_download_leaves_no_files(web, folder) -> None:
     facts = facts_of(web)
     web.statuses = [(404, None)]
     with pytest.raises(WorkFailed, match="404"):
@@ -120,7 +120,7 @@ def test_a_failed_download_leaves_no_corpus_and_no_litter(web, folder) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_an_archive_that_is_refused_is_downloaded_anew_the_next_time(web, folder) -> None:
+def test_an_archive_that_is_refused_is_downloaded_again_by_the_next_call(web, folder) -> None:
     facts = facts_of(web, checksum=None, n_bytes=None)
     good, web.content = web.content, packed({"../evil.wav": b"evil"})
     with pytest.raises(WorkFailed, match="climbs out"):
@@ -145,7 +145,7 @@ def test_a_kill_between_download_and_unpacking_costs_no_second_download(web, fol
     assert web.requested == [None]
 
 
-def test_what_a_kill_at_the_very_end_left_is_cleared(web, folder, monkeypatch) -> None:
+def test_the_files_of_a_fetch_killed_at_its_end_are_removed(web, folder, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(corpus_fetch.shutil, "rmtree", lambda path: None)
         fetch_corpus("ravdess", facts_of(web), folder, retry_policy=HURRIED)
@@ -172,7 +172,7 @@ def test_two_fetches_at_once_download_once(web, folder) -> None:
     assert [path.name for path in folder.iterdir()] == ["ravdess"]
 
 
-def test_a_killed_process_leaves_a_part_that_the_next_one_goes_on_with(web, folder) -> None:
+def test_the_part_of_a_killed_process_is_resumed(web, folder) -> None:
     facts = facts_of(web)
     web.content = packed({**CLIPS, "long.wav": os.urandom(1 << 20)})
     archive = Archive(web.at("/file"), len(web.content), "md5:" + hashlib.md5(web.content).hexdigest())

@@ -67,7 +67,7 @@ def test_a_broken_connection_is_resumed_and_only_the_rest_is_sent(web, archive, 
     assert web.sent == [HALF, len(web.content) - HALF]
 
 
-def test_a_later_call_resumes_what_an_earlier_one_left(web, archive, path) -> None:
+def test_a_later_call_resumes_the_part_of_an_earlier_one(web, archive, path) -> None:
     web.drops = [HALF, 0, 0, None]
     with pytest.raises(WorkFailed, match=r"gave up after 3 tries; 1\.6 MB are kept"):
         download(archive, path, None, HURRIED)
@@ -89,7 +89,7 @@ def test_a_server_that_sends_no_length_is_read_to_its_end(web, archive, path) ->
     assert path.read_bytes() == web.content
 
 
-def test_a_file_that_changed_meanwhile_is_not_joined_to_the_old_half(web, archive, path) -> None:
+def test_a_changed_file_is_not_appended_to_the_old_part(web, archive, path) -> None:
     old = web.content
     web.drops = [HALF, 0, 0]
     unchecked = replace(archive, n_bytes=None, checksum=None)
@@ -148,7 +148,7 @@ def test_a_whole_part_without_its_name_is_not_sent_again(web, archive, path) -> 
     assert web.requested == [None]
 
 
-def test_a_wrong_checksum_names_both_and_leaves_nothing(web, archive, path) -> None:
+def test_the_error_for_a_wrong_checksum_has_both_and_no_file_is_left(web, archive, path) -> None:
     wrong = "md5:" + "0" * 32
     found = hashlib.md5(web.content).hexdigest()
     with pytest.raises(WorkFailed, match=f"md5 is {found}, expected {'0' * 32}"):
@@ -156,7 +156,7 @@ def test_a_wrong_checksum_names_both_and_leaves_nothing(web, archive, path) -> N
     assert left(path) == set()
 
 
-def test_content_corrupted_on_the_way_is_noticed(web, archive, path) -> None:
+def test_content_corrupted_in_transit_is_detected(web, archive, path) -> None:
     web.content = b"?" + web.content[1:]
     with pytest.raises(WorkFailed, match="md5 is"):
         download(archive, path, None, HURRIED)
@@ -192,7 +192,7 @@ def test_a_missing_file_is_reported_at_once(web, archive, path) -> None:
     assert len(web.requested) == 1
 
 
-def test_a_server_error_is_tried_again(web, archive, path) -> None:
+def test_a_request_is_repeated_after_a_server_error(web, archive, path) -> None:
     recorder = Recorder()
     web.statuses = [(500, None), (503, "0")]
     download(archive, path, recorder, HURRIED)
@@ -215,7 +215,7 @@ def test_a_server_that_requests_too_long_a_wait_is_given_up(web, archive, path) 
         download(archive, path, None, HURRIED)
 
 
-def test_tries_count_anew_after_progress(web, archive, path) -> None:
+def test_progress_resets_the_count_of_tries(web, archive, path) -> None:
     step = 600 << 10  # a drop at every 600 KiB: six answers, more than three tries
     web.drops = [step] * 5 + [None]
     download(archive, path, None, HURRIED)
@@ -229,7 +229,7 @@ def test_redirects_are_followed(web, archive, path) -> None:
     assert path.read_bytes() == web.content
 
 
-def test_a_circle_of_redirects_ends(web, archive, path) -> None:
+def test_a_loop_of_redirects_is_refused(web, archive, path) -> None:
     web.redirects = {"/old": "/old"}
     with pytest.raises(WorkFailed, match="redirects more than"):
         download(replace(archive, url=web.at("/old")), path, None, HURRIED)
@@ -253,7 +253,7 @@ def test_only_http_addresses_are_requested_and_https_is_not_left() -> None:
         resolve_url("http://a.example/b", redirected_from="https://a.example/a")
 
 
-def test_a_host_that_is_not_there_is_named(archive, path) -> None:
+def test_the_error_names_an_unreachable_host(archive, path) -> None:
     unreachable = replace(archive, url="http://127.0.0.1:9/file")
     with pytest.raises(WorkFailed, match=r"127\.0\.0\.1 cannot be reached; gave up after 3 tries"):
         download(unreachable, path, None, HURRIED)
