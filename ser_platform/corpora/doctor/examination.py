@@ -122,12 +122,12 @@ def collect_files(request: CorpusRequest) -> CollectedFiles:
         utterances: dict[str, Utterance] = {}
         for entry in corpus.read_entries():
             if isinstance(entry, Misfit):
-                misfits.append(RejectedFile(_within(corpus, entry.path, len(found)), entry.reason))
+                misfits.append(RejectedFile(_format_path(corpus, entry.path, len(found)), entry.reason))
             elif isinstance(entry, ExcludedFile):
                 left_out[entry.reason] += 1
             elif entry.id in utterances:
-                first = _within(corpus, utterances[entry.id].path, len(found))
-                repeated.append(RejectedFile(_within(corpus, entry.path, len(found)), f"has the id of {first}"))
+                first = _format_path(corpus, utterances[entry.id].path, len(found))
+                repeated.append(RejectedFile(_format_path(corpus, entry.path, len(found)), f"has the id of {first}"))
             else:
                 utterances[entry.id] = entry
         manifests.append(Manifest.from_utterances(utterances.values()))
@@ -140,7 +140,7 @@ def collect_files(request: CorpusRequest) -> CollectedFiles:
     return CollectedFiles(name, roots, joined, tuple(misfits), tuple(repeated), left_out, changed)
 
 
-def _within(corpus: FoundCorpus, path: Path, n_corpora: int) -> str:
+def _format_path(corpus: FoundCorpus, path: Path, n_corpora: int) -> str:
     name = path.relative_to(corpus.root).as_posix() if path.is_relative_to(corpus.root) else str(path)
     return f"{corpus.corpus_name}/{name}" if n_corpora > 1 else name
 
