@@ -63,7 +63,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 def write_page(exam: Examination, findings: Sequence[Finding], path: Path) -> None:
     """Write the page about an examined corpus to `path`."""
     with replacing(path) as temporary:
-        temporary.write_escape(render_page(exam, findings), encoding="utf-8")
+        temporary.write_text(render_page(exam, findings), encoding="utf-8")
 
 
 def render_page(exam: Examination, findings: Sequence[Finding]) -> str:
