@@ -1,6 +1,6 @@
-"""The one ontology: the emotions that corpora are labelled with, and rules that merge or drop them.
+"""The emotions that corpora are labelled with, and the rules that merge or drop them.
 
-The order is the order of the label set everywhere: targets, logits, confusion matrices, bundles.
+The order of `EMOTIONS` is the order of classes everywhere: targets, logits, confusion matrices, bundles.
 """
 
 import re
@@ -25,7 +25,7 @@ EMOTIONS = (
     "contempt",
 )
 
-# What people write in folder names and tables, for the emotion it means.
+# Words in folder names and tables, and the emotion that each means.
 SYNONYMS = {
     "neutrality": "neutral",
     "calmness": "calm",
@@ -54,7 +54,7 @@ SIX = (*FOUR, "fear", "disgust")  # CREMA-D
 SEVEN = (*SIX, "surprise")  # TESS, SAVEE, MELD
 EIGHT = ("neutral", "calm", *SEVEN[1:])  # RAVDESS
 PRESETS = {"4": FOUR, "6": SIX, "7": SEVEN, "8": EIGHT}
-# A preset takes in what is acted alike. Source: Busso et al. (2008) score IEMOCAP's excitement as happiness.
+# Emotions that a preset counts as another. Source: Busso et al. (2008) score IEMOCAP's excitement as happiness.
 MERGED = {"calm": "neutral", "excitement": "happiness"}
 
 
@@ -71,10 +71,10 @@ def label_set(emotions: Iterable[str]) -> tuple[str, ...]:
 
 
 def parse_emotion(word: str) -> str:
-    """Return the emotion that a word of any case means: its own name or a synonym.
+    """Return the emotion that `word` names, in any case: an emotion or a synonym.
 
     Raises:
-        UnknownChoice: the word means none.
+        UnknownChoice: the word names none.
     """
     plain = re.sub(r"[\s_-]+", " ", word).strip().lower()
     emotion = SYNONYMS.get(plain, plain)
@@ -85,38 +85,37 @@ def parse_emotion(word: str) -> str:
 
 @dataclass(frozen=True)
 class LabelRules:
-    """Which emotions count, and as what: the meaning of the setting `task.labels`.
+    """Which emotions are used, and as which labels: the parsed setting `task.labels`.
 
-    `text` is a list with commas, read from left to right: a preset (`4`, `6`, `7`, `8`), `shared` (what every corpus
-    of a training has) or `as_labelled` (the default) first, then `calm -> neutral` (merge) or `drop calm`.
+    The setting is a list with commas, read from left to right: first a preset (`4`, `6`, `7`, `8`), `shared` (the
+    emotions that all corpora have) or `as_labelled` (the default), then `calm -> neutral` (merge) or `drop calm`.
     """
 
-    text: str
     base: str
     steps: tuple[tuple[str, str | None], ...]
 
     @classmethod
     def parse(cls, text: str) -> "LabelRules":
-        """Read the rules.
+        """Parse the setting.
 
         Raises:
             UserError: a word is no preset, no emotion and no rule.
         """
         words = [word.strip() for word in text.split(",") if word.strip()]
         if text.strip() and not words:
-            raise UserError(f"data.labels {text!r} has no rule in it; {AS_LABELLED} takes emotions as they are")
+            raise UserError(f"data.labels {text!r} has no rule in it; {AS_LABELLED} keeps the emotions as they are")
         bases = (AS_LABELLED, SHARED, *PRESETS)
         base = words.pop(0) if words and words[0] in bases else AS_LABELLED
-        return cls(text, base, tuple(_parse_rule(word, text) for word in words))
+        return cls(base, tuple(_parse_rule(word, text) for word in words))
 
     def map_emotions(self, corpora: Iterable[Iterable[str]]) -> dict[str, str | None]:
-        """Return what becomes of each emotion that occurs: a label, or None where it is dropped.
+        """Return the label of each emotion that occurs, None where it is dropped.
 
         Args:
-            corpora: the emotions that occur in each corpus; `shared` keeps what all of them have after the rules.
+            corpora: the emotions that occur in each corpus; `shared` keeps the labels that all corpora have.
         """
         present = [set(emotions) for emotions in corpora]
-        mapping = {emotion: self._of(emotion) for emotion in label_set(set().union(*present))}
+        mapping = {emotion: self._map_emotion(emotion) for emotion in label_set(set().union(*present))}
         if self.base == SHARED:
             kept = set.intersection(*({mapping[emotion] for emotion in emotions} for emotions in present))
             mapping = {emotion: label if label in kept else None for emotion, label in mapping.items()}
@@ -124,11 +123,11 @@ class LabelRules:
 
     @property
     def named_emotions(self) -> tuple[str, ...]:
-        """The emotions that the rules speak of: the preset's, and those that are merged or dropped."""
+        """The emotions of the preset, and those that the rules merge or drop."""
         return label_set([*PRESETS.get(self.base, ()), *(source for source, _ in self.steps)])
 
-    def _of(self, emotion: str) -> str | None:
-        """Explicit rules go first, so that `8, calm -> neutral` and `4, boredom -> neutral` do what they say."""
+    def _map_emotion(self, emotion: str) -> str | None:
+        """Apply explicit rules first, so that `8, calm -> neutral` and `4, boredom -> neutral` take effect."""
         label: str | None = emotion
         for source, target in self.steps:
             label = target if label == source else label

@@ -1,6 +1,6 @@
-"""What can go wrong, by whose hand it is mended.
+"""The errors that the platform reports as one line, with an exit code.
 
-`UserError` is the user's input (exit code 2), `WorkFailed` the work itself (exit code 1). Both are shown as one line.
+`UserError` (exit code 2): the input is wrong. `WorkFailed` (exit code 1): the input is valid, the work fails.
 """
 
 import sys
@@ -10,17 +10,17 @@ MAX_LINE_CHARS = 300  # some libraries put a whole answer of a server into one l
 
 
 class SerError(Exception):
-    """Anything the platform reports as one line."""
+    """An error that the platform reports as one line."""
 
     exit_code = 1
 
 
 class WorkFailed(SerError):
-    """The input was fine, the work did not succeed."""
+    """The input is valid, but the work fails."""
 
 
 class UserError(SerError):
-    """The input is wrong; the message says what was given and what is valid."""
+    """The input is wrong; the message has the given and the valid values."""
 
     exit_code = 2
 
@@ -29,7 +29,7 @@ class UnknownChoice(UserError):
     """A name that is not among the valid ones."""
 
     def __init__(self, what: str, given: object, choices: Iterable[object]) -> None:
-        valid = ", ".join(str(choice) for choice in choices) or "none there are"
+        valid = ", ".join(str(choice) for choice in choices) or "there are none"
         super().__init__(f"unknown {what} {given!r}; choose from: {valid}")
 
 
@@ -41,7 +41,7 @@ class MissingExtra(UserError):
 
 
 class BadAudio(UserError):
-    """A file that cannot be used as speech, and why."""
+    """A file that cannot be used as speech, with the reason."""
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -49,11 +49,11 @@ class BadAudio(UserError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        return type(self), (self.path, self.reason)  # crosses process borders
+        return type(self), (self.path, self.reason)  # pickling between processes uses this
 
 
 class CorpusError(UserError):
-    """A corpus, manifest or split that would spoil an experiment."""
+    """A corpus, manifest or split that would make an experiment wrong."""
 
 
 class SearchSpaceError(UserError):
@@ -61,7 +61,7 @@ class SearchSpaceError(UserError):
 
 
 class BundleError(UserError):
-    """A model bundle that is damaged, altered, or of another version."""
+    """A model bundle that is damaged, altered or of another version."""
 
 
 class PromotionRefused(SerError):

@@ -1,11 +1,12 @@
-"""Writing files so that a kill leaves the old content or the new, never half of either."""
+"""Reads, writes and digests files. Writes are atomic: a kill leaves the old content or the new content."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from ser_platform.errors import UserError, WorkFailed
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` that takes its place when the block ends well."""
+    """Yield a temporary sibling of `path` that replaces it when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{path.suffix}")
-    temporary.touch(exist_ok=False)  # not mkstemp, which lets nobody else read what a colleague may
+    temporary.touch(exist_ok=False)  # not mkstemp: only the owner can read its files
     try:
         yield temporary
         temporary.replace(path)
@@ -25,15 +26,31 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Return whether the error is a full disk or an exhausted quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def report_full_disk(describe: Callable[[], str]) -> Iterator[None]:
+    """Raise WorkFailed with the message that `describe` returns where the block finds the disk full."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise WorkFailed(describe()) from error
+
+
 def remove_torn_files(folder: Path) -> None:
-    """Remove what kills have left of files that were being written to `folder`; nobody may write there meanwhile."""
+    """Remove the temporary files of killed writes to `folder`; no process may write there meanwhile."""
     for path in folder.glob(".*"):
         if re.fullmatch(r"\..+\.[0-9a-f]{32}(\.\w+)?", path.name):
             path.unlink(missing_ok=True)
 
 
 def expand_path(text: str | Path) -> Path:
-    """Return a path that a user wrote, `~` expanded.
+    """Return a path from user input, with `~` expanded.
 
     Raises:
         UserError: there is no such user, or no file can have such a name.
@@ -47,7 +64,7 @@ def expand_path(text: str | Path) -> Path:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace `path` by `content` as JSON."""
+    """Write `content` to `path` as JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

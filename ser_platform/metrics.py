@@ -1,7 +1,7 @@
-"""How good predictions are: recall-based figures in [0, 1].
+"""Metrics of predictions, in [0, 1].
 
 Targets and predictions are class indices, `(n,)`. UAR (unweighted average recall) selects models in this field
-because emotions are rarely balanced: Schuller, Steidl & Batliner, "The INTERSPEECH 2009 Emotion Challenge", 2009.
+because classes are rarely balanced: Schuller, Steidl & Batliner, "The INTERSPEECH 2009 Emotion Challenge", 2009.
 """
 
 import numpy as np
@@ -9,25 +9,25 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def confusion_matrix(targets: ArrayLike, predictions: ArrayLike, n_classes: int) -> NDArray[np.int64]:
-    """Count utterances by (true class, predicted class): `(n_classes, n_classes)`."""
+    """Return the number of utterances by true and predicted class, `(n_classes, n_classes)`."""
     pairs = np.asarray(targets, dtype=np.int64) * n_classes + np.asarray(predictions, dtype=np.int64)
     return np.bincount(pairs, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
 
 
 def recalls(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the recall of each class, `(n_classes,)`; NaN for a class that the truth lacks."""
+    """Return the recall of each class, `(n_classes,)`; NaN for a class without utterances."""
     return divide_counts(np.diag(matrix), matrix.sum(axis=1))
 
 
 def divide_counts(counts: ArrayLike, totals: ArrayLike) -> NDArray[np.float64]:
-    """Return shares of classes, of one set of clips or of many; NaN for a class without clips."""
+    """Return `counts / totals` element by element, NaN where a total is 0."""
     totals = np.asarray(totals)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(totals > 0, np.asarray(counts) / totals, np.nan)
 
 
 def uar_from_confusion(matrix: NDArray[np.int64]) -> float:
-    """Return the mean recall over the classes present in the truth.
+    """Return the mean recall over the classes that occur in the targets.
 
     Raises:
         ValueError: there are no utterances.
@@ -38,7 +38,7 @@ def uar_from_confusion(matrix: NDArray[np.int64]) -> float:
 
 
 def uar(targets: ArrayLike, predictions: ArrayLike, n_classes: int) -> float:
-    """Return the unweighted average recall, over the classes present in the truth."""
+    """Return the unweighted average recall, over the classes that occur in the targets."""
     return uar_from_confusion(confusion_matrix(targets, predictions, n_classes))
 
 
@@ -48,7 +48,7 @@ def war(targets: ArrayLike, predictions: ArrayLike) -> float:
 
 
 def macro_f1_from_confusion(matrix: NDArray[np.int64]) -> float:
-    """Return the mean F1 over the classes present in the truth."""
+    """Return the mean F1 over the classes that occur in the targets."""
     correct = np.diag(matrix)
     f1 = 2 * correct / np.maximum(matrix.sum(axis=0) + matrix.sum(axis=1), 1)
     return float(f1[matrix.sum(axis=1) > 0].mean())

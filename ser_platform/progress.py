@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: a live line on a terminal, a line now and then in a log."""
+"""Shows progress: a live line on a terminal, a line every 15 seconds in a log."""
 
 import contextlib
 import time
@@ -12,18 +12,18 @@ REFRESH_S, LOG_EVERY_S = 0.25, 15.0  # seconds
 
 
 class Display:
-    """Shows progress; `print_line` prints a line that stays."""
+    """Prints progress and lasting lines to a console."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def print_line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a line that is not overwritten."""
         self.console.print(text, highlight=False, markup=False)
 
     @contextlib.contextmanager
-    def showing_line(self, line: Callable[[], str]) -> Iterator[Callable[[], None]]:
-        """Show `line()` as it changes; the block calls what is yielded as often as it likes."""
+    def show_line(self, line: Callable[[], str]) -> Iterator[Callable[[], None]]:
+        """Show the value of `line()` during the block. Yields a function that updates it; it may be called often."""
         shown_at = 0.0
         if self.console.is_terminal:
             with Live(Text(line()), console=self.console, refresh_per_second=4, transient=True) as live:
@@ -51,24 +51,24 @@ class Display:
             self.print_line(line())
 
     @contextlib.contextmanager
-    def showing_progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """Show `what DONE/ALL`; the block calls what is yielded with both. Nothing is shown of nothing to do."""
+    def show_progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Show `what DONE/ALL` during the block, nothing while ALL is 0. Yields a function that takes both numbers."""
         state, began = [0, 0], time.monotonic()
 
         def line() -> str:
             return f"{what} {state[0]}/{state[1]}  {format_minutes(time.monotonic() - began)}" if state[1] else ""
 
-        with self.showing_line(line) as show:
+        with self.show_line(line) as show:
 
-            def count(done: int, everything: int) -> None:
-                state[:] = [done, everything]
+            def count(done: int, n_all: int) -> None:
+                state[:] = [done, n_all]
                 show()
 
             yield count
 
 
 def format_count(number: int, noun: str) -> str:
-    """Return a number with its noun, like "1 speaker" and "2 speakers"."""
+    """Return a number with its noun, like "1 speaker" or "2 speakers"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

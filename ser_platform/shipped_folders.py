@@ -1,4 +1,4 @@
-"""The folders that come with the platform: a checkout has them beside the package, a wheel inside it."""
+"""Finds the data folders of the platform: beside the package in a checkout, inside it in a wheel."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ IN_WHEEL = PACKAGE / "shipped"  # pyproject.toml maps the folders there; a check
 
 
 def find_shipped(folder: str) -> Path:
-    """Return the path of `search_spaces`, `jobs` or `mlflow` as the platform ships it."""
+    """Return the path of `search_spaces`, `jobs` or `mlflow` of this installation."""
     return (find_checkout() or IN_WHEEL) / folder
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-PASSWORD = "not-to-be-told"
+PASSWORD = "not-to-be-printed"
 
 
 def binaries() -> Path | None:
@@ -25,29 +25,29 @@ def unprivileged() -> dict[str, object]:
     """Return how a server is started: it refuses to run as root."""
     if os.geteuid():
         return {}
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    user = pwd.getpwnam("nobody")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 @contextmanager
 def database() -> Iterator[str]:
-    """Yield the address of a database on a server of its own, with a password; skips the test where none can be had."""
+    """Yield the address of a database on a new server with a password; skips the test where none is installed."""
     pytest.importorskip("psycopg", reason="the extra `postgresql` is not installed")
     folder = binaries()
     if folder is None:
         pytest.skip("no PostgreSQL server is installed (apt-get install postgresql)")
     # Not under pytest's own folder, which other users cannot enter.
     with tempfile.TemporaryDirectory() as scratch, socket.socket() as found:
-        who = unprivileged()
-        if who:
-            shutil.chown(scratch, who["user"], who["group"])  # type: ignore[arg-type]
+        owner = unprivileged()
+        if owner:
+            shutil.chown(scratch, owner["user"], owner["group"])  # type: ignore[arg-type]
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
         found.close()
         data, words = Path(scratch) / "data", Path(scratch) / "password"
         words.write_text(PASSWORD)
         words.chmod(0o644)
-        quiet = {"check": True, "capture_output": True, "cwd": "/", **who}
+        quiet = {"check": True, "capture_output": True, "cwd": "/", **owner}
         run = lambda *command: subprocess.run([str(each) for each in command], **quiet)  # type: ignore[call-overload]  # noqa: E731
         run(folder / "initdb", "-D", data, "-U", "ser", "-A", "scram-sha-256", "--pwfile", words, "--no-sync")
         options = f"-p {port} -k '' -c listen_addresses=127.0.0.1 -c fsync=off"

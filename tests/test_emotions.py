@@ -1,4 +1,4 @@
-"""The ontology's order, the words people use for it, and the rules that merge or drop labels."""
+"""The order of emotions, its synonyms, and the rules that merge or drop labels."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from ser_platform.emotions import AS_LABELLED, EMOTIONS, PRESETS, SYNONYMS, Labe
 from ser_platform.errors import UnknownChoice, UserError
 
 
-def test_the_label_set_has_one_order_whatever_the_corpus_says_first():
+def test_the_label_set_has_one_order_in_any_order_of_the_corpus():
     assert label_set(["sadness", "anger", "neutral", "anger"]) == ("neutral", "sadness", "anger")
     assert label_set(reversed(EMOTIONS)) == EMOTIONS
 
@@ -42,7 +42,7 @@ def test_a_word_means_an_emotion_in_any_case_and_spelling(word, emotion):
     assert parse_emotion(word) == emotion
 
 
-def test_every_synonym_means_one_of_the_ontology_and_hides_none():
+def test_every_synonym_means_an_emotion_and_hides_none():
     assert set(SYNONYMS.values()) <= set(EMOTIONS)
     assert not set(SYNONYMS) & set(EMOTIONS)
 
@@ -73,7 +73,7 @@ def test_labels_stay_as_they_are_without_rules(text):
         ("8", ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")),
     ],
 )
-def test_a_preset_keeps_so_many_labels_and_drops_the_rest(preset, labels):
+def test_a_preset_keeps_its_labels_and_drops_the_rest(preset, labels):
     mapping = mapped(preset)
     assert label_set(label for label in mapping.values() if label) == labels
     assert all(mapping[label] == label for label in labels)
@@ -81,7 +81,7 @@ def test_a_preset_keeps_so_many_labels_and_drops_the_rest(preset, labels):
     assert set(PRESETS) == {"4", "6", "7", "8"}
 
 
-def test_a_preset_takes_in_what_is_acted_alike():
+def test_a_preset_merges_similar_emotions():
     assert mapped("4")["excitement"] == mapped("8")["excitement"] == "happiness"
     assert [mapped(preset)["calm"] for preset in ("4", "6", "7", "8")] == ["neutral", "neutral", "neutral", "calm"]
 
@@ -107,13 +107,13 @@ def test_spaces_in_rules_do_not_matter(text):
     assert mapped(text, ["calm", "boredom"]) == {"calm": "neutral", "boredom": None}
 
 
-def test_rules_go_from_left_to_right():
+def test_rules_apply_from_left_to_right():
     assert mapped("calm -> neutral, neutral -> boredom", ["calm"]) == {"calm": "boredom"}
     assert mapped("neutral -> boredom, calm -> neutral", ["calm"]) == {"calm": "neutral"}
     assert mapped("drop calm, calm -> neutral", ["calm"]) == {"calm": None}
 
 
-def test_rules_go_before_the_preset():
+def test_rules_apply_before_the_preset():
     assert mapped("4, boredom -> neutral", ["boredom"]) == {"boredom": "neutral"}
     assert mapped("8, calm -> neutral", ["calm"]) == {"calm": "neutral"}
     assert mapped("4, anger -> frustration", ["anger"]) == {"anger": None}
@@ -128,7 +128,7 @@ def test_shared_keeps_what_every_corpus_has():
     }
 
 
-def test_shared_looks_at_what_the_rules_leave():
+def test_shared_applies_after_the_rules():
     assert mapped("shared, calm -> neutral", ["calm", "anger"], ["neutral", "anger"]) == {
         "neutral": "neutral",
         "calm": "neutral",
@@ -149,7 +149,7 @@ def test_a_rule_about_an_unknown_emotion_is_refused_naming_the_valid_ones(text):
         LabelRules.parse(text)
 
 
-def test_rules_understand_the_words_that_folders_may_have():
+def test_rules_accept_synonyms():
     assert LabelRules.parse("joy -> anger, drop sad").map_emotions([["happiness", "sadness"]]) == {
         "happiness": "anger",
         "sadness": None,

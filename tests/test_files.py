@@ -5,7 +5,7 @@ import pytest
 from ser_platform.files import digest_of, replacing, sha256_of, write_json
 
 
-def test_a_write_that_fails_leaves_the_old_content_and_no_litter(tmp_path):
+def test_a_write_that_fails_leaves_the_old_content_and_no_temporary_file(tmp_path):
     path = tmp_path / "file.json"
     write_json(path, {"old": 1})
     with pytest.raises(UnicodeEncodeError), replacing(path) as temporary:

@@ -37,6 +37,7 @@ INSTEAD = {
 LITERAL = (
     re.compile(r"\"heard\":"),  # a metadata key of stored teacher outputs
     re.compile(r"(?:ask[/ ](?:and )?tell\b|\bstudy\.tell\b|\.tell\(|_tell\b|\bfile\.tell\b)", re.IGNORECASE),
+    re.compile(r"getpwnam\(\"nobody\"\)"),  # a user of Unix
     # Keys of `--json`, of tags and of stored files, which scripts and earlier versions read.
     re.compile(r"""["'](?:heard|looks|test_looks)["']"""),
 )

@@ -41,7 +41,7 @@ def test_uar_weighs_a_rare_class_like_a_frequent_one():
     assert war([0, 0, 0, 0, 1], [0, 0, 0, 0, 0]) == 0.8
 
 
-def test_a_class_that_the_truth_lacks_has_no_recall_and_does_not_count():
+def test_a_class_without_utterances_has_no_recall_and_does_not_count():
     matrix = confusion_matrix([0, 0, 1, 1], [0, 2, 1, 1], 3)
     np.testing.assert_array_equal(recalls(matrix), [0.5, 1.0, np.nan])
     assert uar_from_confusion(matrix) == 0.75

@@ -124,13 +124,13 @@ def assert_kept(now: Any, before: Any, where: str) -> None:
         assert now == before, where
 
 
-def name_without_clips(asked: str) -> str:
-    return " ".join(word for word in asked.split(" ") if not word.endswith(".wav"))
+def name_without_clips(command: str) -> str:
+    return " ".join(word for word in command.split(" ") if not word.endswith(".wav"))
 
 
-@pytest.mark.parametrize("asked", ANSWERS, ids=name_without_clips)
-def test_a_command_answers_as_it_did(kept: Place, asked: str) -> None:
-    assert_kept(kept.ask(*asked.split(" ")[:-1]), ANSWERS[asked], "")
+@pytest.mark.parametrize("command", ANSWERS, ids=name_without_clips)
+def test_a_command_answers_as_it_did(kept: Place, command: str) -> None:
+    assert_kept(kept.ask(*command.split(" ")[:-1]), ANSWERS[command], "")
 
 
 def predictions(answers: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -139,8 +139,8 @@ def predictions(answers: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 def old_predictions(model: str) -> tuple[list[str], list[Any]]:
     """Return clips, and what version 0.1.0 predicted for them with a model."""
-    (asked,) = (each for each in ANSWERS if each.startswith("predict ") and f"--model {model} " in each)
-    return [word for word in asked.split(" ") if word.endswith(".wav")], predictions(ANSWERS[asked])
+    (command,) = (each for each in ANSWERS if each.startswith("predict ") and f"--model {model} " in each)
+    return [word for word in command.split(" ") if word.endswith(".wav")], predictions(ANSWERS[command])
 
 
 def test_a_registered_version_is_loaded_by_mlflow_under_the_module_that_it_names(
@@ -185,8 +185,8 @@ def test_a_training_that_was_killed_goes_on_where_it_was(place: Place) -> None:
     (version,) = place.versions("ser-student").keys() - models.keys()
     made = place.ask("models", "show", f"ser-student/{version}")
     assert made["study"] == name
-    looks = [int(place.ask("models", "show", f"ser-student/{number}")["tags"]["test_looks"]) for number in models]
-    assert int(made["tags"]["test_looks"]) > max(looks), "the ledger goes on"
+    test_reads = [int(place.ask("models", "show", f"ser-student/{number}")["tags"]["test_looks"]) for number in models]
+    assert int(made["tags"]["test_looks"]) > max(test_reads), "the ledger goes on"
     assert "nothing to resume" in place.refusal("train", "--resume")
 
 

@@ -48,7 +48,7 @@ def doctor(
     from ser_platform.corpora.doctor.examination_report import build_report, has_spoiling_finding
     from ser_platform.settings import runs_folder
 
-    with make_display(as_json=True).showing_progress("files examined") as progress:
+    with make_display(as_json=True).show_progress("files examined") as progress:
         examination = examine(data.corpus_request(corpus), data.seed or 0, jobs, progress)
     findings = diagnose(examination, data.max_bad)
     page = html or runs_folder() / f"doctor-{_make_file_name(corpus)}.html"

@@ -1,4 +1,4 @@
-"""Pretrained speech encoders: found by name, known by the digest of their weights, run at a clip's own length."""
+"""Pretrained speech encoders: found by name, identified by the digest of their weights, run at a clip's own length."""
 
 from ser_platform.encoders.encoder import Encoder
 from ser_platform.encoders.encoder_lookup import (

@@ -1,17 +1,18 @@
-"""Where encoders are: remembered by this process, under `SER_PRETRAINED`, at a path, kept from a bundle, or on the hub.
+"""Finds encoders: registered in this process, under `SER_PRETRAINED`, at a path, saved from a bundle, or on the hub.
 
-Nothing that a folder or the hub holds is run: weights are read from safetensors, and no code of a model's repository.
+No downloaded code is run: weights are read from safetensors only.
 """
 
+import contextlib
 import json
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import requests
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -36,36 +37,35 @@ _registered_by_pin: dict[str, Encoder] = {}  # by pin
 
 
 def find_encoder(spelled: str) -> Encoder:
-    """Return the encoder of a name, a path or a hub name; `NAME@DIGEST` is of these weights or of none.
+    """Return the encoder of a name, a path or a hub name; with `NAME@DIGEST`, only if its weights have the digest.
 
     Raises:
-        UserError: it is not here, its weights are no safetensors, or they are not the ones that were named.
+        UserError: it is not found, its weights are no safetensors, or their digest is another.
     """
     given = PINNED.fullmatch(spelled)
     if given is None:
-        return _register(_look_up(spelled))
+        return _register(_find_unpinned(spelled))
     name, pin = given["name"], given["pin"]
     known = _registered_by_pin.get(pin[:PIN_DIGITS])
     if known is not None and not known.digest.startswith(pin):
         known = None
     if known is not None and known.has_weights:
         return known.with_name(name)
-    # Not from the hub what a model brought with it: the hub may not be there.
+    # The hub comes last: it may not be reachable.
     found = _find_in_folders(name)
     if found is None or not found.digest.startswith(pin):
         saved = _read_saved(pin) or known
-        found = saved.with_name(name) if saved is not None else found or _look_up(name)
+        found = saved.with_name(name) if saved is not None else found or _find_unpinned(name)
     if not found.digest.startswith(pin):
         raise UserError(
-            f"the weights of {name} have changed: they are {found.pin}, asked for is {pin[:PIN_DIGITS]}; name them as "
-            "they "
-            f"are with model.backbone={found.pinned_name}"
+            f"the weights of {name} have changed: they are {found.pin}, requested are {pin[:PIN_DIGITS]}; use the "
+            f"present weights with model.backbone={found.pinned_name}"
         )
     return _register(found)
 
 
 def resolve_pinned_name(spelled: str) -> str:
-    """Return the spelling of an encoder that names its very weights.
+    """Return the name of an encoder with the digest of its weights.
 
     Raises:
         UserError: there is no such encoder.
@@ -74,7 +74,7 @@ def resolve_pinned_name(spelled: str) -> str:
 
 
 def register_encoder(encoder: Encoder) -> None:
-    """Have `find_encoder` give this encoder, which came with a model, to whoever asks this process for its digest."""
+    """Make `find_encoder` in this process return this encoder, which a bundle contained, for its digest."""
     known = _registered_by_pin.get(encoder.pin)
     if known is None or not known.has_weights:
         _registered_by_pin[encoder.pin] = encoder
@@ -90,16 +90,14 @@ def list_local_encoders() -> list[str]:
     folder = _pretrained_folder()
     if folder is None or not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if (path / CONFIG).is_file() and _weight_files(path))
+    return sorted(path.name for path in folder.iterdir() if (path / CONFIG).is_file() and _list_weight_files(path))
 
 
 def find_default_encoder(warn: Callable[[str], None]) -> str | None:
-    """Return the encoder that a teacher is made of where none is named, None where there is none.
+    """Return the name of the default encoder of a teacher, None where none is available.
 
-    Of folders under `SER_PRETRAINED` that hold no encoder that can be used, `warn` is told; the others count.
-
-    That is a Whisper under `SER_PRETRAINED`, one of size base before others, or Whisper base of the hub, as cached or
-    where the hub answers within seconds.
+    It is a Whisper under `SER_PRETRAINED`, preferably of size base, else Whisper base of the hub if it is cached or the
+    hub answers within `HUB_TIMEOUT_S`. `warn` is called for each folder with an encoder that cannot be used.
     """
     here = []
     for name in list_local_encoders():
@@ -113,7 +111,7 @@ def find_default_encoder(warn: Callable[[str], None]) -> str | None:
 
 
 def _is_on_hub(name: str) -> bool:
-    """Tell whether the hub, or its cache on this machine, has a model."""
+    """Return whether the hub, or its cache on this machine, has a model."""
     from huggingface_hub import constants, try_to_load_from_cache  # late: see `encoder`
 
     if isinstance(try_to_load_from_cache(name, "model.safetensors"), str):
@@ -121,7 +119,7 @@ def _is_on_hub(name: str) -> bool:
     if constants.HF_HUB_OFFLINE:
         return False
     try:
-        # Not through huggingface_hub, which tries again for half a minute.
+        # huggingface_hub would retry for half a minute.
         answer = requests.head(f"{constants.ENDPOINT}/{name}/resolve/main/{CONFIG}", timeout=HUB_TIMEOUT_S)
     except requests.RequestException:
         return False
@@ -129,7 +127,7 @@ def _is_on_hub(name: str) -> bool:
 
 
 def save_encoder(encoder: Encoder) -> None:
-    """Write an encoder that only this process remembers under `SER_HOME`, where the processes it starts find it."""
+    """Write an encoder of a bundle under `SER_HOME`, where the processes that this one starts find it."""
     folder = _saved_folder(encoder.pin)
     if encoder.weights is None or (folder / SAVED_ENCODER_FILE).exists():
         return
@@ -149,7 +147,7 @@ def _read_saved(pin: str) -> Encoder | None:
         return None
     content = read_json(folder / SAVED_ENCODER_FILE)
     if not content["digest"].startswith(pin) or sha256_of(folder / WEIGHTS) != content["sha256"]:
-        return None  # a cache: what was altered is looked for elsewhere
+        return None  # an altered file of a cache counts as missing
     return Encoder.from_json(content, load_tensors((folder / WEIGHTS).read_bytes()))
 
 
@@ -158,12 +156,12 @@ def _pretrained_folder() -> Path | None:
     return expand_path(given).resolve() if given else None
 
 
-def _look_up(name: str) -> Encoder:
+def _find_unpinned(name: str) -> Encoder:
     found = _find_in_folders(name)
     if found is not None:
         return found
     if HUB_NAME.fullmatch(name):
-        return _read_encoder(name, _from_hub(name))
+        return _read_encoder(name, _fetch_from_hub(name))
     raise UserError(
         f"no encoder {name!r}: {_describe_local_encoders()}, a path, or a name of the hub like openai/whisper-base"
     )
@@ -183,64 +181,61 @@ def _describe_local_encoders() -> str:
     here = list_local_encoders()
     if here:
         return f"choose from {', '.join(here)} under SER_PRETRAINED"
-    return "SER_PRETRAINED holds none" if _pretrained_folder() else "SER_PRETRAINED is not set; give it"
+    return "SER_PRETRAINED has none" if _pretrained_folder() else "SER_PRETRAINED is not set; set it"
 
 
-def _from_hub(name: str) -> Path:
-    """Return the folder of a model of the hub: as cached, else after downloading its safetensors."""
+def _fetch_from_hub(name: str) -> Path:
+    """Return the folder of a model of the hub; downloads its safetensors where they are not cached."""
     from huggingface_hub import snapshot_download  # late: see `encoder`
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    for local in (True, False):
-        try:
-            folder = Path(snapshot_download(name, allow_patterns=list(HUB_FILE_PATTERNS), local_files_only=local))
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            if not local:
-                reason = str(error).strip().splitlines()[0]
-                raise UserError(
-                    f"no encoder {name!r}: neither a folder nor in the Hugging Face cache, and the hub does not give "
-                    f"it ({reason}); {_describe_local_encoders()}"
-                ) from error
-            continue
-        if not local or ((folder / CONFIG).is_file() and _weight_files(folder)):
-            return folder
-    raise AssertionError("the second look returns or raises")
+    fetch = partial(snapshot_download, name, allow_patterns=list(HUB_FILE_PATTERNS))
+    errors = (HfHubHTTPError, HFValidationError, OSError)
+    with contextlib.suppress(*errors):
+        cached = Path(fetch(local_files_only=True))
+        if (cached / CONFIG).is_file() and _list_weight_files(cached):
+            return cached
+    try:
+        return Path(fetch())
+    except errors as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"no encoder {name!r}: neither a folder nor in the Hugging Face cache, and the hub refuses it "
+            f"({reason}); {_describe_local_encoders()}"
+        ) from error
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _list_weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("model*.safetensors"))
 
 
 def _read_encoder(name: str, folder: Path) -> Encoder:
-    files = _weight_files(folder)
+    files = _list_weight_files(folder)
     if not files:
         others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".h5", ".msgpack"))
         has = f" but {', '.join(others)}, which could run code and is never read" if others else ""
         raise UserError(f"{folder} has no model.safetensors{has}")
-    config, preprocessor = _json_in(folder / CONFIG), {}
+    config, preprocessor = _read_json_object(folder / CONFIG), {}
     if (folder / PREPROCESSOR).is_file():
-        preprocessor = _json_in(folder / PREPROCESSOR)
+        preprocessor = _read_json_object(folder / PREPROCESSOR)
     if "model_type" not in config:
-        raise UserError(f"{folder / CONFIG} names no model_type: it is no model of transformers")
+        raise UserError(f"{folder / CONFIG} has no model_type: it is no model of transformers")
     parts = {"weights": [_digest_of_file(path) for path in files], "config": config, "preprocessor": preprocessor}
-    try:
-        return Encoder(name, digest_of(parts), config, preprocessor, folder)
-    except SafetensorError as error:
-        raise UserError(f"{folder}: {error}") from error
+    return Encoder(name, digest_of(parts), config, preprocessor, folder)
 
 
-def _json_in(path: Path) -> dict[str, Any]:
+def _read_json_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object")
+        raise UserError(f"{path} has no JSON object")
     return content
 
 
 def _digest_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file, known from last time where size and modification time are the same."""
+    """Return the SHA-256 of a file; stored from an earlier call while size and modification time are equal."""
     notes, key, stat = home() / "encoders" / "digests.json", str(path.resolve()), path.stat()
     known = read_json(notes) if notes.exists() else {}
     entry = [stat.st_size, stat.st_mtime_ns]

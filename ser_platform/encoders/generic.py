@@ -1,4 +1,4 @@
-"""Any other encoder that `transformers` classifies audio with: its own feature extractor, its own forward pass."""
+"""Other encoders with an audio classifier in `transformers`: its feature extractor and forward pass are used."""
 
 from typing import Any, cast
 
@@ -10,10 +10,10 @@ from ser_platform.errors import UserError
 
 
 class GenericStates(SpeechEncoder):
-    """The hidden states that a `transformers` model of audio gives when asked for them.
+    """The hidden states of any `transformers` audio model (`output_hidden_states`).
 
-    Every clip is run alone: what such a model makes of padding is not known, so nothing is padded but by its own
-    feature extractor.
+    Each clip is run alone, because the effect of padding on such a model is unknown; only its own feature extractor
+    pads.
     """
 
     def __init__(self, body: nn.Module, extractor: Any) -> None:
@@ -22,23 +22,23 @@ class GenericStates(SpeechEncoder):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The longest list of modules, which in every transformer is that of its layers."""
+        """The list of modules that has as many entries as the configuration has layers."""
         lists = [module for module in self.body.modules() if isinstance(module, nn.ModuleList)]
         n_layers = cast(Any, self.body).config.num_hidden_layers
         found = next((modules for modules in lists if len(modules) == n_layers), None)
         if found is None:
-            raise UserError(f"{type(self.body).__name__} has no list of {n_layers} layers that could be told apart")
+            raise UserError(f"{type(self.body).__name__} has no list of {n_layers} layers that could be identified")
         return found
 
     def frame_counts(self, lengths: Tensor) -> Tensor:
-        """Return how many frames clips of `lengths` samples have, both `(batch,)`.
+        """Return the number of frames of clips of `lengths` samples, both `(batch,)`.
 
         Raises:
-            UserError: the encoder's frames do not follow from the samples; only statistics of it can be used.
+            UserError: the encoder has no fixed frame rate; only statistics of its states can be used.
         """
         counting = getattr(self.body, "_get_feat_extract_output_lengths", None)
         if counting is None:
-            raise UserError(f"{type(self.body).__name__} has no frames at a fixed rate; take model.pooling statistics")
+            raise UserError(f"{type(self.body).__name__} has no frames at a fixed rate; use model.pooling statistics")
         counts: Tensor = counting(lengths).to(lengths.dtype)
         return counts
 

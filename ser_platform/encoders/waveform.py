@@ -18,10 +18,10 @@ EPSILON = 1e-7  # added to a clip's variance, as by `transformers.Wav2Vec2Featur
 class WaveformStates(SpeechEncoder):
     """The hidden states of a `transformers` Wav2Vec2Model, HubertModel or WavLMModel.
 
-    In a padded batch a clip has what it has alone: samples are scaled by its own mean and deviation; the convolutions
-    see nothing behind its end, being unpadded; where the first of them is followed by a group normalisation over time
-    (the base models), its statistics are those of the clip's own frames; and no layer attends to what is behind.
-    `transformers` itself takes these statistics over the padding too, so its batches differ from its single clips.
+    Padding does not change the states of a clip: its samples are scaled by its own mean and deviation; the convolutions
+    are unpadded; where the first convolution is followed by a group normalisation over time (the base models), the
+    statistics are those of the clip's own frames; and no layer attends to frames after its end. `transformers` computes
+    these statistics over the padding too, so its states of a clip depend on the batch.
     """
 
     def __init__(self, body: nn.Module, preprocessor: Mapping[str, Any]) -> None:
@@ -40,12 +40,12 @@ class WaveformStates(SpeechEncoder):
 
     @property
     def final_layers(self) -> list[nn.Module]:
-        """The final normalisation of those models that have one; in others each layer ends with its own."""
+        """The final normalisation, [] for models in which each layer ends with one."""
         body = cast(Any, self.body)
         return [body.encoder.layer_norm] if getattr(body.config, "do_stable_layer_norm", False) else []
 
     def frame_counts(self, lengths: Tensor) -> Tensor:
-        """Return how many frames clips of `lengths` samples have, both `(batch,)`."""
+        """Return the number of frames of clips of `lengths` samples, both `(batch,)`."""
         counts = lengths.clamp_min(self.min_samples)
         for kernel, stride in self._kernels:
             counts = (counts - kernel) // stride + 1
@@ -65,7 +65,7 @@ class WaveformStates(SpeechEncoder):
         return torch.stack(states, dim=2), counts
 
     def _convolve(self, samples: Tensor, lengths: Tensor) -> Tensor:
-        """Return what the feature extractor makes of samples, `(batch, n_channels, n_frames)`."""
+        """Return the output of the convolutional feature extractor, `(batch, n_channels, n_frames)`."""
         hidden, counts = samples[:, None], lengths
         for layer, (kernel, stride) in zip(
             cast(Any, self.body).feature_extractor.conv_layers, self._kernels, strict=True
@@ -80,14 +80,14 @@ class WaveformStates(SpeechEncoder):
 
 
 def _scale_clips(samples: Tensor, lengths: Tensor) -> Tensor:
-    """Return samples `(batch, n_samples)` of zero mean and unit variance over each clip, 0 past its end."""
+    """Return samples `(batch, n_samples)` of zero mean and unit variance over each clip, 0 after its end."""
     mask, n_own = make_length_mask(lengths, samples.shape[1]), lengths[:, None].to(samples.dtype)
     centred = (samples - (samples * mask).sum(dim=1, keepdim=True) / n_own) * mask
     return centred * (centred.square().sum(dim=1, keepdim=True) / n_own + EPSILON).rsqrt()
 
 
 def _normalise_over_own_frames(hidden: Tensor, counts: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Return `(batch, n_channels, n_frames)` normalised over each clip's own frames, a channel at a time."""
+    """Return `(batch, n_channels, n_frames)` with each channel normalised over the clip's own frames."""
     assert norm.num_groups == norm.num_channels, "these encoders normalise each channel"
     mask, n_own = make_length_mask(counts, hidden.shape[2])[:, None], counts[:, None, None].to(hidden.dtype)
     centred = (hidden - (hidden * mask).sum(dim=2, keepdim=True) / n_own) * mask

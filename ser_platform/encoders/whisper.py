@@ -1,4 +1,4 @@
-"""Whisper's encoder at a clip's own length: its authors pad every clip to 30 s, which costs five times the work.
+"""Whisper's encoder at a clip's own length; with the original padding to 30 s, short clips cost five times the work.
 
 Source: Radford et al. (2023), Robust speech recognition via large-scale weak supervision, arXiv:2212.04356.
 """
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from ser_platform.encoders.states import SpeechEncoder, is_ragged, make_length_mask
 
 FLOOR = 1e-10  # power
-SPAN = 8.0  # decades under a clip's loudest value at which its mel energies are cut off
+SPAN = 8.0  # decades below a clip's loudest value at which its mel energies are clamped
 
 
 class WhisperStates(SpeechEncoder):
     """The hidden states of a `transformers` Whisper encoder.
 
-    Position embeddings are cut to the clip. A clip longer than they reach (30 s) is heard in windows of that length,
-    as Whisper hears long speech, and its frames are joined.
+    Position embeddings are cut to the clip. A clip longer than they are (30 s) is encoded in windows of that length, as
+    in Whisper's own transcription, and its frames are concatenated.
 
-    In a padded batch a clip has what it has alone: mels are 0 behind its end, so is what the first convolution makes of
-    them, and no layer attends to what is behind.
+    Padding does not change the states of a clip: the mels and the output of the first convolution are 0 after its end,
+    and no layer attends to frames after it.
     """
 
     def __init__(self, body: nn.Module, preprocessor: Mapping[str, Any]) -> None:
@@ -31,7 +31,7 @@ class WhisperStates(SpeechEncoder):
 
         super().__init__()
         self.body = body
-        cast(Any, body).embed_positions.requires_grad_(False)  # sinusoids, which loading takes for weights
+        cast(Any, body).embed_positions.requires_grad_(False)  # sinusoids, which the checkpoint lists among the weights
         self.n_fft = int(preprocessor.get("n_fft", 400))
         self.hop_length = int(preprocessor.get("hop_length", 160))
         config = cast(Any, body).config
@@ -60,26 +60,26 @@ class WhisperStates(SpeechEncoder):
         return [cast(nn.Module, self.body.layer_norm)]
 
     def frame_counts(self, lengths: Tensor) -> Tensor:
-        """Return how many frames clips of `lengths` samples have, both `(batch,)`: one every 20 ms."""
-        return (self._mel_counts(lengths) + 1) // 2
+        """Return the number of frames of clips of `lengths` samples, both `(batch,)`: one every 20 ms."""
+        return (self._count_mel_frames(lengths) + 1) // 2
 
-    def _mel_counts(self, lengths: Tensor) -> Tensor:
+    def _count_mel_frames(self, lengths: Tensor) -> Tensor:
         return lengths.clamp_min(self.n_fft) // self.hop_length
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map samples `(batch, n_samples)` to states `(batch, n_frames, n_states, width)` and frames `(batch,)`."""
-        counts = self._mel_counts(lengths)
-        mels = self._mels(waveforms, lengths, counts)
+        counts = self._count_mel_frames(lengths)
+        mels = self._compute_mels(waveforms, lengths, counts)
         if int(counts.max()) <= self.max_frames:
             return self._encode(mels, counts), self.frame_counts(lengths)
-        windows, own_counts, clip_of = self._windows(mels, counts)
+        windows, own_counts, clip_of = self._cut_windows(mels, counts)
         states = self._encode(windows, own_counts)
         parts = [part[: (count + 1) // 2] for part, count in zip(states, own_counts.tolist(), strict=True)]
         clips = [torch.cat([parts[row] for row in torch.nonzero(clip_of == clip)]) for clip in range(len(lengths))]
         return nn.utils.rnn.pad_sequence(clips, batch_first=True), self.frame_counts(lengths)
 
-    def _windows(self, mels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cut mels `(batch, n_mels, n_frames)` into windows; return them, the frames of a clip in each, and whose."""
+    def _cut_windows(self, mels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut mels `(batch, n_mels, n_frames)` into windows; return these, their frame counts and their clips."""
         size = self.max_frames
         numbers = [(clip, first) for clip, n in enumerate(counts.tolist()) for first in range(0, n, size)]
         padded = F.pad(mels, (0, -mels.shape[2] % size))
@@ -87,8 +87,8 @@ class WhisperStates(SpeechEncoder):
         clip_of, first = torch.tensor(numbers, device=mels.device).T
         return windows, (counts[clip_of] - first).clamp_max(size), clip_of
 
-    def _mels(self, waveforms: Tensor, lengths: Tensor, counts: Tensor) -> Tensor:
-        """Return log-mel energies as Whisper wants them, `(batch, n_mels, n_frames)`, 0 past a clip's end.
+    def _compute_mels(self, waveforms: Tensor, lengths: Tensor, counts: Tensor) -> Tensor:
+        """Return log-mel energies scaled as Whisper's input, `(batch, n_mels, n_frames)`, 0 after a clip's end.
 
         Source: `transformers.WhisperFeatureExtractor`, without its padding to 30 s.
         """

@@ -18,12 +18,8 @@ from ser_platform.features.store.extraction import (
     make_jobs,
     map_on_this_machine,
 )
-from ser_platform.features.store.feature_store import (
-    ProgressCallback,
-    families_folder,
-    finalise_families,
-    report_full_disk,
-)
+from ser_platform.features.store.feature_store import ProgressCallback, families_folder, finalise_families
+from ser_platform.files import report_full_disk
 
 Rows = NDArray[np.int64]
 

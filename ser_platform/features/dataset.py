@@ -167,7 +167,7 @@ def prepare_speech(
     for note in speech.notes:
         display.print_line(f"note: {note}")
     check(speech.name, speech.manifest)
-    with display.showing_progress(f"{speech.name}: files {_describe_work(names)}") as count:
+    with display.show_progress(f"{speech.name}: files {_describe_work(names)}") as count:
         prepared = prepare_features(speech.manifest, names, request.max_bad, count, dtype=dtype, mapper=mapper)
     for bad in prepared.unusable:
         display.print_line(f"set aside: {bad}")
@@ -198,7 +198,7 @@ def _describe_work(names: Iterable[str]) -> str:
 
 def add_features(dataset: Dataset, names: Iterable[str], dtype: str, display: Display) -> None:
     """Store more feature families of a dataset's clips."""
-    with display.showing_progress(f"{dataset.name}: files {_describe_work(names)}") as count:
+    with display.show_progress(f"{dataset.name}: files {_describe_work(names)}") as count:
         prepare_features(dataset.manifest, names, 0.0, count, dtype=dtype)
 
 

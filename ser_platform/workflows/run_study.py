@@ -238,7 +238,7 @@ class StudyRunner:
         if shown := enqueue_earlier(study, self.space, self.folder):
             self.display.print_line(f"{self.space.name}: starts from {shown}")
         fold_data = self.data_builder.build_for_trials()
-        with self.display.showing_line(make_status_line(recorder, time.monotonic())) as show:
+        with self.display.show_line(make_status_line(recorder, time.monotonic())) as show:
             search(recorder, fold_data, self.cluster, self.folder, show)
         wall = self.folder.end_search()
         recorder.save_rungs()
@@ -254,7 +254,7 @@ class StudyRunner:
         return recorder, records, wall
 
     def _show_progress(self, what: str) -> AbstractContextManager[ProgressCallback]:
-        return self.display.showing_progress(f"{self.space.name}: {what}")
+        return self.display.show_progress(f"{self.space.name}: {what}")
 
     def _measure_efficiency(self, records: list[TrialRecord], wall: float) -> float:
         """Return platform efficiency: epochs at the speed of one slot alone, over wall seconds times slots.

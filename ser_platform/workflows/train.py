@@ -139,7 +139,7 @@ def _prepare_pool(
         return None
     needs: list[FeatureNeed] = [(feature_view(settings).required_families, settings.features.dtype)]
     needs += [each for teacher in teachers if teacher for each in teacher.feature_needs]
-    return prepare_unlabelled(name, needs, dataset.splits, display.showing_progress)
+    return prepare_unlabelled(name, needs, dataset.splits, display.show_progress)
 
 
 def choose_device(name: str) -> torch.device:

@@ -199,7 +199,7 @@ class TrainingRun:
                 f"{what}: continues after epoch {folder.checkpoint_epoch} of {self.settings.train.epochs}"
             )
         began = time.monotonic()
-        with self.display.showing_line(lambda: self._format_status(what, epochs.results, began)) as show:
+        with self.display.show_line(lambda: self._format_status(what, epochs.results, began)) as show:
             show()
 
             def log_and_show() -> None:
@@ -232,14 +232,14 @@ class TrainingRun:
             copies = prepare_copies(split, recipes, needs, self._show_progress)
         if teacher is not None:
             with connect_cluster() as cluster:
-                labeller = TeacherLabeller(teacher, split, cluster, self.display.showing_progress)
+                labeller = TeacherLabeller(teacher, split, cluster, self.display.show_progress)
                 outputs = labeller.label_split(split, (settings.distill.outputs,), copies, digests)
                 if settings.distill.hint != NO_HINT:
                     hints = labeller.compute_hints(split, copies, digests)
         return TrialData.from_split(split, self.dataset.labels, outputs, copies, hints=hints, unlabelled_hashes=digests)
 
     def _show_progress(self, what: str) -> AbstractContextManager[ProgressCallback]:
-        return self.display.showing_progress(f"{self.role}: {what}")
+        return self.display.show_progress(f"{self.role}: {what}")
 
     def _format_status(self, what: str, results: list[EpochResult], began: float) -> str:
         epochs, elapsed, team = self.settings.train.epochs, format_minutes(time.monotonic() - began), self.team

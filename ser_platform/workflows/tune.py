@@ -160,7 +160,7 @@ def _refuse_unlabelled_overlap(space: Space, corpus: Dataset, display: Display) 
     name = find_unlabelled_name(space)
     if name and is_distilled(space):
         needs = [(list_input_families([space]), space.fixed_settings.features.dtype)]
-        prepare_unlabelled(name, needs, [corpus.split], display.showing_progress)
+        prepare_unlabelled(name, needs, [corpus.split], display.show_progress)
 
 
 def _compare_with_control(
@@ -181,7 +181,7 @@ def _compare_with_control(
     teacher = _find_study_teacher(plan, folder, corpus, client, display)
 
     def show_progress(what: str) -> AbstractContextManager[ProgressCallback]:
-        return display.showing_progress(f"{spaces[student].name}: {what}")
+        return display.show_progress(f"{spaces[student].name}: {what}")
 
     def make_arm(study: PlannedStudy) -> Arm:
         data_builder = TrialDataBuilder(spaces[study], corpus, teacher, trial_cluster, show_progress)

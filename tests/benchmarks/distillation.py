@@ -68,7 +68,7 @@ def epochs(rounds: int, display: Display) -> dict[str, list[float]]:
         for name, each in settings.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in ARMS}
-    with display.showing_progress("epochs of each arm") as progress:
+    with display.show_progress("epochs of each arm") as progress:
         for number in range(rounds + 1):
             order = list(running)[number % len(running) :] + list(running)[: number % len(running)]
             for name in order:  # each arm is first in turn

@@ -330,7 +330,7 @@ def predictions_of(
         FitJob(recipe.resolved(seed).with_overrides({"distill.unlabelled": more}), task, label_rows=split.test)
         for seed in seeds
     ]
-    with display.showing_progress(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:
+    with display.show_progress(f"fold {split.fold}, seeds {', '.join(map(str, seeds))}") as progress:
         fits = fit_all(jobs, where, progress)
     return [_found(job, done, recipe.role) for job, done in zip(jobs, fits, strict=True)]
 
@@ -385,14 +385,14 @@ def make_lesson(
     digests: tuple[str, ...] = ()
     if more:
         views = [(feature_view(each).required_families, each.features.dtype) for each in (student, teacher)]
-        digests = prepare_unlabelled(more, views, [split], display.showing_progress).hashes
+        digests = prepare_unlabelled(more, views, [split], display.show_progress).hashes
     inside = split.manifest.take(split.train)
     order = np.array(
         shuffle_balanced_by_sex(inside.speakers, find_sex_of_speakers(inside), np.random.default_rng(0)), dtype=str
     )
     parts = [tuple(sorted(map(str, part))) for part in np.array_split(order, min(TEACHER_FOLDS, len(order)))]
     groups = [split.speakers("dev"), *parts]
-    folds = FoldTeachers(split, teacher, teacher.train.epochs, row.digest, where, display.showing_progress, groups)
+    folds = FoldTeachers(split, teacher, teacher.train.epochs, row.digest, where, display.show_progress, groups)
     hints = None
     if recipe.settings.get("distill.hint", NO_HINT) != NO_HINT:
         hints = compute_encoder_embeddings(teacher, (*dataset.hashes, *copies.hashes, *digests))

@@ -1,4 +1,4 @@
-"""A web server on 127.0.0.1 that can be told to misbehave, and an ffmpeg that is not run."""
+"""A web server on 127.0.0.1 with configurable faults, and an ffmpeg that is not run."""
 
 import http.server
 import os
@@ -16,17 +16,17 @@ CONTENT = b"".join(number.to_bytes(4, "big") for number in range(3 << 18))  # 3 
 
 @dataclass
 class Web:
-    """What the server gives, and what it was asked.
+    """The configuration of the server, and the requests that it received.
 
     Attributes:
-        content: the body of `/note`.
-        etag: its version; None sends none.
+        content: the body of `/file`.
+        etag: the version of the content; None sends none.
         ranges: whether it can resume.
         drops: for each coming answer, after how many bytes of the body the connection breaks; None: not at all.
         statuses: for each coming answer, a status in place of the file, with a Retry-After in seconds.
         redirects: from path to address.
-        tells_length: whether there is a Content-Length (else the body is chunked).
-        asked: the Range header of each request for the file, None where there was none.
+        sends_length: whether there is a Content-Length (else the body is chunked).
+        requested: the Range header of each request for the file, None where there was none.
         sent: bytes of the body sent in each answer.
     """
 
@@ -37,9 +37,9 @@ class Web:
     drops: list[int | None] = field(default_factory=list)
     statuses: list[tuple[int, str | None]] = field(default_factory=list)
     redirects: dict[str, str] = field(default_factory=dict)
-    tells_length: bool = True
+    sends_length: bool = True
     seconds_per_chunk: float = 0.0
-    asked: list[str | None] = field(default_factory=list)
+    requested: list[str | None] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
 
     def at(self, path: str) -> str:
@@ -55,7 +55,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path in web.redirects:
             self._answer(302, {"Location": web.redirects[self.path]})
             return
-        web.asked.append(self.headers.get("Range"))
+        web.requested.append(self.headers.get("Range"))
         if web.statuses:
             status, retry_after = web.statuses.pop(0)
             self._answer(status, {} if retry_after is None else {"Retry-After": retry_after})
@@ -81,19 +81,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
-        self.send_header("Content-Length" if web.tells_length else "Transfer-Encoding", str(len(body)))
-        if not web.tells_length:
+        self.send_header("Content-Length" if web.sends_length else "Transfer-Encoding", str(len(body)))
+        if not web.sends_length:
             self._headers_buffer[-1] = b"Transfer-Encoding: chunked\r\n"
         self.end_headers()
         web.sent.append(0)
         for at in range(0, len(body[:drop]), 1 << 16):
             piece = body[:drop][at : at + (1 << 16)]
-            self.wfile.write(piece if web.tells_length else b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.write(piece if web.sends_length else b"%x\r\n%s\r\n" % (len(piece), piece))
             web.sent[-1] += len(piece)
             time.sleep(web.seconds_per_chunk)
         if drop is not None:
             self.close_connection = True
-        elif not web.tells_length:
+        elif not web.sends_length:
             self.wfile.write(b"0\r\n\r\n")
 
     def _answer(self, status: int, headers: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Encoders are found by name, known by the digest of their weights, and never read from what could run code."""
+"""Encoders are found by name, identified by the digest of their weights, and read from safetensors only."""
 
 import json
 import shutil
@@ -53,13 +53,13 @@ def test_the_same_weights_at_a_path_have_the_same_digest(own, pretrained):
     assert at_path.label == find_encoder(NAME).label == f"{NAME}@{at_path.pin}"
 
 
-def test_a_pinned_name_is_of_these_weights_or_of_none(own, forget, monkeypatch):
+def test_a_pinned_name_finds_these_weights_only(own, forget, monkeypatch):
     pinned = resolve_pinned_name(NAME)
     assert find_encoder(pinned).pinned_name == pinned
     forget()
     monkeypatch.setenv("SER_PRETRAINED", str(own))
     altered(own / NAME)
-    with pytest.raises(UserError, match="have changed: they are .*, asked for is .*model.backbone="):
+    with pytest.raises(UserError, match="have changed: they are .*, requested are .*model.backbone="):
         find_encoder(pinned)
     assert resolve_pinned_name(NAME) != pinned
 
@@ -84,7 +84,7 @@ def test_without_a_folder_of_encoders_the_variable_is_named(monkeypatch):
     assert list_local_encoders() == []
 
 
-def test_a_name_of_the_hub_is_refused_where_neither_cache_nor_hub_has_it(pretrained, no_hub):
+def test_a_name_in_neither_the_cache_nor_the_hub_is_refused(pretrained, no_hub):
     with pytest.raises(UserError, match="no encoder 'someone/whisper'.*choose from"):
         find_encoder("someone/whisper")
 
@@ -133,7 +133,7 @@ def test_a_model_that_classifies_no_audio_is_refused(own, kind, made):
 
 
 @pytest.mark.parametrize("size", [0, 0.5])
-def test_weights_of_which_a_part_is_missing_are_refused_in_one_line(own, size):
+def test_truncated_weights_are_refused_in_one_line(own, size):
     path = own / NAME / "model.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * size)])
@@ -155,7 +155,7 @@ def test_a_size_that_is_no_number_is_refused(own):
         _ = find_encoder(NAME).width
 
 
-def test_an_encoder_that_came_with_a_model_is_found_by_the_processes_this_one_starts(own, forget):
+def test_an_encoder_of_a_bundle_is_found_by_the_processes_that_this_one_starts(own, forget):
     original = find_encoder(NAME)
     brought = Encoder.from_json(original.as_json(), original.body_weights())
     forget()
@@ -168,7 +168,7 @@ def test_an_encoder_that_came_with_a_model_is_found_by_the_processes_this_one_st
     assert torch.equal(found.load().body.conv1.weight, original.load().body.conv1.weight)
 
 
-def test_a_kept_encoder_that_was_altered_is_not_used(own, forget, tmp_path):
+def test_a_saved_encoder_that_was_altered_is_not_used(own, forget, tmp_path):
     original = find_encoder(NAME)
     save_encoder(Encoder.from_json(original.as_json(), original.body_weights()))
     forget()

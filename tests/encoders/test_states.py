@@ -1,4 +1,4 @@
-"""Contract of every kind of encoder: padding changes no state, and `transformers` itself gives the same."""
+"""Contract of every kind of encoder: padding changes no state, and the states equal those of `transformers`."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def speech(*lengths: int) -> tuple[Tensor, Tensor]:
 
 
 def alone_and_together(encoder: Encoder, *lengths: int) -> list[tuple[Tensor, Tensor]]:
-    """Each clip's states as it has them alone and in the batch, `(n_frames, n_states, width)`."""
+    """Return each clip's states alone and in the batch, `(n_frames, n_states, width)`."""
     module = encoder.load()
     samples, counts = speech(*lengths)
     with torch.inference_mode():
@@ -51,13 +51,13 @@ def alone_and_together(encoder: Encoder, *lengths: int) -> list[tuple[Tensor, Te
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_clip_has_in_a_batch_what_it_has_alone(name):
+def test_the_states_of_a_clip_do_not_depend_on_the_batch(name):
     for alone, together in alone_and_together(find_encoder(name), *LENGTHS):
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
-def test_a_clip_has_the_states_that_transformers_gives(name, pretrained):
+def test_the_states_equal_those_of_transformers(name, pretrained):
     encoder = find_encoder(name)
     model = AutoModelForAudioClassification.from_pretrained(pretrained / name, config=encoder.config).eval()
     extractor = AutoFeatureExtractor.from_pretrained(pretrained / name)
@@ -84,13 +84,13 @@ def test_the_last_state_has_passed_the_final_normalisation(name):
 
 
 def whisper_states(encoder: Encoder, samples: Tensor) -> tuple[Tensor, ...]:
-    """What `transformers` makes of a clip of 30 s, which is the only length that it takes."""
+    """Return the states from `transformers` for a clip of 30 s, the only length that it accepts."""
     mels = WhisperFeatureExtractor()(samples.numpy(), sampling_rate=RATE, return_tensors="pt").input_features
     body = encoder.load().body
     return body(mels, output_hidden_states=True).hidden_states
 
 
-def test_whisper_hears_thirty_seconds_as_transformers_does():
+def test_whisper_has_the_states_of_transformers_for_thirty_seconds():
     encoder = find_encoder("tiny-whisper")
     samples, lengths = speech(30 * RATE)
     with torch.inference_mode():
@@ -101,7 +101,7 @@ def test_whisper_hears_thirty_seconds_as_transformers_does():
         torch.testing.assert_close(ours[0, :, number], state[0], atol=1e-5, rtol=0)
 
 
-def test_whisper_hears_a_long_clip_in_windows_of_thirty_seconds():
+def test_whisper_encodes_a_long_clip_in_windows_of_thirty_seconds():
     module = find_encoder("tiny-whisper").load()
     samples, lengths = speech(35 * RATE + 123, 2 * RATE)
     with torch.inference_mode():
@@ -110,7 +110,7 @@ def test_whisper_hears_a_long_clip_in_windows_of_thirty_seconds():
         cut, _ = module(samples[:1, : 30 * RATE], torch.tensor([30 * RATE]))
     assert counts.tolist() == [1750, 100]
     torch.testing.assert_close(states[1, :100], alone[0], atol=1e-5, rtol=0)
-    # What enters the first layer hears 30 ms around it: the cut changes it only there.
+    # The input of the first layer depends on 30 ms around a frame: the cut changes it only there.
     torch.testing.assert_close(states[0, :1490, 0], cut[0, :1490, 0], atol=1e-5, rtol=0)
     # Positions begin anew, so the second window is what the rest of the clip is alone.
     with torch.inference_mode():
@@ -125,7 +125,7 @@ def test_a_very_short_clip_has_a_frame(name):
 
 
 @pytest.mark.parametrize("name", ["tiny-whisper", "tiny-wav2vec2", "tiny-wavlm-layered"])
-def test_frames_are_counted_without_hearing_them(name):
+def test_frames_are_counted_without_encoding_them(name):
     module = find_encoder(name).load()
     lengths = torch.arange(400, 1_300, 7)
     for length, count in zip(lengths.tolist(), module.frame_counts(lengths).tolist(), strict=True):
@@ -143,7 +143,7 @@ def test_nothing_is_dropped_or_masked_in_training(name):
     assert torch.equal(first, second)
 
 
-def test_half_precision_weights_are_computed_with_in_full(tmp_path, pretrained):
+def test_half_precision_weights_are_converted_to_float32(tmp_path, pretrained):
     model = AutoModelForAudioClassification.from_pretrained(pretrained / "tiny-whisper").half()
     model.save_pretrained(tmp_path / "half")
     encoder = find_encoder(str(tmp_path / "half"))
@@ -162,12 +162,12 @@ class TestRealWhisper:
             pytest.skip(f"{GIVEN} has no {REAL}")
         return find_encoder(REAL)
 
-    def test_a_clip_has_in_a_batch_what_it_has_alone(self, encoder):
+    def test_the_states_of_a_clip_do_not_depend_on_the_batch(self, encoder):
         for alone, together in alone_and_together(encoder, 59_200, 16_001, 33_333):
             scale = alone.abs().amax(dim=(0, 2), keepdim=True)  # some columns of its states reach 500
             torch.testing.assert_close(together / scale, alone / scale, atol=1e-5, rtol=0)
 
-    def test_thirty_seconds_are_heard_as_by_transformers(self, encoder):
+    def test_thirty_seconds_have_the_states_of_transformers(self, encoder):
         samples, lengths = speech(30 * RATE)
         with torch.inference_mode():
             ours, _ = encoder.load()(samples, lengths)

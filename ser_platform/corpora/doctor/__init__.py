@@ -1,5 +1,5 @@
-"""Diagnosis of a corpus: what would spoil an experiment on it.
+"""Diagnosis of a corpus: finds errors that would spoil an experiment.
 
-In: the examination of each recording, findings with their severity, the report and its page.
+In: the measurement of each clip, findings with their level, the report and its page.
 Not in: the command (`cli.doctor`).
 """

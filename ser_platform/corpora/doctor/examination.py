@@ -1,16 +1,12 @@
-"""From a request to all that the doctor knows of it: what each file is, what was measured, which clips are the same.
+"""Collects and measures the files of a corpus, and groups the clips that are one recording.
 
-Nothing is refused here that a finding can name: files outside the grammar and unreadable ones are kept, with their
-reason.
+Files that cannot be used are not an error here: each is kept with its reason, for a finding about it.
 """
 
-import contextlib
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +21,10 @@ from ser_platform.corpora.splits.protocols import make_splits
 from ser_platform.corpora.splits.split import Split
 from ser_platform.emotions import LabelRules
 from ser_platform.errors import BadAudio, CorpusError, UserError
+from ser_platform.process_pool import start_process_pool
 from ser_platform.settings import slots
 
-CLIPS_PER_CHUNK = 32  # clips that a process measures at once; a Ctrl-C waits for them
+CLIPS_PER_CHUNK = 32  # clips that a process measures before it returns; Ctrl-C waits for them
 MIN_POOL_CLIPS = 800  # clips; below, starting processes costs more than it gains
 
 Progress = Callable[[int, int], None]
@@ -36,7 +33,7 @@ Outcome = tuple[ClipMeasurements, Fingerprint] | BadAudio
 
 @dataclass(frozen=True)
 class RejectedFile:
-    """A file that is no clip, by its path within the corpus, and why."""
+    """A file that cannot be used: its path within the corpus, or its id, and the reason."""
 
     name: str
     reason: str
@@ -47,7 +44,7 @@ class RejectedFile:
 
 @dataclass(frozen=True)
 class CollectedFiles:
-    """The files of a request before any is decoded. `label_changes` says what the rules for labels merge or drop."""
+    """The files of a request before any is decoded. `label_changes` lists what the rules for labels merge or drop."""
 
     name: str
     roots: tuple[Path, ...]
@@ -60,15 +57,16 @@ class CollectedFiles:
 
 @dataclass(frozen=True)
 class Examination:
-    """What the doctor knows.
+    """A measured corpus.
 
     Attributes:
-        collected: the files; its manifest has the unreadable ones too.
+        collected: the files; its manifest includes the unreadable ones.
         manifest: the clips that can be used, with durations and audio digests.
-        measures: of each of these clips, in their order.
+        measures: the measurements of these clips, in the order of `manifest`.
         unreadable: the other clips, by id.
-        recordings: clips that are one recording; rows of `manifest`.
-        split: the default split by speaker; None where there is none, which `no_split_reason` explains.
+        recordings: groups of clips that are one recording, as rows of `manifest`.
+        split: the default split by speaker, None where the speakers allow none.
+        no_split_reason: why there is no split.
     """
 
     collected: CollectedFiles
@@ -86,33 +84,30 @@ def examine(
     """Find, read, measure and compare the clips of a request.
 
     Args:
-        request: which speech.
-        seed: of the default split.
-        jobs: processes; all cores by default.
-        progress: called with (clips done, clips in all).
+        request: the corpora to examine.
+        seed: seed of the default split.
+        jobs: number of processes; one per core by default.
+        progress: called with the number of clips done and of all clips.
 
     Raises:
         UserError: a corpus is unknown, missing or without audio.
     """
     collected = collect_files(request)
     outcomes = measure_clips(list(collected.manifest), jobs or slots(), progress)
-    good = [row for row, outcome in enumerate(outcomes) if not isinstance(outcome, BadAudio)]
-    ids = collected.manifest.column("id")
-    unreadable = tuple(
-        RejectedFile(ids[row], outcome.reason) for row, outcome in enumerate(outcomes) if isinstance(outcome, BadAudio)
-    )
-    found = [outcome for outcome in outcomes if not isinstance(outcome, BadAudio)]
-    measures = tuple(measures for measures, _ in found)
-    manifest = collected.manifest.take(np.array(good, dtype=np.int64))
-    split, no_split = _default_split(manifest, seed)  # before the digests are known: a split refuses copies
+    good = {row: outcome for row, outcome in enumerate(outcomes) if not isinstance(outcome, BadAudio)}
+    named = zip(collected.manifest.column("id"), outcomes, strict=True)
+    unreadable = tuple(RejectedFile(name, bad.reason) for name, bad in named if isinstance(bad, BadAudio))
+    measures = tuple(clip for clip, _ in good.values())
+    manifest = collected.manifest.take(np.array(list(good), dtype=np.int64))
+    split, no_split = _make_default_split(manifest, seed)  # before the digests are known: a split refuses copies
     manifest = manifest.with_column("duration_s", [clip.seconds for clip in measures])
     manifest = manifest.with_column("audio_sha256", [clip.sha256 for clip in measures])
-    same = group_recordings([clip.sha256 for clip in measures], [print_ for _, print_ in found])
+    same = group_recordings([clip.sha256 for clip in measures], [fingerprint for _, fingerprint in good.values()])
     return Examination(collected, manifest, measures, unreadable, same, split, no_split)
 
 
 def collect_files(request: CorpusRequest) -> CollectedFiles:
-    """Find the corpora of a request and read what each file is.
+    """Find the corpora of a request and read the speaker and emotion of each file.
 
     Raises:
         UserError: a corpus is unknown, missing or without audio, or the rules for labels leave nothing.
@@ -127,12 +122,12 @@ def collect_files(request: CorpusRequest) -> CollectedFiles:
         utterances: dict[str, Utterance] = {}
         for entry in corpus.read_entries():
             if isinstance(entry, Misfit):
-                misfits.append(RejectedFile(_within(corpus, entry.path, len(found)), entry.reason))
+                misfits.append(RejectedFile(_format_path(corpus, entry.path, len(found)), entry.reason))
             elif isinstance(entry, ExcludedFile):
                 left_out[entry.reason] += 1
             elif entry.id in utterances:
-                first = _within(corpus, utterances[entry.id].path, len(found))
-                repeated.append(RejectedFile(_within(corpus, entry.path, len(found)), f"has the id of {first}"))
+                first = _format_path(corpus, utterances[entry.id].path, len(found))
+                repeated.append(RejectedFile(_format_path(corpus, entry.path, len(found)), f"has the id of {first}"))
             else:
                 utterances[entry.id] = entry
         manifests.append(Manifest.from_utterances(utterances.values()))
@@ -145,7 +140,7 @@ def collect_files(request: CorpusRequest) -> CollectedFiles:
     return CollectedFiles(name, roots, joined, tuple(misfits), tuple(repeated), left_out, changed)
 
 
-def _within(corpus: FoundCorpus, path: Path, n_corpora: int) -> str:
+def _format_path(corpus: FoundCorpus, path: Path, n_corpora: int) -> str:
     name = path.relative_to(corpus.root).as_posix() if path.is_relative_to(corpus.root) else str(path)
     return f"{corpus.corpus_name}/{name}" if n_corpora > 1 else name
 
@@ -161,7 +156,7 @@ def _relabel(joined: Manifest, rules: LabelRules, manifests: Sequence[Manifest])
     return (joined.relabel(mapping) if changed else joined), changed
 
 
-def _default_split(manifest: Manifest, seed: int) -> tuple[Split | None, str]:
+def _make_default_split(manifest: Manifest, seed: int) -> tuple[Split | None, str]:
     try:
         return make_splits(manifest, "speaker", seed)[0], ""
     except UserError as error:
@@ -169,13 +164,15 @@ def _default_split(manifest: Manifest, seed: int) -> tuple[Split | None, str]:
 
 
 def measure_clips(utterances: Sequence[Utterance], jobs: int, progress: Progress | None = None) -> list[Outcome]:
-    """Measure clips, in their order; one that cannot be used gives its refusal."""
+    """Return the measurements of clips, in their order, or the error for a clip that cannot be used."""
     clips = [(utterance.path, utterance.start_s, utterance.end_s) for utterance in utterances]
     chunks = [clips[first : first + CLIPS_PER_CHUNK] for first in range(0, len(clips), CLIPS_PER_CHUNK)]
     outcomes: list[list[Outcome]] = [[] for _ in chunks]
     done = 0
     for number, part in (
-        _measure_in_pool(chunks, jobs) if jobs > 1 and len(clips) >= MIN_POOL_CLIPS else _measure_in_process(chunks)
+        _measure_in_pool(chunks, jobs)
+        if jobs > 1 and len(clips) >= MIN_POOL_CLIPS
+        else enumerate(map(measure_chunk, chunks))
     ):
         outcomes[number] = part
         done += len(part)
@@ -187,37 +184,18 @@ def measure_clips(utterances: Sequence[Utterance], jobs: int, progress: Progress
 _Chunk = list[tuple[Path, float | None, float | None]]
 
 
-def _measure_in_process(chunks: Iterable[_Chunk]) -> Iterator[tuple[int, list[Outcome]]]:
-    for number, chunk in enumerate(chunks):
-        yield number, measure_chunk(chunk)
-
-
 def _measure_in_pool(chunks: Sequence[_Chunk], jobs: int) -> Iterator[tuple[int, list[Outcome]]]:
-    pool = ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=get_context("spawn"))
+    pool = start_process_pool(min(jobs, len(chunks)), __name__)
     try:
-        with _block_interrupts():
-            futures = {pool.submit(measure_chunk, chunk): number for number, chunk in enumerate(chunks)}
+        futures = {pool.submit(measure_chunk, chunk): number for number, chunk in enumerate(chunks)}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
-        pool.shutdown(cancel_futures=True)  # on Ctrl-C only the chunks at work are waited for
-
-
-@contextlib.contextmanager
-def _block_interrupts() -> Iterator[None]:
-    """Hold back Ctrl-C, which reaches every process of a terminal: those that are started here never see it.
-
-    The parent gets it when the block ends, and lets them end after the chunk at hand.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C this waits for the running chunks only
 
 
 def measure_chunk(chunk: _Chunk) -> list[Outcome]:
-    """Measure some clips; runs in a process of its own."""
+    """Measure some clips, one after the other; a process of the pool runs this."""
     outcomes: list[Outcome] = []
     for path, start_s, end_s in chunk:
         try:

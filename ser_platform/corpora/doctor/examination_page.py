@@ -1,7 +1,7 @@
-"""The doctor's findings as one HTML page that needs nothing else, and to which nothing can be added from outside.
+"""The findings about a corpus as one HTML page without external files, safe against markup in names.
 
-File and speaker names come from strangers: all text is escaped, figures are images that hold no such text, and the
-page's own policy forbids scripts and requests.
+File and speaker names are untrusted: all text is escaped, the figures are images without such text, and the page's
+Content-Security-Policy forbids scripts and requests.
 """
 
 import base64
@@ -22,9 +22,9 @@ from ser_platform.corpora.doctor.measurements import NOISE_PERCENTILE, PAUSE_DB,
 from ser_platform.corpora.doctor.svg_figures import draw_figures
 from ser_platform.files import replacing
 
-LISTED = 2000  # cases a finding; the JSON has all
-OPEN = 12  # so few are shown at once
-MEANING = {"spoils": "an experiment would be wrong", "beware": "know before you believe a figure", "note": "to know"}
+MAX_LISTED = 2000  # cases of a finding on the page; the JSON has all
+MAX_OPEN = 12  # cases; a longer list is closed at first
+MEANING = {"spoils": "an experiment would be wrong", "beware": "may bias results", "note": "for information"}
 
 STYLE = """
 :root { color-scheme: light; }
@@ -50,25 +50,25 @@ figure { margin: 0; } figcaption { font-weight: 600; } img { width: 100%; height
 .how { color: #555; font-size: 13px; }
 """
 HOW = (
-    "Identical: the SHA-256 of the decoded samples is the same. Nearly identical: fingerprints after Haitsma & Kalker "
-    "(ISMIR 2002), 32 bits every 16 ms, differ in few bits over the overlap; gain, resampling, codecs, trimming and a "
-    "little noise change few of them, another take of the sentence many. Speech over noise: "
-    f"the {SPEECH_PERCENTILE}th over the {NOISE_PERCENTILE}th percentile of the power of 20 ms frames, after NIST's "
-    f"stnr; an estimate. Pauses: frames more than {PAUSE_DB:g} dB below that speech level. Clipping, peak and DC "
-    "offset: of the samples as recorded, before mixing and resampling."
+    "Identical: the SHA-256 of the decoded samples is the same. Nearly identical: the fingerprints (Haitsma & Kalker, "
+    "ISMIR 2002; 32 bits every 16 ms) differ in few bits over the overlap. Gain, resampling, codecs, trimming and weak "
+    "noise change few bits, another take of the sentence changes many. Speech over noise: an estimate, the "
+    f"{SPEECH_PERCENTILE}th over the {NOISE_PERCENTILE}th percentile of the power of 20 ms frames, as in NIST's stnr. "
+    f"Pauses: frames more than {PAUSE_DB:g} dB below that speech level. Clipping, peak and DC offset: measured on the "
+    "samples as recorded, before mixing and resampling."
 )
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write_page(exam: Examination, findings: Sequence[Finding], path: Path) -> None:
-    """Write the page to `path`."""
+    """Write the page about an examined corpus to `path`."""
     with replacing(path) as temporary:
         temporary.write_text(render_page(exam, findings), encoding="utf-8")
 
 
 def render_page(exam: Examination, findings: Sequence[Finding]) -> str:
-    """Return the page."""
-    name = _text(exam.collected.name)
+    """Return the page as HTML."""
+    name = _escape(exam.collected.name)
     is_bad = has_spoiling_finding(findings)
     verdict = "would spoil an experiment" if is_bad else "nothing here spoils an experiment"
     parts = [
@@ -78,22 +78,22 @@ def render_page(exam: Examination, findings: Sequence[Finding]) -> str:
         '<meta name="viewport" content="width=device-width">',
         f"<title>{name}: corpus doctor</title><style>{STYLE}</style></head><body>",
         f"<h1>{name}</h1>",
-        f'<p class="facts">{_facts(exam)}</p>',
+        f'<p class="facts">{_summarise(exam)}</p>',
         f'<p class="verdict {"bad" if is_bad else "good"}">{verdict}</p>',
-        *_findings(findings),
-        *_counts(exam),
-        *_figures(exam),
-        f'<h2>How it was measured</h2><p class="how">{_text(HOW)}</p>',
+        *_render_findings(findings),
+        *_render_counts(exam),
+        *_render_figures(exam),
+        f'<h2>How it was measured</h2><p class="how">{_escape(HOW)}</p>',
         "</body></html>",
     ]
     return "\n".join(parts)
 
 
-def _text(text: object) -> str:
+def _escape(text: object) -> str:
     return escape(escape_unprintable(str(text)))
 
 
-def _facts(exam: Examination) -> str:
+def _summarise(exam: Examination) -> str:
     seconds = [clip.seconds for clip in exam.measures]
     facts = [
         f"{len(seconds)} clips",
@@ -106,30 +106,31 @@ def _facts(exam: Examination) -> str:
     rates = sorted({clip.sample_rate for clip in exam.measures})
     facts += [f"{' and '.join(map(str, rates))} Hz"] if rates else []
     facts += sorted({clip.subtype for clip in exam.measures})
-    return _text(" · ".join([*facts, *map(str, exam.collected.roots)]))
+    return _escape(" · ".join([*facts, *map(str, exam.collected.roots)]))
 
 
-def _findings(findings: Sequence[Finding]) -> Iterable[str]:
+def _render_findings(findings: Sequence[Finding]) -> Iterable[str]:
     for level, found in group_by_level(findings).items():
         if found:
             yield f"<h2>{level.capitalize()}: {MEANING[level]}</h2>"
         for finding in found:
-            yield f'<div class="finding {level}"><span class="code">{_text(finding.code)}</span>{_text(finding.text)}'
-            yield from _cases(finding.details or finding.clips or finding.speakers)
+            yield f'<div class="finding {level}"><span class="code">{_escape(finding.code)}</span>'
+            yield _escape(finding.text)
+            yield from _render_cases(finding.details or finding.clips or finding.speakers)
             yield "</div>"
 
 
-def _cases(cases: Sequence[str]) -> Iterable[str]:
+def _render_cases(cases: Sequence[str]) -> Iterable[str]:
     if not cases:
         return
-    items = "".join(f"<li>{_text(case)}</li>" for case in cases[:LISTED])
-    more = f"<li>and {len(cases) - LISTED} more in the JSON</li>" if len(cases) > LISTED else ""
-    state = " open" if len(cases) <= OPEN else ""
-    yield f"<details{state}><summary>{len(cases)} named</summary><ul>{items}{more}</ul></details>"
+    items = "".join(f"<li>{_escape(case)}</li>" for case in cases[:MAX_LISTED])
+    more = f"<li>and {len(cases) - MAX_LISTED} more in the JSON</li>" if len(cases) > MAX_LISTED else ""
+    state = " open" if len(cases) <= MAX_OPEN else ""
+    yield f"<details{state}><summary>{len(cases)} cases</summary><ul>{items}{more}</ul></details>"
 
 
-def _counts(exam: Examination) -> Iterable[str]:
-    """A table a speaker and emotion, the darker the more clips; its head stays in sight."""
+def _render_counts(exam: Examination) -> Iterable[str]:
+    """Yield the table of clips by speaker and emotion; a cell is darker the more clips it counts."""
     counts, labels = count_clips_by_speaker_and_emotion(exam), exam.manifest.labels
     if not counts:
         return
@@ -138,20 +139,20 @@ def _counts(exam: Examination) -> Iterable[str]:
     yield '<div class="scroll"><table><thead><tr><th>speaker</th>'
     yield "".join(f"<th>{label}</th>" for label in labels) + "<th>all</th></tr></thead><tbody>"
     for speaker, row in counts.items():
-        cells = "".join(_cell(row[label], most) for label in labels)
-        yield f"<tr><th>{_text(speaker)}</th>{cells}<td>{sum(row.values())}</td></tr>"
+        cells = "".join(_render_cell(row[label], most) for label in labels)
+        yield f"<tr><th>{_escape(speaker)}</th>{cells}<td>{sum(row.values())}</td></tr>"
     sums = [sum(row[label] for row in counts.values()) for label in labels]
     cells = "".join(f"<td>{total}</td>" for total in sums)
     yield f'<tr class="sum"><th>all</th>{cells}<td>{sum(sums)}</td></tr></tbody></table></div>'
 
 
-def _cell(count: int, most: int) -> str:
+def _render_cell(count: int, most: int) -> str:
     if not count:
         return '<td class="none">0</td>'
     return f'<td style="background:rgb(72 120 168 / {0.06 + 0.5 * count / most:.2f})">{count}</td>'
 
 
-def _figures(exam: Examination) -> Iterable[str]:
+def _render_figures(exam: Examination) -> Iterable[str]:
     drawn = draw_figures(exam.measures)
     if not drawn:
         return

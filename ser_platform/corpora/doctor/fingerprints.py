@@ -1,13 +1,13 @@
-"""Near duplicates: the same recording behind another gain, sampling rate, codec, trimming, padding or a little noise.
+"""Near duplicates: copies of a recording with another gain, sampling rate, codec, trimming, padding or weak noise.
 
-Each frame of a clip becomes one word of 32 bits: for 32 neighbouring pairs of frequency bands, whether the difference
-of their energies grows or falls with time. Gain cancels, and codecs keep the sign of what is loud. Two clips that
-share a word at some offset are candidates; their bit error rate over all frames of the overlap decides. Two takes of a
-sentence by one speaker differ in timing, and come out near a half.
+Each frame of a clip becomes one word of 32 bits. A bit is the sign of the change over time of the difference in energy
+between two neighbouring frequency bands: gain cancels, and codecs keep the sign where the sound is loud. Two clips that
+share words at one offset are candidates; the bit error rate over all frames of the overlap decides. Two takes of a
+sentence by one speaker differ in timing: about half of their bits differ.
 
-Source: Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002. Theirs is for music over seconds;
-here frames are 0.26 s instead of 0.37 s, bands reach from 300 to 3000 Hz so that telephone speech keeps them, pauses do
-not count, and the threshold is 0.16 instead of 0.35 because utterances are short.
+Source: Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002, for music over seconds. Here
+frames are 0.26 s instead of 0.37 s, bands are from 300 to 3000 Hz so that telephone speech has them, pauses do not
+count, and the threshold is 0.16 instead of 0.35 because utterances are short.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,17 +27,16 @@ HOP = 128  # samples at RATE; 16 ms
 HOP_S = HOP / FINGERPRINT_SAMPLE_RATE
 BANDS = 33
 LOW_HZ, HIGH_HZ = 300.0, 3000.0
-BLOCK = 32  # frames transformed at once
+BLOCK = 32  # frames transformed at once: they fit the cache, which is twice as fast as all frames at once
 LAG = 4  # frames between the two sides of the difference in time, 64 ms
-ACTIVE_DB = 30.0  # below the loudest frame; quieter ones are pauses, whose bits are those of the noise
+ACTIVE_DB = 30.0  # below the loudest frame; quieter frames are pauses, whose bits depend on the noise
 
-MAX_BIT_ERRORS = (
-    0.16  # share; a copy in ogg at 8 kHz has up to 0.1, two takes of a sentence by one speaker 0.25 or more
-)
+# Share of bits; a copy in ogg at 8 kHz has up to 0.1, two takes of a sentence by one speaker 0.25 or more.
+MAX_BIT_ERRORS = 0.16
 MIN_FRAMES = 32  # loud frames in the overlap, about half a second
 MIN_COVERAGE = 0.5  # of the shorter clip's loud frames
 MIN_WORDS = 12  # different words in the overlap: a steady tone has few, and all tones have the same
-MAX_WORD_PLACES = 40  # places; a word in more says little, like that of a hum
+MAX_WORD_PLACES = 40  # places; a word in more places, like that of a hum, identifies no recording
 MIN_SHARED_WORDS = 2  # shared words at one offset
 MAX_FRAMES_AT_ONCE = 1 << 22  # frames compared at once
 
@@ -50,7 +49,7 @@ _BIT_COUNTS = (
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A word a frame `(n_frames,)` of 32 bits, the same with its least certain bit flipped, and where it is loud."""
+    """Per frame `(n_frames,)`: the word, the word with its least certain bit flipped, and whether the frame is loud."""
 
     words: NDArray[np.uint32]
     flipped: NDArray[np.uint32]
@@ -59,7 +58,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two fingerprints of one recording, by number; `offset_s` is where the second begins within the first."""
+    """Two fingerprints of one recording, by number; the second begins `offset_s` seconds after the first."""
 
     first: int
     second: int
@@ -84,7 +83,7 @@ def _band_energies(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return band energies `(n_frames, BANDS)` of a waveform `(n_samples,)` at `FINGERPRINT_SAMPLE_RATE`."""
     frames = sliding_window_view(np.pad(samples, N_FFT // 2), N_FFT)[::HOP]
     energies = np.empty((len(frames), BANDS), np.float32)
-    for first in range(0, len(frames), BLOCK):  # what fits the cache: twice as fast as all frames at once
+    for first in range(0, len(frames), BLOCK):
         block = slice(first, first + BLOCK)
         spectrum = scipy.fft.rfft(frames[block] * _WINDOW, axis=1)[:, : _EDGES[-1]]
         energies[block] = np.add.reduceat(spectrum.real**2 + spectrum.imag**2, _EDGES[:-1], axis=1)
@@ -94,7 +93,7 @@ def _band_energies(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 def find_near_duplicates(prints: Sequence[Fingerprint]) -> list[NearPair]:
     """Return the pairs of fingerprints that are one recording, in order.
 
-    Takes the time of sorting the words of all clips: no pair of clips is looked at that shares no word.
+    The time is that of sorting the words of all clips: only pairs that share words are compared.
     """
     if not prints:
         return []
@@ -109,7 +108,7 @@ def find_near_duplicates(prints: Sequence[Fingerprint]) -> list[NearPair]:
 
 
 class _Index:
-    """The words of all clips, one after another."""
+    """The words of all clips, concatenated."""
 
     def __init__(self, prints: Sequence[Fingerprint]) -> None:
         lengths = np.array([len(each.words) for each in prints], dtype=np.int64)
@@ -158,7 +157,7 @@ class _Index:
         return self.starts[one] + in_first, self.starts[other] + in_second, n_frames
 
     def verify(self, rows: NDArray[np.int64]) -> Iterator[NearPair]:
-        """Yield the candidates whose frames agree."""
+        """Yield the candidates with few bit errors over enough loud frames and words."""
         if not len(rows):
             return
         in_first, in_second, n_frames = self._overlaps(rows)
@@ -183,7 +182,7 @@ class _Index:
 def _pairs_of_equal(places: NDArray[np.int64], words: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Return all pairs of places `(n, 2)` of a word, the lower first; above `MAX_WORD_PLACES` only neighbouring ones.
 
-    So a hum that is in every clip costs little, and a recording with a hundred copies is still a chain of pairs.
+    This bounds the cost of a hum in every clip, and still joins a hundred copies of a recording in a chain of pairs.
     """
     keys = words.astype(np.uint64) << np.uint64(32) | places.astype(np.uint64)
     keys.sort()  # by word, then by place

@@ -1,4 +1,4 @@
-"""What is measured in one clip: its format, level, pauses and noise, and what tells it from other clips."""
+"""Measures one clip: its format, level, pauses, noise and fingerprint."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, SAMPLE_RATE, Audio, read_audio
 from ser_platform.corpora.doctor.fingerprints import Fingerprint, compute_fingerprint
 
-# The largest magnitude that a subtype can write in both directions; the others reach 16 bits' 32767 / 32768 or more.
+# The largest magnitude of both signs that a subtype can store; other subtypes reach 32767 / 32768 or more.
 FULL_SCALE = {"PCM_S8": 127 / 128, "PCM_U8": 127 / 128, "ULAW": 32_124 / 32_768, "ALAW": 32_256 / 32_768}
 FULL_SCALE_16 = 32_767 / 32_768
 FRAME = SAMPLE_RATE // 50  # samples; 20 ms
 SPEECH_PERCENTILE, NOISE_PERCENTILE = 95, 15  # of the frames' power
 PAUSE_DB = 40.0  # below the speech level
-QUANTISATION = 10**-10.1  # power of the rounding error of 16 bits: what is quieter is digital silence
+QUANTISATION = 10**-10.1  # power of the rounding error of 16 bits; a lower power is digital silence
 
 
 @dataclass(frozen=True)
 class ClipMeasurements:
-    """One clip that can be used.
+    """The measurements of one clip.
 
     Attributes:
-        sha256: of the decoded samples, as `read_audio` gives it.
+        sha256: digest of the decoded samples, from `read_audio`.
         seconds: duration.
-        sample_rate, channels, subtype: as the file's header says, in Hz; "PCM_16", "VORBIS", ...
+        sample_rate, channels, subtype: from the file's header, in Hz; the subtype is "PCM_16", "VORBIS", ...
         peak: largest magnitude; 1 is full scale.
-        full_scale: how many samples are at full scale; one may be what a normaliser left.
-        longest_run: most of them in a row.
-        dc_offset: the mean sample, of the channel where it is largest.
-        silence: share of 20 ms frames more than `PAUSE_DB` below the speech level.
+        full_scale: number of samples at full scale; peak normalisation leaves one.
+        longest_run: most of these samples in a row.
+        dc_offset: mean sample of the channel where it is largest in magnitude.
+        silence: share of 20 ms frames more than `PAUSE_DB` below the speech level, in [0, 1].
         snr_db: speech level over noise level.
     """
 
@@ -86,7 +86,7 @@ def _read_as_recorded(
 ) -> tuple[NDArray[np.float32], int, str]:
     """Return the samples `(n_samples, n_channels)` before mixing and resampling, their rate in Hz and subtype.
 
-    Level and format can only be seen there. Of a film, which soundfile does not read, it is the mixed waveform.
+    Level and format can only be measured on these. A film, which soundfile cannot read, gives the mixed waveform.
     """
     if path.suffix.lower() not in AUDIO_SUFFIXES:
         return audio.waveform[:, None], SAMPLE_RATE, path.suffix.lower().lstrip(".").upper()
@@ -98,7 +98,7 @@ def _read_as_recorded(
 
 
 def measure_full_scale_runs(samples: NDArray[np.float32], full_scale: float) -> tuple[int, int]:
-    """Return how many of the samples `(n_samples, n_channels)` are at full scale, and the most of them in a row."""
+    """Return the number of samples `(n_samples, n_channels)` at full scale, and the most of them in a row."""
     clipped = np.abs(samples) >= full_scale
     if not clipped.any():
         return 0, 0
@@ -108,11 +108,11 @@ def measure_full_scale_runs(samples: NDArray[np.float32], full_scale: float) -> 
 
 
 def estimate_silence_and_snr(waveform: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the share of frames that are pauses, and the ratio of speech to noise in dB.
+    """Return the share of frames that are pauses, in [0, 1], and the ratio of speech to noise in dB.
 
-    The power of 20 ms frames, at its 95th percentile, is the speech's, at its 15th the noise's. It is an estimate: a
-    clip without pauses seems noisier than it is. Source: the histogram method of `stnr` in NIST's Speech Quality
-    Assurance package; percentiles: https://isip.piconepress.com/projects/speech/software/legacy/signal_to_noise
+    Speech and noise level are the 95th and the 15th percentile of the power of 20 ms frames. The ratio of a clip
+    without pauses is underestimated. Source: the histogram method of `stnr` in NIST's Speech Quality Assurance
+    package; percentiles: https://isip.piconepress.com/projects/speech/software/legacy/signal_to_noise
     """
     n_frames = len(waveform) // FRAME
     centred = waveform[: n_frames * FRAME] - waveform.mean()

@@ -1,4 +1,4 @@
-"""Figures of a corpus as SVG: how long, how loud, how noisy its clips are."""
+"""Histograms of the durations, levels, pauses and noise of clips as SVG."""
 
 import io
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ N_BINS = 30
 
 
 def draw_figures(measures: Sequence[ClipMeasurements]) -> dict[str, bytes]:
-    """Return SVG files by what they show; none where there is no clip."""
+    """Return the content of SVG files by title, {} where there are no clips."""
     if not measures:
         return {}
     seconds = np.array([clip.seconds for clip in measures])
@@ -26,21 +26,21 @@ def draw_figures(measures: Sequence[ClipMeasurements]) -> dict[str, bytes]:
     pauses = np.array([clip.silence for clip in measures])
     peaks = 20 * np.log10([clip.peak for clip in measures])
     return {
-        "Durations": _histogram(seconds, np.array(duration_histogram(list(seconds)).edges), "seconds"),
-        "Speech over noise": _histogram(snr, _decibels(snr), "dB, estimated"),
-        "Pauses": _histogram(100 * pauses, np.linspace(0, 100, 41), "% of a clip"),
-        "Peak level": _histogram(peaks, _decibels(peaks), "dB, 0 is full scale"),
+        "Durations": _draw_histogram(seconds, np.array(duration_histogram(list(seconds)).edges), "seconds"),
+        "Speech over noise": _draw_histogram(snr, _make_db_edges(snr), "dB, estimated"),
+        "Pauses": _draw_histogram(100 * pauses, np.linspace(0, 100, 41), "% of a clip"),
+        "Peak level": _draw_histogram(peaks, _make_db_edges(peaks), "dB, 0 is full scale"),
     }
 
 
-def _decibels(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return edges around the values, 10 dB apart at least: clips all alike would fill the width with one bar."""
+def _make_db_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return edges around the values over at least 10 dB, so that equal clips do not fill the width with one bar."""
     middle, half = (values.max() + values.min()) / 2, max(np.ptp(values) / 2, 5.0)
     return np.linspace(middle - half, middle + half, N_BINS + 1)
 
 
-def _histogram(values: NDArray[np.float64], edges: NDArray[np.float64], unit: str) -> bytes:
-    """Draw how many clips have which value, and the median."""
+def _draw_histogram(values: NDArray[np.float64], edges: NDArray[np.float64], unit: str) -> bytes:
+    """Return a histogram of the values with their median as SVG."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     axes.hist(values, bins=edges.tolist(), color=COLOUR, edgecolor="white", linewidth=0.6)

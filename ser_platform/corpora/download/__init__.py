@@ -1,5 +1,5 @@
-"""Bringing a corpus from its official address.
+"""Downloads a corpus from its official address.
 
-In: resumable transfers, safe unpacking, and putting a corpus in place as a whole.
-Not in: reading it (`corpora.datasets`).
+In: resumable downloads, safe unpacking, and moving the complete corpus to its place.
+Not in: reading the corpus (`corpora.datasets`).
 """

@@ -1,8 +1,8 @@
-"""Unpacking zip and tar.gz that a stranger wrote: nothing leaves the folder, nothing but plain files comes out.
+"""Unpacks zip and tar.gz archives from the web: regular files and folders only, all inside the target folder.
 
-Stricter than tarfile's filter `task`: any link, device, absolute path, `..` or drive letter ends it, whatever it would
-have done, as does a name that occurs twice, encryption, or more bytes than the disk or reason allow. Files are written
-by us, so they get no mode, owner or time from the archive.
+Stricter than tarfile's filter `data`: an archive is refused, not only the entry, where an entry is a link or a device,
+has an absolute path, a `..` or a drive letter, repeats a name, or is encrypted, and where the archive unpacks to more
+bytes than fit on the disk or than are plausible. Files get no mode, owner or time from the archive.
 """
 
 import gzip
@@ -13,17 +13,13 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from ser_platform.errors import WorkFailed
 
 MAX_UNPACK_RATIO = 50  # times the archive; speech shrinks 1.2- to 4-fold, deflate makes 1,000 of zeros
-RATIO_EXEMPT_BYTES = 16 << 20  # bytes that no ratio is asked of: text packs well
-MAX_ENTRIES = 500_000  # a file takes room on a disk even when it is empty
-CHUNK_BYTES = 1 << 20  # bytes
+RATIO_EXEMPT_BYTES = 16 << 20  # bytes that may be unpacked at any ratio: text packs well
+MAX_ENTRIES = 500_000  # an empty file takes room on a disk too
 ZIP, GZIP = b"PK", b"\x1f\x8b"
 DAMAGED = (
     zipfile.BadZipFile,
@@ -32,32 +28,32 @@ DAMAGED = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    NotImplementedError,  # zipfile: a compression that it does not know
-    ValueError,  # a header that says no number where there should be one
+    NotImplementedError,  # zipfile: an unknown compression
+    ValueError,  # a header field that is no number
 )
 
 
 class BadArchive(WorkFailed):
-    """An archive that is damaged or would do harm: of no use, however often it is unpacked."""
+    """An archive that is damaged or refused: unpacking it again does not help."""
 
 
 def unpack(archive: Path, folder: Path) -> int:
-    """Unpack a zip or tar.gz, known by its content, into `folder`, and return how many files came out.
+    """Unpack a zip or tar.gz, recognised by its content, into `folder`, and return the number of files written.
 
-    After an error `folder` holds a part: unpack into a folder of its own, and rename that.
+    After an error `folder` may contain some of the files: unpack into a folder of its own, and rename that.
 
     Raises:
-        BadArchive: the archive is damaged, neither zip nor tar.gz, or holds what it should not.
+        BadArchive: the archive is damaged, neither zip nor tar.gz, or has an entry that is refused.
         WorkFailed: the disk is too small.
     """
     with archive.open("rb") as file:
         start = file.read(512)
-    sink = _Sink(archive.name, folder, archive.stat().st_size)
+    guard = _Guard(archive, folder)
     try:
         if start.startswith(ZIP):
-            _unpack_zip(archive, sink)
+            _unpack_zip(archive, guard)
         elif start.startswith(GZIP):
-            _unpack_tar(archive, sink)
+            _unpack_tar(archive, guard)
         else:
             page = b"<html" in start.lower() or b"<!doctype" in start.lower()
             raise BadArchive(
@@ -65,14 +61,14 @@ def unpack(archive: Path, folder: Path) -> int:
             )
     except DAMAGED as error:
         raise BadArchive(f"{archive.name} is damaged: {error}") from error
-    return sink.files
+    return guard.n_files
 
 
 def validate_entry_path(name: str) -> PurePosixPath:
-    """Return an entry's name as a path that stays where it is put; a backslash separates, as on Windows.
+    """Return an entry's name as a relative path inside the target folder; a backslash separates, as on Windows.
 
     Raises:
-        ValueError: it is absolute, has a drive letter or a `..`, is empty or holds control characters.
+        ValueError: it is absolute, has a drive letter or a `..`, is empty or has control characters.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute():
@@ -88,112 +84,89 @@ def validate_entry_path(name: str) -> PurePosixPath:
     return path
 
 
-@dataclass
-class _Sink:
-    """Where entries end up; counts what came, and stops what is too much."""
+class _Guard:
+    """Checks the entries of an archive before they are written to `folder`."""
 
-    archive: str
-    folder: Path
-    archive_bytes: int
-    files: int = 0
-    entries: int = 0
-    n_bytes: int = 0
-    free_bytes: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.free_bytes = shutil.disk_usage(self.folder).free
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self.name, self.folder = archive.name, folder
+        self.archive_bytes, self.free_bytes = archive.stat().st_size, shutil.disk_usage(folder).free
+        self.n_entries, self.n_files, self.n_bytes = 0, 0, 0
 
     def refuse(self, what: str, name: str) -> BadArchive:
-        return BadArchive(f"{self.archive} is refused: it holds {what} ({name!r})")
+        return BadArchive(f"{self.name} is refused: it has {what} ({name!r})")
 
     def check_size(self, n_bytes: int) -> None:
-        """Raise where `n_bytes` more would be too many."""
-        n_bytes += self.n_bytes
+        """Raise where `n_bytes` unpacked bytes are too many."""
         if n_bytes > max(RATIO_EXEMPT_BYTES, MAX_UNPACK_RATIO * self.archive_bytes):
             raise BadArchive(
-                f"{self.archive} is refused: {self.archive_bytes:,} bytes would become {n_bytes:,} or more, "
+                f"{self.name} is refused: {self.archive_bytes:,} bytes would become {n_bytes:,} or more, "
                 f"over {MAX_UNPACK_RATIO} times as many"
             )
         if n_bytes > self.free_bytes:
             raise WorkFailed(
-                f"{self.folder}: {self.archive} unpacks to {n_bytes:,} bytes or more; {self.free_bytes:,} are free"
+                f"{self.folder}: {self.name} unpacks to {n_bytes:,} bytes or more; {self.free_bytes:,} are free"
             )
 
-    def resolve_entry(self, name: str) -> Path:
-        """Return where an entry goes."""
-        self.entries += 1
-        if self.entries > MAX_ENTRIES:
-            raise BadArchive(f"{self.archive} is refused: it has more than {MAX_ENTRIES:,} entries")
+    def add_folder(self, name: str) -> None:
+        """Make the folder of an entry."""
+        if name and not PurePosixPath(name).parts:
+            return  # `./`, the target folder
+        self._make_folder(self.folder / self._validate(name), name)
+
+    def add_file(self, name: str, n_bytes: int) -> str:
+        """Count a file of `n_bytes`, make its folder, and return the relative path to extract it to."""
+        self.n_files += 1
+        self.n_bytes += n_bytes
+        self.check_size(self.n_bytes)
+        path = self._validate(name)
+        self._make_folder((self.folder / path).parent, name)
+        if (self.folder / path).exists():  # also where names differ in case and the disk ignores it
+            raise self.refuse("a name twice", name)
+        return str(path)
+
+    def _validate(self, name: str) -> PurePosixPath:
+        self.n_entries += 1
+        if self.n_entries > MAX_ENTRIES:
+            raise BadArchive(f"{self.name} is refused: it has more than {MAX_ENTRIES:,} entries")
         try:
-            return self.folder / validate_entry_path(name)
+            return validate_entry_path(name)
         except ValueError as error:
             raise self.refuse(str(error), name) from error
 
-    def add_folder(self, name: str) -> None:
-        if name and not PurePosixPath(name).parts:
-            return  # `./`, the folder itself
+    def _make_folder(self, path: Path, name: str) -> None:
         try:
-            self.resolve_entry(name).mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise self.refuse("a folder where a file is", name) from error
-
-    def add_file(self, name: str, n_bytes: int, content: IO[bytes]) -> None:
-        """Write one file; never over another one, not even one that differs in case where the disk ignores case."""
-        self.check_size(n_bytes)
-        path = self.resolve_entry(name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("xb")
-        except (FileExistsError, NotADirectoryError) as error:
-            raise self.refuse("a name twice", name) from error
-        with file:
-            written = 0
-            while chunk := content.read(CHUNK_BYTES):
-                written += len(chunk)
-                if written > n_bytes:
-                    break
-                file.write(chunk)
-        if written != n_bytes:
-            raise self.refuse("a file of another size than it says", name)
-        self.files += 1
-        self.n_bytes += n_bytes
+            raise self.refuse("a folder and a file of one name", name) from error
 
 
-def _unpack_zip(archive: Path, sink: _Sink) -> None:
+def _unpack_zip(archive: Path, guard: _Guard) -> None:
     with zipfile.ZipFile(archive) as file:
-        entries = file.infolist()
-        sink.check_size(sum(entry.file_size for entry in entries))
-        for entry in entries:
+        guard.check_size(sum(entry.file_size for entry in file.infolist()))
+        for entry in file.infolist():
             kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where it was packed on Windows
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise sink.refuse("a link or device", entry.filename)
+                raise guard.refuse("a link or device", entry.filename)
             if entry.flag_bits & 0x1:
-                raise sink.refuse("an encrypted file", entry.filename)
+                raise guard.refuse("an encrypted file", entry.filename)
             if entry.is_dir():
-                sink.add_folder(entry.filename)
+                guard.add_folder(entry.filename)
             else:
-                with file.open(entry) as content:  # checks the CRC at the end
-                    sink.add_file(entry.filename, entry.file_size, content)
+                entry.filename = guard.add_file(entry.filename, entry.file_size)
+                file.extract(entry, guard.folder)  # checks size and CRC
 
 
-def _unpack_tar(archive: Path, sink: _Sink) -> None:
+def _unpack_tar(archive: Path, guard: _Guard) -> None:
     # One pass from front to back: seeking in gzip would unpack it all again.
     with gzip.open(archive) as packed:
         with tarfile.open(fileobj=packed, mode="r|") as file:
-            for entry in _iterate_regular_files(file, sink):
-                content = file.extractfile(entry)
-                assert content is not None
-                sink.add_file(entry.name, entry.size, content)
-        while packed.read(CHUNK_BYTES):
-            pass  # to the end, where gzip keeps the checksum
-
-
-def _iterate_regular_files(file: tarfile.TarFile, sink: _Sink) -> Iterator[tarfile.TarInfo]:
-    """Yield the regular files of a tar; folders are made, all else is refused."""
-    for entry in file:
-        if entry.isdir():
-            sink.add_folder(entry.name)
-        elif entry.isreg() and not entry.issparse():
-            yield entry
-        else:
-            raise sink.refuse("a link, device or file with holes", entry.name)
+            for entry in file:
+                if entry.isdir():
+                    guard.add_folder(entry.name)
+                elif entry.isreg() and not entry.issparse():
+                    entry.name = guard.add_file(entry.name, entry.size)
+                    file.extract(entry, guard.folder, set_attrs=False, filter="data")
+                else:
+                    raise guard.refuse("a link, device or file with holes", entry.name)
+        while packed.read(1 << 20):
+            pass  # to the end, where gzip has the checksum

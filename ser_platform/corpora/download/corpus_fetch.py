@@ -1,18 +1,18 @@
-"""Bringing a corpus from its official place: downloaded, unpacked, and then there as a whole, or not at all.
+"""Downloads and unpacks a corpus, then moves it to its place in one step: it is there complete, or not at all.
 
-Work goes on in the hidden folder `.fetch-NAME` beside the destination, which one process at a time holds. It keeps
-archives and parts of them until the corpus is in place, so that after any kill the same call goes on where it was.
+The work is done in the hidden folder `.fetch-NAME` beside the destination, by one process at a time. The folder keeps
+archives and parts of archives until the corpus is in place, so that a later call resumes an interrupted one.
 """
 
 import contextlib
 import datetime
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ser_platform.corpora.download.archives import BadArchive, unpack
 from ser_platform.corpora.download.transfer import (
@@ -26,13 +26,12 @@ from ser_platform.corpora.facts import Facts
 from ser_platform.errors import UserError
 from ser_platform.files import write_json
 
-RECEIPT = ".fetched.json"  # in the corpus: where it came from, and the digests of what came
-LOCK = "lock"
+RECEIPT = ".fetched.json"  # in the folder of the corpus: the addresses and digests of its archives
 
 
 @dataclass(frozen=True)
 class FetchedCorpus:
-    """A corpus in its place. `n_files` came out of the archives, 0 where it was there already."""
+    """A corpus in its place. `n_files` is the number of unpacked files, 0 where the corpus was there already."""
 
     path: Path
     n_files: int
@@ -40,30 +39,29 @@ class FetchedCorpus:
 
     @property
     def unchecked(self) -> tuple[DownloadRecord, ...]:
-        """The archives that could not be checked: their publisher gives no checksum."""
+        """The archives without a checksum: their publisher gives none."""
         return tuple(record for record in self.records if record.checksum is None)
 
 
 def check_fetchable(name: str, facts: Facts) -> None:
-    """Let pass a corpus that can be downloaded.
+    """Check that a corpus can be downloaded.
 
     Raises:
-        UserError: there is nothing to download; the message says how to get the corpus.
+        UserError: it has no archives; the message describes how to get the corpus.
     """
     if not facts.archives:
-        raise UserError(
-            f"{name} is not downloaded by ser: {facts.how_to_get or 'ask its publishers'}; see {facts.homepage}"
-        )
+        how_to_get = facts.how_to_get or "request it from its publishers"
+        raise UserError(f"{name} is not downloaded by ser: {how_to_get}; see {facts.homepage}")
 
 
 def find_fetched_corpus(name: str, folder: Path, reporter: ProgressReporter | None = None) -> Path | None:
-    """Return corpus `name` if it lies in `folder`; clears what a fetch that was killed at its very end left there."""
+    """Return the path of corpus `name` if it is in `folder`; removes the work folder of a fetch killed at its end."""
     destination, work = folder / name, _work_folder(folder, name)
     if not destination.exists():
         return None
     if work.exists():
-        with _hold_work_folder(work, reporter or SilentReporter()):
-            _clear(work)
+        with _lock_work_folder(work, reporter or SilentReporter()):
+            shutil.rmtree(work)
     return destination
 
 
@@ -76,19 +74,19 @@ def fetch_corpus(
     reporter: ProgressReporter | None = None,
     retry_policy: RetryPolicy | None = None,
 ) -> FetchedCorpus:
-    """Bring corpus `name` to `folder`/`name`; `replace_existing` replaces one that was fetched before.
+    """Download corpus `name` to `folder`/`name`; `replace_existing` replaces a corpus that was fetched before.
 
     Raises:
-        UserError: there is nothing to download, or `replace_existing` would replace a folder that was not fetched.
-        WorkFailed: a download fails, or an archive is not what it should be.
+        UserError: there is nothing to download, or the folder to replace was not written by `fetch_corpus`.
+        WorkFailed: a download fails, or an archive is damaged or refused.
     """
     check_fetchable(name, facts)
     reporter = reporter or SilentReporter()
     destination, work = folder / name, _work_folder(folder, name)
-    with _hold_work_folder(work, reporter):
+    with _lock_work_folder(work, reporter):
         if destination.exists():
             if not replace_existing:
-                _clear(work)
+                shutil.rmtree(work)
                 return FetchedCorpus(destination, 0, ())
             if not (destination / RECEIPT).is_file():
                 raise UserError(f"{destination} was not fetched by ser, so it is not replaced: move it, or use --to")
@@ -97,11 +95,11 @@ def fetch_corpus(
             download(archive, path, reporter, retry_policy) for archive, path in zip(facts.archives, paths, strict=True)
         )
         unpacked, files = _unpack_all(work, paths, reporter)
-        write_json(unpacked / RECEIPT, _receipt(name, facts, records))
+        write_json(unpacked / RECEIPT, _make_receipt(name, facts, records))
         if destination.exists():
             destination.rename(_ensure_absent(work / "replaced"))
         unpacked.rename(destination)
-        _clear(work)
+        shutil.rmtree(work)
     return FetchedCorpus(destination, files, records)
 
 
@@ -110,7 +108,7 @@ def _work_folder(folder: Path, name: str) -> Path:
 
 
 def _unpack_all(work: Path, archives: list[Path], reporter: ProgressReporter) -> tuple[Path, int]:
-    """Unpack all archives into one new folder; one that is of no use is removed, so that it is downloaded anew."""
+    """Unpack all archives into one new folder; a bad archive is removed, so that the next call downloads it."""
     reporter.report("unpacking")
     folder = _ensure_absent(work / "unpacked")
     folder.mkdir()
@@ -128,22 +126,13 @@ def _unpack_all(work: Path, archives: list[Path], reporter: ProgressReporter) ->
 
 
 def _ensure_absent(path: Path) -> Path:
-    """Return `path`, with what an interrupted call left there removed."""
+    """Remove `path`, which an interrupted call may have left, and return it."""
     if path.exists():
         shutil.rmtree(path)
     return path
 
 
-def _clear(work: Path) -> None:
-    """Remove everything but the lock, which others may wait for."""
-    for path in work.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
-
-
-def _receipt(name: str, facts: Facts, records: tuple[DownloadRecord, ...]) -> dict[str, Any]:
+def _make_receipt(name: str, facts: Facts, records: tuple[DownloadRecord, ...]) -> dict[str, Any]:
     return {
         "corpus": name,
         "title": facts.title,
@@ -163,35 +152,19 @@ def _receipt(name: str, facts: Facts, records: tuple[DownloadRecord, ...]) -> di
 
 
 @contextlib.contextmanager
-def _hold_work_folder(work: Path, reporter: ProgressReporter) -> Iterator[None]:
-    """Hold the work folder; it is gone afterwards unless it keeps something to go on with."""
-    with _acquire_lock(work, reporter):
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # not there any more, or another fetch has begun in it
-                if [path.name for path in work.iterdir()] == [LOCK]:
-                    (work / LOCK).unlink()
-                    work.rmdir()
-
-
-def _acquire_lock(work: Path, reporter: ProgressReporter) -> IO[str]:
-    """Return the open lock file, locked. Waits for another fetch: its corpus will be ours too."""
-    while True:
-        try:
-            work.mkdir(parents=True, exist_ok=True)
-            lock = (work / LOCK).open("a")
-        except (FileNotFoundError, FileExistsError):
-            if work.exists() and not work.is_dir():
-                raise
-            continue  # another fetch ended, and took the folder away in between
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            reporter.report(f"another process fetches into {work.parent}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        # While we waited the folder may have gone: then this lock is of a file without a name, and keeps nobody out.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock.fileno()), (work / LOCK).stat()):
-                return lock
-        lock.close()
+def _lock_work_folder(work: Path, reporter: ProgressReporter) -> Iterator[None]:
+    """Make the work folder and lock it against other fetches; remove it afterwards if it is empty."""
+    lock = FileLock(work.with_name(f"{work.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        reporter.report(f"another process fetches into {work.parent}; waiting for it")
+        lock.acquire()
+    try:
+        work.mkdir(exist_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            work.rmdir()  # fails where it has something to resume
+        Path(lock.lock_file).unlink(missing_ok=True)  # while locked: a process that waits makes a new one
+        lock.release()

@@ -4,20 +4,13 @@
 jobs: `map_on_this_machine`, or that of a cluster, where the folder of the job must be on storage that all nodes share.
 """
 
-import contextlib
-import os
-import signal
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-
-import torch
 
 from ser_platform.corpora.audio.reader import Audio, read_audio
 from ser_platform.corpora.manifest import Utterance
@@ -28,7 +21,9 @@ from ser_platform.features.families.computation import compute_features, family_
 from ser_platform.features.store.index import DecodedClip
 from ser_platform.features.store.locks import hold_read_lock
 from ser_platform.features.store.shard import StoredClip, list_intact_shards, write_shard
+from ser_platform.process_pool import start_process_pool
 from ser_platform.settings import slots
+from ser_platform.torch_threads import limit_to_one_thread
 
 CLIPS_PER_JOB = 64
 # Seconds until worker processes are ready: the fork server imports torch once, and workers are copies of it. Each
@@ -108,7 +103,7 @@ def make_jobs(sources: Sequence[ClipSource], names: Sequence[str], dtype: str, r
 
 def extract(job: ExtractionJob) -> ExtractionResult:
     """Decode each clip of a job once and store the families that are missing."""
-    with _use_one_thread():
+    with limit_to_one_thread():  # for short clips, synchronising threads takes longer than it saves
         fresh, outcomes = _compute_missing(job)
     for name, clips in fresh.items():
         if clips:
@@ -133,17 +128,6 @@ def _compute_missing(job: ExtractionJob) -> tuple[dict[str, dict[bytes, StoredCl
             fresh[name][digest] = StoredClip.from_features(digest, values, job.dtype)
         outcomes.append(DecodedClip(audio.sha256, audio.duration_s))
     return fresh, outcomes
-
-
-@contextlib.contextmanager
-def _use_one_thread() -> Iterator[None]:
-    """Compute on one thread: for short clips, synchronising threads takes longer than it saves."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def describe_family(name: str) -> dict[str, object]:
@@ -191,9 +175,7 @@ def make_local_mapper(processes: int) -> JobMapper:
 
 
 def _map_in_processes(jobs: Sequence[ExtractionJob], processes: int) -> Iterator[ExtractionResult]:
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(processes, context, _set_up) as pool:
+    with start_process_pool(processes, __name__) as pool:
         futures = [pool.submit(extract, job) for job in jobs]
         try:
             for job, future in zip(reversed(jobs), reversed(futures), strict=True):
@@ -206,16 +188,3 @@ def _map_in_processes(jobs: Sequence[ExtractionJob], processes: int) -> Iterator
                     yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _set_up() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when the parent ends or is killed: siblings keep the job queue open."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

@@ -9,9 +9,8 @@ of their decoded samples, which `index` has for unchanged files. Damaged feature
 Processes on other machines may read the same files: `SER_HOME` is then a folder on storage that all nodes share.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -36,7 +35,7 @@ from ser_platform.features.store.extraction import (
 )
 from ser_platform.features.store.index import AudioIndex, DecodedClip, make_signature
 from ser_platform.features.store.locks import hold_read_lock
-from ser_platform.features.store.merging import NO_SPACE_ERRNOS, merge_shards, remove_leftovers
+from ser_platform.features.store.merging import merge_shards, remove_leftovers
 from ser_platform.features.store.shard import (
     DTYPES,
     Features,
@@ -45,6 +44,7 @@ from ser_platform.features.store.shard import (
     list_intact_shards,
     list_recorded_shards,
 )
+from ser_platform.files import report_full_disk
 from ser_platform.settings import home, slots
 
 INDEX_WRITE_INTERVAL_S = 1.0  # shortest time between two writes of the index, which a kill can cost

@@ -1,16 +1,15 @@
 """Merging the shards of a family into one, and removing files that belong to no shard."""
 
 import contextlib
-import errno
 from collections.abc import Collection
 from pathlib import Path
 
 from ser_platform.features.store.locks import hold_removal_lock, try_work_lock
 from ser_platform.features.store.shard import Shard, StoredClip, list_intact_shards, write_shard
+from ser_platform.files import is_disk_full
 
 MAX_SHARDS = 16  # more are always merged
 MIN_NEW_SHARE = 0.1  # of the bytes of fewer shards: merging rewrites all of them
-NO_SPACE_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 
 def merge_shards(folder: Path, drop: Collection[bytes] = ()) -> None:
@@ -27,7 +26,7 @@ def merge_shards(folder: Path, drop: Collection[bytes] = ()) -> None:
         try:
             kept = _write_merged(folder, shards, drop)
         except OSError as error:
-            if error.errno in NO_SPACE_ERRNOS:
+            if is_disk_full(error):
                 return
             raise
         _remove_shards(folder, [shard for shard in shards if shard not in kept])

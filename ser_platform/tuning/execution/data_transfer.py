@@ -25,8 +25,8 @@ from ser_platform.features.families.encoded import is_encoder_family_name
 from ser_platform.features.store.extraction import family_folder, find_stored_digests
 from ser_platform.features.store.feature_store import families_folder
 from ser_platform.features.store.locks import hold_read_lock, hold_work_lock
-from ser_platform.features.store.merging import NO_SPACE_ERRNOS
 from ser_platform.features.store.shard import FileStamp, Shard, ShardRecord, list_intact_shards, split_digests
+from ser_platform.files import report_full_disk
 from ser_platform.models import PRETRAINED
 from ser_platform.settings import Settings, home
 from ser_platform.training.configuration import feature_view, takes_waveform
@@ -113,18 +113,14 @@ class SentPart:
             WorkFailed: the disk is full, or the bytes were altered.
         """
         folder = families_folder() / self.folder
-        try:
-            with hold_work_lock(folder, "receive"):
-                clips = self.clips.read()
-                table = np.load(io.BytesIO(clips), allow_pickle=False)
-                if find_stored_digests(folder) >= set(split_digests(table["sha256"].tobytes())):
-                    return
-                folder.mkdir(parents=True, exist_ok=True)
-                self._write(Shard(folder / self.name, self.record))
-        except OSError as error:
-            if error.errno not in NO_SPACE_ERRNOS:
-                raise
-            raise WorkFailed(f"no space left in {folder} for the features of trials; free some space there") from error
+        message = f"no space left in {folder} for the features of trials; free some space there"
+        with report_full_disk(lambda: message), hold_work_lock(folder, "receive"):
+            clips = self.clips.read()
+            table = np.load(io.BytesIO(clips), allow_pickle=False)
+            if find_stored_digests(folder) >= set(split_digests(table["sha256"].tobytes())):
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write(Shard(folder / self.name, self.record))
 
     def _write(self, part: Shard) -> None:
         path, data, clips = part.paths

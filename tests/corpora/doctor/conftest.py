@@ -1,4 +1,4 @@
-"""A healthy corpus that a test may spoil: noises under EmoDB names, every one another recording."""
+"""A healthy corpus that tests change: noises with EmoDB names, each a different recording."""
 
 import shutil
 from collections.abc import Callable
@@ -38,11 +38,11 @@ def healthy(_healthy: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def findings() -> Callable[..., dict[str, Finding]]:
-    """From a folder to its findings by code."""
+    """A function that returns the findings about a folder by code."""
 
-    def found(root: Path, max_bad: float = 0.05, **how: str) -> dict[str, Finding]:
+    def find(root: Path, max_bad: float = 0.05, **how: str) -> dict[str, Finding]:
         diagnosed = diagnose(examine(CorpusRequest(str(root), **how), jobs=1), max_bad)
         assert len({finding.code for finding in diagnosed}) == len(diagnosed)
         return {finding.code: finding for finding in diagnosed}
 
-    return found
+    return find

@@ -1,4 +1,4 @@
-"""What spoils an experiment is told as such, with numbers and names; the healthy corpus is left alone."""
+"""Findings have the level, the numbers and the ids of what spoils an experiment; a healthy corpus has none."""
 
 import shutil
 from dataclasses import replace
@@ -60,7 +60,7 @@ def test_the_same_clip_on_two_sides_of_the_split_spoils(healthy, findings):
     assert (found.level, len(found.clips)) == (SPOILS, 6)
 
 
-def test_copies_within_a_speaker_and_emotion_are_to_beware_of(healthy, findings):
+def test_copies_within_a_speaker_and_emotion_are_warnings(healthy, findings):
     shutil.copy(healthy / "03a01Wa.wav", healthy / "03a04Wa.wav")
     rewrite(shutil.copy(healthy / "08a01Fa.wav", healthy / "08a04Fa.wav"), lambda samples: samples / 2)
     found = findings(healthy)
@@ -115,7 +115,7 @@ def test_an_emotion_of_one_speaker_spoils(healthy, findings):
     assert found["missing-classes"].details[0] == "emodb-03 has no disgust"
 
 
-def test_an_emotion_of_too_few_speakers_for_a_split_is_told(healthy, findings):
+def test_an_emotion_of_too_few_speakers_for_a_split_is_reported(healthy, findings):
     for path in healthy.glob("*Fa.wav"):
         if path.name[:2] not in ("03", "12"):
             path.unlink()
@@ -124,14 +124,14 @@ def test_an_emotion_of_too_few_speakers_for_a_split_is_told(healthy, findings):
     assert "split-gaps" in found
 
 
-def test_one_emotion_is_nothing_to_learn(healthy, findings):
+def test_a_corpus_with_one_emotion_spoils(healthy, findings):
     for path in healthy.glob("*.wav"):
         if "W" not in path.name:
             path.unlink()
     assert findings(healthy)["one-class"].level == SPOILS
 
 
-def test_speakers_that_the_corpus_does_not_tell_spoil_with_the_way_out(healthy, findings, monkeypatch):
+def test_a_corpus_without_speakers_spoils_and_the_finding_names_the_option(healthy, findings, monkeypatch):
     def nameless(root):
         return (replace(entry, speaker="emodb-unknown") for entry in emodb.utterances(root))
 
@@ -139,8 +139,8 @@ def test_speakers_that_the_corpus_does_not_tell_spoil_with_the_way_out(healthy, 
     found = findings(healthy)
     assert found["unknown-speakers"].level == SPOILS
     assert "--speaker-from" in found["unknown-speakers"].text
-    told = findings(healthy, speaker_from=r"^(\d\d)")
-    assert not {"unknown-speakers", "few-speakers"} & set(told)
+    named = findings(healthy, speaker_from=r"^(\d\d)")
+    assert not {"unknown-speakers", "few-speakers"} & set(named)
 
 
 def test_clipping_and_dc_offset_are_named(healthy, findings):
@@ -167,7 +167,7 @@ def test_very_short_and_very_long_clips_are_named(healthy, findings):
     assert found["cut-clips"].level == NOTE
 
 
-def test_strong_imbalance_is_to_beware_of(healthy, findings):
+def test_strong_imbalance_is_a_warning(healthy, findings):
     for path in healthy.glob("*Fa.wav"):
         if path.name[:2] not in ("03", "08", "09"):
             path.unlink()
@@ -194,21 +194,21 @@ def test_what_a_corpus_leaves_out_is_noted(tone_corpus, tmp_path, findings):
     assert findings(root)["left-out"].text == "the corpus leaves out 1 song"
 
 
-def test_two_corpora_with_other_emotions_are_told(healthy, tone_corpus, findings):
+def test_two_corpora_with_other_emotions_are_reported(healthy, tone_corpus, findings):
     found = findings(f"{healthy}+{tone_corpus}")
     assert "corpora-differ" not in found  # both have neutral, happiness, anger
     shutil.copy(healthy / "03a01Wa.wav", healthy / "03a04Ta.wav")
     assert findings(f"{healthy}+{tone_corpus}")["corpora-differ"].details == ("ravdess has no sadness",)
 
 
-def test_findings_stand_by_level(healthy):
+def test_findings_are_sorted_by_level(healthy):
     shutil.copy(healthy / "03a01Wa.wav", healthy / "08a04Wa.wav")
     levels = [finding.level for finding in diagnose(examine(CorpusRequest(str(healthy)), jobs=1))]
     assert levels == sorted(levels, key=(SPOILS, BEWARE, NOTE).index)
 
 
 @pytest.mark.parametrize("n_kept", [0, 1])
-def test_a_corpus_of_hardly_a_clip_is_told_not_crashed_on(n_kept, healthy, findings):
+def test_a_corpus_with_one_clip_or_none_is_reported_without_a_crash(n_kept, healthy, findings):
     for path in sorted(healthy.glob("*.wav"))[n_kept:]:
         path.write_bytes(b"RIFF")
     found = findings(healthy)

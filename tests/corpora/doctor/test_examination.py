@@ -1,4 +1,4 @@
-"""What the doctor collects: every file has its place, every clip its measures, in one process or several."""
+"""Every file is collected or rejected with its reason, and every clip is measured, in one process or several."""
 
 import shutil
 
@@ -30,9 +30,9 @@ def test_unreadable_clips_are_set_aside_with_the_reason(healthy):
 
 def test_progress_ends_with_all_clips(healthy, monkeypatch):
     monkeypatch.setattr(examination, "CLIPS_PER_CHUNK", 10)
-    told = []
-    examine(CorpusRequest(str(healthy)), jobs=1, progress=lambda done, everything: told.append((done, everything)))
-    assert told == [(10, 24), (20, 24), (24, 24)]
+    calls = []
+    examine(CorpusRequest(str(healthy)), jobs=1, progress=lambda done, everything: calls.append((done, everything)))
+    assert calls == [(10, 24), (20, 24), (24, 24)]
 
 
 def test_several_processes_find_the_same(healthy, monkeypatch):
@@ -47,7 +47,7 @@ def test_several_processes_find_the_same(healthy, monkeypatch):
     assert together.recordings == alone.recordings
 
 
-def test_ids_of_several_corpora_carry_the_corpus(healthy, tone_corpus):
+def test_ids_of_several_corpora_have_the_corpus_as_prefix(healthy, tone_corpus):
     shutil.copy(healthy / "03a01Wa.wav", healthy / "03a01Xa.wav")
     collected = collect_files(CorpusRequest(f"{healthy}+{tone_corpus}"))
     assert collected.name == "emodb+ravdess"

@@ -1,4 +1,4 @@
-"""The report holds everything as JSON; the page holds it safely, whatever files are called."""
+"""The report is valid JSON; the page escapes all file names."""
 
 import json
 import re
@@ -28,24 +28,24 @@ def examined():
 
 def test_the_report_is_json_in_fractions_and_seconds(healthy, examined):
     shutil.copy(healthy / "03a01Wa.wav", healthy / "08a04Wa.wav")
-    told = json.loads(json.dumps(build_report(*examined(healthy))))
-    assert told["spoils"] is True
-    assert told["clips"] == len(told["measures"]) == 25
-    assert told["clips_by_speaker_and_emotion"]["emodb-08"] == {"neutral": 1, "happiness": 1, "anger": 3}
-    assert told["durations"]["median"] == pytest.approx(1.2)
-    assert sum(told["durations"]["histogram"]["counts"]) == 25
-    assert told["formats"]["sample_rates_hz"] == {"16000": 25}
-    assert told["recordings"] == [{"clips": ["03a01Wa", "08a04Wa"], "identical": True, "near": []}]
-    assert 0 <= told["silence_share"]["median"] <= 1
-    assert set(told["split"]["speakers"]) == {"train", "dev", "test"}
+    report = json.loads(json.dumps(build_report(*examined(healthy))))
+    assert report["spoils"] is True
+    assert report["clips"] == len(report["measures"]) == 25
+    assert report["clips_by_speaker_and_emotion"]["emodb-08"] == {"neutral": 1, "happiness": 1, "anger": 3}
+    assert report["durations"]["median"] == pytest.approx(1.2)
+    assert sum(report["durations"]["histogram"]["counts"]) == 25
+    assert report["formats"]["sample_rates_hz"] == {"16000": 25}
+    assert report["recordings"] == [{"clips": ["03a01Wa", "08a04Wa"], "identical": True, "near": []}]
+    assert 0 <= report["silence_share"]["median"] <= 1
+    assert set(report["split"]["speakers"]) == {"train", "dev", "test"}
 
 
 def test_a_report_of_no_usable_clip_is_json_too(healthy, examined):
     for path in healthy.glob("*.wav"):
         path.write_bytes(b"RIFF")
-    told = json.loads(json.dumps(build_report(*examined(healthy))))
-    assert (told["clips"], told["split"], len(told["unreadable"])) == (0, None, 24)
-    assert told["snr_db"]["median"] is None
+    report = json.loads(json.dumps(build_report(*examined(healthy))))
+    assert (report["clips"], report["split"], len(report["unreadable"])) == (0, None, 24)
+    assert report["snr_db"]["median"] is None
 
 
 @pytest.mark.parametrize("seconds", [[1.0], [0.3, 0.4, 119.0], list(np.linspace(1.2, 9.0, 500)), [2.5, 5.0, 7.5]])
@@ -64,7 +64,7 @@ def test_the_page_names_what_was_found(healthy, examined):
     assert made.count("data:image/svg+xml;base64,") == 4
 
 
-def test_file_names_cannot_bring_markup_into_the_page(healthy, examined, tmp_path):
+def test_markup_in_file_names_is_escaped_in_the_page(healthy, examined, tmp_path):
     made = render_page(*examined(healthy))
     exam, findings = examined(healthy)
     evil = Finding(
@@ -76,7 +76,7 @@ def test_file_names_cannot_bring_markup_into_the_page(healthy, examined, tmp_pat
     assert "&lt;script&gt;alert(1)&lt;/script&gt;.wav" in made
 
 
-def test_the_page_asks_for_nothing_outside_itself(healthy, examined, tmp_path):
+def test_the_page_requests_no_external_file(healthy, examined, tmp_path):
     write_page(*examined(healthy), tmp_path / "page.html")
     made = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Content-Security-Policy" in made

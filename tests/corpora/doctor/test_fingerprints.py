@@ -1,4 +1,4 @@
-"""Fingerprints see one recording behind gain, rate, codec, edges and noise, and tell it from another take."""
+"""Fingerprints match copies with another gain, rate, codec, edges or noise, and do not match another take."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,14 @@ PHONES = 14
 def spoken(seed, take=0):
     """Return about 1.7 s of speech-like sound: pulses through three resonances that change from phone to phone.
 
-    `seed` is what is said and who says it; another `take` has the same phones with other durations and pitch.
+    `seed` chooses sentence and speaker; another `take` has the same phones with other durations and pitch.
     """
-    said, performed = np.random.default_rng(seed), np.random.default_rng(1000 * seed + take)
-    formants = said.uniform((250, 800, 1900), (800, 1900, 3200), (PHONES, 3))
-    lengths = said.uniform(0.08, 0.16, PHONES) * performed.uniform(0.75, 1.3, PHONES)
-    pitch = np.repeat(said.uniform(90, 220) * performed.uniform(0.9, 1.1, PHONES), (lengths * SAMPLE_RATE).astype(int))
+    phones, performed = np.random.default_rng(seed), np.random.default_rng(1000 * seed + take)
+    formants = phones.uniform((250, 800, 1900), (800, 1900, 3200), (PHONES, 3))
+    lengths = phones.uniform(0.08, 0.16, PHONES) * performed.uniform(0.75, 1.3, PHONES)
+    pitch = np.repeat(
+        phones.uniform(90, 220) * performed.uniform(0.9, 1.1, PHONES), (lengths * SAMPLE_RATE).astype(int)
+    )
     tracks = np.repeat(formants * performed.uniform(0.94, 1.06, formants.shape), (lengths * SAMPLE_RATE).astype(int), 0)
     phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
     wave = np.zeros(len(pitch))
@@ -32,7 +34,7 @@ def spoken(seed, take=0):
 
 
 def through(tmp_path, waveform, name, rate=SAMPLE_RATE):
-    """Return what is left of a waveform in a file of this name and rate."""
+    """Return a waveform after writing it to a file of this name and rate and reading it."""
     soundfile.write(tmp_path / name, soxr.resample(waveform, SAMPLE_RATE, rate), rate)
     return read_audio(tmp_path / name).waveform
 
@@ -76,7 +78,7 @@ def test_different_sentences_of_many_speakers_are_different_recordings():
     assert pairs(*(spoken(seed) for seed in range(40))) == []
 
 
-def test_the_offset_tells_where_the_second_begins_in_the_first():
+def test_the_offset_is_where_the_second_clip_begins_in_the_first():
     wave = spoken(seed=4)
     (pair,) = find_near_duplicates([compute_fingerprint(wave), compute_fingerprint(wave[8000:])])
     assert pair.offset_s == pytest.approx(0.5, abs=HOP_S)
@@ -96,7 +98,7 @@ def test_pauses_do_not_make_clips_alike():
     assert pairs(*with_pauses) == []
 
 
-def test_steady_tones_and_hums_are_no_fingerprint(tone):
+def test_steady_tones_and_hums_match_nothing(tone):
     tones = [tone(pitch, 2.0, level=level) for pitch in (50.0, 200.0, 440.0) for level in (0.1, 0.3)]
     hum = [tone(100.0, 2.0) + noise(tone(100.0, 2.0), 40, seed) for seed in range(4)]
     assert pairs(*tones, *hum) == []
@@ -107,7 +109,7 @@ def test_noises_are_different_recordings():
     assert pairs(*(rng.normal(0, 0.1, 32_000).astype(np.float32) for _ in range(30))) == []
 
 
-def test_clips_too_short_to_tell_are_left_to_the_hash_of_their_samples():
+def test_very_short_clips_have_no_near_duplicates():
     assert pairs(spoken(seed=8)[:3200], spoken(seed=8)[:3200]) == []
 
 

@@ -1,4 +1,4 @@
-"""What is measured in one clip: values that follow from how the clip was made."""
+"""The measurements of one clip, against values known from its synthesis."""
 
 import numpy as np
 import pytest
@@ -97,7 +97,7 @@ def test_a_part_of_a_file_is_measured_by_itself(tone, tmp_path):
     assert clip.sha256 == read_audio(tmp_path / "long.wav", 1.0, 2.0).sha256
 
 
-def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path):
+def test_a_damaged_file_is_refused_with_the_reason(tmp_path):
     (tmp_path / "clip.wav").write_bytes(b"RIFF")
     with pytest.raises(BadAudio, match="cannot be decoded"):
         measure(tmp_path / "clip.wav")

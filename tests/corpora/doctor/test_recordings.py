@@ -15,7 +15,7 @@ def prints(*seeds):
     return made
 
 
-def test_a_clip_of_its_own_is_in_no_group():
+def test_a_clip_without_copies_is_in_no_group():
     assert group_recordings(["a", "b"], prints(1, 2)) == ()
 
 
@@ -24,7 +24,7 @@ def test_the_same_samples_are_an_exact_group():
     assert (found.rows, found.is_exact, found.near_pairs) == ((0, 2, 3), True, ())
 
 
-def test_near_copies_name_the_pair_that_shows_it():
+def test_near_copies_have_the_matching_pair():
     (found,) = group_recordings(["a", "b", "c"], prints(1, 2, 1))
     assert (found.rows, found.is_exact) == ((0, 2), False)
     assert [(pair.first, pair.second, pair.bit_error_rate) for pair in found.near_pairs] == [(0, 2, 0.0)]
@@ -35,7 +35,7 @@ def test_exact_and_near_copies_of_a_recording_are_one_group():
     assert (found.rows, found.is_exact) == ((0, 1, 2, 3), False)
 
 
-def test_groups_stand_in_the_order_of_their_first_clip():
+def test_groups_are_in_the_order_of_their_first_clip():
     found = group_recordings(["x", "a", "b", "b", "a"], prints(0, 1, 2, 2, 1))
     assert [recording.rows for recording in found] == [(1, 4), (2, 3)]
 

@@ -1,4 +1,4 @@
-"""A fetched corpus is whole or absent, whatever dies on the way, and says where it came from."""
+"""A fetched corpus is complete or absent, whenever a process is killed, and has a receipt with its addresses."""
 
 import hashlib
 import io
@@ -38,7 +38,7 @@ def facts_of(web, **changes) -> Facts:
     web.content = packed(CLIPS)
     checksum = "md5:" + hashlib.md5(web.content).hexdigest()
     archive = replace(Archive(web.at("/file"), len(web.content), checksum), **changes)
-    return Facts("RAVDESS, some", ("en",), 8, 1, "CC0-1.0", "Nobody", "http://home.example", (archive,))
+    return Facts("RAVDESS, some", ("en",), 8, 1, "CC0-1.0", "A. Author (2020)", "http://home.example", (archive,))
 
 
 def clips(folder) -> dict[str, bytes]:
@@ -50,7 +50,7 @@ def folder(tmp_path):
     return tmp_path / "corpora"
 
 
-def test_a_corpus_comes_whole_with_a_receipt_and_nothing_else_stays(web, folder) -> None:
+def test_a_fetched_corpus_has_its_receipt_and_no_other_file_is_left(web, folder) -> None:
     facts = facts_of(web)
     fetched = fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
     assert (fetched.path, fetched.n_files, fetched.unchecked) == (folder / "ravdess", 8, ())
@@ -75,20 +75,20 @@ def test_several_archives_become_one_corpus(web, folder) -> None:
     assert not (folder / "ravdess").exists()
 
 
-def test_an_archive_without_a_published_checksum_is_told_as_unchecked(web, folder) -> None:
+def test_an_archive_without_a_published_checksum_is_reported_as_unchecked(web, folder) -> None:
     fetched = fetch_corpus("ravdess", facts_of(web, checksum=None), folder, retry_policy=HURRIED)
     (record,) = fetched.unchecked
     assert record.sha256 == hashlib.sha256(web.content).hexdigest()
 
 
-def test_a_corpus_that_is_there_is_left_alone(web, folder) -> None:
+def test_an_existing_corpus_is_not_downloaded_again(web, folder) -> None:
     facts = facts_of(web)
     fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
     assert fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED).n_files == 0
-    assert web.asked == [None]
+    assert web.requested == [None]
 
 
-def test_again_replaces_what_was_fetched(web, folder) -> None:
+def test_again_replaces_a_fetched_corpus(web, folder) -> None:
     facts = facts_of(web)
     fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
     (folder / "ravdess" / "damaged.wav").touch()
@@ -97,7 +97,7 @@ def test_again_replaces_what_was_fetched(web, folder) -> None:
     assert [path.name for path in folder.iterdir()] == ["ravdess"]
 
 
-def test_again_keeps_what_a_person_put_there(web, folder) -> None:
+def test_again_refuses_to_replace_a_folder_that_was_not_fetched(web, folder) -> None:
     (folder / "ravdess").mkdir(parents=True)
     (folder / "ravdess" / "mine.wav").touch()
     with pytest.raises(UserError, match="was not fetched by ser"):
@@ -105,14 +105,14 @@ def test_again_keeps_what_a_person_put_there(web, folder) -> None:
     assert (folder / "ravdess" / "mine.wav").exists()
 
 
-def test_a_corpus_without_archives_says_how_to_get_it(folder) -> None:
-    asked_for = Facts("SAVEE", ("en",), 480, 4, "own", "", "http://savee.example", how_to_get="register by mail")
+def test_the_error_for_a_corpus_without_archives_describes_how_to_get_it(folder) -> None:
+    facts = Facts("SAVEE", ("en",), 480, 4, "own", "", "http://savee.example", how_to_get="register by mail")
     with pytest.raises(UserError, match="register by mail; see http://savee.example"):
-        fetch_corpus("savee", asked_for, folder)
+        fetch_corpus("savee", facts, folder)
     assert not folder.exists()
 
 
-def test_a_failed_download_leaves_no_corpus_and_no_litter(web, folder) -> None:
+def test_a_failed_download_leaves_no_files(web, folder) -> None:
     facts = facts_of(web)
     web.statuses = [(404, None)]
     with pytest.raises(WorkFailed, match="404"):
@@ -120,7 +120,7 @@ def test_a_failed_download_leaves_no_corpus_and_no_litter(web, folder) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_an_archive_that_is_refused_is_downloaded_anew_the_next_time(web, folder) -> None:
+def test_an_archive_that_is_refused_is_downloaded_again_by_the_next_call(web, folder) -> None:
     facts = facts_of(web, checksum=None, n_bytes=None)
     good, web.content = web.content, packed({"../evil.wav": b"evil"})
     with pytest.raises(WorkFailed, match="climbs out"):
@@ -142,12 +142,12 @@ def test_a_kill_between_download_and_unpacking_costs_no_second_download(web, fol
             fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED)
     assert not (folder / "ravdess").exists()
     assert fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED).n_files == 8
-    assert web.asked == [None]
+    assert web.requested == [None]
 
 
-def test_what_a_kill_at_the_very_end_left_is_cleared(web, folder, monkeypatch) -> None:
+def test_the_files_of_a_fetch_killed_at_its_end_are_removed(web, folder, monkeypatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(corpus_fetch, "_clear", lambda work: None)
+        patch.setattr(corpus_fetch.shutil, "rmtree", lambda path: None)
         fetch_corpus("ravdess", facts_of(web), folder, retry_policy=HURRIED)
     assert (folder / ".fetch-ravdess").exists()
     assert find_fetched_corpus("ravdess", folder) == folder / "ravdess"
@@ -167,12 +167,12 @@ def test_two_fetches_at_once_download_once(web, folder) -> None:
     for thread in threads:
         thread.join()
     assert sorted(each.n_files for each in fetched) == [0, 0, 8]
-    assert web.asked == [None]
+    assert web.requested == [None]
     assert clips(folder / "ravdess") == CLIPS
     assert [path.name for path in folder.iterdir()] == ["ravdess"]
 
 
-def test_a_killed_process_leaves_a_part_that_the_next_one_goes_on_with(web, folder) -> None:
+def test_the_part_of_a_killed_process_is_resumed(web, folder) -> None:
     facts = facts_of(web)
     web.content = packed({**CLIPS, "long.wav": os.urandom(1 << 20)})
     archive = Archive(web.at("/file"), len(web.content), "md5:" + hashlib.md5(web.content).hexdigest())
@@ -196,12 +196,12 @@ def test_a_killed_process_leaves_a_part_that_the_next_one_goes_on_with(web, fold
     assert not (folder / "ravdess").exists()
     web.seconds_per_chunk = 0
     assert fetch_corpus("ravdess", facts, folder, retry_policy=HURRIED).n_files == 9
-    assert web.asked == [None, f"bytes={held}-"]
+    assert web.requested == [None, f"bytes={held}-"]
     assert clips(folder / "ravdess").keys() == {*CLIPS, "long.wav"}
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_every_corpus_names_official_archives_or_says_how_to_get_it(name) -> None:
+def test_every_corpus_names_official_archives_or_how_to_get_it(name) -> None:
     facts = CORPORA[name].FACTS
     assert facts.archives or facts.how_to_get
     for archive in facts.archives:

@@ -1,4 +1,4 @@
-"""A download goes on where it stopped, never mixes two versions, and counts only when it is what it should be."""
+"""A download is resumed, never mixes two versions, and is complete only with the published size and checksum."""
 
 import email.utils
 import hashlib
@@ -15,16 +15,16 @@ from ser_platform.corpora.facts import Archive
 from ser_platform.errors import WorkFailed
 
 HURRIED = RetryPolicy(max_tries=3, first_wait_s=0.01, max_wait_s=0.2, timeout_s=5)
-HALF = 3 << 19  # bytes of the 3 MiB that the server gives
+HALF = 3 << 19  # bytes of the 3 MiB that the server sends
 
 
-class Heard:
+class Recorder:
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self.progress: list[tuple[int, int | None]] = []
 
     def report(self, text: str) -> None:
-        self.said.append(text)
+        self.lines.append(text)
 
     def report_bytes(self, done: int, total: int | None) -> None:
         self.progress.append((done, total))
@@ -44,30 +44,30 @@ def left(path) -> set[str]:
     return {each.name for each in path.parent.iterdir() if each.name.startswith("file")}
 
 
-def test_a_file_comes_whole_with_its_digest(web, archive, path) -> None:
-    heard = Heard()
-    record = download(archive, path, heard, HURRIED)
+def test_a_complete_file_has_its_digest(web, archive, path) -> None:
+    recorder = Recorder()
+    record = download(archive, path, recorder, HURRIED)
     assert path.read_bytes() == web.content
     assert record.sha256 == hashlib.sha256(web.content).hexdigest()
     assert left(path) == {"file", "file.json"}
-    assert heard.progress[-1] == (len(web.content), len(web.content))
+    assert recorder.progress[-1] == (len(web.content), len(web.content))
 
 
-def test_a_finished_file_is_not_asked_for_again(web, archive, path) -> None:
+def test_a_finished_file_is_not_requested_again(web, archive, path) -> None:
     first = download(archive, path, None, HURRIED)
     assert download(archive, path, None, HURRIED) == first
-    assert web.asked == [None]
+    assert web.requested == [None]
 
 
 def test_a_broken_connection_is_resumed_and_only_the_rest_is_sent(web, archive, path) -> None:
     web.drops = [HALF, None]
     download(archive, path, None, HURRIED)
     assert path.read_bytes() == web.content
-    assert web.asked == [None, f"bytes={HALF}-"]
+    assert web.requested == [None, f"bytes={HALF}-"]
     assert web.sent == [HALF, len(web.content) - HALF]
 
 
-def test_a_later_call_resumes_what_an_earlier_one_left(web, archive, path) -> None:
+def test_a_later_call_resumes_the_part_of_an_earlier_one(web, archive, path) -> None:
     web.drops = [HALF, 0, 0, None]
     with pytest.raises(WorkFailed, match=r"gave up after 3 tries; 1\.6 MB are kept"):
         download(archive, path, None, HURRIED)
@@ -83,13 +83,13 @@ def test_a_server_that_cannot_resume_starts_over(web, archive, path) -> None:
     assert web.sent == [HALF, len(web.content)]
 
 
-def test_a_server_that_tells_no_length_is_read_to_its_end(web, archive, path) -> None:
-    web.tells_length, web.drops = False, [HALF, None]
+def test_a_server_that_sends_no_length_is_read_to_its_end(web, archive, path) -> None:
+    web.sends_length, web.drops = False, [HALF, None]
     download(replace(archive, n_bytes=None), path, None, HURRIED)
     assert path.read_bytes() == web.content
 
 
-def test_a_file_that_changed_meanwhile_is_not_joined_to_the_old_half(web, archive, path) -> None:
+def test_a_changed_file_is_not_appended_to_the_old_part(web, archive, path) -> None:
     old = web.content
     web.drops = [HALF, 0, 0]
     unchecked = replace(archive, n_bytes=None, checksum=None)
@@ -127,7 +127,7 @@ def test_a_part_longer_than_the_file_starts_over(web, archive, path) -> None:
 def test_without_etag_and_checksum_nothing_is_resumed(web, archive, path) -> None:
     web.etag, web.drops = None, [HALF, None]
     download(replace(archive, checksum=None), path, None, HURRIED)
-    assert web.asked == [None, None]
+    assert web.requested == [None, None]
     assert path.read_bytes() == web.content
 
 
@@ -136,7 +136,7 @@ def test_a_part_of_another_address_is_not_used(web, archive, path) -> None:
     with pytest.raises(WorkFailed):
         download(archive, path, None, HURRIED)
     download(replace(archive, url=web.at("/file?version=2")), path, None, HURRIED)
-    assert web.asked[-1] is None
+    assert web.requested[-1] is None
     assert path.read_bytes() == web.content
 
 
@@ -145,10 +145,10 @@ def test_a_whole_part_without_its_name_is_not_sent_again(web, archive, path) -> 
     path.rename(path.with_name("file.part"))  # as if killed between the last byte and the rename
     download(archive, path, None, HURRIED)
     assert path.read_bytes() == web.content
-    assert web.asked == [None]
+    assert web.requested == [None]
 
 
-def test_a_wrong_checksum_names_both_and_leaves_nothing(web, archive, path) -> None:
+def test_the_error_for_a_wrong_checksum_has_both_and_no_file_is_left(web, archive, path) -> None:
     wrong = "md5:" + "0" * 32
     found = hashlib.md5(web.content).hexdigest()
     with pytest.raises(WorkFailed, match=f"md5 is {found}, expected {'0' * 32}"):
@@ -156,7 +156,7 @@ def test_a_wrong_checksum_names_both_and_leaves_nothing(web, archive, path) -> N
     assert left(path) == set()
 
 
-def test_content_corrupted_on_the_way_is_noticed(web, archive, path) -> None:
+def test_content_corrupted_in_transit_is_detected(web, archive, path) -> None:
     web.content = b"?" + web.content[1:]
     with pytest.raises(WorkFailed, match="md5 is"):
         download(archive, path, None, HURRIED)
@@ -168,8 +168,8 @@ def test_a_wrong_size_is_refused_before_the_first_byte_with_both_named(web, arch
     assert left(path) == set()
 
 
-def test_more_bytes_than_published_are_not_taken_from_a_server_that_tells_no_length(web, archive, path) -> None:
-    web.tells_length = False
+def test_more_bytes_than_published_are_not_taken_from_a_server_that_sends_no_length(web, archive, path) -> None:
+    web.sends_length = False
     with pytest.raises(WorkFailed, match="the published size is 7"):
         download(replace(archive, n_bytes=7), path, None, HURRIED)
     assert left(path) == set()
@@ -185,19 +185,19 @@ def test_a_disk_without_room_for_archive_and_content_is_refused_before_the_first
     assert left(path) == set()
 
 
-def test_a_missing_file_is_told_at_once(web, archive, path) -> None:
+def test_a_missing_file_is_reported_at_once(web, archive, path) -> None:
     web.statuses = [(404, None)]
     with pytest.raises(WorkFailed, match="404"):
         download(archive, path, None, HURRIED)
-    assert len(web.asked) == 1
+    assert len(web.requested) == 1
 
 
-def test_a_server_error_is_tried_again(web, archive, path) -> None:
-    heard = Heard()
+def test_a_request_is_repeated_after_a_server_error(web, archive, path) -> None:
+    recorder = Recorder()
     web.statuses = [(500, None), (503, "0")]
-    download(archive, path, heard, HURRIED)
+    download(archive, path, recorder, HURRIED)
     assert path.read_bytes() == web.content
-    assert "500" in heard.said[0] and "try 2 of 3" in heard.said[0]
+    assert "500" in recorder.lines[0] and "try 2 of 3" in recorder.lines[0]
 
 
 def test_retry_after_is_honoured_in_seconds_and_as_a_date(web, archive, path, monkeypatch) -> None:
@@ -209,18 +209,18 @@ def test_retry_after_is_honoured_in_seconds_and_as_a_date(web, archive, path, mo
     assert 50 < waited[1] <= 60
 
 
-def test_a_server_that_asks_for_too_long_a_wait_is_given_up(web, archive, path) -> None:
+def test_a_server_that_requests_too_long_a_wait_is_given_up(web, archive, path) -> None:
     web.statuses = [(503, "3600")]
-    with pytest.raises(WorkFailed, match="come back in 3600 s"):
+    with pytest.raises(WorkFailed, match="requests another try in 3600 s"):
         download(archive, path, None, HURRIED)
 
 
-def test_tries_count_anew_after_progress(web, archive, path) -> None:
+def test_progress_resets_the_count_of_tries(web, archive, path) -> None:
     step = 600 << 10  # a drop at every 600 KiB: six answers, more than three tries
     web.drops = [step] * 5 + [None]
     download(archive, path, None, HURRIED)
     assert path.read_bytes() == web.content
-    assert len(web.asked) == 6
+    assert len(web.requested) == 6
 
 
 def test_redirects_are_followed(web, archive, path) -> None:
@@ -229,7 +229,7 @@ def test_redirects_are_followed(web, archive, path) -> None:
     assert path.read_bytes() == web.content
 
 
-def test_a_circle_of_redirects_ends(web, archive, path) -> None:
+def test_a_loop_of_redirects_is_refused(web, archive, path) -> None:
     web.redirects = {"/old": "/old"}
     with pytest.raises(WorkFailed, match="redirects more than"):
         download(replace(archive, url=web.at("/old")), path, None, HURRIED)
@@ -241,7 +241,7 @@ def test_a_redirect_to_a_file_of_this_machine_is_refused(web, archive, path) -> 
         download(replace(archive, url=web.at("/old")), path, None, HURRIED)
 
 
-def test_only_the_web_is_asked_and_https_is_not_left() -> None:
+def test_only_http_addresses_are_requested_and_https_is_not_left() -> None:
     assert resolve_url("/b", redirected_from="https://a.example/a") == "https://a.example/b"
     assert resolve_url("https://b.example/", redirected_from="http://a.example/") == "https://b.example/"
     for address in ("file:///etc/passwd", "ftp://a.example/x", "relative", "http://"):
@@ -253,7 +253,7 @@ def test_only_the_web_is_asked_and_https_is_not_left() -> None:
         resolve_url("http://a.example/b", redirected_from="https://a.example/a")
 
 
-def test_a_host_that_is_not_there_is_named(archive, path) -> None:
-    nobody = replace(archive, url="http://127.0.0.1:9/file")
+def test_the_error_names_an_unreachable_host(archive, path) -> None:
+    unreachable = replace(archive, url="http://127.0.0.1:9/file")
     with pytest.raises(WorkFailed, match=r"127\.0\.0\.1 cannot be reached; gave up after 3 tries"):
-        download(nobody, path, None, HURRIED)
+        download(unreachable, path, None, HURRIED)

@@ -60,7 +60,7 @@ def split(tones) -> Split:
 
 
 def prepare(folder: Path, *splits: Split, needs: FeatureNeeds = NEEDS) -> UnlabelledPool:
-    return prepare_unlabelled(str(folder), needs, splits, Display(Console(quiet=True)).showing_progress)
+    return prepare_unlabelled(str(folder), needs, splits, Display(Console(quiet=True)).show_progress)
 
 
 def test_any_folder_of_recordings_is_accepted(strangers):
