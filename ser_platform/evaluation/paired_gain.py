@@ -93,7 +93,8 @@ class _SeededResamples(Resamples):
         found = np.stack([self.uars(targets, row) for row in predictions], axis=1)
         middle = found.mean(axis=1)
         drawn: NDArray[np.float64] = np.take_along_axis(found, self._seeds, axis=1).mean(axis=1)
-        return middle + _compute_seed_factor(len(predictions)) * (drawn - middle)
+        widened: NDArray[np.float64] = middle + _compute_seed_factor(len(predictions)) * (drawn - middle)
+        return widened
 
 
 def _compute_seed_factor(n_seeds: int) -> float:

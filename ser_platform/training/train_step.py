@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ser_platform.features.views.chunks import Chunks, mean_by_clip
+from ser_platform.features.views.chunks import Chunks, average_by_clip
 from ser_platform.models.model_output import ModelOutput, NeuralModel
 from ser_platform.training.adversary_loss import language_loss
 from ser_platform.training.batches.batch import Batch
@@ -54,4 +54,4 @@ def _compute_output(model: NeuralModel, batch: Batch, chunks: Chunks | None) -> 
         return model.compute_output(batch.features, batch.lengths)
     windows, lengths, clip_of = chunks.cut(batch.features, batch.lengths)
     output = model.compute_output(windows, lengths)
-    return replace(output, logits=mean_by_clip(output.logits, clip_of, len(batch.features)))
+    return replace(output, logits=average_by_clip(output.logits, clip_of, len(batch.features)))

@@ -32,11 +32,10 @@ from ser_platform.tuning.execution.remote_extraction import choose_mapper
 from ser_platform.tuning.search_space.default_settings import choose_defaults
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 from ser_platform.tuning.teacher_labels.teacher import Teacher, find_teacher
-from ser_platform.tuning.teacher_labels.unlabelled_pool import UnlabelledPool, prepare_unlabelled
+from ser_platform.tuning.teacher_labels.unlabelled_pool import FeatureNeed, UnlabelledPool, prepare_unlabelled
 from ser_platform.workflows.initial_weights import InitialModel, find_initial_model
 from ser_platform.workflows.train_plan import TrainRequest
 from ser_platform.workflows.training_run import FoldStart, TrainingRun, TrainResult
-from ser_platform.workflows.trial_data import FeatureNeed
 
 
 def run_training(plan: TrainRequest, display: Display) -> TrainResult:

@@ -36,12 +36,12 @@ from ser_platform.tuning.execution.fit_job import FitJob, FitResult, TrialData, 
 from ser_platform.tuning.execution.fit_pool import ProgressCallback, attach_shipment
 from ser_platform.tuning.teacher_labels.fold_teachers import TeacherLabeller
 from ser_platform.tuning.teacher_labels.teacher import Teacher
-from ser_platform.tuning.teacher_labels.unlabelled_pool import UnlabelledPool
+from ser_platform.tuning.teacher_labels.unlabelled_pool import FeatureNeed, UnlabelledPool
 from ser_platform.workflows.initial_weights import InitialModel
 from ser_platform.workflows.register_candidate import Origin, find_code_version, pack_bundle, score_and_register
 from ser_platform.workflows.run_study import make_trial_tags
 from ser_platform.workflows.train_plan import TrainRequest
-from ser_platform.workflows.trial_data import FeatureNeed, prepare_copies
+from ser_platform.workflows.trial_data import prepare_copies
 
 
 @dataclass(frozen=True)

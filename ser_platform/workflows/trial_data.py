@@ -23,9 +23,7 @@ from ser_platform.tuning.search_space.requirements import (
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.teacher_labels.fold_teachers import SpeakerGroup, TeacherLabeller
 from ser_platform.tuning.teacher_labels.teacher import Teacher
-from ser_platform.tuning.teacher_labels.unlabelled_pool import UnlabelledPool, prepare_unlabelled
-
-FeatureNeed = tuple[Sequence[str], str]  # feature families, and the dtype in which they are stored
+from ser_platform.tuning.teacher_labels.unlabelled_pool import FeatureNeed, UnlabelledPool, prepare_unlabelled
 
 
 def prepare_copies(

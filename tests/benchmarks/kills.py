@@ -31,7 +31,7 @@ def measure(times: int, seed: int, scratch: Path, forge: Forge, *, alone: bool) 
         moment = MOMENTS[number % len(MOMENTS)]
         at = rng.randint(1, LATEST[moment])
         place, began = Workplace(scratch / f"place-{number}", corpus, forge, alone=alone), time.monotonic()
-        killed = place.dies(moment, at, *place.tune)
+        killed = place.run_until_killed(moment, at, *place.tune)
         problem = ""
         try:
             place.resume()

@@ -107,7 +107,7 @@ def test_an_unknown_architecture_is_refused_before_anything_starts(refused, tmp_
 def test_a_repeated_key_in_a_space_is_refused(refused, tmp_path: Path) -> None:
     space = tmp_path / "twice.yaml"
     space.write_text("role: student\nrole: teacher\n")
-    assert f"{space}:2: 'role' stands twice" in refused("tune", str(space))
+    assert f"{space}:2: 'role' is given twice" in refused("tune", str(space))
 
 
 def test_the_same_space_twice_is_refused(refused) -> None:

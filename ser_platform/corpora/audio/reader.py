@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -115,7 +116,7 @@ def read_audio(path: Path, start_s: float | None = None, end_s: float | None = N
     return _mix_to_mono(path, samples, sample_rate)
 
 
-def audio_from_samples(samples: NDArray[np.generic], sample_rate: int) -> Audio:
+def audio_from_samples(samples: NDArray[Any], sample_rate: int) -> Audio:
     """Return samples as a clip, checked and mixed to mono like those of a file.
 
     Args:
@@ -131,7 +132,7 @@ def audio_from_samples(samples: NDArray[np.generic], sample_rate: int) -> Audio:
         raise BadAudio(name, f"have the shape {samples.shape}; {valid}")
     _refuse_sample_rate(name, sample_rate)
     if np.issubdtype(samples.dtype, np.signedinteger):
-        scaled = samples / -float(np.iinfo(samples.dtype).min)
+        scaled = samples.astype(np.float64) / -float(np.iinfo(samples.dtype).min)
     elif np.issubdtype(samples.dtype, np.floating):
         scaled = samples
     else:

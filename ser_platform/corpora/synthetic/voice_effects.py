@@ -102,7 +102,8 @@ def make_room_response(reverberation_s: float, rng: np.random.Generator) -> np.n
 
 def add_reverberation(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Return the waveform convolved with `response`, with unchanged length."""
-    return fftconvolve(waveform, response)[: len(waveform)]
+    reverberant: np.ndarray = fftconvolve(waveform, response)[: len(waveform)]
+    return reverberant
 
 
 def set_level(waveform: np.ndarray, level_db: float, noise_db: float, rng: np.random.Generator) -> np.ndarray:

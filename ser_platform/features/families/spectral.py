@@ -204,7 +204,8 @@ class Contrast(StftFamily):
         magnitude = analysis.magnitude(self.stft)
         bands = find_contrast_bands(self.stft.sample_rate, self.stft.n_fft, self.n_bands, self.lowest_hz, self.quantile)
         valleys, peaks = convert_to_decibels(_average_extremes(magnitude, bands))
-        return peaks - valleys
+        contrast: Tensor = peaks - valleys
+        return contrast
 
 
 def _average_extremes(magnitude: Tensor, bands: tuple[tuple[int, int, int], ...]) -> Tensor:

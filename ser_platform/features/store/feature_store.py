@@ -213,17 +213,6 @@ class _Preparation:
         )
 
 
-@contextlib.contextmanager
-def report_full_disk(describe: Callable[[], str]) -> Iterator[None]:
-    """Raise WorkFailed with the message that `describe` returns where the block fails on a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in NO_SPACE_ERRNOS:
-            raise
-        raise WorkFailed(describe()) from error
-
-
 def finalise_families(names: Iterable[str], digests: Collection[bytes], dtype: str) -> None:
     """Merge the shards of families, record that these clips are used, and enforce the size limit of the store.
 

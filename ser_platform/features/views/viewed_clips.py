@@ -263,7 +263,8 @@ def view_clip(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Column
             "them with ser predict --one-speaker, or use another model"
         )
     features, _ = _view_audio(view, [audio]).batch(np.zeros(1, dtype=np.int64), normaliser)
-    return features[0]
+    clip: Columns = features[0]
+    return clip
 
 
 def view_speaker_clips(view: FeatureView, clips: Sequence[Audio], normaliser: Normaliser) -> list[Columns]:

@@ -105,7 +105,7 @@ class RecorderScheduler(UnpickledState, FIFOScheduler):
     def __init__(
         self, recorder: StudyRecorder, show_status: ShowStatus, stop_trial: StopTrial | None = None, n_warmups: int = 0
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of Ray
         self._recorder, self._show_status, self._stop_trial = recorder, show_status, stop_trial
         self._warmup = WorkerWarmup(n_warmups)
         self._n_losses: Counter[int] = Counter()

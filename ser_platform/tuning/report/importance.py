@@ -159,7 +159,8 @@ class _Rounds:
     def compute_parts(self, trials: Columns, rounds: Columns) -> Columns:
         """Return each block's share of the explained variation, `(n_blocks,)`; they sum to 1."""
         shares = np.maximum(self.compute_shares(trials, rounds), 0.0)
-        return shares / max(shares.sum(), 1e-12)
+        normalised: Columns = shares / max(shares.sum(), 1e-12)
+        return normalised
 
     def compute_shares(self, trials: Columns | None = None, rounds: Columns | None = None) -> Columns:
         """Return the total Sobol index of each block, `(n_blocks,)`, under weights of trials and rounds."""

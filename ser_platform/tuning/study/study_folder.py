@@ -71,7 +71,8 @@ class StudyFolder:
     @property
     def searched_seconds(self) -> float:
         """Seconds of the searches that have ended."""
-        return sum(ended - began for began, ended in self._searches if ended is not None)
+        seconds: float = sum(ended - began for began, ended in self._searches if ended is not None)
+        return seconds
 
     @property
     def _searches(self) -> list[list[Any]]:

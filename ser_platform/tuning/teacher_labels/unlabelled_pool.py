@@ -16,7 +16,7 @@ from ser_platform.files import digest_of
 from ser_platform.tuning.execution.fit_pool import ShowProgress
 from ser_platform.tuning.execution.remote_extraction import choose_mapper
 
-FeatureNeeds = Iterable[tuple[tuple[str, ...], str]]  # feature families, and the dtype they are stored in
+FeatureNeed = tuple[tuple[str, ...], str]  # feature families, and the dtype in which they are stored
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class UnlabelledPool:
 
 
 def prepare_unlabelled(
-    name: str, feature_needs: FeatureNeeds, splits: Iterable[Split], show_progress: ShowProgress
+    name: str, feature_needs: Iterable[FeatureNeed], splits: Iterable[Split], show_progress: ShowProgress
 ) -> UnlabelledPool:
     """Decode unlabelled speech and store its features for the students and teachers that use it.
 

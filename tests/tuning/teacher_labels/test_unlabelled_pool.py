@@ -29,7 +29,7 @@ from ser_platform.training.cross_entropy import compute_class_weights
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.fit_job import TrialData, fit
 from ser_platform.tuning.teacher_labels import fold_teachers
-from ser_platform.tuning.teacher_labels.unlabelled_pool import FeatureNeeds, UnlabelledPool, prepare_unlabelled
+from ser_platform.tuning.teacher_labels.unlabelled_pool import FeatureNeed, UnlabelledPool, prepare_unlabelled
 from ser_platform.workflows import training_run
 from ser_platform.workflows.train import run_training
 from ser_platform.workflows.train_plan import TrainRequest
@@ -59,7 +59,7 @@ def split(tones) -> Split:
     return split_by_speaker(tones, seed=0)
 
 
-def prepare(folder: Path, *splits: Split, needs: FeatureNeeds = NEEDS) -> UnlabelledPool:
+def prepare(folder: Path, *splits: Split, needs: list[FeatureNeed] = NEEDS) -> UnlabelledPool:
     return prepare_unlabelled(str(folder), needs, splits, Display(Console(quiet=True)).show_progress)
 
 
