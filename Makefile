@@ -4,6 +4,11 @@ CORPUS ?= demo
 ARGS ?=
 EXTRAS ?= dev,demo,lora,serve,server
 
+# Benchmarks of `make bench`: about half an hour, or hours.
+BENCH ?= short
+BENCH_short := predict features doctor manifest tpe distillation
+BENCH_all := $(BENCH_short) prepare overhead tracking throughput kills quality
+
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
@@ -36,11 +41,12 @@ tune: $(INSTALLED) ## Tune a teacher, then a student distilled from it: make tun
 test: $(INSTALLED) ## Run the tests, in two processes
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
-check: $(INSTALLED) ## Check style, types and layers
+check: $(INSTALLED) ## Check style, types, layers and published figures
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.benchmarks.published --check
 
 ui: $(INSTALLED) ## Open the MLflow UI on this folder's runs
 	$(BIN)/ser ui $(ARGS)
@@ -55,9 +61,9 @@ serve: $(INSTALLED) ## Serve the champion student over HTTP on 127.0.0.1:5001
 	$(STORE) PATH="$(CURDIR)/$(BIN):$$PATH" mlflow models serve -m models:/ser-student@champion \
 		--env-manager local --host 127.0.0.1 --port 5001
 
-bench: $(INSTALLED) ## Run the long tests, then measure: prediction, features, preparing, manifests, the doctor, studies, distillation
+bench: $(INSTALLED) ## Run the tests marked slow, then benchmarks: BENCH=short (default), all, or a name
 	$(BIN)/python -m pytest -q -m slow
-	for name in predict features prepare manifest doctor tpe overhead throughput distillation; do $(BIN)/python -m tests.benchmarks.$$name $(ARGS) || exit 1; done
+	for name in $(or $(BENCH_$(BENCH)),$(BENCH)); do $(BIN)/python -m tests.benchmarks.$$name $(ARGS) || exit 1; done
 
 clean: ## Remove build and tool caches; runs/, mlruns/ and mlflow.db stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
