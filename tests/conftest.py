@@ -54,6 +54,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: not is_of_group(item, "ray"))  # the longest group starts first
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse versions of pytest and pytest-xdist that together ignore groups."""
+    if getattr(session.config.option, "loadgroup", False):
+        assert all("@" in item.nodeid for item in session.items), "pytest-xdist groups are not applied"
+
+
 def is_of_group(item: pytest.Item, group: str) -> bool:
     return any(mark.args == (group,) for mark in item.iter_markers("xdist_group"))
 
