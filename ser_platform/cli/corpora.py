@@ -6,13 +6,12 @@ import typer
 
 from ser_platform.cli import doctor, fetch
 from ser_platform.cli.options import CorpusArgument, DataOptions, JsonOption, add_data_options, format_examples
-from ser_platform.cli.output import make_display, print_json, print_table
+from ser_platform.cli.output import make_console, make_display, print_json, print_table
 
 if TYPE_CHECKING:
     from ser_platform.corpora.splits.split import Split
 
 app = typer.Typer(no_args_is_help=True, help="List corpora, download one, check it for problems, prepare it.")
-NEED_NO_DOWNLOAD = ("demo", "folder")
 MAX_NAMED_SPEAKERS = 8  # in a table's cell; more are counted
 
 
@@ -33,12 +32,16 @@ def list_(as_json: JsonOption = False) -> None:
             str(entry["speakers"] or "any"),
             str(entry["clips"] or "any"),
             entry["licence"],
-            entry["path"] or (entry["how"] if name in NEED_NO_DOWNLOAD else f"not found; ser corpora fetch {name}"),
+            "found" if entry["path"] else "-",
         ]
-        for name, entry in zip(CORPORA, entries, strict=True)
+        for entry in entries
     ]
-    columns = ["name", "language", "classes", "speakers", "clips", "licence", "folder, or how to get it"]
-    print_table("Corpora", columns, rows)
+    print_table("Corpora", ["name", "language", "classes", "speakers", "clips", "licence", "state"], rows)
+    out = make_console()
+    for entry in entries:
+        if entry["path"]:
+            out.print(f"{entry['name']}: {entry['path']}", soft_wrap=True)
+    out.print("demo is made on first use; ser corpora fetch NAME downloads another one, or states how to get it")
 
 
 def _corpus_as_json(name: str) -> dict[str, Any]:

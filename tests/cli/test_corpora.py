@@ -37,7 +37,7 @@ def test_an_installed_corpus_is_listed_with_its_folder(ser, tmp_path: Path, monk
     (tmp_path / "speech" / "emodb-1.0").mkdir(parents=True)
     monkeypatch.setenv("SER_CORPORA", str(tmp_path / "speech"))
     _, out, _ = ser("corpora", "list")
-    assert "emodb-1.0" in out and "not found" in out
+    assert f"emodb: {tmp_path}/speech/emodb-1.0\n" in out and "ser corpora fetch NAME" in out
 
 
 def test_prepare_prints_the_split_as_json_and_progress_on_standard_error(ser, tone_corpus: Path) -> None:

@@ -33,7 +33,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--workers", "0"], "--workers 0: at least 1 worker"),
+        (["--workers", "0"], "--workers 0: give at least 1"),
         (["--workers", str(slots() + 1)], f"this machine has slots for {slots()} (CPU cores)"),
         (["--workers", "2", "--device", "mps"], "mps has one worker"),
         (["--workers", "1", "--set", "model.name=svm_linear"], "svm_linear is fitted in one step"),

@@ -103,7 +103,7 @@ REFUSED = {
     "a wav cut within its header": (WAV[:30], "cannot be decoded"),
     "a wav without samples": (wav_bytes(HALF_SECOND[:0]), "0.000 s long; at least 0.1 s"),
     "a wav of 1 Hz": (declare(WAV, RATE, "<I", 1), "has a sample rate of 1 Hz; valid are 4000 to 192000 Hz"),
-    "a wav of 2 GHz": (declare(WAV, RATE, "<I", 2_000_000_000), "states 2000000000 Hz"),
+    "a wav of 2 GHz": (declare(WAV, RATE, "<I", 2_000_000_000), "has a sample rate of 2000000000 Hz"),
     "a wav of 1000 channels": (declare(WAV, CHANNELS, "<H", 1000), "channels"),
     "a wav of no channels": (declare(WAV, CHANNELS, "<H", 0), "cannot be decoded"),
     "a wav of a gigabyte": (declare(WAV, DATA_SIZE, "<I", 10**9), "is truncated: 16000 of 1000000000 bytes"),

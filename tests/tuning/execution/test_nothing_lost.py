@@ -46,7 +46,7 @@ def test_a_tuning_killed_repeatedly_ends_like_an_uninterrupted_one_and_can_be_ex
     (place.folder / "tiny.yaml").write_text("an edit after the start has no effect")
     name = place.study_folder.name
     assert place.run_until_killed("mlflow", 6, "studies", "extend", name, "--trials", "2"), place.output
-    is_same = "the same trial won" in place.resume()
+    is_same = "the winner is the same trial as before" in place.resume()
     assert_nothing_is_lost(place, TRIALS + 2, versions=1 if is_same else 2)
     ended = place.run("tune", "--resume")
     assert (ended.code, "nothing to resume" in ended.output) == (2, True)
