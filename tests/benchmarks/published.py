@@ -70,7 +70,7 @@ def recipe_table(recipes: Mapping[str, str]) -> str:
         found = [rows.get((recipe, corpus)) for corpus in CORPORA]
         minutes = " / ".join("-" if row is None else f"{row['minutes']:.0f}" for row in found)
         lines.append([title, parameters(*found), *map(cell, found), minutes])
-    return table(["model", "parameters", "EmoDB, 7 classes", "RAVDESS, 8 classes", "minutes"], lines)
+    return table(["model", "parameters (EmoDB / RAVDESS)", "EmoDB, 7 classes", "RAVDESS, 8 classes", "minutes (EmoDB / RAVDESS)"], lines)
 
 
 def teachers() -> str:
@@ -102,7 +102,7 @@ def students() -> str:
         lines.append([f"{title}, undistilled", parameters(*plain), *map(cell, plain)])
         lines.append(["the same, distilled", parameters(*with_teacher), *map(cell, with_teacher)])
         lines.append(["gain", "", *(gain_cell(undistilled, corpus) for corpus in CORPORA)])
-    return table(["student", "parameters", "EmoDB", "RAVDESS"], lines)
+    return table(["student", "parameters (EmoDB / RAVDESS)", "EmoDB", "RAVDESS"], lines)
 
 
 def summary() -> str:
@@ -119,7 +119,7 @@ def summary() -> str:
         found = [rows.get((recipe, corpus)) for corpus in CORPORA]
         lines.append([title, parameters(*found), *map(cell, found)])
     lines.append(["gain of distillation", "", *(gain_cell("linear_undistilled", corpus) for corpus in CORPORA)])
-    return table(["model", "parameters", "EmoDB, 7 classes", "RAVDESS, 8 classes"], lines)
+    return table(["model", "parameters (EmoDB / RAVDESS)", "EmoDB, 7 classes", "RAVDESS, 8 classes"], lines)
 
 
 def int8() -> str:
