@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
+from ser_platform.corpora.audio.ffmpeg import VIDEO_SUFFIXES
 from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, list_audio_files
-from ser_platform.corpora.audio.video import VIDEO_SUFFIXES
 from ser_platform.corpora.datasets import CORPORA, demo, folder
 from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Misfit
 from ser_platform.corpora.manifest import Manifest, Utterance, speaker_name

@@ -22,7 +22,7 @@ import soxr
 from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.containers import is_complete_ogg, scan_mp3_frames
-from ser_platform.corpora.audio.video import VIDEO_SUFFIXES, decode_video
+from ser_platform.corpora.audio.ffmpeg import VIDEO_SUFFIXES, decode_video
 from ser_platform.errors import BadAudio, CorpusError
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"})

@@ -25,8 +25,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 
+from ser_platform.corpora.audio.ffmpeg import VIDEO_SUFFIXES, require_ffmpeg
 from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, list_audio_files
-from ser_platform.corpora.audio.video import VIDEO_SUFFIXES, require_ffmpeg
 from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Facts, Misfit
 from ser_platform.corpora.manifest import Utterance, speaker_name
 from ser_platform.errors import CorpusError
