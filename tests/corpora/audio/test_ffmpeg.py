@@ -1,14 +1,17 @@
-"""The sound of an mp4 is decoded with ffmpeg, which reads no other file."""
+"""Files that libsndfile cannot read are decoded with ffmpeg, by content, and ffmpeg reads no other file."""
 
 import shutil
 import subprocess
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
+from ser_platform.corpora.audio import ffmpeg
+from ser_platform.corpora.audio.ffmpeg import find_ffmpeg_format
 from ser_platform.corpora.audio.reader import MAX_CLIP_S, read_audio
-from ser_platform.errors import BadAudio, UserError
+from ser_platform.errors import BadAudio, MissingFfmpeg
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
@@ -37,14 +40,152 @@ def mp4(tmp_path, tone):
     return write
 
 
-def test_a_missing_ffmpeg_is_refused_with_an_install_command(tmp_path, monkeypatch):
-    (tmp_path / "dia0_utt0.mp4").touch()
+@pytest.fixture
+def record(tmp_path, sweep):
+    """Return a function that writes the sweep with ffmpeg, in the container of the name's suffix."""
+
+    def write(name, *options):
+        soundfile.write(tmp_path / "source.wav", sweep, 48_000, subtype="FLOAT")
+        command = ["ffmpeg", "-nostdin", "-y", "-loglevel", "error", "-i", "source.wav", *options, f"file:{name}"]
+        subprocess.run(command, check=True, cwd=tmp_path)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    """Two seconds at 48 kHz whose pitch rises from 200 to 3000 Hz, so that a shift in time can be seen."""
+    time_s = np.arange(96_000) / 48_000
+    return (0.3 * np.sin(2 * np.pi * (200 * time_s + 700 * time_s**2))).astype(np.float32)
+
+
+def correlate_best(one, other):
+    """Return the correlation of two waveforms at the best shift, of at most 0.1 s: codecs have a delay."""
+    middle = one[1600:-1600]
+    at = scipy.signal.correlate(other, middle, mode="valid").argmax()
+    return np.corrcoef(middle, other[at : at + len(middle)])[0, 1]
+
+
+RECORDINGS = {  # name: options of ffmpeg
+    "iphone.m4a": ("-c:a", "aac", "-b:a", "128k"),
+    "lossless.m4a": ("-c:a", "alac"),
+    "fragments.mp4": ("-c:a", "aac", "-b:a", "128k", "-movflags", "frag_keyframe+empty_moov"),
+    "camera.mov": ("-c:a", "aac", "-b:a", "128k"),
+    "phone.3gp": ("-c:a", "aac", "-b:a", "128k"),
+    "chrome.webm": ("-c:a", "libopus", "-b:a", "128k"),
+    "live.webm": ("-c:a", "libopus", "-b:a", "128k", "-live", "1"),  # no duration, as from a browser's recorder
+    "vorbis.webm": ("-c:a", "libvorbis"),
+    "screen.mkv": ("-c:a", "aac", "-b:a", "128k"),
+    "stream.aac": ("-c:a", "aac", "-b:a", "128k"),
+    "windows.wma": ("-c:a", "wmav2", "-b:a", "128k"),
+    "lossless.caf": ("-c:a", "alac"),
+}
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_recording_of_a_phone_or_browser_has_the_samples_of_its_wav(name, record, tmp_path):
+    path = record(name, *RECORDINGS[name])
+    clip, wav = read_audio(path), read_audio(tmp_path / "source.wav")
+    assert clip.duration_s == pytest.approx(2.0, abs=0.1) and clip.sample_rate == 48_000
+    assert correlate_best(wav.waveform, clip.waveform) > 0.95
+    assert np.std(clip.waveform) == pytest.approx(np.std(wav.waveform), rel=0.05)
+
+
+@needs_ffmpeg
+def test_lossless_sound_in_an_m4a_has_the_same_samples_as_a_wav(record, tmp_path):
+    path = record("lossless.m4a", "-c:a", "alac")
+    np.testing.assert_allclose(read_audio(path).samples, read_audio(tmp_path / "source.wav").samples, atol=1e-4)
+
+
+@needs_ffmpeg
+def test_an_amr_is_read(tmp_path):
+    rng = np.random.default_rng(0)  # frames of 20 ms at 12.2 kbit/s; random bits are noise
+    frames = b"".join(b"\x3c" + rng.bytes(30) + b"\0" for _ in range(50))
+    (tmp_path / "phone.amr").write_bytes(b"#!AMR\n" + frames)
+    clip = read_audio(tmp_path / "phone.amr")
+    assert (clip.sample_rate, clip.duration_s) == (8000, pytest.approx(1.0, abs=0.02))
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", [".wav", ".mp3", ".flac", ".mp4", ".raw", ""])
+def test_a_webm_is_read_whatever_its_suffix(suffix, record, tmp_path):
+    path = record("clip.webm", "-c:a", "libopus")
+    digest = read_audio(path).sha256
+    assert read_audio(path.rename(tmp_path / f"renamed{suffix}")).sha256 == digest
+
+
+def test_a_wav_with_the_suffix_m4a_is_read_without_ffmpeg(tmp_path, tone, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="need ffmpeg on PATH: apt-get install ffmpeg, or brew") as error:
-        read_audio(tmp_path / "dia0_utt0.mp4")
-    assert not isinstance(
-        error.value, BadAudio
-    )  # a UserError stops the command; a BadAudio would only exclude the file
+    soundfile.write(tmp_path / "clip.m4a", tone(440.0, 0.5), 16_000, format="WAV")
+    assert read_audio(tmp_path / "clip.m4a").duration_s == 0.5
+
+
+def test_pcm_in_a_caf_is_left_to_libsndfile(tmp_path, tone, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    soundfile.write(tmp_path / "clip.caf", tone(440.0, 0.5), 16_000, format="CAF")
+    assert read_audio(tmp_path / "clip.caf").duration_s == 0.5
+
+
+def test_an_mp3_is_not_taken_for_aac(tmp_path, tone):
+    soundfile.write(tmp_path / "clip.mp3", tone(440.0, 0.5), 16_000)
+    assert find_ffmpeg_format(tmp_path / "clip.mp3") is None
+
+
+@pytest.mark.parametrize("suffix", [".m4a", ".webm", ".amr"])
+def test_a_text_with_the_suffix_of_a_recording_is_refused_in_one_line(suffix, tmp_path):
+    path = tmp_path / f"notes{suffix}"
+    path.write_text("Dear diary,\n" * 100)
+    with pytest.raises(BadAudio, match=rf"notes{suffix}: cannot be decoded") as refusal:
+        read_audio(path)
+    assert "\n" not in str(refusal.value)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_truncated_recording_is_refused(name, kept, record):
+    path = record(name, *RECORDINGS[name])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(BadAudio, match="truncated|cannot be decoded|has no sound"):
+        read_audio(path)
+
+
+@needs_ffmpeg
+def test_ffmpeg_is_stopped_after_its_time(record, monkeypatch):
+    path = record("clip.webm", "-c:a", "libopus")
+    monkeypatch.setattr(ffmpeg, "FFMPEG_TIMEOUT_S", 0.001)
+    with pytest.raises(BadAudio, match="ffmpeg did not end within 0.001 s"):
+        read_audio(path)
+
+
+@needs_ffmpeg
+def test_the_output_of_ffmpeg_is_limited(record, monkeypatch):
+    path = record("clip.webm", "-c:a", "libopus")
+    monkeypatch.setattr(ffmpeg, "MAX_OUTPUT_BYTES", 50_000)
+    with pytest.raises(BadAudio, match="too large: more than 50000 bytes"):
+        read_audio(path)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("rate", [2000, 384_000])
+def test_an_invalid_sample_rate_in_a_container_is_refused(rate, record):
+    path = record("clip.mkv", "-c:a", "pcm_s16le", "-ar", str(rate))
+    with pytest.raises(BadAudio, match=f"sample rate of {rate} Hz"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\0\0\0\x1cftypM4A ", b"\x1a\x45\xdf\xa3", b"#!AMR\n"], ids=["m4a", "webm", "amr"]
+)
+def test_a_missing_ffmpeg_is_refused_with_an_install_command(content, tmp_path, monkeypatch):
+    (tmp_path / "clip").write_bytes(content + bytes(100))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingFfmpeg, match="clip: needs ffmpeg on PATH: apt-get install ffmpeg, or brew") as error:
+        read_audio(tmp_path / "clip")
+    assert not isinstance(error.value, BadAudio)  # a BadAudio would exclude the file from a corpus without a stop
     assert "\n" not in str(error.value)
 
 
