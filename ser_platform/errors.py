@@ -52,6 +52,10 @@ class BadAudio(UserError):
         return type(self), (self.path, self.reason)  # pickling between processes uses this
 
 
+class MissingFfmpeg(UserError):
+    """A file needs ffmpeg, which is not on PATH."""
+
+
 class CorpusError(UserError):
     """A corpus, manifest or split that would make an experiment wrong."""
 

@@ -30,6 +30,7 @@ def predict(
 ) -> None:
     """Predict the emotion in recordings, with the probability of each emotion."""
     from ser_platform.inference.predictor import Predictor, find_audio_files, predict_files
+    from ser_platform.inference.used_part import describe_cut_clips
 
     files = find_audio_files(paths)
     chosen = load_chosen_model(model)
@@ -43,6 +44,7 @@ def predict(
             "probabilities": prediction.probabilities,
             "model": chosen.name,
             "version": chosen.version,
+            "used_s": [round(second, 3) for second in prediction.used_s],
         }
         for path, prediction in predictions
     ]
@@ -51,6 +53,8 @@ def predict(
     elif answers:
         rows = [[each["path"], each["emotion"], _format_probabilities(each["probabilities"])] for each in answers]
         print_table(chosen.title, ["file", "emotion", "probabilities"], rows)
+    if note := describe_cut_clips(predictions, chosen.bundle.view.max_seconds):
+        print(note, file=sys.stderr)
     for unusable in refused:
         print(f"left out: {unusable}", file=sys.stderr)
     if refused:

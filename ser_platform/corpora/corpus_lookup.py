@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, list_audio_files
-from ser_platform.corpora.audio.video import VIDEO_SUFFIXES
+from ser_platform.corpora.audio.ffmpeg import VIDEO_SUFFIXES
+from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, RECORDING_SUFFIXES, list_audio_files
 from ser_platform.corpora.datasets import CORPORA, demo, folder
 from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Misfit
 from ser_platform.corpora.manifest import Manifest, Utterance, speaker_name
@@ -82,7 +82,8 @@ class FoundCorpus:
         left_out = Counter(entry.reason for entry in entries if isinstance(entry, ExcludedFile))
         if not len(manifest):
             instead = f"; left out: {_format_counts(left_out)}" if left_out else ""
-            raise CorpusError(f"{self.root} holds no audio of {self.adapter_name} ({_list_suffixes()}){instead}")
+            suffixes = ", ".join(sorted(RECORDING_SUFFIXES if self.adapter_name == "folder" else AUDIO_SUFFIXES))
+            raise CorpusError(f"{self.root} holds no audio of {self.adapter_name} ({suffixes}){instead}")
         return manifest, left_out
 
 
@@ -216,7 +217,8 @@ def _require_corpus(name: str) -> Path:
 
 
 def _recognise_adapter(root: Path) -> str:
-    paths = [path.relative_to(root) for path in list_audio_files(root, AUDIO_SUFFIXES | VIDEO_SUFFIXES)]
+    recordings = [path.relative_to(root) for path in list_audio_files(root, RECORDING_SUFFIXES)]
+    paths = [path for path in recordings if path.suffix.lower() in AUDIO_SUFFIXES | VIDEO_SUFFIXES]
     if folder.has_table(root):
         return "folder"
     for name, adapter in CORPORA.items():
@@ -224,13 +226,13 @@ def _recognise_adapter(root: Path) -> str:
         if name != "folder" and 2 * sum(map(adapter.recognises, paths)) > len(paths):
             _refuse_conflicting_labels(root, name)
             return name
-    if folder.recognises_folder(root, paths):
+    if folder.recognises_folder(root, recordings):
         return "folder"
-    if not paths:
-        raise CorpusError(f"{root} holds no audio ({_list_suffixes()})")
+    if not recordings:
+        raise CorpusError(f"{root} holds no audio ({', '.join(sorted(RECORDING_SUFFIXES))})")
     raise CorpusError(
-        f"{root}: file names like {paths[0].stem!r} fit no corpus, too few folders are named after emotions, and there "
-        f"is no metadata.csv; choose the corpus with --as {'|'.join(CORPORA)}"
+        f"{root}: file names like {recordings[0].stem!r} fit no corpus, too few folders are named after emotions, and "
+        f"there is no metadata.csv; choose the corpus with --as {'|'.join(CORPORA)}"
     )
 
 
@@ -292,7 +294,3 @@ def _refuse_speaker_variants(manifest: Manifest) -> None:
 
 def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{reason} (files: {count})" for reason, count in counts.most_common())
-
-
-def _list_suffixes() -> str:
-    return ", ".join(sorted(AUDIO_SUFFIXES))

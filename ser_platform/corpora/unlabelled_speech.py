@@ -1,6 +1,6 @@
 """Speech without labels: a folder of recordings, or a corpus whose labels are not used."""
 
-from ser_platform.corpora.audio.reader import list_audio_files
+from ser_platform.corpora.audio.reader import RECORDING_SUFFIXES, list_audio_files
 from ser_platform.corpora.corpus_lookup import FoundCorpus, find_corpus
 from ser_platform.corpora.datasets.folder import corpus_name
 from ser_platform.corpora.manifest import Manifest, Utterance, speaker_name
@@ -24,7 +24,7 @@ def read_unlabelled_speech(name_or_path: str) -> Manifest:
         root = expand_path(name_or_path).resolve()
         if not root.is_dir():
             raise
-    files = list_audio_files(root)
+    files = list_audio_files(root, RECORDING_SUFFIXES)
     if not files:
         raise CorpusError(f"distill.unlabelled: {root} holds no audio")
     corpus = corpus_name(root)

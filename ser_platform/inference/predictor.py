@@ -8,20 +8,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, Audio, read_audio
-from ser_platform.errors import BadAudio, UserError
+from ser_platform.corpora.audio.ffmpeg import NEEDS_FFMPEG
+from ser_platform.corpora.audio.reader import RECORDING_SUFFIXES, Audio, list_audio_files, read_audio
+from ser_platform.errors import BadAudio, MissingFfmpeg, UserError
 from ser_platform.features.views.chunks import average_logits
 from ser_platform.features.views.normaliser import SPEAKER_NORMALISATION
-from ser_platform.features.views.viewed_clips import view_clip, view_speaker_clips
+from ser_platform.features.views.viewed_clips import ViewedClip, view_clip, view_speaker_clips
 from ser_platform.inference.bundle import Bundle
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable emotion and the probability of each, in [0, 1]."""
+    """The most probable emotion and the probability of each, in [0, 1].
+
+    `used_s` are the start and end of the part of the clip that it is for; `duration_s` is the length of the clip.
+    """
 
     emotion: str
     probabilities: dict[str, float]
+    used_s: tuple[float, float]
+    duration_s: float
 
 
 # Different clips of a speaker. Accuracy of a linear student on inner dev speakers of EmoDB, by the number of clips that
@@ -38,7 +44,10 @@ class Predictor:
 
     def predict_probabilities(self, audio: Audio) -> NDArray[np.float32]:
         """Return the probabilities of a clip, `(n_emotions,)`."""
-        return self._compute_probabilities(view_clip(self.bundle.view, audio, self.bundle.normaliser))
+        return self._compute_probabilities(self._view(audio).features)
+
+    def _view(self, audio: Audio) -> ViewedClip:
+        return view_clip(self.bundle.view, audio, self.bundle.normaliser)
 
     def _compute_probabilities(self, columns: NDArray[np.float32]) -> NDArray[np.float32]:
         features = torch.from_numpy(columns)[None]
@@ -50,7 +59,7 @@ class Predictor:
 
     def predict(self, audio: Audio) -> Prediction:
         """Return the prediction for a clip."""
-        return self._to_prediction(self.predict_probabilities(audio))
+        return self._predict_viewed(self._view(audio), audio)
 
     def predict_speaker(self, clips: Sequence[Audio]) -> list[Prediction]:
         """Return the predictions for clips of one speaker, each normalised by the statistics of all.
@@ -64,8 +73,8 @@ class Predictor:
                 f"--one-speaker needs at least {MIN_SPEAKER_CLIPS} different recordings of the speaker, "
                 f"{n_different} can be used here"
             )
-        features = view_speaker_clips(self.bundle.view, clips, self.bundle.normaliser)
-        return [self._to_prediction(self._compute_probabilities(columns)) for columns in features]
+        viewed = view_speaker_clips(self.bundle.view, clips, self.bundle.normaliser)
+        return [self._predict_viewed(clip, audio) for clip, audio in zip(viewed, clips, strict=True)]
 
     def require_speaker_normalisation(self) -> None:
         """Raise UserError where the model does not normalise features by speaker."""
@@ -75,9 +84,11 @@ class Predictor:
                 "out, or choose a model trained with features.normalise speaker with --model"
             )
 
-    def _to_prediction(self, probabilities: NDArray[np.float32]) -> Prediction:
+    def _predict_viewed(self, clip: ViewedClip, audio: Audio) -> Prediction:
+        probabilities = self._compute_probabilities(clip.features)
         named = {label: float(p) for label, p in zip(self.bundle.labels, probabilities, strict=True)}
-        return Prediction(self.bundle.labels[int(probabilities.argmax())], named)
+        emotion = self.bundle.labels[int(probabilities.argmax())]
+        return Prediction(emotion, named, clip.used_s, audio.duration_s)
 
     def predict_file(self, path: Path) -> Prediction:
         """Return the prediction for any audio file. Raises BadAudio where it has no usable speech."""
@@ -87,7 +98,7 @@ class Predictor:
 def predict_files(
     predictor: Predictor, files: Iterable[Path], one_speaker: bool = False
 ) -> tuple[list[tuple[Path, Prediction]], list[BadAudio]]:
-    """Return the prediction for each file, and the errors of files without usable speech.
+    """Return the prediction for each file, and the errors of files without usable speech or that need ffmpeg.
 
     `one_speaker` states that all files are of one speaker; see `Predictor.predict_speaker`. Raises UserError where the
     model normalises by speaker and `one_speaker` is not set, or the reverse; or there are too few different recordings.
@@ -105,6 +116,8 @@ def predict_files(
                 predictions.append((path, predictor.predict_file(path)))
         except BadAudio as bad:
             unusable.append(bad)
+        except MissingFfmpeg:
+            unusable.append(BadAudio(path, NEEDS_FFMPEG))
     if one_speaker:
         try:
             found = predictor.predict_speaker([audio for _, audio in clips])
@@ -115,16 +128,16 @@ def predict_files(
 
 
 def find_audio_files(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among `paths` and the audio files in the folders among them, sorted within a folder.
+    """Return the files among `paths` and the recordings in the folders among them, sorted within a folder.
 
     Raises UserError where a path does not exist, or a folder has no audio.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+            inside = list_audio_files(path, RECORDING_SUFFIXES)
             if not inside:
-                raise UserError(f"{path} contains no audio ({', '.join(sorted(AUDIO_SUFFIXES))})")
+                raise UserError(f"{path} contains no audio ({', '.join(sorted(RECORDING_SUFFIXES))})")
             files += inside
         elif path.exists():
             files.append(path)

@@ -1,5 +1,8 @@
 """Prediction has the same steps as training, for any sample rate and number of channels."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +14,8 @@ from ser_platform.inference.bundle import Bundle, Lineage
 from ser_platform.inference.predictor import Predictor, find_audio_files, predict_files
 from ser_platform.settings import resolve
 from ser_platform.training.loop import Trainer
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
 def bundle_of(trainer: Trainer, temperature: float = 1.0) -> Bundle:
@@ -140,6 +145,44 @@ def test_a_folder_is_replaced_by_the_audio_files_in_it(tmp_path):
     assert [path.name for path in found] == ["z.ogg", "a.FLAC", "b.wav", "c.mp3"]
 
 
+def record_folder(folder, tone) -> None:
+    """Write the same tone as a wav, an m4a and a webm."""
+    soundfile.write(folder / "a.wav", tone(600.0, 0.8, 48_000), 48_000)
+    for name in ("b.m4a", "c.webm"):
+        command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-i", "a.wav", name]
+        subprocess.run(command, check=True, cwd=folder)
+
+
+@needs_ffmpeg
+def test_a_folder_with_recordings_of_a_phone_and_a_browser_is_predicted_whole(trainer, tone, tmp_path):
+    record_folder(tmp_path, tone)
+    predictions, refused = predict_files(Predictor(bundle_of(trainer)), find_audio_files([tmp_path]))
+    assert [path.name for path, _ in predictions] == ["a.wav", "b.m4a", "c.webm"] and not refused
+
+
+def test_without_ffmpeg_the_other_files_are_predicted_and_the_message_is_how_to_get_it(
+    trainer, tone, tmp_path, monkeypatch
+):
+    soundfile.write(tmp_path / "a.wav", tone(600.0, 0.8), 16_000)
+    (tmp_path / "b.m4a").write_bytes(b"\0\0\0\x1cftypM4A " + bytes(100))
+    monkeypatch.setenv("PATH", "")
+    predictions, (bad,) = predict_files(Predictor(bundle_of(trainer)), find_audio_files([tmp_path]))
+    assert [path.name for path, _ in predictions] == ["a.wav"]
+    assert str(bad) == f"{tmp_path / 'b.m4a'}: needs ffmpeg on PATH: apt-get install ffmpeg, or brew install ffmpeg"
+
+
+@pytest.mark.parametrize(("crop", "expected"), [("head", (0.0, 3.0)), ("centre", (3.5, 6.5))])
+def test_a_prediction_has_the_part_of_the_clip_that_it_is_for(crop, expected, training_data, tone):
+    settings = resolve({"model.name": "bilstm", "model.hidden_size": 16, "train.epochs": 1, "data.crop": crop})
+    trainer = Trainer(settings, training_data(settings))
+    list(trainer.epochs())
+    trainer.restore_best()
+    predictor = Predictor(bundle_of(trainer))
+    long, short = (predictor.predict(Audio(tone(300.0, seconds), 16_000)) for seconds in (10.0, 0.5))
+    assert long.used_s == pytest.approx(expected, abs=0.03) and long.duration_s == 10.0
+    assert short.used_s == pytest.approx((0.0, 0.5), abs=0.03)
+
+
 def test_a_path_that_does_not_exist_is_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.wav: no such file or folder"):
         find_audio_files([tmp_path / "nowhere.wav"])
@@ -147,5 +190,5 @@ def test_a_path_that_does_not_exist_is_refused_by_name(tmp_path):
 
 def test_a_folder_without_audio_is_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(UserError, match=r"contains no audio \(.aif, .aiff, .flac"):
+    with pytest.raises(UserError, match=r"contains no audio \(.*.aif, .*.flac, .*.m4a, .*.webm"):
         find_audio_files([tmp_path])

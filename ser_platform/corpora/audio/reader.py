@@ -22,10 +22,13 @@ import soxr
 from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.containers import is_complete_ogg, scan_mp3_frames
-from ser_platform.corpora.audio.video import VIDEO_SUFFIXES, decode_video
+from ser_platform.corpora.audio.ffmpeg import FFMPEG_SUFFIXES, decode_with_ffmpeg, find_ffmpeg_format
 from ser_platform.errors import BadAudio, CorpusError
 
+# The files that the adapters of known corpora list; adding one may change the clips of a corpus.
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"})
+# The files that are listed in folders of own recordings. A file is decoded by its content, whatever its suffix.
+RECORDING_SUFFIXES = AUDIO_SUFFIXES | FFMPEG_SUFFIXES | {".aifc", ".au", ".oga", ".w64"}
 SAMPLE_RATE = 16_000  # Hz; the input rate of every model
 DECODE_POLICY = "mono-mean soxr-HQ 16000 Hz float32 v1"  # part of every cache key: change it when the samples change
 MIN_CLIP_S = 0.1  # a shorter clip contains no syllable
@@ -110,7 +113,7 @@ def read_audio(path: Path, start_s: float | None = None, end_s: float | None = N
 
     Raises:
         BadAudio: the file is unreadable, empty, truncated, not finite, silent, too loud, too short or too long.
-        UserError: the file is an mp4, and ffmpeg is not on PATH.
+        MissingFfmpeg: libsndfile cannot read the file, such as an m4a or webm, and ffmpeg is not on PATH.
     """
     samples, sample_rate = _decode(path, start_s, end_s)
     return _mix_to_mono(path, samples, sample_rate)
@@ -177,11 +180,9 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> tuple[NDA
     first_s, last_s = start_s or 0.0, math.inf if end_s is None else end_s
     if not (0 <= first_s <= last_s and first_s < math.inf):  # NaN compares as false
         raise BadAudio(path, f"has no part from {start_s} to {end_s} s")
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        samples, sample_rate = decode_video(path, first_s, min(last_s - first_s, MAX_CLIP_S + 1))
-        _refuse_too_long(path, len(samples) / sample_rate)
-        return samples, sample_rate
     try:
+        if (form := find_ffmpeg_format(path)) is not None:
+            return _read_with_ffmpeg(path, form, first_s, last_s)
         with soundfile.SoundFile(path) as file:
             return _read_samples(file, path, first_s, last_s), file.samplerate
     except (soundfile.LibsndfileError, OSError) as error:
@@ -191,6 +192,15 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> tuple[NDA
         raise BadAudio(path, f"cannot be decoded ({reason})") from error
     except (TypeError, UnicodeError) as error:  # raised by soundfile for *.raw, and for names in another encoding
         raise BadAudio(path, f"cannot be opened ({error})") from error
+
+
+def _read_with_ffmpeg(path: Path, form: str, first_s: float, last_s: float) -> tuple[NDArray[np.float32], int]:
+    samples, sample_rate = decode_with_ffmpeg(path, form, first_s, min(last_s - first_s, MAX_CLIP_S + 1))
+    _refuse_sample_rate(path, sample_rate)
+    _refuse_channels(path, samples.shape[1])
+    if len(samples) / sample_rate > MAX_CLIP_S:  # the whole length is unknown
+        raise BadAudio(path, f"is over {MAX_CLIP_S:.0f} s long; at most {MAX_CLIP_S:.0f} s are allowed")
+    return samples, sample_rate
 
 
 def _refuse_no_file(path: Path) -> None:
@@ -207,8 +217,7 @@ def _refuse_no_file(path: Path) -> None:
 
 def _read_samples(file: soundfile.SoundFile, path: Path, first_s: float, last_s: float) -> NDArray[np.float32]:
     _refuse_sample_rate(path, file.samplerate)
-    if not 1 <= file.channels <= MAX_CHANNELS:
-        raise BadAudio(path, f"states {file.channels} channels; valid are 1 to {MAX_CHANNELS}")
+    _refuse_channels(path, file.channels)
     frames, slack = _measure_length(file, path)
     first = int(first_s * file.samplerate)
     last = frames if math.isinf(last_s) else min(int(last_s * file.samplerate), frames)
@@ -225,6 +234,11 @@ def _read_samples(file: soundfile.SoundFile, path: Path, first_s: float, last_s:
 def _refuse_sample_rate(path: object, sample_rate: int) -> None:
     if not MIN_RATE <= sample_rate <= MAX_RATE:
         raise BadAudio(path, f"has a sample rate of {sample_rate} Hz; valid are {MIN_RATE} to {MAX_RATE} Hz")
+
+
+def _refuse_channels(path: object, n_channels: int) -> None:
+    if not 1 <= n_channels <= MAX_CHANNELS:
+        raise BadAudio(path, f"states {n_channels} channels; valid are 1 to {MAX_CHANNELS}")
 
 
 def _refuse_too_long(path: object, seconds: float) -> None:

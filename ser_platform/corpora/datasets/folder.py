@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
-from ser_platform.corpora.audio.reader import list_audio_files
+from ser_platform.corpora.audio.reader import RECORDING_SUFFIXES, list_audio_files
 from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Facts, Misfit, read_entries
 from ser_platform.corpora.manifest import DETAILS, Utterance, speaker_name
 from ser_platform.corpora.metadata_table import MetadataTable, find_metadata_tables, format_cell, read_table
@@ -47,7 +47,6 @@ SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "m
 PART_SPELLINGS = {"train": "train", "dev": "dev", "test": "test", "training": "train"} | dict.fromkeys(
     ("validation", "valid", "val", "development"), "dev"
 )
-UNSUPPORTED_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".3gp", ".caf", ".au"})
 NUMERIC_LABEL = re.compile(r"[+-]?\d+(\.0*)?")
 
 
@@ -89,11 +88,8 @@ def utterances(root: Path, columns: Mapping[str, str] | None = None) -> Iterator
     elif mapped:
         raise CorpusError(f"{root} has no table whose columns could be mapped (metadata.csv, .jsonl or .parquet)")
     else:
-        yield from _make_ids_distinct(read_entries(list_audio_files(root), partial(_label_by_folder, root=root)), root)
-        yield from (
-            ExcludedFile(path, f"{path.suffix.lower()} is not read")
-            for path in list_audio_files(root, UNSUPPORTED_SUFFIXES)
-        )
+        paths = list_audio_files(root, RECORDING_SUFFIXES)
+        yield from _make_ids_distinct(read_entries(paths, partial(_label_by_folder, root=root)), root)
 
 
 def _label_by_folder(path: Path, root: Path) -> Utterance:
@@ -129,7 +125,8 @@ def _read_listed_clips(root: Path, tables: Sequence[MetadataTable], mapped: Mapp
         names = _map_columns(table, mapped)
         entries += (_parse_row(row, number, root, table.path, names) for number, row in enumerate(table.rows, 1))
     listed = {entry.path for entry in entries}
-    entries += (ExcludedFile(path, "in no table of metadata") for path in list_audio_files(root) if path not in listed)
+    paths = list_audio_files(root, RECORDING_SUFFIXES)
+    entries += (ExcludedFile(path, "in no table of metadata") for path in paths if path not in listed)
     return iter(sorted(entries, key=_sort_key))
 
 

@@ -25,8 +25,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 
+from ser_platform.corpora.audio.ffmpeg import HOW_TO_GET_FFMPEG, VIDEO_SUFFIXES, require_ffmpeg
 from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, list_audio_files
-from ser_platform.corpora.audio.video import VIDEO_SUFFIXES, require_ffmpeg
 from ser_platform.corpora.facts import CorpusEntry, ExcludedFile, Facts, Misfit
 from ser_platform.corpora.manifest import Utterance, speaker_name
 from ser_platform.errors import CorpusError
@@ -86,7 +86,7 @@ def utterances(root: Path) -> Iterator[CorpusEntry]:
     tables = _find_tables(root)
     chosen = _choose_files(paths, root)
     if any(path.suffix.lower() in VIDEO_SUFFIXES for path in chosen.values()):
-        require_ffmpeg()
+        require_ffmpeg(f"mp4 files, like MELD's, need {HOW_TO_GET_FFMPEG}")
     rows = {key: row for part, table in tables.items() for key, row in _read_rows(part, table).items()}
     for path in paths:
         yield _make_entry(path, root, tables, rows, chosen)

@@ -7,7 +7,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio.reader import AUDIO_SUFFIXES, SAMPLE_RATE, Audio, read_audio
+from ser_platform.corpora.audio.ffmpeg import find_ffmpeg_format
+from ser_platform.corpora.audio.reader import SAMPLE_RATE, Audio, read_audio
 from ser_platform.corpora.doctor.fingerprints import Fingerprint, compute_fingerprint
 
 # The largest magnitude of both signs that a subtype can store; other subtypes reach 32767 / 32768 or more.
@@ -86,10 +87,10 @@ def _read_as_recorded(
 ) -> tuple[NDArray[np.float32], int, str]:
     """Return the samples `(n_samples, n_channels)` before mixing and resampling, their rate in Hz and subtype.
 
-    Level and format can only be measured on these. A film, which soundfile cannot read, gives the mixed waveform.
+    Level and format can only be measured on these. A file that ffmpeg decodes gives the mixed waveform.
     """
-    if path.suffix.lower() not in AUDIO_SUFFIXES:
-        return audio.waveform[:, None], SAMPLE_RATE, path.suffix.lower().lstrip(".").upper()
+    if (form := find_ffmpeg_format(path)) is not None:
+        return audio.waveform[:, None], SAMPLE_RATE, form.upper()
     with soundfile.SoundFile(path) as file:
         first = int((start_s or 0) * file.samplerate)
         last = file.frames if end_s is None else min(int(end_s * file.samplerate), file.frames)

@@ -1,7 +1,8 @@
 """Clips through a view: batches for training, statistics for the normaliser, and single clips for prediction."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Protocol
 
@@ -67,6 +68,14 @@ class ViewedClips:
         self._n_cropped = part - self._n_kept
         self._pooled = np.full((len(n_frames), view.n_features if view.is_pooled else 0), np.nan, dtype=np.float32)
         self.lengths = np.ones_like(n_frames) if view.is_pooled else np.maximum(self._n_kept, view.min_frames)
+
+    def locate_used_part(self, clip: int) -> tuple[float, float]:
+        """Return the start and end of a clip's frames that are used without an epoch, in s; inf where it is one row."""
+        cropped = self._n_cropped[clip, None]
+        first = int(self._first[clip] + self.view.choose_crop_offsets(cropped, np.array([clip]), 0, None)[0])
+        if math.isinf(self.view.frame_s):
+            return 0.0, math.inf
+        return first * self.view.frame_s, (first + int(self._n_kept[clip])) * self.view.frame_s
 
     def fit_normaliser(self, clips: Rows) -> Normaliser:
         """Return the normaliser fitted on whole clips `(n_clips,)`; only pooling reads their features."""
@@ -251,8 +260,16 @@ def _view_audio(view: FeatureView, clips: Sequence[Audio], speakers: Sequence[st
     )
 
 
-def view_clip(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Columns:
-    """Return the features `(n_frames, n_features)` of a clip for prediction, processed as in training.
+@dataclass(frozen=True)
+class ViewedClip:
+    """The features `(n_frames, n_features)` of a clip for prediction, and the start and end of the part used, in s."""
+
+    features: Columns
+    used_s: tuple[float, float]
+
+
+def view_clip(view: FeatureView, audio: Audio, normaliser: Normaliser) -> ViewedClip:
+    """Return a clip for prediction, processed as in training.
 
     Raises:
         UserError: the view has per-speaker normalisation, which needs several clips; see `view_speaker_clips`.
@@ -262,15 +279,19 @@ def view_clip(view: FeatureView, audio: Audio, normaliser: Normaliser) -> Column
             "the model was trained with features.normalise speaker, which needs several clips of one speaker: give "
             "them with ser predict --one-speaker, or use another model"
         )
-    features, _ = _view_audio(view, [audio]).batch(np.zeros(1, dtype=np.int64), normaliser)
-    clip: Columns = features[0]
-    return clip
+    return _view_alone(_view_audio(view, [audio]), 0, audio, normaliser)
 
 
-def view_speaker_clips(view: FeatureView, clips: Sequence[Audio], normaliser: Normaliser) -> list[Columns]:
-    """Return the features `(n_frames, n_features)` of each of one speaker's clips, scaled by the statistics of all."""
+def view_speaker_clips(view: FeatureView, clips: Sequence[Audio], normaliser: Normaliser) -> list[ViewedClip]:
+    """Return each of one speaker's clips, scaled by the statistics of all."""
     viewed = _view_audio(view, clips, [""] * len(clips))
-    return [viewed.batch(np.array([row]), normaliser)[0][0] for row in range(len(clips))]
+    return [_view_alone(viewed, row, audio, normaliser) for row, audio in enumerate(clips)]
+
+
+def _view_alone(viewed: ViewedClips, row: int, audio: Audio, normaliser: Normaliser) -> ViewedClip:
+    start_s, end_s = viewed.locate_used_part(row)
+    used_s = (start_s, min(end_s, audio.duration_s))
+    return ViewedClip(viewed.batch(np.array([row]), normaliser)[0][0], used_s)
 
 
 def _broadcast_statistics(statistics: Columns) -> torch.Tensor:

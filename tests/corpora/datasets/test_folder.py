@@ -74,11 +74,9 @@ def test_a_clip_under_two_emotions_is_a_misfit_naming_both(root):
     assert read_one(write_files(root.parent / "other", "angry/Anger/take1.wav")).emotion == "anger"
 
 
-def test_audio_in_an_unsupported_format_is_excluded(root):
-    write_files(root, "sad/take1.wav", "sad/take2.m4a")
-    assert [entry.reason for entry in folder.utterances(root) if isinstance(entry, ExcludedFile)] == [
-        ".m4a is not read"
-    ]
+def test_recordings_of_phones_and_browsers_are_clips(root):
+    write_files(root, "sad/take1.wav", "sad/take2.m4a", "sad/take3.WEBM", "sad/notes.txt")
+    assert [entry.path.name for entry in folder.utterances(root)] == ["take1.wav", "take2.m4a", "take3.WEBM"]
 
 
 @pytest.mark.parametrize("name", ["take1.wav", "happyish/take1.wav"])

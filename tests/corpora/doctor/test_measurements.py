@@ -1,5 +1,8 @@
 """The measurements of one clip, against values known from its synthesis."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 import soundfile
@@ -25,6 +28,15 @@ def test_the_format_is_that_of_the_header(measured, tone):
     clip = measured(stereo, 44_100, "clip.flac", subtype="PCM_24")
     assert (clip.sample_rate, clip.channels, clip.subtype) == (44_100, 2, "PCM_24")
     assert clip.seconds == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_the_format_of_a_recording_that_ffmpeg_decodes_is_that_of_its_content(tmp_path, tone):
+    soundfile.write(tmp_path / "source.wav", tone(200.0, 1.0, 48_000), 48_000)
+    command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-i", "source.wav", "-f", "webm", "clip.wav"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    clip = measure(tmp_path / "clip.wav")[0]
+    assert (clip.subtype, clip.seconds) == ("WEBM", pytest.approx(1.0, abs=0.05))
 
 
 @pytest.mark.parametrize("name", ["clip.wav", "clip.flac", "clip.ogg", "clip.mp3"])

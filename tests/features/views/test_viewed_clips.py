@@ -95,7 +95,7 @@ def test_training_and_prediction_have_the_same_features(name, tones):
     clips = np.array([3, 50, 17, 44])
     batch, lengths = stored.batch(clips, normaliser)
     for row, utterance in enumerate(tones.take(clips)):
-        predicted_on = view_clip(view, read_audio(utterance.path), normaliser)
+        predicted_on = view_clip(view, read_audio(utterance.path), normaliser).features
         assert predicted_on.shape == (lengths[row], view.n_features)
         np.testing.assert_allclose(batch[row, : lengths[row]], predicted_on, atol=1e-5)
         assert not batch[row, lengths[row] :].any()
@@ -260,7 +260,7 @@ def test_clips_of_one_speaker_are_scaled_by_all_of_them(pool, speech):
     trained = ViewedClips(view, compute_families(speech, view), speakers=["a"] * len(speech))
     for row, values in enumerate(view_speaker_clips(view, speech, Normaliser.identity(view.n_features))):
         expected = trained.batch(np.array([row]), Normaliser.identity(view.n_features))[0][0]
-        np.testing.assert_allclose(values, expected, atol=1e-4)
+        np.testing.assert_allclose(values.features, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("seconds", [0.6, 9.0])
