@@ -20,8 +20,8 @@ from ser_platform.cli import app
 from tests.fixtures.version_0_1.workplace import DATABASE, ELSEWHERE, HOME, PRINTED, ROOT, copy, unpack
 
 ANSWERS = {" ".join(each["words"]): each["printed"] for each in json.loads(PRINTED.read_text(encoding="utf-8"))}
-# Sentences, which may be reworded; the time of a file, shown in local time; a measurement.
-FREE = {"words", "caveat", "last_used", "latency_p95_ms"}
+# Sentences, which may be reworded; the time of a file, shown in local time; measurements.
+FREE = {"words", "caveat", "last_used", "latency_p95_ms", "latency_cpu_ms"}
 CLOSE = 1e-5
 
 

@@ -1,6 +1,7 @@
 """The model that a command uses: a registered version, or a bundle in a folder."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,11 +13,13 @@ MODEL_HELP = f"{VERSION_HELP}, or a folder that contains a model."
 
 @dataclass(frozen=True)
 class ChosenModel:
-    """A verified bundle and its name. `version` is None where the bundle is read from a folder."""
+    """A verified bundle, its name and its files. `version` and `digest` are None where it was read from a folder."""
 
     name: str
     version: str | None
     bundle: "Bundle"
+    folder: Path
+    digest: str | None
 
     @property
     def title(self) -> str:
@@ -35,10 +38,11 @@ def load_chosen_model(text: str) -> ChosenModel:
 
     folder = expand_path(text)
     if folder.is_dir():
-        return ChosenModel(folder.resolve().name, None, read_bundle(folder))
+        return ChosenModel(folder.resolve().name, None, read_bundle(folder), folder, None)
     from ser_platform.tracking.mlflow_store import open_client
-    from ser_platform.tracking.registry import find_model, load_bundle
+    from ser_platform.tracking.registry import download_bundle, find_model
 
     client = open_client()
     registered = find_model(client, text)
-    return ChosenModel(registered.name, registered.version, load_bundle(client, registered))
+    folder, digest = download_bundle(client, registered), registered.tags.get("digest", "missing")
+    return ChosenModel(registered.name, registered.version, read_bundle(folder, digest), folder, digest)

@@ -114,8 +114,10 @@ def compare(first: VersionArgument, second: VersionArgument, as_json: JsonOption
     ]
     if as_json:
         models = [
-            registry.version_as_json(model) | {"latency_p95_ms": latency, "recalls": recall}
-            for model, latency, recall in zip(found.models, found.latency_p95_ms, shown, strict=True)
+            registry.version_as_json(model)
+            | {"latency_p95_ms": latency and latency.wall_p95_ms, "latency_cpu_ms": latency and latency.cpu_ms}
+            | {"recalls": recall}
+            for model, latency, recall in zip(found.models, found.latencies, shown, strict=True)
         ]
         gain_json = gain and {"value": gain.value, "low": gain.low, "high": gain.high, "over": gain.over}
         print_json({"models": models, "gain": gain_json, "incomparable": found.why_no_gain})
@@ -130,8 +132,9 @@ def compare(first: VersionArgument, second: VersionArgument, as_json: JsonOption
         rows.append(
             [what, *(f"{int(model.tags[tag]):,}{unit}" if tag in model.tags else "-" for model in found.models)]
         )
-    latencies = ("-" if latency is None else f"{latency:.1f} ms" for latency in found.latency_p95_ms)
-    rows.append(["latency, 95th percentile", *latencies])
+    walls = ("-" if latency is None else f"{latency.wall_p95_ms:.1f} ms" for latency in found.latencies)
+    cpu_times = ("-" if latency is None else f"{latency.cpu_ms:.1f} ms" for latency in found.latencies)
+    rows += [["latency, 95th percentile", *walls], ["CPU time, reference core", *cpu_times]]
     print_table("Two versions", ["", *titles], rows)
     out = make_console()
     if gain is None:

@@ -1,6 +1,9 @@
 """`ser predict`: the emotion in recordings."""
 
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,10 +11,12 @@ import typer
 
 from ser_platform.cli.chosen_model import MODEL_HELP, load_chosen_model
 from ser_platform.cli.options import JsonOption, format_examples
-from ser_platform.cli.output import print_json, print_table
+from ser_platform.cli.output import make_display, print_json, print_table
 from ser_platform.errors import WorkFailed
 
 MAX_EMOTIONS = 4  # in a table's cell
+MANY_FILES = 65  # processes are prepared for these early; for fewer, once they would take more than a second
+PROGRESS_AFTER_S = 2.0
 EXAMPLES = format_examples("ser predict clip.wav", "ser predict recordings/ --model ser-teacher@champion --json")
 
 
@@ -29,12 +34,23 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Predict the emotion in recordings, with the probability of each emotion."""
-    from ser_platform.inference.predictor import Predictor, find_audio_files, predict_files
-    from ser_platform.inference.used_part import describe_cut_clips
+    from ser_platform.inference.audio_files import find_audio_files
+    from ser_platform.process_pool import import_for_pool
+    from ser_platform.settings.environment import slots
 
     files = find_audio_files(paths)
+    if len(files) >= MANY_FILES and slots() > 1 and not one_speaker:
+        import_for_pool("ser_platform.inference.file_prediction")  # while this process imports MLflow
     chosen = load_chosen_model(model)
-    predictions, refused = predict_files(Predictor(chosen.bundle), files, one_speaker)
+
+    from ser_platform.inference.file_prediction import FilePool, predict_files
+    from ser_platform.inference.predictor import Predictor
+    from ser_platform.inference.used_part import describe_cut_clips
+
+    pool = FilePool(chosen.folder, chosen.digest, slots())
+    with make_display(as_json=True).show_progress("predicted") as show:
+        progress = partial(_show_later, show, time.monotonic())
+        predictions, refused = predict_files(Predictor(chosen.bundle), files, one_speaker, pool, progress)
     if len(files) == 1 and refused:
         raise refused[0]
     answers: list[dict[str, Any]] = [
@@ -59,6 +75,11 @@ def predict(
         print(f"left out: {unusable}", file=sys.stderr)
     if refused:
         raise WorkFailed(f"{len(refused)} of {len(files)} files could not be used")
+
+
+def _show_later(show: Callable[[int, int], None], began: float, done: int, n_all: int) -> None:
+    if time.monotonic() - began > PROGRESS_AFTER_S:
+        show(done, n_all)
 
 
 def _format_probabilities(probabilities: dict[str, float]) -> str:

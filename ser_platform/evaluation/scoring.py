@@ -1,5 +1,6 @@
 """Logits and scores of a bundle on clips in the feature store."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from ser_platform.features.views.chunks import average_logits
 from ser_platform.features.views.viewed_clips import StoredViewedClips
 from ser_platform.inference.bundle import Bundle
 from ser_platform.metrics import confusion_matrix
+from ser_platform.torch_threads import limit_to_one_thread
 
 BATCH = 64
 
@@ -38,10 +40,13 @@ class TestScore:
 
 
 def compute_logits(bundle: Bundle, manifest: Manifest, clips: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return logits `(n_clips, n_emotions)` of the rows `clips` of a manifest, in the order of `clips`."""
-    return compute_stored_logits(
-        bundle, tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker")), clips
-    )
+    """Return logits `(n_clips, n_emotions)` of the rows `clips` of a manifest, in the order of `clips`.
+
+    torch computes them on one thread, as in prediction, except with a tuned encoder, whose batches are large.
+    """
+    hashes, speakers = tuple(manifest.column("audio_sha256")), tuple(manifest.column("speaker"))
+    with nullcontext() if bundle.tuned_encoders else limit_to_one_thread():
+        return compute_stored_logits(bundle, hashes, speakers, clips)
 
 
 def compute_stored_logits(

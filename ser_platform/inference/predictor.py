@@ -1,6 +1,6 @@
 """Prediction of emotion probabilities from audio, with the same steps as training: file, features, view, model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ser_platform.corpora.audio.ffmpeg import NEEDS_FFMPEG
-from ser_platform.corpora.audio.reader import RECORDING_SUFFIXES, Audio, list_audio_files, read_audio
-from ser_platform.errors import BadAudio, MissingFfmpeg, UserError
+from ser_platform.corpora.audio.reader import Audio, read_audio
+from ser_platform.errors import UserError
 from ser_platform.features.views.chunks import average_logits
 from ser_platform.features.views.normaliser import SPEAKER_NORMALISATION
 from ser_platform.features.views.viewed_clips import ViewedClip, view_clip, view_speaker_clips
 from ser_platform.inference.bundle import Bundle
+from ser_platform.torch_threads import limit_to_one_thread
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ MIN_SPEAKER_CLIPS = 10
 
 
 class Predictor:
-    """Predicts with a bundle, for single clips or for the clips of one speaker."""
+    """Predicts with a bundle, for single clips or for the clips of one speaker.
+
+    torch computes a prediction on one thread: for one clip, synchronising threads takes longer than it saves.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -47,12 +50,13 @@ class Predictor:
         return self._compute_probabilities(self._view(audio).features)
 
     def _view(self, audio: Audio) -> ViewedClip:
-        return view_clip(self.bundle.view, audio, self.bundle.normaliser)
+        with limit_to_one_thread():
+            return view_clip(self.bundle.view, audio, self.bundle.normaliser)
 
     def _compute_probabilities(self, columns: NDArray[np.float32]) -> NDArray[np.float32]:
         features = torch.from_numpy(columns)[None]
         lengths = torch.tensor([features.shape[1]])
-        with torch.inference_mode():
+        with limit_to_one_thread(), torch.inference_mode():
             logits = average_logits(self._model, features, lengths, self.bundle.view.chunks)[0]
             probabilities: NDArray[np.float32] = (logits / self.bundle.temperature).softmax(dim=-1).numpy()
         return probabilities
@@ -73,7 +77,8 @@ class Predictor:
                 f"--one-speaker needs at least {MIN_SPEAKER_CLIPS} different recordings of the speaker, "
                 f"{n_different} can be used here"
             )
-        viewed = view_speaker_clips(self.bundle.view, clips, self.bundle.normaliser)
+        with limit_to_one_thread():
+            viewed = view_speaker_clips(self.bundle.view, clips, self.bundle.normaliser)
         return [self._predict_viewed(clip, audio) for clip, audio in zip(viewed, clips, strict=True)]
 
     def require_speaker_normalisation(self) -> None:
@@ -93,54 +98,3 @@ class Predictor:
     def predict_file(self, path: Path) -> Prediction:
         """Return the prediction for any audio file. Raises BadAudio where it has no usable speech."""
         return self.predict(read_audio(path))
-
-
-def predict_files(
-    predictor: Predictor, files: Iterable[Path], one_speaker: bool = False
-) -> tuple[list[tuple[Path, Prediction]], list[BadAudio]]:
-    """Return the prediction for each file, and the errors of files without usable speech or that need ffmpeg.
-
-    `one_speaker` states that all files are of one speaker; see `Predictor.predict_speaker`. Raises UserError where the
-    model normalises by speaker and `one_speaker` is not set, or the reverse; or there are too few different recordings.
-    """
-    if one_speaker:
-        predictor.require_speaker_normalisation()
-    predictions: list[tuple[Path, Prediction]] = []
-    clips: list[tuple[Path, Audio]] = []
-    unusable: list[BadAudio] = []
-    for path in files:
-        try:
-            if one_speaker:
-                clips.append((path, read_audio(path)))
-            else:
-                predictions.append((path, predictor.predict_file(path)))
-        except BadAudio as bad:
-            unusable.append(bad)
-        except MissingFfmpeg:
-            unusable.append(BadAudio(path, NEEDS_FFMPEG))
-    if one_speaker:
-        try:
-            found = predictor.predict_speaker([audio for _, audio in clips])
-        except UserError as error:
-            raise UserError("; ".join(map(str, (error, *unusable[:1])))) from error
-        predictions = [(path, prediction) for (path, _), prediction in zip(clips, found, strict=True)]
-    return predictions, unusable
-
-
-def find_audio_files(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among `paths` and the recordings in the folders among them, sorted within a folder.
-
-    Raises UserError where a path does not exist, or a folder has no audio.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = list_audio_files(path, RECORDING_SUFFIXES)
-            if not inside:
-                raise UserError(f"{path} contains no audio ({', '.join(sorted(RECORDING_SUFFIXES))})")
-            files += inside
-        elif path.exists():
-            files.append(path)
-        else:
-            raise UserError(f"{path}: no such file or folder")
-    return files

@@ -1,7 +1,7 @@
 """Measurements for the promotion gates: UAR of candidate and champion on the same test clips, latency and size."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from ser_platform.evaluation.test_ledger import count_test_evaluations
 from ser_platform.features.dataset import DataRequest
 from ser_platform.features.views.normaliser import SPEAKER_NORMALISATION
 from ser_platform.inference.bundle import Bundle
-from ser_platform.inference.bundle_latency import measure_latencies_ms
+from ser_platform.inference.bundle_latency import Latency, measure_latencies
 from ser_platform.inference.predictor import Predictor
 from ser_platform.progress import Display
 from ser_platform.shipped_folders import find_shipped
@@ -31,7 +31,6 @@ from ser_platform.tracking.registry import RegisteredVersion, download_bundle, l
 ERROR_LEVEL = 0.05  # of the UAR gate; it is divided by the number of test evaluations
 PREDICTIONS_FILE = "test/predictions.csv"  # among the artefacts of a study's run
 REQUIRED_COLUMNS = {"audio_sha256", "speaker", "emotion", "predicted"}
-TIMING_ROUNDS, PREDICTIONS_PER_ROUND = 4, 10  # each model predicts PREDICTIONS_PER_ROUND times in a round
 POLICY_FILE = Path("mlflow") / "promotion_policy.yaml"
 
 PredictionRows = Mapping[str, Mapping[str, str]]  # rows of the file of predictions, by audio digest
@@ -85,13 +84,14 @@ def _collect_gate_inputs(
         _require_finite_prediction(bundle)
     except SerError as error:
         return replace(inputs, bundle_error=str(error))
-    here, there = _measure_p95_latencies([bundle, None if champion is None else _load_for_timing(client, champion)])
+    here, there = measure_latencies([bundle, None if champion is None else _load_for_timing(client, champion)])
     return replace(
         inputs,
         normalisation=bundle.view.normalise,
         size_mb=sum(path.stat().st_size for path in folder.iterdir()) / 1e6,
-        latency_p95_ms=here,
-        champion_latency_p95_ms=there,
+        latency_p95_ms=here and here.wall_p95_ms,
+        latency_cpu_ms=here and here.cpu_ms,
+        champion_latency_cpu_ms=there and there.cpu_ms,
     )
 
 
@@ -128,15 +128,6 @@ def _require_finite_prediction(bundle: Bundle) -> None:
     tone = Audio(np.sin(np.arange(SAMPLE_RATE) * 0.1).astype(np.float32), SAMPLE_RATE)
     if not np.isfinite(Predictor(bundle).predict_probabilities(tone)).all():
         raise UserError("the bundle predicts probabilities that are not finite")
-
-
-def _measure_p95_latencies(bundles: Sequence[Bundle | None]) -> list[float | None]:
-    """Return the 95th percentile of each latency, measured in turns, so that other load affects all bundles alike."""
-    times: list[list[float]] = [[] for _ in bundles]
-    for _ in range(TIMING_ROUNDS):
-        for bundle, own in zip(bundles, times, strict=True):
-            own += [] if bundle is None else measure_latencies_ms(bundle, PREDICTIONS_PER_ROUND)
-    return [float(np.quantile(own, 0.95)) if own else None for own in times]
 
 
 def _load_for_timing(client: Client, model: RegisteredVersion) -> Bundle | None:
@@ -189,14 +180,14 @@ class VersionComparison:
     Attributes:
         models, test_predictions: of the first and of the second version.
         gain: UAR of the second minus that of the first; None where `why_no_gain` gives the reason.
-        latency_p95_ms: of the first and of the second; None for a bundle that cannot be timed.
+        latencies: of the first and of the second; None for a bundle that cannot be timed.
     """
 
     models: tuple[RegisteredVersion, RegisteredVersion]
     test_predictions: tuple[TestPredictions, TestPredictions]
     gain: Interval | None
     why_no_gain: str
-    latency_p95_ms: tuple[float | None, float | None]
+    latencies: tuple[Latency | None, Latency | None]
 
 
 def compare_versions(client: Client, first: RegisteredVersion, second: RegisteredVersion) -> VersionComparison:
@@ -207,7 +198,7 @@ def compare_versions(client: Client, first: RegisteredVersion, second: Registere
     """
     theirs, ours = read_test_predictions(client, first), read_test_predictions(client, second)
     gain, why = compute_gain(client, second, first, ours)
-    here, there = _measure_p95_latencies([_load_for_timing(client, first), _load_for_timing(client, second)])
+    here, there = measure_latencies([_load_for_timing(client, first), _load_for_timing(client, second)])
     return VersionComparison(
         (first, second), (to_test_predictions(theirs), to_test_predictions(ours)), gain, why, (here, there)
     )

@@ -70,7 +70,16 @@ def recipe_table(recipes: Mapping[str, str]) -> str:
         found = [rows.get((recipe, corpus)) for corpus in CORPORA]
         minutes = " / ".join("-" if row is None else f"{row['minutes']:.0f}" for row in found)
         lines.append([title, parameters(*found), *map(cell, found), minutes])
-    return table(["model", "parameters (EmoDB / RAVDESS)", "EmoDB, 7 classes", "RAVDESS, 8 classes", "minutes (EmoDB / RAVDESS)"], lines)
+    return table(
+        [
+            "model",
+            "parameters (EmoDB / RAVDESS)",
+            "EmoDB, 7 classes",
+            "RAVDESS, 8 classes",
+            "minutes (EmoDB / RAVDESS)",
+        ],
+        lines,
+    )
 
 
 def teachers() -> str:

@@ -26,7 +26,7 @@ ALL = PromotionPolicy(
     sex_gap=0.2,
     sex_speakers=2,
     ece=0.3,
-    latency_p95_ms=50,
+    latency_cpu_ms=50,
     latency_ratio=2,
     size_mb=1,
 )
@@ -47,9 +47,10 @@ def facts(**changes) -> GateInputs:
         Interval(0.02, -0.03, 0.07, 24, "speakers"),
         normalisation="global",
         size_mb=0.5,
-        latency_p95_ms=20.0,
+        latency_p95_ms=30.0,
+        latency_cpu_ms=20.0,
         champion_protocol="speaker",
-        champion_latency_p95_ms=15.0,
+        champion_latency_cpu_ms=15.0,
     )
     return replace(good, **changes)
 
@@ -76,7 +77,7 @@ def test_few_speakers_are_called_weak_evidence(speakers: int, weak: bool):
 
 
 def test_a_first_champion_is_not_compared():
-    first = facts(gain=None, champion_protocol=None, champion_latency_p95_ms=None)
+    first = facts(gain=None, champion_protocol=None, champion_latency_cpu_ms=None)
     verdicts = {each.name: each.verdict for each in evaluate_gates(first, ALL)}
     assert (verdicts["UAR"], verdicts["protocol"], verdicts["latency"]) == ("skipped", "skipped", "passed")
 
@@ -137,10 +138,21 @@ def test_calibration_error_equals_a_hand_computed_value():
 def test_size_and_latency_above_their_limits_fail():
     assert gate("size", size_mb=1.2).detail == "1.2 MB, at most 1"
     assert gate("size", size_mb=1.2).passed is False
-    assert gate("latency", latency_p95_ms=60.0).passed is False
-    slower = gate("latency", latency_p95_ms=40.0)
+    assert gate("latency", latency_cpu_ms=60.0).passed is False
+    slower = gate("latency", latency_cpu_ms=40.0)
     assert slower.passed is False and "2.67 times the champion's, at most 2" in slower.detail
-    assert gate("latency", replace(ALL, latency_p95_ms=None, latency_ratio=None)).verdict == "skipped"
+    assert gate("latency", replace(ALL, latency_cpu_ms=None, latency_ratio=None)).verdict == "skipped"
+
+
+def test_wall_time_is_shown_but_not_compared():
+    slow = gate("latency", latency_p95_ms=9000.0)
+    assert slow.passed and slow.detail.endswith("9000.0 ms of wall time here (95 %), not compared")
+
+
+def test_a_latency_limit_by_its_former_name_limits_cpu_time():
+    assert PromotionPolicy.parse({"latency_p95_ms": 50}, "policy").latency_cpu_ms == 50
+    with pytest.raises(UserError, match="former name of latency_cpu_ms; keep one"):
+        PromotionPolicy.parse({"latency_p95_ms": 50, "latency_cpu_ms": 50}, "policy")
 
 
 def test_a_model_that_needs_other_clips_of_the_speaker_fails():
@@ -148,7 +160,7 @@ def test_a_model_that_needs_other_clips_of_the_speaker_fails():
 
 
 def test_a_damaged_bundle_fails_and_is_not_measured():
-    found = facts(bundle_error="model.safetensors was altered", size_mb=None, latency_p95_ms=None)
+    found = facts(bundle_error="model.safetensors was altered", size_mb=None, latency_cpu_ms=None)
     gates = {each.name: each for each in evaluate_gates(found, ALL)}
     assert gates["bundle"] == Gate("bundle", False, "model.safetensors was altered")
     assert gates["size"].detail == gates["latency"].detail == "not measured"

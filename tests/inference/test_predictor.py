@@ -6,12 +6,16 @@ import subprocess
 import numpy as np
 import pytest
 import soundfile
+import torch
 from scipy.special import softmax
 
 from ser_platform.corpora.audio.reader import Audio
 from ser_platform.errors import BadAudio, UserError
+from ser_platform.features.views.chunks import average_logits
+from ser_platform.inference.audio_files import find_audio_files
 from ser_platform.inference.bundle import Bundle, Lineage
-from ser_platform.inference.predictor import Predictor, find_audio_files, predict_files
+from ser_platform.inference.file_prediction import predict_files
+from ser_platform.inference.predictor import Predictor
 from ser_platform.settings import resolve
 from ser_platform.training.loop import Trainer
 
@@ -100,6 +104,23 @@ def test_one_speaker_is_required_by_models_normalised_by_speaker_only(training_d
         predict_files(by_clip, [noise], one_speaker=True)
     with pytest.raises(UserError, match=r"at least 10 different .*, 9 can be used here; .*noise.wav: cannot"):
         predict_files(by_speaker, [*paths[:9], paths[0], noise], one_speaker=True)
+
+
+def test_a_prediction_uses_one_thread_and_restores_the_number(trainer, tone, monkeypatch):
+    threads = []
+
+    def spy(*arguments):
+        threads.append(torch.get_num_threads())
+        return average_logits(*arguments)
+
+    monkeypatch.setattr("ser_platform.inference.predictor.average_logits", spy)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        Predictor(bundle_of(trainer)).predict(Audio(tone(300.0, 0.8), 16_000))
+        assert (threads, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_emotion_is_the_most_probable_and_probabilities_sum_to_one(trainer, tone):
