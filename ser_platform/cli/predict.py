@@ -29,10 +29,14 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Predict the emotion in recordings, with the probability of each emotion."""
+    from ser_platform.evaluation.task import describe_synthetic_model, describe_training_corpora
     from ser_platform.inference.predictor import Predictor, find_audio_files, predict_files
 
     files = find_audio_files(paths)
     chosen = load_chosen_model(model)
+    corpus = chosen.bundle.provenance.get("corpus", "")
+    if warning := describe_synthetic_model(chosen.title, corpus):
+        print(warning, file=sys.stderr)
     predictions, refused = predict_files(Predictor(chosen.bundle), files, one_speaker)
     if len(files) == 1 and refused:
         raise refused[0]
@@ -43,6 +47,7 @@ def predict(
             "probabilities": prediction.probabilities,
             "model": chosen.name,
             "version": chosen.version,
+            "trained_on": corpus,
         }
         for path, prediction in predictions
     ]
@@ -50,7 +55,8 @@ def predict(
         print_json(answers)
     elif answers:
         rows = [[each["path"], each["emotion"], _format_probabilities(each["probabilities"])] for each in answers]
-        print_table(chosen.title, ["file", "emotion", "probabilities"], rows)
+        title = f"{chosen.title}, trained on {describe_training_corpora(corpus)}"
+        print_table(title, ["file", "emotion", "probabilities"], rows)
     for unusable in refused:
         print(f"left out: {unusable}", file=sys.stderr)
     if refused:
