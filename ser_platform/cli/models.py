@@ -24,6 +24,7 @@ ReasonOption = Annotated[str | None, typer.Option(help="Reason, recorded on the 
 @app.command("list", epilog=format_examples("ser models list", "ser models list --json"))
 def list_(as_json: JsonOption = False) -> None:
     """List every registered version, newest first."""
+    from ser_platform.evaluation.task import describe_training_corpora
     from ser_platform.tracking import registry
     from ser_platform.tracking.mlflow_store import open_client
 
@@ -35,7 +36,7 @@ def list_(as_json: JsonOption = False) -> None:
         [
             model.title,
             ", ".join(model.aliases),
-            model.tags.get("corpus", ""),
+            describe_training_corpora(model.tags.get("corpus", "")),
             model.tags.get("protocol", ""),
             f"{model.dev_uar:.3f}",
             format_test_uar(model.metrics, model.tags.get("test_looks", "")),
@@ -43,13 +44,14 @@ def list_(as_json: JsonOption = False) -> None:
         ]
         for model in models
     ]
-    columns = ["version", "aliases", "corpus", "protocol", "dev UAR", "test UAR, 95 % interval", "teacher"]
+    columns = ["version", "aliases", "trained on", "protocol", "dev UAR", "test UAR, 95 % interval", "teacher"]
     print_table("Registered models", columns, rows)
 
 
 @app.command(epilog=format_examples("ser models show ser-student", "ser models show ser-teacher/2 --json"))
 def show(model: VersionArgument, as_json: JsonOption = False) -> None:
     """Show a registered version: its study, metrics and promotion decisions."""
+    from ser_platform.evaluation.task import describe_training_corpora
     from ser_platform.tracking import registry
     from ser_platform.tracking.mlflow_store import open_client
 
@@ -60,7 +62,7 @@ def show(model: VersionArgument, as_json: JsonOption = False) -> None:
     plain = registry.version_as_json(found)
     rows = [
         ["aliases", ", ".join(found.aliases) or "-"],
-        ["corpus", plain["corpus"]],
+        ["trained on", describe_training_corpora(plain["corpus"])],
         ["protocol", plain["protocol"]],
         ["study, trial", f"{plain['study']}, {found.tags.get('trial', '-')}"],
         ["MLflow run", found.run_id],
@@ -179,14 +181,19 @@ def promote(
     policy: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File of the limits; default: mlflow/promotion_policy.yaml.")
     ] = None,
+    replace_champion: Annotated[
+        bool, typer.Option("--replace", help="Replace a champion of another task, without a comparison.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Promote although gates failed; needs --reason.")] = False,
     reason: ReasonOption = None,
 ) -> None:
     """Make the candidate the champion, if it passes the promotion gates; the decision is recorded on the version.\f
 
-    Gates: its digests are correct and it predicts; its split does not leak and its protocol is the champion's; the
-    paired interval of its gain on the same test clips excludes a loss of more than the margin; recall, difference
-    between sexes, calibration, latency and size are within the limits of the policy.
+    Gates: its digests are correct and it predicts; its split does not leak; recall, difference between sexes,
+    calibration, latency and size are within the limits of the policy. Of a champion of the same task (corpora, emotions
+    and kind of protocol) it has the protocol, and the paired interval of its gain on the same test clips excludes a
+    loss of more than the margin. A champion of another task is replaced with --replace only, without a comparison;
+    one that was trained on the synthetic corpus also without --replace.
     """
     from ser_platform.tracking import registry
     from ser_platform.tracking.mlflow_store import open_client
@@ -207,13 +214,23 @@ def promote(
     client = open_client()
     if every:
         names = [each for each in names if registry.find_alias(client, each, registry.CANDIDATE)] or names
-    refused = [str(error) for each in names if (error := _promote(client, each, version, margin, policy, reason))]
+    refused = [
+        str(error)
+        for each in names
+        if (error := _promote(client, each, version, margin, policy, reason, replace_champion))
+    ]
     if refused:
         raise PromotionRefused("; ".join(refused))
 
 
 def _promote(
-    client: "Client", name: str, version: str | None, margin: float | None, policy: Path | None, reason: str | None
+    client: "Client",
+    name: str,
+    version: str | None,
+    margin: float | None,
+    policy: Path | None,
+    reason: str | None,
+    replace_champion: bool,
 ) -> PromotionRefused | None:
     """Promote one model; return the refusal instead of raising it, so that the other model is promoted too."""
     from ser_platform.tracking import gate_inputs, promotion, registry
@@ -227,7 +244,7 @@ def _promote(
     if champion is not None and champion.version == candidate.version:
         out.print(f"{candidate.title} is the champion already")
         return None
-    gates = gate_inputs.evaluate_candidate(client, candidate, champion, limits)
+    gates = gate_inputs.evaluate_candidate(client, candidate, champion, limits, replace_champion)
     for gate in gates:
         out.print(f"{gate.verdict:<10}  {gate.name}: {gate.detail}")
     try:

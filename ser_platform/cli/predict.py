@@ -34,6 +34,7 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Predict the emotion in recordings, with the probability of each emotion."""
+    from ser_platform.evaluation.task import describe_synthetic_model, describe_training_corpora
     from ser_platform.inference.audio_files import find_audio_files
     from ser_platform.process_pool import import_for_pool
     from ser_platform.settings.environment import slots
@@ -42,6 +43,9 @@ def predict(
     if len(files) >= MANY_FILES and slots() > 1 and not one_speaker:
         import_for_pool("ser_platform.inference.file_prediction")  # while this process imports MLflow
     chosen = load_chosen_model(model)
+    corpus = chosen.bundle.provenance.get("corpus", "")
+    if warning := describe_synthetic_model(chosen.title, corpus):
+        print(warning, file=sys.stderr)
 
     from ser_platform.inference.file_prediction import FilePool, predict_files
     from ser_platform.inference.predictor import Predictor
@@ -61,6 +65,7 @@ def predict(
             "model": chosen.name,
             "version": chosen.version,
             "used_s": [round(second, 3) for second in prediction.used_s],
+            "trained_on": corpus,
         }
         for path, prediction in predictions
     ]
@@ -68,7 +73,8 @@ def predict(
         print_json(answers)
     elif answers:
         rows = [[each["path"], each["emotion"], _format_probabilities(each["probabilities"])] for each in answers]
-        print_table(chosen.title, ["file", "emotion", "probabilities"], rows)
+        title = f"{chosen.title}, trained on {describe_training_corpora(corpus)}"
+        print_table(title, ["file", "emotion", "probabilities"], rows)
     if note := describe_cut_clips(predictions, chosen.bundle.view.max_seconds):
         print(note, file=sys.stderr)
     for unusable in refused:

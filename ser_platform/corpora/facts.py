@@ -32,6 +32,7 @@ class Facts:
         homepage: address of the description.
         archives: files that `ser corpora fetch` downloads; empty where the corpus needs a request or a registration.
         how_to_get: where there is no archive, how to get the corpus, in one line.
+        is_synthetic: whether no clip is a recording of a person.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Facts:
     homepage: str
     archives: tuple[Archive, ...] = ()
     how_to_get: str = ""
+    is_synthetic: bool = False
 
 
 @dataclass(frozen=True)

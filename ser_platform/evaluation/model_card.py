@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ser_platform.corpora.datasets import CORPORA
 from ser_platform.evaluation.groups import GROUPINGS, MAX_GROUPS, GroupScore
 from ser_platform.evaluation.intervals import Interval
+from ser_platform.evaluation.task import describe_synthetic_model
 from ser_platform.settings import Settings
 
 DEFINITIONS = {
@@ -48,9 +49,8 @@ def render_model_card(
     recalls = "\n".join(
         f"| {label} | {metrics[f'test_recall_{label}']:.3f} |" for label in labels if f"test_recall_{label}" in metrics
     )
-    synthetic = (
-        "\nThe corpus `demo` is synthetic speech: its figures do not apply to people.\n" if corpus == "demo" else ""
-    )
+    warning = describe_synthetic_model("This model", corpus)
+    synthetic = f"\n{warning}, and its figures do not apply to people.\n" if warning else ""
     return f"""# Speech emotion recognition: {role} model `{settings.model.name}`, trained on the corpus `{corpus}`
 
 The UAR (unweighted average recall: the mean over emotions of the share of their clips that the model recognises) is

@@ -11,6 +11,7 @@ from ser_platform.corpora.lineage import LINEAGE_LEAK_STAMP
 from ser_platform.corpora.splits.split import ALL_LEAKS
 from ser_platform.errors import UserError
 from ser_platform.evaluation.intervals import MIN_SPEAKERS, Interval
+from ser_platform.evaluation.task import Task
 from ser_platform.metrics import confusion_matrix, recalls, uar
 
 BUNDLE_GATE = "bundle"  # --force does not overrule it
@@ -85,15 +86,20 @@ class GateInputs:
     """Measurements of a candidate, and of the champion if there is one.
 
     Attributes:
-        gain: UAR of the candidate minus that of the champion on the same clips; None without a champion.
+        task: of the candidate; the measurements of the champion are None where its task is another one.
+        gain: UAR of the candidate minus that of the champion on the same clips; None without a comparison.
         normalisation: how features are normalised, `features.normalise`.
-        why_no_gain: the reason why the two cannot be compared; "" without a champion.
+        champion_task: None without a champion.
+        replace_command: the command that replaces a champion of another task, for the message that refuses it.
+        is_replacement: whether a champion of another task is to be replaced.
+        why_no_gain: the reason why two models of one task cannot be compared; "" without a champion.
         latency_p95_ms: wall time on this machine, which is shown but not compared.
         latency_cpu_ms, champion_latency_cpu_ms: CPU time, converted to the reference core.
         bundle_error: the reason why the bundle cannot be used; "" where it can.
     """
 
     title: str
+    task: Task
     protocol: str
     test_predictions: TestPredictions
     gain: Interval | None
@@ -101,10 +107,21 @@ class GateInputs:
     size_mb: float | None = None
     latency_p95_ms: float | None = None
     latency_cpu_ms: float | None = None
+    champion_title: str = ""
+    champion_task: Task | None = None
+    replace_command: str = ""
+    is_replacement: bool = False
     champion_protocol: str | None = None
     champion_latency_cpu_ms: float | None = None
     why_no_gain: str = ""
     bundle_error: str = ""
+
+    @property
+    def why_not_compared(self) -> str:
+        """The reason why the gates that need a champion are skipped; "" where the two are compared."""
+        if self.champion_task is None:
+            return "first champion"
+        return "" if self.champion_task == self.task else "another task, not compared"
 
 
 @dataclass(frozen=True)
@@ -124,6 +141,7 @@ def evaluate_gates(inputs: GateInputs, policy: PromotionPolicy) -> list[Gate]:
     """Return the outcome of every gate."""
     return [
         Gate(BUNDLE_GATE, not inputs.bundle_error, inputs.bundle_error or "digests verify, loads, predicts"),
+        _check_task(inputs),
         check_split(inputs.protocol),
         _check_normalisation(inputs),
         _check_protocol(inputs),
@@ -155,6 +173,26 @@ def expected_calibration_error(probabilities: NDArray[np.float64], truth: NDArra
     return float(distance[counts > 0].sum() / len(truth))
 
 
+def _check_task(inputs: GateInputs) -> Gate:
+    """Return the gate of the task, which fails for another task than the champion's unless it may be replaced.
+
+    A champion that was trained on synthetic speech may be replaced by a candidate that was trained on real speech.
+    """
+    champion = f"the champion {inputs.champion_title}"
+    if inputs.champion_task is None:
+        return Gate("task", None, inputs.why_not_compared)
+    if not inputs.why_not_compared:
+        note = ", so that --replace has no effect" if inputs.is_replacement else ""
+        return Gate("task", True, f"that of {champion}{note}")
+    detail = f"{inputs.why_not_compared}: {inputs.task.describe_difference(inputs.champion_task)}"
+    if inputs.champion_task.is_synthetic and not inputs.task.is_synthetic:
+        named = "+".join(inputs.champion_task.corpora)
+        return Gate("task", None, f"{detail}; {champion} is replaced: it was trained on synthetic speech ({named})")
+    if inputs.is_replacement:
+        return Gate("task", None, f"{detail}; {champion} is replaced by --replace")
+    return Gate("task", False, f"{detail}; to replace {champion}: {inputs.replace_command}")
+
+
 def _check_normalisation(inputs: GateInputs) -> Gate:
     by_speaker = inputs.normalisation == "speaker"
     detail = "by speaker: it needs other clips of the same speaker" if by_speaker else inputs.normalisation
@@ -163,7 +201,7 @@ def _check_normalisation(inputs: GateInputs) -> Gate:
 
 def _check_protocol(inputs: GateInputs) -> Gate:
     if inputs.champion_protocol is None:
-        return Gate("protocol", None, f"{inputs.protocol}; first champion")
+        return Gate("protocol", None, f"{inputs.protocol}; {inputs.why_not_compared}")
     same = inputs.protocol == inputs.champion_protocol
     return Gate("protocol", same, inputs.protocol + ("" if same else f", the champion's is {inputs.champion_protocol}"))
 
@@ -172,7 +210,7 @@ def _check_uar(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
     gain = inputs.gain
     if gain is None:
         why = inputs.why_no_gain
-        return Gate("UAR", False if why else None, why or "first champion: no comparison")
+        return Gate("UAR", False if why else None, why or inputs.why_not_compared)
     detail = f"gain {gain.value:+.3f}, interval {gain.low:+.3f} to {gain.high:+.3f}"
     detail += f" ({gain.caveat})" if gain.caveat else ""
     if gain.low < -policy.uar_margin:

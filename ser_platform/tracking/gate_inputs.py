@@ -17,6 +17,7 @@ from ser_platform.errors import SerError, UserError
 from ser_platform.evaluation.assessment import assess, restore_split
 from ser_platform.evaluation.intervals import Interval, paired_interval
 from ser_platform.evaluation.promotion_gates import Gate, GateInputs, PromotionPolicy, TestPredictions, evaluate_gates
+from ser_platform.evaluation.task import Task
 from ser_platform.evaluation.test_ledger import count_test_evaluations
 from ser_platform.features.dataset import DataRequest
 from ser_platform.features.views.normaliser import SPEAKER_NORMALISATION
@@ -26,7 +27,7 @@ from ser_platform.inference.predictor import Predictor
 from ser_platform.progress import Display
 from ser_platform.shipped_folders import find_shipped
 from ser_platform.tracking.mlflow_store import Client
-from ser_platform.tracking.registry import RegisteredVersion, download_bundle, load_bundle
+from ser_platform.tracking.registry import CANDIDATE, RegisteredVersion, download_bundle, load_bundle
 
 ERROR_LEVEL = 0.05  # of the UAR gate; it is divided by the number of test evaluations
 PREDICTIONS_FILE = "test/predictions.csv"  # among the artefacts of a study's run
@@ -55,28 +56,43 @@ def read_policy(path: Path | None, name: str) -> tuple[PromotionPolicy, Path]:
 
 
 def evaluate_candidate(
-    client: Client, candidate: RegisteredVersion, champion: RegisteredVersion | None, policy: PromotionPolicy
+    client: Client,
+    candidate: RegisteredVersion,
+    champion: RegisteredVersion | None,
+    policy: PromotionPolicy,
+    is_replacement: bool = False,
 ) -> list[Gate]:
     """Return the outcome of every gate of a policy; both models are timed in this process.
 
+    A champion of another task is neither evaluated nor timed; `is_replacement` permits to replace it.
+
     Raises UserError where the test predictions of the candidate cannot be read.
     """
-    return evaluate_gates(_collect_gate_inputs(client, candidate, champion), policy)
+    return evaluate_gates(_collect_gate_inputs(client, candidate, champion, is_replacement), policy)
 
 
 def _collect_gate_inputs(
-    client: Client, candidate: RegisteredVersion, champion: RegisteredVersion | None
+    client: Client, candidate: RegisteredVersion, champion: RegisteredVersion | None, is_replacement: bool
 ) -> GateInputs:
     ours = read_test_predictions(client, candidate)
-    gain, incomparable = (None, "") if champion is None else compute_gain(client, candidate, champion, ours)
+    reference = candidate.name if CANDIDATE in candidate.aliases else f"{candidate.name}/{candidate.version}"
     inputs = GateInputs(
         candidate.title,
+        Task.from_tags(candidate.tags),
         candidate.tags.get("protocol", ""),
         to_test_predictions(ours),
-        gain,
-        champion_protocol=None if champion is None else champion.tags.get("protocol", ""),
-        why_no_gain=incomparable,
+        gain=None,
+        champion_title="" if champion is None else champion.title,
+        champion_task=None if champion is None else Task.from_tags(champion.tags),
+        replace_command=f"ser models promote {reference} --replace",
+        is_replacement=is_replacement,
     )
+    if inputs.why_not_compared:
+        champion = None
+    if champion is not None:
+        gain, incomparable = compute_gain(client, candidate, champion, ours)
+        protocol = champion.tags.get("protocol", "")
+        inputs = replace(inputs, gain=gain, why_no_gain=incomparable, champion_protocol=protocol)
     try:
         bundle, folder = load_bundle(client, candidate), download_bundle(client, candidate)
         if bundle.view.normalise == SPEAKER_NORMALISATION:

@@ -26,7 +26,7 @@ from ser_platform.tracking.mlflow_store import Client
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 PASSED_OVER_TAG = "passed_over"  # a tag with the reason why a version did not become the candidate
-SAME_TASK_TAGS = ("split", "labels", "protocol")  # equal for two versions whose dev UAR can be compared
+SAME_SPLIT_TAGS = ("split", "labels", "protocol")  # equal for two versions whose dev UAR can be compared
 DECISION_TAGS = ("promotion", "promotion_refused", "rollback", PASSED_OVER_TAG)
 MODEL_NAMES = ("ser-teacher", "ser-student")
 SIGNATURE = ModelSignature(  # of `pyfunc.BundleModel`; one of the first three columns
@@ -159,8 +159,8 @@ def update_candidate(client: Client, model: RegisteredVersion) -> RegisteredVers
 
 
 def _is_better(one: RegisteredVersion, other: RegisteredVersion) -> bool:
-    """Return whether a version is better on dev than another one of the same task."""
-    if any(tag not in one.tags or one.tags[tag] != other.tags.get(tag) for tag in SAME_TASK_TAGS):
+    """Return whether a version is better on dev than another one of the same split, labels and protocol."""
+    if any(tag not in one.tags or one.tags[tag] != other.tags.get(tag) for tag in SAME_SPLIT_TAGS):
         return False
     return one.dev_uar > other.dev_uar  # never where one of them is NaN
 

@@ -21,6 +21,7 @@ PAGES = ("README.md", "*/README.md", "*/*/README.md")
 MARK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 CORPORA = ("emodb", "ravdess")
 Row = Mapping[str, Any]
+HEADINGS = ("model", "parameters (EmoDB / RAVDESS)", "EmoDB, 7 classes", "RAVDESS, 8 classes")
 
 
 def read(name: str) -> Any:
@@ -128,7 +129,7 @@ def summary() -> str:
         found = [rows.get((recipe, corpus)) for corpus in CORPORA]
         lines.append([title, parameters(*found), *map(cell, found)])
     lines.append(["gain of distillation", "", *(gain_cell("linear_undistilled", corpus) for corpus in CORPORA)])
-    return table(["model", "parameters (EmoDB / RAVDESS)", "EmoDB, 7 classes", "RAVDESS, 8 classes"], lines)
+    return table(HEADINGS, lines)
 
 
 def int8() -> str:

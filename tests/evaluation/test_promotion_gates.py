@@ -18,6 +18,7 @@ from ser_platform.evaluation.promotion_gates import (
     evaluate_gates,
     expected_calibration_error,
 )
+from ser_platform.evaluation.task import Task
 
 SHIPPED = Path(__file__).resolve().parents[2] / "mlflow" / "promotion_policy.yaml"
 ALL = PromotionPolicy(
@@ -30,6 +31,7 @@ ALL = PromotionPolicy(
     latency_ratio=2,
     size_mb=1,
 )
+REAL = Task(("emodb",), ("anger", "joy"), "speaker")
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 
 
@@ -42,6 +44,7 @@ def clips(predicted: list[int], sexes: str = "fmfmfmfm", speakers: str = "abcdab
 def facts(**changes) -> GateInputs:
     good = GateInputs(
         "ser-student v2",
+        REAL,
         "speaker",
         clips([0, 0, 0, 0, 1, 1, 1, 1]),
         Interval(0.02, -0.03, 0.07, 24, "speakers"),
@@ -49,6 +52,9 @@ def facts(**changes) -> GateInputs:
         size_mb=0.5,
         latency_p95_ms=30.0,
         latency_cpu_ms=20.0,
+        champion_title="ser-student v1",
+        champion_task=REAL,
+        replace_command="ser models promote ser-student --replace",
         champion_protocol="speaker",
         champion_latency_cpu_ms=15.0,
     )
@@ -77,7 +83,7 @@ def test_few_speakers_are_called_weak_evidence(speakers: int, weak: bool):
 
 
 def test_a_first_champion_is_not_compared():
-    first = facts(gain=None, champion_protocol=None, champion_latency_cpu_ms=None)
+    first = facts(gain=None, champion_task=None, champion_protocol=None, champion_latency_cpu_ms=None)
     verdicts = {each.name: each.verdict for each in evaluate_gates(first, ALL)}
     assert (verdicts["UAR"], verdicts["protocol"], verdicts["latency"]) == ("skipped", "skipped", "passed")
 
@@ -90,6 +96,60 @@ def test_a_champion_that_cannot_be_compared_fails_the_gate():
 def test_another_protocol_is_refused():
     assert gate("protocol", champion_protocol="loso").detail == "speaker, the champion's is loso"
     assert gate("protocol", champion_protocol="loso").passed is False
+
+
+def not_compared(champion_task: Task, **changes) -> list[Gate]:
+    """Return the gates for a champion of another task, which is not measured."""
+    unmeasured = {"gain": None, "champion_protocol": None, "champion_latency_p95_ms": None}
+    return evaluate_gates(facts(champion_task=champion_task, **unmeasured, **changes), ALL)
+
+
+def failed(gates: list[Gate]) -> list[str]:
+    return [each.name for each in gates if each.passed is False]
+
+
+def test_another_task_is_refused_with_the_command_that_replaces_the_champion():
+    gates = not_compared(replace(REAL, corpora=("ravdess",)))
+    assert failed(gates) == ["task"]
+    assert gates[1].detail == (
+        "another task, not compared: corpus emodb, not ravdess; to replace the champion ser-student v1: "
+        "ser models promote ser-student --replace"
+    )
+
+
+def test_a_replacement_of_another_task_skips_the_comparison_and_no_other_gate():
+    gates = not_compared(replace(REAL, corpora=("ravdess",)), is_replacement=True)
+    assert not failed(gates)
+    skipped = {each.name: each.detail for each in gates if each.passed is None}
+    assert skipped.keys() == {"task", "protocol", "UAR", "calibration"}
+    assert skipped["UAR"] == "another task, not compared"
+    assert skipped["task"].endswith("the champion ser-student v1 is replaced by --replace")
+    leaky = not_compared(
+        replace(REAL, corpora=("ravdess",)), is_replacement=True, protocol="random (speakers overlap)", size_mb=2.0
+    )
+    assert failed(leaky) == ["split", "size"]
+
+
+def test_a_champion_of_synthetic_speech_is_replaced_by_a_candidate_of_real_speech():
+    gates = not_compared(Task(("demo",), ("anger", "calm"), "speaker"))
+    assert not failed(gates)
+    assert gates[1].detail.endswith(
+        "the champion ser-student v1 is replaced: it was trained on synthetic speech (demo)"
+    )
+    assert failed(not_compared(Task(("demo",), ("anger",), "speaker"), size_mb=2.0)) == ["size"]
+
+
+def test_a_candidate_of_synthetic_speech_replaces_no_champion_of_real_speech():
+    demo = replace(REAL, corpora=("demo",))
+    assert failed(not_compared(REAL, task=demo)) == ["task"]
+    assert failed(not_compared(replace(demo, protocol="loso"), task=demo)) == ["task"], "both synthetic"
+
+
+def test_models_of_one_task_are_compared_also_with_the_option_replace():
+    worse = Interval(-0.1, -0.2, 0.0, 24, "speakers")
+    found = evaluate_gates(facts(gain=worse, is_replacement=True), ALL)
+    assert failed(found) == ["UAR"]
+    assert found[1] == Gate("task", True, "that of the champion ser-student v1, so that --replace has no effect")
 
 
 def test_a_split_without_leak_passes():

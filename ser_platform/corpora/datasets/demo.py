@@ -19,6 +19,7 @@ FACTS = Facts(
     citation="none: it is no recording of people",
     homepage="https://github.com/espeak-ng/espeak-ng",
     how_to_get="synthesised on first use",
+    is_synthetic=True,
 )
 EMOTIONS = ravdess.EMOTIONS
 
