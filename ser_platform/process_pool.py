@@ -7,13 +7,13 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 
 
-def start_process_pool(n_processes: int, module: str) -> ProcessPoolExecutor:
+def start_process_pool(n_processes: int, *modules: str) -> ProcessPoolExecutor:
     """Return an executor of processes that ignore Ctrl-C and end with this process, also where it is killed.
 
-    They are forks of a server that has imported `module` once.
+    They are forks of a server that has imported `modules` once.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload([module])
+    context.set_forkserver_preload(list(modules))
     return ProcessPoolExecutor(n_processes, context, _prepare_process)
 
 
