@@ -6,7 +6,7 @@ EXTRAS ?= dev,demo,lora,serve,server
 
 # Benchmarks of `make bench`: about half an hour, or hours.
 BENCH ?= short
-BENCH_short := predict features doctor manifest tpe distillation
+BENCH_short := startup predict features doctor manifest tpe distillation
 BENCH_all := $(BENCH_short) prepare overhead tracking throughput kills quality
 
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \

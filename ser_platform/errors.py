@@ -26,11 +26,25 @@ class UserError(SerError):
 
 
 class UnknownChoice(UserError):
-    """A name that is not among the valid ones."""
+    """A name that is not among the valid ones; the message names the one that differs only in case, else all."""
 
     def __init__(self, what: str, given: object, choices: Iterable[object]) -> None:
-        valid = ", ".join(str(choice) for choice in choices) or "there are none"
-        super().__init__(f"unknown {what} {given!r}; choose from: {valid}")
+        valid = [str(choice) for choice in choices]
+        meant = next((choice for choice in valid if _fold(choice) == _fold(str(given))), None)
+        advice = f"choose from: {', '.join(valid) or 'there are none'}" if meant is None else f"did you mean {meant}?"
+        super().__init__(f"unknown {what} {given!r}; {advice}")
+
+
+def _fold(name: str) -> str:
+    """Return a name without its case and the kind of its separators."""
+    return name.casefold().replace("-", "_")
+
+
+class UnknownSetting(UserError):
+    """A name that is no setting; `advice` is what it can mean."""
+
+    def __init__(self, given: str, advice: str) -> None:
+        super().__init__(f"unknown setting {given!r}; {advice}")
 
 
 class MissingExtra(UserError):

@@ -11,14 +11,14 @@ from typing import Any
 
 
 def start_process_pool(
-    n_processes: int, module: str, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+    n_processes: int, *modules: str, prepare: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> ProcessPoolExecutor:
     """Return an executor of processes that ignore Ctrl-C and end with this process, also where it is killed.
 
-    They are forks of a server that has imported `module` once. Each calls `prepare(*arguments)` before its first task.
+    They are forks of a server that has imported `modules` once. Each calls `prepare(*arguments)` before its first task.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload([module])
+    context.set_forkserver_preload(list(modules))
     return ProcessPoolExecutor(n_processes, context, _prepare_process, (prepare, arguments))
 
 
@@ -28,7 +28,7 @@ def open_process_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """Yield such an executor; where the block raises, Ctrl-C included, its processes end at once."""
     others = set(active_children())
-    pool = start_process_pool(n_processes, module, prepare, arguments)
+    pool = start_process_pool(n_processes, module, prepare=prepare, arguments=arguments)
     try:
         yield pool
     except BaseException:

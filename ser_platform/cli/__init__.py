@@ -1,11 +1,15 @@
 """The command line: `ser VERB`. Verbs import heavy packages when they run, so that `--help` is printed at once."""
 
+import os
+import platform
 import sys
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from ser_platform import __version__
 from ser_platform.cli import (
     corpora,
     distill,
@@ -27,6 +31,9 @@ from ser_platform.errors import SerError
 
 DATA, TRAIN, COMPARE, USE, MAINTAIN = "Data", "Train and tune", "Compare and promote", "Use a model", "Maintain"
 ORDER = ("corpora", "features", "tune", "train", "studies", "distill", "submit", "evaluate", "models", "predict", "ui")
+# MLflow, Ray and the Hugging Face hub send usage statistics unless these are set; a value of the user stays.
+TELEMETRY_OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "RAY_USAGE_STATS_ENABLED": "0"}
+REPORTED_PACKAGES = ("torch", "ray", "optuna", "mlflow", "transformers")
 UsageError: Any = typer.BadParameter.__base__  # of Click, or of the copy of Click inside newer versions of Typer
 
 
@@ -62,8 +69,27 @@ app.add_typer(schema.app, name="schema", rich_help_panel=MAINTAIN)
 app.command(rich_help_panel=MAINTAIN, epilog=ui.EXAMPLES)(ui.ui)
 
 
+def _print_versions(is_given: bool) -> None:
+    """Print the versions of the platform, of Python and of the main libraries, and exit."""
+    if is_given:
+        print(f"ser-platform {__version__}")
+        print(f"python {platform.python_version()}")
+        for name in REPORTED_PACKAGES:
+            print(f"{name} {version(name)}")
+        raise typer.Exit
+
+
 @app.callback()
-def options(debug: bool = typer.Option(False, "--debug", help="Print the traceback of an error.")) -> None:
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Print the traceback of an error."),
+    version: bool = typer.Option(
+        False,
+        "--version",
+        help="Print the versions of the platform and of its main libraries.",
+        callback=_print_versions,
+        is_eager=True,
+    ),
+) -> None:
     """Tune, distil and use speech emotion recognition models."""
     global _debug
     _debug = debug
@@ -74,6 +100,8 @@ _debug = False
 
 def main() -> None:
     """Run the command line; every error is one line on standard error, with exit code 1 or 2."""
+    for name, value in TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)
     try:
         sys.exit(app(prog_name="ser", standalone_mode=False) or 0)
     except UsageError as error:

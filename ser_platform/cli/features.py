@@ -34,7 +34,7 @@ app.command(epilog=features_show.EXAMPLES)(features_show.show)
 def list_(as_json: JsonOption = False) -> None:
     """List the stored feature families: parameters, dtype, number of clips, size and last use."""
     from ser_platform.features.store.eviction import list_stored_families
-    from ser_platform.features.store.feature_store import families_folder
+    from ser_platform.features.store.folders import families_folder
 
     entries = [_family_as_json(stored) for stored in list_stored_families(families_folder())]
     if as_json:
@@ -165,7 +165,7 @@ def gc(
 ) -> None:
     """Remove unfinished files of killed runs and stores of other versions; files open in another process stay."""
     from ser_platform.features.store.eviction import GIGABYTE, collect_garbage, measure_store_size
-    from ser_platform.features.store.feature_store import families_folder
+    from ser_platform.features.store.folders import families_folder
 
     root = families_folder()
     to_bytes = math.inf if to is None else to * GIGABYTE

@@ -195,10 +195,6 @@ def promote(
     loss of more than the margin. A champion of another task is replaced with --replace only, without a comparison;
     one that was trained on the synthetic corpus also without --replace.
     """
-    from ser_platform.tracking import registry
-    from ser_platform.tracking.mlflow_store import open_client
-    from ser_platform.tracking.registry import make_model_name
-
     if (name is None) == (not every):
         raise UserError("give the model to promote, ser-teacher or ser-student, or --all")
     if every and version is not None:
@@ -210,6 +206,10 @@ def promote(
         version = written
     if force != (reason is not None):
         raise UserError("--force needs --reason TEXT, and --reason needs --force; give both or neither")
+    from ser_platform.tracking import registry
+    from ser_platform.tracking.mlflow_store import open_client
+    from ser_platform.tracking.registry import make_model_name
+
     names = [make_model_name("teacher"), make_model_name("student")] if name is None else [name]
     client = open_client()
     if every:

@@ -31,6 +31,18 @@ def space_path(name: str) -> Path:
     return known[name].resolve()
 
 
+def check_space(name: str) -> None:
+    """Read the file of a search space with this name or path.
+
+    Raises:
+        UnknownChoice: no search space has this name.
+        SearchSpaceError: the file cannot be read, or something in it is invalid.
+    """
+    from ser_platform.tuning.search_space.yaml_file import read_space
+
+    read_space(space_path(name))
+
+
 def list_spaces(*, as_json: bool) -> None:
     """Print name, role, question and number of trials of every search space."""
     from ser_platform.tuning.search_space.yaml_file import read_question, read_space

@@ -74,14 +74,14 @@ def train(
     Every train.checkpoint_every epochs a checkpoint is written under runs/: after a worker has failed, all workers
     continue from it, and --resume does so after a kill or Ctrl-C.
     """
-    from ser_platform.workflows.train import run_training
-    from ser_platform.workflows.train_plan import TrainRequest
-
     if role is None and not resume:
         raise UserError("the role is missing; start with: ser train teacher, or ser train student")
     if role not in (*ROLES, None):
         raise UnknownChoice("role", role, ROLES)
     fixed = parse_fixed_settings(set_, data)
+    from ser_platform.workflows.train import run_training
+    from ser_platform.workflows.train_plan import TrainRequest
+
     plan = requested = TrainRequest(
         role or "", data.data_request(require_one_corpus(corpus)), fixed, device, workers, init, allow_leak
     )

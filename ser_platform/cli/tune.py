@@ -18,7 +18,7 @@ from ser_platform.cli.options import (
     require_one_corpus,
 )
 from ser_platform.cli.output import format_test_uar, make_console, make_display, print_table
-from ser_platform.cli.spaces import list_spaces, space_path
+from ser_platform.cli.spaces import check_space, list_spaces, space_path
 from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,9 +108,6 @@ def tune(
         return
     if as_json:
         raise UserError("--json needs --list; for the trials of a study: ser studies show NAME --json")
-    from ser_platform.corpora.splits.protocols import parse_named_corpora
-    from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest
-
     spaces = spaces or []
     if len(set(spaces)) != len(spaces):
         raise UserError(f"a search space is given twice: {' '.join(spaces)}")
@@ -118,10 +115,19 @@ def tune(
         others = (spaces, corpus, trials, minutes, confirm, set_, from_, allow_leak, teacher, control is not None)
         if any(others) or data != DataOptions():
             raise UserError("--resume continues the last tuning with its original options; leave the other options out")
+        from ser_platform.workflows.tune_request import TuneRequest
+
         run_plan(TuneRequest.load_last())
         return
-    corpus_name = require_one_corpus(corpus) or ("" if parse_named_corpora(data.protocol or "") else "demo")
+    given_corpus = require_one_corpus(corpus)
     fixed = parse_fixed_settings(set_, data)
+    best = _parse_confirm(confirm)
+    for name in spaces:
+        check_space(name)  # wrong input is refused before torch, Ray and MLflow are imported
+    from ser_platform.corpora.splits.protocols import parse_named_corpora
+    from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest
+
+    corpus_name = given_corpus or ("" if parse_named_corpora(data.protocol or "") else "demo")
     names, encoder = (spaces, {}) if spaces else _choose_spaces(fixed)
     is_demo = corpus_name == "demo" and not spaces
     plan = TuneRequest(
@@ -129,7 +135,7 @@ def tune(
         data=data.data_request(corpus_name),
         trials=trials or (DEMO_TRIALS if is_demo else None),
         minutes=minutes,
-        confirm=_parse_confirm(confirm) or (DEMO_CONFIRM if is_demo else None),
+        confirm=best or (DEMO_CONFIRM if is_demo else None),
         overrides={**(DEMO_SETTINGS if is_demo else {}), **encoder, **fixed},
         warm_start=list(from_ or ()),
         allow_leak=allow_leak,

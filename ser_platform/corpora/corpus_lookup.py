@@ -57,13 +57,24 @@ class FoundCorpus:
 
     def read_entries(self) -> Iterator[CorpusEntry]:
         """Yield the entry of each file, ordered by path."""
-        options = (self.columns,) if self.adapter_name == "folder" else ()
+        options = (self.columns, self._unguessed_columns) if self.adapter_name == "folder" else ()
         pattern = _compile_speaker_pattern(self.speaker_from)
         for entry in map(_reject_unencodable_path, CORPORA[self.adapter_name].utterances(self.root, *options)):
             if pattern is not None and isinstance(entry, Utterance):
                 yield _assign_speaker(entry, self.root, pattern)
             else:
                 yield entry
+
+    @property
+    def _unguessed_columns(self) -> tuple[str, ...]:
+        """The columns of a table that are not recognised by other names: `--speaker-from` finds the speakers."""
+        return () if self.speaker_from is None else ("speaker",)
+
+    def describe_columns(self) -> list[str]:
+        """Return a line for each column of a table of metadata that is recognised by another name."""
+        if self.adapter_name != "folder":
+            return []
+        return folder.describe_columns(self.root, self.columns, self._unguessed_columns)
 
     def read_manifest(self) -> tuple[Manifest, Counter[str]]:
         """Return the manifest, without durations and audio digests, and the number of excluded files by reason.
@@ -89,7 +100,7 @@ class FoundCorpus:
 
 @dataclass(frozen=True)
 class RequestedSpeech:
-    """The speech of a request; `notes` report the excluded files and the dropped emotions."""
+    """The speech of a request; `notes` report recognised columns, excluded files and dropped emotions."""
 
     name: str
     manifest: Manifest
@@ -109,6 +120,7 @@ def read_requested_speech(request: CorpusRequest) -> RequestedSpeech:
         manifest, left_out = corpus.read_manifest()
         _refuse_speaker_variants(manifest)
         manifests.append(manifest)
+        notes += [f"{corpus.corpus_name}: {line}" for line in corpus.describe_columns()]
         if left_out:
             notes.append(f"{corpus.corpus_name}: left out {_format_counts(left_out)}")
     joined = manifests[0] if len(manifests) == 1 else Manifest.join(manifests)

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,25 @@ class MetadataTable:
                 f"(name another with --column {ours}=NAME)"
             )
         return theirs
+
+    def find_column(self, ours: str, others: Collection[str], taken: Collection[str]) -> str | None:
+        """Return the table's name of our column `ours`, None where it has none.
+
+        It is `ours` itself, else the only column whose name is, in any case, `ours` or one of the `others`; columns in
+        `taken` are not considered.
+
+        Raises:
+            CorpusError: there are several.
+        """
+        if ours in self.columns and ours not in taken:
+            return ours
+        names = {ours, *others}
+        found = [name for name in self.columns if name.lower() in names and name not in taken]
+        if len(found) > 1:
+            raise CorpusError(
+                f"{self.path} has the columns {' and '.join(found)} for {ours}; choose one with --column {ours}=NAME"
+            )
+        return found[0] if found else None
 
 
 def find_metadata_tables(root: Path) -> list[Path]:

@@ -5,13 +5,17 @@ temperature > 0 and beta >= 0; unused arguments are ignored. Each returns `(batc
 Terms with a temperature are multiplied by its square, because their gradients shrink by it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Term = Callable[[Tensor, Tensor, Tensor, float, float], Tensor]  # student, teacher, targets, temperature, beta
+
+# student, teacher, targets, temperature, beta
+Term: TypeAlias = "Callable[[Tensor, Tensor, Tensor, float, float], Tensor]"
 SMALLEST_DEVIATION = 1e-7  # of a clip's logits, which may all be equal
 
 
@@ -38,6 +42,8 @@ def dkd(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, b
 
     Source: Zhao et al. (2022), "Decoupled Knowledge Distillation", arXiv:2203.08679, equation 7.
     """
+    import torch.nn.functional as F
+
     true = F.one_hot(targets, student.shape[-1]).bool()
     target_term = _compute_kl(_merge_rest(student / temperature, true), _merge_rest(teacher / temperature, true))
     others = _compute_kl(_drop_true(student / temperature, true), _drop_true(teacher / temperature, true))
@@ -59,6 +65,8 @@ def hard(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, 
     Source: Touvron et al. (2021), "Training data-efficient image transformers & distillation through attention",
     arXiv:2012.12877, equation 3.
     """
+    import torch.nn.functional as F
+
     return F.cross_entropy(student, teacher.argmax(dim=-1), reduction="none")
 
 
@@ -67,6 +75,8 @@ TERMS: dict[str, Term] = {"kl": kl, "kl_standardised": kl_standardised, "dkd": d
 
 def _compute_kl(student: Tensor, teacher: Tensor) -> Tensor:
     """Return KL(teacher || student) of each clip, from logits."""
+    import torch.nn.functional as F
+
     student, teacher = F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
 
@@ -78,6 +88,8 @@ def _standardise(logits: Tensor) -> Tensor:
 
 def _merge_rest(logits: Tensor, true: Tensor) -> Tensor:
     """Return logits `(batch, 2)`: the true class, and all other classes together."""
+    import torch
+
     rest = logits.masked_fill(true, -float("inf")).logsumexp(dim=-1)
     return torch.stack([logits[true], rest], dim=-1)
 

@@ -13,12 +13,12 @@ from ser_platform.features.augmentation.recipes import RECIPES
 from ser_platform.features.store.extraction import (
     ClipSource,
     JobMapper,
-    family_folder,
     find_stored_digests,
     make_jobs,
     map_on_this_machine,
 )
-from ser_platform.features.store.feature_store import ProgressCallback, families_folder, finalise_families
+from ser_platform.features.store.feature_store import ProgressCallback, finalise_families
+from ser_platform.features.store.folders import families_folder, family_folder
 from ser_platform.files import report_full_disk
 
 Rows = NDArray[np.int64]

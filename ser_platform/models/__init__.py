@@ -1,36 +1,21 @@
 """Models map features `(batch, n_frames, n_features)` and lengths `(batch,)` to logits `(batch, n_emotions)`.
 
-Padding changes no logit of any model.
+Padding changes no logit of any model. `MODELS` can be read without torch: a class is imported when it is built.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import nn
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ser_platform.errors import UnknownChoice
-from ser_platform.models.bilstm import AttentionBiLstm, BiLstm
-from ser_platform.models.chunk_cnn_lstm import ChunkCnnLstm
-from ser_platform.models.cnn_bilstm import CnnBiLstm
-from ser_platform.models.cnn_bilstm_vector import CnnBiLstmVector
-from ser_platform.models.conformer import Conformer
-from ser_platform.models.fitted_models import (
-    LinearScores,
-    Neighbours,
-    Perceptron,
-    PolynomialMachine,
-    RbfMachine,
-    TreeScores,
-    TreeVotes,
-)
-from ser_platform.models.gru import Gru
-from ser_platform.models.lite_cnn import LiteCnn
-from ser_platform.models.mlp import Mlp
-from ser_platform.models.pretrained import Pretrained
-from ser_platform.models.separable_cnn import SeparableCnn
-from ser_platform.models.stacked_bilstm import StackedAttentionBiLstm, StackedBiLstm
-from ser_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ser_platform.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -38,58 +23,68 @@ class Architecture:
     """A model class and its settings.
 
     Attributes:
+        path: module and name of the class in this package, like "mlp.Mlp"; imported where a model is built.
         settings: names of its `model.*` settings, without sizes.
         sizes: its published sizes, which replace a `model.*` setting of 0.
         takes_waveform: whether its input is samples `(batch, n_samples, 1)` instead of frame features.
     """
 
-    model_class: type[nn.Module]
+    path: str
     settings: tuple[str, ...]
     sizes: Mapping[str, int] = field(default_factory=dict)
     takes_waveform: bool = False
+
+    @property
+    def model_class(self) -> type[nn.Module]:
+        """The class, imported now."""
+        module, _, name = self.path.partition(".")
+        found: type[nn.Module] = getattr(import_module(f"{__name__}.{module}"), name)
+        return found
 
 
 DROPOUT, DROPOUT_AND_NORM = ("dropout",), ("dropout", "norm")
 BILSTM_SIZES = {"hidden_size": 256, "layers": 1, "subsample": 1}
 STACKED_BILSTM_SIZES = {"hidden_size": 256, "layers": 2, "subsample": 1}
 NEURAL: dict[str, Architecture] = {
-    "cnn_bilstm": Architecture(CnnBiLstm, DROPOUT_AND_NORM, {"width": 24, "hidden_size": 64, "layers": 1}),
-    "lite_cnn": Architecture(LiteCnn, DROPOUT_AND_NORM, {"width": 24}, takes_waveform=True),
-    "bilstm": Architecture(BiLstm, DROPOUT, BILSTM_SIZES),
-    "attention_bilstm": Architecture(AttentionBiLstm, DROPOUT, BILSTM_SIZES),
-    "stacked_bilstm": Architecture(StackedBiLstm, DROPOUT, STACKED_BILSTM_SIZES),
-    "stacked_attention_bilstm": Architecture(StackedAttentionBiLstm, DROPOUT, STACKED_BILSTM_SIZES),
-    "gru": Architecture(Gru, DROPOUT, {"hidden_size": 128, "layers": 2, "subsample": 1}),
+    "cnn_bilstm": Architecture("cnn_bilstm.CnnBiLstm", DROPOUT_AND_NORM, {"width": 24, "hidden_size": 64, "layers": 1}),
+    "lite_cnn": Architecture("lite_cnn.LiteCnn", DROPOUT_AND_NORM, {"width": 24}, takes_waveform=True),
+    "bilstm": Architecture("bilstm.BiLstm", DROPOUT, BILSTM_SIZES),
+    "attention_bilstm": Architecture("bilstm.AttentionBiLstm", DROPOUT, BILSTM_SIZES),
+    "stacked_bilstm": Architecture("stacked_bilstm.StackedBiLstm", DROPOUT, STACKED_BILSTM_SIZES),
+    "stacked_attention_bilstm": Architecture("stacked_bilstm.StackedAttentionBiLstm", DROPOUT, STACKED_BILSTM_SIZES),
+    "gru": Architecture("gru.Gru", DROPOUT, {"hidden_size": 128, "layers": 2, "subsample": 1}),
     "chunk_cnn_lstm": Architecture(
-        ChunkCnnLstm, DROPOUT_AND_NORM, {"width": 16, "hidden_size": 64, "layers": 1, "chunk": 128}
+        "chunk_cnn_lstm.ChunkCnnLstm", DROPOUT_AND_NORM, {"width": 16, "hidden_size": 64, "layers": 1, "chunk": 128}
     ),
-    "conformer": Architecture(Conformer, DROPOUT_AND_NORM, {"hidden_size": 48, "layers": 2, "subsample": 4}),
-    "separable_cnn": Architecture(SeparableCnn, DROPOUT_AND_NORM, {"width": 16}),
-    "mlp": Architecture(Mlp, DROPOUT_AND_NORM, {"hidden_size": 128, "layers": 2}),
+    "conformer": Architecture(
+        "conformer.Conformer", DROPOUT_AND_NORM, {"hidden_size": 48, "layers": 2, "subsample": 4}
+    ),
+    "separable_cnn": Architecture("separable_cnn.SeparableCnn", DROPOUT_AND_NORM, {"width": 16}),
+    "mlp": Architecture("mlp.Mlp", DROPOUT_AND_NORM, {"hidden_size": 128, "layers": 2}),
     "cnn_bilstm_vector": Architecture(
-        CnnBiLstmVector, DROPOUT_AND_NORM, {"width": 64, "hidden_size": 128, "layers": 2}
+        "cnn_bilstm_vector.CnnBiLstmVector", DROPOUT_AND_NORM, {"width": 64, "hidden_size": 128, "layers": 2}
     ),
 }
 # Fitted by scikit-learn: training/closed_form/estimators.py.
 CLASSICAL: dict[str, Architecture] = {
-    "svm_linear": Architecture(LinearScores, ()),
-    "svm_rbf": Architecture(RbfMachine, ()),
-    "svm_poly": Architecture(PolynomialMachine, ("degree",)),
-    "tree": Architecture(TreeVotes, ()),
-    "forest": Architecture(TreeVotes, ()),
-    "bagging": Architecture(TreeVotes, ()),
-    "adaboost": Architecture(TreeScores, ()),
-    "boosting": Architecture(TreeScores, ()),
-    "knn": Architecture(Neighbours, ("neighbours",)),
-    "mlp_sklearn": Architecture(Perceptron, (), {"hidden_size": 64}),
-    "logistic": Architecture(LinearScores, ()),
+    "svm_linear": Architecture("fitted_models.LinearScores", ()),
+    "svm_rbf": Architecture("fitted_models.RbfMachine", ()),
+    "svm_poly": Architecture("fitted_models.PolynomialMachine", ("degree",)),
+    "tree": Architecture("fitted_models.TreeVotes", ()),
+    "forest": Architecture("fitted_models.TreeVotes", ()),
+    "bagging": Architecture("fitted_models.TreeVotes", ()),
+    "adaboost": Architecture("fitted_models.TreeScores", ()),
+    "boosting": Architecture("fitted_models.TreeScores", ()),
+    "knn": Architecture("fitted_models.Neighbours", ("neighbours",)),
+    "mlp_sklearn": Architecture("fitted_models.Perceptron", (), {"hidden_size": 64}),
+    "logistic": Architecture("fitted_models.LinearScores", ()),
 }
 # Solved in closed form, also from a teacher's logits: training/closed_form/least_squares.py.
-CLOSED_FORM: dict[str, Architecture] = {"ridge": Architecture(LinearScores, ())}
+CLOSED_FORM: dict[str, Architecture] = {"ridge": Architecture("fitted_models.LinearScores", ())}
 # A classifier on the pretrained encoder `model.backbone`; `model.tuning` decides between states and samples as input.
 PRETRAINED: dict[str, Architecture] = {
     "pretrained": Architecture(
-        Pretrained,
+        "pretrained.Pretrained",
         (
             *("backbone", "tuning", "tuned_layers", "lora_rank", "checkpointing"),
             *("states", "classifier", "mixing", "pooling", "head_size", "dropout", "adversary"),
@@ -134,6 +129,8 @@ def count_parameters(settings: Settings, n_features: int, n_emotions: int) -> in
 
     It is 0 for kernels, trees and neighbours, whose size depends on the training clips.
     """
+    import torch
+
     with torch.device("meta"):
         model = build_model(settings, n_features, n_emotions)
     return sum(parameter.numel() for parameter in model.parameters())

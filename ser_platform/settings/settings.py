@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 from pydantic import Field, ValidationError
 
-from ser_platform.errors import UnknownChoice
+from ser_platform.errors import UnknownSetting
 from ser_platform.settings.augment import AugmentSettings
 from ser_platform.settings.data import DataSettings
 from ser_platform.settings.distill import DistillSettings
 from ser_platform.settings.features import FeatureSettings
 from ser_platform.settings.model import ModelSettings
 from ser_platform.settings.optimizer import OptimizerSettings
+from ser_platform.settings.suggestions import describe_unknown_setting
 from ser_platform.settings.table import Setting, make_table
 from ser_platform.settings.train import TrainSettings
 from ser_platform.settings.values import Group, JsonValue, Registries, SettingValue, Whole, as_json
@@ -37,7 +38,7 @@ class Settings(Group, frozen=True):
         """Return the setting with a dotted name.
 
         Raises:
-            UnknownChoice: there is none.
+            UnknownSetting: there is none.
         """
         setting = find_setting(name)
         value: SettingValue = getattr(getattr(self, setting.group) if setting.group else self, setting.field)
@@ -66,10 +67,10 @@ def find_setting(name: str) -> Setting:
     """Return the setting with a dotted name.
 
     Raises:
-        UnknownChoice: there is none.
+        UnknownSetting: there is none.
     """
     if name not in SETTINGS:
-        raise UnknownChoice("setting", name, SETTINGS)
+        raise UnknownSetting(name, describe_unknown_setting(name, SETTINGS))
     return SETTINGS[name]
 
 

@@ -1,4 +1,9 @@
-"""The model registry: `ser-teacher` and `ser-student`, their versions, aliases and digests."""
+"""The model registry: `ser-teacher` and `ser-student`, their versions, aliases and digests.
+
+Bundles need torch, and MLflow's pyfunc and signatures take seconds to import: functions that use them import them.
+"""
+
+from __future__ import annotations
 
 import json
 import math
@@ -9,37 +14,25 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow.pyfunc
-from mlflow.artifacts import download_artifacts
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import Array, Map
 
 from ser_platform import __version__
 from ser_platform.errors import UserError, WorkFailed
-from ser_platform.inference.bundle import Bundle, BundleDescription, read_bundle, read_description
 from ser_platform.tracking.mlflow_store import Client
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
+
+    from ser_platform.inference.bundle import Bundle, BundleDescription
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 PASSED_OVER_TAG = "passed_over"  # a tag with the reason why a version did not become the candidate
 SAME_SPLIT_TAGS = ("split", "labels", "protocol")  # equal for two versions whose dev UAR can be compared
 DECISION_TAGS = ("promotion", "promotion_refused", "rollback", PASSED_OVER_TAG)
 MODEL_NAMES = ("ser-teacher", "ser-student")
-SIGNATURE = ModelSignature(  # of `pyfunc.BundleModel`; one of the first three columns
-    inputs=Schema(
-        [
-            ColSpec(DataType.string, "path", required=False),
-            ColSpec(DataType.string, "audio", required=False),
-            ColSpec(Array(DataType.double), "samples", required=False),
-            ColSpec(DataType.long, "sample_rate", required=False),
-        ]
-    ),
-    outputs=Schema([ColSpec(DataType.string, "emotion"), ColSpec(Map(DataType.double), "probabilities")]),
-)
 FIGURES_FOLDER = "figures"  # in the artefacts of a version
 # MLflow's codes for a missing version or alias; other errors, such as a missing permission, are raised.
 NOT_FOUND_ERRORS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -116,6 +109,8 @@ def register(
         card: the description of the version.
         figures: files that are logged beside the bundle.
     """
+    import mlflow.pyfunc
+
     for known in _find_versions(client, name, run_id):
         if known.tags.get("trial") == tags["trial"]:
             return update_candidate(client, find_version(client, name, str(known.version)))
@@ -128,7 +123,7 @@ def register(
                 str(target),
                 loader_module="ser_platform.tracking.pyfunc",
                 data_path=str(bundle),
-                signature=SIGNATURE,
+                signature=_make_signature(),
                 pip_requirements=PIP_REQUIREMENTS,
             )
         for figure in figures:
@@ -140,6 +135,22 @@ def register(
         name, f"runs:/{run_id}/{path}", run_id, tags={**tags, "digest": digest}, description=card
     )
     return update_candidate(client, find_version(client, name, str(version.version)))
+
+
+def _make_signature() -> ModelSignature:
+    """Return the signature of `pyfunc.BundleModel`: one of the first three columns is given."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array, Map
+
+    columns = [
+        ColSpec(DataType.string, "path", required=False),
+        ColSpec(DataType.string, "audio", required=False),
+        ColSpec(Array(DataType.double), "samples", required=False),
+        ColSpec(DataType.long, "sample_rate", required=False),
+    ]
+    answers = [ColSpec(DataType.string, "emotion"), ColSpec(Map(DataType.double), "probabilities")]
+    return ModelSignature(inputs=Schema(columns), outputs=Schema(answers))
 
 
 def update_candidate(client: Client, model: RegisteredVersion) -> RegisteredVersion:
@@ -223,16 +234,22 @@ def find_model(client: Client, reference: str) -> RegisteredVersion:
 
 def load_bundle(client: Client, model: RegisteredVersion) -> Bundle:
     """Return the bundle of a registered version, verified against its registered digest."""
+    from ser_platform.inference.bundle import read_bundle
+
     return read_bundle(download_bundle(client, model), model.tags.get("digest", "missing"))
 
 
 def load_description(client: Client, model: RegisteredVersion) -> BundleDescription:
     """Return the verified description of the bundle of a registered version; its weights may be missing."""
+    from ser_platform.inference.bundle import read_description
+
     return read_description(download_bundle(client, model), model.tags.get("digest", "missing"))
 
 
 def download_bundle(client: Client, model: RegisteredVersion) -> Path:
     """Return the local folder of a registered version's bundle, downloading it where the store is remote."""
+    from mlflow.artifacts import download_artifacts
+
     uri = client.get_model_version_download_uri(model.name, model.version)
     try:
         folder = Path(download_artifacts(artifact_uri=uri))

@@ -56,6 +56,23 @@ def test_an_unknown_key_in_a_search_space_is_refused_with_line_and_choices(refus
     assert "optimizer.lr" in line
 
 
+def test_a_setting_by_another_word_is_refused_with_its_name(refused) -> None:
+    line = refused("tune", "student", "--set", "hidden_dim=3")
+    assert line.endswith(
+        "unknown setting 'hidden_dim'; did you mean model.hidden_size? `ser schema settings` prints all"
+    )
+
+
+def test_a_model_in_capitals_is_refused_with_its_name(refused) -> None:
+    assert refused("tune", "student", "--set", "model.name=MLP").endswith("did you mean mlp?")
+
+
+def test_a_setting_of_the_whole_study_cannot_be_searched(refused, tmp_path: Path) -> None:
+    space = tmp_path / "mine.yaml"
+    space.write_text("role: student\nspace:\n  data.folds: {choice: [0, 3]}\n")
+    assert f"{space}:3: data.folds is the same in all trials of a study; move it to base" in refused("tune", str(space))
+
+
 def test_an_unknown_search_space_is_refused_with_the_known_ones(refused) -> None:
     line = refused("tune", "professor")
     assert "teacher" in line

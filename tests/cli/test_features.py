@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ser_platform.cli import app
 from ser_platform.errors import SerError
-from ser_platform.features.store.feature_store import families_folder
+from ser_platform.features.store.folders import families_folder
 
 
 @pytest.fixture

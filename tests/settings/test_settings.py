@@ -6,7 +6,7 @@ import pickle
 import pytest
 from pydantic import ValidationError
 
-from ser_platform.errors import UnknownChoice, UserError
+from ser_platform.errors import UnknownChoice, UnknownSetting, UserError
 from ser_platform.files import digest_of
 from ser_platform.settings import SETTINGS, Settings, as_json, check, resolve
 
@@ -121,11 +121,11 @@ def test_a_set_has_one_order_and_no_repeats():
     assert resolve({"features.sets": ["b.frames", "rms", "a.frames"]}).features.sets == ("rms", "b.frames", "a.frames")
 
 
-def test_an_unknown_setting_is_refused_with_the_valid_ones():
-    for name in ("lr", "optimizer", "optimizer.", ".lr", "optimizer.lr.x", ""):
-        with pytest.raises(UnknownChoice, match=rf"unknown setting '{name}'; choose from: .*optimizer\.lr"):
+def test_an_unknown_setting_is_refused_with_the_nearest_one():
+    for name in ("lr", "optimizer", "optimizer.", ".lr", "optimizer.lr.x"):
+        with pytest.raises(UnknownSetting, match=rf"unknown setting '{name}'; did you mean optimizer\.lr\?"):
             resolve({name: 0.1})
-        with pytest.raises(UnknownChoice):
+        with pytest.raises(UnknownSetting):
             Settings().value(name)
 
 
@@ -166,7 +166,7 @@ def test_a_setting_that_an_older_version_lacks_has_its_default_and_one_of_a_newe
     stored = resolve({"seed": 3}).dotted()
     del stored["distill.hint"], stored["model.relevance"]
     assert resolve(stored) == resolve({"seed": 3})
-    with pytest.raises(UnknownChoice, match=r"unknown setting 'model\.colour'"):
+    with pytest.raises(UnknownSetting, match=r"unknown setting 'model\.colour'"):
         resolve({**stored, "model.colour": "blue"})
 
 
@@ -178,7 +178,7 @@ def test_overrides_change_neither_the_other_settings_nor_the_original():
     assert changed.data is settings.data
     with pytest.raises(UserError, match="train.epochs must be at least 1"):
         settings.with_overrides({"train.epochs": 0})
-    with pytest.raises(UnknownChoice, match="unknown setting 'epochs'"):
+    with pytest.raises(UnknownSetting, match="unknown setting 'epochs'"):
         settings.with_overrides({"epochs": 1})
 
 

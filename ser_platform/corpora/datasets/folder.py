@@ -3,8 +3,9 @@
 Without a table, the nearest folder named after an emotion, at any depth, is the emotion of a clip (`angry/`,
 `Joy/anna/`), and the speakers are unknown. A table follows the Hugging Face audiofolder convention: `file_name`
 (relative to the table) and `emotion` or `label`, in words; other columns of a manifest (`speaker`, `sex`, `start_s`,
-...) are optional. Column names can be mapped. Tables may be in subfolders (`train/metadata.csv`); clips in no table are
-left out. The id of a clip is its path in the folder without the suffix, plus `#start-end` where it is a part of a file.
+...) are optional. Common other names (`OTHER_NAMES`) are recognised, and columns can be mapped. Tables may be in
+subfolders (`train/metadata.csv`); clips in no table are left out. The id of a clip is its path in the folder without
+the suffix, plus `#start-end` where it is a part of a file.
 Source: https://huggingface.co/docs/datasets/audio_dataset#audiofolder
 """
 
@@ -13,7 +14,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -42,7 +43,13 @@ NEEDED_COLUMNS = ("file_name", "emotion")
 TIME_COLUMNS = ("start_s", "end_s")
 TEXT_COLUMNS = ("speaker", *DETAILS)
 COLUMNS = (*NEEDED_COLUMNS, *TEXT_COLUMNS, *TIME_COLUMNS)
-LABEL = "label"  # the column `emotion` in audiofolder
+# Other names of our columns, in lower case; `label` is the column `emotion` in audiofolder.
+OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "file_name": ("filename", "file", "path", "audio"),
+    "emotion": ("label",),
+    "speaker": ("speaker_id", "spk", "spk_id", "actor", "actor_id", "subject", "subject_id"),
+    "sex": ("gender",),
+}
 SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
 PART_SPELLINGS = {"train": "train", "dev": "dev", "test": "test", "training": "train"} | dict.fromkeys(
     ("validation", "valid", "val", "development"), "dev"
@@ -73,18 +80,25 @@ def recognises_folder(root: Path, paths: Sequence[PurePath]) -> bool:
     )
 
 
-def utterances(root: Path, columns: Mapping[str, str] | None = None) -> Iterator[CorpusEntry]:
-    """Yield the entry of each file under `root`, ordered by path; `columns` maps our column names to the table's.
+def utterances(
+    root: Path, columns: Mapping[str, str] | None = None, unguessed: Collection[str] = ()
+) -> Iterator[CorpusEntry]:
+    """Yield the entry of each file under `root`, ordered by path.
+
+    Args:
+        columns: maps our column names to the table's.
+        unguessed: our columns that are not recognised by other names.
 
     Raises:
-        CorpusError: a table cannot be read, lacks a column, or its emotions are numbers.
+        CorpusError: a table cannot be read, lacks a column, has two for one of ours, or its emotions are numbers.
     """
     mapped, tables = dict(columns or {}), find_metadata_tables(root)
     for ours in mapped:
         if ours not in COLUMNS:
             raise CorpusError(f"unknown column {ours!r}; valid are {', '.join(COLUMNS)}")
     if tables:
-        yield from _make_ids_distinct(_read_listed_clips(root, [read_table(path) for path in tables], mapped), root)
+        listed = _read_listed_clips(root, [read_table(path) for path in tables], mapped, unguessed)
+        yield from _make_ids_distinct(listed, root)
     elif mapped:
         raise CorpusError(f"{root} has no table whose columns could be mapped (metadata.csv, .jsonl or .parquet)")
     else:
@@ -119,10 +133,19 @@ def _find_folder_emotions(within: PurePath) -> dict[str, str]:
     return found
 
 
-def _read_listed_clips(root: Path, tables: Sequence[MetadataTable], mapped: Mapping[str, str]) -> Iterator[CorpusEntry]:
+def describe_columns(root: Path, columns: Mapping[str, str], unguessed: Collection[str] = ()) -> list[str]:
+    """Return a line for each column of the tables under `root` that is recognised by another name."""
+    found = (_find_columns(read_table(path), columns, unguessed) for path in find_metadata_tables(root))
+    renamed = dict.fromkeys((theirs, ours) for names in found for ours, theirs in names.items() if ours not in columns)
+    return [f"column {theirs} is used as {ours}" for theirs, ours in renamed if theirs != ours]
+
+
+def _read_listed_clips(
+    root: Path, tables: Sequence[MetadataTable], mapped: Mapping[str, str], unguessed: Collection[str]
+) -> Iterator[CorpusEntry]:
     entries: list[CorpusEntry] = []
     for table in tables:
-        names = _map_columns(table, mapped)
+        names = _map_columns(table, mapped, unguessed)
         entries += (_parse_row(row, number, root, table.path, names) for number, row in enumerate(table.rows, 1))
     listed = {entry.path for entry in entries}
     paths = list_audio_files(root, RECORDING_SUFFIXES)
@@ -130,11 +153,31 @@ def _read_listed_clips(root: Path, tables: Sequence[MetadataTable], mapped: Mapp
     return iter(sorted(entries, key=_sort_key))
 
 
-def _map_columns(table: MetadataTable, mapped: Mapping[str, str]) -> dict[str, str]:
+def _find_columns(table: MetadataTable, mapped: Mapping[str, str], unguessed: Collection[str]) -> dict[str, str]:
+    """Return the table's name of each of our columns that the table has, as mapped or by one of its names.
+
+    Raises:
+        CorpusError: a mapped column is missing, or two columns are for one of ours.
+    """
+    names = {ours: table.require_column(ours, theirs) for ours, theirs in mapped.items()}
+    taken = frozenset(mapped.values())
+    for ours in COLUMNS:
+        if ours in names:
+            continue
+        if ours in unguessed:
+            found = ours if ours in table.columns else None
+        else:
+            found = table.find_column(ours, OTHER_NAMES.get(ours, ()), taken)
+        if found is not None:
+            names[ours] = found
+    return names
+
+
+def _map_columns(table: MetadataTable, mapped: Mapping[str, str], unguessed: Collection[str]) -> dict[str, str]:
     """Return the table's name of each of our columns that the table has."""
-    emotion = LABEL if LABEL in table.columns and "emotion" not in table.columns else "emotion"
-    required = {"file_name": "file_name", "emotion": emotion, **mapped}
-    names = {ours: table.require_column(ours, theirs) for ours, theirs in required.items()}
+    names = _find_columns(table, mapped, unguessed)
+    for ours in NEEDED_COLUMNS:
+        table.require_column(ours, names.get(ours, ours))
     for number, row in enumerate(table.rows, 1):
         word = format_cell(row.get(names["emotion"]))
         if word is not None and NUMERIC_LABEL.fullmatch(word):
@@ -142,7 +185,7 @@ def _map_columns(table: MetadataTable, mapped: Mapping[str, str]) -> dict[str, s
                 f"{table.path} row {number}: the emotion in column {names['emotion']!r} is the number {word}, "
                 f"whose meaning is not in the table; write words: {', '.join(VALID)}"
             )
-    return {ours: ours for ours in COLUMNS if ours in table.columns} | names
+    return names
 
 
 def _parse_row(row: Mapping[str, Any], number: int, root: Path, table: Path, names: Mapping[str, str]) -> CorpusEntry:

@@ -4,9 +4,6 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
-import torch
-import torchaudio
 
 from ser_platform.corpora.audio.reader import MIN_RATE, SAMPLE_RATE, Audio
 from ser_platform.features.augmentation.transform import (
@@ -41,6 +38,9 @@ class BandLimit(Transform):
         check_range("low_hz", (self.low_hz, self.low_hz), 0, self.rate_hz / 4)
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        import torch
+        import torchaudio
+
         if self.low_hz:
             scale = FILTER_HEADROOM * _measure_overshoot(samples)
             lifted = torchaudio.functional.highpass_biquad(torch.tensor(samples / scale), sample_rate, self.low_hz)
@@ -56,6 +56,9 @@ class MuLaw(Transform):
     """Every sample in 8 bits on a logarithmic scale, as in telephony (ITU-T G.711)."""
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        import torch
+        import torchaudio
+
         scale = _measure_overshoot(samples)
         steps = torchaudio.functional.mu_law_encoding(torch.tensor(samples / scale), MU_LAW_STEPS)
         decoded: Samples = torchaudio.functional.mu_law_decoding(steps, MU_LAW_STEPS).numpy()
@@ -84,6 +87,8 @@ class Codec(Transform):
         return fit_length(Audio(coded, SAMPLE_RATE).resample(sample_rate), len(samples)) * scale
 
     def _encode_and_decode(self, samples: Samples, compression: float) -> Samples:
+        import soundfile
+
         file = io.BytesIO()
         how = {"format": self.format.upper(), "subtype": FORMATS[self.format], "compression_level": compression}
         with soundfile.SoundFile(file, "w", SAMPLE_RATE, 1, **how) as writer:

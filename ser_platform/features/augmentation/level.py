@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torchaudio
 
 from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, draw_uniform
 
@@ -35,5 +33,8 @@ class PreEmphasis(Transform):
         check_range("coefficient", (self.coefficient, self.coefficient), 0, 0.999)
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        import torch
+        import torchaudio
+
         lifted: Samples = torchaudio.functional.preemphasis(torch.tensor(samples), self.coefficient).numpy()
         return lifted

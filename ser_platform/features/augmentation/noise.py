@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torchaudio
 
 from ser_platform.features.augmentation.transform import Range, Samples, Transform, check_range, draw_uniform
 
@@ -27,6 +25,9 @@ class Noise(Transform):
             raise ValueError(f"colour must be one of {', '.join(COLOURS)}; got {self.colour!r}")
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        import torch
+        import torchaudio
+
         noise = rng.standard_normal(len(samples), dtype=np.float32)
         if self.colour == "pink":
             noise = _make_pink(noise)

@@ -6,8 +6,6 @@ The clip keeps its length and its level; the reverberation after its end is cut.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torchaudio
 
 from ser_platform.features.augmentation.transform import (
     Range,
@@ -34,6 +32,9 @@ class Reverb(Transform):
         check_range("direct_db", self.direct_db, -20, 60)
 
     def _apply(self, samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:
+        import torch
+        import torchaudio
+
         rt60_s, direct_db = draw_uniform(self.rt60_s, rng), draw_uniform(self.direct_db, rng)
         response = make_room_response(rt60_s, direct_db, sample_rate, rng)
         reverberant = torchaudio.functional.fftconvolve(torch.tensor(samples), torch.tensor(response))

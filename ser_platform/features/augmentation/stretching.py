@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import torch
-import torchaudio
 
 from ser_platform.corpora.audio.reader import SILENCE_PEAK
 from ser_platform.features.augmentation.transform import (
@@ -82,6 +80,9 @@ class Pitch(Transform):
 
 def _resample(samples: Samples, factor: Fraction) -> Samples:
     """Return the samples resampled to play `factor` times as fast."""
+    import torch
+    import torchaudio
+
     resample = torchaudio.functional.resample
     resampled: Samples = resample(torch.tensor(samples), factor.numerator, factor.denominator).numpy()
     return resampled
@@ -89,6 +90,9 @@ def _resample(samples: Samples, factor: Fraction) -> Samples:
 
 def _stretch(samples: Samples, sample_rate: int, rate: float) -> Samples:
     """Return the samples `rate` times as fast at the same pitch and level, `(round(n_samples / rate),)`."""
+    import torch
+    import torchaudio
+
     hop = max(1, round(WINDOW_S / 4 * sample_rate))
     n_fft = 4 * hop
     window = torch.hann_window(n_fft, dtype=torch.float64)  # phases accumulate over the clip, where float32 would drift

@@ -1,18 +1,21 @@
 """What families share: the waveform of a clip at each sample rate and one spectrum per `Stft`, each computed once."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ser_platform.corpora.audio.reader import SAMPLE_RATE, Audio
 from ser_platform.features.families.filters import make_mel_filters
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 AMIN = 1e-10  # power; digital silence would give -inf
-WINDOWS = {"hann": torch.hann_window, "hamming": torch.hamming_window}
 FRAMES_IN_CACHE = 16  # 2048 samples in double precision, and their spectra: 0.7 MB, a fifth faster than all at once
 
 
@@ -58,16 +61,20 @@ class Analysis:
         self.audio = audio
         self._cache: dict[Hashable, Tensor] = {}
 
-    def compute(self, family: Callable[["Analysis"], Tensor]) -> Tensor:
+    def compute(self, family: Callable[[Analysis], Tensor]) -> Tensor:
         """Return the features of a family, computed once even where several families use it."""
         return self._compute_once(family, lambda: family(self))
 
     def waveform(self, sample_rate: int) -> Tensor:
         """Return the samples at a rate in Hz, `(n_samples,)`."""
+        import torch
+
         return self._compute_once(sample_rate, lambda: torch.from_numpy(self._resample(sample_rate)))
 
     def padded_waveform(self, sample_rate: int, frame_length: int) -> Tensor:
         """Return the samples with zeros at both ends, so that `unfold` returns frames centred on their hop."""
+        import torch
+
         half = frame_length // 2
         key = ("padded", sample_rate, frame_length)
         ends = (half, frame_length - half)
@@ -121,15 +128,20 @@ class Analysis:
         return self.audio.waveform if sample_rate == SAMPLE_RATE else self.audio.resample(sample_rate)
 
     def _apply_mel_filters(self, stft: Stft, n_mels: int) -> Tensor:
+        import torch
+
         power, filters = self.power(stft), make_mel_filters(stft.sample_rate, stft.n_fft, n_mels)
         return torch.cat([power[:, first:last] @ weights for first, last, weights in filters], dim=-1)
 
     def _spectrum(self, stft: Stft) -> Tensor:
+        import torch
+
         # A window centred in n_fft zeros has the same magnitudes as the window alone: only the phase differs.
         # In single precision the transform's rounding would fill the valleys of a loud spectrum.
         samples = self.padded_waveform(stft.sample_rate, stft.win_length).double()
         frames = self.cut_frames(samples, stft.sample_rate, stft.win_length, stft.hop_length)
-        window = WINDOWS[stft.window](stft.win_length, dtype=torch.float64)
+        windows = {"hann": torch.hann_window, "hamming": torch.hamming_window}
+        window = windows[stft.window](stft.win_length, dtype=torch.float64)
         spectrum = torch.empty((len(frames), stft.n_bins))
         for part, out in zip(frames.split(FRAMES_IN_CACHE), spectrum.split(FRAMES_IN_CACHE), strict=True):
             _write_magnitude(torch.fft.rfft(part * window, stft.n_fft), out)
@@ -138,12 +150,16 @@ class Analysis:
 
 def compute_magnitude(spectrum: Tensor) -> Tensor:
     """Return the absolute value of a complex tensor in single precision."""
+    import torch
+
     out = torch.empty(spectrum.shape)
     _write_magnitude(spectrum, out)
     return out
 
 
 def _write_magnitude(spectrum: Tensor, out: Tensor) -> None:
+    import torch
+
     np.abs(spectrum.to(torch.complex64).numpy(), out=out.numpy())  # seven times as fast as torch
 
 

@@ -5,7 +5,6 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ser_platform.corpora.audio.reader import DECODE_POLICY, Audio
@@ -50,6 +49,8 @@ def compute_features(
     audio: Audio, names: Iterable[str], families: Mapping[str, Family]
 ) -> dict[str, NDArray[np.float32]]:
     """Return the features of each named family, `(n_frames, n_features)` float32, of one clip."""
+    import torch
+
     with torch.inference_mode():
         analysis = Analysis(audio)
         return {name: analysis.compute(families[name]).numpy() for name in names}

@@ -4,19 +4,23 @@ They are computed once per clip and stored like every other family, so that trai
 run the encoder. The digest of the encoder's weights is part of the family's cache key.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from ser_platform.encoders import Encoder, SpeechEncoder, find_encoder, find_loud_frames, save_encoder
+from ser_platform import encoders
 from ser_platform.errors import UserError
 from ser_platform.features.families.analysis import Analysis
 from ser_platform.features.families.family import Family
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ser_platform.encoders import Encoder, SpeechEncoder
 
 STATISTICS_KIND, FRAMES_KIND = "statistics", "frames"
 STATISTICS_BLOCKS = ("mean", "std", "loud_mean", "loud_std")  # of EncoderStatistics
@@ -44,7 +48,7 @@ class EncoderFamily:
     hop_s: float
 
     @classmethod
-    def from_encoder(cls, encoder: Encoder) -> "EncoderFamily":
+    def from_encoder(cls, encoder: Encoder) -> EncoderFamily:
         """Return the family of an encoder."""
         return cls(encoder.label, encoder.n_states, encoder.width, encoder.sample_rate, encoder.frame_s)
 
@@ -58,6 +62,8 @@ class EncoderFamily:
 
     def _states(self, analysis: Analysis) -> Tensor:
         """Return the hidden states of a clip, concatenated: `(n_frames, n_states * width)`."""
+        import torch
+
         waveform = analysis.waveform(self.sample_rate)
         states: Tensor = _load_encoder(self.encoder)(waveform[None], torch.tensor([len(waveform)]))[0]
         return states[0].flatten(1)
@@ -86,14 +92,18 @@ class EncoderStatistics(EncoderFamily):
         return tuple(name for block in STATISTICS_BLOCKS for name in self._columns(f"{block}_"))
 
     def __call__(self, analysis: Analysis) -> Tensor:
+        import torch
+
         frames = loud = self._states(analysis)
         if math.isfinite(self.hop_s):
             samples, hop = analysis.waveform(self.sample_rate), round(self.hop_s * self.sample_rate)
-            loud = frames[find_loud_frames(samples, len(frames), hop)]
+            loud = frames[encoders.find_loud_frames(samples, len(frames), hop)]
         return torch.cat([*_compute_mean_and_std(frames), *_compute_mean_and_std(loud)])[None]
 
 
 def _compute_mean_and_std(frames: Tensor) -> tuple[Tensor, Tensor]:
+    import torch
+
     variance, mean = torch.var_mean(frames, dim=0, correction=0)
     return mean, variance.clamp_min(LEAST_VARIANCE).sqrt()
 
@@ -140,7 +150,7 @@ def encoder_family_name(backbone: str, kind: str) -> str:
     Raises:
         UserError: there is no such encoder.
     """
-    return f"{find_encoder(backbone).pinned_name}.{kind}"
+    return f"{encoders.find_encoder(backbone).pinned_name}.{kind}"
 
 
 def is_encoder_family_name(name: str) -> bool:
@@ -158,12 +168,12 @@ def find_encoder_family(name: str) -> Family | None:
     if not is_encoder_family_name(name):
         return None
     spelled, _, kind = name.rpartition(".")
-    return _make_family(kind, find_encoder(spelled).label, spelled)
+    return _make_family(kind, encoders.find_encoder(spelled).label, spelled)
 
 
 @lru_cache(maxsize=32)
 def _make_family(kind: str, label: str, spelled: str) -> Family:
-    return KINDS[kind].from_encoder(find_encoder(spelled))  # type: ignore[return-value]
+    return KINDS[kind].from_encoder(encoders.find_encoder(spelled))  # type: ignore[return-value]
 
 
 def parse_family_description(about: Mapping[str, Any]) -> Family | None:
@@ -182,10 +192,10 @@ def save_encoders(names: Iterable[str]) -> None:
     """Save the encoders of these families that came with a model under `SER_HOME`, for other processes."""
     for name in names:
         if is_encoder_family_name(name):
-            save_encoder(find_encoder(name.rpartition(".")[0]))
+            encoders.save_encoder(encoders.find_encoder(name.rpartition(".")[0]))
 
 
 @lru_cache(maxsize=2)
 def _load_encoder(encoder: str) -> SpeechEncoder:
     """Return the module of an encoder that computes features, loaded once per process."""
-    return find_encoder(encoder).load().requires_grad_(False)
+    return encoders.find_encoder(encoder).load().requires_grad_(False)

@@ -1,13 +1,15 @@
 """The interface of feature families, and families built from others: concatenation and change over time."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ser_platform.features.families.analysis import SPEECH_STFT, Analysis, Stft
 from ser_platform.features.families.filters import make_savgol_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Family(Protocol):
@@ -98,6 +100,8 @@ class Stack:
         return tuple(name for member in self.members for name in member.column_names)
 
     def __call__(self, analysis: Analysis) -> Tensor:
+        import torch
+
         return torch.cat([analysis.compute(member) for member in self.members], dim=-1)
 
 
@@ -131,6 +135,8 @@ class Delta:
         return tuple(f"{name}_delta{'' if self.order == 1 else self.order}" for name in self.family.column_names)
 
     def __call__(self, analysis: Analysis) -> Tensor:
+        import torch
+
         values, half = analysis.compute(self.family), self.width // 2
         n_frames = len(values)
         extended = values[torch.arange(-half, n_frames + half).clamp(0, n_frames - 1)]

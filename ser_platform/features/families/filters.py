@@ -3,13 +3,17 @@
 They agree with librosa's to single precision; importing librosa takes seconds.
 """
 
+from __future__ import annotations
+
 from functools import lru_cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 A0 = 27.5  # Hz
 FILTERS_IN_GROUP = 32
@@ -17,6 +21,8 @@ OCTAVE_CENTRE, OCTAVE_WIDTH = 5.0, 2.0  # octaves over A0: centre and width of t
 
 
 def _to_tensor(matrix: NDArray[np.float64]) -> Tensor:
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(matrix, dtype=np.float32))
 
 

@@ -4,14 +4,14 @@ Source: Eyben et al. (2016), GeMAPS, IEEE Transactions on Affective Computing 7(
 openSMILE's licence allows research and education only, so the package is an optional extra.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.errors import MissingExtra, UnknownChoice
@@ -19,6 +19,7 @@ from ser_platform.features.families.analysis import Analysis
 
 if TYPE_CHECKING:
     import opensmile
+    from torch import Tensor
 
 SIZES = {"eGeMAPSv02": 88, "ComParE_2016": 6373}
 
@@ -53,13 +54,15 @@ class Functionals:
         return tuple(_load_extractor(self.parameter_set).feature_names)
 
     def __call__(self, analysis: Analysis) -> Tensor:
+        import torch
+
         samples = analysis.audio.resample(self.sample_rate)
         values = _load_extractor(self.parameter_set).process_signal(samples, self.sample_rate).to_numpy(np.float32)
         return torch.nan_to_num(torch.from_numpy(values), posinf=0.0, neginf=0.0)
 
 
 @lru_cache
-def _load_extractor(parameter_set: str) -> "opensmile.Smile":
+def _load_extractor(parameter_set: str) -> opensmile.Smile:
     """Return the extractor of a parameter set, built once: building one reads its configuration."""
     try:
         import opensmile

@@ -4,18 +4,22 @@ Source: de Cheveigné & Kawahara (2002), YIN, a fundamental frequency estimator 
 2 to 5. The window of a frame is the whole frame, as in `librosa.yin`; the frequencies agree with it.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ser_platform.features.families.analysis import AMIN, Analysis, compute_magnitude
 from ser_platform.features.families.family import StftFamily
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FRAMES_IN_CACHE = 128  # frames of 1024, their spectra and their correlations are 3 MB
-TINY = torch.finfo(torch.float32).tiny
+TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class F0(StftFamily):
         return int(self.stft.sample_rate // self.highest_hz), -int(-self.stft.sample_rate // self.lowest_hz)
 
     def __call__(self, analysis: Analysis) -> Tensor:
+        import torch
+
         frames = analysis.frames(self.stft.sample_rate, self.frame_length, self.stft.hop_length)
         # Silence is periodic at every lag, but unvoiced.
         power = analysis.frame_power(self.stft.sample_rate, self.frame_length, self.stft.hop_length)
@@ -46,6 +52,8 @@ class F0(StftFamily):
         return torch.cat([self._pitch(part, is_silent) for part, is_silent in parts])
 
     def _pitch(self, frames: Tensor, is_silent: Tensor) -> Tensor:
+        import torch
+
         shortest, longest = self.lags
         aperiodicity = compute_normalised_difference(frames, longest)[..., shortest - 1 :]
         lag = find_first_trough(aperiodicity, self.trough)
@@ -64,6 +72,8 @@ def compute_normalised_difference(frames: Tensor, longest: int) -> Tensor:
     Returns:
         `(..., longest)`, for the lags 1 to `longest`.
     """
+    import torch
+
     size = _round_up_length(frames.shape[-1] + longest)  # long enough that no lag wraps around
     correlation = torch.fft.irfft(compute_magnitude(torch.fft.rfft(frames, size)).square_(), size)[..., : longest + 1]
     left_behind = frames[..., :longest].square().cumsum(-1)  # energy of the samples without a partner at this lag
@@ -74,6 +84,8 @@ def compute_normalised_difference(frames: Tensor, longest: int) -> Tensor:
 
 def find_first_trough(aperiodicity: Tensor, threshold: float) -> Tensor:
     """Return the index `(..., 1)` of the first local minimum under `threshold`, else of the smallest value: step 4."""
+    import torch
+
     inside = aperiodicity[..., 1:-1]
     is_trough = torch.zeros_like(aperiodicity, dtype=torch.bool)
     is_trough[..., 0] = aperiodicity[..., 0] < aperiodicity[..., 1]
@@ -87,6 +99,8 @@ def find_first_trough(aperiodicity: Tensor, threshold: float) -> Tensor:
 
 def _refine_lag(aperiodicity: Tensor, lag: Tensor) -> Tensor:
     """Return the offset from `lag` to the minimum of the parabola through its neighbours, 0 at the ends: step 5."""
+    import torch
+
     last = aperiodicity.shape[-1] - 1
     before, at, after = (aperiodicity.gather(-1, (lag + step).clamp(0, last)) for step in (-1, 0, 1))
     curvature, slope = before + after - 2 * at, (after - before) / 2

@@ -1,11 +1,11 @@
 """Families of the spectrum. Each agrees with the `librosa.feature` function named in its docstring."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ser_platform.features.families.analysis import AMIN, Analysis, convert_to_decibels
 from ser_platform.features.families.family import StftFamily, number_columns
@@ -17,7 +17,10 @@ from ser_platform.features.families.filters import (
     make_tonnetz_matrix,
 )
 
-TINY = torch.finfo(torch.float32).tiny  # avoids a division by zero in silent frames
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TINY = float(np.finfo(np.float32).tiny)  # avoids a division by zero in silent frames
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,8 @@ class Rolloff(StftFamily):
     share: float = 0.85
 
     def __call__(self, analysis: Analysis) -> Tensor:
+        import torch
+
         reached = analysis.magnitude(self.stft).cumsum(-1)
         return torch.searchsorted(reached, (self.share * reached[:, -1:]).contiguous()).float() * self.stft.bin_hz
 
@@ -213,6 +218,8 @@ def _average_extremes(magnitude: Tensor, bands: tuple[tuple[int, int, int], ...]
 
     `bands` is the result of `find_contrast_bands`.
     """
+    import torch
+
     sums = torch.empty((2, len(magnitude), len(bands)))
     for band, (first, last, size) in enumerate(bands):
         ordered = np.sort(magnitude[:, first:last].numpy())  # ten times as fast as torch

@@ -1,14 +1,16 @@
 """Families of the samples themselves."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from ser_platform.corpora.audio.reader import SAMPLE_RATE
 from ser_platform.features.families.analysis import AMIN, Analysis
 from ser_platform.features.families.family import StftFamily
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIGN_THRESHOLD = 1e-10  # amplitudes within it count as positive
 
@@ -35,6 +37,8 @@ class Zcr(StftFamily):
 
 def _find_sign_changes(samples: Tensor) -> Tensor:
     """Return 1 where the sign of a sample and of the next differ, else 0: `(n_samples - 1,)`."""
+    import torch
+
     is_negative = samples.numpy() < -SIGN_THRESHOLD  # NumPy is five times as fast as torch
     return torch.from_numpy(is_negative[1:] != is_negative[:-1]).float()
 

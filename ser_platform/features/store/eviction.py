@@ -17,7 +17,7 @@ from ser_platform.features.families import FAMILIES
 from ser_platform.features.families.computation import family_cache_key
 from ser_platform.features.families.encoded import parse_family_description
 from ser_platform.features.store.access_log import ClipAccess, read_accesses
-from ser_platform.features.store.extraction import family_folder
+from ser_platform.features.store.folders import family_folder
 from ser_platform.features.store.locks import LOCKS_FOLDER, hold_read_lock, is_in_use
 from ser_platform.features.store.merging import merge_shards, remove_leftovers
 from ser_platform.features.store.shard import DTYPES, list_intact_shards, list_recorded_shards

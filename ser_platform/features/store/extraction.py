@@ -17,7 +17,8 @@ from ser_platform.corpora.manifest import Utterance
 from ser_platform.errors import BadAudio
 from ser_platform.features.augmentation.recipes import RECIPES
 from ser_platform.features.families import FAMILIES
-from ser_platform.features.families.computation import compute_features, family_cache_key, make_family_label
+from ser_platform.features.families.computation import compute_features, make_family_label
+from ser_platform.features.store.folders import family_folder
 from ser_platform.features.store.index import DecodedClip
 from ser_platform.features.store.locks import hold_read_lock
 from ser_platform.features.store.shard import StoredClip, list_intact_shards, write_shard
@@ -85,11 +86,6 @@ class ExtractionResult:
 
 
 JobMapper = Callable[[Sequence[ExtractionJob]], Iterator[ExtractionResult]]  # results in any order
-
-
-def family_folder(root: Path, name: str, dtype: str) -> Path:
-    """Return the folder of a family, named by its cache key and dtype."""
-    return root / f"{family_cache_key(name, FAMILIES[name])}-{dtype}"
 
 
 def make_jobs(sources: Sequence[ClipSource], names: Sequence[str], dtype: str, root: Path) -> list[ExtractionJob]:
@@ -175,7 +171,7 @@ def make_local_mapper(processes: int) -> JobMapper:
 
 
 def _map_in_processes(jobs: Sequence[ExtractionJob], processes: int) -> Iterator[ExtractionResult]:
-    with start_process_pool(processes, __name__) as pool:
+    with start_process_pool(processes, __name__, "torchaudio") as pool:
         futures = [pool.submit(extract, job) for job in jobs]
         try:
             for job, future in zip(reversed(jobs), reversed(futures), strict=True):

@@ -28,11 +28,11 @@ from ser_platform.features.store.eviction import GIGABYTE, enforce_size_limit, l
 from ser_platform.features.store.extraction import (
     ClipSource,
     JobMapper,
-    family_folder,
     find_stored_digests,
     make_jobs,
     map_on_this_machine,
 )
+from ser_platform.features.store.folders import families_folder, family_folder
 from ser_platform.features.store.index import AudioIndex, DecodedClip, make_signature
 from ser_platform.features.store.locks import hold_read_lock
 from ser_platform.features.store.merging import merge_shards, remove_leftovers
@@ -45,7 +45,7 @@ from ser_platform.features.store.shard import (
     list_recorded_shards,
 )
 from ser_platform.files import report_full_disk
-from ser_platform.settings import home, slots
+from ser_platform.settings import slots
 
 INDEX_WRITE_INTERVAL_S = 1.0  # shortest time between two writes of the index, which a kill can cost
 MAX_INDEX_WRITE_SHARE = 0.05  # of the time may be spent on writing the index
@@ -62,11 +62,6 @@ class PreparedClips:
     manifest: Manifest
     unusable: tuple[BadAudio, ...]
     n_decoded: int
-
-
-def families_folder() -> Path:
-    """Return the folder of the stored features under `SER_HOME`."""
-    return home() / "features"
 
 
 def prepare_features(

@@ -22,8 +22,8 @@ from safetensors.torch import save as save_tensors
 from ser_platform.encoders import Encoder, find_encoder, register_encoder, save_encoder
 from ser_platform.errors import WorkFailed
 from ser_platform.features.families.encoded import is_encoder_family_name
-from ser_platform.features.store.extraction import family_folder, find_stored_digests
-from ser_platform.features.store.feature_store import families_folder
+from ser_platform.features.store.extraction import find_stored_digests
+from ser_platform.features.store.folders import families_folder, family_folder
 from ser_platform.features.store.locks import hold_read_lock, hold_work_lock
 from ser_platform.features.store.shard import FileStamp, Shard, ShardRecord, list_intact_shards, split_digests
 from ser_platform.files import report_full_disk

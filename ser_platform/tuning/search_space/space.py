@@ -12,7 +12,6 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ser_platform.settings import SETTINGS, Overrides, Settings, SettingValue, check_overrides, resolve
-from ser_platform.training.configuration import pin_settings
 from ser_platform.tuning.optuna_compat import contains
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 
@@ -249,6 +248,8 @@ class Space:
 
     def resolve_settings(self, params: Overrides) -> Settings:
         """Return every setting of a configuration; encoders are named by the digest of their weights."""
+        from ser_platform.training.configuration import pin_settings
+
         return pin_settings(resolve({**self.base, **params}))
 
     def encode(self, settings: Mapping[str, object], *, partial: bool = False) -> StoredParams:

@@ -19,7 +19,7 @@ def read_axes(source: YamlSource, base: Overrides) -> tuple[Axis, ...]:
     Raises:
         SearchSpaceError: an axis or a condition is invalid; names the line.
     """
-    section = source.read_section("space", [name for name in SETTINGS if name not in OF_A_STUDY])
+    section = source.read_settings("space", [name for name in SETTINGS if name not in OF_A_STUDY])
     axes = {name: _read_axis(source, name, entry) for name, entry in section.items()}
     ordered: list[Axis] = []
     for name in axes:

@@ -76,7 +76,7 @@ def read_question(path: Path) -> str:
 
 def _build_space(source: YamlSource) -> Space:
     role = source.check_entry(ROLE, source.content.get("role"), "role", "role")
-    given = source.read_section("base", SETTINGS)
+    given = source.read_settings("base", SETTINGS)
     base = {name: source.check_setting(name, value, "base", name) for name, value in given.items()}
     axes = read_axes(source, base)
     space = Space(

@@ -1,7 +1,7 @@
 """The content of a search-space file with the line of every key and entry, and the checks of single values."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import yaml
 
 from ser_platform.errors import SearchSpaceError, UserError
 from ser_platform.settings import SETTINGS, check
+from ser_platform.settings.suggestions import ALL_SETTINGS, describe_unknown_setting
 from ser_platform.settings.yaml_loader import YamlLoader
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 from ser_platform.tuning.search_space.space_sections import ENTRIES, LISTED_ENTRIES, SECTIONS, Entry
@@ -70,6 +71,19 @@ class YamlSource:
             raise self.make_error(f"{name} must be a mapping of {', '.join(valid)}; got {section!r}", name)
         self.check_keys(section, valid, f" in {name}", name)
         return section
+
+    def read_settings(self, name: str, valid: Collection[str]) -> dict[str, Any]:
+        """Return a section whose keys are settings, empty where the file has none; refuse unknown ones."""
+        section = self.content.get(name)
+        for key in section if isinstance(section, dict) else ():
+            if key in SETTINGS and key not in valid:
+                raise self.make_error(f"{key} is the same in all trials of a study; move it to base", name, str(key))
+            if key not in valid:
+                advice = describe_unknown_setting(str(key), valid)
+                raise self.make_error(f"unknown key {key!r} in {name}; {advice}", name, str(key))
+        if section is not None and not isinstance(section, dict):
+            raise self.make_error(f"{name} must be a mapping of settings; got {section!r}; {ALL_SETTINGS}", name)
+        return section or {}
 
     def read_list(self, name: str, valid: Iterable[str]) -> list[dict[str, Any]]:
         """Return a section that is a list of mappings, empty where the file has none; refuse unknown keys."""
@@ -142,7 +156,7 @@ def _parse_yaml(path: Path, text: str) -> tuple[yaml.Node | None, Any]:
     if len(text) > MAX_FILE_CHARACTERS:
         raise SearchSpaceError(f"{path}: {len(text):,} characters; a search space has at most {MAX_FILE_CHARACTERS:,}")
     try:
-        for token in yaml.scan(text, Loader=YamlLoader):
+        for token in yaml.scan(text, Loader=YamlLoader) if "*" in text else ():
             if isinstance(token, yaml.AliasToken):
                 line = token.start_mark.line + 1
                 message = f"{path}:{line}: a search space cannot have an alias (*{token.value}); write the value out"

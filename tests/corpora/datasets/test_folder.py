@@ -6,7 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from ser_platform.corpora.corpus_lookup import CorpusRequest, FoundCorpus, find_corpora, find_corpus
+from ser_platform.corpora.corpus_lookup import (
+    CorpusRequest,
+    FoundCorpus,
+    find_corpora,
+    find_corpus,
+    read_requested_speech,
+)
 from ser_platform.corpora.datasets import folder
 from ser_platform.corpora.facts import ExcludedFile, Misfit
 from ser_platform.corpora.manifest import Manifest, Utterance
@@ -178,7 +184,7 @@ def test_a_missing_mapped_column_is_refused_naming_the_present_ones(root):
         read(root, speaker="actress")
 
 
-@pytest.mark.parametrize(("header", "ours"), [("file_name,feeling", "emotion"), ("file,emotion", "file_name")])
+@pytest.mark.parametrize(("header", "ours"), [("file_name,feeling", "emotion"), ("clip,emotion", "file_name")])
 def test_a_table_without_a_required_column_is_refused_with_a_hint(header, ours, root):
     write_table(root, f"{header}\none.wav,sad\n")
     with pytest.raises(CorpusError, match=rf"no column .* it has {header.replace(',', ', ')} .*--column {ours}=NAME"):
@@ -322,3 +328,49 @@ def test_misfits_of_a_table_are_refused_by_name(root):
 )
 def test_the_corpus_is_named_after_its_folder(name, corpus, tmp_path):
     assert folder.corpus_name(tmp_path / name) == corpus
+
+
+# Other names of columns
+
+
+@pytest.mark.parametrize("file_name", ["filename", "Path", "FILE", "audio"])
+@pytest.mark.parametrize("speaker", ["speaker_id", "SPK", "Actor", "subject", "Speaker"])
+def test_columns_are_recognised_by_their_usual_names_in_any_case(file_name, speaker, root):
+    write_table(write_files(root, "one.wav"), f"{file_name},Label,{speaker},Gender\none.wav,sad,anna,F\n")
+    found = read_one(root)
+    assert (found.emotion, found.speaker, found.sex) == ("sadness", "folder-my-voices-anna", "female")
+    assert folder.describe_columns(root, {}) == [
+        f"column {file_name} is used as file_name",
+        "column Label is used as emotion",
+        f"column {speaker} is used as speaker",
+        "column Gender is used as sex",
+    ]
+
+
+def test_a_standard_column_precedes_other_names_and_is_not_reported(root):
+    write_table(write_files(root, "one.wav"), "file_name,path,emotion,label,speaker,spk\none.wav,x,sad,joy,anna,bob\n")
+    found = read_one(root)
+    assert (found.path.name, found.emotion, found.speaker) == ("one.wav", "sadness", "folder-my-voices-anna")
+    assert folder.describe_columns(root, {}) == []
+
+
+def test_two_columns_for_one_are_refused_by_name_and_a_mapped_one_wins(root):
+    write_table(write_files(root, "one.wav"), "file_name,emotion,Actor,subject\none.wav,sad,anna,weather\n")
+    with pytest.raises(CorpusError, match="columns Actor and subject for speaker; choose one with --column speaker="):
+        read(root)
+    assert read_one(root, speaker="Actor").speaker == "folder-my-voices-anna"
+    assert folder.describe_columns(root, {"speaker": "Actor"}) == []
+    assert read_one(root, session="subject").speaker == "folder-my-voices-anna"
+
+
+def test_a_speaker_in_the_path_needs_no_recognised_column(root):
+    write_table(write_files(root, "anna.wav"), "file_name,emotion,subject\nanna.wav,sad,weather\n")
+    request = CorpusRequest(str(root), speaker_from="(anna)")
+    assert read_requested_speech(request).manifest.speakers == ("folder-my-voices-anna",)
+
+
+def test_recognised_columns_are_notes_of_the_speech(root):
+    write_table(write_files(root, "one.wav"), "file_name,emotion,speaker_id\none.wav,sad,anna\n")
+    assert read_requested_speech(CorpusRequest(str(root))).notes == (
+        "folder-my-voices: column speaker_id is used as speaker",
+    )

@@ -13,7 +13,8 @@ from ser_platform.features.families import FAMILIES, encoded
 from ser_platform.features.families.computation import compute_features, family_cache_key
 from ser_platform.features.families.encoded import EncoderStatistics, encoder_family_name
 from ser_platform.features.store.eviction import collect_garbage, list_stored_families
-from ser_platform.features.store.feature_store import families_folder, open_family, prepare_features, verify_store
+from ser_platform.features.store.feature_store import open_family, prepare_features, verify_store
+from ser_platform.features.store.folders import families_folder
 from ser_platform.features.views.view import FeatureView
 from ser_platform.features.views.viewed_clips import StoredViewedClips, view_clip
 from ser_platform.settings import resolve

@@ -6,8 +6,8 @@ import numpy as np
 
 from ser_platform.corpora.corpus_lookup import FoundCorpus
 from ser_platform.corpora.manifest import Manifest
-from ser_platform.features.store.extraction import family_folder
-from ser_platform.features.store.feature_store import StoredFamily, families_folder
+from ser_platform.features.store.feature_store import StoredFamily
+from ser_platform.features.store.folders import families_folder, family_folder
 
 NAMES = ("log_mel", "rms")
 

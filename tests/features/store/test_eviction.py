@@ -20,8 +20,8 @@ from ser_platform.features.store.eviction import (
     measure_store_size,
     read_size_limit,
 )
-from ser_platform.features.store.extraction import family_folder
-from ser_platform.features.store.feature_store import StoredFamily, families_folder, prepare_features
+from ser_platform.features.store.feature_store import StoredFamily, prepare_features
+from ser_platform.features.store.folders import families_folder, family_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """

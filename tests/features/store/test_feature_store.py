@@ -21,14 +21,9 @@ from ser_platform.features.dataset import DEFAULT_FEATURE_SETS
 from ser_platform.features.families import FAMILIES
 from ser_platform.features.families.computation import compute_features, family_cache_key
 from ser_platform.features.store import extraction
-from ser_platform.features.store.extraction import (
-    ExtractionJob,
-    ExtractionResult,
-    extract,
-    family_folder,
-    make_local_mapper,
-)
-from ser_platform.features.store.feature_store import families_folder, open_family, prepare_features
+from ser_platform.features.store.extraction import ExtractionJob, ExtractionResult, extract, make_local_mapper
+from ser_platform.features.store.feature_store import open_family, prepare_features
+from ser_platform.features.store.folders import families_folder, family_folder
 from ser_platform.features.store.shard import StoredClip
 from ser_platform.features.views.view import FeatureView
 from ser_platform.features.views.viewed_clips import StoredViewedClips
