@@ -105,9 +105,9 @@ def _collect_gate_inputs(
         inputs,
         normalisation=bundle.view.normalise,
         size_mb=sum(path.stat().st_size for path in folder.iterdir()) / 1e6,
-        latency_p95_ms=here and here.wall_p95_ms,
-        latency_cpu_ms=here and here.cpu_ms,
-        champion_latency_cpu_ms=there and there.cpu_ms,
+        latency_p95_ms=None if here is None else here.wall_p95_ms,
+        latency_cpu_ms=None if here is None else here.cpu_ms,
+        champion_latency_cpu_ms=None if there is None else there.cpu_ms,
     )
 
 

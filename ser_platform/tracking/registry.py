@@ -140,16 +140,19 @@ def register(
 def _make_signature() -> ModelSignature:
     """Return the signature of `pyfunc.BundleModel`: one of the first three columns is given."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
     from mlflow.types.schema import Array, Map
 
-    columns = [
+    columns: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "path", required=False),
         ColSpec(DataType.string, "audio", required=False),
         ColSpec(Array(DataType.double), "samples", required=False),
         ColSpec(DataType.long, "sample_rate", required=False),
     ]
-    answers = [ColSpec(DataType.string, "emotion"), ColSpec(Map(DataType.double), "probabilities")]
+    answers: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, "emotion"),
+        ColSpec(Map(DataType.double), "probabilities"),
+    ]
     return ModelSignature(inputs=Schema(columns), outputs=Schema(answers))
 
 
