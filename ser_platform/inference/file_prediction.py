@@ -119,7 +119,8 @@ def _predict_in_processes(
         try:
             while waiting or running:
                 while waiting and len(running) < 2 * pool.processes:
-                    running[executor.submit(_predict_chunk, chunks[waiting[0]])] = waiting.popleft()
+                    first = waiting.popleft()
+                    running[executor.submit(_predict_chunk, chunks[first])] = first
                 if waiting and not are_ready:  # until the processes are, this one takes chunks from the end
                     first = waiting.pop()
                     yield first, [_predict_file(predictor, path) for path in chunks[first]]
