@@ -31,8 +31,8 @@ def code_blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Return the commands of the page in their order, without comments."""
-    lines = (line.split("#")[0].strip() for block in code_blocks("") for line in block.splitlines())
+    """Return the commands of the page in their order, without comments; indented lines are output."""
+    lines = (line.split("#")[0].rstrip() for block in code_blocks("") for line in block.splitlines())
     return [line for line in lines if line.startswith(("make ", "ser ", ".venv/bin/ser "))]
 
 
