@@ -27,7 +27,8 @@ SHORT_STUDY = "student --trials 1 --confirm 1x1 --no-control --set model.name=ri
 
 def code_blocks(language: str) -> list[str]:
     """Return the fenced blocks of the page in a language; "" are those of the shell, and output."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in blocks if name == language]
 
 
 def commands() -> list[str]:
@@ -137,6 +138,7 @@ def run_page(checkout: Path, *, short: bool) -> None:
 @pytest.mark.timeout(900)
 def test_every_command_of_the_page_runs_with_one_trial(checkout: Path) -> None:
     assert {"make setup", "make tune", "make promote", *SERVERS} <= set(commands())
+    assert sum("recordings" in command for command in commands()) == 2
     run_page(checkout, short=True)
 
 
