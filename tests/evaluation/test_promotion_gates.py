@@ -100,7 +100,7 @@ def test_another_protocol_is_refused():
 
 def not_compared(champion_task: Task, **changes) -> list[Gate]:
     """Return the gates for a champion of another task, which is not measured."""
-    unmeasured = {"gain": None, "champion_protocol": None, "champion_latency_p95_ms": None}
+    unmeasured = {"gain": None, "champion_protocol": None, "champion_latency_cpu_ms": None}
     return evaluate_gates(facts(champion_task=champion_task, **unmeasured, **changes), ALL)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ser_platform.evaluation.promotion_gates import Gate, GateInputs, PromotionPolicy, TestPredictions, evaluate_gates
+from ser_platform.evaluation.task import Task
 from ser_platform.inference import bundle_latency
 from ser_platform.inference.bundle_latency import REFERENCE_KERNEL_MS, Latency, measure_latencies
 from tests.inference.test_bundle import made_bundle
@@ -63,7 +64,7 @@ def measure(monkeypatch: pytest.MonkeyPatch):
 def check(candidate: Latency, champion: Latency) -> Gate:
     clips = TestPredictions(("a", "b"), np.array([0, 1]), np.array([0, 1]), np.array(["x", "y"]), np.array(["", ""]))
     inputs = replace(
-        GateInputs("ser-student v2", "speaker", clips, None),
+        GateInputs("ser-student v2", Task((), (), ""), "speaker", clips, None),
         latency_p95_ms=candidate.wall_p95_ms,
         latency_cpu_ms=candidate.cpu_ms,
         champion_latency_cpu_ms=champion.cpu_ms,
