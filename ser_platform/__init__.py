@@ -24,6 +24,6 @@ def load(model: "str | PathLike[str]") -> "Model":
         UserError: there is no such model.
         BundleError: its files are damaged or altered.
     """
-    from ser_platform.workflows.load_model import load_model
+    from ser_platform.workflows.chosen_model import load_model
 
     return load_model(model)

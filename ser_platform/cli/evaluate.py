@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ser_platform.cli.chosen_model import MODEL_HELP, load_chosen_model
 from ser_platform.cli.options import (
+    MODEL_HELP,
     CorporaOption,
     DataOptions,
     JsonOption,
@@ -16,6 +16,7 @@ from ser_platform.cli.options import (
 )
 from ser_platform.cli.output import format_test_uar, make_console, make_display, print_json, print_table
 from ser_platform.errors import UserError
+from ser_platform.workflows.chosen_model import load_chosen_model
 
 if TYPE_CHECKING:
     from ser_platform.evaluation.assessment import Assessment

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser_platform.cli.chosen_model import MODEL_HELP, VERSION_HELP, load_chosen_model
-from ser_platform.cli.options import JsonOption, format_examples
+from ser_platform.cli.options import MODEL_HELP, VERSION_HELP, JsonOption, format_examples
 from ser_platform.cli.output import format_test_uar, make_console, print_json, print_table
 from ser_platform.errors import PromotionRefused, UserError
+from ser_platform.workflows.chosen_model import load_chosen_model
 
 if TYPE_CHECKING:
     from ser_platform.tracking.mlflow_store import Client

@@ -21,6 +21,9 @@ CORPUS_HELP = "Corpus name or folder; join several with +, like ravdess+emodb."
 _speech_option = functools.partial(typer.Option, rich_help_panel="Corpus and labels")
 _split_option = functools.partial(typer.Option, rich_help_panel="Split")
 
+VERSION_HELP = "NAME (its champion), NAME@ALIAS or NAME/VERSION of a registered model"
+MODEL_HELP = f"{VERSION_HELP}, or a folder that contains a model."
+
 CorpusArgument = Annotated[str, typer.Argument(metavar="CORPUS", help=CORPUS_HELP)]
 CorporaOption = Annotated[list[str], typer.Option("--corpus", metavar="CORPUS", help=CORPUS_HELP)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

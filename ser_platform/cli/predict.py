@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ser_platform.cli.chosen_model import MODEL_HELP, load_chosen_model
-from ser_platform.cli.options import JsonOption, format_examples
+from ser_platform.cli.options import MODEL_HELP, JsonOption, format_examples
 from ser_platform.cli.output import make_display, print_json, print_table
 from ser_platform.errors import WorkFailed
+from ser_platform.workflows.chosen_model import load_chosen_model
 
 MAX_EMOTIONS = 4  # in a table's cell
 MANY_FILES = 65  # processes are prepared for these early; for fewer, once they would take more than a second

@@ -1,14 +1,16 @@
-"""The model that a command uses: a registered version, or a bundle in a folder."""
+"""The model with a given reference: a registered version, or a bundle in a folder.
+
+MLflow takes seconds to import: a model in a folder is read without it.
+"""
 
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ser_platform.inference.bundle import Bundle
-
-VERSION_HELP = "NAME (its champion), NAME@ALIAS or NAME/VERSION of a registered model"
-MODEL_HELP = f"{VERSION_HELP}, or a folder that contains a model."
+    from ser_platform.inference.model import Model
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,12 @@ def load_chosen_model(text: str) -> ChosenModel:
     registered = find_model(client, text)
     folder, digest = download_bundle(client, registered), registered.tags.get("digest", "missing")
     return ChosenModel(registered.name, registered.version, read_bundle(folder, digest), folder, digest)
+
+
+def load_model(model: "str | PathLike[str]") -> "Model":
+    """Return the model with the reference `model`, ready to predict; see `ser_platform.load`."""
+    from ser_platform.inference.model import Model
+    from ser_platform.inference.predictor import Predictor
+
+    chosen = load_chosen_model(fspath(model))
+    return Model(chosen.name, chosen.version, Predictor(chosen.bundle))
