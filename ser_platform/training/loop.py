@@ -46,6 +46,7 @@ from ser_platform.training.state_serialisation import (
     results_as_json,
     results_from_json,
 )
+from ser_platform.training.torch_compat import UncompiledAdamW
 from ser_platform.training.train_step import train_step
 from ser_platform.training.workers import (
     SINGLE_WORKER,
@@ -120,7 +121,7 @@ class Trainer:
         groups = self.model.parameter_groups(settings)
         if self.hint is not None:
             groups.append(make_parameter_group(self.hint, settings))
-        self.optimizer = torch.optim.AdamW(groups)
+        self.optimizer = UncompiledAdamW(groups)
         self.schedule = make_schedule(self.optimizer, settings, settings.train.epochs * len(self._sizes))
         self._rng = np.random.default_rng(settings.seed)
         self._chunks = data.features.view.chunks

@@ -1,0 +1,27 @@
+"""All private APIs of torch that training uses: check them when torch is upgraded."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import AdamW, Optimizer
+
+
+class UncompiledAdamW(AdamW):
+    """AdamW that does not import torch's compiler, which takes 2 CPU seconds in each process and compiles nothing here.
+
+    torch 2.14.1: `AdamW.step` is wrapped in a function that imports the compiler to tell it that gradients are off.
+    `Optimizer.add_param_group` looks for a version that the compiler skips in the attribute `__dynamo_disable` of the
+    function that it wraps, and imports the compiler where there is none.
+    """
+
+    def __init__(self, parameter_groups: list[dict[str, Any]]) -> None:
+        add_param_group = inspect.unwrap(Optimizer.add_param_group)
+        add_param_group.__dict__.setdefault("__dynamo_disable", add_param_group)
+        super().__init__(parameter_groups)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss: float | None = inspect.unwrap(AdamW.step)(self, closure)
+        return loss
