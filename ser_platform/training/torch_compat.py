@@ -12,13 +12,14 @@ class UncompiledAdamW(AdamW):
     """AdamW that does not import torch's compiler, which takes 2 CPU seconds in each process and compiles nothing here.
 
     torch 2.14.1: `AdamW.step` is wrapped in a function that imports the compiler to tell it that gradients are off.
-    `Optimizer.add_param_group` looks for a version that the compiler skips in the attribute `__dynamo_disable` of the
-    function that it wraps, and imports the compiler where there is none.
+    `zero_grad` and others of `Optimizer` look for a version that the compiler skips in the attribute `__dynamo_disable`
+    of the function that they wrap, and import the compiler where there is none.
     """
 
     def __init__(self, parameter_groups: list[dict[str, Any]]) -> None:
-        add_param_group = inspect.unwrap(Optimizer.add_param_group)
-        add_param_group.__dict__.setdefault("__dynamo_disable", add_param_group)
+        for method in (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict):
+            plain = inspect.unwrap(method)
+            plain.__dict__.setdefault("__dynamo_disable", plain)
         super().__init__(parameter_groups)
 
     @torch.no_grad()

@@ -29,16 +29,17 @@ from ser_platform.tracking.registry import RegisteredVersion, download_bundle, l
 from ser_platform.tracking.run_artifacts import log_study_results
 from ser_platform.training.configuration import count_prediction_parameters
 from ser_platform.tuning.execution.cluster import Cluster
-from ser_platform.tuning.execution.fit_job import FitJob, TrialData
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult, TrialData
 from ser_platform.tuning.execution.fit_pool import ShowProgress, fit_all
 from ser_platform.tuning.study.study_folder import StudyFolder
-from ser_platform.tuning.teacher_labels.fold_teachers import PLAIN_OVERRIDES, TeacherLabeller
+from ser_platform.tuning.teacher_labels.fold_teachers import PLAIN_OVERRIDES, TeacherLabeller, train_fold_teachers
 from ser_platform.tuning.teacher_labels.teacher import Teacher
-from ser_platform.workflows.trial_data import TrialDataBuilder
+from ser_platform.workflows.trial_data import SpeakerGroups, TrialDataBuilder
 
 N_FOLDS, N_SEEDS = 5, 3
 FIRST_CONTROL_SEED = 2000  # differs from the seeds of trials and confirmations
 MIN_FOLDS = 3
+MIN_GROUPS = 3  # of speakers, dev included, so that a fold teacher is trained on one
 TEACHER, UNDISTILLED, DISTILLED = ROW_NAMES = ("teacher", "undistilled", "distilled")
 CONTROL_FOLDER, REPORT_FILE, FIGURE_FILE = "control", "control.json", "control.png"
 Predictions = NDArray[np.int64]
@@ -137,6 +138,12 @@ def _make_fold(split: Split, groups: Sequence[NDArray[np.int64]], number: int) -
     return Split(split.manifest, train, dev, test, split.seed, "speaker", f"{number + 1}/{n_folds}")
 
 
+def _group_speakers(fold: Split, folds: Sequence[Split]) -> SpeakerGroups:
+    """Return the test speakers of each other fold: with them as groups, folds share fold teachers. None if too few."""
+    groups = [other.speakers("test") for other in folds if other is not fold]
+    return groups if len(groups) >= MIN_GROUPS else None
+
+
 def log_control(client: Client, run_id: str, control: ControlResult, folder: Path) -> None:
     """Log the report to a study's parent run: metrics, table, JSON and PNG."""
     gain = control.paired_gain.gain
@@ -187,7 +194,8 @@ class Comparison:
     def run(self) -> ControlResult:
         """Train on the unfinished folds, evaluate each fold's test clips, write and return the report."""
         folds = make_assessment_folds(self._corpus.split)
-        fold_predictions = [self._predict_fold(fold) for fold in folds]
+        self._train_folds(folds)
+        fold_predictions = [self._read_predictions(fold) for fold in folds]
         rows = np.concatenate([fold.test for fold in folds])
         manifest = folds[0].manifest
         targets, speakers = manifest.encode_targets(self._corpus.labels)[rows], manifest.column("speaker")[rows]
@@ -217,29 +225,54 @@ class Comparison:
         draw_control_figure([(row.name, row.uar) for row in control.rows], control.verdict, self.folder / FIGURE_FILE)
         return control
 
-    def _predict_fold(self, fold: Split) -> dict[str, Predictions]:
-        """Return predicted classes `(seeds, n_test)` of each row on a fold; the teacher has one seed."""
-        recipes = {name: settings.dotted() for name, settings in self._settings.items()}
-        stored = self.folder / f"fold-{digest_of([fold.fingerprint, recipes, self._teacher.digest], 16)}.json"
-        if not stored.exists():
-            labels = [TEACHER, *(name for name in (UNDISTILLED, DISTILLED) for _ in range(N_SEEDS))]
-            jobs = [self._make_teacher_job(fold)]
-            jobs += [
-                self._make_student_job(fold, name, seed) for name in (UNDISTILLED, DISTILLED) for seed in range(N_SEEDS)
-            ]
-            with self._show_progress(f"teacher, undistilled and distilled student, fold {fold.fold}") as progress:
-                fits = fit_all(jobs, self._cluster, progress)
-            content: dict[str, list[list[int]]] = {name: [] for name in ROW_NAMES}
-            for name, fit in zip(labels, fits, strict=True):
-                content[name].append(fit.label_logits.argmax(axis=1).tolist())
-            write_json(stored, content)
-        return {name: np.array(rows, dtype=np.int64) for name, rows in read_json(stored).items()}
+    def _train_folds(self, folds: Sequence[Split]) -> None:
+        """Train on the folds without stored predictions, all side by side, and store each fold's as it ends."""
+        missing = [fold for fold in folds if not self._find_file(fold).exists()]
+        if not missing:
+            return
+        groups = {fold.fold: _group_speakers(fold, folds) for fold in missing}
+        distilled = self._arms[DISTILLED].data_builder
+        fold_teachers = [
+            fit
+            for fold in missing
+            for fit in distilled.list_missing_fold_teachers(fold, self._settings[DISTILLED], groups[fold.fold])
+        ]
+        train_fold_teachers(fold_teachers, self._cluster, self._show_progress)
+        places: list[tuple[Split, str]] = []
+        jobs: list[FitJob] = []
+        for fold in missing:
+            places.append((fold, TEACHER))
+            jobs.append(self._make_teacher_job(fold))
+            for name in (UNDISTILLED, DISTILLED):
+                for seed in range(N_SEEDS):
+                    places.append((fold, name))
+                    jobs.append(self._make_student_job(fold, name, seed, groups[fold.fold]))
+        results: dict[int, list[int]] = {}
 
-    def _make_student_job(self, fold: Split, name: str, seed: int) -> FitJob:
+        def store(number: int, result: FitResult) -> None:
+            results[number] = result.label_logits.argmax(axis=1).tolist()
+            fold = places[number][0]
+            numbers = [n for n, place in enumerate(places) if place[0] is fold]
+            if all(n in results for n in numbers):
+                rows = {name: [results[n] for n in numbers if places[n][1] == name] for name in ROW_NAMES}
+                write_json(self._find_file(fold), rows)
+
+        with self._show_progress(f"teacher, undistilled and distilled student on {len(missing)} folds") as progress:
+            fit_all(jobs, self._cluster, progress, store)
+
+    def _find_file(self, fold: Split) -> Path:
+        """Return the file of a fold's predictions."""
+        recipes = {name: settings.dotted() for name, settings in self._settings.items()}
+        return self.folder / f"fold-{digest_of([fold.fingerprint, recipes, self._teacher.digest], 16)}.json"
+
+    def _read_predictions(self, fold: Split) -> dict[str, Predictions]:
+        """Return predicted classes `(seeds, n_test)` of each row on a fold; the teacher has one seed."""
+        return {name: np.array(rows, dtype=np.int64) for name, rows in read_json(self._find_file(fold)).items()}
+
+    def _make_student_job(self, fold: Split, name: str, seed: int, groups: SpeakerGroups) -> FitJob:
         settings = self._settings[name].with_overrides({"seed": FIRST_CONTROL_SEED + seed})
-        return FitJob(
-            settings, self._arms[name].data_builder.build_for_other_split(fold, settings), label_rows=fold.test
-        )
+        data = self._arms[name].data_builder.build_for_other_split(fold, settings, groups)
+        return FitJob(settings, data, label_rows=fold.test)
 
     def _make_teacher_job(self, fold: Split) -> FitJob:
         """Return the job of a fold teacher: without augmentation and dev clips, for a fixed number of epochs."""

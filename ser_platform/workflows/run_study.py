@@ -21,7 +21,7 @@ from ser_platform.training.configuration import count_prediction_parameters, fea
 from ser_platform.tuning.execution.cluster import Cluster
 from ser_platform.tuning.execution.cross_validation import split_into_folds
 from ser_platform.tuning.execution.fit_job import FitJob
-from ser_platform.tuning.execution.fit_pool import FinalistTrainer, ProgressCallback, time_epochs_alone
+from ser_platform.tuning.execution.fit_pool import FinalistTrainer, ProgressCallback
 from ser_platform.tuning.execution.tune_adapter import search
 from ser_platform.tuning.report.study_report import write_report
 from ser_platform.tuning.samplers.factory import make_sampler
@@ -38,7 +38,6 @@ from ser_platform.workflows.confirmation import ConfirmedTrial, confirm, rotate_
 from ser_platform.workflows.register_candidate import Origin, find_code_version, pack_bundle, score_and_register
 from ser_platform.workflows.trial_data import TrialDataBuilder
 
-TIMED_TRIALS, TIMED_EPOCHS = 3, 3
 MLFLOW_NOTE_TAG = "mlflow.note.content"  # the tag that MLflow shows as a run's description
 
 
@@ -100,14 +99,17 @@ class StudyRunner:
         known = self.folder.summary.get("registered")
         self.folder.update(protocol=self.corpus.split.protocol_stamp)
         recorder, records, wall = self._search()
-        efficiency = self._measure_efficiency(
-            [record for record in recorder.records.values() if record.epoch_results], wall
-        )
+        busy = sum(sum(record.epoch_seconds) for record in recorder.records.values())
+        # NaN where a resumed study had no trial left to train.
+        efficiency = busy / (wall * self.cluster.slots) if busy else math.nan
         finalists = FinalistTrainer(
             self.space.role, self.cluster, self.folder.path / "finalists", self.space.resources.workers
         )
+        best = records[: self.space.confirmation.trials]
+        if self.teacher is not None and any(record.settings.distill.alpha for record in best):
+            self.data_builder.train_fold_teachers(rotate_dev(self.corpus.split)[: self.space.confirmation.seeds])
         confirmed = confirm(
-            records[: self.space.confirmation.trials],
+            best,
             self.corpus.split,
             self.space.confirmation.seeds,
             self.data_builder.build,
@@ -163,7 +165,6 @@ class StudyRunner:
         )
         self.folder.update(run_ids=self._run_ids())
         finalists.remove_folder()
-        self._write_report()
         return StudyResult(
             study_name=self.folder.name,
             role=self.space.role,
@@ -190,7 +191,7 @@ class StudyRunner:
             "All settings: `settings.yaml`; results of the study: `report/index.html`; test predictions: `test/`."
         )
 
-    def _write_report(self) -> None:
+    def write_report(self) -> None:
         """Write the report of the study and log it to the parent run; a failure is printed and has no other effect."""
         try:
             _, page = write_report(self.folder)
@@ -255,27 +256,6 @@ class StudyRunner:
 
     def _show_progress(self, what: str) -> AbstractContextManager[ProgressCallback]:
         return self.display.show_progress(f"{self.space.name}: {what}")
-
-    def _measure_efficiency(self, records: list[TrialRecord], wall: float) -> float:
-        """Return platform efficiency: epochs at the speed of one slot alone, over wall seconds times slots.
-
-        The longest trials are timed alone; the same ratio is assumed for the others. NaN where a resumed study had no
-        trial left to train.
-        """
-        if not records:
-            return math.nan
-        timed = sorted(records, key=lambda record: -sum(record.epoch_seconds))[:TIMED_TRIALS]
-        folds = [
-            time_epochs_alone(
-                [FitJob(record.settings, task, stop_after=TIMED_EPOCHS) for record in timed], self.cluster
-            )
-            for task in self.data_builder.build_for_trials()
-        ]
-        alone = [sum(seconds) for seconds in zip(*folds, strict=True)]
-        together = sum(sum(record.epoch_seconds) for record in timed)
-        ratio = sum(len(r.epoch_seconds) * seconds for r, seconds in zip(timed, alone, strict=True)) / together
-        efficiency: float = ratio * sum(sum(record.epoch_seconds) for record in records) / (wall * self.cluster.slots)
-        return efficiency
 
     def _collect_metrics(
         self, recorder: StudyRecorder, wall: float, efficiency: float, winner: ConfirmedTrial, score: TestScore

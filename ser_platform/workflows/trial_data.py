@@ -21,9 +21,16 @@ from ser_platform.tuning.search_space.requirements import (
     may_use_hints,
 )
 from ser_platform.tuning.search_space.space import Space
-from ser_platform.tuning.teacher_labels.fold_teachers import SpeakerGroup, TeacherLabeller
+from ser_platform.tuning.teacher_labels.fold_teachers import (
+    FoldFit,
+    SpeakerGroup,
+    TeacherLabeller,
+    train_fold_teachers,
+)
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.tuning.teacher_labels.unlabelled_pool import FeatureNeed, UnlabelledPool, prepare_unlabelled
+
+SpeakerGroups = list[SpeakerGroup] | None
 
 
 def prepare_copies(
@@ -80,10 +87,32 @@ class TrialDataBuilder:
             hints = labeller.compute_hints(split, copies, digests) if may_use_hints(self._space) else None
         return TrialData.from_split(split, self._corpus.labels, teacher, copies, hints=hints, unlabelled_hashes=digests)
 
-    def build_for_other_split(self, split: Split, settings: Settings) -> TrialData:
-        """Return the data for training on a split that is not a rotation of the corpus' own split."""
-        labeller = self._make_labeller(split, None) if settings.distill.alpha > 0 else None
+    def train_fold_teachers(self, splits: Sequence[Split]) -> None:
+        """Train the fold teachers that `build` needs for rotations of the corpus' own split, all side by side."""
+        digests = () if self.unlabelled is None else self.unlabelled.hashes
+        modes = list_output_modes(self._space)
+        missing = [
+            fit
+            for split in splits
+            for fit in self._split_labeller.list_missing(split, modes, self._prepare_copies(split), digests)
+        ]
+        train_fold_teachers(missing, self._cluster, self._show_progress)
+
+    def build_for_other_split(self, split: Split, settings: Settings, groups: SpeakerGroups = None) -> TrialData:
+        """Return the data for training on a split that is not a rotation of the corpus' own split.
+
+        `groups` divide its training and dev speakers, for fold teachers; None divides the training speakers.
+        """
+        labeller = self._make_labeller(split, groups) if settings.distill.alpha > 0 else None
         return self.build(split, settings, labeller, (settings.distill.outputs,))
+
+    def list_missing_fold_teachers(self, split: Split, settings: Settings, groups: SpeakerGroups) -> list[FoldFit]:
+        """Return the fold teachers that `build_for_other_split` needs and that have no stored outputs."""
+        if not settings.distill.alpha:
+            return []
+        digests = () if self.unlabelled is None else self.unlabelled.hashes
+        labeller = self._make_labeller(split, groups)
+        return labeller.list_missing(split, (settings.distill.outputs,), self._prepare_copies(split), digests)
 
     def refuse_teacher_leak(self, splits: Sequence[Split]) -> None:
         """Refuse splits whose dev or test clips the registered teacher was trained on, where a trial uses its outputs.
@@ -128,6 +157,6 @@ class TrialDataBuilder:
     def _split_labeller(self) -> TeacherLabeller:
         return self._make_labeller(self._corpus.split, None)
 
-    def _make_labeller(self, split: Split, groups: list[SpeakerGroup] | None) -> TeacherLabeller:
+    def _make_labeller(self, split: Split, groups: SpeakerGroups) -> TeacherLabeller:
         assert self._teacher is not None, "a space with distillation has a teacher"
         return TeacherLabeller(self._teacher, split, self._cluster, self._show_progress, groups)

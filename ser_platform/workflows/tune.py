@@ -4,7 +4,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -113,7 +113,9 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
             make_warm_start(plan.warm_start, space.role, corpus.split, allow_leak=plan.allow_leak)
     study_results: list[StudyResult] = []
     experiment = find_or_create_experiment(client, f"ser-{corpus.name}")
-    with connect_cluster() as cluster:
+    written: list[Future[None]] = []
+    # A report takes seconds: it is written while the next study begins, one at a time.
+    with connect_cluster() as cluster, ThreadPoolExecutor(1) as reports:
         for space in spaces:
             if space.resources.workers:
                 form_trial_team(space.resources.workers, cluster)  # refuses more workers than the cluster has slots
@@ -126,13 +128,17 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
                 display.print_line(f"{space.name}: finished before ({plan.study_names[study]})")
                 continue
             offered = cluster if space.resources.workers else cluster.plan_trial_slots(space.resources)
-            study_results.append(_run_study(plan, study, space, corpus, client, experiment, offered, display))
+            run = _open_study(plan, study, space, corpus, client, experiment, offered, display)
+            study_results.append(_run_study(run))
+            written.append(reports.submit(run.write_report))
         controls = [
             _compare_with_control(
-                plan, study, dict(zip(plan.planned, spaces, strict=True)), corpus, client, cluster, display
+                plan, study, dict(zip(plan.planned, spaces, strict=True)), corpus, client, cluster, display, reports
             )
             for study in plan.uncompared_studies
         ]
+        for report in written:
+            report.result()
     return TuneResult(corpus, study_results, score_baseline(corpus, dtype), time.monotonic() - began, controls)
 
 
@@ -171,6 +177,7 @@ def _compare_with_control(
     client: Client,
     cluster: Cluster,
     display: Display,
+    reports: Executor,
 ) -> ControlResult:
     """Compare a student with its control, and write the result to the student's study."""
     folder, control_folder = plan.find_folder(student), plan.find_folder(student.control)
@@ -193,7 +200,7 @@ def _compare_with_control(
     control = comparison.run()
     log_control(client, folder.summary["run_id"], control, comparison.folder)
     folder.update(control=control.as_json())
-    _, page = write_report(folder)
+    _, page = reports.submit(write_report, folder).result()
     client.log_artifacts(folder.summary["run_id"], str(page.parent), "report")
     return control
 
@@ -214,7 +221,7 @@ def _save_request(plan: TuneRequest) -> Iterator[None]:
         raise
 
 
-def _run_study(
+def _open_study(
     plan: TuneRequest,
     study: PlannedStudy,
     space: Space,
@@ -223,16 +230,19 @@ def _run_study(
     experiment: str,
     cluster: Cluster,
     display: Display,
-) -> StudyResult:
+) -> StudyRunner:
     folder = _open_study_folder(plan, study, space, corpus)
     try:
         teacher = _find_study_teacher(plan, folder, corpus, client, display) if is_distilled(space) else None
         if teacher is not None and may_use_hints(space):  # refused before fold teachers are trained
             require_hint_teacher(teacher.description.settings, teacher.title)
-        run = StudyRunner(space, corpus, folder, client, experiment, cluster, display, teacher)
+        return StudyRunner(space, corpus, folder, client, experiment, cluster, display, teacher)
     except BaseException as ended:
         folder.update(state=_choose_state(ended))
         raise
+
+
+def _run_study(run: StudyRunner) -> StudyResult:
     try:
         return run.run()
     except BaseException as ended:

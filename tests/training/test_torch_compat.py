@@ -14,6 +14,8 @@ weight = torch.nn.Parameter(torch.ones(2))
 optimizer = UncompiledAdamW([{"params": [weight]}])
 weight.sum().backward()
 optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
 sys.exit("torch._dynamo" in sys.modules)
 """
 

@@ -258,7 +258,6 @@ def _alone() -> None:
         TrialData,
         TrialJob,
         fit,
-        time_epoch_alone,
         train_trial_epochs,
     )
     from ser_platform.tuning.study.recorder import StudyRecorder
@@ -275,13 +274,16 @@ def _alone() -> None:
                     break
             recorder.finish(record.number)
 
-    def fit_all(jobs: Sequence[FitJob], *_: Any) -> list[Any]:
-        return [fit(job) for job in jobs]
+    def fit_all(
+        jobs: Sequence[FitJob], _: Any, __: Any, on_result: Callable[[int, Any], None] = lambda number, result: None
+    ) -> list[Any]:
+        fits = []
+        for number, job in enumerate(jobs):
+            fits.append(fit(job))
+            on_result(number, fits[-1])
+        return fits
 
-    def time_epochs_alone(jobs: Sequence[FitJob], *_: Any) -> list[float]:
-        return [time_epoch_alone(job) for job in jobs]
-
-    for module, replacement in ((tune, here), (run_study, search), (fit_pool, fit_all), (run_study, time_epochs_alone)):
+    for module, replacement in ((tune, here), (run_study, search), (fit_pool, fit_all)):
         setattr(module, {"here": "connect_cluster"}.get(replacement.__name__, replacement.__name__), replacement)
 
 

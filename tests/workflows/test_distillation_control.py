@@ -115,7 +115,10 @@ class Arms:
         monkeypatch.setattr(distillation_control, "download_bundle", lambda client, model: Path("nowhere"))
         monkeypatch.setattr(distillation_control, "load_bundle", self.gone)
         monkeypatch.setattr(distillation_control, "fit_all", self.answer)
-        tasks = SimpleNamespace(build_for_other_split=lambda fold, chosen: SimpleNamespace(train=fold.train))
+        tasks = SimpleNamespace(
+            build_for_other_split=lambda fold, chosen, groups: SimpleNamespace(train=fold.train),
+            list_missing_fold_teachers=lambda fold, chosen, groups: [],
+        )
         self.study = create_study_folder("made", role="student")
         self.comparison = Comparison(
             SimpleNamespace(split=split, labels=labels),  # type: ignore[arg-type]
@@ -130,15 +133,22 @@ class Arms:
     def gone(self, *_: Any) -> None:
         raise UserError("lost its weights")
 
-    def answer(self, jobs: Sequence[FitJob], where: Cluster, progress: Callable[[int, int], None]) -> list[FitResult]:
+    def answer(
+        self,
+        jobs: Sequence[FitJob],
+        where: Cluster,
+        progress: Callable[[int, int], None],
+        on_result: Callable[[int, FitResult], None],
+    ) -> list[FitResult]:
         self.jobs += jobs
         targets = self.split.manifest.encode_targets(self.split.manifest.labels)
         fits = []
-        for job in jobs:
+        for number, job in enumerate(jobs):
             predicted = targets[job.label_rows].copy()
             if job.settings.model.name == "bilstm" and not job.settings.distill.alpha:
                 predicted[::2] = (predicted[::2] + 1) % 3
             fits.append(FitResult({}, None, [], None, np.eye(3, dtype=np.float32)[predicted]))  # type: ignore[arg-type]
+            on_result(number, fits[-1])
         return fits
 
 
@@ -226,4 +236,4 @@ def test_studies_of_other_clips_are_not_compared(split: Split, tmp_path: Path, m
     other = SimpleNamespace(summary={"split": "another"}, name="student-demo")
     monkeypatch.setattr(tune.TuneRequest, "find_folder", lambda self, path: other)
     with pytest.raises(CorpusError, match="student-demo cannot be resumed: the corpus or its split has changed"):
-        tune._compare_with_control(plan, student, {}, SimpleNamespace(split=split), None, None, None)  # type: ignore[arg-type]
+        tune._compare_with_control(plan, student, {}, SimpleNamespace(split=split), None, None, None, None)  # type: ignore[arg-type]

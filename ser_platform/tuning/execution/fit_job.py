@@ -261,9 +261,3 @@ def fit(job: FitJob, gpus: float = 0.0, cpus: int = 1) -> FitResult:
     """Run one training run to its end; return its result."""
     trainer = make_job_trainer(job, prepare_process(gpus, cpus))
     return FitResult.from_trainer(trainer, list(trainer.epochs(job.stop_after)), job.label_rows)
-
-
-def time_epoch_alone(job: FitJob, gpus: float = 0.0, cpus: int = 1) -> float:
-    """Return the seconds of the fastest epoch: others may also fill caches, or share the machine with other work."""
-    trainer = make_job_trainer(job, prepare_process(gpus, cpus))
-    return min(result.seconds for result in trainer.epochs(job.stop_after))

@@ -21,7 +21,7 @@ from ser_platform.tuning.execution.distributed_fit import (
     is_heavy,
 )
 from ser_platform.tuning.execution.fit_folder import FitFolder
-from ser_platform.tuning.execution.fit_job import FitJob, FitResult, fit, time_epoch_alone
+from ser_platform.tuning.execution.fit_job import FitJob, FitResult, fit
 from ser_platform.tuning.search_space.requirements import iterate_input_settings
 from ser_platform.tuning.search_space.space import Space
 
@@ -35,16 +35,28 @@ def attach_shipment(job: FitJob) -> FitJob:
     return replace(job, data=replace(job.data, shipment=shipment))
 
 
-def fit_all(jobs: Sequence[FitJob], cluster: Cluster, progress: ProgressCallback) -> list[FitResult]:
-    """Run the jobs on the cluster's slots; return their results in the order of `jobs`."""
+def fit_all(
+    jobs: Sequence[FitJob],
+    cluster: Cluster,
+    progress: ProgressCallback,
+    on_result: Callable[[int, FitResult], None] = lambda number, result: None,
+) -> list[FitResult]:
+    """Run the jobs on the cluster's slots; return their results in the order of `jobs`.
+
+    `on_result(number, result)` is called as each job ends.
+    """
     task: Any = ray.remote(num_cpus=cluster.cpus_per_slot, num_gpus=cluster.gpus_per_slot, max_retries=2)(fit)
     waiting = [task.remote(attach_shipment(job), cluster.gpus_per_slot, cluster.cpus_per_slot) for job in jobs]
-    everything = list(waiting)
+    numbers = {reference: number for number, reference in enumerate(waiting)}
+    fits: dict[int, FitResult] = {}
     while waiting:
-        _, waiting = ray.wait(waiting, timeout=1.0)
+        ended, waiting = ray.wait(waiting, timeout=1.0)
+        for reference in ended:
+            number = numbers[reference]
+            fits[number] = ray.get(reference)
+            on_result(number, fits[number])
         progress(len(jobs) - len(waiting), len(jobs))
-    fits: list[FitResult] = ray.get(everything)
-    return fits
+    return [fits[number] for number in range(len(jobs))]
 
 
 @dataclass(frozen=True)
@@ -109,9 +121,3 @@ def require_team_slots(space: Space, folder: Path) -> None:
         if is_heavy(settings) or (space.role == "teacher" and settings.model.name in PRETRAINED):
             form_team_sharing(folder, count_offered_workers(folder), "auto", settings)
             return
-
-
-def time_epochs_alone(jobs: Sequence[FitJob], cluster: Cluster) -> list[float]:
-    """Return the seconds of an epoch of each job, run one after another while the other slots are idle."""
-    task: Any = ray.remote(num_cpus=cluster.cpus_per_slot, num_gpus=cluster.gpus_per_slot)(time_epoch_alone)
-    return [ray.get(task.remote(attach_shipment(job), cluster.gpus_per_slot, cluster.cpus_per_slot)) for job in jobs]

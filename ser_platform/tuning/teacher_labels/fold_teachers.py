@@ -6,7 +6,7 @@ when b is dev, and b when a is dev: splits with rotated dev speakers share fold 
 """
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -47,6 +47,39 @@ Logits = NDArray[np.float32]
 Digests = tuple[str, ...]
 PLAIN_OVERRIDES: Overrides = {"augment.copies": 0, "distill.hint": NO_HINT, "distill.unlabelled": ""}
 MIN_TEMPERATURE = 0.01  # for ridge classifiers, whose logits are within [-1, 1]
+
+
+@dataclass(frozen=True)
+class FoldFit:
+    """A fold teacher to be trained.
+
+    Attributes:
+        key: of the outputs to store.
+        digests: of the clips that it labels, the job's `label_rows`.
+        title: of the registered teacher.
+    """
+
+    key: OutputsKey
+    digests: list[str]
+    job: FitJob
+    title: str
+
+
+def train_fold_teachers(missing: Iterable[FoldFit], cluster: Cluster, show_progress: ShowProgress) -> None:
+    """Train fold teachers side by side and store their outputs; those trained on the same clips are one training."""
+    same: dict[tuple[Digests, Digests], list[FoldFit]] = {}
+    for each in missing:
+        same.setdefault((each.key.trained_on, each.job.data.hashes), []).append(each)
+    if not same:
+        return
+    rows = [np.unique(np.concatenate([each.job.label_rows for each in group])) for group in same.values()]
+    jobs = [replace(group[0].job, label_rows=union) for group, union in zip(same.values(), rows, strict=True)]
+    with show_progress("fold teachers trained, to label the other speakers") as progress:
+        fits = fit_all(jobs, cluster, progress)
+    for group, union, fit in zip(same.values(), rows, fits, strict=True):
+        for each in group:
+            logits = fit.label_logits[np.searchsorted(union, each.job.label_rows)]
+            write_outputs(each.key, each.digests, logits, each.title)
 
 
 class TeacherLabeller:
@@ -102,6 +135,17 @@ class TeacherLabeller:
             else self._fold_teachers.label_split(split, mode, copies, unlabelled)
             for mode in modes
         }
+
+    def list_missing(
+        self, split: Split, modes: Iterable[str], copies: AugmentedClips = NO_AUGMENTED_CLIPS, unlabelled: Digests = ()
+    ) -> list[FoldFit]:
+        """Return the fold teachers that `label_split` needs and that have no stored outputs."""
+        return [
+            fit
+            for mode in modes
+            if mode != IN_SAMPLE
+            for fit in self._fold_teachers.list_missing(split, mode, copies, unlabelled)
+        ]
 
     def compute_hints(
         self, split: Split, copies: AugmentedClips = NO_AUGMENTED_CLIPS, unlabelled: Digests = ()
@@ -225,18 +269,11 @@ class FoldTeachers:
         Raises:
             CorpusError: the dev speakers of `split` are not a group, or there are fewer than three groups.
         """
-        dev = split.speakers("dev")
-        if dev not in self._groups:
-            raise CorpusError(f"the dev speakers {', '.join(dev)} are no group: fold teachers would be trained on them")
-        if len(self._groups) < 3:
-            raise CorpusError(
-                "these training clips cannot be labelled: a fold teacher is trained without dev and without the "
-                f"speakers that it labels, and there are {len(self._groups)} groups of speakers; give fewer folds, "
-                "more speakers, or distill.alpha 0"
-            )
-        clips, folds = _StackedClips(split, copies, unlabelled), [group for group in self._groups if group != dev]
-        rows_to_label = {fold: self._find_rows_to_label(clips, split, dev, fold, mode) for fold in folds}
-        labelled = self._label_folds(clips, dev, rows_to_label)
+        train_fold_teachers(self.list_missing(split, mode, copies, unlabelled), self._cluster, self._show_progress)
+        dev, clips = self._find_dev_group(split), _StackedClips(split, copies, unlabelled)
+        found = {fold: read_outputs(key) for fold, (key, _) in self._make_keys(clips, split, dev, mode).items()}
+        labelled = {fold: outputs for fold, outputs in found.items() if outputs is not None}
+        folds = list(labelled)
         held_out = [
             {digest: values for digest, values in labelled[fold].items() if digest in self._fold_digests(clips, fold)}
             for fold in folds
@@ -249,6 +286,42 @@ class FoldTeachers:
             return clips.split_outputs(mean, split.train, temperature)
         out_of_fold[clips.unlabelled_rows] = mean[clips.unlabelled_rows]
         return clips.split_outputs(out_of_fold, split.train, temperature)
+
+    def list_missing(
+        self, split: Split, mode: str, copies: AugmentedClips = NO_AUGMENTED_CLIPS, unlabelled: Digests = ()
+    ) -> list[FoldFit]:
+        """Return the fold teachers that `label_split` needs and that have no stored outputs.
+
+        Raises:
+            CorpusError: the dev speakers of `split` are not a group, or there are fewer than three groups.
+        """
+        dev, clips = self._find_dev_group(split), _StackedClips(split, copies, unlabelled)
+        return [
+            FoldFit(key, [clips.hashes[row] for row in rows], self._make_job(clips, dev, fold, rows), self._title)
+            for fold, (key, rows) in self._make_keys(clips, split, dev, mode).items()
+            if read_outputs(key) is None
+        ]
+
+    def _find_dev_group(self, split: Split) -> SpeakerGroup:
+        dev = split.speakers("dev")
+        if dev not in self._groups:
+            raise CorpusError(f"the dev speakers {', '.join(dev)} are no group: fold teachers would be trained on them")
+        if len(self._groups) < 3:
+            raise CorpusError(
+                "these training clips cannot be labelled: a fold teacher is trained without dev and without the "
+                f"speakers that it labels, and there are {len(self._groups)} groups of speakers; give fewer folds, "
+                "more speakers, or distill.alpha 0"
+            )
+        return dev
+
+    def _make_keys(
+        self, clips: _StackedClips, split: Split, dev: SpeakerGroup, mode: str
+    ) -> dict[SpeakerGroup, tuple[OutputsKey, RowIndices]]:
+        """Return the key of each fold teacher's outputs, and the rows that it labels, by group."""
+        rows_to_label = {
+            fold: self._find_rows_to_label(clips, split, dev, fold, mode) for fold in self._groups if fold != dev
+        }
+        return {fold: (self._make_key(clips, dev, fold, rows), rows) for fold, rows in rows_to_label.items()}
 
     def _find_rows(self, *groups: SpeakerGroup) -> RowIndices:
         speakers = [speaker for group in groups for speaker in group]
@@ -270,22 +343,6 @@ class FoldTeachers:
     def _fold_digests(self, clips: _StackedClips, fold: SpeakerGroup) -> set[str]:
         rows = self._find_rows(fold)
         return {clips.hashes[row] for row in (*rows, *clips.find_copies(rows))}
-
-    def _label_folds(
-        self, clips: _StackedClips, dev: SpeakerGroup, rows_to_label: dict[SpeakerGroup, RowIndices]
-    ) -> dict[SpeakerGroup, dict[str, Logits]]:
-        """Return each fold teacher's logits by digest; fold teachers without stored outputs are trained."""
-        keys = {fold: self._make_key(clips, dev, fold, rows) for fold, rows in rows_to_label.items()}
-        missing = [fold for fold in rows_to_label if read_outputs(keys[fold]) is None]
-        if missing:
-            jobs = [self._make_job(clips, dev, fold, rows_to_label[fold]) for fold in missing]
-            with self._show_progress("fold teachers trained, to label the other speakers") as progress:
-                fits = fit_all(jobs, self._cluster, progress)
-            for fold, done in zip(missing, fits, strict=True):
-                digests = [clips.hashes[row] for row in rows_to_label[fold]]
-                write_outputs(keys[fold], digests, done.label_logits, self._title)
-        found = {fold: read_outputs(key) for fold, key in keys.items()}
-        return {fold: outputs for fold, outputs in found.items() if outputs is not None}
 
     def _make_key(self, clips: _StackedClips, dev: SpeakerGroup, fold: SpeakerGroup, rows: RowIndices) -> OutputsKey:
         return OutputsKey(

@@ -236,3 +236,39 @@ def test_unlabelled_clips_get_the_mean_of_all_fold_teachers(
     n_jobs = len(jobs)
     make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
     assert len(jobs) == 2 * n_jobs, "outputs without them have another key"
+
+
+def test_splits_share_the_fold_teachers_trained_without_the_same_speakers(split: Split, jobs: list[FitJob]) -> None:
+    manifest = split.manifest
+    groups = [(speaker,) for speaker in manifest.speakers]
+    rows = [find_speaker_rows(manifest, group) for group in groups]
+    labellers: list[fold_teachers.FoldTeachers] = []
+    missing: list[fold_teachers.FoldFit] = []
+    splits: list[Split] = []
+    for test in range(len(groups)):
+        dev = (test + 1) % len(groups)
+        train = np.sort(np.concatenate([rows[other] for other in range(len(groups)) if other not in (test, dev)]))
+        splits.append(Split(manifest, train, rows[dev], rows[test], 0, fold=str(test)))
+        others = [group for number, group in enumerate(groups) if number != test]
+        labellers.append(
+            fold_teachers.FoldTeachers(
+                splits[-1],
+                SETTINGS,
+                3,
+                "shared",
+                Cluster(1, 0.0),
+                lambda what: nullcontext(lambda done, everything: None),
+                others,
+            )
+        )
+        missing += labellers[-1].list_missing(splits[-1], OUT_OF_FOLD)
+    fold_teachers.train_fold_teachers(missing, Cluster(1, 0.0), lambda what: nullcontext(lambda done, n: None))
+    assert len(missing) == 24 and len(jobs) == 18, "each of 6 neighbouring threes is left out by two splits"
+    speaker = manifest.column("speaker")
+    for each in missing:
+        assert set(speaker[each.job.data.train]).isdisjoint(speaker[each.job.label_rows])
+    n_trained = len(jobs)
+    for labeller, each_split in zip(labellers, splits, strict=True):
+        labelled = labeller.label_split(each_split, OUT_OF_FOLD).clip_logits
+        assert (labelled[each_split.train, 0] == each_split.train).all(), "each clip has its own logits"
+    assert len(jobs) == n_trained, "all outputs were stored"
