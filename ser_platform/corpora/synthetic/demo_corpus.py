@@ -16,6 +16,7 @@ of the frame sequence can score higher than one of pooled statistics.
 import importlib.util
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import soundfile
 
 from ser_platform.corpora.synthetic import espeak, voice_effects
 from ser_platform.errors import CorpusError, MissingExtra
+from ser_platform.settings import slots
 
 RECIPE_VERSION = 2  # raise it when the clips change
 SENTENCE_WORDS = {
@@ -228,9 +230,13 @@ def synthesise_clips(clips: tuple[DemoClip, ...]) -> Iterator[np.ndarray]:
     """
     rules = [_draw_take(clip) for clip in clips]
     requests = [_make_request(clip, rule) for clip, rule in zip(clips, rules, strict=True)]
-    for clip, rule, speech in zip(clips, rules, espeak.synthesise_in_child(requests), strict=True):
-        waveform = _apply_voice_effects(speech, rule, SPEAKERS[clip.actor], _make_generator(clip, "sound"))
-        yield _record_in_room(waveform, rule, clip.actor, _make_generator(clip, "place"))
+    with ThreadPoolExecutor(slots()) as threads:  # NumPy and SciPy release the lock of the interpreter
+        yield from threads.map(_render, clips, rules, espeak.synthesise_in_child(requests))
+
+
+def _render(clip: DemoClip, rule: EmotionRule, speech: espeak.SynthesisedSpeech) -> np.ndarray:
+    waveform = _apply_voice_effects(speech, rule, SPEAKERS[clip.actor], _make_generator(clip, "sound"))
+    return _record_in_room(waveform, rule, clip.actor, _make_generator(clip, "place"))
 
 
 def _draw_take(clip: DemoClip) -> EmotionRule:
