@@ -165,6 +165,8 @@ class StudyRunner:
         )
         self.folder.update(run_ids=self._run_ids())
         finalists.remove_folder()
+        interval = f"test UAR {score.uar.value:.3f} [{score.uar.low:.3f}, {score.uar.high:.3f}]"
+        self.display.print_line(f"{self.space.name}: {model.title}, {winner.settings[median].model.name}, {interval}")
         return StudyResult(
             study_name=self.folder.name,
             role=self.space.role,

@@ -8,10 +8,12 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ser_platform.distillation.hint_targets import require_hint_teacher
 from ser_platform.distillation.outputs import IN_SAMPLE
 from ser_platform.errors import CorpusError, UserError
-from ser_platform.evaluation.baseline import predict_with_svm
 from ser_platform.evaluation.scoring import TestScore, score_test
 from ser_platform.evaluation.test_ledger import record_test_evaluation
 from ser_platform.features.dataset import Dataset, add_features, prepare_dataset
@@ -116,6 +118,7 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
     written: list[Future[None]] = []
     # A report takes seconds: it is written while the next study begins, one at a time.
     with connect_cluster() as cluster, ThreadPoolExecutor(1) as reports:
+        svm = reports.submit(_predict_with_svm, corpus, dtype)
         for space in spaces:
             if space.resources.workers:
                 form_trial_team(space.resources.workers, cluster)  # refuses more workers than the cluster has slots
@@ -139,7 +142,8 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
         ]
         for report in written:
             report.result()
-    return TuneResult(corpus, study_results, score_baseline(corpus, dtype), time.monotonic() - began, controls)
+        baseline = score_baseline(corpus, svm.result())
+    return TuneResult(corpus, study_results, baseline, time.monotonic() - began, controls)
 
 
 def _refuse_infeasible_control(corpus: Dataset, students: Sequence[Space]) -> None:
@@ -297,11 +301,17 @@ def _refuse_changed_split(study: StudyFolder, corpus: Dataset) -> None:
         raise CorpusError(f"{study.name} cannot be resumed: the corpus or its split has changed since it began")
 
 
-def score_baseline(corpus: Dataset, dtype: str) -> TestScore:
-    """Score the pooled-feature SVM on the test clips."""
-    score = score_test(corpus.split, corpus.labels, predict_with_svm(corpus.split, dtype))
+def score_baseline(corpus: Dataset, predictions: NDArray[np.int64]) -> TestScore:
+    """Score the predictions of the pooled-feature SVM on the test clips."""
+    score = score_test(corpus.split, corpus.labels, predictions)
     record_test_evaluation(corpus.split.test_fingerprint, "pooled-feature SVM", "reference row of the leaderboard")
     return score
+
+
+def _predict_with_svm(corpus: Dataset, dtype: str) -> NDArray[np.int64]:
+    from ser_platform.evaluation.baseline import predict_with_svm  # scikit-learn takes 2 s to import
+
+    return predict_with_svm(corpus.split, dtype)
 
 
 def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, teacher_name: str) -> None:
