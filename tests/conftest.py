@@ -31,6 +31,7 @@ PITCHES = {"01": 200.0, "03": 600.0, "05": 1500.0}  # Hz, by RAVDESS emotion cod
 TAKES = (("01", "01"), ("01", "02"), ("02", "01"))  # sentence and repetition
 SPEAKERS = ("01", "02", "03", "04", "05", "06")
 CREATE_STORE = store_creation._create_store
+Options = dict[str, Any]
 
 
 def pytest_configure() -> None:
@@ -117,16 +118,31 @@ def tiny_models() -> dict[str, tuple[Any, Any]]:
     """Return a model and its feature extractor of each kind, with group and with layer normalisation if it has both."""
     import transformers as t
 
-    size = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
-    convolutions = {"conv_dim": (16, 16, 16), "conv_kernel": (10, 8, 4), "conv_stride": (5, 8, 8)}
-    positions = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "num_feat_extract_layers": 3}
+    size: Options = {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+    }
+    convolutions: Options = {"conv_dim": (16, 16, 16), "conv_kernel": (10, 8, 4), "conv_stride": (5, 8, 8)}
+    positions: Options = {
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
+        "num_feat_extract_layers": 3,
+    }
     of_samples = size | convolutions | positions
     layered = of_samples | {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
     waveform_extractor = t.Wav2Vec2FeatureExtractor(do_normalize=True)
-    whisper = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
-    tokens = {"vocab_size": 9, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    whisper: Options = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
+    tokens: Options = {
+        "vocab_size": 9,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 1,
+    }
     whispers = t.WhisperConfig(**whisper, **tokens)
-    spectra = {"max_length": 64, "num_mel_bins": 32}
+    spectra: Options = {"max_length": 64, "num_mel_bins": 32}
     spectrogram = t.ASTForAudioClassification(t.ASTConfig(**size, **spectra))
     return {
         "tiny-whisper": (t.WhisperForAudioClassification(whispers), t.WhisperFeatureExtractor()),

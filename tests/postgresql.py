@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,12 @@ PASSWORD = "not-to-be-printed"
 
 def binaries() -> Path | None:
     """Return the folder of the newest PostgreSQL server, which Debian keeps off the path."""
-    found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb"), *filter(None, [shutil.which("initdb")])]
-    return Path(max(found, key=str)).parent if found else None
+    found: list[str | Path] = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    found += filter(None, [shutil.which("initdb")])
+    return max(map(Path, found), key=str).parent if found else None
 
 
-def unprivileged() -> dict[str, object]:
+def unprivileged() -> dict[str, Any]:
     """Return how a server is started: it refuses to run as root."""
     if os.geteuid():
         return {}
@@ -40,15 +42,17 @@ def database() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as scratch, socket.socket() as found:
         owner = unprivileged()
         if owner:
-            shutil.chown(scratch, owner["user"], owner["group"])  # type: ignore[arg-type]
+            shutil.chown(scratch, owner["user"], owner["group"])
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
         found.close()
         data, words = Path(scratch) / "data", Path(scratch) / "password"
         words.write_text(PASSWORD)
         words.chmod(0o644)
-        quiet = {"check": True, "capture_output": True, "cwd": "/", **owner}
-        run = lambda *command: subprocess.run([str(each) for each in command], **quiet)  # type: ignore[call-overload]  # noqa: E731
+
+        def run(*command: str | Path) -> None:
+            subprocess.run([str(each) for each in command], check=True, capture_output=True, cwd="/", **owner)
+
         run(folder / "initdb", "-D", data, "-U", "ser", "-A", "scram-sha-256", "--pwfile", words, "--no-sync")
         options = f"-p {port} -k '' -c listen_addresses=127.0.0.1 -c fsync=off"
         # Its log is a file: a pipe would be held open by the server.

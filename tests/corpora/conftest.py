@@ -83,7 +83,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length" if web.sends_length else "Transfer-Encoding", str(len(body)))
         if not web.sends_length:
-            self._headers_buffer[-1] = b"Transfer-Encoding: chunked\r\n"
+            self._headers_buffer[-1] = b"Transfer-Encoding: chunked\r\n"  # type: ignore[attr-defined]  # private
         self.end_headers()
         web.sent.append(0)
         for at in range(0, len(body[:drop]), 1 << 16):

@@ -8,9 +8,12 @@ FOLDER contains `data.npz`, the training data, and `runs.json`, the settings of 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.features.views.viewed_clips import StoredViewedClips
@@ -28,8 +31,9 @@ class RecordingTrainer(Trainer):
     """A trainer that records its part of every step's loss; `memory` is the number of clips that fit into memory."""
 
     memory = 10_000
+    losses: list[Tensor]
 
-    def _train_batch(self, clips, epoch, group):
+    def _train_batch(self, clips: NDArray[np.int64], epoch: int, group: WorkerGroup) -> Tensor:
         lengths = self.data.features.lengths[clips]
         if max(map(len, self._split_rows(lengths)), default=0) > self.memory:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -52,13 +56,15 @@ def record(settings: Settings, data: TrainingData, group: WorkerGroup, memory: i
     The first worker's checkpoint of the first epoch is written to `folder`.
     """
     trainer = RecordingTrainer(settings, data, make_student_loss, CPU, group)
-    trainer.losses, trainer.memory, first = [], memory, []
+    trainer.losses, trainer.memory = [], memory
+    first: list[Tensor] = []
 
-    def keep(optimizer, *_):
+    def keep(*_: Any) -> None:
         if not trainer.losses:
             first[:] = [p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]
 
     trainer.optimizer.register_step_pre_hook(keep)
+    assert data.dev is not None
     results = []
     for result in trainer.epochs():
         results.append(result)

@@ -115,7 +115,13 @@ class Workplace:
         command = [sys.executable, "-c", "from ser_platform.cli import main; main()", *words]
         output = (self.folder / "begun.txt").open("w")
         return subprocess.Popen(
-            command, cwd=self.folder, env=self.forge.env, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=self.folder,
+            env=self.forge.env,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            text=True,
         )
 
     def resume(self) -> str:

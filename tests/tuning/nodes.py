@@ -43,10 +43,14 @@ def ray_node(
     command += ["--temp-dir", str(temporary), *words]
     text = folder / f"output-{os.urandom(3).hex()}.txt"
     with text.open("w") as written:
-        output = {"stdout": written, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **output)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, start_new_session=True, stdout=written, stderr=subprocess.STDOUT
+        )
     try:
-        is_up = (lambda: STARTED in text.read_text()) if port is None else (lambda: answers(port))
+
+        def is_up() -> bool:
+            return STARTED in text.read_text() if port is None else answers(port)
+
         wait_for(lambda: is_up() or process.poll() is not None)
         assert process.poll() is None, text.read_text()
         yield temporary

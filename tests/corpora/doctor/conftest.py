@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def healthy(_healthy: Path, tmp_path: Path) -> Path:
 def findings() -> Callable[..., dict[str, Finding]]:
     """A function that returns the findings about a folder by code."""
 
-    def find(root: Path, max_bad: float = 0.05, **how: str) -> dict[str, Finding]:
+    def find(root: Path, max_bad: float = 0.05, **how: Any) -> dict[str, Finding]:
         diagnosed = diagnose(examine(CorpusRequest(str(root), **how), jobs=1), max_bad)
         assert len({finding.code for finding in diagnosed}) == len(diagnosed)
         return {finding.code: finding for finding in diagnosed}

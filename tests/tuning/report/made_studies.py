@@ -1,5 +1,7 @@
 """Synthetic studies with known effects."""
 
+from typing import Any
+
 import numpy as np
 
 from ser_platform.tuning.report.trial_table import CATEGORICAL, NUMERIC, SUBSET, SearchedAxis, Trial, TrialTable
@@ -24,7 +26,7 @@ def made_study(n_trials: int, seed: int, pruned: float = 0.0) -> TrialTable:
     rng = np.random.default_rng(seed)
     trials = []
     for number in range(n_trials):
-        params = {
+        params: dict[str, Any] = {
             "data.max_seconds": float(rng.choice(GRID)),
             "model.hidden_size": int(rng.choice([16, 32, 64])),
             "optimizer.lr": float(1e-4 * 100 ** rng.random()),
@@ -48,11 +50,13 @@ def made_study(n_trials: int, seed: int, pruned: float = 0.0) -> TrialTable:
 
 def strong(seconds: float) -> float:
     """Return the effect of the duration limit: 0 from 4 s on, -0.15 at 1 s."""
-    return -0.15 * max(0.0, (4.0 - seconds) / 3) ** 1.5
+    effect: float = -0.15 * max(0.0, (4.0 - seconds) / 3) ** 1.5
+    return effect
 
 
 def share_of_strong() -> float:
     """The strong axis's part of the total Sobol indices of all axes."""
     on = 0.25 * 0.06**2 * (1 / 3)  # alpha: half the trials have it, and what it gives depends on the temperature
-    parts = {"strong": np.var([strong(s) for s in GRID]), "weak": 0.03**2 * 2 / 9, "alpha": on, "T": 0.5 * 0.06**2 / 12}
-    return float(parts["strong"] / sum(parts.values()))
+    strongest = float(np.var([strong(s) for s in GRID]))
+    parts = {"strong": strongest, "weak": 0.03**2 * 2 / 9, "alpha": on, "T": 0.5 * 0.06**2 / 12}
+    return parts["strong"] / sum(parts.values())
