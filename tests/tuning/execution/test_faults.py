@@ -24,7 +24,7 @@ from tests.tuning.kills import Ended, Forge
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 WORKER = "ray::RayTrainWorker"
-EPOCHS, MANY_EPOCHS = 60, 200  # workers of a killed `ser train` train some epochs more
+EPOCHS, MANY_EPOCHS = 24, 100  # workers of a killed `ser train` train some epochs more
 
 
 def worker_processes(of: int) -> list[psutil.Process]:
