@@ -147,7 +147,7 @@ class StudyRunner:
             message = (
                 f"the Pareto set of {goals} is trial {', '.join(map(str, unbeaten))}; the best in dev UAR is registered"
             )
-            self.display.print_line(f"{self.space.name}: {message}; see: ser studies show {self.folder.name} --pareto")
+            self._print_line(f"{message}; see: ser studies show {self.folder.name} --pareto")
         tags = {
             "state": STUDY_FINISHED,
             "registered": model.title,
@@ -197,9 +197,9 @@ class StudyRunner:
             self.runs.log_report(page.parent)
         except (OSError, ValueError, RuntimeError, LookupError, TypeError, WorkFailed) as error:
             command = f"ser studies report {self.folder.name}"
-            self.display.print_line(f"{self.space.name}: its report could not be written ({error}); try: {command}")
+            self._print_line(f"its report could not be written ({error}); try: {command}")
         else:
-            self.display.print_line(f"{self.space.name}: report in {page}")
+            self._print_line(f"report in {page}")
 
     def abandon(self, state: str) -> None:
         """Close the runs of a failed or interrupted study; its journal contains the finished trials."""
@@ -236,22 +236,25 @@ class StudyRunner:
         study, saved = self.folder.open_study(sampler, directions), RungStore(self.folder.path)
         recorder = StudyRecorder(left, study, len(self.corpus.labels), self.runs, saved)
         if shown := enqueue_earlier(study, self.space, self.folder):
-            self.display.print_line(f"{self.space.name}: starts from {shown}")
+            self._print_line(f"starts from {shown}")
         fold_data = self.data_builder.build_for_trials()
         with self.display.show_line(make_status_line(recorder, time.monotonic())) as show:
-            search(recorder, fold_data, self.cluster, self.folder, show)
+            search(recorder, fold_data, self.cluster, self.folder, show, self._print_line)
         wall = self.folder.end_search()
         recorder.save_rungs()
         self.runs.close()
         self.folder.update(run_ids=self._run_ids())
         for line in format_failures(recorder):
-            self.display.print_line(f"{self.space.name}: {line}")
+            self._print_line(line)
         if recorder.is_exhausted:
-            self.display.print_line(f"{self.space.name}: exhausted, every remaining configuration was tried before")
+            self._print_line("exhausted, every remaining configuration was tried before")
         records = recorder.rank_candidates()
         if not records:
             raise WorkFailed(f"{self.folder.name} has no candidate: {_explain_no_candidate(recorder)}")
         return recorder, records, wall
+
+    def _print_line(self, line: str) -> None:
+        self.display.print_line(f"{self.space.name}: {line}")
 
     def _show_progress(self, what: str) -> AbstractContextManager[ProgressCallback]:
         return self.display.show_progress(f"{self.space.name}: {what}")

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
+from ser_platform.errors import WorkFailed
 from ser_platform.files import digest_of
 from ser_platform.models import PRETRAINED
 from ser_platform.settings import Settings
@@ -26,6 +28,7 @@ from ser_platform.tuning.search_space.requirements import iterate_input_settings
 from ser_platform.tuning.search_space.space import Space
 
 ProgressCallback = Callable[[int, int], None]
+MAX_RETRIES = 2  # of a job whose process was killed
 ShowProgress = Callable[[str], AbstractContextManager[ProgressCallback]]  # title -> shows "title done/all"
 
 
@@ -36,14 +39,24 @@ def attach_shipment(job: FitJob) -> FitJob:
 
 
 def fit_all(jobs: Sequence[FitJob], cluster: Cluster, progress: ProgressCallback) -> list[FitResult]:
-    """Run the jobs on the cluster's slots; return their results in the order of `jobs`."""
-    task: Any = ray.remote(num_cpus=cluster.cpus_per_slot, num_gpus=cluster.gpus_per_slot, max_retries=2)(fit)
+    """Run the jobs on the cluster's slots; return their results in the order of `jobs`.
+
+    Raises:
+        WorkFailed: the process of a job was killed, also when it was repeated.
+    """
+    task: Any = ray.remote(num_cpus=cluster.cpus_per_slot, num_gpus=cluster.gpus_per_slot, max_retries=MAX_RETRIES)(fit)
     waiting = [task.remote(attach_shipment(job), cluster.gpus_per_slot, cluster.cpus_per_slot) for job in jobs]
     everything = list(waiting)
     while waiting:
         _, waiting = ray.wait(waiting, timeout=1.0)
         progress(len(jobs) - len(waiting), len(jobs))
-    fits: list[FitResult] = ray.get(everything)
+    try:
+        fits: list[FitResult] = ray.get(everything)
+    except (WorkerCrashedError, OutOfMemoryError) as error:
+        raise WorkFailed(
+            f"a training process was killed {MAX_RETRIES + 1} times, as the system does when memory runs out; all "
+            "results so far are saved: free memory and continue with --resume"
+        ) from error
     return fits
 
 
