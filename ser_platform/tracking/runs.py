@@ -30,7 +30,7 @@ from ser_platform.tracking.event_writer import (
 from ser_platform.tracking.offline_queue import Event, EventOwner, OfflineQueue
 from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
 
-END_METRICS = ("epochs", "train_seconds", "parameters", "latency_ms")
+END_METRICS = ("epochs", "train_seconds", "parameters", "forward_ms")
 PARETO = "pareto"  # the tag of the trials in the Pareto set of their study
 BATCH_PAUSE_S = 1.0  # seconds between two batches
 STORE_RETRY_S = 5.0  # seconds until a store that did not answer is tried again

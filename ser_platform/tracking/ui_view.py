@@ -8,7 +8,7 @@ import json
 
 VIEW_KEY = "ser"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
-VIEW_METRICS = ("best_dev_uar", "parameters", "latency_ms", "epochs", "train_seconds")
+VIEW_METRICS = ("best_dev_uar", "parameters", "forward_ms", "epochs", "train_seconds")
 VIEW_PARAMS = ("model.name", "features.sets", "data.max_seconds", "distill.alpha", "distill.temperature")
 _VIEW_STATE = {
     "selectedColumns": [
