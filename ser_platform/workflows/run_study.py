@@ -28,6 +28,7 @@ from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.study.recorder import StudyRecorder
+from ser_platform.tuning.study.request import read_request
 from ser_platform.tuning.study.status_line import format_failures, make_status_line
 from ser_platform.tuning.study.study_folder import STUDY_FINISHED, Direction, StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome
@@ -80,7 +81,8 @@ class StudyRunner:
         tags = make_study_tags(space.role, corpus.name, protocol, split, find_code_version())
         if self.warm_start.studies:
             tags["warm_start"] = " ".join(self.warm_start.studies)
-        self.runs = StudyRuns(client, experiment, folder.name, tags, make_trial_tags, folder.path)
+        axes = None if read_request(folder).is_control else [axis.name for axis in space.axes]
+        self.runs = StudyRuns(client, experiment, folder.name, tags, make_trial_tags, folder.path, axes)
         self.data_builder = TrialDataBuilder(space, corpus, teacher, cluster, self._show_progress)
 
     def run(self) -> StudyResult:
