@@ -84,12 +84,16 @@ def fit_widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     return widths
 
 
-def format_test_uar(metrics: Mapping[str, float], n_test_evaluations: str = "") -> str:
+def format_test_uar(
+    metrics: Mapping[str, float], n_test_evaluations: str = "", *, in_percent: bool = False, with_speakers: bool = True
+) -> str:
     """Return a test UAR, its interval, the number of speakers, and how many evaluations the test clips had by then."""
     if "test_uar" not in metrics:
         return "-"
-    text = f"{metrics['test_uar']:.3f} [{metrics['test_uar_low']:.3f}, {metrics['test_uar_high']:.3f}]"
-    text += _format_speakers(int(metrics.get("test_speakers", 0)))
+    figures = (metrics[name] for name in ("test_uar", "test_uar_low", "test_uar_high"))
+    value, low, high = (f"{100 * figure:.1f}" if in_percent else f"{figure:.3f}" for figure in figures)
+    text = f"{value} [{low}, {high}]"
+    text += _format_speakers(int(metrics.get("test_speakers", 0))) if with_speakers else ""
     return f"{text}, test evaluation {n_test_evaluations}" if n_test_evaluations else text
 
 

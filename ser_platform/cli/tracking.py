@@ -40,12 +40,13 @@ def server(
     owner may read the password of `admin` in FOLDER/admin_password.
     """
     from ser_platform.tracking.server import ServerPlan
+    from ser_platform.tracking.ui_view import EXPERIMENTS_PATH
 
     plan = ServerPlan(folder, host, port, tuple(allowed_hosts or ()), workers, auth)
     plan.refuse_open()
     plan.prepare()
     out = make_console()
-    out.print(f"MLflow server: {plan.url}  (Ctrl-C stops it). To use it from any machine:")
+    out.print(f"MLflow server: {plan.url}{EXPERIMENTS_PATH}  (Ctrl-C stops it). To use it from any machine:")
     for line in plan.client_setup:
         out.print(f"  {line}", soft_wrap=True)
     sys.stdout.flush()

@@ -1,7 +1,6 @@
 """`ser tune`: search, confirm the best trials, test once, register."""
 
 import contextlib
-import math
 import signal
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +22,7 @@ from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
     from ser_platform.settings import Overrides, Settings
+    from ser_platform.tracking.registry import RegisteredVersion
     from ser_platform.workflows.distillation_control import ControlResult
     from ser_platform.workflows.tune import TuneResult
     from ser_platform.workflows.tune_request import TuneRequest
@@ -201,38 +201,28 @@ def _parse_confirm(text: str | None) -> tuple[int, int] | None:
 
 
 def _print_result(tuned: "TuneResult") -> None:
+    """Print the verdict: the leaderboard, the gain of distilling, the candidates, the report, and what to do next."""
     out = make_console()
-    rows = []
-    for outcome in tuned.study_results:
-        settings = outcome.winner.settings[outcome.winner.median_run]
-        rows.append(
-            [
-                outcome.role,
-                _format_model(outcome.role, settings),
-                f"{outcome.n_parameters:,}",
-                f"{outcome.winner.record.best_dev_uar:.3f}",
-                f"{outcome.winner.mean_dev_uar:.3f}",
-                format_test_uar(outcome.test_score.metrics, str(outcome.n_test_evaluations)),
-            ]
-        )
-    rows.append(["reference", "linear SVM, pooled features", "-", "-", "-", format_test_uar(tuned.baseline.metrics)])
-    columns = ["role", "model", "parameters", "dev UAR, its trial", "dev UAR, new seeds", "test UAR, 95 % interval"]
-    print_table(f"Leaderboard: {tuned.corpus.name}, protocol {tuned.corpus.split.protocol_stamp}", columns, rows)
     for control in tuned.controls:
-        _print_control(control)
+        _print_control(control, tuned.corpus.name)
+    if not tuned.controls:
+        _print_leaderboard(tuned)
     for outcome in tuned.study_results:
-        counts = outcome.state_counts
-        out.print(
-            f"{outcome.study_name}: {counts['complete']} trials complete, {counts['pruned']} stopped early, "
-            f"{counts['failed']} failed;"
-            f" {outcome.wall_seconds:.0f} s, {_format_efficiency(outcome.efficiency)}"
-        )
-    for outcome in tuned.study_results:
-        same = "" if outcome.is_new_version else "the winner is the same trial as before: "
-        out.print(same + outcome.model.registration_message)
+        model = f"{outcome.model.name} version {outcome.model.version}"
+        what = _format_model(outcome.role, outcome.winner.settings[outcome.winner.median_run])
+        same = "the winner is the same trial as before"
+        out.print(f"registered {model}: {what}" if outcome.is_new_version else f"{same}, {model}: {what}")
+    for candidate in tuned.candidates:
+        out.print(_explain_candidate(candidate, [outcome.model for outcome in tuned.study_results]))
+        tested = format_test_uar(candidate.metrics, candidate.tags.get("test_looks", ""), in_percent=True)
+        out.print(f"  its own test UAR: {tested}")
+    if tuned.controls:
+        svm = format_test_uar(tuned.baseline.metrics, in_percent=True)
+        out.print(f"reference, linear SVM on pooled features: test UAR {svm}")
+    for study in tuned.controls or tuned.study_results:
+        out.print(f"report: runs/{study.study_name}/report/index.html")
     out.print(f"{tuned.seconds:.0f} s in all. Next:")
     for command, why in (
-        (f"ser studies report {(tuned.controls or tuned.study_results)[-1].study_name}", "the results of the study"),
         ("ser ui", "compare the runs in the MLflow UI"),
         ("ser models promote --all", "make the candidates the champions"),
         ("ser predict FILE.wav", "use the champion"),
@@ -240,16 +230,52 @@ def _print_result(tuned: "TuneResult") -> None:
         out.print(f"  {command:<26}  {why}")
 
 
-def _print_control(control: "ControlResult") -> None:
+def _print_control(control: "ControlResult", corpus: str) -> None:
+    """Print the comparison of teacher, distilled and undistilled student; the report has the other columns."""
     from ser_platform.evaluation.control_table import CONTROL_COLUMNS, tabulate_control
+    from ser_platform.progress import format_count
 
+    shown = [CONTROL_COLUMNS.index(name) for name in CONTROL_COLUMNS if name not in ("agrees with teacher", "weights")]
     rows = tabulate_control(control.as_json()["rows"])
-    print_table(f"Control of {control.study_name}: {control.protocol}", CONTROL_COLUMNS, rows)
+    speakers = format_count(control.rows[0].uar.n_speakers, "speaker")
+    print_table(
+        f"Leaderboard: {corpus}, {speakers}, UAR in percent ({control.protocol})",
+        [CONTROL_COLUMNS[place] for place in shown],
+        [[row[place] for place in shown] for row in rows],
+    )
     make_console().print(f"distillation: {control.verdict}")
 
 
-def _format_efficiency(value: float) -> str:
-    return "every trial was trained before" if math.isnan(value) else f"platform efficiency {value:.2f}"
+def _print_leaderboard(tuned: "TuneResult") -> None:
+    """Print the dev and test figures of studies without a control."""
+    rows = [
+        [
+            outcome.role,
+            f"{outcome.model.title}, {outcome.winner.settings[0].model.name}",
+            f"{outcome.n_parameters:,}",
+            f"{100 * outcome.winner.mean_dev_uar:.1f}",
+            format_test_uar(outcome.test_score.metrics, in_percent=True, with_speakers=False),
+            str(outcome.n_test_evaluations),
+        ]
+        for outcome in tuned.study_results
+    ]
+    svm = format_test_uar(tuned.baseline.metrics, in_percent=True, with_speakers=False)
+    rows.append(["reference", "linear SVM, pooled features", "-", "-", svm, "-"])
+    print_table(
+        f"Leaderboard: {tuned.corpus.name}, UAR in percent; protocol {tuned.corpus.split.protocol_stamp}",
+        ["role", "model", "parameters", "dev UAR", "test UAR, 95 % interval", "evaluation"],
+        rows,
+    )
+
+
+def _explain_candidate(candidate: "RegisteredVersion", registered: "Sequence[RegisteredVersion]") -> str:
+    """Return which version is the candidate of a model, and the dev UAR that decided, in a line."""
+    names = {model.title for model in registered}
+    others = [model for model in registered if model.name == candidate.name and model.title != candidate.title]
+    earlier = "" if candidate.title in names else " of an earlier run"
+    line = f"candidate {candidate.name} version {candidate.version}{earlier}, by dev UAR: {100 * candidate.dev_uar:.1f}"
+    line += "".join(f", version {other.version} has {100 * other.dev_uar:.1f}" for other in others)
+    return line + ("; the newer of equals" if any(other.dev_uar == candidate.dev_uar for other in others) else "")
 
 
 def _format_model(role: str, settings: "Settings") -> str:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from ser_platform.torch_threads import limit_to_one_thread
 
 WARM_UP_RUNS, TIMED_RUNS = 5, 30
-QUICK_RUNS = 3  # where the latency is only reported
+QUICK_RUNS = 3  # where the duration is only reported
 
 
-def measure_latency_ms(model: nn.Module, *inputs: Tensor, runs: int = TIMED_RUNS) -> float:
+def measure_forward_ms(model: nn.Module, *inputs: Tensor, runs: int = TIMED_RUNS) -> float:
     """Return the median of `runs` forward passes on one thread in milliseconds, after `runs` / 6 warm-up passes."""
     times, warm_up = [], max(1, WARM_UP_RUNS * runs // TIMED_RUNS)
     with limit_to_one_thread(), torch.inference_mode():

@@ -60,7 +60,7 @@ def open_client() -> RetryingClient:
 
 
 def find_or_create_experiment(client: RetryingClient, name: str) -> str:
-    """Return the id of the experiment called `name`, with the saved view; create it where it is missing."""
+    """Return the id of the experiment called `name`; create it where it is missing."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         for tag, value in EXPERIMENT_TAGS.items():

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
 
-from ser_platform import __version__
 from ser_platform.errors import UserError, WorkFailed
 from ser_platform.tracking.mlflow_store import Client
 
@@ -38,7 +37,9 @@ FIGURES_FOLDER = "figures"  # in the artefacts of a version
 NOT_FOUND_ERRORS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 MODEL_PATH = "model"  # among the artefacts of the study's run
 REFERENCE_PATTERN = re.compile(r"(?P<name>[\w.-]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d{1,9}))?")
-PIP_REQUIREMENTS = [f"ser-platform=={__version__}"]
+# Without a version: a later one reads the bundle too, and MLflow would warn at each installed version that differs,
+# also of an editable installation older than its code. `code_version` in the bundle is the version that wrote it.
+PIP_REQUIREMENTS = ["ser-platform"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -29,8 +29,9 @@ from ser_platform.tracking.event_writer import (
 )
 from ser_platform.tracking.offline_queue import Event, EventOwner, OfflineQueue
 from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
+from ser_platform.tracking.ui_view import make_view_tags
 
-END_METRICS = ("epochs", "train_seconds", "parameters", "latency_ms")
+END_METRICS = ("epochs", "train_seconds", "parameters", "forward_ms")
 PARETO = "pareto"  # the tag of the trials in the Pareto set of their study
 BATCH_PAUSE_S = 1.0  # seconds between two batches
 STORE_RETRY_S = 5.0  # seconds until a store that did not answer is tried again
@@ -50,13 +51,17 @@ class StudyRuns:
         tags: Mapping[str, str],
         trial_tags: Callable[[Settings], Mapping[str, str]] = lambda settings: {},
         folder: Path | None = None,
+        axes: Sequence[str] | None = (),
     ) -> None:
         """Create the parent run of `study`, or reopen that of an interrupted study.
+
+        The experiment's saved views (`ui_view`) then show the new study.
 
         Args:
             experiment: its id.
             trial_tags: returns the tags of a trial with these settings.
             folder: the study's, for its `OfflineQueue`; without one, events that cannot be sent stay in memory.
+            axes: names of the settings that the study searches; None, for a control, leaves the views as they are.
 
         Raises:
             StoreUnavailable: the store does not answer.
@@ -72,6 +77,9 @@ class StudyRuns:
         self._is_uncertain = False  # whether the last request may have been executed without a reply
         self._writer = EventWriter(owner)
         found = self._writer.open_parent(client)
+        if not found and axes is not None:
+            for tag, value in make_view_tags(study, tags.get("role", ""), axes).items():
+                client.set_experiment_tag(experiment, tag, value)
         self.parent_id, self.run_ids = self._writer.parent_id, self._writer.run_ids
         if self.unsent_file is not None:
             self._send_unsent(client)

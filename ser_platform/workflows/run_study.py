@@ -28,6 +28,7 @@ from ser_platform.tuning.samplers.factory import make_sampler
 from ser_platform.tuning.schedulers.rung_store import RungStore
 from ser_platform.tuning.search_space.space import Space
 from ser_platform.tuning.study.recorder import StudyRecorder
+from ser_platform.tuning.study.request import read_request
 from ser_platform.tuning.study.status_line import format_failures, make_status_line
 from ser_platform.tuning.study.study_folder import STUDY_FINISHED, Direction, StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome
@@ -79,7 +80,8 @@ class StudyRunner:
         tags = make_study_tags(space.role, corpus.name, protocol, split, find_code_version())
         if self.warm_start.studies:
             tags["warm_start"] = " ".join(self.warm_start.studies)
-        self.runs = StudyRuns(client, experiment, folder.name, tags, make_trial_tags, folder.path)
+        axes = None if read_request(folder).is_control else [axis.name for axis in space.axes]
+        self.runs = StudyRuns(client, experiment, folder.name, tags, make_trial_tags, folder.path, axes)
         self.data_builder = TrialDataBuilder(space, corpus, teacher, cluster, self._show_progress)
 
     def run(self) -> StudyResult:
@@ -149,7 +151,7 @@ class StudyRunner:
             message = (
                 f"the Pareto set of {goals} is trial {', '.join(map(str, unbeaten))}; the best in dev UAR is registered"
             )
-            self.display.print_line(f"{self.space.name}: {message}; see: ser studies show {self.folder.name} --pareto")
+            self._print_line(f"{message}; see: ser studies show {self.folder.name} --pareto")
         tags = {
             "state": STUDY_FINISHED,
             "registered": model.title,
@@ -165,7 +167,7 @@ class StudyRunner:
         )
         self.folder.update(run_ids=self._run_ids())
         finalists.remove_folder()
-        interval = f"test UAR {score.uar.value:.3f} [{score.uar.low:.3f}, {score.uar.high:.3f}]"
+        interval = f"test UAR {100 * score.uar.value:.1f} [{100 * score.uar.low:.1f}, {100 * score.uar.high:.1f}]"
         self.display.print_line(f"{self.space.name}: {model.title}, {winner.settings[median].model.name}, {interval}")
         return StudyResult(
             study_name=self.folder.name,
@@ -200,9 +202,9 @@ class StudyRunner:
             self.runs.log_report(page.parent)
         except (OSError, ValueError, RuntimeError, LookupError, TypeError, WorkFailed) as error:
             command = f"ser studies report {self.folder.name}"
-            self.display.print_line(f"{self.space.name}: its report could not be written ({error}); try: {command}")
+            self._print_line(f"its report could not be written ({error}); try: {command}")
         else:
-            self.display.print_line(f"{self.space.name}: report in {page}")
+            self._print_line(f"report in {page}")
 
     def abandon(self, state: str) -> None:
         """Close the runs of a failed or interrupted study; its journal contains the finished trials."""
@@ -239,22 +241,25 @@ class StudyRunner:
         study, saved = self.folder.open_study(sampler, directions), RungStore(self.folder.path)
         recorder = StudyRecorder(left, study, len(self.corpus.labels), self.runs, saved)
         if shown := enqueue_earlier(study, self.space, self.folder):
-            self.display.print_line(f"{self.space.name}: starts from {shown}")
+            self._print_line(f"starts from {shown}")
         fold_data = self.data_builder.build_for_trials()
         with self.display.show_line(make_status_line(recorder, time.monotonic())) as show:
-            search(recorder, fold_data, self.cluster, self.folder, show)
+            search(recorder, fold_data, self.cluster, self.folder, show, self._print_line)
         wall = self.folder.end_search()
         recorder.save_rungs()
         self.runs.close()
         self.folder.update(run_ids=self._run_ids())
         for line in format_failures(recorder):
-            self.display.print_line(f"{self.space.name}: {line}")
+            self._print_line(line)
         if recorder.is_exhausted:
-            self.display.print_line(f"{self.space.name}: exhausted, every remaining configuration was tried before")
+            self._print_line("exhausted, every remaining configuration was tried before")
         records = recorder.rank_candidates()
         if not records:
             raise WorkFailed(f"{self.folder.name} has no candidate: {_explain_no_candidate(recorder)}")
         return recorder, records, wall
+
+    def _print_line(self, line: str) -> None:
+        self.display.print_line(f"{self.space.name}: {line}")
 
     def _show_progress(self, what: str) -> AbstractContextManager[ProgressCallback]:
         return self.display.show_progress(f"{self.space.name}: {what}")

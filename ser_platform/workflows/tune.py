@@ -21,6 +21,7 @@ from ser_platform.files import remove_torn_files, replacing
 from ser_platform.progress import Display
 from ser_platform.settings import runs_folder
 from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
+from ser_platform.tracking.registry import CANDIDATE, RegisteredVersion, find_alias, make_model_name
 from ser_platform.tuning.execution.cluster import Cluster, connect_cluster
 from ser_platform.tuning.execution.distributed_fit import form_trial_team
 from ser_platform.tuning.execution.fit_pool import ProgressCallback, require_team_slots
@@ -63,12 +64,16 @@ from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest, is_di
 
 @dataclass(frozen=True)
 class TuneResult:
-    """Result of `ser tune`: the studies of this call, and the score of a linear SVM on the same test clips."""
+    """Result of `ser tune`: the studies of this call, and the score of a linear SVM on the same test clips.
+
+    `candidates` has the present candidate of each role that was tuned: a version of this call, or a better earlier one.
+    """
 
     corpus: Dataset
     study_results: list[StudyResult]
     baseline: TestScore
     seconds: float
+    candidates: list[RegisteredVersion]
     controls: list[ControlResult] = field(default_factory=list)
 
 
@@ -143,7 +148,9 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
         for report in written:
             report.result()
         baseline = score_baseline(corpus, svm.result())
-    return TuneResult(corpus, study_results, baseline, time.monotonic() - began, controls)
+    tuned = dict.fromkeys(make_model_name(space.role) for space in spaces)
+    candidates = [found for name in tuned if (found := find_alias(client, name, CANDIDATE)) is not None]
+    return TuneResult(corpus, study_results, baseline, time.monotonic() - began, candidates, controls)
 
 
 def _refuse_infeasible_control(corpus: Dataset, students: Sequence[Space]) -> None:

@@ -6,7 +6,7 @@ from ser_platform.models import MODELS, NEURAL, build_model
 from ser_platform.models.bilstm import BiLstmEncoder
 from ser_platform.models.complexity import count_macs
 from ser_platform.models.conformer import SelfAttention
-from ser_platform.models.forward_latency import measure_latency_ms
+from ser_platform.models.forward_latency import measure_forward_ms
 from ser_platform.settings import resolve
 
 
@@ -46,13 +46,13 @@ def test_every_weight_of_a_model_multiplies_at_least_once(name):
     inputs = torch.zeros(1, n_frames, n_features), torch.tensor([n_frames])
     weights = [p for n, p in model.named_parameters() if p.dim() > 1 and "_hh_l" not in n]
     assert count_macs(model, *inputs) >= sum(p.numel() for p in weights)
-    assert 0 < measure_latency_ms(model, *inputs) < 1000
+    assert 0 < measure_forward_ms(model, *inputs) < 1000
 
 
 def test_timing_leaves_the_number_of_threads_alone():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    measure_latency_ms(nn.Linear(2, 2), torch.zeros(1, 2))
+    measure_forward_ms(nn.Linear(2, 2), torch.zeros(1, 2))
     threads = torch.get_num_threads()
     torch.set_num_threads(before)
     assert threads == 2

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import mlflow.pyfunc
 import pandas as pd
 import pytest
 import soundfile
+from mlflow.utils import requirements_utils
 from safetensors.torch import load_file, save_file
 
 from ser_platform.errors import BundleError, UserError
@@ -82,6 +84,14 @@ def test_no_file_is_a_pickle_and_requirements_are_listed(store: Client) -> None:
     for path in (path for path in find_model_folder(store).rglob("*") if path.is_file()):
         assert not path.read_bytes().startswith((b"\x80", b"PK")), path
     assert PIP_REQUIREMENTS[0] in (find_model_folder(store) / "requirements.txt").read_text().split()
+
+
+def test_no_installed_version_of_this_package_makes_mlflow_warn(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(requirements_utils, "_get_installed_version", lambda package, module=None: "0.0.1")
+    monkeypatch.setattr(logging.getLogger("mlflow"), "propagate", True)
+    requirements_utils.warn_dependency_requirement_mismatches([*PIP_REQUIREMENTS, "pandas==9"])
+    (warning,) = {each.message for each in caplog.records if "mismatches" in each.message}
+    assert "pandas" in warning and "ser-platform" not in warning
 
 
 def test_a_weight_that_was_changed_is_refused_though_the_manifest_was_rewritten(store: Client) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from mlflow.entities import Run
@@ -13,6 +14,7 @@ from ser_platform.settings import resolve
 from ser_platform.tracking.event_writer import EPOCH_METRICS
 from ser_platform.tracking.mlflow_store import Client, find_or_create_experiment, open_client
 from ser_platform.tracking.runs import END_METRICS, StudyRuns
+from ser_platform.tracking.ui_view import list_links
 from tests.tuning.study.test_recorder import result
 
 SETTINGS = resolve({"model.name": "bilstm"})
@@ -96,18 +98,68 @@ def test_a_run_that_mlflow_rejects_is_an_error_at_the_end_and_the_others_are_wri
     assert [run.data.tags["trial"] for run in find_trial_runs(client)] == ["1"]
 
 
-def test_an_experiment_has_the_saved_view(client: Client) -> None:
-    open_runs(client)
-    found = client.get_experiment_by_name("ser-made")
-    view = json.loads(found.tags["mlflow.sharedViewState.ser"])
-    assert view["orderByKey"] == "metrics.`best_dev_uar`"
+def read_view(client: Client, experiment: str, key: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the state of a saved view."""
+    view = json.loads(client.get_experiment(experiment).tags[f"mlflow.sharedViewState.{key}"])
+    return view["name"], json.loads(view["state"])
+
+
+def test_the_newest_study_and_each_role_have_a_saved_view(client: Client) -> None:
+    experiment, axes = (
+        find_or_create_experiment(client, "ser-made"),
+        ["optimizer.lr", "distill.alpha", "data.max_seconds"],
+    )
+    for name, role, searched in (("first", "teacher", ["optimizer.lr"]), ("second", "student", axes)):
+        StudyRuns(client, experiment, name, {"role": role}, axes=searched).close()
+    name, newest = read_view(client, experiment, "ser")
+    assert "second" in name and newest["searchFilter"] == 'tags.study = "second" AND tags.trial != ""'
+    assert read_view(client, experiment, "ser-teacher")[1]["searchFilter"].startswith('tags.role = "teacher"')
+    state = read_view(client, experiment, "ser-student")[1]
+    charts = [chart["selectedParams"] for chart in state["compareRunCharts"]]
+    assert charts == [["data.max_seconds", "distill.alpha"], axes], "the searched settings alone, the main ones first"
+    assert state["selectedColumns"][:5] == [
+        "metrics.`best_dev_uar`",
+        "params.`distill.alpha`",
+        "params.`distill.temperature`",
+        "tags.`role`",
+        "tags.`study`",
+    ]
+    assert state["orderByKey"] == "metrics.`best_dev_uar`"
     logged = {f"metrics.`{name}`" for name in (*EPOCH_METRICS, *END_METRICS)} | {
         f"params.`{name}`" for name in SETTINGS.dotted()
     }
-    assert set(view["selectedColumns"]) <= logged | {"tags.`state`"}
+    assert set(state["selectedColumns"]) <= logged | {f"tags.`{name}`" for name in ("role", "study", "state")}
 
 
-def test_an_experiment_of_an_older_version_gets_the_view(client: Client) -> None:
-    client.create_experiment("ser-older")
-    assert find_or_create_experiment(client, "ser-older") == client.get_experiment_by_name("ser-older").experiment_id
-    assert "mlflow.sharedViewState.ser" in client.get_experiment_by_name("ser-older").tags
+def test_a_control_leaves_the_views_on_the_study_that_it_is_compared_with(client: Client) -> None:
+    experiment = find_or_create_experiment(client, "ser-made")
+    for name, axes in (("student", ["distill.alpha"]), ("student_control", None)):
+        StudyRuns(client, experiment, name, {"role": "student"}, axes=axes).close()
+    assert read_view(client, experiment, "ser")[0] == "newest study, student"
+    assert read_view(client, experiment, "ser-student")[1]["compareRunCharts"][0]["selectedParams"] == ["distill.alpha"]
+
+
+def test_a_training_without_searched_settings_leaves_the_view_of_its_role(client: Client) -> None:
+    experiment = find_or_create_experiment(client, "ser-made")
+    trained: list[str] = []
+    for name, axes in (("searched", ["optimizer.lr"]), ("trained", trained)):
+        StudyRuns(client, experiment, name, {"role": "student"}, axes=axes).close()
+    assert "trained" in read_view(client, experiment, "ser")[0]
+    assert read_view(client, experiment, "ser-student")[1]["compareRunCharts"]
+
+
+def test_the_first_link_is_the_newest_study_and_each_link_opens_the_ui_for_trained_models(client: Client) -> None:
+    url = "http://127.0.0.1:5000"
+    assert list_links(client, url) == [f"{url}/#/experiments?workflowType=machine_learning"], "no study yet"
+    older, newer = (find_or_create_experiment(client, name) for name in ("ser-older", "ser-newer"))
+    for experiment, name in ((older, "one"), (newer, "two")):
+        StudyRuns(client, experiment, name, {"role": "student"}, axes=["optimizer.lr"]).close()
+    first, *others = list_links(client, url)
+    assert first == f"{url}/#/experiments/{newer}/runs?viewStateShareKey=ser&workflowType=machine_learning"
+    assert all("workflowType=machine_learning" in line for line in others)
+    assert [line.partition(":")[0] for line in others] == [
+        "its settings as a chart",
+        "ser-newer, all student trials",
+        "ser-older, newest study, one",
+        "ser-older, all student trials",
+    ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ser_platform.errors import UserError
 from ser_platform.settings import slots
-from ser_platform.tuning.execution.ray_compat import start_local_ray
+from ser_platform.tuning.execution.ray_compat import silence_crash_reports, start_local_ray
 from ser_platform.tuning.search_space.space import Resources
 
 RAY_ENVIRONMENT = {
@@ -100,6 +100,7 @@ def connect_cluster() -> Iterator[Cluster]:
         yield _read_cluster()
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
+    silence_crash_reports()
     joins = bool(os.environ.get("RAY_ADDRESS"))
     with contextlib.nullcontext() if joins else _set_auth_token():
         if joins:

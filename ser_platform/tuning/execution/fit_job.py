@@ -16,7 +16,7 @@ from ser_platform.distillation.student_loss import make_student_loss
 from ser_platform.features.augmented_clips import NO_AUGMENTED_CLIPS, AugmentedClips
 from ser_platform.features.views.normaliser import Normaliser
 from ser_platform.features.views.viewed_clips import StoredViewedClips
-from ser_platform.models.forward_latency import QUICK_RUNS, TIMED_RUNS, measure_latency_ms
+from ser_platform.models.forward_latency import QUICK_RUNS, TIMED_RUNS, measure_forward_ms
 from ser_platform.settings import Settings
 from ser_platform.training.adversary_loss import encode_languages
 from ser_platform.training.batches.batch import TrainingData
@@ -220,13 +220,13 @@ def train_trial_epochs(settings: Settings, job: TrialJob) -> Iterator[dict[str, 
     """
     device = prepare_process(job.gpus, job.cpus)
     trainer, epochs = _make_trainer(settings, job.fold_data, device)
-    seconds, latency = 0.0, 0.0
+    seconds, forward_ms = 0.0, 0.0
     for result in epochs:
-        runs = TIMED_RUNS if "latency_ms" in job.metrics else QUICK_RUNS
-        latency = latency or round(measure_longest_clip_ms(trainer.model, settings, runs), 3)
+        runs = TIMED_RUNS if "forward_ms" in job.metrics else QUICK_RUNS
+        forward_ms = forward_ms or round(measure_longest_clip_ms(trainer.model, settings, runs), 3)
         seconds += result.seconds
         spent = {"train_seconds": seconds} if "train_seconds" in job.metrics else {}
-        yield asdict(result) | {"latency_ms": latency} | spent
+        yield asdict(result) | {"forward_ms": forward_ms} | spent
 
 
 def _make_trainer(
@@ -249,7 +249,7 @@ def measure_longest_clip_ms(model: nn.Module, settings: Settings, runs: int = TI
     view = feature_view(settings)
     frames = 1 if view.is_pooled else view.max_frames
     inputs = torch.zeros(1, frames, view.n_features), torch.tensor([frames])
-    return measure_latency_ms(deepcopy(model).cpu().eval(), *inputs, runs=runs)
+    return measure_forward_ms(deepcopy(model).cpu().eval(), *inputs, runs=runs)
 
 
 def make_job_trainer(job: FitJob, device: torch.device, group: WorkerGroup = SINGLE_WORKER) -> TrainerProtocol:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
+from ser_platform.errors import WorkFailed
 from ser_platform.files import digest_of
 from ser_platform.models import PRETRAINED
 from ser_platform.settings import Settings
@@ -26,6 +28,7 @@ from ser_platform.tuning.search_space.requirements import iterate_input_settings
 from ser_platform.tuning.search_space.space import Space
 
 ProgressCallback = Callable[[int, int], None]
+MAX_RETRIES = 2  # of a job whose process was killed
 ShowProgress = Callable[[str], AbstractContextManager[ProgressCallback]]  # title -> shows "title done/all"
 
 
@@ -44,8 +47,11 @@ def fit_all(
     """Run the jobs on the cluster's slots; return their results in the order of `jobs`.
 
     `on_result(number, result)` is called as each job ends.
+
+    Raises:
+        WorkFailed: the process of a job was killed, also when it was repeated.
     """
-    task: Any = ray.remote(num_cpus=cluster.cpus_per_slot, num_gpus=cluster.gpus_per_slot, max_retries=2)(fit)
+    task: Any = ray.remote(num_cpus=cluster.cpus_per_slot, num_gpus=cluster.gpus_per_slot, max_retries=MAX_RETRIES)(fit)
     waiting = [task.remote(attach_shipment(job), cluster.gpus_per_slot, cluster.cpus_per_slot) for job in jobs]
     numbers = {reference: number for number, reference in enumerate(waiting)}
     fits: dict[int, FitResult] = {}
@@ -53,10 +59,21 @@ def fit_all(
         ended, waiting = ray.wait(waiting, timeout=1.0)
         for reference in ended:
             number = numbers[reference]
-            fits[number] = ray.get(reference)
+            fits[number] = _get_result(reference)
             on_result(number, fits[number])
         progress(len(jobs) - len(waiting), len(jobs))
     return [fits[number] for number in range(len(jobs))]
+
+
+def _get_result(reference: Any) -> FitResult:
+    try:
+        result: FitResult = ray.get(reference)
+    except (WorkerCrashedError, OutOfMemoryError) as error:
+        raise WorkFailed(
+            f"a training process was killed {MAX_RETRIES + 1} times, as the system does when memory runs out; all "
+            "results so far are saved: free memory and continue with --resume"
+        ) from error
+    return result
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,17 @@ from typing import Any
 DONE = "done"  # Ray 2.60.0: `ray.tune.result.DONE`, key of a result that ends its trial
 
 
+def silence_crash_reports() -> None:
+    """Keep Ray from printing its report of each process that was killed: a study prints one line instead.
+
+    Ray 2.60.0: `ray._private.worker.listen_error_messages`, the thread of `ray.init` that prints them, also with
+    `log_to_driver=False`. They stay in the logs of Ray's session folder.
+    """
+    from ray._private import worker
+
+    worker.listen_error_messages = lambda *_: None
+
+
 def start_local_ray(n_cpus: int, ip_address: str) -> None:
     """Start a local cluster that listens on one address.
 

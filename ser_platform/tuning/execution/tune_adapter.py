@@ -26,9 +26,11 @@ from ser_platform.tuning.study.study_folder import StudyFolder
 from ser_platform.tuning.study.trial_outcome import Outcome
 
 ShowStatus = Callable[[], None]
+PrintLine = Callable[[str], None]
 StopTrial = Callable[[int], None]
 RUN_NAME_PREFIX = "tune"  # of the folders under runs/NAME/ in which Tune stores its state
 MAX_PROCESS_LOSSES = 2  # a trial whose process is lost more often has failed
+PROCESS_LOST = "its process was killed, as the system does when memory runs out"
 WARMUP_TIMEOUT_S = 30.0  # for the processes of all slots to start, after the first
 MAX_TRIALS_PER_RUN = 1000  # of one Tune run; measured in tests/benchmarks/overhead.py
 
@@ -103,10 +105,16 @@ class RecorderScheduler(UnpickledState, FIFOScheduler):
     """
 
     def __init__(
-        self, recorder: StudyRecorder, show_status: ShowStatus, stop_trial: StopTrial | None = None, n_warmups: int = 0
+        self,
+        recorder: StudyRecorder,
+        show_status: ShowStatus,
+        stop_trial: StopTrial | None = None,
+        n_warmups: int = 0,
+        print_line: PrintLine = lambda line: None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # of Ray
         self._recorder, self._show_status, self._stop_trial = recorder, show_status, stop_trial
+        self._print_line = print_line
         self._warmup = WorkerWarmup(n_warmups)
         self._n_losses: Counter[int] = Counter()
 
@@ -146,10 +154,10 @@ class RecorderScheduler(UnpickledState, FIFOScheduler):
         else:
             self._n_losses[number] += 1
             if (times := self._n_losses[number]) <= MAX_PROCESS_LOSSES:
+                self._print_line(f"trial {number}: {PROCESS_LOST}; the trial runs again")
                 self._recorder.requeue(number)
             else:
-                reason = f"its process was killed {times} times, as the system does when memory runs out"
-                self._recorder.finish(number, failure=reason)
+                self._recorder.finish(number, failure=f"{PROCESS_LOST}, {times} times")
         self._show_status()
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -170,6 +178,7 @@ def search(
     cluster: Cluster,
     folder: StudyFolder,
     show_status: ShowStatus = lambda: None,
+    print_line: PrintLine = lambda line: None,
 ) -> None:
     """Run the trials of a study, each on `fold_data`: one element, or one for each fold.
 
@@ -183,7 +192,7 @@ def search(
         FitFolder(trials.path / str(number)).request_stop()
 
     has_teams = bool(recorder.space.resources.workers)
-    run_trials(recorder, trial_resources, folder, show_status, stop_trial if has_teams else None)
+    run_trials(recorder, trial_resources, folder, show_status, stop_trial if has_teams else None, print_line)
     trials.remove()
 
 
@@ -203,6 +212,7 @@ def run_trials(
     folder: StudyFolder,
     show_status: ShowStatus = lambda: None,
     stop_trial: StopTrial | None = None,
+    print_line: PrintLine = lambda line: None,
 ) -> None:
     """Run the recorder's trials until the budget, the time or the space is used up.
 
@@ -215,7 +225,8 @@ def run_trials(
         if trial_resources.has_warmup and deadline - time.monotonic() > WARMUP_TIMEOUT_S:
             n_warmups = min(trial_resources.max_concurrent, recorder.n_trials_left)
         searcher = RecorderSearcher(recorder, deadline, MAX_TRIALS_PER_RUN, n_warmups)
-        _run_tune(searcher, RecorderScheduler(recorder, show_status, stop_trial, n_warmups), trial_resources, folder)
+        scheduler = RecorderScheduler(recorder, show_status, stop_trial, n_warmups, print_line)
+        _run_tune(searcher, scheduler, trial_resources, folder)
         is_over = searcher.is_over and not recorder.has_requeued
 
 

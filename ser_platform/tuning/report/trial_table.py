@@ -17,6 +17,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from ser_platform.tuning.search_space.space import SUBSET_SEPARATOR
+from ser_platform.tuning.search_space.trial_metrics import rename_former
 from ser_platform.tuning.study.trial_outcome import Outcome, read_outcome
 
 NUMERIC, CATEGORICAL, SUBSET = "numeric", "categorical", "subset"
@@ -123,7 +124,7 @@ def _make_axis(name: str, domain: Any, is_set: bool) -> SearchedAxis:
 
 def _make_trial(trial: FrozenTrial) -> Trial:
     scores = dict(trial.intermediate_values)
-    metrics = {"parameters": trial.user_attrs["parameters"], **trial.user_attrs.get("metrics", {})}
+    metrics = {"parameters": trial.user_attrs["parameters"], **rename_former(trial.user_attrs.get("metrics", {}))}
     params = trial.user_attrs.get("params", trial.params)
     score = metrics.get("best_dev_uar", max(scores.values(), default=float("nan")))  # the first only at the trial's end
     return Trial(trial.number, read_outcome(trial), params, float(score), scores, metrics)

@@ -13,6 +13,7 @@ from ser_platform.settings.suggestions import ALL_SETTINGS, describe_unknown_set
 from ser_platform.settings.yaml_loader import YamlLoader
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 from ser_platform.tuning.search_space.space_sections import ENTRIES, LISTED_ENTRIES, SECTIONS, Entry
+from ser_platform.tuning.search_space.trial_metrics import FORMER_NAMES
 
 MAX_FILE_CHARACTERS = 200_000
 
@@ -107,7 +108,7 @@ class YamlSource:
         """Return the section `name` of LISTED_ENTRIES; refuse an invalid value."""
         entries = LISTED_ENTRIES[name]
         return [
-            self._check_entries(name, entries, given, name, str(number))
+            self._check_entries(name, entries, _rename_metric(given), name, str(number))
             for number, given in enumerate(self.read_list(name, entries))
         ]
 
@@ -145,6 +146,12 @@ class YamlSource:
             message = f"{name} takes single values here, not lists (subset searches sets); got {value!r}"
             raise self.make_error(message, *place)
         return self.check_setting(name, value, *place)
+
+
+def _rename_metric(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of a list, with the present name of its metric in place of one of version 0.1."""
+    former = entry.get("metric")
+    return entry | {"metric": FORMER_NAMES[former]} if former in list(FORMER_NAMES) else entry
 
 
 def _parse_yaml(path: Path, text: str) -> tuple[yaml.Node | None, Any]:

@@ -8,17 +8,22 @@ from ser_platform.tuning.study.recorder import StudyRecorder
 from ser_platform.tuning.study.trial_outcome import Outcome
 
 MAX_FAILURES_SHOWN = 5
+MIN_TRIALS, MIN_SHARE = 3, 0.2
 
 
 def make_status_line(recorder: StudyRecorder, began: float) -> Callable[[], str]:
     """Return a function that returns the status: trials done, running and stopped early, best dev UAR, time left.
 
+    The time left is estimated once `MIN_TRIALS` and `MIN_SHARE` of all trials have ended since the start.
+
     `began`: `time.monotonic()` at the start.
     """
 
+    n_before = _count_ended(recorder)  # in a resumed study
+
     def line() -> str:
         counts, elapsed = recorder.state_counts, time.monotonic() - began
-        done = counts[Outcome.COMPLETE] + counts[Outcome.PRUNED] + counts[Outcome.FAILED]
+        done = _count_ended(recorder)
         budget = recorder.space.budget
         parts = [
             f"{recorder.space.name}: {done}/{budget.trials} trials",
@@ -31,12 +36,19 @@ def make_status_line(recorder: StudyRecorder, began: float) -> Callable[[], str]
         if best is not None:
             parts.append(f"best dev UAR {best.best_dev_uar:.3f} ({best.settings.model.name}, trial {best.number})")
         parts.append(format_minutes(elapsed))
-        if 0 < done < budget.trials:
-            left = min(elapsed / done * (budget.trials - done), 60 * budget.minutes - elapsed)
-            parts.append(f"about {format_minutes(left)} left" if left > 0 else "time is up, no new trials start")
+        if done < budget.trials and elapsed >= 60 * budget.minutes:
+            parts.append("time is up, no new trials start")
+        elif done < budget.trials and done - n_before >= max(MIN_TRIALS, MIN_SHARE * budget.trials):
+            left = min(elapsed / (done - n_before) * (budget.trials - done), 60 * budget.minutes - elapsed)
+            parts.append(f"about {format_minutes(left)} left")
         return "  ".join(parts)
 
     return line
+
+
+def _count_ended(recorder: StudyRecorder) -> int:
+    counts = recorder.state_counts
+    return counts[Outcome.COMPLETE] + counts[Outcome.PRUNED] + counts[Outcome.FAILED]
 
 
 def format_failures(recorder: StudyRecorder) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ser_platform.settings import Overrides, Settings
 from ser_platform.training.epoch_result import EpochResult
-from ser_platform.tuning.search_space.trial_metrics import AT_END, TRIAL_METRICS
+from ser_platform.tuning.search_space.trial_metrics import AT_END, TRIAL_METRICS, rename_former
 from ser_platform.tuning.study.trial_outcome import Outcome
 
 RECORDED_METRICS = (
@@ -97,5 +97,5 @@ def to_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float | No
 
 def to_rows(columns: Mapping[str, Sequence[float | None]]) -> list[dict[str, float]]:
     """Return the results of each epoch from the output of `to_columns`."""
-    rows = zip(*columns.values(), strict=True)
-    return [{n: value for n, value in zip(columns, row, strict=True) if value is not None} for row in rows]
+    names, rows = rename_former(columns), zip(*columns.values(), strict=True)
+    return [{n: value for n, value in zip(names, row, strict=True) if value is not None} for row in rows]

@@ -16,6 +16,7 @@ from ser_platform.errors import UserError
 from ser_platform.files import read_json, write_json
 from ser_platform.settings import resolve
 from ser_platform.tuning.search_space.space import Space, StoredParams
+from ser_platform.tuning.search_space.trial_metrics import rename_former
 from ser_platform.tuning.study.request import read_request
 from ser_platform.tuning.study.study_folder import StudyFolder, find_study
 
@@ -156,7 +157,7 @@ def _convert_trial(trial: FrozenTrial, name: str, theirs: Space, ours: Space) ->
         ours.decode(stored)
     ):
         return None
-    metrics = trial.user_attrs.get("metrics", {})
+    metrics = rename_former(trial.user_attrs.get("metrics", {}))
     if any(limit.metric not in metrics for limit in ours.constraints):
         return None
     domains = {axis.name: axis.distribution for axis in ours.axes if axis.name in stored}

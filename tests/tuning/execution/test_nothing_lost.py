@@ -77,6 +77,7 @@ def test_a_killed_worker_costs_no_trial_and_ctrl_c_ends_within_seconds(
     output = (place.folder / "begun.txt").read_text()
     assert "ser tune --resume" in output
     assert "Traceback" not in output
+    assert "(raylet)" not in output, "Ray's report of the killed process"
     assert_runs_are_closed(place)
     place.resume()
     assert_nothing_is_lost(place)

@@ -8,10 +8,11 @@ import pytest
 import ray
 import ray.tune.result
 from ray import cloudpickle
+from ray._private import worker
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.tune.experiment import Trial
 
-from ser_platform.tuning.execution.ray_compat import DONE, read_trial_error, start_local_ray
+from ser_platform.tuning.execution.ray_compat import DONE, read_trial_error, silence_crash_reports, start_local_ray
 from ser_platform.tuning.execution.ray_train_compat import UNNEEDED_CALLBACKS, LeanTorchTrainer
 
 
@@ -28,6 +29,13 @@ def test_a_local_cluster_listens_on_the_address_that_is_given(monkeypatch: pytes
 
 def test_ray_init_takes_the_address_of_its_node() -> None:
     assert '"_node_ip_address"' in inspect.getsource(ray.init), "ray.init reads no _node_ip_address any more"
+
+
+def test_the_thread_that_prints_crash_reports_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "target=listen_error_messages" in inspect.getsource(worker.connect), "ray.init starts another thread"
+    monkeypatch.setattr(worker, "listen_error_messages", worker.listen_error_messages)  # restored after the test
+    silence_crash_reports()
+    assert worker.listen_error_messages(None, None) is None, "it ends at once"
 
 
 def test_a_trial_of_tune_writes_its_error_where_it_is_read(tmp_path: Path) -> None:

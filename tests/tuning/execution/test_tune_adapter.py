@@ -52,7 +52,8 @@ def end_with(error: Exception, number: int, folder: Path) -> Any:
 
 
 def test_a_trial_that_is_killed_each_time_fails_and_the_study_goes_on(recorder: StudyRecorder, tmp_path: Path) -> None:
-    scheduler, first = scheduler_of(recorder), recorder.ask()
+    lines: list[str] = []
+    scheduler, first = RecorderScheduler(recorder, lambda: None, print_line=lines.append), recorder.ask()
     assert first is not None
     for _ in range(2):
         scheduler.on_trial_error(None, end_with(KILLED, first.number, tmp_path))
@@ -62,7 +63,9 @@ def test_a_trial_that_is_killed_each_time_fails_and_the_study_goes_on(recorder: 
     scheduler.on_trial_error(None, end_with(KILLED, first.number, tmp_path))
     failed, following = recorder.records[first.number], recorder.ask()
     assert failed.state == "failed"
-    assert failed.failure_reason == "its process was killed 3 times, as the system does when memory runs out"
+    assert failed.failure_reason == "its process was killed, as the system does when memory runs out, 3 times"
+    killed = "trial 0: its process was killed, as the system does when memory runs out; the trial runs again"
+    assert lines == [killed] * 2, "each death is one line"
     assert following is not None
     assert following.number == first.number + 1
 

@@ -166,10 +166,15 @@ def test_the_configurations_of_a_finite_space_are_those_it_draws(space_of):
     }
 
 
+def test_a_metric_of_a_trial_is_read_by_its_former_name(space_of):
+    space = space_of("role: student\nconstraints: [{metric: latency_ms, at_most: 5}]\n")
+    assert space.constraints == (Constraint("forward_ms", at_most=5),)
+
+
 def test_every_section_is_read(space_of):
     space = space_of(
         "role: student\n"
-        "objective: [{metric: dev_uar}, {metric: latency_ms, direction: minimize}]\n"
+        "objective: [{metric: dev_uar}, {metric: forward_ms, direction: minimize}]\n"
         "constraints: [{metric: size_kb, at_most: 400}, {metric: dev_war, at_least: 0.5}]\n"
         "budget: {trials: 5, minutes: 0.5, epochs: 90}\n"
         "confirm: {trials: 2, seeds: 1}\n"
@@ -177,7 +182,7 @@ def test_every_section_is_read(space_of):
         "scheduler: {name: none}\n"
         "resources: {cpus: 2, gpus: 0.5, workers: 3}\n"
     )
-    assert space.objectives == (Objective("dev_uar", "maximize"), Objective("latency_ms", "minimize"))
+    assert space.objectives == (Objective("dev_uar", "maximize"), Objective("forward_ms", "minimize"))
     assert space.constraints == (Constraint("size_kb", at_most=400), Constraint("dev_war", at_least=0.5))
     assert space.budget == Budget(5, 0.5, 90)
     assert space.confirmation == Confirmation(2, 1)

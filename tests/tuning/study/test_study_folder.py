@@ -4,6 +4,8 @@ import os
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from ser_platform.errors import UnknownChoice
 from ser_platform.tuning.study.study_folder import (
@@ -45,6 +47,13 @@ def test_a_torn_last_line_is_cut_and_the_study_opens():
     assert [trial.value for trial in study.trials] == pytest.approx([0.0, 0.1, 0.2])
     study.tell(study.ask(), 0.9)
     assert len(folder.read_trials()) == 4
+
+
+def test_optuna_loads_a_study_from_its_journal_with_the_documented_lines():
+    folder = study_of(3)
+    storage = JournalStorage(JournalFileBackend(f"runs/{folder.name}/journal.log"))
+    loaded = optuna.load_study(study_name=folder.name, storage=storage)
+    assert [trial.value for trial in loaded.trials] == pytest.approx([0.0, 0.1, 0.2])
 
 
 def test_reading_does_not_change_the_journal():

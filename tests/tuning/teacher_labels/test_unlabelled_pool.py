@@ -22,7 +22,7 @@ from ser_platform.features.dataset import DataRequest
 from ser_platform.progress import Display
 from ser_platform.settings import resolve
 from ser_platform.tracking.mlflow_store import open_client
-from ser_platform.tracking.registry import CANDIDATE, find_alias, load_bundle
+from ser_platform.tracking.registry import load_bundle
 from ser_platform.training.batches.sampling import add_unlabelled
 from ser_platform.training.configuration import feature_view, refuse_contradictions
 from ser_platform.training.cross_entropy import compute_class_weights
@@ -197,11 +197,10 @@ def test_the_lineage_of_a_student_includes_unlabelled_clips(tones, tone_corpus, 
     run_training(TrainRequest("teacher", request, {"model.name": "bilstm", "train.epochs": 1}, "cpu"), display)
     settings = DISTILLED | {"train.epochs": 1, "distill.unlabelled": str(strangers)}
     result = run_training(TrainRequest("student", request, settings, "cpu"), display)
-    client = open_client()
-    bundle = load_bundle(client, find_alias(client, "ser-student", CANDIDATE))
+    assert result.model is not None
+    bundle = load_bundle(open_client(), result.model)
     lineage = prepare(strangers).lineage
     assert set(lineage.trained_audio) <= set(bundle.lineage.trained_audio)
-    assert result.model is not None
 
     clip = result.dataset.manifest.take(result.dataset.split.test[:1]).column("path")[0]
     shutil.copy(clip, strangers / "harmless.wav")
