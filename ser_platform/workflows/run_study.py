@@ -72,9 +72,10 @@ class StudyRunner:
         cluster: Cluster,
         display: Display,
         teacher: Teacher | None = None,
+        register_as: str = "",
     ) -> None:
         self.space, self.corpus, self.folder, self.cluster, self.display = space, corpus, folder, cluster, display
-        self.client, self.teacher = client, teacher
+        self.client, self.teacher, self.register_as = client, teacher, register_as
         split, self.warm_start = corpus.split, read_warm_start(folder)
         protocol = split.protocol_stamp + self.warm_start.stamp
         tags = make_study_tags(space.role, corpus.name, protocol, split, find_code_version())
@@ -125,6 +126,7 @@ class StudyRunner:
             self.teacher,
             self.warm_start,
             self.data_builder.unlabelled,
+            self.register_as,
         )
         dev = {"dev_uar_search": winner.record.best_dev_uar, "dev_uar_new_seeds": winner.mean_dev_uar}
         median = winner.median_run
