@@ -1,8 +1,9 @@
 """One study, from its search space to a registered candidate."""
 
+import contextlib
 import math
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ser_platform.errors import CorpusError, WorkFailed
@@ -101,9 +102,10 @@ class StudyRunner:
         known = self.folder.summary.get("registered")
         self.folder.update(protocol=self.corpus.split.protocol_stamp)
         recorder, records, wall = self._search()
-        efficiency = self._measure_efficiency(
-            [record for record in recorder.records.values() if record.epoch_results], wall
-        )
+        with self.folder.time_phase("epochs timed alone, for the efficiency"):
+            efficiency = self._measure_efficiency(
+                [record for record in recorder.records.values() if record.epoch_results], wall
+            )
         finalists = FinalistTrainer(
             self.space.role, self.cluster, self.folder.path / "finalists", self.space.resources.workers
         )
@@ -137,9 +139,10 @@ class StudyRunner:
             )
         bundle = pack_bundle(origin, fit, settings, split, winner.median_best_epoch, dev)
         log_settings(self.client, self.runs.parent_id, settings.dotted())
-        score, model, n_test_evaluations = score_and_register(
-            origin, bundle, fit.epoch_results, self.client, self.runs.parent_id
-        )
+        with self.folder.time_phase("test and registration"):
+            score, model, n_test_evaluations = score_and_register(
+                origin, bundle, fit.epoch_results, self.client, self.runs.parent_id
+            )
         parameters = count_prediction_parameters(bundle.settings, len(bundle.labels), bundle.state)
         figures = self._collect_metrics(recorder, wall, efficiency, winner, score) | {"parameters": float(parameters)}
         unbeaten = [record.number for record in recorder.find_pareto_front()]
@@ -255,8 +258,11 @@ class StudyRunner:
             raise WorkFailed(f"{self.folder.name} has no candidate: {_explain_no_candidate(recorder)}")
         return recorder, records, wall
 
-    def _show_progress(self, what: str) -> AbstractContextManager[ProgressCallback]:
-        return self.display.show_progress(f"{self.space.name}: {what}")
+    @contextlib.contextmanager
+    def _show_progress(self, what: str) -> Iterator[ProgressCallback]:
+        """Show the progress of a phase, and record it in the study's folder."""
+        with self.folder.time_phase(what), self.display.show_progress(f"{self.space.name}: {what}") as progress:
+            yield progress
 
     def _measure_efficiency(self, records: list[TrialRecord], wall: float) -> float:
         """Return platform efficiency: epochs at the speed of one slot alone, over wall seconds times slots.

@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from ser_platform.distillation.hint_targets import require_hint_teacher
@@ -180,8 +179,10 @@ def _compare_with_control(
     _refuse_changed_split(control_folder, corpus)
     teacher = _find_study_teacher(plan, folder, corpus, client, display)
 
-    def show_progress(what: str) -> AbstractContextManager[ProgressCallback]:
-        return display.show_progress(f"{spaces[student].name}: {what}")
+    @contextlib.contextmanager
+    def show_progress(what: str) -> Iterator[ProgressCallback]:
+        with folder.time_phase(what), display.show_progress(f"{spaces[student].name}: {what}") as progress:
+            yield progress
 
     def make_arm(study: PlannedStudy) -> Arm:
         data_builder = TrialDataBuilder(spaces[study], corpus, teacher, trial_cluster, show_progress)
