@@ -15,25 +15,44 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRAS)
-STORE = MLFLOW_TRACKING_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
+# LOCKED=no installs from the ranges of pyproject.toml. TORCH_INDEX: one more package index, for a torch without CUDA.
+LOCK := requirements.lock
+LOCKED ?= yes
+TORCH_INDEX ?=
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+WHAT = $(if $(filter no,$(LOCKED)),,--constraint $(LOCK)) $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') \
+	--editable '.[$(EXTRAS)]'
+FIND_UV = command -v uv || { $(PIP) install --quiet --only-binary :all: uv >&2 && echo $(BIN)/uv; }
+# uv does not read pip's configuration: its indexes become options; the newest version of all indexes counts, as for pip.
+UV_INDEXES = --index-strategy unsafe-best-match $$($(PIP) config list | \
+	sed -n 's/^[^=]*[.]\(extra-\)*index-url=/--\1index-url=/p' | sed 's/\\n/ /g' | tr '\n' ' ')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tune test check ui promote mlflow-server serve bench clean
+.PHONY: always help setup lock tune test check ui promote mlflow-server serve bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables: CORPUS=$(CORPUS) (tune), ARGS (tune, test, bench, ui), PYTHON, EXTRAS"
+	@echo "  Variables: CORPUS=$(CORPUS) (tune), ARGS (tune, test, bench, ui, lock); setup: PYTHON, EXTRAS, TORCH_INDEX, LOCKED"
 
-setup: $(INSTALLED) ## Create .venv with all dependencies, if it is missing or older than pyproject.toml
+setup: $(INSTALLED) ## Create .venv with all dependencies, if it is missing or older than the list of them
 
 # The stamp is written last, after a complete installation. An environment whose pip fails is replaced.
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml $(LOCK) $(if $(filter no,$(LOCKED)),always)
 	@rm -f $@
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(BIN)/python -m pip list >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) list >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing into $(VENV): a few minutes the first time"
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[$(EXTRAS)]'
+	@{ uv=$$($(FIND_UV)) && eval "$$uv pip install --quiet --python $(BIN)/python --compile-bytecode $(UV_INDEXES)" "$(WHAT)"; } || \
+		{ echo "uv is not available or failed: pip installs, which takes longer"; $(PIP) install --quiet $(WHAT); }
 	@touch $@
+
+always:
+
+lock: ## Write requirements.lock, the versions that setup installs: ARGS="--upgrade" for the newest ones
+	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@uv=$$($(FIND_UV)) && eval "$$uv pip compile --quiet $(UV_INDEXES)" --universal --all-extras --python-version 3.11 \
+		--no-annotate --custom-compile-command "'make lock'" $(ARGS) --output-file $(LOCK) pyproject.toml
 
 tune: $(INSTALLED) ## Tune a teacher, then a student distilled from it: make tune CORPUS=ravdess ARGS="--minutes 30"
 	$(BIN)/ser tune --corpus "$(CORPUS)" $(ARGS)

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ser_platform import __version__
 from tests.tuning.kills import Ended, Forge
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -87,6 +89,16 @@ def test_each_study_is_one_parent_run_with_one_child_for_each_trial(tuned: tuple
             assert run.data.tags["protocol"] == "speaker"
             assert "distill.alpha" in run.data.params
     assert all("platform_efficiency" in run.data.metrics for run in parents.values())
+
+
+def test_each_run_names_the_versions_that_ran_it(tuned: tuple[Workplace, str]) -> None:
+    place, _ = tuned
+    for run in place.runs():
+        tags = run.data.tags
+        assert tags["code_version"].startswith(__version__)
+        assert tags["version.python"] == ".".join(map(str, sys.version_info[:3]))
+        for package in ("torch", "ray", "optuna", "transformers"):
+            assert tags[f"version.{package}"] == version(package)
 
 
 def test_registered_models_are_listed_as_json(tuned: tuple[Workplace, str]) -> None:
@@ -220,6 +232,8 @@ def test_a_killed_study_resumes_with_the_same_trials_and_no_unfinished_run(
         "1x1",
         "--set",
         "train.epochs=4",
+        "--register-as",
+        "calls",
     ]
     process = subprocess.Popen(
         [sys.executable, "-c", "from ser_platform.cli import main; main()", *words],
@@ -236,7 +250,8 @@ def test_a_killed_study_resumes_with_the_same_trials_and_no_unfinished_run(
     before = _trials_with_results(tmp_path)
     assert 0 < before < 6, "killed in the middle"
     printed = place.done("tune", "--resume")
-    assert "registered ser-teacher version 1" in printed
+    assert "registered calls-teacher version 1" in printed
+    assert [model["name"] for model in json.loads(place.done("models", "list", "--json"))] == ["calls-teacher"]
     (study,) = json.loads(place.done("studies", "list", "--json"))
     shown = json.loads(place.done("studies", "show", study["name"], "--json"))
     assert [trial["number"] for trial in shown["trials"]] == list(range(6))

@@ -174,7 +174,7 @@ def delete(
 def promote(
     name: Annotated[str | None, typer.Argument(metavar="MODEL", help="NAME (its candidate) or NAME/VERSION.")] = None,
     version: Annotated[str | None, typer.Option(help="Promote this version instead of the candidate.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Promote the candidates of both models.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Promote the candidates of all models.")] = False,
     margin: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Largest accepted loss of UAR; default: the policy's.")
     ] = None,
@@ -196,7 +196,7 @@ def promote(
     one that was trained on the synthetic corpus also without --replace.
     """
     if (name is None) == (not every):
-        raise UserError("give the model to promote, ser-teacher or ser-student, or --all")
+        raise UserError("give the model to promote, like ser-teacher or ser-student, or --all")
     if every and version is not None:
         raise UserError("--version needs a model, not --all, like: ser models promote ser-student --version 3")
     if name is not None and "/" in name:
@@ -208,12 +208,9 @@ def promote(
         raise UserError("--force needs --reason TEXT, and --reason needs --force; give both or neither")
     from ser_platform.tracking import registry
     from ser_platform.tracking.mlflow_store import open_client
-    from ser_platform.tracking.registry import make_model_name
 
-    names = [make_model_name("teacher"), make_model_name("student")] if name is None else [name]
     client = open_client()
-    if every:
-        names = [each for each in names if registry.find_alias(client, each, registry.CANDIDATE)] or names
+    names = [name] if name is not None else registry.list_candidate_names(client) or ["ser-teacher"]
     refused = [
         str(error)
         for each in names

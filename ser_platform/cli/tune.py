@@ -83,6 +83,13 @@ def tune(
             "distilled student (ser-student/1) can be the teacher of a smaller one.",
         ),
     ] = "",
+    register_as: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Register the models as NAME-teacher and NAME-student, with a champion of their own; default: ser.",
+        ),
+    ] = "",
     control: Annotated[
         bool | None,
         typer.Option(
@@ -112,8 +119,8 @@ def tune(
     if len(set(spaces)) != len(spaces):
         raise UserError(f"a search space is given twice: {' '.join(spaces)}")
     if resume:
-        others = (spaces, corpus, trials, minutes, confirm, set_, from_, allow_leak, teacher, control is not None)
-        if any(others) or data != DataOptions():
+        others = (spaces, corpus, trials, minutes, confirm, set_, from_, allow_leak, teacher, register_as)
+        if any(others) or control is not None or data != DataOptions():
             raise UserError("--resume continues the last tuning with its original options; leave the other options out")
         from ser_platform.workflows.tune_request import TuneRequest
 
@@ -125,8 +132,10 @@ def tune(
     for name in spaces:
         check_space(name)  # wrong input is refused before torch, Ray and MLflow are imported
     from ser_platform.corpora.splits.protocols import parse_named_corpora
+    from ser_platform.tracking.registry import make_model_name
     from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest
 
+    make_model_name("student", register_as)  # a name that cannot be registered is refused
     corpus_name = given_corpus or ("" if parse_named_corpora(data.protocol or "") else "demo")
     names, encoder = (spaces, {}) if spaces else _choose_spaces(fixed)
     is_demo = corpus_name == "demo" and not spaces
@@ -140,6 +149,7 @@ def tune(
         warm_start=list(from_ or ()),
         allow_leak=allow_leak,
         teacher=teacher,
+        register_as=register_as,
     )
     if control or (control is None and not spaces and fixed.get("distill.alpha") != 0):
         plan = plan.with_control(is_required=bool(control))
@@ -221,11 +231,13 @@ def _print_result(tuned: "TuneResult") -> None:
         out.print(f"reference, linear SVM on pooled features: test UAR {svm}")
     for study in tuned.controls or tuned.study_results:
         out.print(f"report: runs/{study.study_name}/report/index.html")
+    name = tuned.study_results[-1].model.name if tuned.study_results else "ser-student"
+    chosen = "" if name.startswith("ser-") else f" --model {name}"
     out.print(f"{tuned.seconds:.0f} s in all. Next:")
     for command, why in (
         ("ser ui", "compare the runs in the MLflow UI"),
         ("ser models promote --all", "make the candidates the champions"),
-        ("ser predict FILE.wav", "use the champion"),
+        (f"ser predict FILE.wav{chosen}", "use the champion"),
     ):
         out.print(f"  {command:<26}  {why}")
 

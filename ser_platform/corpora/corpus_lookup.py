@@ -40,6 +40,18 @@ class CorpusRequest:
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: str = "as_labelled"
 
+    @property
+    def texts(self) -> list[str]:
+        """The names and paths of the corpora; a path may contain a `+`."""
+        return [self.corpus] if expand_path(self.corpus).exists() else self.corpus.split(CORPUS_SEPARATOR)
+
+    def with_absolute_paths(self) -> "CorpusRequest":
+        """Return the request with absolute paths, which another working directory has no effect on."""
+        if not self.corpus:  # the protocol names the corpora
+            return self
+        absolute = [text if text in CORPORA else str(_expand_corpus_path(text).resolve()) for text in self.texts]
+        return replace(self, corpus=CORPUS_SEPARATOR.join(absolute))
+
 
 @dataclass(frozen=True)
 class FoundCorpus:
@@ -149,8 +161,7 @@ def find_corpora(request: CorpusRequest) -> list[FoundCorpus]:
     Raises:
         UserError: a corpus is unknown, missing or given twice, or `columns` are given and no corpus has a table.
     """
-    whole = expand_path(request.corpus)
-    texts = [request.corpus] if whole.exists() else request.corpus.split(CORPUS_SEPARATOR)
+    texts = request.texts
     as_name = request.as_name or ("folder" if request.columns and len(texts) == 1 else None)
     found = [find_corpus(text, as_name) for text in texts]
     if request.columns and not any(corpus.adapter_name == "folder" for corpus in found):
@@ -185,10 +196,7 @@ def find_corpus(name_or_path: str, as_name: str | None = None) -> FoundCorpus:
         return FoundCorpus("demo", demo.ensure_corpus())
     if name_or_path in CORPORA:
         return FoundCorpus(as_name or name_or_path, _require_corpus(name_or_path))
-    path = expand_path(name_or_path)
-    own = corpora_folder()
-    if not path.exists() and own is not None and (own / name_or_path).is_dir():
-        path = own / name_or_path
+    path = _expand_corpus_path(name_or_path)
     if not path.exists() and path.name != name_or_path:
         raise CorpusError(f"{path}: no such folder")
     if not path.exists():
@@ -196,6 +204,12 @@ def find_corpus(name_or_path: str, as_name: str | None = None) -> FoundCorpus:
     if not path.is_dir():
         raise CorpusError(f"{path} is a file; a corpus is a folder")
     return FoundCorpus(as_name or _recognise_adapter(path), path.resolve())
+
+
+def _expand_corpus_path(name_or_path: str) -> Path:
+    """Return the path of a corpus that is not known by name: in the working directory, else under `SER_CORPORA`."""
+    path, own = expand_path(name_or_path), corpora_folder()
+    return own / name_or_path if not path.exists() and own is not None and (own / name_or_path).is_dir() else path
 
 
 def fetched_folder() -> Path:

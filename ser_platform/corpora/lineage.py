@@ -47,6 +47,10 @@ class Lineage:
         mine, others = asdict(self), asdict(other)
         return Lineage(**{name: tuple(sorted({*mine[name], *others[name]})) for name in mine})
 
+    def shares_audio(self, other: "Lineage") -> bool:
+        """Return whether the models of both lineages were trained or selected on a clip in common."""
+        return not {*self.trained_audio, *self.selected_audio}.isdisjoint((*other.trained_audio, *other.selected_audio))
+
     def find_overlap(self, clips: Manifest, *, include_selected: bool = True) -> list[str]:
         """Return the ids of those `clips` whose audio or speaker the model was trained (or selected) on."""
         speakers, audio = set(self.trained_speakers), set(self.trained_audio)

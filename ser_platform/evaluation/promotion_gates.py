@@ -209,8 +209,9 @@ def _check_protocol(inputs: GateInputs) -> Gate:
 def _check_uar(inputs: GateInputs, policy: PromotionPolicy) -> Gate:
     gain = inputs.gain
     if gain is None:
-        why = inputs.why_no_gain
-        return Gate("UAR", False if why else None, why or inputs.why_not_compared)
+        if not inputs.why_no_gain:
+            return Gate("UAR", None, inputs.why_not_compared)
+        return Gate("UAR", False, f"{inputs.why_no_gain}; without a comparison it takes --force --reason TEXT")
     detail = f"gain {gain.value:+.3f}, interval {gain.low:+.3f} to {gain.high:+.3f}"
     detail += f" ({gain.caveat})" if gain.caveat else ""
     if gain.low < -policy.uar_margin:

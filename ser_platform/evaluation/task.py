@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ser_platform.corpora.corpus_lookup import CORPUS_SEPARATOR
 from ser_platform.corpora.datasets import CORPORA
@@ -12,7 +12,7 @@ from ser_platform.corpora.datasets import CORPORA
 class Task:
     """What a model was trained for.
 
-    Two splits of an own folder, or the same folder with more recordings, are one task: a folder is known by its name.
+    Two splits of an own folder, or the same folder with more recordings, are one task.
 
     Attributes:
         corpora: names, sorted; empty where they are unknown.
@@ -36,6 +36,17 @@ class Task:
     def is_synthetic(self) -> bool:
         """Whether all its speech is synthetic."""
         return bool(self.corpora) and all(map(_is_synthetic, self.corpora))
+
+    @property
+    def has_own_folder(self) -> bool:
+        """Whether some of its speech is of an own folder, whose name another folder may have too."""
+        return any(name not in CORPORA for name in self.corpora)
+
+    def mark_own_folders(self) -> "Task":
+        """Return the task of models whose own folders have the same names, but other recordings."""
+        return replace(
+            self, corpora=tuple(name if name in CORPORA else f"{name} (another folder)" for name in self.corpora)
+        )
 
     def describe_difference(self, other: "Task") -> str:
         """Return how this task differs from `other`, like `corpus emodb, not ravdess; with boredom, without calm`."""

@@ -61,10 +61,11 @@ class DataRequest:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The prepared clips of one corpus or several, with one split, or one split per fold."""
+    """The prepared clips of one corpus or several, with one split, or one split per fold; `speech` reads them again."""
 
     name: str
     splits: tuple[Split, ...]
+    speech: CorpusRequest
 
     @property
     def split(self) -> Split:
@@ -130,7 +131,7 @@ def prepare_dataset(
         # Labels and speakers are checked before hours of decoding; the same audio in two parts is found only after it.
         if len(manifest.labels) < 2:
             raise UserError(f"{name} has one emotion ({', '.join(manifest.labels)}): at least two are needed")
-        planned = Dataset(name, tuple(make_folds(manifest, request)))
+        planned = Dataset(name, tuple(make_folds(manifest, request)), request.speech)
         if require_one_split:
             _ = planned.split
 
@@ -143,7 +144,7 @@ def prepare_dataset(
         for gap in split.missing_emotions:
             where = f"fold {split.fold}: " if split.fold else ""
             display.print_line(f"note: {where}{gap}; UAR is over the classes that are present")
-    return Dataset(speech.name, tuple(splits))
+    return Dataset(speech.name, tuple(splits), request.speech.with_absolute_paths())
 
 
 def prepare_speech(

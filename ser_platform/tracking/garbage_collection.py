@@ -10,7 +10,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from ser_platform.errors import WorkFailed
 from ser_platform.tracking.mlflow_store import Client
-from ser_platform.tracking.registry import MODEL_NAMES
+from ser_platform.tracking.registry import list_model_names
 
 DAY_S = 86_400  # seconds
 PAGE_RUNS = 1000  # runs
@@ -31,7 +31,7 @@ class RunFiles:
 def list_run_files(client: Client) -> list[RunFiles]:
     """Return the artefacts of every run that has any, largest first; `ended_at` is in seconds since 1970."""
     versions: dict[str, list[str]] = {}
-    for name in MODEL_NAMES:
+    for name in list_model_names(client):
         for version in client.search_model_versions(f"name = '{name}'"):
             versions.setdefault(str(version.run_id), []).append(f"{name} v{version.version}")
     found = [_measure_run_files(client, run, tuple(versions.get(run.info.run_id, ()))) for run in _find_runs(client)]

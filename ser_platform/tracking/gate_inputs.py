@@ -1,6 +1,8 @@
 """Measurements for the promotion gates: UAR of candidate and champion on the same test clips, latency and size."""
 
+import contextlib
 import csv
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +29,15 @@ from ser_platform.inference.predictor import Predictor
 from ser_platform.progress import Display
 from ser_platform.shipped_folders import find_shipped
 from ser_platform.tracking.mlflow_store import Client
-from ser_platform.tracking.registry import CANDIDATE, RegisteredVersion, download_bundle, load_bundle
+from ser_platform.tracking.registry import (
+    CANDIDATE,
+    RegisteredVersion,
+    download_bundle,
+    find_role,
+    load_bundle,
+    load_description,
+    make_model_name,
+)
 
 ERROR_LEVEL = 0.05  # of the UAR gate; it is divided by the number of test evaluations
 PREDICTIONS_FILE = "test/predictions.csv"  # among the artefacts of a study's run
@@ -40,8 +50,9 @@ PredictionRows = Mapping[str, Mapping[str, str]]  # rows of the file of predicti
 def read_policy(path: Path | None, name: str) -> tuple[PromotionPolicy, Path]:
     """Return the promotion policy for models called `name`, and its file.
 
-    Without `path` the file is `mlflow/promotion_policy.yaml` in the working directory, else the shipped one. Raises
-    UserError where the file cannot be read, or has no policy for `name`.
+    Without `path` the file is `mlflow/promotion_policy.yaml` in the working directory, else the shipped one. A name
+    without a policy of its own has that of its role, `ser-ROLE`. Raises UserError where the file cannot be read, or has
+    no policy for `name`.
     """
     own, shipped = Path.cwd() / POLICY_FILE, find_shipped("mlflow") / POLICY_FILE.name
     path = path or (own if own.exists() else shipped)
@@ -49,6 +60,8 @@ def read_policy(path: Path | None, name: str) -> tuple[PromotionPolicy, Path]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as a promotion policy: {error}".split("\n")[0]) from error
+    if isinstance(content, Mapping) and name not in content and (role := find_role(name)):
+        name = make_model_name(role)
     if not isinstance(content, Mapping) or name not in content:
         has = ", ".join(map(str, content)) if isinstance(content, Mapping) else "nothing"
         raise UserError(f"{path} has no limits for {name}; it has: {has}")
@@ -83,7 +96,7 @@ def _collect_gate_inputs(
         to_test_predictions(ours),
         gain=None,
         champion_title="" if champion is None else champion.title,
-        champion_task=None if champion is None else Task.from_tags(champion.tags),
+        champion_task=None if champion is None else _find_champion_task(client, candidate, champion),
         replace_command=f"ser models promote {reference} --replace",
         is_replacement=is_replacement,
     )
@@ -109,6 +122,16 @@ def _collect_gate_inputs(
         latency_cpu_ms=None if here is None else here.cpu_ms,
         champion_latency_cpu_ms=None if there is None else there.cpu_ms,
     )
+
+
+def _find_champion_task(client: Client, candidate: RegisteredVersion, champion: RegisteredVersion) -> Task:
+    """Return the task of the champion; two own folders of one name are one where the models have a clip in common."""
+    task = Task.from_tags(champion.tags)
+    if task.has_own_folder and task.corpora == Task.from_tags(candidate.tags).corpora:
+        with contextlib.suppress(SerError):  # a bundle that cannot be read fails a gate of its own
+            ours, theirs = (load_description(client, model).lineage for model in (candidate, champion))
+            return task if ours.shares_audio(theirs) else task.mark_own_folders()
+    return task
 
 
 def to_test_predictions(rows: PredictionRows) -> TestPredictions:
@@ -183,7 +206,8 @@ def compute_gain(
 def _score_champion(client: Client, candidate: RegisteredVersion, champion: RegisteredVersion) -> dict[str, str]:
     """Return the emotions that the champion predicts for the candidate's test clips, by audio digest."""
     own, bundle = load_bundle(client, candidate).provenance, load_bundle(client, champion)
-    request = restore_split(DataRequest(CorpusRequest(own["corpus"])), own)
+    speech = CorpusRequest(**json.loads(candidate.tags.get("speech", json.dumps({"corpus": own["corpus"]}))))
+    request = restore_split(DataRequest(speech), own)
     found = assess(bundle, champion.title, request, Display(Console(quiet=True)), part="test")
     predicted = (bundle.labels[number] for number in found.score.predictions)
     return dict(zip(found.clips.column("audio_sha256"), predicted, strict=True))

@@ -17,9 +17,16 @@ from typing import Any
 from ser_platform.errors import PromotionRefused, UserError
 from ser_platform.evaluation.promotion_gates import BUNDLE_GATE, Gate
 from ser_platform.tracking.mlflow_store import Client
-from ser_platform.tracking.registry import CHAMPION, PREVIOUS, RegisteredVersion, find_alias, find_model, find_version
+from ser_platform.tracking.registry import (
+    CHAMPION,
+    LOCK_PREFIX,
+    PREVIOUS,
+    RegisteredVersion,
+    find_alias,
+    find_model,
+    find_version,
+)
 
-LOCK_PREFIX = "ser-lock-"  # prefix of the name of the locked model
 LEASE_S = 600.0  # seconds; an older lock is from a process that was killed
 INTENT_TAG = "moving"  # its value is the aliases that are being set, as JSON
 MAX_TAG_CHARS = 5000

@@ -1,4 +1,4 @@
-"""The model registry: `ser-teacher` and `ser-student`, their versions, aliases and digests.
+"""The model registry: `ser-teacher`, `ser-student` or other names per task, their versions, aliases and digests.
 
 Bundles need torch, and MLflow's pyfunc and signatures take seconds to import: functions that use them import them.
 """
@@ -31,7 +31,8 @@ CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 PASSED_OVER_TAG = "passed_over"  # a tag with the reason why a version did not become the candidate
 SAME_SPLIT_TAGS = ("split", "labels", "protocol")  # equal for two versions whose dev UAR can be compared
 DECISION_TAGS = ("promotion", "promotion_refused", "rollback", PASSED_OVER_TAG)
-MODEL_NAMES = ("ser-teacher", "ser-student")
+LOCK_PREFIX = "ser-lock-"  # prefix of the registered model that locks the aliases of another one
+MODEL_NAME_PATTERN = re.compile(rf"(?!{LOCK_PREFIX})[\w.-]+-(?P<role>teacher|student)")
 FIGURES_FOLDER = "figures"  # in the artefacts of a version
 # MLflow's codes for a missing version or alias; other errors, such as a missing permission, are raised.
 NOT_FOUND_ERRORS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -74,9 +75,26 @@ class RegisteredVersion:
         return f"registered {self.name} version {self.version}{outcome}"
 
 
-def make_model_name(role: str) -> str:
-    """Return the registered name of the models of a role."""
-    return f"ser-{role}"
+def make_model_name(role: str, register_as: str = "") -> str:
+    """Return the registered name of the models of a role: `ser-ROLE`, or with `register_as` in place of `ser`.
+
+    Raises UserError where it cannot be a name.
+    """
+    name = f"{register_as or 'ser'}-{role}"
+    if not MODEL_NAME_PATTERN.fullmatch(name):
+        raise UserError(f"--register-as takes letters, digits, '.', '_' and '-', like calls; got {register_as!r}")
+    return name
+
+
+def find_role(name: str) -> str:
+    """Return the role of the models with a registered name; "" where the name is not one of this platform's."""
+    parts = MODEL_NAME_PATTERN.fullmatch(name)
+    return parts["role"] if parts else ""
+
+
+def list_model_names(client: Client) -> list[str]:
+    """Return the registered names of this platform's models, sorted; other models in the store are left out."""
+    return sorted(model.name for model in client.search_registered_models() if find_role(model.name))
 
 
 def make_artifact_suffix(client: Client, name: str, run_id: str, trial: str) -> str:
@@ -181,13 +199,19 @@ def _is_better(one: RegisteredVersion, other: RegisteredVersion) -> bool:
 
 
 def list_models(client: Client) -> list[RegisteredVersion]:
-    """Return every version of every model, newest first within a name."""
-    names = sorted(model.name for model in client.search_registered_models() if model.name in MODEL_NAMES)
+    """Return every version of every model of this platform, newest first within a name."""
     return [
         find_version(client, name, str(version.version))
-        for name in names
+        for name in list_model_names(client)
         for version in sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: -int(v.version))
+        if "digest" in version.tags  # of a bundle; another team's model may be called `bert-student`
     ]
+
+
+def list_candidate_names(client: Client) -> list[str]:
+    """Return the names of the models of this platform that have a candidate, teachers first."""
+    names = {model.name for model in list_models(client) if CANDIDATE in model.aliases}
+    return sorted(names, key=lambda name: (find_role(name) == "student", name))
 
 
 def find_version(client: Client, name: str, version: str) -> RegisteredVersion:

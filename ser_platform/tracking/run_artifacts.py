@@ -2,8 +2,10 @@
 
 import json
 import math
+import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from ser_platform.corpora.splits.split import Split, fingerprint_clips
 from ser_platform.tracking.mlflow_store import Client
 
+VERSIONED = ("torch", "ray", "optuna", "transformers")  # packages whose versions are tags of every run
 MAX_DIGEST_CHARS = 36  # MLflow's limit for the digest of a dataset
 
 
 def make_study_tags(role: str, corpus: str, protocol: str, split: Split, code_version: str) -> dict[str, str]:
-    """Return the tags of a study's parent run, which its trials have too."""
+    """Return the tags of a study's parent run, which its trials have too; they name the versions that ran it."""
     return {
         "role": role,
         "corpus": corpus,
@@ -26,6 +29,8 @@ def make_study_tags(role: str, corpus: str, protocol: str, split: Split, code_ve
         "manifest": split.manifest.fingerprint,
         "split": split.fingerprint,
         "code_version": code_version,
+        "version.python": platform.python_version(),
+        **{f"version.{name}": version(name) for name in VERSIONED},
     }
 
 

@@ -36,7 +36,12 @@ def _make_tune_request(folder: StudyFolder, request: StudyRequest, trials: int, 
     if plan is None:
         study = PlannedStudy(request.space, request.is_control)
         plan = TuneRequest(
-            [study], request.data, overrides=request.overrides, study_names={study: name}, teacher=request.teacher
+            [study],
+            request.data,
+            overrides=request.overrides,
+            study_names={study: name},
+            teacher=request.teacher,
+            register_as=request.register_as,
         )
         plan.save()
     _extend_request(folder, request, trials, minutes).save(folder)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,6 +55,7 @@ class Origin:
         study_name: name of the study or training; `trial_number` is the number of the trial in it.
         split: split of the study, whose test clips compare candidates; the weights may be of a rotation of it.
         unlabelled: speech that may have been used in distillation.
+        register_as: prefix of the registered name, "" for the default.
     """
 
     role: str
@@ -65,6 +66,7 @@ class Origin:
     teacher: Teacher | None
     warm_start: WarmStart = NO_WARM_START
     unlabelled: UnlabelledPool | None = None
+    register_as: str = ""
 
 
 def find_code_version() -> str:
@@ -136,11 +138,12 @@ def score_and_register(
         "protocol": bundle.protocol,
         "metrics": encode_metrics(bundle.metrics),
         "test_looks": str(n_test_evaluations),
+        "speech": json.dumps(asdict(origin.dataset.speech)),
     }
     tags["labels"] = " ".join(bundle.labels)
     if (teacher := _find_teacher_title(origin, bundle)) is not None:
         tags["teacher"] = teacher
-    name = make_model_name(origin.role)
+    name = make_model_name(origin.role, origin.register_as)
     predictions = Path(PREDICTIONS_FILE)
     artifact_folder = predictions.parent.name + make_artifact_suffix(client, name, run_id, tags["trial"])
     tags["predictions"] = f"{artifact_folder}/{predictions.name}"

@@ -1,8 +1,9 @@
 """One study, from its search space to a registered candidate."""
 
+import contextlib
 import math
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ser_platform.errors import CorpusError, WorkFailed
@@ -72,9 +73,10 @@ class StudyRunner:
         cluster: Cluster,
         display: Display,
         teacher: Teacher | None = None,
+        register_as: str = "",
     ) -> None:
         self.space, self.corpus, self.folder, self.cluster, self.display = space, corpus, folder, cluster, display
-        self.client, self.teacher = client, teacher
+        self.client, self.teacher, self.register_as = client, teacher, register_as
         split, self.warm_start = corpus.split, read_warm_start(folder)
         protocol = split.protocol_stamp + self.warm_start.stamp
         tags = make_study_tags(space.role, corpus.name, protocol, split, find_code_version())
@@ -129,6 +131,7 @@ class StudyRunner:
             self.teacher,
             self.warm_start,
             self.data_builder.unlabelled,
+            self.register_as,
         )
         dev = {"dev_uar_search": winner.record.best_dev_uar, "dev_uar_new_seeds": winner.mean_dev_uar}
         median = winner.median_run
@@ -139,9 +142,10 @@ class StudyRunner:
             )
         bundle = pack_bundle(origin, fit, settings, split, winner.median_best_epoch, dev)
         log_settings(self.client, self.runs.parent_id, settings.dotted())
-        score, model, n_test_evaluations = score_and_register(
-            origin, bundle, fit.epoch_results, self.client, self.runs.parent_id
-        )
+        with self.folder.time_phase("test and registration"):
+            score, model, n_test_evaluations = score_and_register(
+                origin, bundle, fit.epoch_results, self.client, self.runs.parent_id
+            )
         parameters = count_prediction_parameters(bundle.settings, len(bundle.labels), bundle.state)
         figures = self._collect_metrics(recorder, wall, efficiency, winner, score) | {"parameters": float(parameters)}
         unbeaten = [record.number for record in recorder.find_pareto_front()]
@@ -261,8 +265,11 @@ class StudyRunner:
     def _print_line(self, line: str) -> None:
         self.display.print_line(f"{self.space.name}: {line}")
 
-    def _show_progress(self, what: str) -> AbstractContextManager[ProgressCallback]:
-        return self.display.show_progress(f"{self.space.name}: {what}")
+    @contextlib.contextmanager
+    def _show_progress(self, what: str) -> Iterator[ProgressCallback]:
+        """Show the progress of a phase, and record it in the study's folder."""
+        with self.folder.time_phase(what), self.display.show_progress(f"{self.space.name}: {what}") as progress:
+            yield progress
 
     def _collect_metrics(
         self, recorder: StudyRecorder, wall: float, efficiency: float, winner: ConfirmedTrial, score: TestScore

@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -112,7 +111,7 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
                 display.print_line(f"no control: {error}")
                 spaces = plan.drop_controls()
         if not all(map(plan.is_finished, plan.planned)):
-            _require_teacher(spaces, client, corpus, plan.teacher)
+            _require_teacher(spaces, client, corpus, plan)
         for space in spaces:
             _refuse_unlabelled_overlap(space, corpus, display)
         refuse_other_roles(plan.warm_start, [space.role for space in spaces])
@@ -148,7 +147,7 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
         for report in written:
             report.result()
         baseline = score_baseline(corpus, svm.result())
-    tuned = dict.fromkeys(make_model_name(space.role) for space in spaces)
+    tuned = dict.fromkeys(make_model_name(space.role, plan.register_as) for space in spaces)
     candidates = [found for name in tuned if (found := find_alias(client, name, CANDIDATE)) is not None]
     return TuneResult(corpus, study_results, baseline, time.monotonic() - began, candidates, controls)
 
@@ -198,8 +197,10 @@ def _compare_with_control(
     _refuse_changed_split(control_folder, corpus)
     teacher = _find_study_teacher(plan, folder, corpus, client, display)
 
-    def show_progress(what: str) -> AbstractContextManager[ProgressCallback]:
-        return display.show_progress(f"{spaces[student].name}: {what}")
+    @contextlib.contextmanager
+    def show_progress(what: str) -> Iterator[ProgressCallback]:
+        with folder.time_phase(what), display.show_progress(f"{spaces[student].name}: {what}") as progress:
+            yield progress
 
     def make_arm(study: PlannedStudy) -> Arm:
         data_builder = TrialDataBuilder(spaces[study], corpus, teacher, trial_cluster, show_progress)
@@ -247,7 +248,7 @@ def _open_study(
         teacher = _find_study_teacher(plan, folder, corpus, client, display) if is_distilled(space) else None
         if teacher is not None and may_use_hints(space):  # refused before fold teachers are trained
             require_hint_teacher(teacher.description.settings, teacher.title)
-        return StudyRunner(space, corpus, folder, client, experiment, cluster, display, teacher)
+        return StudyRunner(space, corpus, folder, client, experiment, cluster, display, teacher, plan.register_as)
     except BaseException as ended:
         folder.update(state=_choose_state(ended))
         raise
@@ -271,7 +272,11 @@ def _find_study_teacher(
 ) -> Teacher:
     """Return the teacher of a study, the same for all its trials, after storing the features that it needs."""
     known = folder.summary.get("teacher")
-    teacher = load_teacher(client, corpus, known) if known else find_teacher(client, corpus, corpus.split, plan.teacher)
+    teacher = (
+        load_teacher(client, corpus, known)
+        if known
+        else find_teacher(client, corpus, corpus.split, plan.teacher, plan.register_as)
+    )
     folder.update(teacher=teacher.title)
     for needs, dtype in teacher.feature_needs:
         add_features(corpus, needs, dtype, display)
@@ -321,18 +326,18 @@ def _predict_with_svm(corpus: Dataset, dtype: str) -> NDArray[np.int64]:
     return predict_with_svm(corpus.split, dtype)
 
 
-def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, teacher_name: str) -> None:
+def _require_teacher(spaces: Sequence[Space], client: Client, corpus: Dataset, plan: TuneRequest) -> None:
     """Refuse distillation where the split leaks, or no teacher is registered, given or tuned before the student."""
-    if teacher_name and not any(map(is_distilled, spaces)):
-        raise UserError(f"--teacher {teacher_name}: no search space distils; add one with distill.alpha above 0")
+    if plan.teacher and not any(map(is_distilled, spaces)):
+        raise UserError(f"--teacher {plan.teacher}: no search space distils; add one with distill.alpha above 0")
     for space in spaces:
         if is_distilled(space):
             refuse_leaky_distillation(corpus.split)
     for space in spaces:
-        if space.role == "teacher" and not teacher_name:
+        if space.role == "teacher" and not plan.teacher:
             return
         if is_distilled(space):
-            find_teacher(client, corpus, corpus.split, teacher_name)
+            find_teacher(client, corpus, corpus.split, plan.teacher, plan.register_as)
 
 
 def _require_agreement(spaces: Sequence[Space], setting: str) -> str:

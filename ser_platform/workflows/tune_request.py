@@ -46,6 +46,7 @@ class TuneRequest:
     warm_start: list[str] = field(default_factory=list)  # earlier studies
     allow_leak: bool = False
     teacher: str = ""  # reference of a registered model; "" is the candidate or champion
+    register_as: str = ""  # prefix of the names of the registered models; "" is the default
     needs_control: bool = True  # False leaves controls out where the corpus is too small for them
     texts: dict[str, str] = field(default_factory=dict)  # of the spaces' files when the request was made
 
@@ -131,6 +132,7 @@ class TuneRequest:
             confirm=self.confirm,
             is_control=study.is_control,
             teacher=self.teacher,
+            register_as=self.register_as,
         )
 
     def read_spaces(self) -> list[Space]:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import soundfile
 from mlflow.artifacts import download_artifacts
 from rich.console import Console
 from typer.testing import CliRunner, Result
@@ -31,7 +32,9 @@ class Place:
 
     def train(self, name: str, **overrides: str) -> str:
         """Train a student on the tones under the name of a corpus; it is the candidate then. Return its version."""
-        request = DataRequest(CorpusRequest(str(self.corpus), as_name=name))
+        return self.train_on(DataRequest(CorpusRequest(str(self.corpus), as_name=name)), **overrides)
+
+    def train_on(self, request: DataRequest, **overrides: str) -> str:
         plan = TrainRequest("student", request, RIDGE | overrides, "cpu")
         model = run_training(plan, Display(Console(file=io.StringIO()))).model
         assert model is not None and "candidate" in model.aliases
@@ -107,6 +110,56 @@ def test_a_version_that_is_not_the_candidate_is_named_in_the_command(place: Plac
     place.train("ravdess", **{"data.labels": "drop anger"})
     refusal = str(place.promote(f"ser-student/{older}").exception)
     assert refusal.endswith(f": ser models promote ser-student/{older} --replace")
+
+
+def make_own_folder(folder: Path, tones: Path, pattern: str = "*.wav", gain: float = 1.0) -> CorpusRequest:
+    """Write the tones, times `gain`, into a folder of own recordings; return the request that reads it."""
+    for path in tones.rglob(pattern):
+        emotion = {"01": "neutral", "03": "happy", "05": "angry"}[path.name[6:8]]
+        samples, rate = soundfile.read(path)
+        (folder / emotion).mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / emotion / f"{path.stem[-2:]}_{path.name}", gain * samples, rate, subtype="PCM_16")
+    return CorpusRequest(str(folder), speaker_from="/([0-9]+)_")
+
+
+def test_an_own_folder_that_has_grown_is_compared_also_from_another_working_directory(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_own_folder(tmp_path / "calls", place.corpus, "*-01-??.wav")
+    monkeypatch.chdir(tmp_path)
+    relative = DataRequest(CorpusRequest("calls", speaker_from="/([0-9]+)_"))
+    place.train_on(relative)
+    assert place.promote().exit_code == 0
+    make_own_folder(tmp_path / "calls", place.corpus)
+    second = place.train_on(relative)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = place.promote()
+    assert done.exit_code == 0, done.output
+    assert "task: that of the champion" in done.output and "UAR: gain +" in done.output
+    assert place.champion == second
+
+
+def test_a_champion_that_was_trained_on_the_test_clips_is_replaced_by_the_words_in_the_refusal(
+    place: Place, tmp_path: Path
+) -> None:
+    speech = make_own_folder(tmp_path / "calls", place.corpus)
+    place.train_on(DataRequest(speech))
+    assert place.promote().exit_code == 0
+    second = place.train_on(DataRequest(speech, seed=1))
+    refusal = str(place.promote().exception)
+    assert "cannot be evaluated on these" in refusal and "without a comparison it takes --force --reason" in refusal
+    assert place.promote("ser-student", "--force", "--reason", "split anew").exit_code == 0
+    assert place.champion == second
+
+
+def test_another_own_folder_of_the_same_name_is_another_task(place: Place, tmp_path: Path) -> None:
+    first = place.train_on(DataRequest(make_own_folder(tmp_path / "one" / "calls", place.corpus)))
+    assert place.promote().exit_code == 0
+    place.train_on(DataRequest(make_own_folder(tmp_path / "other" / "calls", place.corpus, gain=-0.9)))
+    refusal = str(place.promote().exception)
+    assert "corpus folder-calls, not folder-calls (another folder); to replace the champion" in refusal
+    assert place.champion == first
 
 
 def test_models_of_one_task_are_compared(place: Place) -> None:

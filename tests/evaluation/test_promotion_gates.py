@@ -90,7 +90,8 @@ def test_a_first_champion_is_not_compared():
 
 def test_a_champion_that_cannot_be_compared_fails_the_gate():
     found = gate("UAR", gain=None, why_no_gain="ser-student v1 was tested on other clips")
-    assert found == Gate("UAR", False, "ser-student v1 was tested on other clips")
+    way_out = "without a comparison it takes --force --reason TEXT"
+    assert found == Gate("UAR", False, f"ser-student v1 was tested on other clips; {way_out}")
 
 
 def test_another_protocol_is_refused():

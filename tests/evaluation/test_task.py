@@ -33,6 +33,14 @@ def test_another_folder_other_emotions_or_another_protocol_is_another_task(chang
     assert with_tags(**changes) != TASK
 
 
+def test_an_own_folder_differs_from_another_of_the_same_name() -> None:
+    task = with_tags(corpus="emodb+folder-calls")
+    assert task.has_own_folder and not with_tags(corpus="emodb").has_own_folder
+    assert task.describe_difference(task.mark_own_folders()) == (
+        "corpus emodb+folder-calls, not emodb+folder-calls (another folder)"
+    )
+
+
 def test_the_order_of_joined_corpora_makes_no_difference() -> None:
     assert with_tags(corpus="ravdess+emodb") == with_tags(corpus="emodb+ravdess")
 

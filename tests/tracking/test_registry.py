@@ -9,12 +9,16 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ser_platform.errors import UserError
+from ser_platform.tracking.gate_inputs import read_policy
 from ser_platform.tracking.registry import (
     CANDIDATE,
     RegisteredVersion,
     find_alias,
     find_model,
     find_version,
+    list_candidate_names,
+    list_models,
+    make_model_name,
     update_candidate,
 )
 
@@ -125,3 +129,25 @@ def test_a_missing_permission_is_not_reported_as_a_missing_version(client, monke
     monkeypatch.setattr(client, "get_model_version_by_alias", refuse)
     with pytest.raises(MlflowException, match="Permission denied"):
         find(client, NAME, "1")
+
+
+def test_models_are_listed_under_every_name_but_not_those_of_other_tools(client: MlflowClient) -> None:
+    for name, tags in (("calls-student", {"digest": "d"}), ("bert-student", {}), ("ser-lock-ser-student", {})):
+        client.create_registered_model(name)
+        client.create_model_version(name, str(Path.cwd()), tags=tags)
+        client.set_registered_model_alias(name, CANDIDATE, "1")
+    try:
+        assert [model.title for model in list_models(client)] == ["calls-student v1"]
+        assert list_candidate_names(client) == ["calls-student"]
+    finally:
+        for name in ("calls-student", "bert-student", "ser-lock-ser-student"):
+            client.delete_registered_model(name)
+
+
+def test_a_task_s_models_have_its_name_and_the_policy_of_their_role() -> None:
+    assert make_model_name("student") == "ser-student"
+    assert make_model_name("student", "calls") == "calls-student"
+    assert read_policy(None, "calls-student") == read_policy(None, "ser-student")
+    for name in ("my calls", "calls/2", "a@b", "ser-lock"):
+        with pytest.raises(UserError, match="--register-as takes letters"):
+            make_model_name("teacher", name)

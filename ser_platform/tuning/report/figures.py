@@ -65,9 +65,14 @@ def draw_study_figures(
     if len(objectives) > 1:
         drawn["pareto.png"] = (f"Pareto set: {PARETO_TERM}", _draw_pareto(objectives))
     for name, (_, figure) in drawn.items():
-        with replacing(folder / name) as temporary:
-            FigureCanvasAgg(figure).print_png(temporary)  # no global state of pyplot: safe in any thread
+        save_figure(figure, folder / name)
     return {name: title for name, (title, _) in drawn.items()}
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    with replacing(path) as temporary:
+        FigureCanvasAgg(figure).print_png(temporary)  # no global state of pyplot: safe in any thread
 
 
 def select_axes(table: TrialTable, found: Importance) -> list[SearchedAxis]:

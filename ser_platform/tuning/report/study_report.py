@@ -31,6 +31,7 @@ from ser_platform.tuning.report.html_page import PageTable, StudyPage
 from ser_platform.tuning.report.importance import Importance, estimate_importance
 from ser_platform.tuning.report.interactive_plots import draw_plots
 from ser_platform.tuning.report.subset_effects import estimate_member_effects, summarise_members
+from ser_platform.tuning.report.timeline import write_timeline
 from ser_platform.tuning.report.trial_table import (
     CATEGORICAL,
     SUBSET,
@@ -259,6 +260,7 @@ class StudyReport:
                 rows = [(row["name"], Interval(**row["uar"])) for row in self.summary["control"]["rows"]]
                 draw_control_figure(rows, self.summary["control"]["gain"]["verdict"], made / "control.png")
                 drawn = {"control.png": f"Gain from distillation ({CONTROL_TERM})", **drawn}
+            drawn |= write_timeline(self.summary, self.optuna_trials, made)
             page = StudyPage(
                 self.title,
                 self.question,

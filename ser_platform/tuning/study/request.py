@@ -26,6 +26,7 @@ class StudyRequest:
         is_extended: whether `ser studies extend` extended the study; its budget of epochs is then ignored.
         is_control: whether the study is the control arm, whose students have no teacher.
         teacher: the registered model given as teacher, "" for the default.
+        register_as: prefix of the names of the registered models, "" for the default.
     """
 
     space: str
@@ -38,6 +39,7 @@ class StudyRequest:
     is_extended: bool = False
     is_control: bool = False
     teacher: str = ""
+    register_as: str = ""
 
     def read_space(self) -> Space:
         """Return the search space with the request's overrides.

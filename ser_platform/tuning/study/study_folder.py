@@ -1,7 +1,8 @@
 """The folder of a study, `runs/NAME/`: Optuna's journal of trials and a summary. Both survive a killed process."""
 
+import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,6 +68,15 @@ class StudyFolder:
             searches[-1][1] = time.time()
             self.update(searches=searches)
         return self.searched_seconds
+
+    @contextlib.contextmanager
+    def time_phase(self, name: str) -> Iterator[None]:
+        """Record the start and the end of the block as a phase of the study, for its time line."""
+        began = time.time()
+        try:
+            yield
+        finally:
+            self.update(phases=[*self.summary.get("phases", ()), [name, began, time.time()]])
 
     @property
     def searched_seconds(self) -> float:

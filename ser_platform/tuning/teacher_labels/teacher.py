@@ -61,12 +61,15 @@ class Teacher:
         return f"{self.model.name}/{self.model.version}"
 
 
-def find_teacher(client: Client, dataset: Dataset, split: Split, teacher_name: str = "") -> Teacher:
+def find_teacher(
+    client: Client, dataset: Dataset, split: Split, teacher_name: str = "", register_as: str = ""
+) -> Teacher:
     """Return the registered teacher of this corpus and split: the candidate, else the champion.
 
     Args:
         teacher_name: a registered model instead of these. A distilled student is an assistant, which has a teacher of
             its own (Mirzadeh et al., 2020, "Improved Knowledge Distillation via Teacher Assistant", arXiv:1902.03393).
+        register_as: prefix of the registered name of the teacher, "" for the default.
 
     Raises:
         UserError: there is no teacher, or it has another corpus, labels or split.
@@ -75,14 +78,14 @@ def find_teacher(client: Client, dataset: Dataset, split: Split, teacher_name: s
     refuse_leaky_distillation(split)
     if teacher_name:
         return _find_named_teacher(client, dataset, split, teacher_name)
-    name = make_model_name("teacher")
+    name = make_model_name("teacher", register_as)
     found = [model for alias in (CANDIDATE, CHAMPION) if (model := find_alias(client, name, alias))]
     fitting = [model for model in found if model.tags.get("split") == split.fingerprint]
     if not fitting:
         have = ", ".join(f"{model.title} of {model.tags.get('corpus')}" for model in found) or "none"
         raise UserError(
             f"no {name} for this corpus, labels and split (registered: {have}); "
-            f"run: ser tune teacher --corpus {dataset.name}"
+            f"run: ser tune teacher --corpus {dataset.name}" + (f" --register-as {register_as}" if register_as else "")
         )
     return _load_teacher(client, find_version(client, name, fitting[0].version), split)
 
