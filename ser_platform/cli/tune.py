@@ -18,7 +18,7 @@ from ser_platform.cli.options import (
     require_one_corpus,
 )
 from ser_platform.cli.output import format_test_uar, make_console, make_display, print_table
-from ser_platform.cli.spaces import check_space, list_spaces, space_path
+from ser_platform.cli.spaces import list_spaces, print_spaces, read_spaces, space_path
 from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
@@ -92,6 +92,10 @@ def tune(
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the search spaces and the question of each.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Print what SPACE searches, or every mistake in its file; start nothing."),
+    ] = False,
     as_json: JsonOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the last tuning of this folder.")] = False,
     *,
@@ -106,13 +110,25 @@ def tune(
     if list_:
         list_spaces(as_json=as_json)
         return
-    if as_json:
-        raise UserError("--json needs --list; for the trials of a study: ser studies show NAME --json")
+    if as_json and not check:
+        raise UserError("--json needs --list or --check; for the trials of a study: ser studies show NAME --json")
     spaces = spaces or []
     if len(set(spaces)) != len(spaces):
         raise UserError(f"a search space is given twice: {' '.join(spaces)}")
     if resume:
-        others = (spaces, corpus, trials, minutes, confirm, set_, from_, allow_leak, teacher, control is not None)
+        others = (
+            spaces,
+            corpus,
+            trials,
+            minutes,
+            confirm,
+            set_,
+            from_,
+            allow_leak,
+            teacher,
+            control is not None,
+            check,
+        )
         if any(others) or data != DataOptions():
             raise UserError("--resume continues the last tuning with its original options; leave the other options out")
         from ser_platform.workflows.tune_request import TuneRequest
@@ -122,8 +138,12 @@ def tune(
     given_corpus = require_one_corpus(corpus)
     fixed = parse_fixed_settings(set_, data)
     best = _parse_confirm(confirm)
-    for name in spaces:
-        check_space(name)  # wrong input is refused before torch, Ray and MLflow are imported
+    read = read_spaces(spaces)  # wrong input is refused before torch, Ray and MLflow are imported
+    if check:
+        if not spaces:
+            raise UserError("--check needs a SPACE, a name (see --list) or a file")
+        print_spaces([space.with_overrides(fixed, trials, minutes, best) for space in read], as_json=as_json)
+        return
     from ser_platform.corpora.splits.protocols import parse_named_corpora
     from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest
 
