@@ -28,6 +28,7 @@ from ser_platform.cli import (
     ui,
 )
 from ser_platform.cli.output import escape_unprintable
+from ser_platform.cli.value_names import name_values
 from ser_platform.errors import SerError
 
 DATA, TRAIN, COMPARE, USE, MAINTAIN = "Data", "Train and tune", "Compare and promote", "Use a model", "Maintain"
@@ -103,8 +104,10 @@ def main() -> None:
     """Run the command line; an error is one line on standard error, with exit code 1 or 2."""
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
+    command = typer.main.get_command(app)
+    name_values(command)
     try:
-        sys.exit(app(prog_name="ser", standalone_mode=False) or 0)
+        sys.exit(command(prog_name="ser", standalone_mode=False) or 0)
     except UsageError as error:
         message = _format_usage_error(error)
         if message:
