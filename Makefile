@@ -77,8 +77,9 @@ mlflow-server: $(INSTALLED) ## Run an MLflow server for several users, on 127.0.
 	$(BIN)/ser tracking server $(ARGS)
 
 serve: $(INSTALLED) ## Serve the champion student over HTTP on 127.0.0.1:5001
-	$(STORE) PATH="$(CURDIR)/$(BIN):$$PATH" mlflow models serve -m models:/ser-student@champion \
-		--env-manager local --host 127.0.0.1 --port 5001
+	@echo "Try: curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json'" \
+		"-d '{\"dataframe_records\": [{\"path\": \"FILE.wav\"}]}'"
+	$(STORE) $(BIN)/uvicorn --factory ser_platform.tracking.scoring_app:make_app --host 127.0.0.1 --port 5001
 
 bench: $(INSTALLED) ## Run the tests marked slow, then benchmarks: BENCH=short (default), all, or a name
 	$(BIN)/python -m pytest -q -m slow

@@ -1,4 +1,4 @@
-"""The errors that the platform reports as one line, with an exit code.
+"""The errors that the platform reports in one line (a search space: one for each mistake), with an exit code.
 
 `UserError` (exit code 2): the input is wrong. `WorkFailed` (exit code 1): the input is valid, the work fails.
 """
@@ -13,6 +13,11 @@ class SerError(Exception):
     """An error that the platform reports as one line."""
 
     exit_code = 1
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The message, one line for each thing that is wrong."""
+        return (str(self),)
 
 
 class WorkFailed(SerError):
@@ -75,7 +80,23 @@ class CorpusError(UserError):
 
 
 class SearchSpaceError(UserError):
-    """A search space that cannot be searched."""
+    """A search space that cannot be searched.
+
+    Attributes:
+        lines: one message for each mistake of its file.
+        section, line: of the mistake in the file, where there is one; "" and 0 for the file as a whole.
+    """
+
+    def __init__(self, *messages: str, section: str = "", line: int = 0) -> None:
+        super().__init__(*messages)
+        self.section, self.line = section, line
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return self.args
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 class BundleError(UserError):

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ from ser_platform.cli import (
     ui,
 )
 from ser_platform.cli.output import escape_unprintable
+from ser_platform.cli.value_names import name_values
 from ser_platform.errors import SerError
 
 DATA, TRAIN, COMPARE, USE, MAINTAIN = "Data", "Train and tune", "Compare and promote", "Use a model", "Maintain"
@@ -99,28 +101,31 @@ _debug = False
 
 
 def main() -> None:
-    """Run the command line; every error is one line on standard error, with exit code 1 or 2."""
+    """Run the command line; an error is one line on standard error, with exit code 1 or 2."""
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
+    command = typer.main.get_command(app)
+    name_values(command)
     try:
-        sys.exit(app(prog_name="ser", standalone_mode=False) or 0)
+        sys.exit(command(prog_name="ser", standalone_mode=False) or 0)
     except UsageError as error:
         message = _format_usage_error(error)
         if message:
-            _exit_with(message, 2, error)
+            _exit_with([message], 2, error)
         sys.exit(2)  # a command without arguments has printed its help
     except typer.Abort as abort:
-        _exit_with("stopped; nothing was changed", 1, abort)
+        _exit_with(["stopped; nothing was changed"], 1, abort)
     except SerError as error:
-        _exit_with(str(error), error.exit_code, error)
+        _exit_with(error.lines, error.exit_code, error)
     except OSError as error:  # a full disk, a folder without write permission
-        _exit_with(f"{error.filename or 'system'}: {error.strerror or error}", 1, error)
+        _exit_with([f"{error.filename or 'system'}: {error.strerror or error}"], 1, error)
 
 
-def _exit_with(message: str, code: int, error: BaseException) -> NoReturn:
+def _exit_with(messages: Iterable[str], code: int, error: BaseException) -> NoReturn:
     if _debug:
         raise error
-    print(f"ser: {escape_unprintable(message)}", file=sys.stderr)
+    for message in messages:
+        print(f"ser: {escape_unprintable(message)}", file=sys.stderr)
     sys.exit(code)
 
 

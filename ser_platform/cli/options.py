@@ -73,7 +73,7 @@ class DataOptions:
         ),
     ] = None
     max_bad: Annotated[
-        float, _speech_option(min=0.0, max=1.0, help="Largest accepted share of unusable files, 0 to 1.")
+        float, _speech_option(metavar="SHARE", min=0.0, max=1.0, help="Largest accepted share of unusable files.")
     ] = 0.05
     protocol: Annotated[
         str | None,

@@ -17,7 +17,7 @@ from ser_platform.cli.options import (
     require_one_corpus,
 )
 from ser_platform.cli.output import format_test_uar, make_console, make_display, print_table
-from ser_platform.cli.spaces import check_space, list_spaces, space_path
+from ser_platform.cli.spaces import list_spaces, print_spaces, read_spaces, space_path
 from ser_platform.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,6 +99,10 @@ def tune(
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the search spaces and the question of each.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Print what SPACE searches, or every mistake in its file; start nothing."),
+    ] = False,
     as_json: JsonOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the last tuning of this folder.")] = False,
     *,
@@ -113,13 +117,13 @@ def tune(
     if list_:
         list_spaces(as_json=as_json)
         return
-    if as_json:
-        raise UserError("--json needs --list; for the trials of a study: ser studies show NAME --json")
+    if as_json and not check:
+        raise UserError("--json needs --list or --check; for the trials of a study: ser studies show NAME --json")
     spaces = spaces or []
     if len(set(spaces)) != len(spaces):
         raise UserError(f"a search space is given twice: {' '.join(spaces)}")
     if resume:
-        others = (spaces, corpus, trials, minutes, confirm, set_, from_, allow_leak, teacher, register_as)
+        others = (spaces, corpus, trials, minutes, confirm, set_, from_, allow_leak, teacher, register_as, check)
         if any(others) or control is not None or data != DataOptions():
             raise UserError("--resume continues the last tuning with its original options; leave the other options out")
         from ser_platform.workflows.tune_request import TuneRequest
@@ -129,8 +133,12 @@ def tune(
     given_corpus = require_one_corpus(corpus)
     fixed = parse_fixed_settings(set_, data)
     best = _parse_confirm(confirm)
-    for name in spaces:
-        check_space(name)  # wrong input is refused before torch, Ray and MLflow are imported
+    read = read_spaces(spaces)  # wrong input is refused before torch, Ray and MLflow are imported
+    if check:
+        if not spaces:
+            raise UserError("--check needs a SPACE, a name (see --list) or a file")
+        print_spaces([space.with_overrides(fixed, trials, minutes, best) for space in read], as_json=as_json)
+        return
     from ser_platform.corpora.splits.protocols import parse_named_corpora
     from ser_platform.tracking.registry import make_model_name
     from ser_platform.workflows.tune_request import PlannedStudy, TuneRequest

@@ -8,20 +8,44 @@ columns `path` (audio files on the server), `audio` (the bytes of a file, or bas
 
 import base64
 import hashlib
+import itertools
 import os
+import reprlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import soundfile
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
-from ser_platform.corpora.audio.reader import SAMPLE_RATE
-from ser_platform.errors import BundleError, UserError
+from ser_platform.corpora.audio.reader import SAMPLE_RATE, Audio, audio_from_samples, read_audio
+from ser_platform.errors import BadAudio, BundleError, UserError, first_line
 from ser_platform.inference.bundle import DIGESTS_FILE, read_bundle
-from ser_platform.inference.predictor import Prediction, Predictor
+from ser_platform.inference.predictor import Predictor
 from ser_platform.tracking.mlflow_store import open_client
+
+NEEDS = "it needs one column of: path (on the server), audio (bytes or base64), samples (with sample_rate in Hz)"
+PATH_ADVICE = "a path belongs in the column path"
+
+
+class RefusedInput(MlflowException):
+    """Input that cannot be predicted; MLflow's server answers its one sentence with the code 400."""
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+        super().__init__(sentence, BAD_REQUEST)
+
+    @property
+    def message(self) -> str:
+        """The sentence."""
+        return self._sentence
+
+    @message.setter
+    def message(self, text: str) -> None:
+        """Keep the sentence: the server would put all input before it."""
 
 
 class BundleModel:
@@ -33,33 +57,67 @@ class BundleModel:
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return `{emotion, probabilities}` for each row.
 
-        Raises UserError where the table has no column of speech, and BadAudio where a row has no usable speech.
+        Raises:
+            RefusedInput: the input has not one column of speech, or a row has no usable speech; names the row.
         """
         del params
-        table = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
-        if "path" in table:
-            predictions = [self._predictor.predict_file(Path(path)) for path in table["path"]]
-        elif "audio" in table:
-            predictions = [self._predict_bytes(content) for content in table["audio"]]
-        elif "samples" in table:
-            rates = table["sample_rate"] if "sample_rate" in table else [SAMPLE_RATE] * len(table)
-            predictions = [self._predict_samples(*row) for row in zip(table["samples"], rates, strict=True)]
-        else:
-            has = ", ".join(map(str, table)) or "none"
-            raise UserError(f"input has the columns {has}; it needs one of: path, audio (bytes or base64), samples")
-        return [{"emotion": p.emotion, "probabilities": p.probabilities} for p in predictions]
+        try:
+            table = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
+        except ValueError as error:
+            raise RefusedInput(f"the input is not a table of rows ({first_line(error)}); {NEEDS}") from error
+        given = [name for name in READERS if name in table]
+        if len(given) != 1:
+            raise RefusedInput(f"the input has {' and '.join(given) or 'no column of speech'}; {NEEDS}")
+        cells, rates = table[given[0]], itertools.repeat(SAMPLE_RATE)
+        if given[0] != "samples":
+            cells = cells.explode()  # MLflow makes one row of a list in `inputs`
+        elif "sample_rate" in table:
+            rates = table["sample_rate"]
+        predictions = []
+        for number, (content, rate) in enumerate(zip(cells, rates, strict=False), 1):
+            try:
+                prediction = self._predictor.predict(READERS[given[0]](content, rate))
+            except UserError as error:
+                raise RefusedInput(f"row {number}: {error}") from error
+            predictions.append({"emotion": prediction.emotion, "probabilities": prediction.probabilities})
+        return predictions
 
-    def _predict_bytes(self, content: str | bytes) -> Prediction:
-        raw = base64.b64decode(content, validate=True) if isinstance(content, str) else content
-        with tempfile.NamedTemporaryFile(suffix=".audio") as file:
-            file.write(raw)
-            file.flush()
-            return self._predictor.predict_file(Path(file.name))
 
-    def _predict_samples(self, samples: Any, rate: Any) -> Prediction:
-        with tempfile.NamedTemporaryFile(suffix=".wav") as file:  # so that it is read like any audio file
-            soundfile.write(file.name, np.asarray(samples, dtype=np.float32), int(rate), subtype="FLOAT")
-            return self._predictor.predict_file(Path(file.name))
+def _read_path(path: Any, rate: Any) -> Audio:
+    del rate
+    if not isinstance(path, str):
+        raise UserError(f"path is {path!r}; it must be the path of an audio file on the server")
+    return read_audio(Path(path))
+
+
+def _read_bytes(content: Any, rate: Any) -> Audio:
+    del rate
+    try:
+        raw = content if isinstance(content, bytes) else base64.b64decode(content, validate=True)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"audio {reprlib.repr(content)} is not base64 of the bytes of a file; {PATH_ADVICE}") from error
+    if not raw:
+        raise UserError("audio is empty")
+    with tempfile.NamedTemporaryFile(suffix=".audio") as file:
+        file.write(raw)
+        file.flush()
+        try:
+            return read_audio(Path(file.name))
+        except BadAudio as error:
+            raise BadAudio("audio", error.reason) from error
+
+
+def _read_samples(samples: Any, rate: Any) -> Audio:
+    try:
+        return audio_from_samples(np.asarray(samples, dtype=np.float32), int(rate))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"samples {reprlib.repr(samples)} at sample_rate {rate!r}: both must be numbers, samples a list"
+        ) from error
+
+
+# Reads the content of a column of speech; the second argument is the sample rate of samples.
+READERS: dict[str, Callable[[Any, Any], Audio]] = {"path": _read_path, "audio": _read_bytes, "samples": _read_samples}
 
 
 def _load_pyfunc(data_path: str) -> BundleModel:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna import Study
-from optuna.distributions import BaseDistribution
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial, TrialState
@@ -21,14 +20,6 @@ def is_result_operation(log: Mapping[str, Any]) -> bool:
     Optuna 5.0.0: `optuna.storages.journal._storage.JournalOperation`, the key `op_code` of a line.
     """
     return log["op_code"] in RESULT_OPERATIONS
-
-
-def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Return whether a value is inside a distribution.
-
-    Optuna 5.0.0: `BaseDistribution._contains`.
-    """
-    return bool(distribution._contains(value))
 
 
 def split_best_trials(study: Study, trials: list[FrozenTrial], n_best: int) -> list[FrozenTrial]:

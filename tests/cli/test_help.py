@@ -1,5 +1,6 @@
 """The help of every verb: one sentence, described options, two examples; and the width of tables."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ser_platform.cli import COMPARE, DATA, MAINTAIN, TRAIN, USE, app
+from ser_platform.cli import COMPARE, DATA, MAINTAIN, TRAIN, USE, app, main
 from ser_platform.cli.output import fit_widths, print_table
 
 WORDS = "many long words that are wrapped between two words and never within one of them"
@@ -38,6 +39,19 @@ def test_the_help_of_a_verb_is_one_sentence_and_two_examples(words: tuple[str, .
 def test_each_option_has_a_description(words: tuple[str, ...]) -> None:
     undescribed = [parameter.name for parameter in VERBS[words].params if not getattr(parameter, "help", None)]
     assert undescribed == []
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_the_help_of_a_verb_names_values_and_no_types(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "argv", ["ser", *words, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    printed = capsys.readouterr().out
+    assert "Show this message and exit." in printed
+    assert "<" not in printed.replace("<=x", "")
 
 
 def test_the_help_groups_the_verbs_in_order_of_use() -> None:

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
 from ser_platform.tuning.optuna_compat import (
-    contains,
     end_trial,
     find_trial_id,
     get_fixed_params,
@@ -43,12 +41,6 @@ def test_lines_of_the_journal_with_results_are_recognised(tmp_path: Path) -> Non
     assert is_result_operation(logs[-1]), "JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE has changed"
     study.tell(trial, 0.5)
     assert is_result_operation(logs[-1]), "JournalOperation.SET_TRIAL_STATE_VALUES has changed"
-
-
-def test_a_distribution_contains_what_it_can_draw() -> None:
-    assert contains(IntDistribution(2, 8, step=2), 4)
-    assert not contains(IntDistribution(2, 8, step=2), 5)
-    assert not contains(FloatDistribution(0.0, 1.0), 1.5)
 
 
 def test_the_best_trials_are_those_of_the_highest_value(study: optuna.Study) -> None:

@@ -6,18 +6,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, TypeAlias
-
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ser_platform.settings import SETTINGS, Overrides, Settings, SettingValue, check_overrides, resolve
-from ser_platform.tuning.optuna_compat import contains
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
+
+if TYPE_CHECKING:  # a space is read and checked without Optuna, whose import takes longer
+    import optuna
+    from optuna.distributions import BaseDistribution
 
 StoredValue: TypeAlias = bool | int | float | str
 StoredParams: TypeAlias = dict[str, StoredValue]  # the searched settings of a trial, as Optuna stores them
 
+STEP_TOLERANCE = 1e-8  # of a step, as in Optuna's FloatDistribution
 SUBSET_SEPARATOR = "+"  # a subset is stored as one categorical value, "log_mel+zcr"
 
 
@@ -43,47 +44,57 @@ class Axis:
         """Return whether a configuration with these params and fixed settings has the axis."""
         return all(is_met(params.get(parent, base.get(parent)), valid) for parent, valid in self.when.items())
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether the values are listed, and not the ends of a range."""
+        return self.domain in ("choice", "subset", "fixed")
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether a range contains whole numbers only."""
+        return isinstance(self.values[0], int)
+
     @cached_property
-    def distribution(self) -> BaseDistribution:
+    def distribution(self) -> "BaseDistribution":
         """The domain in Optuna; for a fixed axis, which Optuna does not receive, a choice of one value."""
-        if self.domain in ("choice", "subset", "fixed"):
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.is_listed:
             return CategoricalDistribution(list(self.values))
         low, high = self.values
         log = self.domain == "loguniform"
-        if isinstance(low, int):
+        if self._is_whole:
             return IntDistribution(low, high, log=log, step=int(self.step or 1))
         return FloatDistribution(low, high, log=log, step=self.step)
 
     @property
     def stored_values(self) -> Iterator[Any]:
         """Every value of a finite domain as Optuna stores it, in ascending order; there can be billions."""
-        domain = self.distribution
-        if isinstance(domain, CategoricalDistribution):
-            yield from domain.choices
+        if self.is_listed:
+            yield from self.values
             return
-        assert isinstance(domain, IntDistribution | FloatDistribution)
-        step = domain.step or 1
-        count = round((domain.high - domain.low) / step) + 1
+        step = self.step or 1
+        count = round((self.values[1] - self.values[0]) / step) + 1
         # As decimals: the third step of 0.1 is 0.3, not 0.30000000000000004.
-        low, width = Decimal(str(domain.low)), Decimal(str(step))
+        low, width = Decimal(str(self.values[0])), Decimal(str(step))
         yield from (self._to_number(low + width * place) for place in range(count))
 
     @property
     def is_finite(self) -> bool:
         """Whether every value can be listed; loguniform counts as infinite, even over whole numbers."""
-        return self.domain in ("choice", "subset", "fixed", "int") or self.step is not None
+        return self.is_listed or self.domain == "int" or self.step is not None
 
-    def draw(self, trial: optuna.Trial) -> SettingValue:
+    def draw(self, trial: "optuna.Trial") -> SettingValue:
         """Draw a value with Optuna."""
-        domain = self.distribution
         if self.domain == "fixed":
             fixed: SettingValue = self.values[0]
             return fixed
-        if isinstance(domain, FloatDistribution):
-            return trial.suggest_float(self.name, domain.low, domain.high, step=domain.step, log=domain.log)
-        if isinstance(domain, IntDistribution):
-            return trial.suggest_int(self.name, domain.low, domain.high, step=domain.step, log=domain.log)
-        return self.decode(trial.suggest_categorical(self.name, list(self.values)))
+        if self.is_listed:
+            return self.decode(trial.suggest_categorical(self.name, list(self.values)))
+        (low, high), log = self.values, self.domain == "loguniform"
+        if self._is_whole:
+            return trial.suggest_int(self.name, low, high, step=int(self.step or 1), log=log)
+        return trial.suggest_float(self.name, low, high, step=self.step, log=log)
 
     def decode(self, stored: Any) -> SettingValue:
         """Return the setting's value from what Optuna stored."""
@@ -98,7 +109,7 @@ class Axis:
         if self.domain == "subset":
             names = {str(member) for member in value} if isinstance(value, list | tuple) else {str(value)}
             found = [members for members in self.values if set(members.split(SUBSET_SEPARATOR)) == names]
-        elif isinstance(self.distribution, CategoricalDistribution):
+        elif self.is_listed:
             alone = tuple(value) if isinstance(value, list) else value
             if isinstance(alone, tuple) and len(alone) == 1:
                 (alone,) = alone
@@ -111,16 +122,23 @@ class Axis:
 
     def _to_number(self, value: Any) -> int | float:
         """Return a number in the domain's type."""
-        return int(value) if isinstance(self.distribution, IntDistribution) else float(value)
+        return int(value) if self._is_whole else float(value)
 
     def _contains(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             return False
-        return self._to_number(value) == value and contains(self.distribution, value)
+        low, high = self.values
+        steps = 0.0 if self.step is None else (value - low) / self.step
+        is_on_step = self._to_number(value) == value and abs(steps - round(steps)) < STEP_TOLERANCE
+        return bool(low <= value <= high and is_on_step)
 
     @property
     def description(self) -> str:
         """The domain in words."""
+        if self.domain == "subset":
+            sets = [members.split(SUBSET_SEPARATOR) for members in self.values]
+            names = dict.fromkeys(name for members in sets for name in members)
+            return f"subset [{', '.join(names)}] of at least {min(map(len, sets))}"
         step = "" if self.step is None else f" in steps of {self.step:g}"
         return f"{self.domain} [{', '.join(map(str, self.values))}]{step}"
 
@@ -223,7 +241,7 @@ class Space:
     scheduler: SchedulerPlan = SchedulerPlan()
     resources: Resources = Resources()
 
-    def draw(self, trial: optuna.Trial) -> dict[str, SettingValue]:
+    def draw(self, trial: "optuna.Trial") -> dict[str, SettingValue]:
         """Draw the searched settings of one configuration with Optuna."""
         params: dict[str, SettingValue] = {}
         for axis in self.axes:

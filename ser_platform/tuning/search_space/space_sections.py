@@ -29,6 +29,57 @@ SCHEDULERS = (ASHA, MEDIAN, NO_SCHEDULER)
 MAX_SEED = 2**31 - 1
 MAX_CHOICES = 1000
 
+# Other words for the keys and choices of a file, in lower case with underscores.
+OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
+    "algorithm": ("sampler", "name"),
+    "axes": ("space",),
+    "bayesian": ("tpe",),
+    "categorical": ("choice",),
+    "condition": ("when",),
+    "config": ("base",),
+    "constant": ("fixed",),
+    "defaults": ("base",),
+    "depends_on": ("when",),
+    "early_stopping": ("scheduler",),
+    "eta": ("reduction_factor",),
+    "fixed": ("base",),
+    "float": ("uniform",),
+    "goal": ("objective",),
+    "grace": ("grace_epochs",),
+    "grace_period": ("grace_epochs",),
+    "gpus": ("resources",),
+    "hyperband": ("asha",),
+    "hyperparameters": ("space",),
+    "if": ("when",),
+    "log": ("loguniform",),
+    "log_uniform": ("loguniform",),
+    "max": ("maximize", "at_most"),
+    "max_trials": ("trials",),
+    "metrics": ("objective",),
+    "min": ("minimize", "at_least"),
+    "n_trials": ("trials",),
+    "num_samples": ("trials",),
+    "one_of": ("choice",),
+    "options": ("choice",),
+    "parameters": ("space",),
+    "params": ("space",),
+    "pruner": ("scheduler",),
+    "q": ("step",),
+    "quniform": ("uniform",),
+    "randint": ("int",),
+    "range": ("uniform", "int"),
+    "searcher": ("sampler",),
+    "search_space": ("space",),
+    "settings": ("base",),
+    "time": ("minutes",),
+    "timeout": ("minutes",),
+    "trials": ("budget",),
+    "type": ("name",),
+    "uar": ("dev_uar",),
+    "value": ("fixed",),
+    "values": ("choice",),
+}
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -1,4 +1,4 @@
-"""Reads search-space files and checks them; an error names the line and the valid choices."""
+"""Reads search-space files and checks them whole; each error names the line and the valid choices."""
 
 import math
 import re
@@ -19,7 +19,7 @@ from ser_platform.tuning.search_space.space import (
     SchedulerPlan,
     Space,
 )
-from ser_platform.tuning.search_space.space_sections import ASHA, GP, GRID, NO_SCHEDULER, ROLE, SAMPLERS
+from ser_platform.tuning.search_space.space_sections import ASHA, ENTRIES, GP, GRID, NO_SCHEDULER, ROLE, SAMPLERS
 from ser_platform.tuning.search_space.trial_metrics import TRIAL_METRICS
 from ser_platform.tuning.search_space.yaml_axes import read_axes
 from ser_platform.tuning.search_space.yaml_points import read_points
@@ -75,10 +75,11 @@ def read_question(path: Path) -> str:
 
 
 def _build_space(source: YamlSource) -> Space:
-    role = source.check_entry(ROLE, source.content.get("role"), "role", "role")
-    given = source.read_settings("base", SETTINGS)
-    base = {name: source.check_setting(name, value, "base", name) for name, value in given.items()}
+    content = source.content
+    role = source.attempt(lambda: source.check_entry(ROLE, content.get("role"), "role", "role"), "")
+    base = source.read_values(source.read_settings("base", SETTINGS), "base")
     axes = read_axes(source, base)
+    sections = {name: source.read_entries(name) for name in ENTRIES}
     space = Space(
         name=source.path.stem,
         role=role,
@@ -87,13 +88,14 @@ def _build_space(source: YamlSource) -> Space:
         points=read_points(source, axes, base),
         objectives=_read_objectives(source),
         constraints=_read_constraints(source),
-        budget=Budget(**source.read_entries("budget")),
-        confirmation=Confirmation(**source.read_entries("confirm")),
-        sampler=SamplerPlan(**source.read_entries("sampler")),
-        scheduler=_read_scheduler(source, _find_max_epochs(axes, base)),
-        resources=_read_resources(source),
+        budget=Budget(**sections["budget"]),
+        confirmation=Confirmation(**sections["confirm"]),
+        sampler=SamplerPlan(**sections["sampler"]),
+        scheduler=_make_scheduler(source, sections["scheduler"], _find_max_epochs(axes, base)),
+        resources=_make_resources(source, sections["resources"]),
     )
-    _refuse_contradictions(source, space)
+    _report_contradictions(source, space)
+    source.raise_problems()
     return space
 
 
@@ -103,88 +105,90 @@ def _find_max_epochs(axes: tuple[Axis, ...], base: Overrides) -> int:
     return int(searched[0] if searched else resolve(base).train.epochs)
 
 
-def _read_metrics(source: YamlSource, section: str) -> list[dict[str, Any]]:
-    """Return the entries of a section, which must differ in their metrics."""
+def _read_metrics(source: YamlSource, section: str) -> dict[int, dict[str, Any]]:
+    """Return the valid entries of a section by number; they must differ in their metrics."""
     entries = source.read_listed_entries(section)
-    metrics = [entry["metric"] for entry in entries]
-    for number, metric in enumerate(metrics):
-        if metric in metrics[:number]:
-            raise source.make_error(f"{section} has {metric} twice", section, str(number))
+    seen: set[str] = set()
+    for number, entry in entries.items():
+        if entry["metric"] in seen:
+            source.report(f"{section} has {entry['metric']} twice", section, str(number))
+        seen.add(entry["metric"])
     return entries
 
 
 def _read_objectives(source: YamlSource) -> tuple[Objective, ...]:
     objectives: list[Objective] = []
-    for number, entry in enumerate(_read_metrics(source, "objective")):
+    for number, entry in _read_metrics(source, "objective").items():
         metric = entry["metric"]
         valid = TRIAL_METRICS[metric].direction
         if entry.get("direction", valid) != valid:
             message = f"the better {metric}: direction must be {valid}; got {entry['direction']!r}"
-            raise source.make_error(message, "objective", str(number), "direction")
+            source.report(message, "objective", str(number), "direction")
         objectives.append(Objective(metric, valid))
     return tuple(objectives) or (DEV_UAR,)
 
 
 def _read_constraints(source: YamlSource) -> tuple[Constraint, ...]:
     entries = _read_metrics(source, "constraints")
-    for number, entry in enumerate(entries):
+    for number, entry in entries.items():
         if len(entry) == 1 or entry.get("at_least", -math.inf) > entry.get("at_most", math.inf):
             example = f"{{metric: {entry['metric']}, at_most: N}}, at_least: N, or both with at_least <= at_most"
-            raise source.make_error(f"a constraint is {example}; got {entry}", "constraints", str(number))
-    return tuple(Constraint(**entry) for entry in entries)
+            source.report(f"a constraint is {example}; got {entry}", "constraints", str(number))
+    return tuple(Constraint(**entry) for entry in entries.values())
 
 
-def _read_scheduler(source: YamlSource, max_epochs: int) -> SchedulerPlan:
+def _make_scheduler(source: YamlSource, given: dict[str, Any], max_epochs: int) -> SchedulerPlan:
     """Return the scheduler; its default grace is at most `max_epochs`."""
-    given = source.read_entries("scheduler")
     plan = SchedulerPlan(**{"grace_epochs": min(SchedulerPlan.grace_epochs, max_epochs)} | given)
-    if plan.name != NO_SCHEDULER and plan.grace_epochs > max_epochs:
+    if not source.is_valid("scheduler"):
+        return plan
+    if plan.name != NO_SCHEDULER and plan.grace_epochs > max_epochs and source.is_valid("base", "space"):
         grace = f"scheduler.grace_epochs {plan.grace_epochs} is above train.epochs {max_epochs}"
         message = f"{grace}: no trial would be stopped; lower it, or set name: none"
-        raise source.make_error(message, "scheduler", "grace_epochs")
+        source.report(message, "scheduler", "grace_epochs")
     if "brackets" in given and plan.name != ASHA:
         message = f"scheduler {plan.name} has no brackets; remove scheduler.brackets, or set name: asha"
-        raise source.make_error(message, "scheduler", "brackets")
+        source.report(message, "scheduler", "brackets")
     return plan
 
 
-def _read_resources(source: YamlSource) -> Resources:
-    resources = Resources(**source.read_entries("resources"))
+def _make_resources(source: YamlSource, given: dict[str, Any]) -> Resources:
+    resources = Resources(**given)
     gpus = resources.gpus
     if gpus is not None and gpus > 1 and gpus != int(gpus):
-        raise source.make_error(
-            f"resources.gpus must be at most 1 or a whole number; got {gpus!r}", "resources", "gpus"
-        )
+        source.report(f"resources.gpus must be at most 1 or a whole number; got {gpus!r}", "resources", "gpus")
     return resources
 
 
-def _refuse_contradictions(source: YamlSource, space: Space) -> None:
-    """Refuse sections that contradict each other."""
+def _report_contradictions(source: YamlSource, space: Space) -> None:
+    """Report valid sections that contradict each other."""
     sampler = space.sampler.name
-    if len(space.objectives) > 1 and space.scheduler.name != NO_SCHEDULER:
-        raise source.make_error(
+    if len(space.objectives) > 1 and space.scheduler.name != NO_SCHEDULER and source.is_valid("objective", "scheduler"):
+        source.report(
             f"scheduler {space.scheduler.name} with {len(space.objectives)} objectives: a stopped trial cannot be in "
             "a Pareto set; set scheduler: {name: none}",
             *(("scheduler", "name") if "scheduler" in source.content else ("objective",)),
         )
+    if not source.is_valid("base", "space", "sampler"):
+        return
     if sampler == GRID:
-        _refuse_infinite_grid(source, space)
+        _report_infinite_grid(source, space)
     if sampler == GP and space.conditional_axes:
         names = ", ".join(axis.name for axis in space.conditional_axes)
         valid = ", ".join(name for name in SAMPLERS if name != GP)
         message = f"sampler gp cannot model axes that only some configurations have ({names}); choose from: {valid}"
-        raise source.make_error(message, "sampler", "name")
+        source.report(message, "sampler", "name")
 
 
-def _refuse_infinite_grid(source: YamlSource, space: Space) -> None:
-    """Refuse a grid over an infinite space, or of more than MAX_GRID_CONFIGURATIONS configurations."""
-    for axis in space.axes:
-        if not axis.is_finite:
-            message = f"sampler grid needs a finite space: {axis.name} is {axis.description}; set a step, or use choice"
-            raise source.make_error(message, "space", axis.name)
-    if space.count_configurations(MAX_GRID_CONFIGURATIONS) > MAX_GRID_CONFIGURATIONS:
+def _report_infinite_grid(source: YamlSource, space: Space) -> None:
+    """Report a grid over an infinite space, or of more than MAX_GRID_CONFIGURATIONS configurations."""
+    infinite = [axis for axis in space.axes if not axis.is_finite]
+    for axis in infinite:
+        message = f"sampler grid needs a finite space: {axis.name} is {axis.description}; set a step, or use choice"
+        source.report(message, "space", axis.name)
+    if not infinite and space.count_configurations(MAX_GRID_CONFIGURATIONS) > MAX_GRID_CONFIGURATIONS:
         valid = ", ".join(name for name in SAMPLERS if name not in (GRID, GP))
         message = (
             f"sampler grid: the space has more than {MAX_GRID_CONFIGURATIONS:,} configurations; choose from: {valid}"
         )
-        raise source.make_error(message, "sampler", "name")
+        source.report(message, "sampler", "name")

@@ -6,25 +6,29 @@ from ser_platform.tuning.search_space.yaml_source import YamlSource
 
 
 def read_points(source: YamlSource, axes: tuple[Axis, ...], base: Overrides) -> tuple[Overrides, ...]:
-    """Return the points of a file.
-
-    Raises:
-        SearchSpaceError: a point is not in the space; names its line.
-    """
+    """Return the points of a file; report those that are not in the space."""
     by_name = {axis.name: axis for axis in axes}
+    known = dict.fromkeys([*by_name, *source.list_given("space")])  # an invalid axis is reported, and not in `axes`
     points: list[Overrides] = []
-    for number, entry in enumerate(source.read_list("points", by_name)):
+    for number, entry in source.read_list("points", known).items():
         place = ("points", str(number))
-        point = {name: source.check_setting(name, value, *place, name) for name, value in entry.items()}
-        for name in point:
-            _check_point(source, by_name[name], point, by_name, base, (*place, name))
+        point = source.read_values(entry, *place)
+        is_valid = len(point) == len(entry)
+        for axis in (by_name[name] for name in point if name in by_name):
+            try:
+                axis.encode(point[axis.name])
+            except ValueError as error:
+                source.report(str(error), *place, axis.name)
+            else:
+                if is_valid:
+                    _check_conditions(source, axis, point, by_name, base, (*place, axis.name))
         if point in points:
-            raise source.make_error(f"this point is listed twice: {as_json(point)}", *place)
+            source.report(f"this point is listed twice: {as_json(point)}", *place)
         points.append(point)
     return tuple(points)
 
 
-def _check_point(
+def _check_conditions(
     source: YamlSource,
     axis: Axis,
     point: Overrides,
@@ -32,16 +36,16 @@ def _check_point(
     base: Overrides,
     place: tuple[str, ...],
 ) -> None:
-    try:
-        axis.encode(point[axis.name])
-    except ValueError as error:
-        raise source.make_error(str(error), *place) from error
-    known = dict(base)
+    """Report an axis that a configuration with the values of `point` does not have."""
+    known = {**base, **point}
     for parent in axis.when:
         if parent in axes and axes[parent].domain == "fixed":
             known[parent] = axes[parent].values[0]
         elif parent in axes and parent not in point:
-            raise source.make_error(f"{axis.name} exists only under some values of {parent}: set {parent} too", *place)
-    if not axis.is_active(point, known):
+            source.report(f"{axis.name} exists only under some values of {parent}: set {parent} too", *place)
+            return
+        elif parent not in known:
+            return  # the axis of the parent is reported
+    if not axis.is_active(known, {}):
         conditions = "; ".join(f"{parent}: {', '.join(map(str, valid))}" for parent, valid in axis.when.items())
-        raise source.make_error(f"{axis.name} exists only under {conditions}", *place)
+        source.report(f"{axis.name} exists only under {conditions}", *place)
