@@ -6,8 +6,8 @@ EXTRAS ?= dev,demo,lora,serve,server
 
 # Benchmarks of `make bench`: about half an hour, or hours.
 BENCH ?= short
-BENCH_short := startup predict features doctor manifest tpe distillation
-BENCH_all := $(BENCH_short) prepare overhead tracking throughput kills quality
+BENCH_short := startup predict bulk features doctor manifest tpe distillation
+BENCH_all := $(BENCH_short) first_hour prepare overhead tracking throughput kills quality
 
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)

@@ -14,6 +14,7 @@ TIMELINE_FILE = "timeline.png"
 SEARCH = "search"
 COLOURS = {Outcome.COMPLETE: INK, Outcome.PRUNED: PALE, Outcome.FAILED: ACCENT}
 LABELS = {Outcome.COMPLETE: "complete", Outcome.PRUNED: "stopped early", Outcome.FAILED: "failed"}
+MIN_PHASE_S = 0.1  # seconds; a shorter phase had nothing to do
 MIN_LABEL_SHARE = 0.02  # of the width of the figure: narrower bars have no number
 
 Span = tuple[float, float]  # start and end in seconds since 1970
@@ -30,9 +31,10 @@ def write_timeline(summary: Mapping[str, Any], trials: Sequence[FrozenTrial], fo
 
 def list_phases(summary: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     """Return (name, start, end) of each phase in a study's summary, in the order of their start."""
-    searches = [(SEARCH, began, ended) for began, ended in summary.get("searches", ()) if ended is not None]
-    phases = [(name, began, ended) for name, began, ended in summary.get("phases", ())]
-    return sorted(searches + phases, key=lambda phase: phase[1])
+    phases = [(SEARCH, began, ended) for began, ended in summary.get("searches", ()) if ended is not None]
+    stored = summary.get("phases", ())
+    phases += [(name, began, ended) for name, began, ended in stored if ended - began >= MIN_PHASE_S]
+    return sorted(phases, key=lambda phase: phase[1])
 
 
 def assign_slots(spans: Sequence[Span]) -> list[int]:

@@ -17,6 +17,7 @@ def test_each_trial_is_in_the_first_slot_that_is_free_at_its_start() -> None:
 
 def test_phases_are_listed_in_the_order_of_their_start_with_the_searches_that_ended() -> None:
     summary = {"searches": [[5.0, 9.0], [20.0, None]], "phases": [["test", 12.0, 13.0], ["fold teachers", 1.0, 4.0]]}
+    summary["phases"].append(["nothing to do", 4.0, 4.01])
     assert list_phases(summary) == [("fold teachers", 1.0, 4.0), ("search", 5.0, 9.0), ("test", 12.0, 13.0)]
 
 
