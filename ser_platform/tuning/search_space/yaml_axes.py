@@ -6,6 +6,7 @@ from typing import Any
 
 from ser_platform.settings import OF_A_STUDY, SETTINGS, Overrides, check
 from ser_platform.settings.table import NOUNS
+from ser_platform.training.used_settings import DECIDING_SETTINGS
 from ser_platform.tuning.search_space.space import SUBSET_SEPARATOR, Axis, is_met
 from ser_platform.tuning.search_space.space_sections import DOMAINS, MAX_CHOICES, OPTIONS
 from ser_platform.tuning.search_space.yaml_source import YamlSource
@@ -14,7 +15,7 @@ MAX_STEPS = 10**9
 
 
 def read_axes(source: YamlSource, base: Overrides) -> tuple[Axis, ...]:
-    """Return the axes of a file, parents before the axes that depend on them.
+    """Return the axes of a file, parents before the axes that depend on them, and before those that they make useless.
 
     Raises:
         SearchSpaceError: an axis or a condition is invalid; names the line.
@@ -22,7 +23,7 @@ def read_axes(source: YamlSource, base: Overrides) -> tuple[Axis, ...]:
     section = source.read_settings("space", [name for name in SETTINGS if name not in OF_A_STUDY])
     axes = {name: _read_axis(source, name, entry) for name, entry in section.items()}
     ordered: list[Axis] = []
-    for name in axes:
+    for name in (*(each for each in DECIDING_SETTINGS if each in axes), *axes):
         _append_after_parents(source, name, axes, base, ordered, ())
     for axis in ordered:
         _check_conditions(source, axis, axes, base)

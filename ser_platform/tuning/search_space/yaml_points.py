@@ -42,6 +42,6 @@ def _check_point(
             known[parent] = axes[parent].values[0]
         elif parent in axes and parent not in point:
             raise source.make_error(f"{axis.name} exists only under some values of {parent}: set {parent} too", *place)
-    if not axis.is_active(point, known):
+    if not axis.meets_conditions(point, known):
         conditions = "; ".join(f"{parent}: {', '.join(map(str, valid))}" for parent, valid in axis.when.items())
         raise source.make_error(f"{axis.name} exists only under {conditions}", *place)
