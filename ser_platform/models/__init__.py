@@ -27,12 +27,14 @@ class Architecture:
         settings: names of its `model.*` settings, without sizes.
         sizes: its published sizes, which replace a `model.*` setting of 0.
         takes_waveform: whether its input is samples `(batch, n_samples, 1)` instead of frame features.
+        fit_settings: names of its `model.*` settings that only its fit uses.
     """
 
     path: str
     settings: tuple[str, ...]
     sizes: Mapping[str, int] = field(default_factory=dict)
     takes_waveform: bool = False
+    fit_settings: tuple[str, ...] = ()
 
     @property
     def model_class(self) -> type[nn.Module]:
@@ -66,21 +68,24 @@ NEURAL: dict[str, Architecture] = {
     ),
 }
 # Fitted by scikit-learn: training/closed_form/estimators.py.
+TREE, TREES, BOOSTED = ("depth", "leaf"), ("trees", "depth", "leaf"), ("trees", "depth", "leaf", "learning_rate")
 CLASSICAL: dict[str, Architecture] = {
-    "svm_linear": Architecture("fitted_models.LinearScores", ()),
-    "svm_rbf": Architecture("fitted_models.RbfMachine", ()),
-    "svm_poly": Architecture("fitted_models.PolynomialMachine", ("degree",)),
-    "tree": Architecture("fitted_models.TreeVotes", ()),
-    "forest": Architecture("fitted_models.TreeVotes", ()),
-    "bagging": Architecture("fitted_models.TreeVotes", ()),
-    "adaboost": Architecture("fitted_models.TreeScores", ()),
-    "boosting": Architecture("fitted_models.TreeScores", ()),
+    "svm_linear": Architecture("fitted_models.LinearScores", (), fit_settings=("c",)),
+    "svm_rbf": Architecture("fitted_models.RbfMachine", (), fit_settings=("c", "gamma")),
+    "svm_poly": Architecture("fitted_models.PolynomialMachine", ("degree",), fit_settings=("c", "gamma")),
+    "tree": Architecture("fitted_models.TreeVotes", (), fit_settings=TREE),
+    "forest": Architecture("fitted_models.TreeVotes", (), fit_settings=TREES),
+    "bagging": Architecture("fitted_models.TreeVotes", (), fit_settings=TREES),
+    "adaboost": Architecture("fitted_models.TreeScores", (), fit_settings=BOOSTED),
+    "boosting": Architecture("fitted_models.TreeScores", (), fit_settings=BOOSTED),
     "knn": Architecture("fitted_models.Neighbours", ("neighbours",)),
     "mlp_sklearn": Architecture("fitted_models.Perceptron", (), {"hidden_size": 64}),
-    "logistic": Architecture("fitted_models.LinearScores", ()),
+    "logistic": Architecture("fitted_models.LinearScores", (), fit_settings=("c",)),
 }
 # Solved in closed form, also from a teacher's logits: training/closed_form/least_squares.py.
-CLOSED_FORM: dict[str, Architecture] = {"ridge": Architecture("fitted_models.LinearScores", ())}
+CLOSED_FORM: dict[str, Architecture] = {
+    "ridge": Architecture("fitted_models.LinearScores", (), fit_settings=("ridge", "relevance"))
+}
 # A classifier on the pretrained encoder `model.backbone`; `model.tuning` decides between states and samples as input.
 PRETRAINED: dict[str, Architecture] = {
     "pretrained": Architecture(
@@ -89,6 +94,7 @@ PRETRAINED: dict[str, Architecture] = {
             *("backbone", "tuning", "tuned_layers", "lora_rank", "checkpointing"),
             *("states", "classifier", "mixing", "pooling", "head_size", "dropout", "adversary"),
         ),
+        fit_settings=("ridge",),
     ),
 }
 MODELS = NEURAL | PRETRAINED | CLASSICAL | CLOSED_FORM

@@ -30,6 +30,7 @@ from ser_platform.tracking.event_writer import (
 from ser_platform.tracking.offline_queue import Event, EventOwner, OfflineQueue
 from ser_platform.tracking.retrying_client import RetryingClient, StoreUnavailable
 from ser_platform.tracking.ui_view import make_view_tags
+from ser_platform.training.used_settings import is_used
 
 END_METRICS = ("epochs", "train_seconds", "parameters", "forward_ms")
 PARETO = "pareto"  # the tag of the trials in the Pareto set of their study
@@ -110,9 +111,10 @@ class StudyRuns:
         return {step for _, step in self._writer.find_logged_metrics(self._client, number)}
 
     def start_trial(self, number: int, settings: Settings) -> None:
-        """Create the run of a trial."""
-        tags = dict(self._trial_tags(settings))
-        self._put(TRIAL_START, number, settings=settings.dotted(), tags=tags)
+        """Create the run of a trial; its params are the settings that have an effect in it."""
+        known = settings.dotted()
+        params = {name: value for name, value in known.items() if is_used(name, known)}
+        self._put(TRIAL_START, number, settings=params, tags=dict(self._trial_tags(settings)))
 
     def log_epoch(self, number: int, result: Mapping[str, float]) -> None:
         """Log the finite metrics of an epoch; a metric that the run already has for this epoch is not logged again."""

@@ -11,7 +11,7 @@ from torch.optim import AdamW, Optimizer
 class UncompiledAdamW(AdamW):
     """AdamW that does not import torch's compiler, which takes 2 CPU seconds in each process and compiles nothing here.
 
-    torch 2.14.1: `AdamW.step` is wrapped in a function that imports the compiler for its own record that gradients are off.
+    torch 2.14.1: `AdamW.step` is wrapped in a function that imports the compiler, for programs that compile it.
     `zero_grad` and others of `Optimizer` take a version that the compiler skips from the attribute `__dynamo_disable`
     of the function that they wrap, and import the compiler where there is none.
     """

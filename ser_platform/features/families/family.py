@@ -135,13 +135,17 @@ class Delta:
         return tuple(f"{name}_delta{'' if self.order == 1 else self.order}" for name in self.family.column_names)
 
     def __call__(self, analysis: Analysis) -> Tensor:
-        import torch
+        return compute_change(analysis.compute(self.family), self.width, self.order)
 
-        values, half = analysis.compute(self.family), self.width // 2
-        n_frames = len(values)
-        extended = values[torch.arange(-half, n_frames + half).clamp(0, n_frames - 1)]
-        changes = extended.unfold(0, self.width, 1) @ make_savgol_weights(self.width, self.order)
-        if n_frames < self.width:
-            return changes
-        # The derivative of a fit is constant over its window: frames at the ends take that of the nearest full window.
-        return changes[torch.arange(n_frames).clamp(half, n_frames - 1 - half)]
+
+def compute_change(values: Tensor, width: int, order: int = 1) -> Tensor:
+    """Return the change of frames `(n_frames, n_columns)`; see `Delta`."""
+    import torch
+
+    n_frames, half = len(values), width // 2
+    extended = values[torch.arange(-half, n_frames + half).clamp(0, n_frames - 1)]
+    changes = extended.unfold(0, width, 1) @ make_savgol_weights(width, order).to(values.dtype)
+    if n_frames < width:
+        return changes
+    # The derivative of a fit is constant over its window: frames at the ends take that of the nearest full window.
+    return changes[torch.arange(n_frames).clamp(half, n_frames - 1 - half)]

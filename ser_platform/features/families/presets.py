@@ -4,8 +4,10 @@ Means and windows over time are settings of a view (`features.views`), not part 
 """
 
 from ser_platform.features.families.analysis import LIBROSA_STFT, Stft
+from ser_platform.features.families.clip_functionals import ClipFunctionals
 from ser_platform.features.families.family import Family, Stack
 from ser_platform.features.families.functionals import Functionals
+from ser_platform.features.families.pitch import F0
 from ser_platform.features.families.spectral import (
     Bandwidth,
     Centroid,
@@ -13,6 +15,7 @@ from ser_platform.features.families.spectral import (
     Contrast,
     DecibelMel,
     Flatness,
+    LogMel,
     MelPower,
     Mfcc,
     Rolloff,
@@ -51,6 +54,12 @@ PRESETS: dict[str, Family] = {
     "chunks128": DecibelMel(Stft(48_000, 1024, 512, 256, "hamming"), 128, "max"),
     # Models whose input is samples, such as wav2vec 2.0.
     "waveform": Waveform(),
+    # One row without openSMILE: statistics of mel bands, of MFCC, and of loudness, pitch and the spectrum's shape.
+    "mel_functionals": ClipFunctionals((LogMel(n_mels=26),)),
+    "mfcc_functionals": ClipFunctionals((Mfcc(n_mfcc=20),)),
+    "voice_functionals": ClipFunctionals(
+        (Rms(), F0(), Zcr(), Centroid(), Bandwidth(), Rolloff(), Flatness(), Contrast())
+    ),
     # Eyben et al. (2016), GeMAPS: one row.
     "egemaps": Functionals("eGeMAPSv02"),
     # Schuller et al. (2016), ComParE: one row.

@@ -9,6 +9,7 @@ from ser_platform.models import CLASSICAL, CLOSED_FORM, PRETRAINED
 from ser_platform.models.pretrained import FROZEN, RIDGE, STACKED, STATISTICS
 from ser_platform.settings import SETTINGS, Overrides, Settings, SettingValue
 from ser_platform.training.hint_loss import NO_HINT
+from ser_platform.training.used_settings import PER_STEP_AUGMENTATIONS
 
 # Means and deviations over whole clips; a functional set has one row per clip already.
 CLASSICAL_DEFAULTS: dict[str, SettingValue] = {
@@ -27,7 +28,6 @@ ENCODER_RIDGE_SETTINGS: Overrides = {
     "model.mixing": STACKED,
     "model.adversary": 0.0,
 }
-PER_STEP_AUGMENTATIONS = ("masks", "filter", "mixup", "noise_snr_db", "gain_db", "time_shift_s", "crop")
 
 
 def default_classical_settings(overrides: Overrides) -> dict[str, SettingValue]:

@@ -31,6 +31,7 @@ def draw_study_figures(
     table: TrialTable,
     found: Importance,
     objectives: Sequence[tuple[str, bool, NDArray[np.float64]]],
+    winner: int,
     folder: Path,
 ) -> dict[str, str]:
     """Draw the figures for which there is data and write PNGs; return their captions by file name.
@@ -38,11 +39,12 @@ def draw_study_figures(
     Args:
         table, found: the study's trials and the importance of its axes.
         objectives: name, whether more is better, and the value of each scored trial `(n_scored,)`.
+        winner: number of the trial that gets a ring.
         folder: an existing folder for the PNGs.
     """
     if not table.scored:
         return {}
-    drawn = {"history.png": ("dev UAR of each trial, in the order of the search", _draw_history(table))}
+    drawn = {"history.png": ("dev UAR of each trial, in the order of the search", draw_history(table, winner))}
     if found.axes:
         drawn["importance.png"] = ("Importance of each setting", _draw_importance(found))
     for axis in select_axes(table, found):
@@ -55,7 +57,7 @@ def draw_study_figures(
     if {"distill.temperature", "distill.alpha"} <= named.keys():
         drawn["distillation.png"] = (
             "dev UAR over temperature and alpha",
-            _draw_plane(table, named["distill.temperature"], named["distill.alpha"]),
+            _draw_plane(table, named["distill.temperature"], named["distill.alpha"], winner),
         )
     if len(table.axes) > 1 and len(table.scored) > 1:
         drawn["parallel.png"] = ("Settings of all trials", _draw_parallel(table, found))
@@ -104,15 +106,23 @@ def _draw_points(axes: Axes, table: TrialTable, places: Sequence[float], scores:
         )
 
 
-def _draw_history(table: TrialTable) -> Figure:
+def _draw_ring(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
+    """Draw a ring at the place of the winner; without a place, none."""
+    for x, y in places:
+        axes.scatter(x, y, s=190, facecolors="none", edgecolors=ACCENT, linewidths=1.8, label="winner")
+
+
+def draw_history(table: TrialTable, winner: int) -> Figure:
+    """Return the scores of the trials in the order of the search; the trial `winner` has a ring."""
     figure, axes = _make_figure()
     numbers, scores = [t.number for t in table.scored], [t.best_dev_uar for t in table.scored]
     _draw_points(axes, table, numbers, scores)
     axes.step(numbers, np.maximum.accumulate(scores), where="post", color=ACCENT, linewidth=1.6, label="best so far")
+    _draw_ring(axes, [(t.number, t.best_dev_uar) for t in table.scored if t.number == winner])
     axes.set_xlabel("trial")
     axes.set_ylabel("best dev UAR of the trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _add_legend(figure, 3)
+    _add_legend(figure, 4)
     return figure
 
 
@@ -184,20 +194,20 @@ def _draw_values(table: TrialTable, axis: SearchedAxis, steps: Sequence[ValueEff
     return figure
 
 
-def _draw_plane(table: TrialTable, across: SearchedAxis, up: SearchedAxis) -> Figure:
-    """Draw the trials over two axes, shaded by dev UAR; the best has a ring."""
+def _draw_plane(table: TrialTable, across: SearchedAxis, up: SearchedAxis, winner: int) -> Figure:
+    """Draw the trials that have both axes over them, shaded by dev UAR; the winner has a ring."""
     figure, axes = _make_figure()
-    pairs = [
-        (float(t.params[across.name]), float(t.params[up.name]), score)
+    points = [
+        (t.number, float(t.params[across.name]), float(t.params[up.name]), score)
         for t, score in zip(table.scored, table.final_scores, strict=True)
         if t.params.get(across.name) is not None and t.params.get(up.name) is not None
     ]
-    if pairs:
-        x, y, scores = np.array(pairs).T
+    if points:
+        _, x, y, scores = np.array(points).T
         image = axes.scatter(x, y, c=scores, cmap="cividis", s=70, edgecolors="black", linewidths=0.5)
         figure.colorbar(image, label="dev UAR")
-        best = int(np.argmax(scores))
-        axes.scatter(x[best], y[best], s=190, facecolors="none", edgecolors=ACCENT, linewidths=1.8, label="best")
+    if ringed := [(x, y) for number, x, y, _ in points if number == winner]:
+        _draw_ring(axes, ringed)
         _add_legend(figure, 1)
     if across.is_log:
         axes.set_xscale("log", base=2)

@@ -123,6 +123,12 @@ class StudyReport:
         return sorted(front, key=lambda trial: (-trial.best_dev_uar, trial.number))
 
     @property
+    def winner(self) -> int:
+        """The number of the confirmed trial, before the confirmation of the best one; -1 where none is scored."""
+        confirmed = [int(each["trial"]) for each in self.summary.get("confirmed", ())]
+        return (confirmed or [trial.number for trial in self.table.best_first] or [-1])[0]
+
+    @property
     def state_counts(self) -> dict[str, int]:
         """The number of trials by outcome."""
         outcomes = [read_outcome(trial) for trial in self.optuna_trials]
@@ -255,7 +261,7 @@ class StudyReport:
                 (g.metric, g.direction == "maximize", self.objective_values[:, n])
                 for n, g in enumerate(self.objectives)
             ]
-            drawn = draw_study_figures(self.table, self.axis_importance, columns, made)
+            drawn = draw_study_figures(self.table, self.axis_importance, columns, self.winner, made)
             if self.summary.get("control"):
                 rows = [(row["name"], Interval(**row["uar"])) for row in self.summary["control"]["rows"]]
                 draw_control_figure(rows, self.summary["control"]["gain"]["verdict"], made / "control.png")

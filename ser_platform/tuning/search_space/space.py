@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ser_platform.settings import SETTINGS, Overrides, Settings, SettingValue, check_overrides, resolve
+from ser_platform.training.used_settings import is_used
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 
 if TYPE_CHECKING:  # a space is read and checked without Optuna, whose import takes longer
@@ -31,7 +32,8 @@ class Axis:
         domain: a key of DOMAINS.
         values: the listed values, or the low and the high end.
         step: distance between neighbouring values; None where the domain has none.
-        when: valid values of each parent setting; other configurations do not have the axis.
+        when: valid values of each parent setting; other configurations do not have the axis. Nor do those whose model
+            does not use the setting.
     """
 
     name: str
@@ -41,7 +43,11 @@ class Axis:
     when: Mapping[str, tuple[Any, ...]]
 
     def is_active(self, params: Overrides, base: Overrides) -> bool:
-        """Return whether a configuration with these params and fixed settings has the axis."""
+        """Return whether a configuration with these params and fixed settings has the axis and uses its setting."""
+        return self.meets_conditions(params, base) and is_used(self.name, {**base, **params})
+
+    def meets_conditions(self, params: Overrides, base: Overrides) -> bool:
+        """Return whether every parent has one of the values in `when`."""
         return all(is_met(params.get(parent, base.get(parent)), valid) for parent, valid in self.when.items())
 
     @property
@@ -284,7 +290,9 @@ class Space:
         params: dict[str, SettingValue] = {}
         stored: StoredParams = {}
         for axis in self.axes:
-            if not axis.is_active(params, self.base) or (partial and axis.name not in settings):
+            # With `partial`, the settings that decide whether an axis is used may still be drawn.
+            has_axis = axis.meets_conditions if partial else axis.is_active
+            if not has_axis(params, self.base) or (partial and axis.name not in settings):
                 continue
             value = axis.encode(settings[axis.name])
             params[axis.name] = axis.decode(value)

@@ -8,6 +8,7 @@ from typing import Any
 from ser_platform.errors import SearchSpaceError
 from ser_platform.settings import OF_A_STUDY, SETTINGS, Overrides, check
 from ser_platform.settings.table import NOUNS
+from ser_platform.training.used_settings import DECIDING_SETTINGS
 from ser_platform.tuning.search_space.space import SUBSET_SEPARATOR, Axis, is_met
 from ser_platform.tuning.search_space.space_sections import DOMAINS, MAX_CHOICES, OPTIONS
 from ser_platform.tuning.search_space.yaml_source import YamlSource, suggest_word
@@ -16,13 +17,16 @@ MAX_STEPS = 10**9
 
 
 def read_axes(source: YamlSource, base: Overrides) -> tuple[Axis, ...]:
-    """Return the valid axes of a file, parents before the axes that depend on them; report the others."""
+    """Return the valid axes of a file, parents before the axes that depend on them; report the others.
+
+    An axis also comes after those that decide whether its setting has an effect.
+    """
     section = source.read_settings("space", [name for name in SETTINGS if name not in OF_A_STUDY])
     read = {name: source.attempt(partial(_read_axis, source, name, entry), None) for name, entry in section.items()}
     axes = {name: axis for name, axis in read.items() if axis is not None}
     ordered: list[Axis] = []
     try:
-        for name in axes:
+        for name in (*(each for each in DECIDING_SETTINGS if each in axes), *axes):
             _append_after_parents(source, name, axes, base, ordered, ())
     except SearchSpaceError as circle:
         source.problems.append(circle)

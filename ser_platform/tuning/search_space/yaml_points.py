@@ -46,6 +46,6 @@ def _check_conditions(
             return
         elif parent not in known:
             return  # the axis of the parent is reported
-    if not axis.is_active(known, {}):
+    if not axis.meets_conditions(known, {}):
         conditions = "; ".join(f"{parent}: {', '.join(map(str, valid))}" for parent, valid in axis.when.items())
         source.report(f"{axis.name} exists only under {conditions}", *place)

@@ -50,7 +50,9 @@ def test_chunks_are_decibels_under_the_loudest_band_of_a_clip():
 
 def test_speech_at_16_khz_leaves_bands_of_the_presets_empty():
     warnings = {name: describe_empty_bands(PRESETS[name], 16_000) for name in PRESETS}
-    assert {name for name in warnings if warnings[name]} == set(COMPUTED_HERE) - {"waveform"}
+    assert {name for name in warnings if warnings[name]} == {
+        name for name in COMPUTED_HERE if name != "waveform" and not name.endswith("_functionals")
+    }
     assert warnings["chunks128"] == "features up to 24000 Hz of audio at 16000 Hz: the bands above 8000 Hz are empty"
 
 

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from ser_platform.corpora.corpus_lookup import CorpusRequest
 from ser_platform.features.dataset import DataRequest
+from ser_platform.tuning.report.figures import draw_history
 from ser_platform.tuning.report.study_report import StudyReport, write_report
 from ser_platform.tuning.study.request import StudyRequest, read_request
 from ser_platform.tuning.study.study_folder import STUDY_FINISHED, STUDY_INTERRUPTED, StudyFolder
@@ -87,6 +88,15 @@ def test_the_dev_uar_with_new_seeds_is_reported_with_that_of_the_search(tmp_path
     words = StudyReport.read(make_study(tmp_path, 2, metrics=metrics)).summarise()
     assert any("0.760 with new seeds (0.810 in the search, of which 0.050 was luck)" in line for line in words)
     assert not any("0.99" in line for line in words)
+
+
+def test_the_ring_marks_the_winner_and_not_the_luckiest_trial_of_the_search(tmp_path):
+    confirmed = [{"trial": 8, "search": 0.8, "again": [0.8]}, {"trial": 0, "search": 0.9, "again": [0.7]}]
+    report = StudyReport.read(make_study(tmp_path, 12, confirmed=confirmed))
+    assert report.winner == 8
+    axes = draw_history(report.table, report.winner).axes[0]
+    (ring,) = [drawn for drawn in axes.collections if drawn.get_label() == "winner"]
+    assert ring.get_offsets().tolist() == [[8, report.table.trials[8].best_dev_uar]]
 
 
 def test_the_pareto_set_is_of_complete_trials_that_no_other_beats(tmp_path):

@@ -132,6 +132,24 @@ def test_an_axis_with_several_parents_needs_each_of_them(space_of):
         assert ("features.n_mfcc" in params) == is_met
 
 
+def test_a_setting_that_the_model_does_not_use_is_not_drawn(space_of):
+    text = """\
+role: student
+space:
+  distill.temperature: {loguniform: [1, 8]}
+  model.dropout:       {uniform: [0.1, 0.5]}
+  model.ridge:         {loguniform: [0.1, 1]}
+  distill.alpha:       {choice: [0.0, 0.5]}
+  model.name:          {choice: [ridge, bilstm]}
+"""
+    drawn = draws(space_of(text), 40)
+    for params in drawn:
+        is_ridge, is_distilled = params["model.name"] == "ridge", params["distill.alpha"] > 0
+        assert ("model.ridge" in params) == is_ridge and ("model.dropout" in params) == (not is_ridge)
+        assert ("distill.temperature" in params) == (is_distilled and not is_ridge)
+    assert any("distill.temperature" in params for params in drawn)
+
+
 def test_a_whole_number_is_drawn_uniformly_in_its_logarithm(space_of):
     space = space_of(searching("model.hidden_size: {loguniform: [8, 512]}"))
     sizes = [params["model.hidden_size"] for params in draws(space, 400)]
@@ -233,8 +251,8 @@ def test_a_fixed_axis_is_not_stored_and_is_decoded(space_of):
 
 
 def test_whole_numbers_are_drawn_whole(space_of):
-    space = space_of(searching("features.n_mfcc: {int: [10, 40], step: 10}"))
-    assert {params["features.n_mfcc"] for params in draws(space)} == {10, 20, 30, 40}
+    space = space_of(searching("train.epochs: {int: [10, 40], step: 10}"))
+    assert {params["train.epochs"] for params in draws(space)} == {10, 20, 30, 40}
 
 
 def test_settings_that_the_user_fixes_are_not_searched(space_of):
