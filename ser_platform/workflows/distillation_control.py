@@ -240,9 +240,10 @@ class Comparison:
         train_fold_teachers(fold_teachers, self._cluster, self._show_progress)
         places: list[tuple[Split, str]] = []
         jobs: list[FitJob] = []
-        for fold in missing:
+        for fold in missing:  # the longest first, so that no slot waits for one at the end
             places.append((fold, TEACHER))
             jobs.append(self._make_teacher_job(fold))
+        for fold in missing:
             for name in (UNDISTILLED, DISTILLED):
                 for seed in range(N_SEEDS):
                     places.append((fold, name))
