@@ -66,23 +66,20 @@ class ClipFunctionals:
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        families = [each for member in self.members for each in (member, Delta(member))]
-        return tuple(
-            f"{column}_{statistic}" for family in families for statistic in NAMES for column in family.column_names
-        )
+        families = [*self.members, *map(Delta, self.members)]
+        columns = [column for family in families for column in family.column_names]
+        return tuple(f"{column}_{statistic}" for statistic in NAMES for column in columns)
 
     def __call__(self, analysis: Analysis) -> Tensor:
         import torch
 
         first, stop = find_sounding_part(analysis.compute(Rms(self.stft))[:, 0].numpy())
         is_voiced = analysis.compute(F0(self.stft))[first:stop, 0].numpy() > 0
-        row: list[Frames] = []
-        for member in self.members:
-            in_hz = torch.tensor([name.endswith("_hz") for name in member.column_names])
-            values = analysis.compute(member).double()
-            values[:, in_hz] = torch.log1p(values[:, in_hz])
-            for each in (values, compute_change(values, DELTA_WIDTH)):
-                row += compute_statistics(each[first:stop].numpy(), is_voiced)
+        values = torch.cat([analysis.compute(member) for member in self.members], dim=1).double()
+        in_hz = torch.tensor([name.endswith("_hz") for member in self.members for name in member.column_names])
+        values[:, in_hz] = torch.log1p(values[:, in_hz])
+        both = torch.cat([values, compute_change(values, DELTA_WIDTH)], dim=1)
+        row = compute_statistics(both[first:stop].numpy(), is_voiced)
         return torch.from_numpy(np.concatenate(row).astype(np.float32))[None]
 
 
@@ -96,7 +93,8 @@ def compute_statistics(values: Frames, is_voiced: NDArray[np.bool_]) -> list[Fra
     """Return the statistics `NAMES` of the columns of `values`, each `(n_columns,)`; `is_voiced` is `(n_frames,)`."""
     mean, std = values.mean(axis=0), values.std(axis=0)
     standard = (values - mean) / np.maximum(std, LEAST_DEVIATION)
-    shape = [(standard**3).mean(axis=0), (standard**4).mean(axis=0)]
+    square = standard * standard  # ten times as fast as powers of 3 and 4
+    shape = [(square * standard).mean(axis=0), (square * square).mean(axis=0)]
     voiced = values[is_voiced] if is_voiced.sum() >= MIN_VOICED else values
     return [
         *(mean, std, *fit_line(values), *shape, *compute_percentiles(values, PERCENTILES)),
