@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_platform.corpora.splits.folds import Groups, assign_folds
-from ser_platform.corpora.splits.split import FEW_SPEAKERS, Split, find_speaker_rows
+from ser_platform.corpora.splits.split import Split, find_speaker_rows
 from ser_platform.distillation.outputs import TeacherOutputs
 from ser_platform.errors import SerError, UserError
 from ser_platform.evaluation.intervals import Interval
@@ -36,9 +36,9 @@ from ser_platform.tuning.teacher_labels.fold_teachers import PLAIN_OVERRIDES, Te
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 from ser_platform.workflows.trial_data import SpeakerGroups, TrialDataBuilder
 
-N_FOLDS, N_SEEDS = 5, 3  # of fewer than eight speakers, each is a fold
+N_FOLDS, N_SEEDS = 5, 3
 FIRST_CONTROL_SEED = 2000  # differs from the seeds of trials and confirmations
-MIN_SPEAKERS = 4  # one in test, one in dev, and two in train, of which a fold teacher labels one
+MIN_FOLDS = 3
 MIN_GROUPS = 3  # of speakers, dev included, so that a fold teacher is trained on one
 TEACHER, UNDISTILLED, DISTILLED = ROW_NAMES = ("teacher", "undistilled", "distilled")
 CONTROL_FOLDER, REPORT_FILE, FIGURE_FILE = "control", "control.json", "control.png"
@@ -112,17 +112,17 @@ class Arm:
 def make_assessment_folds(split: Split) -> list[Split]:
     """Return folds of all speakers of a corpus: each speaker is in test once and in dev once.
 
-    There are five folds; with fewer than eight speakers, one fold for each of them.
-
     Raises:
         UserError: there are too few speakers.
         CorpusError: with every assignment an emotion is missing from the training clips of a fold.
     """
     manifest = split.manifest
-    n_speakers = len(manifest.speakers)
-    if n_speakers < MIN_SPEAKERS:
-        raise UserError(f"a control needs {MIN_SPEAKERS} speakers; the corpus has {n_speakers}")
-    n_folds = n_speakers if n_speakers < FEW_SPEAKERS else N_FOLDS
+    n_folds = min(N_FOLDS, len(manifest.speakers) // 2)
+    if n_folds < MIN_FOLDS:
+        raise UserError(
+            f"a control needs {MIN_FOLDS} folds of at least 2 speakers; the corpus has {len(manifest.speakers)} "
+            "speakers"
+        )
 
     def make_splits(groups: Groups) -> list[Split]:
         rows = [find_speaker_rows(manifest, group) for group in groups]

@@ -47,10 +47,7 @@ COLUMNS = (*NEEDED_COLUMNS, *TEXT_COLUMNS, *TIME_COLUMNS)
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "file_name": ("filename", "file", "path", "audio"),
     "emotion": ("label",),
-    "speaker": (
-        *("speaker_id", "speaker_name", "spk", "spk_id", "actor", "actor_id", "subject", "subject_id"),
-        *("participant", "participant_id", "client_id"),
-    ),
+    "speaker": ("speaker_id", "spk", "spk_id", "actor", "actor_id", "subject", "subject_id"),
     "sex": ("gender",),
 }
 SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}

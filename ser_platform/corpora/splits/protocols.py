@@ -3,8 +3,7 @@
 `speaker` (the default), `loso`, `speaker_kfold:K`, `official`, `fixed:FILE.csv`, `cross_corpus:train=A,test=B` and
 `random`. A speaker is in one part only, except in `random`, which must be allowed and is stamped, and in `official`,
 which is stamped where speakers overlap. Protocols that define only test take dev from two other speakers, of both sexes
-if possible (`loso` and `speaker_kfold` from one where there are fewer than eight); the seed chooses them so that dev
-covers as many emotions as possible.
+if possible; the seed chooses them so that dev covers as many emotions as possible.
 """
 
 import itertools
@@ -19,7 +18,6 @@ from ser_platform.corpora.manifest import Manifest
 from ser_platform.corpora.splits.assignment_table import read_assignment
 from ser_platform.corpora.splits.split import (
     ALL_LEAKS,
-    FEW_SPEAKERS,
     HELD_OUT_SHARE,
     PARTS,
     SPEAKERS_OVERLAP,
@@ -258,28 +256,23 @@ def _require_speakers(manifest: Manifest, request: ProtocolRequest) -> None:
 
 
 def _split_by_test_speakers(manifest: Manifest, request: ProtocolRequest, folds: list[list[str]]) -> list[Split]:
-    n_dev = 1 if len(manifest.speakers) < FEW_SPEAKERS else N_DEV_SPEAKERS
     return [
-        _split_with_dev_speakers(
-            manifest, request, find_speaker_rows(manifest, speakers), f"{number}/{len(folds)}", n_dev
-        )
+        _split_with_dev_speakers(manifest, request, find_speaker_rows(manifest, speakers), f"{number}/{len(folds)}")
         for number, speakers in enumerate(folds, start=1)
     ]
 
 
-def _split_with_dev_speakers(
-    manifest: Manifest, request: ProtocolRequest, test: Indices, fold: str, n_dev: int = N_DEV_SPEAKERS
-) -> Split:
-    """Return a split of the given test rows, with `n_dev` other speakers (1 or 2) in dev and the rest in train.
+def _split_with_dev_speakers(manifest: Manifest, request: ProtocolRequest, test: Indices, fold: str) -> Split:
+    """Return a split of the given test rows, with two other speakers in dev and the rest in train.
 
-    Two are of both sexes if possible. They leave every emotion in train. Of these choices, in seeded random order, the
-    first with the fewest missing emotions is taken.
+    The two are of both sexes if possible, and leave every emotion in train. Of these pairs, in seeded random order, the
+    first pair with the fewest missing emotions is taken.
     """
     rest = _remaining_rows(manifest, test)
     has_emotion = manifest.cross_tabulate("speaker", "emotion", rest) > 0
     number = {speaker: n for n, speaker in enumerate(manifest.speakers) if has_emotion[n].any()}
-    if len(number) <= n_dev:
-        raise CorpusError(f"{len(number)} speakers without test clips; train and dev need at least {n_dev + 1}")
+    if len(number) <= N_DEV_SPEAKERS:
+        raise CorpusError(f"{len(number)} speakers without test clips; train and dev need at least 3")
     missing = sorted(np.array(manifest.encode_column("emotion")[1])[~has_emotion.any(axis=0)].tolist())
     if missing:
         raise CorpusError(f"no clip of {', '.join(missing)} outside test; training needs every emotion")
@@ -289,20 +282,20 @@ def _split_with_dev_speakers(
     rng = np.random.default_rng([request.seed, *(ord(letter) for letter in fold)])
     order = shuffle_balanced_by_sex(tuple(number), sexes, rng)
     n_speakers_of_emotion = has_emotion.sum(axis=0)
-    best: tuple[int, tuple[str, ...]] | None = None
-    for chosen in itertools.combinations(order, n_dev):
-        if mixed and n_dev == 2 and sexes[chosen[0]] == sexes[chosen[1]]:
+    best: tuple[int, tuple[str, str]] | None = None
+    for pair in itertools.combinations(order, N_DEV_SPEAKERS):
+        if mixed and sexes[pair[0]] == sexes[pair[1]]:
             continue
-        inside = has_emotion[[number[speaker] for speaker in chosen]]
+        inside = has_emotion[[number[speaker] for speaker in pair]]
         if (n_speakers_of_emotion - inside.sum(axis=0) == 0).any():
             continue  # train would lack an emotion
         lacking = int((~inside.any(axis=0)).sum())
         if best is None or lacking < best[0]:
-            best = (lacking, chosen)
+            best = (lacking, (pair[0], pair[1]))
             if lacking == 0:
                 break
     if best is None:
-        raise CorpusError("an emotion has too few speakers: no choice of dev speakers leaves every emotion in train")
+        raise CorpusError("an emotion has too few speakers: no two dev speakers leave every emotion in train")
     dev = np.setdiff1d(find_speaker_rows(manifest, best[1]), test)
     return request.make_split(manifest, _remaining_rows(manifest, test, dev), dev, test, fold)
 

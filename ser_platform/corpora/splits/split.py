@@ -18,7 +18,6 @@ from ser_platform.corpora.manifest import UNKNOWN, Manifest
 from ser_platform.errors import CorpusError
 from ser_platform.files import digest_of
 
-FEW_SPEAKERS = 8  # with fewer, dev and test have one speaker each, so that train keeps most of the speech
 HELD_OUT_SHARE = 1 / 6  # of the speakers for dev, and the same for test
 MAX_SHUFFLES = 500  # random orders that are tried until every part has every emotion
 PARTS = ("train", "dev", "test")
@@ -188,15 +187,13 @@ def fingerprint_clips(clips: Manifest) -> str:
 def split_by_speaker(manifest: Manifest, seed: int = 0) -> Split:
     """Return a split by speaker, with every emotion in each part and both sexes in dev and test, if possible.
 
-    Dev and test have a sixth of the speakers each, at least two; of fewer than eight speakers one each.
-
     Raises:
         CorpusError: there are fewer than three speakers, or no choice of speakers leaves every emotion in train.
     """
     speakers = manifest.speakers
     if len(speakers) < 3:
         raise CorpusError(f"{len(speakers)} speakers; train, dev and test need at least one each")
-    n_held_out = 1 if len(speakers) < FEW_SPEAKERS else max(2, round(len(speakers) * HELD_OUT_SHARE))
+    n_held_out = min(max(2, round(len(speakers) * HELD_OUT_SHARE)), (len(speakers) - 1) // 2)
     has_emotion = manifest.cross_tabulate("speaker", "emotion") > 0
     number = {speaker: n for n, speaker in enumerate(speakers)}
     sexes = find_sex_of_speakers(manifest)

@@ -103,13 +103,6 @@ def test_dev_is_two_other_speakers_of_both_sexes(protocol):
         assert set(split.manifest.column("sex")[split.dev]) == {"male", "female"}
 
 
-@pytest.mark.parametrize(("protocol", "n_train"), [("loso", 4), ("speaker_kfold:3", 3)])
-def test_dev_of_a_fold_is_one_other_speaker_where_there_are_fewer_than_eight(protocol, n_train):
-    for split in make_splits(corpus(6), protocol):
-        assert len(split.speakers("dev")) == 1
-        assert len(split.speakers("train")) == n_train
-
-
 def test_dev_speakers_are_chosen_to_cover_every_emotion():
     partial = [u for n in range(6) for u in make_clips(f"{n:02}", EMOTIONS[:1] if n in (0, 1) else EMOTIONS)]
     for split in make_splits(Manifest.from_utterances(partial), "loso"):
