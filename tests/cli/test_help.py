@@ -1,5 +1,6 @@
 """The help of every verb: one sentence, described options, two examples; and the width of tables."""
 
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -49,9 +50,9 @@ def test_the_help_of_a_verb_names_values_and_no_types(
     monkeypatch.setattr(sys, "argv", ["ser", *words, "--help"])
     with pytest.raises(SystemExit):
         main()
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "Show this message and exit." in printed
-    assert "<" not in printed.replace("<=x", "")
+    assert not re.search(r"<[a-z ]+>", printed), "a type, like <bool>"
 
 
 def test_the_help_groups_the_verbs_in_order_of_use() -> None:

@@ -57,6 +57,12 @@ def make_control() -> ControlResult:
     return ControlResult(STUDIES[1].study_name, "speaker, 5 folds, 3 seeds an arm", rows, gain, 5)
 
 
+@pytest.fixture(autouse=True)
+def _log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print as into a log: a test process can have the width of a narrow terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def print_result(capsys: pytest.CaptureFixture[str], candidates: list[RegisteredVersion], *controls: Any) -> list[str]:
     """Return the printed lines of a tuning of the three studies."""
     corpus = SimpleNamespace(name="emodb", split=SimpleNamespace(protocol_stamp="speaker"))

@@ -227,7 +227,7 @@ def test_a_control_is_tuned_reported_and_logged_and_outputs_are_used_without_the
 def test_a_given_teacher_without_students_is_refused() -> None:
     alone = parse_space(Path("student.yaml"), STUDENT).without_teacher()
     with pytest.raises(UserError, match="--teacher ser-teacher/3: no search space distils"):
-        tune._require_teacher([alone], None, None, "ser-teacher/3")  # type: ignore[arg-type]
+        tune._require_teacher([alone], None, None, SimpleNamespace(teacher="ser-teacher/3"))  # type: ignore[arg-type]
 
 
 def test_studies_of_other_clips_are_not_compared(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

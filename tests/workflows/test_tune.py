@@ -30,7 +30,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
 def run_study() -> None:
     plan = TuneRequest([STUDENT], DataRequest(CorpusRequest("demo")))
     space = parse_space(Path("student.yaml"), STUDENT_TEXT)
-    tune._run_study(plan, STUDENT, space, None, None, "0", None, None)  # type: ignore[arg-type]
+    tune._run_study(tune._open_study(plan, STUDENT, space, None, None, "0", None, None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("ended", "state"), ENDINGS)

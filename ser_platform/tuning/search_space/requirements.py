@@ -37,7 +37,7 @@ def iterate_input_settings(space: Space) -> Iterator[Settings]:
         decided = all(parent in MODEL_INPUT_SETTINGS or parent in space.base for parent in axis.when)
         values = _list_axis_values(axis)
         with_it = [params for params in drawn if not decided or axis.is_active(params, space.base)]
-        without = [params for params in drawn if axis.when and not (decided and axis.is_active(params, space.base))]
+        without = [params for params in drawn if not (decided and axis.is_active(params, space.base))]
         drawn = [params | {axis.name: value} for params in with_it for value in values] + without
     rest = {setting: space.fixed_settings.value(setting) for setting in MODEL_INPUT_SETTINGS}
     for params in drawn:
