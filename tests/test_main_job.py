@@ -30,7 +30,7 @@ class Workplace:
 
     def __init__(self, folder: Path, corpus: Path, forge: Forge) -> None:
         self.folder, self.corpus, self.forge = folder, corpus, forge
-        self.env = forge.env | {"SER_HOME": str(folder / "home")}
+        self.env = forge.env | {"SER_HOME": str(folder / "home"), "COLUMNS": "100"}
         folder.mkdir(exist_ok=True)
 
     def run(self, *words: str) -> Ended:
