@@ -239,7 +239,8 @@ def _print_result(tuned: "TuneResult") -> None:
         out.print(f"reference, linear SVM on pooled features: test UAR {svm}")
     for study in tuned.controls or tuned.study_results:
         out.print(f"report: runs/{study.study_name}/report/index.html")
-    name = tuned.study_results[-1].model.name if tuned.study_results else "ser-student"
+    registered = [outcome.model for outcome in tuned.study_results] or tuned.candidates
+    name = registered[-1].name if registered else "ser-student"
     chosen = "" if name.startswith("ser-") else f" --model {name}"
     out.print(f"{tuned.seconds:.0f} s in all. Next:")
     for command, why in (

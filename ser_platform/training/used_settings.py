@@ -11,7 +11,7 @@ from ser_platform.settings import SETTINGS
 # The settings that decide which others have an effect, in the order in which a search draws them.
 DECIDING_SETTINGS = (
     *("model.name", "model.tuning", "model.classifier", "model.pooling", "features.sets", "distill.alpha"),
-    *("distill.loss", "distill.hint", "augment.copies", "optimizer.schedule"),
+    *("distill.loss", "distill.hint", "augment.copies", "augment.mixup", "optimizer.schedule"),
 )
 PER_STEP_AUGMENTATIONS = ("masks", "filter", "stretch", "mixup", "noise_snr_db", "gain_db", "time_shift_s", "crop")
 FRAME_SETTINGS = ("max_seconds", "crop", "skip_s", "min_seconds", "pad", "trim_db")
@@ -74,12 +74,16 @@ class _Chosen:
         return field not in PER_STEP_AUGMENTATIONS or not self.is_fitted_at_once
 
     def uses_of_teacher(self, field: str) -> bool:
-        if field == "alpha" or self.model in CLASSICAL:
-            return self.model not in CLASSICAL
+        if self.model in CLASSICAL or self.has_encoder_ridge:
+            return False
+        if field == "alpha":
+            return True
         if not self["distill.alpha"]:
             return False
         conditions = {
-            "temperature": self.model not in CLOSED_FORM and self["distill.loss"] not in ("mse", "hard"),
+            # mixup mixes the teacher's probabilities at this temperature, whatever the loss.
+            "temperature": self.model not in CLOSED_FORM
+            and (self["distill.loss"] not in ("mse", "hard") or bool(self["augment.mixup"])),
             "beta": self["distill.loss"] == "dkd",
             "hint": self.model not in CLOSED_FORM,
             "hint_weight": self["distill.hint"] != "off",

@@ -133,6 +133,8 @@ def _run_studies(plan: TuneRequest, spaces: list[Space], display: Display) -> Tu
         for study, space in zip(plan.planned, spaces, strict=True):
             if plan.is_finished(study):
                 display.print_line(f"{space.name}: finished before ({plan.study_names[study]})")
+                if (folder := plan.find_folder(study)) and not (folder.path / "report" / "index.html").exists():
+                    written.append(reports.submit(_write_missing_report, folder, client, display))
                 continue
             offered = cluster if space.resources.workers else cluster.plan_trial_slots(space.resources)
             run = _open_study(plan, study, space, corpus, client, experiment, offered, display)
@@ -215,6 +217,13 @@ def _compare_with_control(
     _, page = reports.submit(write_report, folder).result()
     client.log_artifacts(folder.summary["run_id"], str(page.parent), "report")
     return control
+
+
+def _write_missing_report(folder: StudyFolder, client: Client, display: Display) -> None:
+    """Write the report of a study whose process was killed before it had one."""
+    _, page = write_report(folder)
+    client.log_artifacts(folder.summary["run_id"], str(page.parent), "report")
+    display.print_line(f"{folder.name}: report in {page}")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ser_platform.settings import SETTINGS, Overrides, Settings, SettingValue, check_overrides, resolve
-from ser_platform.training.used_settings import is_used
+from ser_platform.training.used_settings import DECIDING_SETTINGS, is_used
 from ser_platform.tuning.search_space.registered_names import REGISTRIES
 
 if TYPE_CHECKING:  # a space is read and checked without Optuna, whose import takes longer
@@ -326,9 +326,17 @@ class Space:
         searched = {axis.name for axis in self.axes if axis.domain != "fixed"}
         names: set[str] = set()
         for axis in self.axes:  # parents first
-            if not axis.when.keys().isdisjoint(searched | names):
+            if not axis.when.keys().isdisjoint(searched | names) or self._is_used_in_some(axis):
                 names.add(axis.name)
         return tuple(axis for axis in self.axes if axis.name in names)
+
+    def _is_used_in_some(self, axis: Axis) -> bool:
+        """Return whether a value of one other axis decides whether the setting has an effect."""
+        deciding = (other for other in self.axes if other.name in DECIDING_SETTINGS and other.name != axis.name)
+        return any(
+            len({is_used(axis.name, {**self.base, other.name: other.decode(value)}) for value in other.values}) > 1
+            for other in deciding
+        )
 
     def without_teacher(self) -> "Space":
         """Return the same search space for students that are trained on labels alone."""

@@ -37,7 +37,7 @@ from ser_platform.settings import Overrides, Settings
 from ser_platform.training.calibration import fit_temperature
 from ser_platform.training.hint_loss import NO_HINT
 from ser_platform.tuning.execution.cluster import Cluster
-from ser_platform.tuning.execution.fit_job import UNKNOWN_SPEAKER, UNLABELLED_TARGET, FitJob, TrialData
+from ser_platform.tuning.execution.fit_job import UNKNOWN_SPEAKER, UNLABELLED_TARGET, FitJob, FitResult, TrialData
 from ser_platform.tuning.execution.fit_pool import ShowProgress, fit_all
 from ser_platform.tuning.teacher_labels.teacher import Teacher
 
@@ -74,12 +74,15 @@ def train_fold_teachers(missing: Iterable[FoldFit], cluster: Cluster, show_progr
         return
     rows = [np.unique(np.concatenate([each.job.label_rows for each in group])) for group in same.values()]
     jobs = [replace(group[0].job, label_rows=union) for group, union in zip(same.values(), rows, strict=True)]
-    with show_progress("fold teachers trained, to label the other speakers") as progress:
-        fits = fit_all(jobs, cluster, progress)
-    for group, union, fit in zip(same.values(), rows, fits, strict=True):
-        for each in group:
-            logits = fit.label_logits[np.searchsorted(union, each.job.label_rows)]
+    groups = list(same.values())
+
+    def store(number: int, fit: FitResult) -> None:
+        for each in groups[number]:
+            logits = fit.label_logits[np.searchsorted(rows[number], each.job.label_rows)]
             write_outputs(each.key, each.digests, logits, each.title)
+
+    with show_progress("fold teachers trained, to label the other speakers") as progress:
+        fit_all(jobs, cluster, progress, store)
 
 
 class TeacherLabeller:

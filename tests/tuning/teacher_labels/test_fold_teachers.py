@@ -12,7 +12,7 @@ from scipy.special import softmax
 from ser_platform.corpora.splits.split import Split, find_speaker_rows, group_training_speakers
 from ser_platform.distillation import outputs
 from ser_platform.distillation.outputs import ENSEMBLE, OUT_OF_FOLD
-from ser_platform.errors import CorpusError
+from ser_platform.errors import CorpusError, WorkFailed
 from ser_platform.features.augmented_clips import AugmentedClips
 from ser_platform.settings import resolve
 from ser_platform.tuning.execution.cluster import Cluster
@@ -21,6 +21,16 @@ from ser_platform.tuning.teacher_labels import fold_teachers
 from ser_platform.workflows import confirmation
 
 SETTINGS = resolve({"model.name": "bilstm"})
+
+
+def report_each(answer: Callable[..., list[FitResult]]) -> Callable[..., None]:
+    """Return a stub of `fit_all` that passes each result on as it ends."""
+
+    def fit_all(new_jobs: Sequence[FitJob], where: Cluster, progress: object, on_result: Callable[..., None]) -> None:
+        for number, result in enumerate(answer(new_jobs, where, progress)):
+            on_result(number, result)
+
+    return fit_all
 
 
 @pytest.fixture
@@ -34,7 +44,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FitJob]:
         logits = [np.repeat(job.label_rows[:, None], 3, axis=1).astype(np.float32) for job in new_jobs]
         return [FitResult({}, None, [], None, values) for values in logits]  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fold_teachers, "fit_all", answer)
+    monkeypatch.setattr(fold_teachers, "fit_all", report_each(answer))
     monkeypatch.setattr(fold_teachers, "fit_temperature", lambda logits, targets, min_temperature: 1.0)
     return started
 
@@ -133,7 +143,7 @@ def test_an_ensemble_is_the_mean_of_all_fold_teachers(split: Split, jobs: list[F
             for number, job in enumerate(new_jobs)
         ]
 
-    monkeypatch.setattr(fold_teachers, "fit_all", answer)
+    monkeypatch.setattr(fold_teachers, "fit_all", report_each(answer))
     labelled = make_fold_teachers(split).label_split(split, ENSEMBLE, two_copies_each(split))
     n_folds = len(group_training_speakers(split))
     np.testing.assert_allclose(labelled.clip_logits[split.train], (n_folds - 1) / 2)
@@ -157,7 +167,7 @@ def test_logits_are_calibrated_on_clips_that_the_teacher_is_not_trained_on(
             fits.append(FitResult({}, None, [], None, logits))  # type: ignore[arg-type]
         return fits
 
-    monkeypatch.setattr(fold_teachers, "fit_all", timid)
+    monkeypatch.setattr(fold_teachers, "fit_all", report_each(timid))
     labelled = make_fold_teachers(split).label_split(split, OUT_OF_FOLD)
     right = np.mean(split.train % 4 != 0)
     sure = softmax(labelled.clip_logits[split.train], axis=1).max(axis=1)
@@ -225,7 +235,7 @@ def test_unlabelled_clips_get_the_mean_of_all_fold_teachers(
         given = [np.full((len(job.label_rows), 3), number, np.float32) for number, job in enumerate(new_jobs)]
         return [FitResult({}, None, [], None, values) for values in given]  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fold_teachers, "fit_all", answer)
+    monkeypatch.setattr(fold_teachers, "fit_all", report_each(answer))
     strangers = ("ab" * 32, "cd" * 32)
     labelled = make_fold_teachers(split).label_split(split, OUT_OF_FOLD, unlabelled=strangers)
     n_clips = len(split.manifest)
@@ -272,3 +282,19 @@ def test_splits_share_the_fold_teachers_trained_without_the_same_speakers(split:
         labelled = labeller.label_split(each_split, OUT_OF_FOLD).clip_logits
         assert (labelled[each_split.train, 0] == each_split.train).all(), "each clip has its own logits"
     assert len(jobs) == n_trained, "all outputs were stored"
+
+
+def test_outputs_of_fold_teachers_that_ended_are_kept_when_a_later_one_fails(
+    split: Split, jobs: list[FitJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(new_jobs: Sequence[FitJob], where: Cluster, progress: object, on_result: Callable[..., None]) -> None:
+        logits = np.zeros((len(new_jobs[0].label_rows), 3), dtype=np.float32)
+        on_result(0, FitResult({}, None, [], None, logits))  # type: ignore[arg-type]
+        raise WorkFailed("a training process was killed")
+
+    monkeypatch.setattr(fold_teachers, "fit_all", fail)
+    labeller = make_fold_teachers(split, "kept")
+    n_fold_teachers = len(labeller.list_missing(split, OUT_OF_FOLD))
+    with pytest.raises(WorkFailed):
+        labeller.label_split(split, OUT_OF_FOLD)
+    assert len(labeller.list_missing(split, OUT_OF_FOLD)) == n_fold_teachers - 1

@@ -192,7 +192,12 @@ def test_settings_that_need_a_label_or_a_speaker_are_refused(settings, reason):
 
 def test_the_lineage_of_a_student_includes_unlabelled_clips(tones, tone_corpus, strangers, monkeypatch):
     monkeypatch.setattr(training_run, "connect_cluster", lambda: nullcontext(Cluster(1, 0.0)))
-    monkeypatch.setattr(fold_teachers, "fit_all", lambda jobs, where, progress: [fit(job) for job in jobs])
+
+    def fit_all(jobs, where, progress, on_result):
+        for number, job in enumerate(jobs):
+            on_result(number, fit(job))
+
+    monkeypatch.setattr(fold_teachers, "fit_all", fit_all)
     request, display = DataRequest(CorpusRequest(str(tone_corpus))), Display(Console(quiet=True))
     run_training(TrainRequest("teacher", request, {"model.name": "bilstm", "train.epochs": 1}, "cpu"), display)
     settings = DISTILLED | {"train.epochs": 1, "distill.unlabelled": str(strangers)}
