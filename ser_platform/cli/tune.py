@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SPACES = ("teacher", "student")
 ENCODER_SPACES = ("teacher_pretrained", "student")  # the default where a pretrained encoder is available
-# The demo takes five minutes. A real corpus, and a space given by the user, have the budget of the space.
+# The demo takes minutes. A real corpus, and a space given by the user, have the budget of the space.
 DEMO_TRIALS, DEMO_CONFIRM = 12, (2, 2)
 DEMO_SETTINGS: "Overrides" = {"train.epochs": 12}
 EXAMPLES = format_examples("ser tune", "ser tune student --corpus ravdess --trials 50 --minutes 60")
@@ -108,7 +108,7 @@ def tune(
     *,
     data: DataOptions,
 ) -> None:
-    """Tune a teacher and distil it into a student, on the synthetic corpus `demo` (five minutes) without --corpus.\f
+    """Tune a teacher and distil it into a student, on the synthetic corpus `demo` (minutes) without --corpus.\f
 
     Each study searches, trains the best trials again with new seeds, tests the winner once and registers it. With
     distill.alpha the loss is alpha T^2 KL(teacher || student) + (1 - alpha) CE: alpha weighs the teacher term, 0 is
