@@ -49,6 +49,7 @@ class YamlSource:
                 if (*place, str(key.value)) in self.lines:
                     message = f"{key.value!r} is given twice; remove one"
                     self.problems.append(self._make_error(message, place, key.start_mark.line + 1))
+                    continue
                 self.lines[(*place, str(key.value))] = key.start_mark.line + 1
                 self._record_lines(value, (*place, str(key.value)))
 
