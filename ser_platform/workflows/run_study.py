@@ -56,8 +56,6 @@ class StudyResult:
     model: RegisteredVersion
     is_new_version: bool  # False where an extended study has the same winner as before
     state_counts: dict[str, int]
-    wall_seconds: float
-    efficiency: float
 
 
 class StudyRunner:
@@ -183,8 +181,6 @@ class StudyRunner:
             model=model,
             is_new_version=model.title != known,
             state_counts=recorder.state_counts,
-            wall_seconds=wall,
-            efficiency=efficiency,
         )
 
     def _format_note(self, winner: ConfirmedTrial, score: TestScore, model: RegisteredVersion) -> str:

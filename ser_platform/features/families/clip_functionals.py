@@ -40,9 +40,8 @@ NAMES = (
 class ClipFunctionals:
     """Statistics of the columns of other families over the frames of a clip, `(1, n_features)`.
 
-    The frames are those from the first to the last that is within 30 dB of the loudest. Each column has the statistics
-    of `STATISTICS` over all of these frames, its rate of change has them too, and those of `VOICED_STATISTICS` are over
-    voiced frames alone. Columns in Hz, whose names end in `_hz`, are natural logarithms of 1 + Hz.
+    The frames are those from the first to the last that is within 30 dB of the loudest. Each column and its rate of
+    change have every statistic of `NAMES`: those that begin with `voiced_` over voiced frames alone, the others over all. Columns in Hz, whose names end in `_hz`, are natural logarithms of 1 + Hz.
 
     Attributes:
         members: families of frames with the settings `stft`.
