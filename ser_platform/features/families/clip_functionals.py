@@ -41,7 +41,8 @@ class ClipFunctionals:
     """Statistics of the columns of other families over the frames of a clip, `(1, n_features)`.
 
     The frames are those from the first to the last that is within 30 dB of the loudest. Each column and its rate of
-    change have every statistic of `NAMES`: those that begin with `voiced_` over voiced frames alone, the others over all. Columns in Hz, whose names end in `_hz`, are natural logarithms of 1 + Hz.
+    change have every statistic of `NAMES`: those that begin with `voiced_` over voiced frames, the others over all.
+    Columns in Hz, whose names end in `_hz`, are natural logarithms of 1 + Hz.
 
     Attributes:
         members: families of frames with the settings `stft`.
